@@ -1,0 +1,108 @@
+"""Settings: file + environment + flags → frozen structs, parsed and checked once, passed explicitly."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from floodmark.layout import LayoutName
+
+DetectMode = Literal["exact", "column", "always"]
+Mask = Literal["null", "redact", "hash"]
+
+
+class Secret(Struct, frozen=True):
+    """A value that prints as ***. Read it with `reveal`, as late as possible."""
+
+    value: str
+
+    def reveal(self) -> str:
+        return self.value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+
+class ColumnRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which columns of a table are left out, and which are masked, and how."""
+
+    exclude: tuple[str, ...] = ()
+    mask: dict[str, Mask] = {}
+
+
+class TableRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """What applies to one table. `where` is an SQL condition on its columns; `column` serves detect: column."""
+
+    columns: ColumnRule = ColumnRule()
+    where: str | None = None
+    detect: DetectMode | None = None
+    column: str | None = None
+
+
+class Selection(Struct, frozen=True):
+    """Which tables are extracted, and how.
+
+    Patterns are `schema.table` with `*` and `?`; without a dot they mean schema public (or SQLite's main).
+    `only` (from --table) narrows what include and exclude select. `rules` are keyed by exact `schema.table`.
+    `new`: "fail" lets a table that the last manifest does not know stop the run.
+    """
+
+    include: tuple[str, ...] = ("*.*",)
+    exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    new: Literal["include", "fail"] = "include"
+    rules: dict[str, TableRule] = {}
+    detect: DetectMode = "exact"
+    mask_key: Secret | None = None
+
+
+class SourceSettings(Struct, frozen=True):
+    """`url` is None where libpq's own environment (PG*) says where the database is."""
+
+    url: Secret | None = None
+    wait_seconds: int = 0
+
+
+class DestinationSettings(Struct, frozen=True):
+    """Where data goes. `database_name` overrides the database_name= part of keys.
+
+    `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing.
+    """
+
+    url: str
+    layout: LayoutName = "plain"
+    format: Literal["jsonl"] = "jsonl"
+    compression: Literal["gzip", "zstd", "none"] = "gzip"
+    database_name: str | None = None
+    acl: str | None = None
+    sse: str | None = None
+    kms_key_id: str | None = None
+    resend_after_days: int = 7
+    allow_unconditional_writes: bool = False
+
+
+class Limits(Struct, frozen=True):
+    """Connections to the source at once; the rest in seconds."""
+
+    connections: int = 4
+    max_snapshot_age: int = 4 * 3600
+    statement_timeout: int = 3600
+    lock_timeout: int = 60
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """All that a run needs to know. `state_url` is None for a stateless run."""
+
+    source: SourceSettings
+    destination: DestinationSettings
+    state_url: str | None
+    selection: Selection = Selection()
+    chunk_bytes: int = 64 * 1024**2
+    limits: Limits = Limits()
+    audit_chunks: int = 1
+    full: bool = False
+    adopt_source: bool = False
+    environment: dict[str, str] = field(default_factory=dict)

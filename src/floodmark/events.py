@@ -1,0 +1,74 @@
+"""What a run tells its observers: log lines, live progress and metrics all come from these.
+
+A run calls its observer from several threads; an observer must be quick and must not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from floodmark.model import Point, Reason, TableEntry, TableName
+
+
+class RunStarted(Struct, frozen=True):
+    run_id: str
+    source: str
+    destination: str
+    point: Point
+    attempt: int
+
+
+class TableDecided(Struct, frozen=True):
+    """What will be done with a table. `chunks` in all, of which `to_extract` will be read."""
+
+    table: TableName
+    reason: Reason
+    chunks: int
+    to_extract: int
+    estimated_bytes: int
+
+
+class ChunkDone(Struct, frozen=True):
+    """One chunk was extracted. `uploaded_bytes` is 0 when the lines were what is already stored."""
+
+    table: TableName
+    rows: int
+    raw_bytes: int
+    uploaded_bytes: int
+    seconds: float
+
+
+class TableFinished(Struct, frozen=True):
+    entry: TableEntry
+
+
+class Retried(Struct, frozen=True):
+    """Something failed and is tried again. `what` and `why` hold no row's value and no secret."""
+
+    what: str
+    why: str
+    attempt: int
+
+
+class Warned(Struct, frozen=True):
+    """Something the operator should know; the run goes on."""
+
+    message: str
+
+
+class RunFinished(Struct, frozen=True):
+    run_id: str
+    tables: int
+    failed: int
+    uploaded_bytes: int
+    duration_seconds: float
+
+
+Event = RunStarted | TableDecided | ChunkDone | TableFinished | Retried | Warned | RunFinished
+Observer = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The observer that observes nothing."""

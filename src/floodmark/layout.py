@@ -1,0 +1,83 @@
+"""Every object key, in one place, and what each kind of receiver demands of a destination.
+
+Keys are relative to the destination or to the state location. Their shape is part of the format
+(docs/format.md): consumers take keys from the manifest and never build them.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from floodmark.model import Encoding, TableName
+
+LayoutName = Literal["plain", "moj-landing"]
+
+HEAD = "head.json"
+INFLIGHT = "inflight.json"
+
+_SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+_TIMESTAMP = "%Y%m%d%H%M%SZ"
+
+
+class Layout(Struct, frozen=True):
+    """What the receiver of a destination demands.
+
+    `objects_stay` is False where the receiver moves objects away: nothing put there can be named again,
+    looked at, or conditionally written. `max_object_bytes` is the largest object it takes.
+    """
+
+    name: LayoutName
+    objects_stay: bool
+    max_object_bytes: int | None
+    database_needs_underscore: bool
+
+
+PLAIN = Layout("plain", objects_stay=True, max_object_bytes=None, database_needs_underscore=False)
+MOJ_LANDING = Layout(
+    "moj-landing", objects_stay=False, max_object_bytes=5 * 1024**3 - 1, database_needs_underscore=True
+)
+LAYOUTS: dict[LayoutName, Layout] = {"plain": PLAIN, "moj-landing": MOJ_LANDING}
+
+
+def encoded(name: str) -> str:
+    """A name with every byte outside [A-Za-z0-9_-] percent-encoded, so that it is one path segment."""
+    return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def table_segment(table: TableName) -> str:
+    """`name` for schema public (and SQLite's main), `schema.name` otherwise, each part encoded."""
+    if table.schema in ("public", "main"):
+        return encoded(table.name)
+    return f"{encoded(table.schema)}.{encoded(table.name)}"
+
+
+def data_key(database: str, table: TableName, timestamp: str, number: int, encoding: Encoding) -> str:
+    """The key of one chunk's object, relative to the destination."""
+    segment = table_segment(table)
+    return (
+        f"data/database_name={encoded(database)}/table_name={segment}/extraction_timestamp={timestamp}/"
+        f"{segment}-{number:05d}.{encoding.format}{_SUFFIX[encoding.compression]}"
+    )
+
+
+def manifest_key(run_id: str, rebase: int = 0) -> str:
+    """The key of a run's manifest; each rebase onto another run's commit writes a new one."""
+    return f"manifests/{run_id}.json" if rebase == 0 else f"manifests/{run_id}.r{rebase}.json"
+
+
+def progress_key(run_id: str) -> str:
+    return f"progress/{run_id}.json"
+
+
+def timestamp_text(moment: datetime) -> str:
+    """`YYYYmmddHHMMSSZ`, in UTC."""
+    return moment.astimezone(UTC).strftime(_TIMESTAMP)
+
+
+def timestamp_moment(text: str) -> datetime:
+    """The inverse of `timestamp_text`. Raises ValueError."""
+    return datetime.strptime(text, _TIMESTAMP).replace(tzinfo=UTC)

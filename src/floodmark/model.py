@@ -1,0 +1,240 @@
+"""The frozen structs that travel between modules. No I/O, no behaviour beyond small derivations.
+
+Those from `Column` to `TableEntry` are also the parts a manifest is made of, so their field names are the
+format's (docs/format.md). Sizes are bytes, times ISO 8601 in UTC, durations seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+Status = Literal["extracted", "unchanged", "failed", "dropped"]
+Origin = Literal["extracted", "reused"]
+ReasonCode = Literal[
+    "first_run",
+    "forced",
+    "schema_changed",
+    "config_changed",
+    "lineage_changed",
+    "rewritten",
+    "rows_changed",
+    "rows_removed",
+    "objects_missing",
+    "no_proof",
+    "resend",
+    "unchanged",
+    "identical",
+    "dropped",
+    "denied",
+    "deadline",
+    "failed",
+]
+
+
+class TableName(Struct, frozen=True, order=True):
+    """A relation's schema and name, exactly as the source spells them."""
+
+    schema: str
+    name: str
+
+    @property
+    def label(self) -> str:
+        """`schema.name`, for people and patterns; not unique where names hold dots."""
+        return f"{self.schema}.{self.name}"
+
+
+class Reason(Struct, frozen=True):
+    """Why a decision was taken: a code for machines and a sentence for people."""
+
+    code: ReasonCode
+    detail: str
+
+
+class Column(Struct, frozen=True):
+    """A column as it is extracted, in order. `type` is the source's own name for it."""
+
+    name: str
+    type: str
+    nullable: bool
+
+
+class Fingerprint(Struct, frozen=True):
+    """Digests (hex) of all that shapes a table's lines besides its rows.
+
+    `schema` covers what the source defines, `config` what the user chose (columns, masks, filter, format).
+    """
+
+    schema: str
+    config: str
+
+
+class Lineage(Struct, frozen=True):
+    """One uninterrupted history of a server: transaction ids compare only where all of it is equal."""
+
+    system_identifier: str
+    database_oid: int
+    database_xmin: str
+    started_at: str
+    stats_reset: str | None
+    in_recovery: bool
+
+
+class Point(Struct, frozen=True):
+    """The moment a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any."""
+
+    taken_at: str
+    xmin: int | None = None
+    xmax: int | None = None
+    lineage: Lineage | None = None
+
+
+class Chunk(Struct, frozen=True, order=True):
+    """A fixed part of a table. `part` is the leaf (its oid, as text); [start, stop) its heap blocks.
+
+    A part that is read whole has start 0 and stop None.
+    """
+
+    part: str
+    start: int = field(name="from", default=0)
+    stop: int | None = field(name="to", default=None)
+
+
+class ChunkMark(Struct, frozen=True):
+    """What is remembered of a provable chunk: how many rows it held, in which file.
+
+    `rows` is the source's count(*) before any row filter, `frozen` how many of those bore xmin 2,
+    `object` the index of its object in the entry's `objects`, None when it gave no lines.
+    """
+
+    chunk: Chunk
+    relfilenode: int
+    rows: int
+    frozen: int
+    object: int | None
+
+
+class Watermark(Struct, frozen=True):
+    """What a later observation is compared with: the point in time, and a mark per provable chunk."""
+
+    point: Point
+    table_oid: int
+    chunks: tuple[ChunkMark, ...]
+
+
+class ObjectEntry(Struct, frozen=True):
+    """One object at the destination: the lines of one chunk. `key` is relative to the destination."""
+
+    key: str
+    rows: int
+    raw_bytes: int
+    stored_bytes: int
+    sha256: str
+    content_sha256: str
+    chunk: Chunk
+    origin: Origin
+
+
+class Encoding(Struct, frozen=True):
+    """How an object's lines are written."""
+
+    format: Literal["jsonl"] = "jsonl"
+    compression: Literal["gzip", "zstd", "none"] = "gzip"
+
+
+class TableEntry(Struct, frozen=True, kw_only=True):
+    """A table's line in a manifest. See docs/format.md.
+
+    `status` and `reason` speak of this run's attempt; the rest describes the last good snapshot, or is
+    None / empty where there never was one.
+    """
+
+    schema: str
+    name: str
+    status: Status
+    reason: Reason
+    as_of: str | None = None
+    changed_at: str | None = None
+    changed_by: str | None = None
+    columns: tuple[Column, ...] = ()
+    encoding: Encoding | None = None
+    fingerprint: Fingerprint | None = None
+    watermark: Watermark | None = None
+    checksum: str | None = None
+    rows: int | None = None
+    raw_bytes: int | None = None
+    stored_bytes: int | None = None
+    duration_seconds: float = 0.0
+    objects: tuple[ObjectEntry, ...] = ()
+
+    @property
+    def table(self) -> TableName:
+        return TableName(self.schema, self.name)
+
+
+class SourceIdentity(Struct, frozen=True):
+    """Which database this is. A state belongs to one identity."""
+
+    dialect: str
+    system_identifier: str
+    database: str
+    server_version: str
+
+
+class Part(Struct, frozen=True):
+    """A relation that holds rows of a table: the table itself, or a leaf partition.
+
+    `by_block` parts are cut into chunks of heap blocks; others are read whole. `no_proof` says why change
+    can't be proven, None where it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after
+    the snapshot, so every row it shows lies below heap_blocks.
+    """
+
+    id: str
+    table: TableName
+    relfilenode: int
+    heap_blocks: int
+    total_bytes: int
+    by_block: bool
+    no_proof: str | None = None
+
+
+class TableInfo(Struct, frozen=True, kw_only=True):
+    """A table as the source shows it in one snapshot. `denied` says why it can't be read, if so."""
+
+    table: TableName
+    oid: int
+    kind: str
+    columns: tuple[Column, ...]
+    parts: tuple[Part, ...]
+    fingerprint: Fingerprint
+    denied: str | None = None
+
+
+class Question(Struct, frozen=True):
+    """A chunk to observe. `since` is the remembered xmin (64 bit) to count younger rows from.
+
+    The last chunk of a part is `open`: it is read to the end of the part, whatever `chunk.stop` says.
+    """
+
+    table: TableName
+    part: Part
+    chunk: Chunk
+    open: bool
+    since: int
+
+
+class Observation(Struct, frozen=True):
+    """What the source says of a chunk: all rows, those from `since` on, those with xmin 2, its file."""
+
+    rows: int
+    young: int
+    frozen: int
+    relfilenode: int
+
+
+class Extracted(Struct, frozen=True):
+    """What extracting a chunk gave: how many lines, and the observation of the same rows (None: no proof)."""
+
+    lines: int
+    observed: Observation | None

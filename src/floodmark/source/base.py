@@ -1,0 +1,73 @@
+"""Where rows come from: the protocol of a source, and what it owes its callers.
+
+Obligations, tested for every implementation by tests/contract/test_source.py:
+
+- A `Snapshot` shows one moment of the source, for every table and from every thread, until it is closed.
+- `observe` and `extract` may be called from as many threads as `parallelism` says, and lock no writer out.
+- `extract` gives the same bytes whenever the same rows are read with the same settings.
+- When the source can't be sure that it reads what the snapshot shows (a table rewritten or dropped since,
+  the snapshot gone), it raises `SnapshotLost` and what `extract` wrote must be thrown away.
+- A table that can't be read raises `TableError`; a lost connection `SourceUnavailable`. Neither holds a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from floodmark.config import Selection
+from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo
+
+Write = Callable[[bytes], object]
+
+
+class Snapshot(Protocol):
+    """One moment of a source."""
+
+    @property
+    def identity(self) -> SourceIdentity: ...
+
+    @property
+    def point(self) -> Point: ...
+
+    @property
+    def parallelism(self) -> int:
+        """How many threads may work on this snapshot at once."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the operator should know about this snapshot, each a sentence."""
+        ...
+
+    def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
+        """The selected tables, ordered by name. `encoding_digest` goes into each config fingerprint.
+
+        Raises ConfigError for a pattern that matches nothing or a rule that names a missing column.
+        """
+        ...
+
+    def observe(self, questions: Sequence[Question]) -> list[Observation]:
+        """Answer the questions, in order, in one short transaction."""
+        ...
+
+    def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
+        """Write a chunk's rows as JSON lines, each ending in a newline, in blocks of whole lines."""
+        ...
+
+    def close(self) -> None:
+        """Let the snapshot go. Never raises."""
+        ...
+
+
+class Source(Protocol):
+    """A database that can be extracted."""
+
+    @property
+    def label(self) -> str:
+        """Where this is, as a person would write it; holds no secret."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot. Raises SourceUnavailable, SourceError."""
+        ...

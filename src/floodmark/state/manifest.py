@@ -1,0 +1,142 @@
+"""The durable documents: manifest, head and the list of runs in flight. Format and version, encode, decode.
+
+A reader ignores fields it does not know and refuses a version it does not know; an older version is read
+by stepwise upgrades (`_UPGRADES`), and nothing is upgraded silently on write. Spec: docs/format.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from floodmark.errors import StateUnreadable
+from floodmark.model import ObjectEntry, Point, SourceIdentity, TableEntry
+
+VERSION = 1
+
+
+class ManifestSource(Struct, frozen=True, kw_only=True):
+    """The database a run read, and the moment it read it at."""
+
+    dialect: str
+    database: str
+    system_identifier: str
+    server_version: str
+    snapshot: Point
+
+    @property
+    def identity(self) -> SourceIdentity:
+        return SourceIdentity(self.dialect, self.system_identifier, self.database, self.server_version)
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """The immutable document of a run: a complete, verifiable snapshot of every table."""
+
+    format: Literal["floodmark.manifest"] = "floodmark.manifest"
+    version: Literal[1] = VERSION
+    run_id: str
+    parent: str | None
+    tool_version: str
+    started_at: str
+    finished_at: str
+    timestamp: str
+    destination: str
+    layout: str
+    consistent: bool
+    source: ManifestSource
+    tables: tuple[TableEntry, ...]
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """The one small object that names the current manifest. `manifest` is relative to the state location."""
+
+    format: Literal["floodmark.head"] = "floodmark.head"
+    version: Literal[1] = VERSION
+    run_id: str
+    manifest: str
+    manifest_sha256: str
+    timestamp: str
+    committed_at: str
+    dialect: str
+    system_identifier: str
+    database: str
+
+
+class Working(Struct, frozen=True, kw_only=True):
+    """A run now at work: its claimed timestamp, and where its progress lies."""
+
+    run_id: str
+    timestamp: str
+    progress: str
+    started_at: str
+
+
+class Inflight(Struct, frozen=True, kw_only=True):
+    """The runs now working; moved by compare-and-swap."""
+
+    format: Literal["floodmark.inflight"] = "floodmark.inflight"
+    version: Literal[1] = VERSION
+    runs: tuple[Working, ...] = ()
+
+
+Document = TypeVar("Document", Manifest, Head, Inflight)
+
+_FORMATS: dict[type[Any], str] = {
+    Manifest: "floodmark.manifest",
+    Head: "floodmark.head",
+    Inflight: "floodmark.inflight",
+}
+# From version n to n + 1: _UPGRADES[(format, n)]. Version 1 is the first.
+_UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def encode(document: Manifest | Head | Inflight) -> bytes:
+    """The document as UTF-8 JSON, indented: a person at 3 a.m. reads it too."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+
+
+def decode(kind: type[Document], data: bytes, where: str) -> Document:
+    """Read a document, upgrading an older version in memory. Raises StateUnreadable, naming `where`."""
+    raw = _raw(kind, data, where)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise _unreadable(where, str(error)) from None
+
+
+def checksum(objects: Iterable[ObjectEntry]) -> str:
+    """A table's checksum: SHA-256 over its chunks' content digests (hex, ASCII), in order."""
+    digest = hashlib.sha256()
+    for entry in objects:
+        digest.update(entry.content_sha256.encode("ascii"))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
+    try:
+        raw = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise _unreadable(where, f"not JSON ({error})") from None
+    expected = _FORMATS[kind]
+    if not isinstance(raw, dict) or raw.get("format") != expected:
+        raise _unreadable(where, f"not a {expected} document")
+    version = raw.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise _unreadable(where, f"version {version!r} is not known to this Floodmark (it reads 1 to {VERSION})")
+    for step in range(version, VERSION):
+        raw = _UPGRADES[(expected, step)](raw)
+    return raw
+
+
+def _unreadable(where: str, why: str) -> StateUnreadable:
+    return StateUnreadable(
+        "state can't be read",
+        on=where,
+        why=why,
+        hint="Nothing was written. Restore the object from the bucket's versions, or, to start the history "
+        "anew, use another --state location.",
+    )
