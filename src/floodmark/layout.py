@@ -6,6 +6,7 @@ Keys are relative to the destination or to the state location. Their shape is pa
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import quote
@@ -21,6 +22,7 @@ INFLIGHT = "inflight.json"
 
 _SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _TIMESTAMP = "%Y%m%d%H%M%SZ"
+_KEY_TIMESTAMP = re.compile(r"/extraction_timestamp=(\d{14}Z)/")
 
 
 class Layout(Struct, frozen=True):
@@ -55,6 +57,13 @@ def table_segment(table: TableName) -> str:
     return f"{encoded(table.schema)}.{encoded(table.name)}"
 
 
+def database_segment(layout: Layout, database: str, override: str | None, table: TableName) -> str:
+    """What stands for the database in a table's keys: `override`, or what the layout makes of its name."""
+    if override is not None:
+        return override
+    return f"{database}_{table.schema}" if layout.database_needs_underscore else database
+
+
 def data_key(database: str, table: TableName, timestamp: str, number: int, encoding: Encoding) -> str:
     """The key of one chunk's object, relative to the destination."""
     segment = table_segment(table)
@@ -71,6 +80,12 @@ def manifest_key(run_id: str, rebase: int = 0) -> str:
 
 def progress_key(run_id: str) -> str:
     return f"progress/{run_id}.json"
+
+
+def timestamp_of(data_key: str) -> str | None:
+    """The extraction_timestamp that a data key holds."""
+    found = _KEY_TIMESTAMP.search(data_key)
+    return found[1] if found else None
 
 
 def timestamp_text(moment: datetime) -> str:

@@ -102,10 +102,11 @@ class Chunk(Struct, frozen=True, order=True):
 
 
 class ChunkMark(Struct, frozen=True):
-    """What is remembered of a provable chunk: how many rows it held, in which file.
+    """What is remembered of a chunk of heap blocks: how many rows it held, in which file.
 
     `rows` is the source's count(*) before any row filter, `frozen` how many of those bore xmin 2,
-    `object` the index of its object in the entry's `objects`, None when it gave no lines.
+    `object` the index of its object in the entry's `objects`, None when it gave no lines. Where `provable`
+    is False the mark only keeps the chunk's place, and never proves anything.
     """
 
     chunk: Chunk
@@ -113,6 +114,7 @@ class ChunkMark(Struct, frozen=True):
     rows: int
     frozen: int
     object: int | None
+    provable: bool = True
 
 
 class Watermark(Struct, frozen=True):

@@ -16,7 +16,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from floodmark.config import Selection
-from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo
+from floodmark.model import (
+    Chunk,
+    Extracted,
+    Observation,
+    Part,
+    Point,
+    Question,
+    SourceIdentity,
+    TableInfo,
+    TableName,
+)
 
 Write = Callable[[bytes], object]
 
@@ -29,6 +39,11 @@ class Snapshot(Protocol):
 
     @property
     def point(self) -> Point: ...
+
+    @property
+    def default_schema(self) -> str:
+        """The schema that a pattern without one means."""
+        ...
 
     @property
     def parallelism(self) -> int:
@@ -45,6 +60,14 @@ class Snapshot(Protocol):
 
         Raises ConfigError for a pattern that matches nothing or a rule that names a missing column.
         """
+        ...
+
+    def existing(self, names: Sequence[TableName]) -> set[TableName]:
+        """Which of these relations the snapshot shows at all, selected or not."""
+        ...
+
+    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+        """Those whose definition is not what the snapshot shows any more: lines read of them are not to be used."""
         ...
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:

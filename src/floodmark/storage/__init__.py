@@ -1,0 +1,75 @@
+"""Where bytes go. `open_storage` makes a store of a URL; `base` says what every store owes its callers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+from floodmark.errors import ConfigError
+from floodmark.storage.base import Storage
+from floodmark.storage.local import LocalStorage
+from floodmark.storage.options import StorageOptions
+from floodmark.storage.put_only import PutOnlyStorage
+from floodmark.storage.s3 import S3Storage
+
+__all__ = ["StorageOptions", "open_storage"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+def open_storage(url: str, options: StorageOptions) -> Storage:
+    """A store for `s3://bucket/prefix[/]`, `file:///path` or a plain path. Makes no request.
+
+    Raises ConfigError for any other URL, and for options that a store can't have; StorageError when boto3's
+    own configuration can't be read.
+    """
+    scheme = _SCHEME.match(url)
+    if scheme is not None and scheme[1].lower() == "s3":
+        return _open_s3(url[scheme.end() :], options)
+    if scheme is not None and scheme[1].lower() == "file":
+        return _open_folder(_file_path(url), options)
+    if scheme is not None:
+        _refuse(f"{scheme[0]}…", "this kind of URL is not supported")
+    if not url.strip():
+        _refuse(repr(url), "it is empty")
+    return _open_folder(url, options)
+
+
+def _open_s3(place: str, options: StorageOptions) -> Storage:
+    bucket, _, prefix = place.partition("/")
+    if "@" in bucket:
+        _refuse("s3://…", "it holds credentials; boto3 finds them elsewhere")
+    if not _BUCKET.match(bucket):
+        _refuse(f"s3://{place}", "it names no bucket")
+    if options.kms_key_id is not None and not (options.sse or "").startswith("aws:kms"):
+        raise ConfigError(
+            "kms_key_id", why="it needs sse: aws:kms", hint="Set sse to aws:kms, or leave kms_key_id out."
+        )
+    store = S3Storage(bucket, prefix.strip("/"), options)
+    return store if options.conditional else PutOnlyStorage(store, store.check_credentials)
+
+
+def _open_folder(path: str, options: StorageOptions) -> Storage:
+    if "\0" in path:
+        _refuse(repr(path), "it holds a NUL byte")
+    store = LocalStorage(Path(path))
+    return store if options.conditional else PutOnlyStorage(store, store.check_writable)
+
+
+def _file_path(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
+        _refuse("file://…", "it is not file:// with an absolute path, percent-encoded")
+    return unquote(parts.path)
+
+
+def _refuse(url: str, why: str) -> NoReturn:
+    raise ConfigError(
+        "the URL of a destination or state can't be used",
+        on=url,
+        why=why,
+        hint="Write s3://bucket/prefix, file:///folder, or a folder's path.",
+    )

@@ -1,8 +1,9 @@
-"""Settings: file + environment + flags → frozen structs, parsed and checked once, passed explicitly."""
+"""The frozen settings that are passed explicitly to whatever needs them. How they come about: `config.load`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from msgspec import Struct, field
 
@@ -10,6 +11,9 @@ from floodmark.layout import LayoutName
 
 DetectMode = Literal["exact", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
+Compression = Literal["gzip", "zstd", "none"]
+
+DEFAULT_CHUNK_BYTES = 64 * 1024**2
 
 
 class Secret(Struct, frozen=True):
@@ -24,6 +28,10 @@ class Secret(Struct, frozen=True):
         return "***"
 
     __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Structs show their fields to pretty printers unless told otherwise."""
+        return [("value", "***")]
 
 
 class ColumnRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,13 +54,15 @@ class Selection(Struct, frozen=True):
     """Which tables are extracted, and how.
 
     Patterns are `schema.table` with `*` and `?`; without a dot they mean schema public (or SQLite's main).
-    `only` (from --table) narrows what include and exclude select. `rules` are keyed by exact `schema.table`.
+    `only` (from --table) and `skip` (from --exclude) narrow what include and exclude select, for this run alone:
+    what they leave out keeps its place in the manifest. `rules` are keyed by exact `schema.table`.
     `new`: "fail" lets a table that the last manifest does not know stop the run.
     """
 
     include: tuple[str, ...] = ("*.*",)
     exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
     new: Literal["include", "fail"] = "include"
     rules: dict[str, TableRule] = {}
     detect: DetectMode = "exact"
@@ -69,13 +79,14 @@ class SourceSettings(Struct, frozen=True):
 class DestinationSettings(Struct, frozen=True):
     """Where data goes. `database_name` overrides the database_name= part of keys.
 
-    `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing.
+    `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing. `url` is empty only
+    where a command reads nothing but the state.
     """
 
     url: str
     layout: LayoutName = "plain"
     format: Literal["jsonl"] = "jsonl"
-    compression: Literal["gzip", "zstd", "none"] = "gzip"
+    compression: Compression = "gzip"
     database_name: str | None = None
     acl: str | None = None
     sse: str | None = None
@@ -100,9 +111,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     destination: DestinationSettings
     state_url: str | None
     selection: Selection = Selection()
-    chunk_bytes: int = 64 * 1024**2
+    chunk_bytes: int = DEFAULT_CHUNK_BYTES
     limits: Limits = Limits()
     audit_chunks: int = 1
     full: bool = False
     adopt_source: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+
+
+class Flags(Struct, frozen=True, kw_only=True):
+    """What the command line gave. None, False and () mean: not given.
+
+    `source` is a Secret because it is only known to hold no password once `load` has looked at it.
+    """
+
+    config: Path | None = None
+    source: Secret | None = None
+    destination: str | None = None
+    state: str | None = None
+    tables: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    connections: int | None = None
+    full: bool = False
+    adopt_source: bool = False
+    allow_unconditional_writes: bool = False

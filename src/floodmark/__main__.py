@@ -1,0 +1,8 @@
+"""`python -m floodmark`."""
+
+import sys
+
+from floodmark.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""The command line: what can be typed, and how it becomes `config.Flags`.
+
+A wrong command line is a UsageError, and its message repeats no value: one may be a URL with a password.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from floodmark import __version__
+from floodmark.config import Flags, Secret
+from floodmark.errors import UsageError
+
+_URL = re.compile(r"\S*://\S*")
+_DESCRIPTION = (
+    "Lands a database in S3, or in a folder, every night: moves only what changed, and proves the rest unchanged."
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError and takes no abbreviations."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"See `{self.prog} --help`."
+        raise UsageError("the command line is not understood", why=_URL.sub("***", message), hint=hint)
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(prog="floodmark", description=_DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"floodmark {__version__}", help="print the version")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    run = commands.add_parser("run", help="extract what changed and publish one manifest")
+    plan = commands.add_parser("plan", help="what a run would do, and why; reads only")
+    for command in (run, plan):
+        _add_places(command, source=True)
+        _add_selection(command)
+        _add_output(command)
+    plan.add_argument("--detailed-exitcode", action="store_true", help="end with 20 when there is work, 0 when none")
+    _add_readers(commands)
+    demo = commands.add_parser("demo", help="three days of a service's database, on a real PostgreSQL")
+    demo.add_argument(
+        "--directory",
+        type=Path,
+        default=Path("floodmark-demo"),
+        metavar="D",
+        help="where the demo's files go (default: floodmark-demo)",
+    )
+    return top
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read a command line. Raises UsageError, and SystemExit after --help and --version."""
+    top = parser()
+    options, extra = top.parse_known_args(argv)
+    if extra:
+        _refuse(top, options.command, extra)
+    return options
+
+
+def flags(options: argparse.Namespace) -> Flags:
+    """What the command line says about settings."""
+    source = getattr(options, "source", None)
+    return Flags(
+        config=options.config,
+        source=None if source is None else Secret(source),
+        destination=options.destination,
+        state=options.state,
+        tables=tuple(getattr(options, "table", ())),
+        exclude=tuple(getattr(options, "exclude", ())),
+        connections=getattr(options, "connections", None),
+        full=getattr(options, "full", False),
+        adopt_source=getattr(options, "adopt_source", False),
+        allow_unconditional_writes=getattr(options, "allow_unconditional_writes", False),
+    )
+
+
+def option_strings(command: str | None = None) -> Iterator[str]:
+    """Every option of a command, or of `floodmark` itself, --help left out."""
+    found = parser() if command is None else subcommands(parser())[command]
+    for action in found._actions:
+        yield from (text for text in action.option_strings if text not in ("-h", "--help"))
+
+
+def subcommands(top: Parser) -> dict[str, Parser]:
+    """The commands by name."""
+    action = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def _add_readers(commands: argparse._SubParsersAction[Parser]) -> None:
+    status = commands.add_parser("status", help="tables, how fresh they are, and the last decision on each")
+    history = commands.add_parser("history", help="the runs, newest first")
+    history.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many runs (default: 20)")
+    show = commands.add_parser("show", help="one run's manifest: every table with its details")
+    show.add_argument("run", nargs="?", metavar="RUN", help="the run's id (default: the current one)")
+    for command in (status, history, show):
+        _add_places(command, source=False)
+        _add_output(command)
+
+
+def _add_places(command: argparse.ArgumentParser, *, source: bool) -> None:
+    places = command.add_argument_group("places")
+    if source:
+        places.add_argument("--source", metavar="URL", help="the database to read, without a password")
+    places.add_argument("--destination", metavar="URL", help="where the data goes: s3://bucket/prefix, or a folder")
+    places.add_argument("--state", metavar="URL", help="where the state lies (default: DESTINATION/_floodmark/)")
+    places.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: floodmark.yaml)")
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    tables = command.add_argument_group("tables")
+    tables.add_argument(
+        "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
+    )
+    tables.add_argument(
+        "--exclude", action="append", default=[], metavar="T", help="not this table or pattern; may be repeated"
+    )
+    tables.add_argument("--full", action="store_true", help="extract everything, whatever is proven")
+    safety = command.add_argument_group("safety")
+    safety.add_argument("--adopt-source", action="store_true", help="take over a state that is another database's")
+    safety.add_argument(
+        "--allow-unconditional-writes",
+        action="store_true",
+        help="accept a store without conditional writes, and that two runs at once may lose one's commit",
+    )
+    command.add_argument(
+        "--connections", type=_count, metavar="N", help="at most so many connections to the source (default: 4)"
+    )
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--output", choices=("text", "json"), default="text", help="what stdout gets (default: text)")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("a number from 1 on is wanted")
+    return number
+
+
+_count.__name__ = "number"
+
+
+def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
+    """The error for arguments no one takes: options by name, everything else only counted."""
+    names = [text.partition("=")[0] for text in extra if text.startswith("-")]
+    known = list(option_strings(command))
+    if not names:
+        why = f"{len(extra)} argument{'s' if len(extra) > 1 else ''} too many"
+        raise UsageError("the command line is not understood", why=why, hint=f"See `floodmark {command} --help`.")
+    close = difflib.get_close_matches(names[0], known, 1)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    raise UsageError(
+        "the command line is not understood",
+        why=f"{command} has no option {_URL.sub('***', names[0])}",
+        hint=f"{hint}See `floodmark {command} --help`.",
+    )

@@ -1,0 +1,185 @@
+"""The commands: each takes its options, calls what does the work, renders what came back, and gives the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TextIO, TypeVar, cast
+
+import msgspec
+
+from floodmark import run as runs
+from floodmark.cli import arguments, render, views
+from floodmark.cli.output import Session, console, printable
+from floodmark.cli.progress import Tally, progress, told
+from floodmark.cli.signals import StopSignals
+from floodmark.config import Settings, load
+from floodmark.demo import story
+from floodmark.errors import (
+    EXIT_OK,
+    EXIT_PARTIAL,
+    EXIT_PLAN_HAS_WORK,
+    ConfigError,
+    ObjectMissing,
+    Stopped,
+    UsageError,
+)
+from floodmark.events import Event, Observer
+from floodmark.run import PlannedTable, RunResult
+from floodmark.state.ledger import Current, Ledger
+from floodmark.state.manifest import Manifest, encode
+from floodmark.stores import open_ledger
+
+Command = Callable[[argparse.Namespace, Session], int]
+Outcome = TypeVar("Outcome")
+_RUN_ID = re.compile(r"[0-9A-Za-z]+-[0-9a-z]+\Z", re.ASCII)
+
+
+def run(options: argparse.Namespace, session: Session) -> int:
+    """Extract what changed, publish a manifest, and show what became of each table."""
+    settings = load(arguments.flags(options), session.environ)
+    tally = Tally()
+    result = _stoppable(session, tally, lambda observer, stop: runs.run(settings, observer, stop.event))
+    if options.output == "json":
+        session.out.write_json(encode(result.manifest))
+    else:
+        to = console(session.out, session.environ)
+        session.out.write(render.run_table(result.manifest, tally.counts(), to))
+        where = _manifest_place(settings, result)
+        session.out.write(render.run_line(result.manifest, result.uploaded_bytes, result.duration_seconds, where))
+    failed = any(entry.status == "failed" for entry in result.manifest.tables)
+    return EXIT_PARTIAL if failed else EXIT_OK
+
+
+def plan(options: argparse.Namespace, session: Session) -> int:
+    """Show what a run would do, and why."""
+    settings = load(arguments.flags(options), session.environ)
+    planned: list[PlannedTable] = _stoppable(
+        session, Tally(), lambda observer, stop: runs.plan(settings, observer, stop.event)
+    )
+    if options.output == "json":
+        _write_json(session, {"tables": [views.planned(table) for table in planned]})
+    else:
+        session.out.write(render.plan_table(planned, console(session.out, session.environ)))
+    return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned)) else EXIT_OK
+
+
+def status(options: argparse.Namespace, session: Session) -> int:
+    """Show every table, how fresh it is, and what was last decided about it."""
+    current = _current(_ledger(options, session), options, session)
+    if current is None:
+        return EXIT_OK
+    now = datetime.now(UTC)
+    tables = [views.table_status(entry, now) for entry in current.manifest.tables]
+    if options.output == "json":
+        _write_json(session, {"head": current.head, "tables": tables})
+    else:
+        to = console(session.out, session.environ)
+        session.out.write(render.status_table(current.head, tables, now, to))
+    return EXIT_OK
+
+
+def history(options: argparse.Namespace, session: Session) -> int:
+    """Show the runs, newest first."""
+    found = _ledger(options, session).history(options.limit)
+    summaries = [views.run_summary(manifest) for manifest in islice(found, options.limit)]
+    if options.output == "json":
+        _write_json(session, {"runs": summaries})
+    elif summaries:
+        session.out.write(render.history_table(summaries, console(session.out, session.environ)))
+    else:
+        session.err.line("floodmark: no run has been committed yet")
+    return EXIT_OK
+
+
+def show(options: argparse.Namespace, session: Session) -> int:
+    """Show one manifest: the current one, or a run's."""
+    ledger = _ledger(options, session)
+    if options.run is None:
+        current = _current(ledger, options, session)
+        if current is None:
+            return EXIT_OK
+        manifest = current.manifest
+    else:
+        manifest = _require_manifest(ledger, options.run)
+    if options.output == "json":
+        session.out.write_json(encode(manifest))
+    else:
+        session.out.write(render.manifest_table(manifest, console(session.out, session.environ)))
+    return EXIT_OK
+
+
+def demo(options: argparse.Namespace, session: Session) -> int:
+    """Live three days of a service's database."""
+    return story.main(options.directory, cast(TextIO, session.out))  # file-like as far as printing goes
+
+
+def _stoppable(session: Session, tally: Tally, work: Callable[[Observer, StopSignals], Outcome]) -> Outcome:
+    """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
+    with StopSignals() as stop, progress(session, tally) as observer:
+        try:
+            return work(observer, stop)
+        except Stopped:
+            if stop.number is None:
+                raise
+            raise Stopped(stop.number) from None
+
+
+def _ledger(options: argparse.Namespace, session: Session) -> Ledger:
+    """The ledger that the options name. Raises ConfigError where there is none to be."""
+    settings = load(arguments.flags(options), session.environ, state_only=True)
+
+    def talk(event: Event) -> None:
+        text = told(event)
+        if text is not None:
+            session.err.line(f"floodmark: {printable(text)}")
+
+    ledger = open_ledger(settings, talk)
+    if ledger is None:
+        why = "runs to this landing zone are stateless: nothing is remembered"
+        hint = "Give --state URL or set FLOODMARK_STATE to the place where runs keep their state."
+        raise ConfigError("there is no state to read", why=why, hint=hint)
+    return ledger
+
+
+def _current(ledger: Ledger, options: argparse.Namespace, session: Session) -> Current | None:
+    """What head names; where no run has been committed yet, that is said instead."""
+    current = ledger.current()
+    if current is None:
+        if options.output == "json":
+            _write_json(session, {"head": None, "tables": []})
+        session.err.line("floodmark: no run has been committed yet")
+    return current
+
+
+def _require_manifest(ledger: Ledger, run_id: str) -> Manifest:
+    hint = "See `floodmark history`."
+    if not _RUN_ID.match(run_id):
+        raise UsageError("this is no run's id", hint=hint)
+    try:
+        return ledger.manifest(run_id)
+    except ObjectMissing:
+        raise UsageError("there is no manifest of this run", on=run_id, hint=hint) from None
+
+
+def _manifest_place(settings: Settings, result: RunResult) -> str:
+    if settings.state_url is None or result.manifest_key is None:
+        return "no manifest: this run has no state"
+    return f"manifest {settings.state_url.rstrip('/')}/{result.manifest_key}"
+
+
+def _write_json(session: Session, document: object) -> None:
+    session.out.write_json(msgspec.json.format(msgspec.json.encode(document), indent=1))
+
+
+COMMANDS: dict[str, Command] = {
+    "run": run,
+    "plan": plan,
+    "status": status,
+    "history": history,
+    "show": show,
+    "demo": demo,
+}

@@ -1,0 +1,58 @@
+"""An error → a sentence on stderr and an exit code. Never a traceback, unless FLOODMARK_DEBUG asks for its frames."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from types import TracebackType
+
+from floodmark.cli.output import Session, printable
+from floodmark.errors import FloodmarkError, Stopped
+
+DEBUG = "FLOODMARK_DEBUG"
+
+
+def report(error: BaseException, session: Session) -> int:
+    """Say what went wrong, and return the exit code."""
+    if session.environ.get(DEBUG):
+        _print_frames(error, session)
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped(signal.SIGINT)
+    if isinstance(error, FloodmarkError):
+        session.err.line(f"floodmark: {printable(error.sentence)}")
+        if error.hint is not None:
+            session.err.line(f"  {printable(error.hint)}")
+        return error.code if isinstance(error, Stopped) else error.exit_code
+    _report_unexpected(error, session)
+    return FloodmarkError.exit_code
+
+
+def _report_unexpected(error: BaseException, session: Session) -> None:
+    """The class and the place, never the text: it could hold a row's value or a secret."""
+    session.err.line(f"floodmark: internal error: {type(error).__qualname__} in {_place(error.__traceback__)}")
+    if not session.environ.get(DEBUG):
+        session.err.line(f"  This is a bug. Set {DEBUG}=1 to see the way there, and report it; no data is printed.")
+
+
+def _place(trace: TracebackType | None) -> str:
+    """`module:function` of the innermost frame that is Floodmark's own."""
+    place = "an unknown place"
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] == "floodmark":
+            place = f"{module}:{trace.tb_frame.f_code.co_qualname}"
+        trace = trace.tb_next
+    return place
+
+
+def _print_frames(error: BaseException, session: Session) -> None:
+    """The frames of an error and of those that led to it: code and places, no messages."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for one in reversed(chain):
+        session.err.line(f"floodmark: debug: {type(one).__module__}.{type(one).__qualname__}")
+        for text in traceback.format_list(traceback.extract_tb(one.__traceback__)):
+            session.err.write(text)

@@ -1,0 +1,127 @@
+"""stdout and stderr as the commands use them: a reader that went away is no error, and no name steers a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import TextIO
+
+from msgspec import Struct
+from rich.console import Console
+
+from floodmark.errors import FloodmarkError
+
+# Control characters (C0, DEL, C1), what turns the direction of text or can't be seen, and lone surrogates.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e01ef]"
+)
+_PLAIN_WIDTH = 100_000
+
+
+def printable(text: str) -> str:
+    """The text with every character that could steer a terminal written as an escape, such as \\x1b."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def printable_json(document: bytes) -> bytes:
+    """The same document with such characters escaped as JSON has it; the line breaks between values stay."""
+
+    def escaped(match: re.Match[str]) -> str:
+        if match[0] < " ":
+            return match[0]  # JSON has these only between values: inside a string they are escaped already
+        units = match[0].encode("utf-16-be")
+        return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+    return _UNPRINTABLE.sub(escaped, document.decode("utf-8")).encode("utf-8")
+
+
+class Stream:
+    """A standard stream. Once its reader is gone (`| head`), what is written goes nowhere.
+
+    It is file-like as far as rich needs it. Raises FloodmarkError where writing fails in another way, such
+    as on a full disk.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        self._gone = False
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding or "utf-8"
+
+    def isatty(self) -> bool:
+        return not self._stream.closed and self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        """Write text; letters that the stream's encoding lacks become escapes."""
+        safe = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        self._attempt(lambda: self._stream.write(safe))
+        return len(text)
+
+    def line(self, text: str) -> None:
+        self.write(f"{text}\n")
+
+    def write_json(self, document: bytes) -> None:
+        """Write a JSON document, always as UTF-8."""
+        data = printable_json(document).rstrip() + b"\n"
+        buffer = getattr(self._stream, "buffer", None)
+        if buffer is None:
+            self.write(data.decode("utf-8"))
+            return
+        self.flush()
+        self._attempt(lambda: buffer.write(data))
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        with self._lock:
+            if self._gone:
+                return
+            try:
+                action()
+            except BrokenPipeError:
+                self._gone = True
+                self._silence()
+            except OSError as error:
+                self._gone = True
+                self._silence()
+                raise FloodmarkError("the output can't be written", why=error.strerror) from None
+
+    def _silence(self) -> None:
+        """Point the descriptor at nothing, so that what is still buffered fails nobody at exit."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._stream.fileno())
+        os.close(nothing)
+
+
+class Session(Struct, frozen=True):
+    """What a command talks with: data goes to `out`, talk to `err`."""
+
+    out: Stream
+    err: Stream
+    environ: Mapping[str, str]
+
+    def warn(self, text: str) -> None:
+        self.err.line(f"floodmark: warning: {printable(text)}")
+
+
+def console(stream: Stream, environ: Mapping[str, str]) -> Console:
+    """A rich console that interprets nothing in what it is given, and uses control codes only on a terminal."""
+    terminal = stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
+    return Console(
+        file=stream,  # type: ignore[arg-type]
+        force_terminal=terminal,
+        color_system="auto" if terminal else None,
+        no_color=bool(environ.get("NO_COLOR")),
+        width=None if terminal else _PLAIN_WIDTH,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )

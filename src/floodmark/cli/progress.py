@@ -1,0 +1,190 @@
+"""Run events → talk on stderr: live on a terminal, plain lines elsewhere. Data never goes this way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from msgspec import Struct
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from floodmark.cli.output import Session, console, printable
+from floodmark.cli.render import count, plural, size
+from floodmark.cli.views import ChunkCounts
+from floodmark.events import ChunkDone, Event, Retried, RunStarted, TableDecided, TableFinished, Warned
+from floodmark.model import TableName
+
+Clock = Callable[[], float]
+_SHOWN_TABLES = 8
+_LINE_EVERY = 30.0  # seconds
+
+
+class Work(Struct):
+    """A table at work. `since` is when its first chunk began, on the monotonic clock."""
+
+    chunks: int
+    to_extract: int
+    done: int = 0
+    rows: int = 0
+    raw_bytes: int = 0
+    since: float | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.since is not None and self.done < self.to_extract
+
+
+class Tally:
+    """What a run has told so far, added up. Safe to use from several threads."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.lock = threading.Lock()
+        self.begun = clock()
+        self.tables: dict[TableName, Work] = {}
+        self.uploaded = 0
+
+    def take(self, event: Event) -> None:
+        with self.lock:
+            if isinstance(event, RunStarted):
+                self.tables.clear()
+            elif isinstance(event, TableDecided):
+                self.tables[event.table] = Work(event.chunks, event.to_extract)
+            elif isinstance(event, ChunkDone):
+                self._add(event)
+
+    def counts(self) -> dict[TableName, ChunkCounts]:
+        """Per table, the chunks that were read and all it has."""
+        with self.lock:
+            return {name: ChunkCounts(min(work.done, work.chunks), work.chunks) for name, work in self.tables.items()}
+
+    def running(self) -> list[tuple[TableName, Work]]:
+        """Copies of the tables at work, the oldest first."""
+        with self.lock:
+            found = [(name, _copy(work)) for name, work in self.tables.items() if work.running]
+        return sorted(found, key=lambda pair: pair[1].since or 0.0)
+
+    def overall(self) -> str:
+        """One line on all of it: chunks, rows, bytes and their rate."""
+        with self.lock:
+            works = list(self.tables.values())
+            done, planned = sum(work.done for work in works), sum(work.to_extract for work in works)
+            rows, raw = sum(work.rows for work in works), sum(work.raw_bytes for work in works)
+            rate = _rate(raw, self.clock() - self.begun)
+            return f"{done} of {plural(planned, 'chunk')}, {count(rows)} rows, {size(raw)} read at {rate}"
+
+    def _add(self, event: ChunkDone) -> None:
+        work = self.tables.setdefault(event.table, Work(1, 1))
+        if work.since is None:
+            work.since = self.clock() - event.seconds
+        work.done += 1
+        work.rows += event.rows
+        work.raw_bytes += event.raw_bytes
+        self.uploaded += event.uploaded_bytes
+
+
+class Lines:
+    """Progress as plain lines: for logs, pipes and terminals without control codes."""
+
+    def __init__(self, session: Session, tally: Tally) -> None:
+        self._session, self._tally = session, tally
+        self._spoke = tally.clock()
+
+    def __call__(self, event: Event) -> None:
+        self._tally.take(event)
+        text = told(event)
+        if isinstance(event, ChunkDone) and self._tally.clock() - self._spoke >= _LINE_EVERY:
+            text = self._tally.overall()
+        if text is not None:
+            self._spoke = self._tally.clock()
+            self._session.err.line(f"floodmark: {printable(text)}")
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.err.flush()
+
+
+class Screen:
+    """Progress on a terminal: the tables at work and a line on the whole, redrawn in place, gone at the end."""
+
+    def __init__(self, to: Console, tally: Tally) -> None:
+        self._tally, self._console = tally, to
+        self._live = Live(
+            get_renderable=self.picture,
+            console=to,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __call__(self, event: Event) -> None:
+        self._tally.take(event)
+        text = told(event)
+        if text is not None and not isinstance(event, TableFinished):
+            self._console.print(Text(f"floodmark: {printable(text)}"))
+
+    def __enter__(self) -> Screen:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def picture(self) -> Table:
+        """What the screen shows now."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for justify in ("left", "right", "right", "right"):
+            grid.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+        running = self._tally.running()
+        now = self._tally.clock()
+        for name, work in running[:_SHOWN_TABLES]:
+            rate = _rate(work.raw_bytes, now - (work.since or now))
+            cells = (printable(name.label), f"{count(work.rows)} rows", rate, f"{work.done}/{work.to_extract} chunks")
+            grid.add_row(*map(Text, cells))
+        if len(running) > _SHOWN_TABLES:
+            grid.add_row(Text(f"and {plural(len(running) - _SHOWN_TABLES, 'table')} more"))
+        whole = Table.grid()
+        whole.add_row(grid)
+        whole.add_row(Text(self._tally.overall(), style="bold"))
+        return whole
+
+
+def progress(session: Session, tally: Tally) -> Lines | Screen:
+    """The progress that suits stderr."""
+    to = console(session.err, session.environ)
+    return Screen(to, tally) if to.is_terminal else Lines(session, tally)
+
+
+def told(event: Event) -> str | None:
+    """An event as a line of text, None where it is not worth one."""
+    if isinstance(event, Warned):
+        return f"warning: {event.message}"
+    if isinstance(event, Retried):
+        return f"retry {event.attempt}: {event.what}: {event.why}"
+    if isinstance(event, RunStarted):
+        again = "" if event.attempt == 1 else f", snapshot {event.attempt}"
+        return f"run {event.run_id}: {event.source} to {event.destination}, as of {event.point.taken_at}{again}"
+    if isinstance(event, TableFinished) and event.entry.status != "unchanged":
+        entry = event.entry
+        return f"{entry.table.label}: {entry.status} ({entry.reason.code}), {count(entry.rows)} rows"
+    return None
+
+
+def _rate(number: int, elapsed: float) -> str:
+    return f"{number / 1e6 / elapsed:.1f} MB/s" if elapsed > 0 else "- MB/s"
+
+
+def _copy(work: Work) -> Work:
+    return Work(work.chunks, work.to_extract, work.done, work.rows, work.raw_bytes, work.since)

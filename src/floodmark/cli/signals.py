@@ -1,0 +1,46 @@
+"""SIGINT and SIGTERM: the first asks the run to end cleanly, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_WORDS = b"floodmark: stopping; once more ends at once\n"
+
+
+class StopSignals:
+    """While entered, the two signals set `event`, and `number` says which came first.
+
+    Signals reach only a process's main thread; in another one this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.number is not None:
+            os._exit(128 + number)
+        self.number = number
+        self.event.set()
+        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        try:
+            os.write(2, _WORDS)
+        except OSError:
+            return  # no one to talk to; the run ends all the same

@@ -1,0 +1,39 @@
+"""Settings: file + environment + flags → frozen structs, parsed and checked once, passed explicitly.
+
+`settings` holds the structs, `load` makes them; the other modules serve `load`: `schema` (what a file may
+hold), `document` (reading one), `tables`, `urls` and `values` (what single settings mean).
+"""
+
+from floodmark.config.load import load
+from floodmark.config.settings import (
+    ColumnRule,
+    Compression,
+    DestinationSettings,
+    DetectMode,
+    Flags,
+    Limits,
+    Mask,
+    Secret,
+    Selection,
+    Settings,
+    SourceSettings,
+    TableRule,
+)
+from floodmark.config.urls import safe_label
+
+__all__ = [
+    "ColumnRule",
+    "Compression",
+    "DestinationSettings",
+    "DetectMode",
+    "Flags",
+    "Limits",
+    "Mask",
+    "Secret",
+    "Selection",
+    "Settings",
+    "SourceSettings",
+    "TableRule",
+    "load",
+    "safe_label",
+]

@@ -1,0 +1,212 @@
+"""From a YAML file to a checked `schema.File`, or to an error that says where and how to mend it.
+
+No error quotes a value or a line of the file: any of them may hold a password. Keys are quoted only where
+they look like keys.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from floodmark.config import schema
+from floodmark.errors import ConfigError
+
+WHAT = "the configuration is not accepted"
+_SHOWABLE_KEY = re.compile(r"[^\x00-\x1f\x7f-\x9f:/@=]{1,80}\Z")
+_PLAIN_KEY = re.compile(r"[\w.-]+\Z")
+_QUOTES = "A value that holds any of : # { } [ ] , & * ! | > % @ ` or a quote must itself stand in quotes."
+
+
+def read(path: Path) -> schema.File:
+    """The file at `path`, checked for shape and type. Raises ConfigError."""
+    raw = _parsed(_text(path), path)
+    result = _Checker(str(path)).struct(schema.File, {} if raw is None else raw, "")
+    assert isinstance(result, schema.File)
+    return result
+
+
+def shown(key: object) -> str:
+    """A key as it may stand in an error: quoted when it is no plain word, hidden when it may be a value."""
+    if not isinstance(key, str):
+        return f"({_yaml_name(key)})"
+    if not _SHOWABLE_KEY.match(key):
+        return "(a key that is not shown)"
+    return key if _PLAIN_KEY.match(key) else f'"{key}"'
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """`Did you mean …? ` with the closest of the known words, or nothing."""
+    close = difflib.get_close_matches(word, list(known), 1, 0.6) if isinstance(word, str) else []
+    return f"Did you mean {close[0]}? " if close else ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            WHAT, on=str(path), why="there is no such file", hint="Mend the path given with --config."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            WHAT, on=str(path), why=f"can't be read ({error.strerror})", hint="Mend its rights, or --config."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            WHAT, on=str(path), why=f"byte {error.start} is not UTF-8", hint="Save the file as UTF-8."
+        ) from None
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_unique_keys(node, path, set())
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise ConfigError(WHAT, on=where, why="not valid YAML", hint=_QUOTES) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        where = f"{path}, line {line}, column {error.position - text.rfind(chr(10), 0, error.position)}"
+        raise ConfigError(WHAT, on=where, why="a character that YAML does not allow", hint=_QUOTES) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        why = f"not valid YAML ({type(error).__name__})"
+        raise ConfigError(WHAT, on=str(path), why=why, hint=_QUOTES) from None
+
+
+def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
+    """Refuse a key that stands twice in one mapping: PyYAML would silently take the last."""
+    if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen.add(id(node))
+    keys: set[str] = set()
+    for item in node.value:
+        if isinstance(node, yaml.MappingNode) and isinstance(item[0], yaml.ScalarNode):
+            key, line = item[0].value, item[0].start_mark.line + 1
+            if key in keys:
+                hint = f"Keep one {shown(key)} and merge what they hold."
+                why = f"the key {shown(key)} stands twice"
+                raise ConfigError(WHAT, on=f"{path}, line {line}", why=why, hint=hint)
+            keys.add(key)
+        for child in item if isinstance(node, yaml.MappingNode) else (item,):
+            _require_unique_keys(child, path, seen)
+
+
+class _Checker:
+    """Walks a parsed document along the schema, so that every error can name the dotted path it is about."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def struct(self, kind: type[Struct], value: Any, path: str) -> Struct:
+        """A section: known keys only, those without a value left unset."""
+        kinds = schema.field_kinds(kind)
+        given = {}
+        for key, inner in self._mapping(value, path).items():
+            if key not in kinds:
+                self._unknown(key, path, kinds)
+            if inner is not None:
+                given[key] = self.value(kinds[key], inner, _joined(path, key))
+        return kind(**given)
+
+    def value(self, kind: Any, value: Any, path: str) -> Any:
+        """Whatever a key takes: a section, a mapping of the user's names, a list, or a single value."""
+        if schema.is_struct(kind):
+            return self.struct(kind, value, path)
+        if get_origin(kind) is dict:
+            inner = get_args(kind)[1]
+            return {k: self._named(inner, v, _joined(path, k)) for k, v in self._mapping(value, path).items()}
+        if get_origin(kind) is tuple:
+            if not isinstance(value, list):
+                self.refuse(path, f"a list is wanted, not {_yaml_name(value)}", f"Write {_last(path)}: [ … ].")
+            return tuple(self._single(str, item, f"{path}[{number}]") for number, item in enumerate(value))
+        return self._single(kind, value, path)
+
+    def refuse(self, path: str, why: str, hint: str) -> NoReturn:
+        raise ConfigError(WHAT, on=f"{path or 'the top level'} ({self.file})", why=why, hint=hint)
+
+    def _named(self, kind: Any, value: Any, path: str) -> Any:
+        if value is None:  # an empty rule; and the mask `null`, which YAML reads as no value
+            return kind() if schema.is_struct(kind) else "null"
+        return self.value(kind, value, path)
+
+    def _mapping(self, value: Any, path: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.refuse(path, f"keys are wanted, not {_yaml_name(value)}", "Write each as `key: value`, indented.")
+        for key in value:
+            if not isinstance(key, str):
+                why = f"a key is {_yaml_name(key)}, not text"
+                self.refuse(
+                    path, why, 'Put it in quotes: YAML reads on, off, yes, no and 1 as something else, "on" as text.'
+                )
+        return value
+
+    def _unknown(self, key: str, path: str, known: Iterable[str]) -> NoReturn:
+        name = _joined(path, key)
+        if name in schema.LATER_KEYS:
+            self.refuse(name, "not available in this version", f"Remove {name} from the file.")
+        takes = f"{path or 'The file'} takes: {', '.join(known)}."
+        self.refuse(name, "there is no such key", f"{did_you_mean(key, known)}{takes}")
+
+    def _single(self, kind: Any, value: Any, path: str) -> Any:
+        try:
+            return msgspec.convert(value, kind, strict=True)
+        except msgspec.ValidationError:
+            self._mistyped(kind, value, path)
+
+    def _mistyped(self, kind: Any, value: Any, path: str) -> NoReturn:
+        wanted = _wanted(kind)
+        if isinstance(value, str) and (_last(path), value) in schema.LATER_VALUES:
+            self.refuse(path, f"{value} is not available in this version", f"{_last(path)} takes {wanted}.")
+        options = get_args(kind) if get_origin(kind) is Literal else ()
+        if options and isinstance(value, str):
+            self.refuse(path, "not one of the words it takes", f"{did_you_mean(value, options)}It takes {wanted}.")
+        quote = "Put the value in quotes." if kind is str else f"Write {wanted} after {_last(path)}:"
+        self.refuse(path, f"{wanted} is wanted, not {_yaml_name(value)}", quote)
+
+
+def _joined(path: str, key: object) -> str:
+    return f"{path}.{shown(key)}" if path else shown(key)
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _wanted(kind: Any) -> str:
+    """What a key takes, for a person."""
+    if get_origin(kind) is Literal:
+        return " or ".join((", ".join(get_args(kind)[:-1]), get_args(kind)[-1])).removeprefix(" or ")
+    bounds = next((meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)), None)
+    if bounds is not None:
+        return f"a whole number from {bounds.ge} to {bounds.le}"
+    if kind is bool:
+        return "true or false"
+    return "text" if kind is str else "a number or text with a unit"
+
+
+def _yaml_name(value: object) -> str:
+    """The kind of a YAML value, for a person; never the value."""
+    if value is None:
+        return "nothing"
+    names: tuple[tuple[type, str], ...] = (
+        (bool, "true or false"),
+        (int, "a whole number"),
+        (float, "a fraction"),
+        (str, "text"),
+        (list, "a list"),
+        (dict, "a section with keys"),
+    )
+    return next((name for kind, name in names if isinstance(value, kind)), f"a {type(value).__name__}")

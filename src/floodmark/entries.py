@@ -1,0 +1,158 @@
+"""What became of a table's chunks → its entry in the manifest. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from floodmark.detect import ChunkPlan, Remembered, RememberedChunk, TablePlan
+from floodmark.errors import FloodmarkError, TableError
+from floodmark.model import (
+    Chunk,
+    ChunkMark,
+    Encoding,
+    ObjectEntry,
+    Observation,
+    Point,
+    Reason,
+    ReasonCode,
+    TableEntry,
+    TableInfo,
+    Watermark,
+)
+from floodmark.state.manifest import checksum
+
+
+class ChunkOutcome(Struct, frozen=True):
+    """A chunk that is settled: its object (None: no lines), and what was observed (None: no proof)."""
+
+    plan: ChunkPlan
+    object: ObjectEntry | None
+    observed: Observation | None
+
+
+class Attempt(Struct, frozen=True):
+    """What all entries of one snapshot share."""
+
+    run_id: str
+    point: Point
+    encoding: Encoding
+
+
+def proven(plan: ChunkPlan) -> ChunkOutcome:
+    """The outcome of a chunk that needs no extraction: its object stays where it is."""
+    assert plan.remembered is not None and plan.proven is not None
+    return ChunkOutcome(plan, plan.remembered.object, plan.proven)
+
+
+def finished(
+    plan: TablePlan,
+    outcomes: Sequence[ChunkOutcome],
+    remembered: Remembered,
+    attempt: Attempt,
+    seconds: float,
+) -> TableEntry:
+    """The entry of a table all of whose chunks are settled. `outcomes` are in the order of the plan's chunks."""
+    info, good = plan.info, remembered.good
+    before = {entry.key for entry in good.objects} if good is not None else set()
+    objects = tuple(
+        replace(outcome.object, origin="reused" if outcome.object.key in before else "extracted")
+        for outcome in outcomes
+        if outcome.object is not None
+    )
+    digest = checksum(objects)
+    same_lines = good is not None and good.checksum == digest and good.columns == info.columns
+    unchanged = same_lines and good is not None and good.encoding == attempt.encoding and _all_reused(objects)
+    reason = plan.reason
+    if unchanged and reason.code != "unchanged":
+        reason = Reason("identical", f"read again ({reason.code}: {reason.detail}): the same lines as before")
+    return TableEntry(
+        schema=info.table.schema,
+        name=info.table.name,
+        status="unchanged" if unchanged else "extracted",
+        reason=reason
+        if unchanged or reason.code != "unchanged"
+        else Reason("rows_removed", "chunks fell away"),
+        as_of=attempt.point.taken_at,
+        changed_at=good.changed_at if good is not None and same_lines else attempt.point.taken_at,
+        changed_by=good.changed_by if good is not None and same_lines else attempt.run_id,
+        columns=info.columns,
+        encoding=attempt.encoding,
+        fingerprint=info.fingerprint,
+        watermark=_watermark(plan, outcomes, attempt.point),
+        checksum=digest,
+        rows=sum(entry.rows for entry in objects),
+        raw_bytes=sum(entry.raw_bytes for entry in objects),
+        stored_bytes=sum(entry.stored_bytes for entry in objects),
+        duration_seconds=round(seconds, 3),
+        objects=objects,
+    )
+
+
+def failed(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
+    """The entry of a table that could not be read: the attempt's reason, over the last good snapshot."""
+    code: ReasonCode = "denied" if isinstance(error, TableError) and error.code == "denied" else "failed"
+    detail = error.sentence if error.hint is None else f"{error.sentence}. {error.hint}"
+    return kept(info, Reason(code, detail), remembered, seconds)
+
+
+def kept(info: TableInfo, reason: Reason, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
+    """A `failed` entry that keeps the last good snapshot, or has none."""
+    table = info.table
+    before = remembered.entry or TableEntry(schema=table.schema, name=table.name, status="failed", reason=reason)
+    return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 3))
+
+
+def dropped(entry: TableEntry) -> TableEntry:
+    """The one entry that says a table is gone from the source."""
+    return replace(
+        entry,
+        status="dropped",
+        reason=Reason("dropped", "the table is gone from the source"),
+        watermark=None,
+        duration_seconds=0.0,
+    )
+
+
+def remembered_after(
+    outcomes: Sequence[ChunkOutcome], plan: TablePlan, point: Point
+) -> dict[Chunk, RememberedChunk]:
+    """What finished chunks are to a later snapshot: a remembered state, to be proven unchanged."""
+    return {
+        outcome.plan.chunk: RememberedChunk(
+            _mark(outcome, outcome.observed, None),
+            point,
+            plan.info.oid,
+            plan.info.fingerprint,
+            outcome.object,
+        )
+        for outcome in outcomes
+        if outcome.observed is not None
+    }
+
+
+def _all_reused(objects: Sequence[ObjectEntry]) -> bool:
+    return all(entry.origin == "reused" for entry in objects)
+
+
+def _watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: Point) -> Watermark | None:
+    marks = []
+    index = 0
+    for outcome in outcomes:
+        if outcome.observed is not None:
+            marks.append(_mark(outcome, outcome.observed, None if outcome.object is None else index))
+        index += outcome.object is not None
+    return Watermark(point, plan.info.oid, tuple(marks)) if marks else None
+
+
+def _mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> ChunkMark:
+    return ChunkMark(
+        outcome.plan.chunk,
+        seen.relfilenode,
+        seen.rows,
+        seen.frozen,
+        index,
+        provable=outcome.plan.part.no_proof is None,
+    )

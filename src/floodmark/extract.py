@@ -1,0 +1,279 @@
+"""One chunk: rows → JSON lines → compressed, hashed, spooled, compared, put. And the pool that runs chunks.
+
+A chunk is finished in the spool before a byte of it leaves: what was begun and then found wrong (a broken
+connection, a table rewritten under us) is thrown away, and a put that is sent again starts at byte 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import BinaryIO, Protocol, TypeVar, cast
+
+from isal import isal_zlib
+from msgspec import Struct
+from msgspec.structs import replace
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential, wait_random,
+)
+
+from floodmark.detect import ChunkPlan
+from floodmark.entries import ChunkOutcome
+from floodmark.errors import ConditionFailed, ConfigError, OutcomeUnknown, SourceUnavailable, StorageError, TableError
+from floodmark.events import ChunkDone, Observer, Retried
+from floodmark.layout import Layout
+from floodmark.model import Encoding, ObjectEntry, TableInfo
+from floodmark.source.base import Snapshot
+from floodmark.storage.base import Body, Condition, IfAbsent, Storage
+
+# Beyond this a spool goes to a temporary file: with four chunks at work, memory stays flat.
+SPOOL_MEMORY = 8 * 1024**2
+# gzip level 1: measured, a higher one costs more time than it saves bytes on the way.
+GZIP_LEVEL = 1
+ZSTD_LEVEL = 1
+_TRIES = 4
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class StopAsked(Exception):
+    """Raised inside a chunk when the run is to end; the chunk's spool is thrown away."""
+
+
+class Compressor(Protocol):
+    """What zlib-like compressors have in common."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Stored:
+    """The compressor that does nothing."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def compressor(encoding: Encoding) -> Compressor:
+    """A compressor for one object. Raises ConfigError where the optional library is not installed."""
+    if encoding.compression == "gzip":
+        return cast(Compressor, isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 16 + zlib.MAX_WBITS))
+    if encoding.compression == "zstd":
+        try:
+            import zstandard  # noqa: PLC0415 - optional extra
+        except ModuleNotFoundError:
+            raise ConfigError(
+                "destination.compression: zstd",
+                why="the zstandard package is not installed",
+                hint="pip install 'floodmark[zstd]', or choose gzip",
+            ) from None
+        return cast(Compressor, zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj())
+    return _Stored()
+
+
+class Spool:
+    """Where a chunk's stored bytes wait, with the digests of what went in and of what came out."""
+
+    def __init__(self, encoding: Encoding, stopping: Callable[[], bool]) -> None:
+        self._compressor = compressor(encoding)
+        self._stopping = stopping
+        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY, prefix="floodmark-")  # noqa: SIM115
+        self._raw, self._stored = hashlib.sha256(), hashlib.sha256()
+        self.raw_bytes = self.stored_bytes = 0
+
+    def write(self, lines: bytes) -> None:
+        """Take a block of whole lines. Raises StopAsked, StorageError when the disk is full."""
+        if self._stopping():
+            raise StopAsked
+        self._raw.update(lines)
+        self.raw_bytes += len(lines)
+        self._keep(self._compressor.compress(lines))
+
+    def finish(self) -> None:
+        self._keep(self._compressor.flush())
+
+    def _keep(self, stored: bytes) -> None:
+        self._stored.update(stored)
+        self.stored_bytes += len(stored)
+        try:
+            self._file.write(stored)
+        except OSError as error:
+            raise StorageError(
+                "can't spool a chunk",
+                on=tempfile.gettempdir(),
+                why=error.strerror,
+                hint="TMPDIR names another place for temporary files.",
+            ) from None
+
+    @property
+    def content_sha256(self) -> str:
+        return self._raw.hexdigest()
+
+    @property
+    def body(self) -> Body:
+        self._file.seek(0)
+        return Body(cast(BinaryIO, self._file), self.stored_bytes, self._stored.hexdigest())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Job(Struct, frozen=True):
+    """A chunk to extract: the key its object gets, and what it may turn out to be again.
+
+    `known` are the table's stored objects by content digest; one of them is named again, not put again, when
+    it still stands at the destination.
+    """
+
+    info: TableInfo
+    plan: ChunkPlan
+    key: str
+    known: dict[str, ObjectEntry]
+    put_identical: bool = True
+
+
+class Extractor:
+    """Runs jobs against one snapshot and one destination. Its methods may be called from several threads.
+
+    `stopping` is asked between blocks; once it says yes, `StopAsked` ends the chunk.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        destination: Storage,
+        layout: Layout,
+        encoding: Encoding,
+        observer: Observer,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._snapshot = snapshot
+        self._destination = destination
+        self._layout = layout
+        self._encoding = encoding
+        self._observer = observer
+        self._stopping = stopping
+
+    def extract(self, job: Job) -> ChunkOutcome:
+        """Extract one chunk; a broken connection is tried again while the snapshot stands."""
+        return patiently(self._observer, f"extract a chunk of {job.info.table.label}")(self._once, job)
+
+    def _once(self, job: Job) -> ChunkOutcome:
+        begun = time.monotonic()
+        spool = Spool(self._encoding, self._stopping)
+        try:
+            plan = job.plan
+            got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, spool.write)
+            spool.finish()
+            entry = self._stored(job, spool, got.lines) if got.lines else None
+            uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
+            self._observer(
+                ChunkDone(job.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun)
+            )
+            return ChunkOutcome(plan, entry, got.observed)
+        finally:
+            spool.close()
+
+    def digest(self, job: Job) -> str | None:
+        """Extract a chunk for its content digest alone (None: no lines); nothing is stored."""
+        digest = hashlib.sha256()
+
+        def take(lines: bytes) -> None:
+            if self._stopping():
+                raise StopAsked
+            digest.update(lines)
+
+        plan = job.plan
+        got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, take)
+        return digest.hexdigest() if got.lines else None
+
+    def _stored(self, job: Job, spool: Spool, lines: int) -> ObjectEntry:
+        known = job.known.get(spool.content_sha256)
+        if known is not None and (not job.put_identical or self._still_there(known)):
+            return replace(known, chunk=job.plan.chunk, origin="reused")
+        body = spool.body
+        limit = self._layout.max_object_bytes
+        if limit is not None and body.size > limit:
+            raise TableError(
+                "an object is too large for the receiver",
+                on=job.info.table.label,
+                why=f"{body.size:,} bytes; it takes {limit:,}",
+                hint="Set a smaller chunk_size; a table that is read whole (a view, say) can't be split.",
+            )
+        self._put(job.key, body)
+        return ObjectEntry(
+            key=job.key,
+            rows=lines,
+            raw_bytes=spool.raw_bytes,
+            stored_bytes=body.size,
+            sha256=body.sha256,
+            content_sha256=spool.content_sha256,
+            chunk=job.plan.chunk,
+            origin="extracted",
+        )
+
+    def _still_there(self, known: ObjectEntry) -> bool:
+        found = self._destination.stat(known.key)
+        return found is not None and found.size == known.stored_bytes and found.sha256 in (None, known.sha256)
+
+    def _put(self, key: str, body: Body) -> None:
+        """The key is this run's own, so an object that is there already can only be our own earlier try."""
+        condition: Condition = IfAbsent() if self._layout.objects_stay else None
+        try:
+            self._destination.put(key, body, condition)
+        except (OutcomeUnknown, ConditionFailed):
+            found = self._destination.stat(key)
+            if found is None or found.size != body.size or found.sha256 not in (None, body.sha256):
+                raise
+
+
+def patiently(observer: Observer, what: str) -> Retrying:
+    """Tries again what ended with a broken connection; a source says so only while its snapshot stands."""
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        why = error.sentence if isinstance(error, SourceUnavailable) else type(error).__name__
+        observer(Retried(what, why, state.attempt_number))
+
+    return Retrying(
+        retry=retry_if_exception_type(SourceUnavailable),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_exponential(0.5, 20) + wait_random(0, 0.5),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+def run_all(
+    work: Callable[[Task], Result], tasks: Iterable[Task], parallelism: int
+) -> Iterator[tuple[Task, Result | BaseException]]:
+    """Run tasks on so many threads and give each with its result or its exception, as they finish.
+
+    Tasks are taken from the iterable only as threads come free, so it may be endless or decide late.
+    """
+    with ThreadPoolExecutor(parallelism, thread_name_prefix="floodmark") as pool:
+        running: dict[Future[Result], Task] = {}
+        for task in tasks:
+            running[pool.submit(work, task)] = task
+            if len(running) > parallelism:
+                yield from _done(running)
+        while running:
+            yield from _done(running)
+
+
+def _done(running: dict[Future[Result], Task]) -> Sequence[tuple[Task, Result | BaseException]]:
+    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+    return [(running.pop(future), future.exception() or future.result()) for future in finished]

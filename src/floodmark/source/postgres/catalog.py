@@ -1,0 +1,248 @@
+"""From PostgreSQL's catalog to the tables of a run: columns, parts, fingerprint, what can't be read or proven.
+
+Everything is read by a fixed number of queries in the caller's transaction, and put together here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import psycopg
+from msgspec import Struct
+
+from floodmark.config import Selection, TableRule
+from floodmark.errors import ConfigError
+from floodmark.model import Fingerprint, Part, TableInfo, TableName
+from floodmark.source.postgres import fingerprint, proof
+from floodmark.source.postgres.columns import Extracted, extracted_columns
+from floodmark.source.postgres.names import qualified, quoted
+from floodmark.source.postgres.relations import (
+    KINDS,
+    Detail,
+    Edge,
+    Label,
+    Relation,
+    Server,
+    candidate,
+    read_details,
+    read_extensions,
+    read_labels,
+    read_relations,
+    read_server,
+    read_tree,
+)
+from floodmark.source.postgres.table import PgTable
+from floodmark.source.postgres.types import Attribute, Types, read_attributes, read_types
+from floodmark.source.selection import choose, rules_by_table, spelled
+
+DEFAULT_SCHEMA = "public"
+
+
+class Member(Struct, frozen=True):
+    """A relation that belongs to a table: the table itself, or a partition at any depth."""
+
+    relation: Relation
+    detail: Detail
+    attributes: list[Attribute]
+    labels: list[Label]
+
+    @property
+    def holds_rows(self) -> bool:
+        return self.relation.kind != "p"
+
+
+class Family(Struct, frozen=True):
+    """A table and its attached partitions, by oid."""
+
+    root: Member
+    partitions: list[Member]
+    edges: list[Edge]
+
+    @property
+    def members(self) -> list[Member]:
+        return [self.root, *self.partitions]
+
+    @property
+    def holders(self) -> list[Member]:
+        """The members that hold rows."""
+        return [member for member in self.members if member.holds_rows]
+
+
+class Context(Struct, frozen=True):
+    """What all tables of a run share."""
+
+    server: Server
+    extensions: list[tuple[str, str, int, str]]
+    types: Types
+    selection: Selection
+    encoding_digest: str
+
+
+def read_tables(connection: psycopg.Connection[Any], selection: Selection, encoding_digest: str) -> list[PgTable]:
+    """The selected tables, ordered by name, as the transaction's snapshot shows them.
+
+    Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash
+    mask without a key.
+    """
+    relations = read_relations(connection)
+    candidates = [candidate(relation) for relation in relations.values()]
+    rules = rules_by_table(candidates, selection, DEFAULT_SCHEMA)
+    chosen = choose(candidates, selection, DEFAULT_SCHEMA)
+    families = _families(connection, relations, chosen)
+    members = [member for family in families for member in family.members]
+    wanted = {a.type for member in members for a in member.attributes if not a.dropped}
+    context = Context(
+        read_server(connection),
+        read_extensions(connection),
+        read_types(connection, wanted),
+        selection,
+        encoding_digest,
+    )
+    return [_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
+
+
+def _families(
+    connection: psycopg.Connection[Any], relations: Mapping[int, Relation], chosen: Iterable[TableName]
+) -> list[Family]:
+    by_name = {relation.table: relation for relation in relations.values()}
+    tree = read_tree(connection)
+    roots = [by_name[table] for table in chosen]
+    below = {root.oid: tree.attached(root.oid) for root in roots}
+    oids = [oid for root in roots for oid in (root.oid, *below[root.oid])]
+    members = _members(connection, relations, oids)
+    return [
+        Family(members[root.oid], [members[oid] for oid in below[root.oid]], list(tree.edges(root.oid)))
+        for root in roots
+    ]
+
+
+def _members(
+    connection: psycopg.Connection[Any], relations: Mapping[int, Relation], oids: list[int]
+) -> dict[int, Member]:
+    details = read_details(connection, oids)
+    attributes = read_attributes(connection, oids)
+    labels = read_labels(connection, oids)
+    return {oid: Member(relations[oid], details[oid], attributes[oid], labels.get(oid, [])) for oid in oids}
+
+
+def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
+    root = family.root.relation
+    columns = extracted_columns(root.table, family.root.attributes, rule)
+    if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
+        raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(root.table)}")
+    info = TableInfo(
+        table=root.table,
+        oid=root.oid,
+        kind=KINDS[root.kind],
+        columns=tuple(c.column for c in columns),
+        parts=_parts(family, columns, rule, context),
+        fingerprint=_fingerprint(family, columns, rule, context),
+        denied=_denied(family, context.server),
+    )
+    return PgTable(
+        info=info,
+        columns_sql=tuple(c.sql for c in columns),
+        where=rule.where,
+        raw_newlines=any(c.mask is None and context.types.raw_newlines(c.attribute.type) for c in columns),
+    )
+
+
+def _fingerprint(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> Fingerprint:
+    schema = fingerprint.schema_digest(
+        fingerprint.of_database(context.server.version, context.extensions),
+        [fingerprint.of_relation(m.relation, m.detail, m.attributes, m.labels) for m in family.members],
+        family.edges,
+        context.types,
+        [a for m in family.members for a in m.attributes],
+    )
+    selection = context.selection
+    mode = rule.detect or selection.detect
+    config = fingerprint.config_digest(columns, rule.where, mode, selection.mask_key, context.encoding_digest)
+    return Fingerprint(schema, config)
+
+
+def _parts(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> tuple[Part, ...]:
+    """The relations to read. All rows come through the parent where its partitions can't speak for it."""
+    doubt = _table_doubt(family, columns, rule, context)
+    block_size = context.server.block_size
+    relocated = proof.of_extensions(context.extensions)
+    whole = _through_parent(family, columns, rule)
+    if whole is not None:
+        return (_whole(family, whole, block_size),)
+    return tuple(_part(member, doubt, relocated, block_size) for member in family.holders)
+
+
+def _part(member: Member, doubt: str | None, relocated: str | None, block_size: int) -> Part:
+    storage = proof.of_storage(member.relation, member.detail)
+    return Part(
+        id=str(member.relation.oid),
+        table=member.relation.table,
+        relfilenode=member.detail.relfilenode,
+        heap_blocks=-(-member.detail.heap_bytes // block_size),
+        total_bytes=member.detail.total_bytes,
+        by_block=_in_heap(member) and relocated is None,
+        no_proof=doubt or relocated or storage,
+    )
+
+
+def _whole(family: Family, why: str, block_size: int) -> Part:
+    return Part(
+        id=str(family.root.relation.oid),
+        table=family.root.relation.table,
+        relfilenode=family.root.detail.relfilenode,
+        heap_blocks=sum(-(-m.detail.heap_bytes // block_size) for m in family.holders),
+        total_bytes=sum(m.detail.total_bytes for m in family.holders),
+        by_block=False,
+        no_proof=why,
+    )
+
+
+def _in_heap(member: Member) -> bool:
+    return member.relation.kind == "r" and member.detail.access_method == proof.HEAP
+
+
+def _table_doubt(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> str | None:
+    """Why no part of the table can be proven unchanged, or None."""
+    return (
+        proof.of_mode(rule.detect or context.selection.detect)
+        or proof.of_detach(any(edge.pending for edge in family.edges))
+        or proof.of_labels(label for member in family.members for label in member.labels)
+        or proof.of_columns(columns, context.types)
+        or proof.of_filter(rule.where, family.root.attributes, context.types)
+    )
+
+
+def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableRule) -> str | None:
+    """Why a partitioned table has to be read through its parent, or None."""
+    if family.root.relation.kind != "p":
+        return None
+    virtual = {a.name for m in family.members for a in m.attributes if a.generated == "v"}
+    if virtual and (rule.where is not None or any(c.attribute.name in virtual for c in columns)):
+        return "a partition's virtual generated column may differ from its parent's: read through the parent"
+    for member in family.holders:
+        if member.detail.may_select is False or member.detail.may_use_schema is False:
+            name = qualified(member.relation.table)
+            return f"the role may not read partition {name} itself: read through the parent"
+    return None
+
+
+def _denied(family: Family, server: Server) -> str | None:
+    """Why the table can't be read, with what to grant, or None. A right that is None is of a table now gone."""
+    root, role = family.root, quoted(server.role)
+    name = qualified(root.relation.table)
+    if root.detail.may_use_schema is False:
+        return f"no USAGE on its schema: GRANT USAGE ON SCHEMA {quoted(root.relation.table.schema)} TO {role}"
+    if root.detail.may_select is False:
+        some = "SELECT on some columns is not enough" if root.detail.may_select_some else "no SELECT"
+        return f"{some}: GRANT SELECT ON {name} TO {role}"
+    for member in family.members:
+        name = qualified(member.relation.table)
+        if member.detail.row_security:
+            return (
+                f"row-level security on {name} hides rows from this role: ALTER ROLE {role} BYPASSRLS, "
+                "or exclude the table"
+            )
+        if server.in_recovery and member.detail.persistence == "u":
+            return f"{name} is unlogged, and a standby holds no rows of it: read the primary, or exclude it"
+    return None

@@ -1,0 +1,63 @@
+"""Which columns of a table are extracted, and as what: the user's rule applied to the catalog's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from msgspec import Struct
+
+from floodmark.config import Mask, TableRule
+from floodmark.errors import ConfigError
+from floodmark.model import Column, TableName
+from floodmark.source.postgres.masks import masked
+from floodmark.source.postgres.names import quoted
+from floodmark.source.postgres.types import Attribute
+from floodmark.source.selection import spelled
+
+
+class Extracted(Struct, frozen=True):
+    """A column that is extracted, behind its mask if it has one."""
+
+    attribute: Attribute
+    mask: Mask | None
+
+    @property
+    def column(self) -> Column:
+        a = self.attribute
+        if self.mask is None:
+            return Column(a.name, a.type_name or "", not a.not_null)
+        return Column(a.name, "text", self.mask == "null" or not a.not_null)
+
+    @property
+    def sql(self) -> str:
+        """The select-list item."""
+        name = quoted(self.attribute.name)
+        return f"{name} AS {name}" if self.mask is None else masked(self.attribute.name, self.mask)
+
+
+def extracted_columns(table: TableName, attributes: Iterable[Attribute], rule: TableRule) -> tuple[Extracted, ...]:
+    """The columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
+    present = [a for a in attributes if not a.dropped]
+    names = [a.name for a in present]
+    for name in (*rule.columns.exclude, *rule.columns.mask):
+        if name not in names:
+            raise _missing(table, name, names)
+    kept = [a for a in present if a.name not in rule.columns.exclude]
+    if present and not kept:
+        raise ConfigError(
+            "a rule leaves no column",
+            on=f"tables.rules: {spelled(table)}",
+            hint="To leave the table out, name it in tables.exclude.",
+        )
+    return tuple(Extracted(a, rule.columns.mask.get(a.name)) for a in kept)
+
+
+def _missing(table: TableName, name: str, names: Sequence[str]) -> ConfigError:
+    close = get_close_matches(name, names, n=3)
+    return ConfigError(
+        "a rule names a column that is not there",
+        on=f"tables.rules: {spelled(table)}",
+        why=f"it has no column {name}",
+        hint=f"Did you mean {' or '.join(close)}?" if close else None,
+    )

@@ -1,0 +1,174 @@
+"""Connections to PostgreSQL, the settings every transaction pins, and the translation of driver errors.
+
+A driver's error text may hold a row's value or a secret, so none of it ever leaves this module: errors are
+told by SQLSTATE (or, while connecting, by the kind of refusal) in words of our own.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from msgspec import Struct
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from floodmark.config import Limits, Secret
+from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceError, SourceUnavailable, TableError
+
+CONNECT_TIMEOUT = 15
+
+# Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting.
+_PINNED = {
+    "client_encoding": "UTF8",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "iso_8601",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmlbinary": "base64",
+    "lc_monetary": "C",
+    "search_path": "",
+    "row_security": "off",
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    "max_parallel_workers_per_gather": "0",
+    "synchronize_seqscans": "off",
+    "enable_tidscan": "on",
+    "jit": "off",
+    "idle_in_transaction_session_timeout": "0",
+}
+
+# How libpq words a refused connection → how we say it, and whether waiting may help.
+_REFUSALS: tuple[tuple[str, str, bool], ...] = (
+    ("password authentication failed", "the password was refused", False),
+    ("no password supplied", "the server wants a password and none was given", False),
+    ("no pg_hba.conf entry", "the server's pg_hba.conf does not let this client in", False),
+    ("certificate", "the TLS certificate was not accepted", False),
+    ("server does not support ssl", "the server does not offer TLS, and PGSSLMODE demands it", False),
+    ("ssl error", "the TLS handshake failed", False),
+    ("does not exist", "there is no such database or role", False),
+    ("permission denied for database", "the role may not connect to this database", False),
+    ("not currently accepting connections", "the database does not accept connections", False),
+    ("could not translate host name", "the host name can't be resolved", True),
+    ("name or service not known", "the host name can't be resolved", True),
+    ("connection refused", "nothing listens there (connection refused)", True),
+    ("no such file or directory", "nothing listens on that socket", True),
+    ("timeout expired", f"no answer within {CONNECT_TIMEOUT} s", True),
+    ("starting up", "the server is starting up", True),
+    ("shutting down", "the server is shutting down", True),
+    ("in recovery mode", "the server is recovering from a crash", True),
+    ("not yet accepting connections", "the server is not ready yet", True),
+    ("too many clients", "the server's connection limit is reached", True),
+    ("too many connections", "the connection limit of the role or database is reached", True),
+    ("remaining connection slots", "the server's connection limit is reached", True),
+)
+
+_TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
+    "57014": (
+        "the statement was cancelled or ran into its time limit",
+        "Raise limits.statement_timeout if the table is large or the server slow.",
+    ),
+    "55P03": (
+        "the table stayed locked",
+        "Another session holds an exclusive lock, as a migration does. Rerun the table when it is done.",
+    ),
+    "54000": ("a row's JSON exceeds PostgreSQL's limit of 1 GiB", "Leave the widest column out (columns.exclude)."),
+    "XX000": ("the server met an internal error, as it does for a row whose JSON exceeds 1 GiB", None),
+    "XX001": ("the server found damaged data", "Check the table with pg_amcheck."),
+    "53200": ("the server ran out of memory", None),
+    "22021": ("a value is no valid UTF-8", "The database's encoding is SQL_ASCII: leave the column out or mend it."),
+    "22P05": ("a value has no equivalent in UTF-8", "Leave the column out (columns.exclude)."),
+}
+
+
+class Address(Struct, frozen=True):
+    """Where a database is. `arguments` are libpq's, and may hold a password; `label` never does."""
+
+    arguments: dict[str, Any]
+    label: str
+
+    def __repr__(self) -> str:
+        return f"Address({self.label})"
+
+
+def address(url: Secret | None) -> Address:
+    """Read an SQLAlchemy URL, or, without one, leave everything to libpq's own environment (PG*)."""
+    if url is None:
+        return Address({}, "the database that PGHOST and PGDATABASE name")
+    try:
+        parsed = make_url(url.reveal())
+    except ArgumentError:
+        raise ConfigError("the source URL can't be read", hint="Write postgresql://user@host:5432/database") from None
+    arguments = dict(PGDialect_psycopg().create_connect_args(parsed)[1])
+    host = arguments.get("host") or "localhost"
+    return Address(arguments, f"postgresql://{host}/{arguments.get('dbname') or ''}")
+
+
+def connect(where: Address) -> psycopg.Connection[Any]:
+    """Open a connection without named prepared statements. Raises SourceError or SourceUnavailable."""
+    arguments = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "application_name": "floodmark",
+        "prepare_threshold": None,
+        **where.arguments,
+    }
+    try:
+        return psycopg.connect(autocommit=True, **arguments)
+    except psycopg.Error as error:
+        raise _refusal(error, where.label) from None
+    except UnicodeError:
+        raise ConfigError("can't connect", on=where.label, why="a name holds bytes that are not UTF-8") from None
+
+
+def close_quietly(connection: psycopg.Connection[Any]) -> None:
+    """Close a connection that may be broken already."""
+    with suppress(psycopg.Error):
+        connection.close()
+
+
+def pinned_settings(limits: Limits, server_version: int) -> str:
+    """The SET LOCAL statements that every transaction begins with, as one string."""
+    settings = dict(_PINNED)
+    settings["statement_timeout"] = f"{limits.statement_timeout}s"
+    settings["lock_timeout"] = f"{limits.lock_timeout}s"
+    if server_version >= 170000:
+        settings["transaction_timeout"] = "0"
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())
+
+
+def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
+    """Our error for a driver's. `what` was attempted `on` a table or server."""
+    state = error.sqlstate
+    if state is None or state[:2] in ("08", "53") and state != "53200" or state[:3] == "57P":
+        return SourceUnavailable(what, on=on, why=_code("the connection broke", error))
+    if state == "40001":
+        return SourceUnavailable(what, on=on, why=_code("the standby cancelled it to go on with recovery", error))
+    if state == "72000" or state in ("42P01", "42703", "3F000", "42704"):
+        return SnapshotLost(what, on=on, why=_code("the definition changed after the snapshot", error))
+    if state == "42501":
+        return TableError(
+            what,
+            code="denied",
+            on=on,
+            why=_code("permission denied, or row-level security applies", error),
+            hint=f"GRANT SELECT ON {on} to the role, or exclude the table.",
+        )
+    why, hint = _TABLE_ERRORS.get(state, ("the server refused", None))
+    return TableError(what, on=on, why=_code(why, error), hint=hint)
+
+
+def _code(why: str, error: psycopg.Error) -> str:
+    return f"{why} (SQLSTATE {error.sqlstate})" if error.sqlstate else f"{why} ({type(error).__name__})"
+
+
+def _refusal(error: psycopg.Error, label: str) -> SourceError:
+    text = str(error).lower()
+    for pattern, why, waiting_helps in _REFUSALS:
+        if pattern in text:
+            kind = SourceUnavailable if waiting_helps else SourceError
+            return kind("can't connect to the source", on=label, why=why)
+    return SourceUnavailable("can't connect to the source", on=label, why=type(error).__name__)

@@ -1,0 +1,55 @@
+"""Masks: what stands in a line instead of a column's value, computed by the server.
+
+`hash` is HMAC-SHA-256 (RFC 2104) of the value's text, in hex. The key never stands in a statement: the
+session holds, as two settings, the key's padded blocks, from which the server computes the two digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from floodmark.config import Mask, Secret
+from floodmark.source.postgres.names import quoted
+
+INNER = "floodmark.mask_inner"
+OUTER = "floodmark.mask_outer"
+_BLOCK = 64  # bytes, SHA-256's block
+_OR = "OPERATOR(pg_catalog.||)"
+
+
+def mask_settings(key: Secret) -> dict[str, str]:
+    """The session settings `hash` needs: the key's inner and outer blocks in hex. They are as secret as it."""
+    block = _key(key)
+    if len(block) > _BLOCK:
+        block = hashlib.sha256(block).digest()
+    block = block.ljust(_BLOCK, b"\0")
+    return {INNER: bytes(b ^ 0x36 for b in block).hex(), OUTER: bytes(b ^ 0x5C for b in block).hex()}
+
+
+def mask_identity(key: Secret) -> str:
+    """A digest that changes when the key does and tells nothing about it."""
+    return hmac.new(_key(key), b"floodmark: the identity of a mask key", hashlib.sha256).hexdigest()
+
+
+def masked(column: str, mask: Mask) -> str:
+    """The select-list item that takes the column's place. A null stays null under every mask.
+
+    IS DISTINCT FROM NULL, not IS NOT NULL: the latter looks into the fields of a composite value.
+    """
+    name = quoted(column)
+    if mask == "null":
+        return f"NULL::pg_catalog.text AS {name}"
+    if mask == "redact":
+        return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN 'REDACTED'::pg_catalog.text END AS {name}"
+    text = f"pg_catalog.convert_to({name}::pg_catalog.text, 'UTF8')"
+    inner = f"pg_catalog.sha256({_block(INNER)} {_OR} {text})"
+    return f"pg_catalog.encode(pg_catalog.sha256({_block(OUTER)} {_OR} {inner}), 'hex') AS {name}"
+
+
+def _block(setting: str) -> str:
+    return f"pg_catalog.decode(pg_catalog.current_setting('{setting}'), 'hex')"
+
+
+def _key(key: Secret) -> bytes:
+    return key.reveal().encode("utf-8")

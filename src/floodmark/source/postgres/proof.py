@@ -1,0 +1,77 @@
+"""Why change can't be proven for a table, or for a part of one: each function gives a reason or None.
+
+By allow-list: what is not known to be safe gets a reason. A wrong reason costs an extraction; a missing one
+would call a changed table unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from floodmark.config import DetectMode
+from floodmark.source.postgres.columns import Extracted
+from floodmark.source.postgres.filters import provable
+from floodmark.source.postgres.relations import KINDS, Detail, Label, Relation
+from floodmark.source.postgres.types import FIRST_USER_OID, Attribute, Types
+
+HEAP = 2  # pg_am's oid of heap
+# These keep a table's rows elsewhere than in its own heap, behind hooks that no catalog of PostgreSQL's shows.
+_RELOCATING_EXTENSIONS = ("citus", "timescaledb")
+
+
+def of_mode(mode: DetectMode) -> str | None:
+    """The user may ask for no proof."""
+    return None if mode == "exact" else f"detect: {mode}"
+
+
+def of_extensions(extensions: Iterable[tuple[str, str, int, str]]) -> str | None:
+    found = [name for name, *_ in extensions if name in _RELOCATING_EXTENSIONS]
+    return f"extension {found[0]} may keep rows outside the table's heap" if found else None
+
+
+def of_detach(pending: bool) -> str | None:
+    return "a DETACH CONCURRENTLY was interrupted: parent and partitions disagree" if pending else None
+
+
+def of_labels(labels: Iterable[Label]) -> str | None:
+    providers = sorted({label.provider for label in labels})
+    return f"it bears a security label of {providers[0]}, which may mask values" if providers else None
+
+
+def of_storage(relation: Relation, detail: Detail) -> str | None:
+    """Of a part: only an ordinary table of a user's, in a heap, keeps each row's xmin."""
+    if relation.kind != "r":
+        return f"a {KINDS[relation.kind]} keeps no xmin to prove by"
+    if detail.access_method != HEAP:
+        return "its access method is not heap"
+    return "it is a catalog table" if relation.oid < FIRST_USER_OID else None
+
+
+def of_columns(columns: Iterable[Extracted], types: Types) -> str | None:
+    for extracted in columns:
+        why = _of_column(extracted, types)
+        if why is not None:
+            return f"column {extracted.attribute.name}: {why}"
+    return None
+
+
+def of_filter(where: str | None, attributes: Sequence[Attribute], types: Types) -> str | None:
+    if where is None:
+        return None
+    if types.recast_builtins:
+        return "the filter may use a cast between built-in types that is not PostgreSQL's own"
+    kinds = {a.name: None if a.generated == "v" else types.filter_kind(a) for a in attributes if not a.dropped}
+    return provable(where, kinds)
+
+
+def _of_column(extracted: Extracted, types: Types) -> str | None:
+    """What a mask hides does not matter: null reads nothing, redact only whether there is a value."""
+    if extracted.mask == "null":
+        return None
+    if extracted.attribute.generated == "v":
+        return "a virtual generated column changes without a write"
+    if extracted.mask == "redact":
+        return None
+    if extracted.mask == "hash":
+        return types.unstable_as_text(extracted.attribute.type)
+    return types.unstable(extracted.attribute.type)

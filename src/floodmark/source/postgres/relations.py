@@ -1,0 +1,181 @@
+"""What pg_class, pg_inherits and pg_seclabel say: which relations there are, and the facts of the chosen ones.
+
+A fixed number of queries per run, whatever the number of tables. What hangs on the present rather than on
+the snapshot (rights, sizes) comes from the same queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import psycopg
+from msgspec import Struct
+
+from floodmark.model import TableName
+from floodmark.source.selection import Candidate
+
+KINDS = {
+    "r": "table",
+    "p": "partitioned table",
+    "v": "view",
+    "m": "materialized view",
+    "f": "foreign table",
+}
+OWN_SCHEMA = "floodmark"
+
+
+class Relation(Struct, frozen=True):
+    """A row of pg_class, by what it takes to choose it. `kind` is relkind."""
+
+    oid: int
+    table: TableName
+    kind: str
+    partition: bool
+    extension_owned: bool
+
+
+class Detail(Struct, frozen=True, array_like=True):
+    """What else is known of a chosen relation. A right is None where the relation is gone by now.
+
+    `heap_bytes` and `total_bytes` (TOAST included) are present sizes, so no smaller than in the snapshot.
+    """
+
+    oid: int
+    access_method: int
+    persistence: str
+    relfilenode: int
+    bound: str | None
+    may_select: bool | None
+    may_select_some: bool | None
+    may_use_schema: bool | None
+    row_security: bool | None
+    heap_bytes: int
+    total_bytes: int
+
+
+class Edge(Struct, frozen=True, array_like=True):
+    """A partition's place under its parent. `pending`: a DETACH CONCURRENTLY was begun and not finished."""
+
+    parent: int
+    child: int
+    pending: bool
+
+
+class Label(Struct, frozen=True, array_like=True):
+    """A security label on a relation (column 0) or one of its columns."""
+
+    relation: int
+    column: int
+    provider: str
+    label: str
+
+
+class Server(Struct, frozen=True, array_like=True):
+    """What holds for the whole database."""
+
+    version: int
+    role: str
+    in_recovery: bool
+    block_size: int
+
+
+_RELATIONS = """
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition,
+       EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+               AND d.objsubid = 0 AND d.deptype = 'e')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND NOT starts_with(n.nspname, 'pg_toast')"""
+# A size waits for whoever holds the table exclusively; the planner's page count does instead of those.
+_DETAILS = """
+WITH held AS MATERIALIZED (
+    SELECT relation FROM pg_locks
+    WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+SELECT c.oid, c.relam, c.relpersistence::text, c.relfilenode, c.relpartbound::text,
+       has_table_privilege(c.oid, 'SELECT'), has_any_column_privilege(c.oid, 'SELECT'),
+       has_schema_privilege(c.relnamespace, 'USAGE'), row_security_active(c.oid),
+       coalesce(CASE WHEN s.measurable THEN pg_relation_size(c.oid, 'main') ELSE s.estimate END, 0),
+       coalesce(CASE WHEN s.measurable THEN pg_table_size(c.oid) ELSE s.estimate END, 0)
+FROM pg_class c, LATERAL (
+    SELECT c.relkind IN ('r', 'm') AND c.oid NOT IN (SELECT relation FROM held) AS measurable,
+           greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS estimate) s
+WHERE c.oid = ANY(%s::oid[])"""
+_EDGES = """
+SELECT i.inhparent, i.inhrelid, i.inhdetachpending FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') ORDER BY i.inhparent, i.inhrelid"""
+_LABELS = """
+SELECT objoid, objsubid, provider, label FROM pg_seclabel
+WHERE classoid = 'pg_class'::regclass AND objoid = ANY(%s::oid[]) ORDER BY 1, 2, 3"""
+_SERVER = """
+SELECT current_setting('server_version_num')::int, current_user::text, pg_is_in_recovery(),
+       current_setting('block_size')::int"""
+_EXTENSIONS = "SELECT extname, extversion, oid, xmin::text FROM pg_extension ORDER BY extname"
+
+
+class Tree:
+    """Partitions under their parents."""
+
+    def __init__(self, edges: Iterable[Edge]) -> None:
+        self._children: dict[int, list[Edge]] = {}
+        for edge in edges:
+            self._children.setdefault(edge.parent, []).append(edge)
+
+    def edges(self, root: int) -> Iterator[Edge]:
+        """Every edge under a root, in a fixed order; what hangs under a pending one is left out."""
+        for edge in self._children.get(root, ()):
+            yield edge
+            if not edge.pending:
+                yield from self.edges(edge.child)
+
+    def attached(self, root: int) -> list[int]:
+        """All partitions under a root, by oid: an order that holds from run to run."""
+        return sorted(edge.child for edge in self.edges(root) if not edge.pending)
+
+    def pending(self, root: int) -> bool:
+        return any(edge.pending for edge in self.edges(root))
+
+
+def read_relations(connection: psycopg.Connection[Any]) -> dict[int, Relation]:
+    """Every relation that could be a table of ours or a part of one, by oid."""
+    rows = connection.execute(_RELATIONS, prepare=False)
+    return {row[0]: Relation(row[0], TableName(row[1], row[2]), *row[3:]) for row in rows}
+
+
+def candidate(relation: Relation) -> Candidate:
+    """How a pattern must name the relation to pick it."""
+    table = relation.table
+    if relation.partition:
+        return Candidate(table, "never", "a partition: its rows come with the table it belongs to")
+    if relation.extension_owned:
+        return Candidate(table, "exact", "part of an extension")
+    if relation.kind not in "rp":
+        return Candidate(table, "exact", f"a {KINDS[relation.kind]}")
+    if table.schema == OWN_SCHEMA:
+        return Candidate(table, "schema", "Floodmark's own")
+    return Candidate(table)
+
+
+def read_details(connection: psycopg.Connection[Any], oids: Iterable[int]) -> dict[int, Detail]:
+    return {row[0]: Detail(*row) for row in connection.execute(_DETAILS, [list(oids)], prepare=False)}
+
+
+def read_tree(connection: psycopg.Connection[Any]) -> Tree:
+    return Tree(Edge(*row) for row in connection.execute(_EDGES, prepare=False))
+
+
+def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Mapping[int, list[Label]]:
+    """The security labels on each relation that has any."""
+    labels: dict[int, list[Label]] = {}
+    for row in connection.execute(_LABELS, [list(oids)], prepare=False):
+        labels.setdefault(row[0], []).append(Label(*row))
+    return labels
+
+
+def read_server(connection: psycopg.Connection[Any]) -> Server:
+    return Server(*connection.execute(_SERVER, prepare=False).fetchall()[0])
+
+
+def read_extensions(connection: psycopg.Connection[Any]) -> list[tuple[str, str, int, str]]:
+    return [(n, v, oid, xmin) for n, v, oid, xmin in connection.execute(_EXTENSIONS, prepare=False)]

@@ -1,0 +1,191 @@
+"""PostgreSQL as a source: one exported snapshot, and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import psycopg
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from floodmark.config import Limits, Secret, Selection
+from floodmark.errors import ConfigError, SnapshotLost, SourceError, SourceUnavailable, TableError
+from floodmark.model import (
+    Chunk,
+    Extracted,
+    Observation,
+    Part,
+    Point,
+    Question,
+    SourceIdentity,
+    TableInfo,
+    TableName,
+)
+from floodmark.source.base import Write
+from floodmark.source.postgres.catalog import read_tables
+from floodmark.source.postgres.connect import Address, address, translated
+from floodmark.source.postgres.masks import mask_settings
+from floodmark.source.postgres.statements import REWRITTEN_AMONG_LOCKED, copy_rows, observe
+from floodmark.source.postgres.table import PgTable
+from floodmark.source.postgres.transactions import Connection, Coordinator, Transactions
+
+# Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
+BLOCK_BYTES = 256 * 1024
+_SECONDS_BETWEEN_TRIES = 5
+
+
+class PostgresSource:
+    """A PostgreSQL database, version 14 or later, primary or hot standby."""
+
+    def __init__(self, url: Secret | None, limits: Limits, mask_key: Secret | None, wait_seconds: int = 0) -> None:
+        self._where = address(url)
+        self._limits = limits
+        self._settings = mask_settings(mask_key) if mask_key is not None else {}
+        self._wait_seconds = wait_seconds
+
+    @property
+    def label(self) -> str:
+        return self._where.label
+
+    def snapshot(self) -> PostgresSnapshot:
+        """Take a snapshot, waiting up to `wait_seconds` for a server that is down."""
+        tries = Retrying(
+            retry=retry_if_exception_type(SourceUnavailable),
+            stop=stop_after_delay(self._wait_seconds),
+            wait=wait_fixed(_SECONDS_BETWEEN_TRIES),
+            reraise=True,
+        )
+        return tries(PostgresSnapshot, self._where, self._limits, self._settings)
+
+
+class PostgresSnapshot:
+    """One moment of a PostgreSQL database; see `floodmark.source.base.Snapshot` for what it owes."""
+
+    def __init__(self, where: Address, limits: Limits, settings: dict[str, str]) -> None:
+        self._where = where
+        self._limits = limits
+        self._coordinator = Coordinator(where, limits, settings)
+        self._transactions = Transactions(self._coordinator, where, limits, settings)
+        self._tables: dict[TableName, PgTable] = {}
+
+    @property
+    def identity(self) -> SourceIdentity:
+        return self._coordinator.exported.identity
+
+    @property
+    def point(self) -> Point:
+        return self._coordinator.exported.point
+
+    @property
+    def default_schema(self) -> str:
+        return "public"
+
+    @property
+    def parallelism(self) -> int:
+        return self._transactions.parallelism
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self._transactions.warnings
+
+    def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
+        found = self._read(self._coordinator, selection, encoding_digest)
+        self._tables = {table.info.table: table for table in found}
+        return [table.info for table in found]
+
+    def existing(self, names: Sequence[TableName]) -> set[TableName]:
+        statement = (
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "JOIN unnest(%s::text[], %s::text[]) AS wanted(schema, name) ON (n.nspname, c.relname) = (schema, name)"
+        )
+        wanted = ([name.schema for name in names], [name.name for name in names])
+        try:
+            return {TableName(*row) for row in self._coordinator.connection.execute(statement, wanted)}
+        except psycopg.Error as error:
+            raise translated(error, "can't read the catalog", self._where.label) from None
+
+    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+        """Those whose definition is not what the snapshot shows any more.
+
+        A worker reads rows by its snapshot, but names, types and labels as they are now. A change of
+        definition leaves its transaction id in the catalog, even one made and undone; so where, after the last
+        row was read, a new snapshot gives the same fingerprint, every line was shaped by it.
+        """
+        if not tables:
+            return []
+        present = Coordinator(self._where, self._limits, {})
+        try:
+            now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)}
+        except ConfigError:  # a table that a pattern or rule names is gone: a new snapshot will tell which
+            return [table.table for table in tables]
+        finally:
+            present.close()
+        return [table.table for table in tables if not _same_definition(table, now.get(table.table))]
+
+    def _read(self, coordinator: Coordinator, selection: Selection, encoding_digest: str) -> list[PgTable]:
+        try:
+            return read_tables(coordinator.connection, selection, encoding_digest)
+        except psycopg.Error as error:
+            found = translated(error, "can't read the catalog", self._where.label)
+            raise SourceError(found.what, on=found.on, why=found.why) from None
+
+    def observe(self, questions: Sequence[Question]) -> list[Observation]:
+        on = questions[0].table.label if questions else ""
+        with self._transactions.begin("can't observe", on) as connection:
+            return [_observed(connection, q.part, q.chunk, q.open, q.since, q.table) for q in questions]
+
+    def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
+        known = self._tables[table.table]
+        with self._transactions.begin("can't extract", table.table.label) as connection:
+            lines = _copy(connection, copy_rows(known, part, chunk, open_end), write)
+            if not part.by_block:
+                _require_not_rewritten(connection, table.table)
+                return Extracted(lines, None)
+            seen = _observed(connection, part, chunk, open_end, self.point.xmin or 0, table.table)
+        if known.where is None and seen.rows != lines:
+            raise TableError(
+                "row counts do not agree", on=table.table.label, why=f"{lines} lines, {seen.rows} rows counted"
+            )
+        return Extracted(lines, seen)
+
+    def close(self) -> None:
+        self._transactions.close()
+        self._coordinator.close()
+
+
+def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
+    return now is not None and now.oid == then.oid and now.fingerprint == then.fingerprint
+
+
+def _copy(connection: Connection, statement: str, write: Write) -> int:
+    """Run a COPY and write its lines on in blocks. Returns how many there were."""
+    lines = 0
+    block: list[bytes | memoryview] = []
+    size = 0
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for line in copy:
+            block.append(line)
+            size += len(line)
+            if size >= BLOCK_BYTES:
+                write(b"".join(block))
+                lines += len(block)
+                block.clear()
+                size = 0
+    if block:
+        write(b"".join(block))
+    return lines + len(block)
+
+
+def _observed(
+    connection: Connection, part: Part, chunk: Chunk, open_end: bool, since: int, table: TableName
+) -> Observation:
+    row = connection.execute(observe(part, chunk, open_end, since)).fetchone()
+    assert row is not None
+    rows, young, frozen, relfilenode, oid = row
+    if relfilenode != part.relfilenode or str(oid) != part.id:
+        raise SnapshotLost("the table was rewritten or replaced after the snapshot", on=table.label)
+    return Observation(rows, young, frozen, relfilenode)
+
+
+def _require_not_rewritten(connection: Connection, table: TableName) -> None:
+    row = connection.execute(REWRITTEN_AMONG_LOCKED).fetchone()
+    if row is None or row[0]:
+        raise SnapshotLost("a table that was read was rewritten after the snapshot", on=table.label)

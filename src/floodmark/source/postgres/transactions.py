@@ -1,0 +1,239 @@
+"""Transactions that share one exported snapshot: the coordinator's, and one short one per worker task.
+
+The coordinator stays open for the whole run and locks no user table. A worker's transaction imports its
+snapshot, lasts one task and so holds no lock for long. Where workers can't reach the very same server (a
+balancing proxy), the coordinator's connection does all, in savepoints, whose end lets go of the locks too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty, LifoQueue
+from typing import Any
+
+import psycopg
+from msgspec import Struct
+
+from floodmark.config import Limits
+from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
+from floodmark.model import Lineage, Point, SourceIdentity
+from floodmark.source.postgres.connect import (
+    Address,
+    close_quietly,
+    connect,
+    pinned_settings,
+    translated,
+)
+from floodmark.source.postgres.statements import literal
+
+Connection = psycopg.Connection[Any]
+
+SUPPORTED_FROM = 140000
+
+_MOMENT = """
+    SELECT pg_export_snapshot(),
+           pg_current_snapshot()::text,
+           pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+           pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+           to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+           (SELECT system_identifier FROM pg_control_system())::text,
+           d.oid::bigint,
+           d.xmin::text,
+           pg_postmaster_start_time()::text,
+           (SELECT stats_reset FROM pg_stat_bgwriter)::text,
+           pg_is_in_recovery(),
+           d.datname,
+           current_setting('server_version')
+    FROM pg_database d WHERE d.datname = current_database()
+"""
+
+
+class Exported(Struct, frozen=True):
+    """A snapshot as the coordinator exported it. `view` is pg_current_snapshot(), to compare imports with."""
+
+    id: str
+    view: str
+    point: Point
+    identity: SourceIdentity
+
+
+class Coordinator:
+    """The transaction that holds a run's snapshot."""
+
+    def __init__(self, where: Address, limits: Limits, settings: dict[str, str]) -> None:
+        self._where = where
+        self._limits = limits
+        self.connection = connect(where)
+        try:
+            self.server_version = self.connection.info.server_version
+            self._require_supported()
+            self.pinned = pinned_settings(limits, self.server_version)
+            self.exported = self._begin(settings)
+        except psycopg.Error as error:
+            close_quietly(self.connection)
+            raise _whole(translated(error, "can't take a snapshot", where.label)) from None
+        except BaseException:
+            close_quietly(self.connection)
+            raise
+
+    def _require_supported(self) -> None:
+        if self.server_version < SUPPORTED_FROM:
+            raise SourceError(
+                "this server is not supported",
+                on=self._where.label,
+                why=f"PostgreSQL {self.server_version // 10000}",
+                hint="Floodmark reads PostgreSQL 14 and later.",
+            )
+        row = self.connection.execute("SELECT current_setting('old_snapshot_threshold', true)").fetchone()
+        if row is not None and row[0] not in (None, "", "-1"):
+            raise SourceError(
+                "this server is not supported",
+                on=self._where.label,
+                why=f"old_snapshot_threshold is {row[0]}: an imported snapshot can silently lose rows",
+                hint="Set old_snapshot_threshold = -1 (its default) and restart the server.",
+            )
+
+    def _begin(self, settings: dict[str, str]) -> Exported:
+        self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
+        set_local(self.connection, settings)
+        row = self.connection.execute(_MOMENT).fetchone()
+        assert row is not None
+        snapshot, view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:9]
+        stats_reset, in_recovery, name, version = row[9:]
+        lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery)
+        return Exported(
+            id=snapshot,
+            view=view,
+            point=Point(taken_at, xmin, xmax, lineage),
+            identity=SourceIdentity("postgresql", system, name, version.split(" ")[0]),
+        )
+
+    def alive(self) -> bool:
+        """Whether the snapshot still stands: asked of the server, not of our memory."""
+        try:
+            self.connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        return True
+
+    def close(self) -> None:
+        close_quietly(self.connection)
+
+
+class Transactions:
+    """Hands out transactions that see the coordinator's snapshot, to as many threads as `parallelism`."""
+
+    def __init__(self, coordinator: Coordinator, where: Address, limits: Limits, settings: dict[str, str]) -> None:
+        self._coordinator = coordinator
+        self._where = where
+        self._settings = settings
+        self._idle: LifoQueue[Connection] = LifoQueue()
+        self._alone = threading.Lock()
+        self.warnings: tuple[str, ...] = ()
+        self.parallelism = limits.connections
+        self._try_import()
+
+    def _try_import(self) -> None:
+        """Find out once whether a second connection can see the snapshot."""
+        try:
+            connection = self._connected()
+            try:
+                self._import(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                close_quietly(connection)
+                raise
+            self._idle.put(connection)
+        except (psycopg.Error, SourceError) as error:
+            why = type(error).__name__ if isinstance(error, psycopg.Error) else (error.why or error.what)
+            self.parallelism = 1
+            self._shared = False
+            self.warnings = (
+                f"other connections can't share the snapshot ({why}): one connection reads everything, slowly. "
+                "A balancing proxy or pooler between here and the server is the usual cause.",
+            )
+        else:
+            self._shared = True
+
+    @contextmanager
+    def begin(self, what: str, on: str) -> Iterator[Connection]:
+        """A transaction for one task. A driver's error inside comes out as ours, naming `what` and `on`."""
+        try:
+            with self._own() if self._shared else self._borrowed() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise self._judged(translated(error, what, on)) from None
+
+    def _judged(self, error: FloodmarkError) -> FloodmarkError:
+        """A broken connection is worth a retry only while the snapshot stands."""
+        if isinstance(error, SourceUnavailable) and not self._coordinator.alive():
+            return SnapshotLost("the snapshot is gone", on=self._where.label, why=error.why)
+        return error
+
+    @contextmanager
+    def _own(self) -> Iterator[Connection]:
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = self._connected()
+        try:
+            self._import(connection)
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            close_quietly(connection)
+            raise
+        self._idle.put(connection)
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Connection]:
+        connection = self._coordinator.connection
+        with self._alone:
+            connection.execute("SAVEPOINT task")
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    connection.execute("ROLLBACK TO SAVEPOINT task; RELEASE SAVEPOINT task")
+
+    def _connected(self) -> Connection:
+        try:
+            return connect(self._where)
+        except SourceUnavailable as error:
+            raise self._judged(error) from None
+
+    def _import(self, connection: Connection) -> None:
+        exported = self._coordinator.exported
+        try:
+            connection.execute(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+                f"SET TRANSACTION SNAPSHOT {literal(exported.id)}; {self._coordinator.pinned}"
+            )
+        except psycopg.errors.InvalidParameterValue:
+            raise SnapshotLost("the snapshot can't be imported", on=self._where.label) from None
+        row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+        if row is None or row[0] != exported.view:
+            raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")
+        set_local(connection, self._settings)
+
+    def close(self) -> None:
+        while True:
+            try:
+                close_quietly(self._idle.get_nowait())
+            except Empty:
+                return
+
+
+def set_local(connection: Connection, settings: dict[str, str]) -> None:
+    """Settings whose values must not stand in a statement, where logs and pg_stat_activity show them."""
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+
+
+def _whole(error: FloodmarkError) -> FloodmarkError:
+    """What hits the coordinator hits the run, not a table."""
+    if isinstance(error, SourceUnavailable):
+        return error
+    return SourceError(error.what, on=error.on, why=error.why)

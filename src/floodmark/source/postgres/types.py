@@ -1,0 +1,244 @@
+"""The types a database's columns reach: read once per run, as facts for the fingerprint and for proof.
+
+Change can be proven through a type whose output hangs on its stored bytes (and on the pinned settings)
+alone. That is an allow-list: the built-ins named here, and enums, domains, composites, arrays, ranges and
+multiranges made of such. An enum's labels and a composite's attributes are catalog rows; the fingerprint
+holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import psycopg
+from msgspec import Struct
+
+from floodmark.source.postgres.filters import Kind
+
+FIRST_USER_OID = 16384
+JSON = 114
+TEXT = 25
+
+# Left out, and why: reg* (they print the present name of what they point at), aclitem (role names),
+# pg_node_tree, gtsvector, pg_ndistinct and the other statistics types (no column of a user's holds them),
+# pseudo-types. xml needs no lookup; money prints by lc_monetary, float by extra_float_digits, the dates by
+# DateStyle, IntervalStyle and TimeZone, bytea by bytea_output, all pinned.
+_STABLE_NAMES = """
+    bit bool box bpchar bytea char cid cidr circle date float4 float8 inet int2 int2vector int4 int8 interval
+    json jsonb jsonpath line lseg macaddr macaddr8 money name numeric oid oidvector path pg_lsn pg_snapshot
+    point polygon refcursor text tid time timestamp timestamptz timetz tsquery tsvector txid_snapshot uuid
+    varbit varchar xid xid8 xml"""
+STABLE = frozenset(_STABLE_NAMES.split())
+_FILTER_KINDS: dict[str, Kind] = {
+    "bool": "bool",
+    **dict.fromkeys(("int2", "int4", "int8", "numeric", "float4", "float8", "oid"), "number"),
+    **dict.fromkeys(("text", "varchar", "bpchar"), "text"),
+    **dict.fromkeys(("date", "timestamp", "timestamptz"), "datetime"),
+    "uuid": "other",
+}
+_C_COLLATIONS = (950, 951)  # C and POSIX
+
+
+class Attribute(Struct, frozen=True, array_like=True):
+    """A row of pg_attribute. `missing` is the value rows from before the column have; `xmin` the row's own."""
+
+    relation: int
+    number: int
+    name: str
+    type: int
+    typmod: int
+    type_name: str | None
+    dropped: bool
+    generated: str
+    not_null: bool
+    collation: int
+    missing: str | None
+    xmin: str
+
+
+class PgType(Struct, frozen=True, array_like=True):
+    """A row of pg_type, with its row of pg_range if it has one. 0 stands for no such type or relation."""
+
+    oid: int
+    name: str
+    schema: str
+    kind: str  # typtype: b, c, d, e, m, p, r
+    element: int
+    element_array: int  # the true array type of `element`
+    base: int
+    relation: int
+    output: int
+    subtype: int  # of a range; of a multirange its range
+    xmin: str
+    range_xmin: str | None
+
+
+class Cast(Struct, frozen=True, array_like=True):
+    """A cast that is not PostgreSQL's own."""
+
+    oid: int
+    source: int
+    target: int
+    function: int
+    context: str
+    method: str
+    xmin: str
+
+
+_ATTRIBUTES = """
+SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod,
+       CASE WHEN NOT a.attisdropped THEN format_type(a.atttypid, a.atttypmod) END,
+       a.attisdropped, a.attgenerated::text, a.attnotnull, a.attcollation, a.attmissingval::text, a.xmin::text
+FROM pg_attribute a WHERE a.attrelid = ANY(%s::oid[]) AND a.attnum > 0 ORDER BY a.attrelid, a.attnum"""
+_TYPES = """
+SELECT t.oid, t.typname, n.nspname, t.typtype::text, t.typelem, coalesce(e.typarray, 0), t.typbasetype,
+       t.typrelid, t.typoutput::oid, coalesce(r.rngsubtype, m.rngtypid, 0), t.xmin::text,
+       coalesce(r.xmin, m.xmin)::text
+FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_type e ON e.oid = t.typelem
+LEFT JOIN pg_range r ON r.rngtypid = t.oid
+LEFT JOIN pg_range m ON m.rngmultitypid = t.oid
+WHERE t.oid = ANY(%s::oid[])"""
+_ENUMS = """
+SELECT enumtypid, oid, enumlabel, xmin::text FROM pg_enum WHERE enumtypid = ANY(%s::oid[])
+ORDER BY enumtypid, enumsortorder"""
+_CASTS = f"""
+SELECT oid, castsource, casttarget, castfunc, castcontext::text, castmethod::text, xmin::text
+FROM pg_cast WHERE oid >= {FIRST_USER_OID} ORDER BY oid"""
+_COLLATIONS = "SELECT oid FROM pg_collation WHERE NOT collisdeterministic"
+
+
+class Types:
+    """All types reachable from some columns, in one snapshot's view."""
+
+    def __init__(
+        self,
+        types: dict[int, PgType],
+        attributes: dict[int, list[Attribute]],
+        labels: dict[int, list[tuple[int, str, str]]],
+        casts: list[Cast],
+        unruly_collations: frozenset[int],
+    ) -> None:
+        self._types, self._attributes, self._labels, self._casts = types, attributes, labels, casts
+        self._unruly_collations = unruly_collations
+        self._to_json = {c.source for c in casts if c.target == JSON}
+        self._to_text = {c.source for c in casts if c.target == TEXT}
+        self._cast = {c.source for c in casts} | {c.target for c in casts}
+        self.recast_builtins = any(max(c.source, c.target) < FIRST_USER_OID for c in casts)
+        self.closure = cache(self._closure)
+        self.unstable = cache(self._unstable)
+        self.raw_newlines = cache(self._raw_newlines)
+        self.facts = cache(self._facts)
+
+    def unstable_as_text(self, oid: int) -> str | None:
+        """Why `value::text` does not hang on stored bytes alone, or None: a cast may be the user's own."""
+        base = self._base(oid)
+        if base in self._to_text:
+            return f"{self._label(base)} has a cast to text of its own"
+        return self.unstable(oid)
+
+    def filter_kind(self, attribute: Attribute) -> Kind | None:
+        """What a provable filter may do with a column, None for nothing."""
+        kind = self._types[attribute.type]
+        if kind.kind == "e":
+            return None if kind.oid in self._cast else "other"
+        found = _FILTER_KINDS.get(kind.name) if _is_builtin(kind) else None
+        if attribute.collation in self._unruly_collations:
+            return None
+        return "ctext" if found == "text" and attribute.collation in _C_COLLATIONS else found
+
+    def _closure(self, oid: int) -> frozenset[int]:
+        """The type and all it is made of."""
+        seen, waiting = set[int](), [oid]
+        while waiting:
+            current = waiting.pop()
+            if current not in seen:
+                seen.add(current)
+                waiting += self._parts(current)
+        return frozenset(seen)
+
+    def _parts(self, oid: int) -> list[int]:
+        return _parts(self._types[oid], self._attributes)
+
+    def _unstable(self, oid: int) -> str | None:
+        """Why the type's output does not hang on stored bytes alone, or None."""
+        return next((why for part in sorted(self.closure(oid)) if (why := self._evil(self._types[part]))), None)
+
+    def _evil(self, kind: PgType) -> str | None:
+        if kind.oid >= FIRST_USER_OID and kind.oid in self._to_json:
+            return f"{self._label(kind.oid)} has a cast to json, which row_to_json uses"
+        if any(a.generated == "v" for a in self._attributes.get(kind.relation, ())):
+            return f"{self._label(kind.oid)} holds a virtual generated column"
+        if _is_stable_builtin(kind) or kind.kind in "cdemr" or _is_array(kind):
+            return None
+        if _is_builtin(kind):
+            return f"the output of {kind.name} looks up what is not in the row"
+        return f"{self._label(kind.oid)} is not a built-in, and its output function can be replaced"
+
+    def _raw_newlines(self, oid: int) -> bool:
+        """Whether a value in JSON may hold a newline: json keeps those it was given."""
+        return any(part == JSON or part in self._to_json for part in self.closure(oid))
+
+    def _facts(self, oid: int) -> tuple[Any, ...]:
+        """All that the catalog says of this one type, for the fingerprint."""
+        kind = self._types[oid]
+        casts = [c for c in self._casts if c.source == oid and c.target in (JSON, TEXT)]
+        return kind, self._attributes.get(kind.relation, ()), self._labels.get(oid, ()), casts
+
+    def _base(self, oid: int) -> int:
+        while self._types[oid].kind == "d":
+            oid = self._types[oid].base
+        return oid
+
+    def _label(self, oid: int) -> str:
+        kind = self._types[oid]
+        return f"type {kind.schema}.{kind.name}"
+
+
+def read_attributes(connection: psycopg.Connection[Any], relations: Iterable[int]) -> dict[int, list[Attribute]]:
+    """The columns, dropped ones too, of each relation, in order."""
+    found: dict[int, list[Attribute]] = {oid: [] for oid in relations}
+    for row in connection.execute(_ATTRIBUTES, [list(found)], prepare=False):
+        found[row[0]].append(Attribute(*row))
+    return found
+
+
+def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int]) -> Types:
+    """The wanted types and all they reach: one round of queries per level of nesting, not per type."""
+    types: dict[int, PgType] = {}
+    attributes: dict[int, list[Attribute]] = {}
+    missing = set(wanted)
+    while missing:
+        rows = connection.execute(_TYPES, [sorted(missing)], prepare=False).fetchall()
+        level = [PgType(*row) for row in rows]
+        types |= {kind.oid: kind for kind in level}
+        relations = {kind.relation for kind in level if kind.relation}
+        attributes |= read_attributes(connection, relations) if relations else {}
+        missing = {part for kind in level for part in _parts(kind, attributes)} - types.keys()
+    labels: dict[int, list[tuple[int, str, str]]] = {}
+    for owner, *label in connection.execute(_ENUMS, [sorted(types)], prepare=False):
+        labels.setdefault(owner, []).append((label[0], label[1], label[2]))
+    casts = [Cast(*row) for row in connection.execute(_CASTS, prepare=False)]
+    unruly = frozenset(row[0] for row in connection.execute(_COLLATIONS, prepare=False))
+    return Types(types, attributes, labels, casts, unruly)
+
+
+def _parts(kind: PgType, attributes: dict[int, list[Attribute]]) -> list[int]:
+    if _is_stable_builtin(kind):
+        return []
+    fields = [a.type for a in attributes.get(kind.relation, ()) if not a.dropped]
+    return [part for part in (kind.element, kind.base, kind.subtype, *fields) if part]
+
+
+def _is_builtin(kind: PgType) -> bool:
+    return kind.oid < FIRST_USER_OID and kind.schema == "pg_catalog"
+
+
+def _is_stable_builtin(kind: PgType) -> bool:
+    return _is_builtin(kind) and kind.kind == "b" and kind.name in STABLE
+
+
+def _is_array(kind: PgType) -> bool:
+    return kind.element != 0 and kind.element_array == kind.oid

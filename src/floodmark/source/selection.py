@@ -1,0 +1,206 @@
+"""Which tables are meant: patterns with wildcards and SQL quoting, matched against the names a source has.
+
+Pure. A source lists what it has as `Candidate`s; `choose` and `rules_by_table` say what the user's
+`Selection` picks from them, and raise ConfigError for a pattern that picks nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Literal
+
+from msgspec import Struct
+
+from floodmark.config import Selection, TableRule
+from floodmark.errors import ConfigError
+from floodmark.model import TableName
+
+_TOKEN = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"|(?P<wild>[*?])|(?P<dot>\.)|(?P<plain>[^"])', re.DOTALL)
+_WILD = {"*": ".*", "?": "."}
+_NEEDS_QUOTES = re.compile(r'[.*?"\s]')
+
+
+class Candidate(Struct, frozen=True):
+    """A relation a pattern may pick. `what` it is, for messages, as in "a view".
+
+    `by` says how it must be named: by any pattern, by one whose schema has no wildcard, by one without any
+    wildcard, or never (its rows come with another table).
+    """
+
+    table: TableName
+    by: Literal["any", "schema", "exact", "never"] = "any"
+    what: str = "a table"
+
+
+class Pattern:
+    """`schema.table` with `*` and `?`; either part may be quoted as in SQL, which makes it literal.
+
+    Without a dot it means `default_schema`. Matching is case-sensitive. Raises ConfigError if malformed.
+    """
+
+    def __init__(self, text: str, default_schema: str, setting: str) -> None:
+        parts = _split(text, setting)
+        if len(parts) == 1:
+            parts.insert(0, (re.escape(default_schema), default_schema))
+        (schema_regex, self.schema), (name_regex, self.name) = parts
+        self._schema = re.compile(schema_regex, re.DOTALL)
+        self._name = re.compile(name_regex, re.DOTALL)
+
+    @property
+    def table(self) -> TableName | None:
+        """The one table it names, None where it holds a wildcard."""
+        return None if self.schema is None or self.name is None else TableName(self.schema, self.name)
+
+    def matches(self, table: TableName) -> bool:
+        return bool(self._schema.fullmatch(table.schema) and self._name.fullmatch(table.name))
+
+    def picks(self, candidate: Candidate) -> bool:
+        """Whether it matches, and names the candidate the way the candidate must be named."""
+        allowed = {
+            "any": True,
+            "schema": self.schema is not None,
+            "exact": self.table is not None,
+            "never": False,
+        }
+        return allowed[candidate.by] and self.matches(candidate.table)
+
+
+def choose(candidates: Sequence[Candidate], selection: Selection, default_schema: str) -> list[TableName]:
+    """The selected tables, ordered by name: include, less exclude, narrowed by only and skip.
+
+    Raises ConfigError for a pattern that picks nothing (the default include may, in an empty database).
+    """
+    chosen: set[TableName] = set()
+    for text in selection.include:
+        pattern = Pattern(text, default_schema, "tables.include")
+        hits = {c.table for c in candidates if pattern.picks(c)}
+        if not hits and selection.include != Selection().include:
+            raise _nothing("tables.include", text, pattern, candidates)
+        chosen |= hits
+    for text in selection.exclude:
+        pattern = Pattern(text, default_schema, "tables.exclude")
+        hits = {c.table for c in candidates if c.by != "never" and pattern.matches(c.table)}
+        if not hits:
+            raise _nothing("tables.exclude", text, pattern, candidates)
+        chosen -= hits
+    return sorted(_narrowed(chosen, candidates, selection, default_schema))
+
+
+def rules_by_table(
+    candidates: Sequence[Candidate], selection: Selection, default_schema: str
+) -> dict[TableName, TableRule]:
+    """The rules, by the table each one names. Raises ConfigError for a wildcard and for a table there is not."""
+    known = {c.table for c in candidates if c.by != "never"}
+    rules: dict[TableName, TableRule] = {}
+    for text, rule in selection.rules.items():
+        pattern = Pattern(text, default_schema, "tables.rules")
+        if pattern.table is None:
+            raise ConfigError("a rule is for one table", on=f"tables.rules: {text}", why="its key holds a wildcard")
+        if pattern.table not in known:
+            raise _nothing("tables.rules", text, pattern, candidates)
+        if pattern.table in rules:
+            raise ConfigError("a table has two rules", on=f"tables.rules: {text}", hint="Keep one of them.")
+        rules[pattern.table] = rule
+    return rules
+
+
+def spelled(table: TableName) -> str:
+    """The pattern that names exactly this table."""
+    return ".".join(
+        '"' + part.replace('"', '""') + '"' if not part or _NEEDS_QUOTES.search(part) else part
+        for part in (table.schema, table.name)
+    )
+
+
+def narrowed_away(table: TableName, selection: Selection, default_schema: str) -> bool:
+    """Whether --table or --exclude leaves this table out of this run alone, whatever there is in the source."""
+    if any(Pattern(text, default_schema, "--exclude").matches(table) for text in selection.skip):
+        return True
+    return bool(selection.only) and not any(
+        Pattern(text, default_schema, "--table").matches(table) for text in selection.only
+    )
+
+
+def _narrowed(
+    chosen: set[TableName], candidates: Sequence[Candidate], selection: Selection, default_schema: str
+) -> set[TableName]:
+    narrowed = set() if selection.only else chosen
+    for text in selection.only:
+        narrowed |= _hits("--table", text, chosen, candidates, default_schema)
+    for text in selection.skip:
+        narrowed = narrowed - _hits("--exclude", text, chosen, candidates, default_schema)
+    return narrowed
+
+
+def _hits(
+    option: str, text: str, chosen: set[TableName], candidates: Sequence[Candidate], default_schema: str
+) -> set[TableName]:
+    pattern = Pattern(text, default_schema, option)
+    hits = {table for table in chosen if pattern.matches(table)}
+    if not hits:
+        raise _nothing(option, text, pattern, candidates)
+    return hits
+
+
+def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
+    """Each part as a regular expression and, if it holds no wildcard, as the literal name."""
+    parts: list[tuple[str, str | None]] = [("", "")]
+    position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            raise ConfigError("a table pattern can't be read", on=f"{setting}: {text}", why='a " is not closed')
+        position = token.end()
+        if token["dot"]:
+            parts.append(("", ""))
+        else:
+            parts[-1] = _extended(parts[-1], token)
+    if len(parts) > 2 or any(not regex for regex, _ in parts):
+        raise ConfigError(
+            "a table pattern can't be read",
+            on=f"{setting}: {text}",
+            why="it is not of the form schema.table",
+            hint='Quote a name that holds a dot: public."a.b"',
+        )
+    return parts
+
+
+def _extended(part: tuple[str, str | None], token: re.Match[str]) -> tuple[str, str | None]:
+    regex, literal = part
+    if token["wild"]:
+        return regex + _WILD[token["wild"]], None
+    text = token["plain"] if token["quoted"] is None else token["quoted"].replace('""', '"')
+    return regex + re.escape(text), None if literal is None else literal + text
+
+
+def _nothing(setting: str, text: str, pattern: Pattern, candidates: Sequence[Candidate]) -> ConfigError:
+    """The error for a pattern that picks nothing, with what it nearly picked."""
+    near = [c for c in candidates if pattern.matches(c.table)]
+    if near:
+        return ConfigError(
+            "a pattern selects no table", on=f"{setting}: {text}", why=_why_not(near[0]), hint=_HINTS[near[0].by]
+        )
+    close = get_close_matches(text, [spelled(c.table) for c in candidates if c.by != "never"], n=3)
+    close = close or get_close_matches(text, [c.table.name for c in candidates if c.by != "never"], n=3)
+    return ConfigError(
+        "a pattern selects no table",
+        on=f"{setting}: {text}",
+        why="nothing in the source has such a name",
+        hint=f"Did you mean {' or '.join(close)}?" if close else None,
+    )
+
+
+def _why_not(candidate: Candidate) -> str:
+    if candidate.by == "any":
+        return f"{spelled(candidate.table)} is not among what tables.include and tables.exclude select"
+    return f"{spelled(candidate.table)} is {candidate.what}"
+
+
+_HINTS = {
+    "any": "Select it first: --table and rules only narrow.",
+    "schema": "Name its schema, without a wildcard, in tables.include.",
+    "exact": "Name it in full, without a wildcard, in tables.include.",
+    "never": "Name the table it belongs to.",
+}

@@ -1,0 +1,5 @@
+"""SQLite as a source. The parts: snapshot (the source), tables (what is in the file), lines (rows as JSON)."""
+
+from floodmark.source.sqlite.snapshot import SQLiteSource
+
+__all__ = ["SQLiteSource"]

@@ -1,0 +1,206 @@
+"""An SQLite file as a source: one read transaction on one connection, change told by digest alone.
+
+SQLite keeps no row versions, so nothing can be proven unchanged: every table is read, and one whose lines
+hash as they did before is `identical`. SQLite's own messages may quote a value, so errors hold its code's name
+alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool, PoolProxiedConnection
+
+from floodmark.config import Selection
+from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableError
+from floodmark.model import (
+    Chunk,
+    Extracted,
+    Observation,
+    Part,
+    Point,
+    Question,
+    SourceIdentity,
+    TableInfo,
+    TableName,
+)
+from floodmark.source.base import Write
+from floodmark.source.sqlite.lines import write_lines
+from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, qualified, read_relations, read_tables
+
+OLDEST = (3, 37, 0)  # PRAGMA table_list
+_WAITING_HELPS = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_NOT_TEXT = "a text is no valid UTF-8"
+_HINTS = {
+    "SQLITE_NOTADB": "It is no SQLite database, or an encrypted one.",
+    "SQLITE_CORRUPT": "The file is damaged: see what PRAGMA integrity_check says.",
+    "SQLITE_BUSY": "Another program holds the database for itself: run again when it is done.",
+    "SQLITE_READONLY": "In WAL mode SQLite needs -wal and -shm files beside the database, or a folder to make them in.",
+    "SQLITE_CANTOPEN": "This user must be able to read the file and to reach its folder.",
+    _NOT_TEXT: "Leave the column out (columns.exclude), or mend it with CAST(… AS BLOB).",
+}
+
+
+class SQLiteSource:
+    """An SQLite database file, opened read-only.
+
+    Its identity is its absolute path, symbolic links kept: a file that moved is another database, and a file
+    put in its place (a restored backup, say) the same one. `busy_seconds` is how long to wait for a program
+    that holds the database for itself.
+    """
+
+    def __init__(self, url: str, busy_seconds: float = 30.0) -> None:
+        self._path = _path(url)
+        self._busy_seconds = busy_seconds
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
+
+    @property
+    def label(self) -> str:
+        return f"sqlite:///{self._path}"
+
+    def snapshot(self) -> SQLiteSnapshot:
+        """Begin a read transaction. Raises SourceUnavailable where the database is locked, SourceError."""
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise SourceError(
+                "can't read SQLite databases",
+                on=self.label,
+                why=f"Python's SQLite is {sqlite3.sqlite_version}; 3.37 or later is needed",
+            )
+        opened = None
+        try:
+            opened = self._engine.raw_connection()
+            return SQLiteSnapshot(opened, self._identity)
+        except (sqlite3.Error, DBAPIError) as error:
+            if opened is not None:
+                opened.close()
+            raise self._refusal(error) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection that leaves transactions to us, and may be used by one thread after another."""
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            timeout=self._busy_seconds,
+            check_same_thread=False,
+        )
+
+    @property
+    def _identity(self) -> SourceIdentity:
+        path = hashlib.sha256(os.fsencode(self._path)).hexdigest()
+        return SourceIdentity("sqlite", path[:32], self._path.stem, sqlite3.sqlite_version)
+
+    def _refusal(self, error: Exception) -> SourceError:
+        code = _code(error)
+        kind = SourceUnavailable if code.startswith(_WAITING_HELPS) else SourceError
+        if code.startswith("SQLITE_CANTOPEN") and not self._path.exists():
+            return kind("can't open the source", on=self.label, why=f"there is no such file ({code})")
+        return kind("can't open the source", on=self.label, why=code, hint=_hint(code))
+
+
+class SQLiteSnapshot:
+    """One moment of an SQLite database; see `floodmark.source.base.Snapshot` for what it owes."""
+
+    def __init__(self, opened: PoolProxiedConnection, identity: SourceIdentity) -> None:
+        assert isinstance(opened.driver_connection, sqlite3.Connection)
+        self._opened = opened
+        self._connection = opened.driver_connection
+        self._connection.execute("BEGIN")
+        self._relations = read_relations(self._connection)
+        self.point = Point(datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
+        self.identity = identity
+        self.default_schema = SCHEMA
+        self.parallelism = 1
+        self.warnings = _warnings(self._connection)
+        self._tables: dict[TableName, SQLiteTable] = {}
+
+    def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
+        found = read_tables(self._connection, self._relations, selection, encoding_digest)
+        self._tables = {table.info.table: table for table in found}
+        return [table.info for table in found]
+
+    def existing(self, names: Sequence[TableName]) -> set[TableName]:
+        return {relation.table for relation in self._relations} & set(names)
+
+    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+        """None, ever: in SQLite a read transaction holds definitions as it holds rows."""
+        return []
+
+    def observe(self, questions: Sequence[Question]) -> list[Observation]:
+        """Count rows, and call all of them young, since SQLite can't tell: nothing is ever proven by that."""
+        return [self._observed(question.table) for question in questions]
+
+    def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
+        known = self._tables[table.table]
+        if table.denied is not None:
+            raise TableError("can't extract", code="denied", on=table.table.label, why=table.denied)
+        try:
+            rows = self._connection.execute(known.statement)
+            return Extracted(write_lines(rows, known.shape, write), None)
+        except sqlite3.Error as error:
+            raise _table_error(error, "can't extract", table.table, known.where) from None
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error, DBAPIError):
+            self._opened.close()
+
+    def _observed(self, table: TableName) -> Observation:
+        try:
+            (rows,) = self._connection.execute(f"SELECT count(*) FROM {qualified(table)}").fetchone()
+        except sqlite3.Error as error:
+            raise _table_error(error, "can't observe", table, None) from None
+        return Observation(rows, rows, 0, 0)
+
+
+def _path(url: str) -> Path:
+    """The absolute path of the file a URL names. Raises ConfigError, which never holds the URL."""
+    hint = "Write sqlite:///file.db, or sqlite:////data/file.db for a path from the root."
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("the source URL can't be read", hint=hint) from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise ConfigError("the source URL names another driver than Python's own", hint=hint)
+    if parsed.host or parsed.username or parsed.query:
+        raise ConfigError("the source URL holds more than the path of a file", hint=hint)
+    if not parsed.database or parsed.database == ":memory:" or "\x00" in parsed.database:
+        raise ConfigError("the source URL names no file", hint=hint)
+    return Path(os.path.abspath(parsed.database))  # noqa: PTH100 - resolve() would follow links
+
+
+def _warnings(connection: sqlite3.Connection) -> tuple[str, ...]:
+    (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
+    if mode == "wal":
+        return ()
+    return (
+        f"the database's journal mode is {mode}: writers wait until all tables are read; in WAL mode "
+        "(PRAGMA journal_mode = WAL) they need not",
+    )
+
+
+def _table_error(error: sqlite3.Error, what: str, table: TableName, where: str | None) -> TableError:
+    code = _code(error)
+    hint = "Its where must be a condition SQLite understands." if where and code == "SQLITE_ERROR" else _hint(code)
+    return TableError(what, on=table.label, why=code, hint=hint)
+
+
+def _code(error: Exception) -> str:
+    """The name of SQLite's code. Python reads texts itself, and gives no code where one is no UTF-8."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    name = getattr(cause, "sqlite_errorname", None)
+    if isinstance(name, str):
+        return name
+    return _NOT_TEXT if isinstance(cause, sqlite3.OperationalError) else type(cause).__name__
+
+
+def _hint(code: str) -> str | None:
+    return next((hint for start, hint in _HINTS.items() if code.startswith(start)), None)

@@ -1,0 +1,218 @@
+"""What a database file holds: its tables and views, their columns, and the statement that reads each."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from floodmark.config import Mask, Selection, TableRule
+from floodmark.errors import ConfigError
+from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
+from floodmark.source.postgres.masks import mask_identity
+from floodmark.source.selection import Candidate, choose, rules_by_table, spelled
+from floodmark.source.sqlite.lines import Shape
+
+SCHEMA = "main"
+NO_PROOF = "SQLite keeps no row versions"
+# Goes into every fingerprint: raise it when the same rows give other lines.
+OUTPUT_VERSION = 1
+
+_BY: dict[str, tuple[Literal["any", "exact"], str]] = {
+    "table": ("any", "a table"),
+    "view": ("exact", "a view"),
+    "virtual": ("exact", "a virtual table"),
+    "shadow": ("exact", "a part of a virtual table"),
+}
+
+
+class Relation(Struct, frozen=True):
+    """A table or view of the file. `kind` as PRAGMA table_list has it."""
+
+    table: TableName
+    kind: str
+    without_rowid: bool
+
+
+class Attribute(Struct, frozen=True, array_like=True):
+    """A row of PRAGMA table_xinfo. `hidden` is 1 for what `SELECT *` of a virtual table leaves out."""
+
+    number: int
+    name: str
+    type: str
+    not_null: int
+    default: str | None
+    key: int
+    hidden: int
+
+
+class SQLiteTable(Struct, frozen=True):
+    """A table with what reading it needs. `statement` is empty where the table is denied."""
+
+    info: TableInfo
+    statement: str
+    shape: Shape
+    where: str | None
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def qualified(table: TableName) -> str:
+    return f"{quoted(table.schema)}.{quoted(table.name)}"
+
+
+def read_relations(connection: sqlite3.Connection) -> list[Relation]:
+    """Every table and view, SQLite's own left out. The first read of a transaction: it fixes what it shows."""
+    connection.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
+    rows = connection.execute("PRAGMA main.table_list").fetchall()
+    return [
+        Relation(TableName(SCHEMA, name), kind, bool(without_rowid))
+        for schema, name, kind, _, without_rowid, _ in rows
+        if schema == SCHEMA and kind in _BY and not name.lower().startswith("sqlite_")
+    ]
+
+
+def read_tables(
+    connection: sqlite3.Connection, relations: Sequence[Relation], selection: Selection, encoding_digest: str
+) -> list[SQLiteTable]:
+    """The selected tables, ordered by name.
+
+    Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash
+    mask without a key.
+    """
+    candidates = [Candidate(relation.table, *_BY[relation.kind]) for relation in relations]
+    rules = rules_by_table(candidates, selection, SCHEMA)
+    by_name = {relation.table: relation for relation in relations}
+    return [
+        _table(connection, by_name[table], rules.get(table, TableRule()), selection, encoding_digest)
+        for table in choose(candidates, selection, SCHEMA)
+    ]
+
+
+def _table(
+    connection: sqlite3.Connection, relation: Relation, rule: TableRule, selection: Selection, encoding_digest: str
+) -> SQLiteTable:
+    try:
+        attributes = _attributes(connection, relation.table)
+        order = _order(connection, relation, attributes)
+    except sqlite3.Error as error:
+        return _unreadable(relation, getattr(error, "sqlite_errorname", type(error).__name__))
+    chosen = _chosen(relation.table, attributes, rule)
+    masks = {name: mask for name, mask in rule.columns.mask.items() if name in {a.name for a in chosen}}
+    if selection.mask_key is None and "hash" in masks.values():
+        raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(relation.table)}")
+    key = selection.mask_key if "hash" in masks.values() else None
+    shape = Shape(
+        tuple(a.name for a in chosen), tuple((i, masks[a.name]) for i, a in enumerate(chosen) if a.name in masks), key
+    )
+    config = [OUTPUT_VERSION, shape.names, shape.masks, rule.where, key and mask_identity(key), encoding_digest]
+    fingerprint = Fingerprint(_digest([sqlite3.sqlite_version, relation, attributes]), _digest(config))
+    columns = tuple(_column(a, masks.get(a.name)) for a in chosen)
+    info = _info(relation, columns, fingerprint, None)
+    return SQLiteTable(info, _statement(relation.table, chosen, rule.where, order), shape, rule.where)
+
+
+def _unreadable(relation: Relation, code: str) -> SQLiteTable:
+    """A view of what is not there any more, or a virtual table whose module this SQLite does not have."""
+    why = f"its definition can't be read ({code})"
+    info = _info(relation, (), Fingerprint(_digest(why), ""), why)
+    return SQLiteTable(info, "", Shape((), (), None), None)
+
+
+def _info(relation: Relation, columns: tuple[Column, ...], fingerprint: Fingerprint, denied: str | None) -> TableInfo:
+    part = Part(
+        id=relation.table.name,
+        table=relation.table,
+        relfilenode=0,
+        heap_blocks=0,
+        total_bytes=0,
+        by_block=False,
+        no_proof=NO_PROOF,
+    )
+    return TableInfo(
+        table=relation.table,
+        oid=0,
+        kind={"virtual": "virtual table", "shadow": "table"}.get(relation.kind, relation.kind),
+        columns=columns,
+        parts=(part,),
+        fingerprint=fingerprint,
+        denied=denied,
+    )
+
+
+def _attributes(connection: sqlite3.Connection, table: TableName) -> list[Attribute]:
+    rows = connection.execute(f"PRAGMA main.table_xinfo({quoted(table.name)})")
+    return [Attribute(*row) for row in rows]
+
+
+def _chosen(table: TableName, attributes: Sequence[Attribute], rule: TableRule) -> list[Attribute]:
+    """The columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
+    present = [a for a in attributes if a.hidden != 1]
+    names = [a.name for a in present]
+    on = f"tables.rules: {spelled(table)}"
+    for name in (*rule.columns.exclude, *rule.columns.mask):
+        if name not in names:
+            close = get_close_matches(name, names, n=3)
+            raise ConfigError(
+                "a rule names a column that is not there",
+                on=on,
+                why=f"it has no column {name}",
+                hint=f"Did you mean {' or '.join(close)}?" if close else None,
+            )
+    left = [a for a in present if a.name not in rule.columns.exclude]
+    if not left:
+        raise ConfigError("a rule leaves no column", on=on, hint="To leave the table out, name it in tables.exclude.")
+    return left
+
+
+def _column(attribute: Attribute, mask: Mask | None) -> Column:
+    nullable = mask == "null" or not attribute.not_null
+    return Column(attribute.name, attribute.type if mask is None else "TEXT", nullable)
+
+
+def _order(connection: sqlite3.Connection, relation: Relation, attributes: Sequence[Attribute]) -> str:
+    """What makes the order of rows the same every time, at no cost: that of the table's own b-tree.
+
+    Without it SQLite might read a covering index instead. A view has the order its definition gives it.
+    """
+    if relation.kind in ("view", "virtual"):
+        return ""
+    name = quoted(relation.table.name)
+    if relation.without_rowid:
+        return f" ORDER BY {', '.join(f'{name}.{term}' for term in _key_terms(connection, relation.table))}"
+    taken = {a.name.lower() for a in attributes}
+    free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken]
+    return f" ORDER BY {name}.{free[0]}" if free else ""
+
+
+def _key_terms(connection: sqlite3.Connection, table: TableName) -> list[str]:
+    """The primary key's columns with their collation and direction, so that sorting by them is no work."""
+    indexes = connection.execute(f"PRAGMA main.index_list({quoted(table.name)})").fetchall()
+    (index,) = [name for _, name, _, origin, _ in indexes if origin == "pk"]
+    rows = connection.execute(f"PRAGMA main.index_xinfo({quoted(index)})").fetchall()
+    return [
+        f"{quoted(name)} COLLATE {quoted(collation)}{' DESC' if descending else ''}"
+        for _, _, name, descending, collation, in_key in rows
+        if in_key
+    ]
+
+
+def _statement(table: TableName, chosen: Sequence[Attribute], where: str | None, order: str) -> str:
+    """The SELECT of a table. Columns are qualified: SQLite takes a bare "name" that is no column for a string."""
+    name = quoted(table.name)
+    items = ", ".join(f"{name}.{quoted(a.name)}" for a in chosen)
+    condition = f" WHERE ({where}\n)" if where is not None else ""
+    plain = "" if order else " NOT INDEXED"
+    return f"SELECT {items} FROM {qualified(table)}{plain}{condition}{order}"
+
+
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -1,0 +1,242 @@
+"""A folder that keeps the promises of S3: whole objects, durable when put, conditions checked in one step.
+
+An object is written to a temporary file beside its place, synced, and then linked (where none may be) or
+renamed there; then the folder is synced, and each folder made on the way. What checks a condition or takes
+an object away holds the lock of the root, so two processes on one machine exclude each other; on a network
+file system that holds as far as its locks do. A crash may leave a temporary file, never part of an object.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from floodmark.errors import ConditionFailed, OutcomeUnknown, StorageError
+from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat
+from floodmark.storage.local_errors import NOT_THERE, reads, translated
+from floodmark.storage.probe import prove_conditions
+from floodmark.storage.streams import BLOCK, not_as_announced, reader
+
+# No key has a segment that begins so: the lock and the unfinished files can't be taken for objects.
+_OWN = ".floodmark-"
+_TRIES_AGAINST_PRUNE = 10
+
+
+class LocalStorage:
+    """Objects as files below `root`, which the first put creates. An etag is size, time and inode of a file."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._durable: set[Path] = set()
+
+    @property
+    def url(self) -> str:
+        return str(self._root)
+
+    def check(self) -> None:
+        prove_conditions(self)
+
+    def check_writable(self) -> None:
+        """Write a temporary file, which is never an object. Raises StorageError."""
+        with translated("write to the folder", self._root):
+            temporary, file = self._temporary(self._root)
+            file.close()
+            temporary.unlink()
+
+    def put(self, key: str, body: Body, condition: Condition = None) -> str:
+        path = self._path(key)
+        with translated("put an object", path):
+            temporary, etag = self._written(path, body)
+            try:
+                self._move(temporary, path, condition)
+            finally:
+                temporary.unlink(missing_ok=True)
+        self._settle(path, condition)
+        return etag
+
+    def get(self, key: str) -> Fetched:
+        path = self._path(key)
+        with reads(path), path.open("rb") as file:
+            etag = _etag(os.fstat(file.fileno()))
+            return Fetched(file.read(), etag)
+
+    def open(self, key: str) -> BinaryIO:
+        path = self._path(key)
+        with reads(path):
+            file = path.open("rb", buffering=0)
+        return reader(file, lambda: translated("read an object", path))
+
+    def stat(self, key: str) -> Stat | None:
+        path = self._path(key)
+        with translated("look at an object", path):
+            found = _found(path)
+        return None if found is None else Stat(found.st_size, _etag(found), None)
+
+    def delete(self, key: str) -> None:
+        """Remove an object, and the folders it leaves empty."""
+        path = self._path(key)
+        with translated("delete an object", path):
+            if _found(path) is None:
+                return
+            with self._locked():
+                path.unlink(missing_ok=True)
+                _sync_folder(path.parent)
+                self._remove_empty(path.parent)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        above = prefix.rpartition("/")[0]
+        folder = self._path(above) if above else self._root
+        with translated("list objects", folder):
+            found = [key for key in self._keys(folder) if key.startswith(prefix)]
+        return iter(found)
+
+    def _keys(self, top: Path) -> Iterator[str]:
+        for folder, _, files in os.walk(top, onerror=_raise_unless_gone):
+            for name in files:
+                if not name.startswith(_OWN):
+                    yield (Path(folder) / name).relative_to(self._root).as_posix()
+
+    def _path(self, key: str) -> Path:
+        """Where a key's file is. Raises StorageError for a key that is no path below the root."""
+        parts = key.split("/")
+        if "\0" in key or any(part in ("", ".", "..") or part.startswith(_OWN) for part in parts):
+            raise StorageError("use a key as a path", on=repr(key), why="it is no path below the folder")
+        return self._root.joinpath(*parts)
+
+    def _written(self, path: Path, body: Body) -> tuple[Path, str]:
+        """A synced temporary file that holds the body, and the etag it will have."""
+        temporary, file = self._temporary(path.parent)
+        try:
+            with file:
+                _copy(body, file, path)
+                now = time.time_ns()  # finer than the clock that file systems stamp with
+                os.utime(file.fileno(), ns=(now, now))
+                os.fsync(file.fileno())
+                return temporary, _etag(os.fstat(file.fileno()))
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _temporary(self, folder: Path) -> tuple[Path, BinaryIO]:
+        """A new file in a folder, which another process's `delete` may be removing at this moment."""
+        temporary = folder / f"{_OWN}{uuid.uuid4().hex}"
+        for _ in range(_TRIES_AGAINST_PRUNE):
+            with suppress(FileNotFoundError):
+                self._make(folder)
+                return temporary, temporary.open("xb", buffering=0)
+        raise StorageError("put an object", on=str(folder), why="the folder is removed as often as it is made")
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, and see to it that each outlives a crash."""
+        if folder.is_dir() and (folder in self._durable or self._root not in folder.parents):
+            return
+        self._make(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+        _sync_folder(folder.parent)
+        self._durable.add(folder)
+
+    def _move(self, temporary: Path, path: Path, condition: Condition) -> None:
+        with self._locked():
+            match condition:
+                case IfAbsent():
+                    _link(temporary, path)
+                case IfMatch(etag):
+                    _require(path, etag)
+                    temporary.replace(path)
+                case None:
+                    temporary.replace(path)
+
+    def _settle(self, path: Path, condition: Condition) -> None:
+        """Make a move durable. Once it is visible, a failure here is no failure of the write."""
+        try:
+            with translated("put an object", path):
+                _sync_folder(path.parent)
+        except StorageError as error:
+            if condition is None:
+                raise
+            raise OutcomeUnknown(error.what, on=error.on, why=f"written, but not synced: {error.why}") from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the root's lock. It belongs to the open file, so threads exclude each other too."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / f"{_OWN}lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._root:
+            self._durable.discard(folder)
+            try:
+                folder.rmdir()
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    return
+                raise
+            folder = folder.parent
+
+
+def _copy(body: Body, file: BinaryIO, path: Path) -> None:
+    digest, size = hashlib.sha256(), 0
+    body.stream.seek(0)
+    while block := body.stream.read(BLOCK):
+        digest.update(block)
+        size += len(block)
+        _write(file, block)
+    if (size, digest.hexdigest()) != (body.size, body.sha256):
+        raise not_as_announced(str(path))
+
+
+def _write(file: BinaryIO, block: bytes) -> None:
+    """All of a block: an unbuffered file may take a part."""
+    left = memoryview(block)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise ConditionFailed("put an object", on=str(path), why="there is one already") from None
+
+
+def _require(path: Path, etag: str) -> None:
+    found = _found(path)
+    if found is None or _etag(found) != etag:
+        raise ConditionFailed("put an object", on=str(path), why="it is no longer the one that was read")
+
+
+def _found(path: Path) -> os.stat_result | None:
+    try:
+        found = path.stat()
+    except NOT_THERE:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _etag(found: os.stat_result) -> str:
+    return f'"{found.st_size:x}-{found.st_mtime_ns:x}-{found.st_ino:x}"'
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,0 +1,52 @@
+"""What a file system's refusals mean for a store."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from floodmark.errors import ObjectMissing, StorageDenied, StorageError, StorageUnavailable
+
+NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_PASSING = {errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ENOLCK}
+_HINTS = {
+    errno.ENOSPC: "Free some space, or choose another place.",
+    errno.EDQUOT: "The user's quota is used up.",
+    errno.EROFS: "The file system is mounted read-only.",
+    errno.EACCES: "The user Floodmark runs as needs to write there.",
+    errno.ENAMETOOLONG: "A table's name, percent-encoded, is longer than this file system's names may be.",
+    errno.EIO: "The disk is failing; see the system's log.",
+}
+
+
+@contextmanager
+def translated(what: str, path: Path) -> Iterator[None]:
+    """Raise the StorageError that an OSError stands for, with the path and the errno's name."""
+    try:
+        yield
+    except OSError as error:
+        raise _error(error)(what, on=str(path), why=_name(error), hint=_HINTS.get(error.errno or 0)) from None
+
+
+@contextmanager
+def reads(path: Path) -> Iterator[None]:
+    """As `translated`, for reading: what is not there, or no file, is a missing object."""
+    with translated("read an object", path):
+        try:
+            yield
+        except NOT_THERE:
+            raise ObjectMissing("read an object", on=str(path), why="there is none") from None
+
+
+def _error(error: OSError) -> type[StorageError]:
+    if error.errno in _DENIED:
+        return StorageDenied
+    return StorageUnavailable if error.errno in _PASSING else StorageError
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)

@@ -1,0 +1,54 @@
+"""A destination whose receiver takes each object away: it is put to, and never looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NoReturn
+
+from floodmark.errors import StorageError
+from floodmark.storage.base import Body, Condition, Fetched, Stat, Storage
+
+
+class PutOnlyStorage:
+    """Passes on unconditional puts alone; all else is an error here, before a request is made.
+
+    `check` proves what can be proven without putting an object, which the receiver would take for data.
+    """
+
+    def __init__(self, inner: Storage, check: Callable[[], None]) -> None:
+        self._inner, self._check = inner, check
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    def check(self) -> None:
+        self._check()
+
+    def put(self, key: str, body: Body, condition: Condition = None) -> str:
+        if condition is not None:
+            self._refuse("put an object on a condition", key)
+        return self._inner.put(key, body)
+
+    def get(self, key: str) -> Fetched:
+        self._refuse("read an object", key)
+
+    def open(self, key: str) -> BinaryIO:
+        self._refuse("read an object", key)
+
+    def stat(self, key: str) -> Stat | None:
+        self._refuse("look at an object", key)
+
+    def delete(self, key: str) -> None:
+        self._refuse("delete an object", key)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        self._refuse("list objects", prefix)
+
+    def _refuse(self, what: str, key: str) -> NoReturn:
+        raise StorageError(
+            what,
+            on=f"{self.url}/{key}",
+            why="a landing zone's objects belong to its receiver",
+            hint="State must live elsewhere: --state names where.",
+        )

@@ -1,0 +1,129 @@
+"""Tries again what may be tried again, around any store; and does not take unknown for failed.
+
+After a lost answer, a conditional put that is sent again may be refused because of its own first try.
+Then, and whenever it fails for good once a try went unanswered, the outcome is unknown: only reading back
+can tell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, TypeVar
+
+from msgspec import Struct
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+
+from floodmark.errors import FloodmarkError, OutcomeUnknown, StorageError
+from floodmark.events import Observer, Retried
+from floodmark.storage.base import Body, Condition, Fetched, Stat, Storage
+
+Result = TypeVar("Result")
+
+
+class Patience(Struct, frozen=True):
+    """How often to try in all, and how long to wait between: seconds, doubled each time up to `longest`.
+
+    To each wait up to `jitter` seconds are added, so that many workers do not come back at once. With these
+    values a store may be gone for half a minute.
+    """
+
+    tries: int = 7
+    shortest: float = 0.5
+    longest: float = 15.0
+    jitter: float = 0.5
+
+
+class RetryingStorage:
+    """A store that waits out what passes: timeouts, resets, throttling, 5xx.
+
+    `open` is tried again until it gives a stream; a stream that breaks midway is its reader's to open again.
+    """
+
+    def __init__(
+        self,
+        inner: Storage,
+        observer: Observer,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inner, self._observer = inner, observer
+        self._patience, self._sleep = patience, sleep
+
+    @property
+    def url(self) -> str:
+        return self._inner.url
+
+    def check(self) -> None:
+        self._patiently(f"check {self.url}", self._inner.check)
+
+    def put(self, key: str, body: Body, condition: Condition = None) -> str:
+        """As the store's own; a conditional put may also raise OutcomeUnknown."""
+        if condition is None:
+            return self._patiently(f"put {key}", lambda: self._inner.put(key, body))
+        return self._put_on_condition(key, body, condition)
+
+    def get(self, key: str) -> Fetched:
+        return self._patiently(f"get {key}", lambda: self._inner.get(key))
+
+    def open(self, key: str) -> BinaryIO:
+        return self._patiently(f"open {key}", lambda: self._inner.open(key))
+
+    def stat(self, key: str) -> Stat | None:
+        return self._patiently(f"stat {key}", lambda: self._inner.stat(key))
+
+    def delete(self, key: str) -> None:
+        self._patiently(f"delete {key}", lambda: self._inner.delete(key))
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Whole before the first key is given, so that a listing begun anew gives no key twice."""
+        return iter(self._patiently(f"list {prefix}", lambda: [*self._inner.list(prefix)]))
+
+    def _put_on_condition(self, key: str, body: Body, condition: Condition) -> str:
+        unanswered = 0
+
+        def once() -> str:
+            nonlocal unanswered
+            try:
+                return self._inner.put(key, body, condition)
+            except StorageError as error:
+                if unanswered and not error.retryable:
+                    raise _unknown(key, error) from error
+                unanswered += error.retryable
+                raise
+
+        try:
+            return self._patiently(f"put {key}", once)
+        except StorageError as error:
+            if error.retryable:
+                raise _unknown(key, error) from error
+            raise
+
+    def _patiently(self, what: str, call: Callable[[], Result]) -> Result:
+        def tell(state: RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            why = error.why if isinstance(error, FloodmarkError) and error.why else type(error).__name__
+            self._observer(Retried(what, why, state.attempt_number))
+
+        patience = self._patience
+        return Retrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(patience.tries),
+            wait=wait_exponential(patience.shortest, patience.longest) + wait_random(0, patience.jitter),
+            before_sleep=tell,
+            sleep=self._sleep,
+            reraise=True,
+        )(call)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, StorageError) and error.retryable
+
+
+def _unknown(key: str, last: StorageError) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        "put an object on a condition",
+        on=key,
+        why=f"a try went unanswered, and the last one ended with {type(last).__name__} ({last.why})",
+        hint="It may or may not have been written; what is there now tells.",
+    )

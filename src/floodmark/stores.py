@@ -1,0 +1,72 @@
+"""Settings → the stores and the source that a command works with."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from floodmark.config import DestinationSettings, Settings
+from floodmark.errors import ConfigError
+from floodmark.events import Observer
+from floodmark.layout import LAYOUTS, Layout
+from floodmark.model import Encoding
+from floodmark.source.base import Source
+from floodmark.source.postgres.snapshot import PostgresSource
+from floodmark.source.sqlite import SQLiteSource
+from floodmark.state.ledger import Ledger
+from floodmark.storage import StorageOptions, open_storage
+from floodmark.storage.base import Storage
+from floodmark.storage.retry import RetryingStorage
+
+
+class Stores(Struct, frozen=True):
+    """Where data goes and where state lives. `ledger` is None for a stateless run."""
+
+    destination: Storage
+    ledger: Ledger | None
+    layout: Layout
+    encoding: Encoding
+
+
+def open_stores(settings: Settings, observer: Observer) -> Stores:
+    """Open destination and ledger. Raises ConfigError, StorageError."""
+    chosen = settings.destination
+    layout = LAYOUTS[chosen.layout]
+    destination = open_storage(chosen.url, _options(chosen, conditional=layout.objects_stay))
+    return Stores(
+        RetryingStorage(destination, observer),
+        open_ledger(settings, observer),
+        layout,
+        Encoding(chosen.format, chosen.compression),
+    )
+
+
+def open_ledger(settings: Settings, observer: Observer) -> Ledger | None:
+    """The state store, or None where there is none to be."""
+    if settings.state_url is None:
+        return None
+    options = StorageOptions(
+        sse=settings.destination.sse if settings.destination.layout == "plain" else None,
+        kms_key_id=settings.destination.kms_key_id if settings.destination.layout == "plain" else None,
+    )
+    unconditional = settings.destination.allow_unconditional_writes
+    return Ledger(RetryingStorage(open_storage(settings.state_url, options), observer), unconditional=unconditional)
+
+
+def open_source(settings: Settings) -> Source:
+    """The database to read. Raises ConfigError for a URL of another kind."""
+    url = settings.source.url
+    scheme = "postgresql" if url is None else url.reveal().split(":", 1)[0].split("+", 1)[0]
+    if scheme in ("postgresql", "postgres"):
+        return PostgresSource(url, settings.limits, settings.selection.mask_key, settings.source.wait_seconds)
+    if scheme == "sqlite" and url is not None:
+        return SQLiteSource(url.reveal())
+    raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")
+
+
+def _options(chosen: DestinationSettings, conditional: bool) -> StorageOptions:
+    return StorageOptions(
+        acl=chosen.acl,
+        sse=chosen.sse,
+        kms_key_id=chosen.kms_key_id,
+        conditional=conditional,
+    )

@@ -1,0 +1,223 @@
+"""Real S3 servers for tests: SeaweedFS, which honours conditions and checksums, and moto, a fake of AWS.
+
+`s3_bucket` is a fresh bucket on a SeaweedFS that a worker shares, with the AWS_* environment set to it.
+`S3Server` serves programs without pytest as well:
+
+    with S3Server() as server:
+        os.environ.update(server.environment)
+        server.make_bucket("demo")
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from moto.server import ThreadedMotoServer
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+else:
+    S3Client = Any
+
+HOST = "127.0.0.1"
+REGION = "eu-west-2"
+ACCESS_KEY = "floodmark"
+SECRET_KEY = "not-a-secret-of-anyone"
+_PATIENCE = 30.0  # seconds; about one is normal
+_PORTS = (
+    *("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
+    *("filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc"),
+)
+# Each bucket is a collection with volumes of its own: many and small ones, so that buckets do not run out.
+_SETTINGS = {
+    "master.telemetry": "false",
+    "master.volumeSizeLimitMB": 64,
+    "volume.max": 10_000,
+    "webdav": "false",
+    "admin.ui": "false",
+    "s3.port.iceberg": 0,
+    "s3.port.lance": 0,
+}
+_OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_WEB_IDENTITY_TOKEN_FILE")
+_numbers = itertools.count(1)
+
+# Kills the server and removes its folder when its standard input ends: when we close it, or are gone.
+_KEEPER = """
+import shutil, subprocess, sys
+with open(sys.argv[1] + "/log", "wb") as log:
+    server = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+sys.stdin.read()
+server.kill()
+server.wait()
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+
+
+def environment(endpoint: str) -> dict[str, str]:
+    """What makes boto3 find this endpoint, and nothing of the machine's own configuration."""
+    return {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": HOST,
+    }
+
+
+def client(endpoint: str, **retries: Any) -> S3Client:
+    """A client that needs no environment."""
+    config = Config(retries=retries or None, proxies={})
+    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+class S3Server:
+    """A SeaweedFS of its own on 127.0.0.1, in a temporary folder that goes with it."""
+
+    def __init__(self) -> None:
+        self._ports = _free_ports()
+        self._folder = Path(tempfile.mkdtemp(prefix="floodmark-s3-"))
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-c", _KEEPER, str(self._folder), *self._command()],
+            stdin=subprocess.PIPE,
+            env={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1", "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+        )
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._ports['s3.port']}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment(self.endpoint)
+
+    def make_bucket(self, name: str) -> S3Client:
+        """A new bucket, and a client of one's own to look behind Floodmark's back."""
+        made = client(self.endpoint)
+        made.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+        return made
+
+    def __enter__(self) -> S3Server:
+        try:
+            self._wait()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._keeper.communicate()
+        for port in self._ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
+
+    def _command(self) -> list[str]:
+        given = {"dir": self._folder, "ip": HOST, "ip.bind": HOST, **_SETTINGS, **self._ports}
+        weed = Path(sys.executable).with_name("weed")
+        return [str(weed), "mini", *(f"-{name}={value}" for name, value in given.items())]
+
+    def _wait(self) -> None:
+        """Until an object can be put: the S3 gateway answers before the volumes are there."""
+        probe = client(self.endpoint, total_max_attempts=1)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                probe.put_object(Bucket="ready", Key="ready")
+            except (BotoCoreError, ClientError):
+                if time.monotonic() > deadline or self._keeper.poll() is not None:
+                    raise RuntimeError(f"SeaweedFS does not start: {self._log()}") from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def _log(self) -> str:
+        return " / ".join((self._folder / "log").read_text(errors="replace").splitlines()[-5:])
+
+
+def _free_ports() -> dict[str, int]:
+    """A port for each of its parts, all different."""
+    with ExitStack() as held:
+        return {name: _bound(held) for name in _PORTS}
+
+
+def _bound(held: ExitStack) -> int:
+    probe = held.enter_context(socket.socket())
+    probe.bind((HOST, 0))
+    port: int = probe.getsockname()[1]
+    return port
+
+
+class S3Bucket(Struct, frozen=True):
+    """A bucket of a test's own; `client` looks behind Floodmark's back."""
+
+    name: str
+    client: S3Client
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.name}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
+    """A fresh bucket on SeaweedFS; the environment points there until the test ends."""
+    use(monkeypatch, s3_server.endpoint)
+    name = f"test-{next(_numbers)}"
+    return S3Bucket(name, s3_server.make_bucket(name))
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """The endpoint of a moto server."""
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def moto_bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
+    """A fresh bucket on moto; the environment points there until the test ends."""
+    use(monkeypatch, moto_server)
+    name = f"test-{next(_numbers)}"
+    made = client(moto_server)
+    made.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return S3Bucket(name, made)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Point the environment at an endpoint, and take away what else boto3 might listen to."""
+    for name in _OTHERS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment(endpoint).items():
+        monkeypatch.setenv(name, value)

@@ -1,0 +1,197 @@
+"""Restarts, crashes, standbys and volume restores: wherever a server's history may have been interrupted,
+nothing is called unchanged on the strength of transaction ids."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from fix_postgres import Cluster, PgDatabase
+from fix_runs import Nightly
+
+from floodmark.events import ChunkDone, Event
+from floodmark.run import run
+
+MakeNightly = Callable[[PgDatabase], Nightly]
+FILL = """
+    CREATE TABLE person (id bigint PRIMARY KEY, name text);
+    INSERT INTO person SELECT i, 'name ' || i || repeat('x', 200) FROM generate_series(1, 1000) i
+"""
+
+
+def lived(job: Nightly, *statements: str, url: str | None = None) -> tuple[str, str]:
+    for statement in statements:
+        job.database.execute(statement)
+    job.run(url=url)
+    return job.outcome("public.person")
+
+
+def test_a_restart_costs_one_reading(private_server: Cluster, make_nightly: MakeNightly) -> None:
+    job = make_nightly(private_server.database())
+    lived(job, FILL)
+    private_server.restart()
+    status, code = lived(job)
+    assert (status, code) == ("unchanged", "identical")
+    assert "started_at" in job.entry("public.person").reason.detail
+    assert job.extracted_chunks("public.person") == 0
+    assert lived(job) == ("unchanged", "unchanged")
+
+
+def test_a_crashed_backend_interrupts_the_history(private_server: Cluster, make_nightly: MakeNightly) -> None:
+    """The postmaster lives on with its start time; what lets on is stats_reset."""
+    job = make_nightly(private_server.database())
+    lived(job, FILL)
+    started = job.database.value("SELECT pg_postmaster_start_time()::text")
+    private_server.crash_backend()
+    job.database.close()
+    wait_until_up(job.database)
+    assert job.database.value("SELECT pg_postmaster_start_time()::text") == started
+    status, code = lived(job)
+    assert (status, code) == ("unchanged", "identical")
+    assert "stats_reset" in job.entry("public.person").reason.detail
+
+
+def test_asynchronous_commits_lost_in_a_crash(private_server: Cluster, make_nightly: MakeNightly) -> None:
+    """What a run read may be gone after a crash, and its transaction ids handed out again."""
+    job = make_nightly(private_server.database())
+    lived(job, FILL)
+    for number in range(3):
+        private_server.admin().execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        private_server.admin().execute("SELECT pg_reload_conf()")
+        with job.database.connect(autocommit=True) as writer:
+            writer.execute("SET synchronous_commit = off")
+            writer.execute("UPDATE person SET name = 'lost' WHERE id = %s", [number + 1])
+        lived(job)
+        private_server.crash()
+        job.database.close()
+        private_server.start()
+        lived(job, f"UPDATE person SET name = 'after crash {number}' WHERE id = {number + 500}")
+        job.require_truth()
+
+
+def test_a_volume_restored_from_before_the_last_run(private_server: Cluster, make_nightly: MakeNightly) -> None:
+    """System identifier and timeline stay; transaction ids move on past those of the lost history."""
+    job = make_nightly(private_server.database())
+    lived(job, FILL)
+    private_server.stop()
+    volume = private_server.save("volume")
+    private_server.start()
+    lived(job, "UPDATE person SET name = 'in the lost history' WHERE id <= 3")
+    xmin = job.last.source.snapshot.xmin if job.last else None
+    private_server.stop()
+    private_server.restore(volume)
+    private_server.start()
+    job.database.close()
+    for number in range(30):
+        job.database.execute(f"INSERT INTO person VALUES ({5000 + number}, 'new history'); DELETE FROM person WHERE id = {5000 + number}")
+    job.database.execute("UPDATE person SET name = 'in the new history' WHERE id = 900")
+    lived(job)
+    job.require_truth()
+    assert job.last is not None and xmin is not None and (job.last.source.snapshot.xmin or 0) > xmin
+    assert not any(b"lost history" in line for line in job.landed("public.person"))
+
+
+def test_a_standby_is_a_source(
+    private_server: Cluster, standby: Callable[[Cluster], Cluster], make_nightly: MakeNightly
+) -> None:
+    job = make_nightly(private_server.database())
+    job.database.execute(FILL)
+    twin = standby(private_server)
+    url = job.database.on(twin).url
+    assert lived(job, url=url) == ("extracted", "first_run")
+    assert lived(job, url=url) == ("unchanged", "unchanged")
+    job.database.execute("UPDATE person SET name = 'changed' WHERE id = 10")
+    twin.wait_for(private_server)
+    assert lived(job, url=url) == ("extracted", "rows_changed")
+    job.require_truth()
+    assert lived(job, url=url) == ("unchanged", "unchanged")
+
+
+def test_a_standby_that_lags_behind_the_primary_that_was_read(
+    private_server: Cluster, standby: Callable[[Cluster], Cluster], make_nightly: MakeNightly
+) -> None:
+    """The standby shows yesterday; its transaction ids can equal those of what was read on the primary."""
+    job = make_nightly(private_server.database())
+    job.database.execute(FILL)
+    twin = standby(private_server)
+    twin.pause()
+    lived(job, "UPDATE person SET name = 'ahead' WHERE id = 10")
+    behind = job.database.on(twin)
+    job.run(url=behind.url)
+    assert job.entry("public.person").reason.code != "unchanged"
+    Nightly.require_truth(_at(job, behind))
+    twin.resume()
+    twin.wait_for(private_server)
+    job.run(url=behind.url)
+    job.require_truth()
+
+
+def test_a_promoted_standby_starts_a_history_of_its_own(
+    private_server: Cluster, standby: Callable[[Cluster], Cluster], make_nightly: MakeNightly
+) -> None:
+    job = make_nightly(private_server.database())
+    job.database.execute(FILL)
+    twin = standby(private_server)
+    other = job.database.on(twin)
+    job.run(url=other.url)
+    twin.pause()
+    job.database.execute("UPDATE person SET name = 'never replayed' WHERE id = 10")
+    twin.resume()
+    twin.wait_for(private_server)
+    private_server.stop()
+    twin.promote()
+    other.execute("UPDATE person SET name = 'on the new primary' WHERE id = 11")
+    job.run(url=other.url)
+    assert job.outcome("public.person") == ("extracted", "lineage_changed")
+    _at(job, other).require_truth()
+
+
+def test_a_migration_waits_for_one_chunk_at_most(nightly: Nightly) -> None:
+    """ALTER TABLE arrives while a table of many chunks is read: it gets its lock between two chunks."""
+    nightly.database.execute(FILL.replace("1000", "40000"))
+    waited: list[float] = []
+    done: list[int] = []
+    seen: list[float] = []
+    started = threading.Event()
+
+    def migrate() -> None:
+        started.wait()
+        begun = time.monotonic()
+        nightly.database.execute("ALTER TABLE person ADD note text")
+        waited.append(time.monotonic() - begun)
+        done.append(len(seen))
+
+    def observer(event: Event) -> None:
+        if isinstance(event, ChunkDone):
+            seen.append(event.seconds)
+            if len(seen) == 5:
+                started.set()
+
+    migration = threading.Thread(target=migrate)
+    migration.start()
+    nightly.last = run(nightly.settings(connections=2), observer).manifest
+    migration.join(30)
+    nightly.require_truth()
+    assert b'"note":null' in nightly.landed("public.person")[0]
+    assert waited and done[0] - 5 <= 8, f"{done[0] - 5} chunks were read while the migration waited"
+
+
+def _at(job: Nightly, database: PgDatabase) -> Nightly:
+    other = Nightly(database, job.folder)
+    other.last = job.last
+    return other
+
+
+def wait_until_up(database: PgDatabase) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            database.value("SELECT 1")
+            return
+        except Exception as error:
+            database.close()
+            if time.monotonic() > deadline:
+                pytest.fail(f"the server did not come back: {type(error).__name__}")
+            time.sleep(0.1)

@@ -1,0 +1,471 @@
+"""`main`: from a command line to an exit code, with data on stdout and talk on stderr.
+
+The run itself is stood in for here, so that every outcome can be had; processes, signals and pipes are real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fix_cli import EVIL, EVIL_SHOWN, entry, head, manifest
+from floodmark import __version__
+from floodmark.cli import commands, main
+from floodmark.errors import (
+    Conflict,
+    FloodmarkError,
+    ObjectMissing,
+    SourceMismatch,
+    SourceUnavailable,
+    Stopped,
+    StorageError,
+    VerificationFailed,
+)
+from floodmark.events import Warned
+from floodmark.model import Reason, TableName
+from floodmark.run import PlannedTable, RunResult
+from floodmark.state.manifest import Manifest, encode
+
+CANARY = "c4n4ry-hunter2"
+PLACES = ["--source", "sqlite:///a.db", "--destination", "out"]
+Reader = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("FLOODMARK_", "PG")) or name in ("S3_DESTINATION", "NO_COLOR"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """Make `run` and `plan` return something, or raise it."""
+
+    def stand_in(outcome: object) -> None:
+        def instead(settings: object, observer: Callable[[object], None], stop: object) -> object:
+            observer(Warned("a warning"))
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setattr(commands.runs, "run", instead)
+        monkeypatch.setattr(commands.runs, "plan", instead)
+
+    return stand_in
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the state hold these manifests, the newest first."""
+
+    def stand_in(*manifests: Manifest) -> None:
+        def by_id(run_id: str) -> Manifest:
+            for one in manifests:
+                if one.run_id == run_id:
+                    return one
+            raise ObjectMissing("no such object", on=f"manifests/{run_id}.json")
+
+        def newest(limit: int) -> Iterator[Manifest]:
+            return iter(manifests)
+
+        current = SimpleNamespace(head=head(manifests[0]), manifest=manifests[0], etag="e") if manifests else None
+        held = SimpleNamespace(current=lambda: current, history=newest, manifest=by_id)
+        monkeypatch.setattr(commands, "open_ledger", lambda settings, observer: held)
+
+    return stand_in
+
+
+def result(*tables: Any) -> RunResult:
+    one = manifest(*tables)
+    return RunResult(one, f"manifests/{one.run_id}.json", 1234, 2.5)
+
+
+# --- run and plan ----------------------------------------------------------------------------------------------
+
+
+def test_run_shows_its_tables_and_ends_with_0(running: Callable[[object], None], capsys: Reader) -> None:
+    running(result(entry(), entry("b", "unchanged", "unchanged")))
+    assert main(["run", *PLACES]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].startswith("public.person  extracted  rows_changed")
+    assert said.out.splitlines()[-1] == (
+        "2 tables: 1 unchanged, 1 extracted, 0 failed; 1.2 kB uploaded in 2.5 s; "
+        "manifest out/_floodmark/manifests/20261124T010203Z-7f3a9c.json"
+    )
+    assert said.err == "floodmark: warning: a warning\n"
+
+
+def test_run_ends_with_3_when_a_table_failed(running: Callable[[object], None], capsys: Reader) -> None:
+    running(result(entry(), entry("b", "failed", "denied", as_of=None)))
+    assert main(["run", *PLACES]) == 3
+    assert "failed: public.b:" in capsys.readouterr().out
+
+
+def test_run_gives_the_manifest_as_json(running: Callable[[object], None], capsys: Reader) -> None:
+    outcome = result(entry(EVIL), entry("b", "failed", "failed"))
+    running(outcome)
+    assert main(["run", *PLACES, "--output", "json"]) == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out) == json.loads(encode(outcome.manifest))
+    assert said.err == "floodmark: warning: a warning\n"
+
+
+def test_a_stateless_run_says_so(running: Callable[[object], None], capsys: Reader) -> None:
+    one = manifest(entry())
+    running(RunResult(one, None, 1, 1.0))
+    assert main(["run", *PLACES]) == 0
+    assert "no manifest: this run has no state" in capsys.readouterr().out
+
+
+WORK = PlannedTable(TableName("public", "a"), Reason("rows_changed", "newer rows"), 4, 1, 1000)
+NO_WORK = PlannedTable(TableName("public", "b"), Reason("unchanged", "proven"), 4, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("tables", "options", "code"),
+    [
+        ([WORK, NO_WORK], [], 0),
+        ([WORK, NO_WORK], ["--detailed-exitcode"], 20),
+        ([NO_WORK], ["--detailed-exitcode"], 0),
+        ([], ["--detailed-exitcode"], 0),
+    ],
+)
+def test_plan_ends_with_20_when_asked_and_there_is_work(
+    tables: list[PlannedTable], options: list[str], code: int, running: Callable[[object], None], capsys: Reader
+) -> None:
+    running(tables)
+    assert main(["plan", *PLACES, *options]) == code
+    assert f"of {len(tables)} table" in capsys.readouterr().out
+
+
+def test_plan_as_json(running: Callable[[object], None], capsys: Reader) -> None:
+    running([WORK])
+    assert main(["plan", *PLACES, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "tables": [
+            {
+                "schema": "public",
+                "name": "a",
+                "reason": {"code": "rows_changed", "detail": "newer rows"},
+                "chunks": 4,
+                "to_extract": 1,
+                "estimated_bytes": 1000,
+            }
+        ]
+    }
+
+
+# --- status, history, show -------------------------------------------------------------------------------------
+
+OLD, NEW = manifest(entry(), run_id="20261123T010203Z-aaaaaa"), manifest(entry(), entry("b", "unchanged", "unchanged"))
+STATE = ["--state", "s3://mine/state"]
+
+
+def test_status(ledger: Callable[..., None], capsys: Reader) -> None:
+    ledger(NEW, OLD)
+    assert main(["status", *STATE]) == 0
+    assert "extracted (rows_changed)" in capsys.readouterr().out
+    assert main(["status", *STATE, "--output", "json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["head"]["run_id"] == NEW.run_id
+    assert [table["name"] for table in document["tables"]] == ["person", "b"]
+    assert document["tables"][0]["reason"]["code"] == "rows_changed"
+
+
+def test_history(ledger: Callable[..., None], capsys: Reader) -> None:
+    ledger(NEW, OLD)
+    assert main(["history", *STATE]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["run", NEW.run_id, OLD.run_id]
+    assert main(["history", *STATE, "--limit", "1", "--output", "json"]) == 0
+    assert [run["run_id"] for run in json.loads(capsys.readouterr().out)["runs"]] == [NEW.run_id]
+
+
+def test_show(ledger: Callable[..., None], capsys: Reader) -> None:
+    ledger(NEW, OLD)
+    assert main(["show", *STATE, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(encode(NEW))
+    assert main(["show", *STATE, OLD.run_id, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(encode(OLD))
+    assert main(["show", *STATE, OLD.run_id]) == 0
+    assert f"run:         {OLD.run_id}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("run_id", ["20261123T010203Z-bbbbbb", "../head", f"postgresql://u:{CANARY}@h"])
+def test_show_of_a_run_there_is_not(run_id: str, ledger: Callable[..., None], capsys: Reader) -> None:
+    ledger(NEW)
+    assert main(["show", *STATE, run_id]) == 2
+    said = capsys.readouterr()
+    assert "floodmark history" in said.err and CANARY not in said.err and said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "empty"),
+    [("status", {"head": None, "tables": []}), ("history", {"runs": []}), ("show", {"head": None, "tables": []})],
+)
+def test_before_the_first_run(command: str, empty: object, ledger: Callable[..., None], capsys: Reader) -> None:
+    ledger()
+    assert main([command, *STATE]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "floodmark: no run has been committed yet\n")
+    assert main([command, *STATE, "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == empty
+
+
+@pytest.mark.parametrize("command", ["status", "history", "show"])
+def test_a_landing_zone_alone_has_no_state(command: str, capsys: Reader) -> None:
+    assert main([command, "--destination", "s3://moj-reg-dev/x"]) == 10
+    said = capsys.readouterr()
+    assert "there is no state to read" in said.err and "FLOODMARK_STATE" in said.err
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (FloodmarkError("x"), 1),
+        (SourceMismatch("x"), 10),
+        (Conflict("x"), 11),
+        (SourceUnavailable("x"), 12),
+        (StorageError("x"), 13),
+        (VerificationFailed("x"), 14),
+        (Stopped(signal.SIGINT), 130),
+        (Stopped(signal.SIGTERM), 143),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_end_with_their_code(
+    error: BaseException, code: int, running: Callable[[object], None], capsys: Reader
+) -> None:
+    running(error)
+    assert main(["run", *PLACES, "--output", "json"]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.splitlines()[1].startswith("floodmark: ")
+
+
+def test_an_error_is_one_sentence_and_a_hint(running: Callable[[object], None], capsys: Reader) -> None:
+    running(StorageError("can't put", on=EVIL, why="denied", hint="Grant s3:PutObject."))
+    assert main(["run", *PLACES]) == 13
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"floodmark: can't put: {EVIL_SHOWN}: denied",
+        "  Grant s3:PutObject.",
+    ]
+
+
+def test_an_internal_error_tells_class_and_place_but_no_text(
+    running: Callable[[object], None], capsys: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(*_: object) -> None:
+        try:
+            raise KeyError(CANARY)
+        except KeyError:
+            raise ValueError(CANARY) from None
+
+    monkeypatch.setattr(commands.runs, "run", raising)
+    assert main(["run", *PLACES]) == 1
+    quiet = capsys.readouterr().err
+    assert "internal error: ValueError in floodmark.cli.commands:run.<locals>.<lambda>" in quiet
+    assert "FLOODMARK_DEBUG=1" in quiet and CANARY not in quiet and "File" not in quiet
+    monkeypatch.setenv("FLOODMARK_DEBUG", "1")
+    assert main(["run", *PLACES]) == 1
+    loud = capsys.readouterr().err
+    assert "builtins.KeyError" in loud and "builtins.ValueError" in loud
+    assert ", in raising" in loud and CANARY not in loud
+
+
+def test_a_wrong_configuration_ends_with_10_and_a_wrong_line_with_2(capsys: Reader) -> None:
+    assert main(["run", "--destination", "out"]) == 10
+    assert "no source is given" in capsys.readouterr().err
+    assert main(["run", "--source", f"postgresql://u:{CANARY}@h/db", "--destination", "x"]) == 10
+    assert main(["run", "--nonsense", CANARY]) == 2
+    assert main([]) == 2
+    assert CANARY not in capsys.readouterr().err
+
+
+def test_version_and_help(capsys: Reader) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"floodmark {__version__}\n"
+    assert main(["plan", "--help"]) == 0
+    assert "--detailed-exitcode" in capsys.readouterr().out
+
+
+def test_demo_gets_its_directory(monkeypatch: pytest.MonkeyPatch, capsys: Reader) -> None:
+    def stand_in(directory: Path, out: Any) -> int:
+        out.write(f"{directory}\n")
+        return 3
+
+    monkeypatch.setattr(commands.story, "main", stand_in)
+    assert main(["demo", "--directory", "d"]) == 3
+    assert capsys.readouterr().out == "d\n"
+
+
+# --- processes -------------------------------------------------------------------------------------------------
+
+PRELUDE = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from types import SimpleNamespace
+from fix_cli import EVIL, entry, manifest
+from floodmark.cli import commands, main
+from floodmark.errors import Stopped
+from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished, Warned
+from floodmark.model import Point, Reason, TableName
+from floodmark.run import RunResult
+"""
+MAIN = "\nsys.exit(main())\n"
+WAITING = """
+def run(settings, observer, stop):
+    observer(Warned("ready"))
+    stop.wait(30)
+    raise Stopped(2)
+commands.runs.run = run
+"""
+DEAF = """
+def run(settings, observer, stop):
+    observer(Warned("ready"))
+    stop.wait(30)
+    observer(Warned("deaf"))
+    time.sleep(30)
+commands.runs.run = run
+"""
+LONG = """
+many = [manifest(*(entry(f"t{n}") for n in range(3000)))] * 20
+held = SimpleNamespace(history=lambda limit: iter(many), current=lambda: SimpleNamespace(manifest=many[0]))
+commands.open_ledger = lambda settings, observer: held
+"""
+TALKING = """
+def run(settings, observer, stop):
+    table = TableName(EVIL, EVIL)
+    observer(RunStarted("r", "sqlite:///a.db", "out", Point("t"), 1))
+    observer(TableDecided(table, Reason("forced", EVIL), 2, 2, 0))
+    observer(ChunkDone(table, 5, 5000000, 5, 0.1))
+    observer(Warned(EVIL))
+    time.sleep(0.6)
+    one = manifest(entry(EVIL))
+    observer(TableFinished(one.tables[0]))
+    return RunResult(one, "manifests/x.json", 1, 0.6)
+commands.runs.run = run
+"""
+
+
+def start(body: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+    prelude = PRELUDE.format(tests=str(Path(__file__).parent.parent))
+    command = [sys.executable, "-c", prelude + body + MAIN, *arguments]
+    return subprocess.Popen(command, stderr=options.pop("stderr", subprocess.PIPE), **options)
+
+
+def wait_for(process: subprocess.Popen[bytes], word: bytes) -> bytes:
+    assert process.stderr is not None
+    line = b""
+    while word not in line:
+        line = process.stderr.readline()
+        assert line, "the process ended"
+    return line
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_cleanly(number: int, code: int) -> None:
+    with start(WAITING, "run", *PLACES, stdout=subprocess.PIPE) as process:
+        wait_for(process, b"ready")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == code and out == b""
+    assert err.startswith(b"floodmark: stopping") and b"floodmark: stopped: " in err and b"Traceback" not in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_the_process(number: int, code: int) -> None:
+    with start(DEAF, "run", *PLACES) as process:
+        wait_for(process, b"ready")
+        process.send_signal(signal.SIGTERM)
+        wait_for(process, b"deaf")
+        process.send_signal(number)
+        process.communicate(timeout=20)
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize("arguments", [["history"], ["show", "--output", "json"], ["show"]])
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
+    with start(LONG, *arguments, *STATE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(1)
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (0, b"")
+
+
+def test_a_full_disk_is_an_error_in_one_sentence() -> None:
+    with Path("/dev/full").open("wb") as full, start(LONG, "show", *STATE, stdout=full) as process:
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert err == b"floodmark: the output can't be written: No space left on device\n"
+
+
+def test_letters_the_terminal_lacks_are_escaped() -> None:
+    body = TALKING.replace("EVIL", "'Stra\\xdfe'")
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    with start(body, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0 and b"Stra\\xdfe" in out and b"Stra\\xdfe" in err
+
+
+def on_a_terminal(*arguments: str, **environ: str) -> bytes:
+    """Everything a terminal would get when both streams are one."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "150", **environ}
+    with start(TALKING, "run", *PLACES, *arguments, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = b""
+        while block := _read(ours):
+            shown += block
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # how a pseudo-terminal says that its other side is closed
+        return b""
+
+
+def test_on_a_terminal_there_is_live_progress_and_no_escape_of_a_name() -> None:
+    shown = on_a_terminal()
+    assert b"5 rows" in shown and b"1/2 chunks" in shown and b"MB/s" in shown
+    assert b"\x1b[?25l" in shown and b"\x1b[?25h" in shown  # the cursor hidden while drawing, and back
+    assert b"\x1b[32mextracted" in shown
+    assert EVIL_SHOWN.encode() in shown
+    for raw in (b"\x1b[31m", "\x9b".encode(), "\u202e".encode()):
+        assert raw not in shown
+
+
+def test_no_color_is_kept() -> None:
+    shown = on_a_terminal(NO_COLOR="1")
+    assert b"extracted" in shown and b"\x1b[32m" not in shown
+
+
+def test_without_a_terminal_there_are_no_control_codes() -> None:
+    environ = {**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+    with start(TALKING, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert b"\x1b" not in out + err and b"floodmark: run r:" in err
+
+
+def test_the_module_runs_as_a_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "floodmark", "--version"], capture_output=True, timeout=20)
+    assert (done.returncode, done.stdout.decode()) == (0, f"floodmark {__version__}\n")

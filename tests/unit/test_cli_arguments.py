@@ -1,0 +1,106 @@
+"""The command line: what arrives where, and how a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from floodmark.cli.arguments import flags, option_strings, parse, parser, subcommands
+from floodmark.config import Flags, Secret
+from floodmark.errors import UsageError
+
+CANARY = "c4n4ry-hunter2"
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_every_option_arrives(command: str) -> None:
+    line = (
+        f"{command} --source sqlite:///a.db --destination s3://b/c --state s3://d/e --config f.yaml --table a --table b "
+        "--exclude c --exclude d --full --adopt-source --allow-unconditional-writes --connections 3 --output json"
+    )
+    options = parse(line.split())
+    assert options.output == "json"
+    assert flags(options) == Flags(
+        config=Path("f.yaml"),
+        source=Secret("sqlite:///a.db"),
+        destination="s3://b/c",
+        state="s3://d/e",
+        tables=("a", "b"),
+        exclude=("c", "d"),
+        connections=3,
+        full=True,
+        adopt_source=True,
+        allow_unconditional_writes=True,
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status", "history", "show"])
+def test_nothing_given_is_nothing_set(command: str) -> None:
+    options = parse([command])
+    assert flags(options) == Flags()
+    assert options.output == "text"
+
+
+def test_what_single_commands_take() -> None:
+    assert parse(["plan", "--detailed-exitcode"]).detailed_exitcode is True
+    assert parse(["plan"]).detailed_exitcode is False
+    assert parse(["history"]).limit == 20
+    assert parse(["history", "--limit", "3"]).limit == 3
+    assert parse(["show"]).run is None
+    assert parse(["show", "x-1"]).run == "x-1"
+    assert parse(["demo"]).directory == Path("floodmark-demo")
+    assert parse(["demo", "--directory", "d"]).directory == Path("d")
+
+
+def test_the_commands_and_their_options() -> None:
+    assert list(subcommands(parser())) == ["run", "plan", "status", "history", "show", "demo"]
+    assert list(option_strings()) == ["--version"]
+    assert "--detailed-exitcode" in option_strings("plan") and "--detailed-exitcode" not in option_strings("run")
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("", ["COMMAND", "floodmark --help"]),
+        ("rum", ["invalid choice", "run"]),
+        ("verify", ["invalid choice"]),
+        ("run --tabel x", ["run has no option --tabel", "Did you mean --table?"]),
+        ("run --tab x", ["run has no option --tab", "Did you mean --table?"]),
+        ("run --detailed-exitcode", ["run has no option --detailed-exitcode"]),
+        ("status --source sqlite:///x.db", ["status has no option --source"]),
+        ("run x y", ["2 arguments too many", "floodmark run --help"]),
+        ("show a b", ["1 argument too many"]),
+        ("run --connections 0", ["--connections", "from 1"]),
+        ("run --connections x", ["--connections"]),
+        ("history --limit -1", ["--limit"]),
+        ("run --output xml", ["--output", "json"]),
+        ("run --source", ["--source", "expected one argument"]),
+        ("run --full=1", ["--full"]),
+    ],
+)
+def test_a_wrong_command_line(line: str, parts: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(line.split())
+    assert caught.value.exit_code == 2
+    assert all(part in str(caught.value) for part in parts), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"run --sorce postgresql://u:{CANARY}@h/db",
+        f"run --sorce=postgresql://u:{CANARY}@h/db",
+        f"run postgresql://u:{CANARY}@h/db",
+        f"run password={CANARY}",
+        f"postgresql://u:{CANARY}@h/db",
+        f"run --connections postgresql://u:{CANARY}@h/db",
+        f"run --output postgresql://u:{CANARY}@h/db",
+        f"run --full=postgresql://u:{CANARY}@h/db",
+        f"run -postgresql://u:{CANARY}@h/db",
+    ],
+)
+def test_a_wrong_command_line_is_never_repeated(line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(line.split())
+    assert CANARY not in str(caught.value)

@@ -1,0 +1,221 @@
+"""What the commands print: the same facts as text and as JSON, and nothing that steers a terminal."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+
+from fix_cli import EVIL, EVIL_SHOWN, Tty, entry, head, manifest, session
+from floodmark.cli import render, views
+from floodmark.cli.output import console, printable, printable_json
+from floodmark.cli.views import ChunkCounts
+from floodmark.model import Reason, TableName
+from floodmark.run import PlannedTable
+from floodmark.state.manifest import encode
+
+NOW = datetime(2026, 11, 24, 3, 2, 3, tzinfo=UTC)
+PLAIN = console(session()[0].out, {})
+
+
+def test_a_run_as_plain_text() -> None:
+    tables = (
+        entry(),
+        entry("place", "unchanged", "unchanged"),
+        entry("secret", "failed", "denied", as_of=None, detail="SELECT is not granted"),
+        entry("old", "dropped", "dropped"),
+    )
+    told = {TableName("public", "person"): ChunkCounts(2, 3)}
+    assert render.run_table(manifest(*tables), told, PLAIN).splitlines() == [
+        "table          status     reason         rows     size  chunks   time",
+        "public.person  extracted  rows_changed  2,000  42.0 kB     2/3  1.2 s",
+        "public.place   unchanged  unchanged     2,000  42.0 kB     0/3  1.2 s",
+        "public.secret  failed     denied            -        -     0/0  1.2 s",
+        "public.old     dropped    dropped       2,000  42.0 kB     0/3  1.2 s",
+        "failed: public.secret: SELECT is not granted",
+    ]
+
+
+def test_a_run_in_one_line() -> None:
+    one = manifest(entry(), entry("b", "unchanged", "identical"), entry("c", "failed", "failed"))
+    line = render.run_line(one, 4_200_000, 3.14, "manifest s3://mine/state/manifests/x.json")
+    assert line == (
+        "3 tables: 1 unchanged, 1 extracted, 1 failed; 4.2 MB uploaded in 3.1 s; "
+        "manifest s3://mine/state/manifests/x.json\n"
+    )
+    gone = render.run_line(manifest(entry(status="dropped")), 0, 0.5, "x")
+    assert gone.startswith("1 table: 0 unchanged, 0 extracted, 0 failed, 1 dropped; 0 B uploaded in 0.5 s")
+
+
+def test_chunks_come_from_what_the_run_told_or_else_from_the_entry() -> None:
+    told = {TableName("public", "person"): ChunkCounts(5, 9)}
+    assert views.chunk_counts(entry(), told) == ChunkCounts(5, 9)
+    assert views.chunk_counts(entry(), {}) == ChunkCounts(1, 3)
+    assert views.chunk_counts(entry(status="unchanged"), {}) == ChunkCounts(0, 3)
+
+
+def planned(name: str, code: str, chunks: int, to_extract: int, size: int) -> PlannedTable:
+    return PlannedTable(TableName("public", name), Reason(code, "because"), chunks, to_extract, size)  # type: ignore[arg-type]
+
+
+def test_a_plan_as_plain_text() -> None:
+    tables = [planned("a", "rows_changed", 12, 3, 200_000_000), planned("b", "unchanged", 1, 0, 0)]
+    assert render.plan_table(tables, PLAIN).splitlines() == [
+        "table     reason        chunks  to read  why",
+        "public.a  rows_changed    3/12   200 MB  because",
+        "public.b  unchanged        0/1        -  because",
+        "1 of 2 tables to work on; 3 of 13 chunks, about 200 MB to read",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "to_extract", "work"),
+    [("unchanged", 0, False), ("no_proof", 1, True), ("dropped", 0, True), ("denied", 0, True), ("unchanged", 1, True)],
+)
+def test_what_counts_as_work(code: str, to_extract: int, work: bool) -> None:
+    assert views.has_work(planned("a", code, 1, to_extract, 0)) is work
+
+
+def test_a_status_as_plain_text() -> None:
+    one = manifest(entry(), entry("new", "failed", "denied", as_of=None))
+    tables = [views.table_status(table, NOW) for table in one.tables]
+    assert [table.age_seconds for table in tables] == [7200, None]
+    assert render.status_table(head(one), tables, NOW, PLAIN).splitlines() == [
+        "table           rows     size    as of  last decision             changed at",
+        "public.person  2,000  42.0 kB  2 h ago  extracted (rows_changed)  2026-11-23T01:02:03.000Z",
+        "public.new         -        -    never  failed (denied)           -",
+        "2 tables of cases; run 20261124T010203Z-7f3a9c, committed 1 h 59 min ago",
+    ]
+
+
+def test_a_history_as_plain_text_and_its_numbers() -> None:
+    one = manifest(entry(), entry("b", "unchanged", "unchanged"), entry("c", "failed", "failed"), entry("d", "dropped"))
+    summary = views.run_summary(one)
+    assert (summary.tables, summary.extracted, summary.unchanged, summary.failed, summary.dropped) == (4, 1, 1, 1, 1)
+    assert (summary.written_bytes, summary.stored_bytes) == (21_000, 126_000)
+    assert render.history_table([summary], PLAIN).splitlines() == [
+        "run                      finished                  "
+        "tables  extracted  unchanged  failed  dropped  written  stored",
+        "20261124T010203Z-7f3a9c  2026-11-24T01:03:03.000Z  "
+        "     4          1          1       1        1  21.0 kB  126 kB",
+    ]
+
+
+def test_a_manifest_as_plain_text() -> None:
+    text = render.manifest_table(manifest(entry()), PLAIN)
+    assert text.splitlines()[:6] == [
+        "run:         20261124T010203Z-7f3a9c, by floodmark 0.1.0",
+        "parent:      none",
+        "time:        2026-11-24T01:02:03.000Z to 2026-11-24T01:03:03.000Z",
+        "source:      postgresql 18.1, database cases",
+        "snapshot:    2026-11-24T01:02:03.000Z",
+        "destination: s3://mine/lake (plain)",
+    ]
+    row = text.splitlines()[-1]
+    for part_of_row in (
+        "rows_changed: 1 of 2 chunks hold newer rows",
+        "180 kB",
+        "20261123T010203Z-aaaaaa",
+        "cccccccccccc",
+    ):
+        assert cell in row
+    loose = render.manifest_table(replace(manifest(entry()), consistent=False), PLAIN)
+    assert "not shared by all tables" in loose
+
+
+def everything(evil: str, terminal: bool) -> list[str]:
+    """Every text there is, of tables and databases with an evil name."""
+    to = console(session(out=Tty() if terminal else None)[0].out, {"TERM": "xterm"})
+    bad = entry(evil, "failed", "denied", detail=evil)
+    one = replace(manifest(bad), destination=evil, source=replace(manifest().source, database=evil))
+    table = PlannedTable(TableName(evil, evil), Reason("no_proof", evil), 1, 1, 1)
+    return [
+        render.run_table(one, {}, to),
+        render.run_line(one, 1, 1.0, evil),
+        render.plan_table([table], to),
+        render.status_table(head(one), [views.table_status(bad, NOW)], NOW, to),
+        render.manifest_table(one, to),
+    ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_names_never_steer_a_terminal(terminal: bool) -> None:
+    for text in everything(EVIL, terminal):
+        assert "\x1b[31m" not in text and "\x9b" not in text and "\u202e" not in text
+        flat = "".join(text.split())
+        assert EVIL_SHOWN in flat or "\\x1b[31m" in flat  # a narrow terminal folds it
+
+
+def test_names_are_not_markup() -> None:
+    assert all("[red]" in text.replace("\n", "") for text in everything("a[red]b[/red]:smile:", False))
+    assert all(":smile:" in text for text in everything("a[red]b[/red]:smile:", False))
+
+
+def test_colour_only_on_a_terminal_and_not_with_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    one = manifest(entry(status="failed"))
+    tty = session(out=Tty())[0].out
+    coloured = render.run_table(one, {}, console(tty, {"TERM": "xterm-256color"}))
+    assert "\x1b[1;31mfailed" in coloured
+    plain = render.run_table(one, {}, console(tty, {"TERM": "xterm-256color", "NO_COLOR": "1"}))
+    assert "failed" in plain and "31m" not in plain
+    for to in (PLAIN, console(tty, {"TERM": "dumb"})):
+        assert "\x1b" not in render.run_table(one, {}, to)
+
+
+def test_a_long_name_is_whole_where_no_terminal_is() -> None:
+    name = "n" * 300
+    assert f"public.{name}  extracted" in render.run_table(manifest(entry(name)), {}, PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (99_949, "99.9 kB"),
+        (99_950, "100 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (123_456_789, "123 MB"),
+        (7 * 10**12, "7.0 TB"),
+        (5 * 10**18, "5000 PB"),
+        (None, "-"),
+    ],
+)
+def test_sizes(number: int | None, text: str) -> None:
+    assert render.size(number) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min 59 s"), (7200, "2 h"), (90061, "1 d 1 h")],
+)
+def test_spans(number: int, text: str) -> None:
+    assert render.span(number) == text
+
+
+def test_seconds() -> None:
+    assert (render.seconds(0.04), render.seconds(99.94), render.seconds(100.0)) == ("0.0 s", "99.9 s", "1 min 40 s")
+
+
+def test_ages_never_run_backwards() -> None:
+    assert views.age("2026-11-24T03:02:04Z", NOW) == 0
+
+
+def test_json_is_the_manifest_and_safe_on_a_terminal() -> None:
+    one = manifest(entry(EVIL + "\x7f\U000e0041é"))
+    safe = printable_json(encode(one))
+    assert json.loads(safe) == json.loads(encode(one))
+    text = safe.decode()
+    assert "é" in text and "\\u009b" in text and "\\u202e" in text and "\\udb40\\udc41" in text
+    assert all(letter == "\n" or printable(letter) == letter for letter in text)
+
+
+def test_printable_leaves_letters_alone() -> None:
+    assert printable("Straße 東京 [x] \\ '\"") == "Straße 東京 [x] \\ '\""
+    assert printable("a\tb\x00") == "a\\tb\\x00"

@@ -1,0 +1,505 @@
+"""SQLite as a source: what a line holds, which tables there are, and how a bad file is told."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import sqlite3
+import traceback
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from floodmark.config import ColumnRule, Secret, Selection, TableRule
+from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableError
+from floodmark.model import Chunk, Fingerprint, TableInfo, TableName
+from floodmark.source.sqlite import SQLiteSource
+from floodmark.source.sqlite.snapshot import SQLiteSnapshot
+
+CANARY = "canary-9f31"
+
+
+class Db:
+    """A database file with one writing connection, and snapshots that end with the test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite:///{path}"
+        self.writer = sqlite3.connect(path, isolation_level=None, timeout=0)
+        self._snapshots: list[SQLiteSnapshot] = []
+
+    def run(self, script: str) -> None:
+        self.writer.executescript(script)
+
+    def snapshot(self, busy_seconds: float = 0.05) -> SQLiteSnapshot:
+        snapshot = SQLiteSource(self.url, busy_seconds).snapshot()
+        self._snapshots.append(snapshot)
+        return snapshot
+
+    def table(self, name: str, **selection: object) -> tuple[SQLiteSnapshot, TableInfo]:
+        snapshot = self.snapshot()
+        (info,) = snapshot.tables(Selection(include=(f'main."{name}"',), **selection), "jsonl/gzip")  # type: ignore[arg-type]
+        return snapshot, info
+
+    def text(self, name: str, **selection: object) -> str:
+        return b"".join(self.blocks(name, **selection)).decode()
+
+    def blocks(self, name: str, **selection: object) -> list[bytes]:
+        blocks: list[bytes] = []
+        read(*self.table(name, **selection), blocks.append)
+        return blocks
+
+    def rows(self, name: str, **selection: object) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.text(name, **selection).splitlines()]
+
+    def fingerprint(self, name: str = "t", encoding: str = "jsonl/gzip", **selection: object) -> Fingerprint:
+        (info,) = self.snapshot().tables(Selection(include=(name,), **selection), encoding)  # type: ignore[arg-type]
+        return info.fingerprint
+
+    def close(self) -> None:
+        for snapshot in self._snapshots:
+            snapshot.close()
+        self.writer.close()
+
+
+def read(snapshot: SQLiteSnapshot, info: TableInfo, write: Callable[[bytes], object]) -> int:
+    (part,) = info.parts
+    return snapshot.extract(info, part, Chunk(part.id), True, write).lines
+
+
+def rule(where: str | None = None, exclude: tuple[str, ...] = (), **masks: str) -> dict[str, TableRule]:
+    columns = ColumnRule(exclude=exclude, mask=masks)  # type: ignore[arg-type]
+    return {"t": TableRule(columns=columns, where=where)}
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Db]:
+    database = Db(tmp_path / "service.db")
+    database.run("PRAGMA journal_mode = WAL")
+    yield database
+    database.close()
+
+
+# What a line holds
+
+
+@pytest.mark.parametrize(
+    ("sql", "text"),
+    [
+        ("NULL", "null"),
+        ("0", "0"),
+        ("9223372036854775807", "9223372036854775807"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("1.0", "1.0"),
+        ("0.1", "0.1"),
+        ("9e999", '"Infinity"'),
+        ("-9e999", '"-Infinity"'),
+        ("''", '""'),
+        ("'123'", '"123"'),
+        ("char(34, 92, 10, 1, 233, 128512)", '"\\"\\\\\\n\\u0001é😀"'),
+        ("'a' || char(0) || 'b'", '"a\\u0000b"'),
+        ("x''", '"\\\\x"'),
+        ("x'00ffAB'", '"\\\\x00ffab"'),
+    ],
+)
+def test_each_kind_of_value_has_one_exact_form(db: Db, sql: str, text: str) -> None:
+    db.run(f"CREATE TABLE t (v); INSERT INTO t VALUES ({sql})")
+    assert db.text("t") == f'{{"v":{text}}}\n'
+
+
+@pytest.mark.parametrize("value", [5e-324, 1.7976931348623157e308, 1 / 3, 1e16, -1e-7, 123456789.12345679])
+def test_a_real_reads_back_as_the_same_value(db: Db, value: float) -> None:
+    db.run("CREATE TABLE t (v REAL)")
+    db.writer.execute("INSERT INTO t VALUES (?)", [value])
+    ((read_back,),) = (row.values() for row in db.rows("t"))
+    assert isinstance(read_back, float) and read_back.hex() == value.hex()
+
+
+def test_an_infinity_beside_other_values_leaves_them_as_they_are(db: Db) -> None:
+    db.run("CREATE TABLE t (a, b, c, d); INSERT INTO t VALUES (1, 9e999, 'x', NULL), (2, 0.5, 'y', x'01')")
+    assert db.text("t") == ('{"a":1,"b":"Infinity","c":"x","d":null}\n{"a":2,"b":0.5,"c":"y","d":"\\\\x01"}\n')
+
+
+NAMES = ["", "with space", 'quo"te', "dot.slash/", "Ünïcödé", "select", "rowid", "r", "t", "%_", "a'b", "[x]", "--"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_columns_and_tables_may_be_named_as_anything(db: Db, name: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    db.run(f"CREATE TABLE {quoted} ({quoted} INT, other); INSERT INTO {quoted} VALUES (7, 'x'), (3, 'y')")
+    snapshot = db.snapshot()
+    (info,) = snapshot.tables(Selection(), "")
+    written: list[bytes] = []
+    assert read(snapshot, info, written.append) == 2
+    first, second = (json.loads(line) for line in b"".join(written).splitlines())
+    assert (info.table, first, second) == (
+        TableName("main", name),
+        {name: 7, "other": "x"},
+        {name: 3, "other": "y"},
+    )
+
+
+def test_generated_columns_are_extracted_in_their_place(db: Db) -> None:
+    db.run(
+        "CREATE TABLE t (a, double AS (a * 2) VIRTUAL, kept TEXT AS (a || '!') STORED, z);"
+        "INSERT INTO t (a, z) VALUES (21, 1)"
+    )
+    assert db.text("t") == '{"a":21,"double":42,"kept":"21!","z":1}\n'
+
+
+def test_equal_rows_stay_as_many_as_they_are(db: Db) -> None:
+    db.run("CREATE TABLE t (a); INSERT INTO t VALUES (1), (1), (1)")
+    assert db.text("t") == '{"a":1}\n' * 3
+
+
+def test_lines_are_handed_on_in_large_blocks_of_whole_lines(db: Db) -> None:
+    db.run(
+        "CREATE TABLE t (n, v); WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 9000)"
+        "INSERT INTO t SELECT n, hex(zeroblob(50)) FROM g"
+    )
+    blocks = db.blocks("t")
+    assert len(blocks) == 5
+    assert all(len(block) >= 256 * 1024 for block in blocks[:-1])
+    assert all(block.endswith(b"}\n") for block in blocks)
+    numbers = [json.loads(line)["n"] for block in blocks for line in block.splitlines()]
+    assert numbers == list(range(1, 9001))
+
+
+def test_memory_stays_flat_however_large_the_table_is(db: Db) -> None:
+    db.run(
+        "CREATE TABLE t (v); WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 20000)"
+        "INSERT INTO t SELECT hex(zeroblob(1000)) FROM g"
+    )
+    snapshot, info = db.table("t")
+    tracemalloc.start()
+    lines = read(snapshot, info, lambda block: None)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert lines == 20000
+    assert peak < 2 * 1024**2, "40 MB of lines took more than 2 MB"
+
+
+def test_an_empty_table_writes_nothing(db: Db) -> None:
+    db.run("CREATE TABLE t (a)")
+    assert db.blocks("t") == []
+
+
+# The order of rows
+
+
+def test_rows_come_in_the_tables_own_order_whatever_index_covers_them(db: Db) -> None:
+    db.run("CREATE TABLE t (a, b); INSERT INTO t VALUES (3, 1), (1, 2), (2, 3); CREATE INDEX i ON t (a, b); ANALYZE")
+    assert [row["a"] for row in db.rows("t")] == [3, 1, 2]
+
+
+def test_rows_keep_that_order_when_all_names_of_the_rowid_are_taken(db: Db) -> None:
+    db.run(
+        "CREATE TABLE t (rowid, _rowid_, oid); INSERT INTO t VALUES (3, 9, 1), (1, 8, 2), (2, 7, 3);"
+        "CREATE INDEX i ON t (rowid, _rowid_, oid); ANALYZE"
+    )
+    assert [row["rowid"] for row in db.rows("t")] == [3, 1, 2]
+
+
+def test_tables_without_rowid_come_in_the_order_of_their_key(db: Db) -> None:
+    db.run(
+        "CREATE TABLE t (v, k TEXT COLLATE NOCASE, n INT, PRIMARY KEY (k DESC, n)) WITHOUT ROWID;"
+        "INSERT INTO t VALUES (1, 'a', 2), (2, 'B', 1), (3, 'A', 1); CREATE INDEX i ON t (v)"
+    )
+    assert [row["v"] for row in db.rows("t")] == [2, 3, 1]
+
+
+# Which tables there are
+
+
+def test_views_and_virtual_tables_are_extracted_only_when_named(db: Db) -> None:
+    db.run(
+        "CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO t VALUES (1);"
+        "CREATE VIEW v AS SELECT a AS x FROM t; CREATE VIRTUAL TABLE f USING fts5 (body);"
+        "INSERT INTO f VALUES ('words'); ANALYZE"
+    )
+    everything = db.snapshot().tables(Selection(), "")
+    assert [info.table.name for info in everything] == ["t"]
+    assert db.text("v") == '{"x":1}\n'
+    assert db.text("f") == '{"body":"words"}\n'
+    assert len(db.rows("f_content")) == 1
+    with pytest.raises(ConfigError, match="is a view"):
+        db.snapshot().tables(Selection(include=("main.v*",)), "")
+
+
+def test_sqlites_own_tables_are_not_there(db: Db) -> None:
+    db.run("CREATE TABLE t (a INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO t VALUES (1); ANALYZE")
+    for name in ("sqlite_sequence", "sqlite_stat1", "sqlite_schema"):
+        with pytest.raises(ConfigError, match=name):
+            db.snapshot().tables(Selection(include=(name,)), "")
+
+
+def test_temporary_tables_of_others_and_attached_files_are_not_there(db: Db, tmp_path: Path) -> None:
+    db.run(f"CREATE TABLE t (a); CREATE TEMP TABLE x (a); ATTACH '{tmp_path}/b.db' AS b; CREATE TABLE b.y (a)")
+    assert [info.table.name for info in db.snapshot().tables(Selection(), "")] == ["t"]
+
+
+def test_a_view_of_what_is_gone_is_denied_and_the_rest_goes_on(db: Db) -> None:
+    db.run("CREATE TABLE t (a); CREATE VIEW v AS SELECT * FROM t; CREATE TABLE u (b); DROP TABLE t")
+    snapshot = db.snapshot()
+    u, v = snapshot.tables(Selection(include=("u", "v")), "")
+    assert (u.denied, v.denied) == (None, "its definition can't be read (SQLITE_ERROR)")
+    with pytest.raises(TableError) as caught:
+        read(snapshot, v, lambda block: None)
+    assert caught.value.code == "denied"
+
+
+def test_what_a_table_says_of_itself(db: Db) -> None:
+    db.run("CREATE TABLE t (a INTEGER NOT NULL, b VARCHAR(3), c)")
+    snapshot, info = db.table("t")
+    assert [(c.name, c.type, c.nullable) for c in info.columns] == [
+        ("a", "INTEGER", False),
+        ("b", "VARCHAR(3)", True),
+        ("c", "", True),
+    ]
+    (part,) = info.parts
+    assert (part.table, part.by_block, part.no_proof) == (info.table, False, "SQLite keeps no row versions")
+    assert (snapshot.point.xmin, snapshot.point.lineage) == (None, None)
+
+
+def test_which_names_exist(db: Db) -> None:
+    db.run("CREATE TABLE t (a); CREATE VIEW v AS SELECT 1 AS one")
+    names = [TableName("main", name) for name in ("t", "v", "gone")] + [TableName("public", "t")]
+    assert db.snapshot().existing(names) == {TableName("main", "t"), TableName("main", "v")}
+
+
+# What the user chose
+
+
+def test_columns_left_out_and_rows_filtered(db: Db) -> None:
+    db.run("CREATE TABLE t (a, b, c); INSERT INTO t VALUES (1, 2, 3), (4, 5, 6), (7, 8, 9)")
+    assert db.text("t", rules=rule("a > 1 OR t.b = 2 -- all but", exclude=("b",))) == (
+        '{"a":1,"c":3}\n{"a":4,"c":6}\n{"a":7,"c":9}\n'
+    )
+    assert db.text("t", rules=rule("a = 4 OR 0", exclude=("a", "c"))) == '{"b":5}\n'
+
+
+def test_masks(db: Db) -> None:
+    db.run(
+        f"CREATE TABLE t (a, b, c, d); INSERT INTO t VALUES ('{CANARY}', '{CANARY}', '{CANARY}', 1);"
+        "INSERT INTO t VALUES (NULL, NULL, NULL, 2)"
+    )
+    rules, key = rule(a="null", b="redact", c="hash"), Secret("a key")
+    digest = hmac.new(b"a key", CANARY.encode(), hashlib.sha256).hexdigest()
+    assert db.text("t", rules=rules, mask_key=key) == (
+        f'{{"a":null,"b":"REDACTED","c":"{digest}","d":1}}\n{{"a":null,"b":null,"c":null,"d":2}}\n'
+    )
+    _, info = db.table("t", rules=rules, mask_key=key)
+    assert [(c.type, c.nullable) for c in info.columns] == [("TEXT", True)] * 3 + [("", True)]
+
+
+@pytest.mark.parametrize(("sql", "text"), [("12", "12"), ("1.5", "1.5"), ("x'0aFF'", "\\x0aff"), ("'é'", "é")])
+def test_hash_takes_the_text_a_line_would_hold(db: Db, sql: str, text: str) -> None:
+    db.run(f"CREATE TABLE t (v); INSERT INTO t VALUES ({sql})")
+    ((digest,),) = (row.values() for row in db.rows("t", rules=rule(v="hash"), mask_key=Secret("k")))
+    assert digest == hmac.new(b"k", text.encode(), hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        (rule(exclude=("nmae",)), "no column nmae"),
+        (rule(nmae="redact"), "Did you mean name"),
+        (rule(exclude=("id", "name")), "leaves no column"),
+        (rule(name="hash"), "needs a key"),
+        ({"gone": TableRule()}, "tables.rules: gone"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_an_error(db: Db, rules: dict[str, TableRule], says: str) -> None:
+    db.run("CREATE TABLE t (id, name)")
+    with pytest.raises(ConfigError, match=says):
+        db.table("t", rules=rules)
+
+
+def test_the_schema_fingerprint_follows_the_definition_and_not_the_rows(db: Db) -> None:
+    db.run("CREATE TABLE t (a INT, b)")
+    first = db.fingerprint()
+    db.run("INSERT INTO t VALUES (1, 2); CREATE INDEX i ON t (b); VACUUM")
+    assert db.fingerprint() == first
+    seen = {first.schema}
+    for change in ("ADD COLUMN c", "RENAME COLUMN c TO d", "DROP COLUMN a"):
+        db.run(f"ALTER TABLE t {change}")
+        seen.add(db.fingerprint().schema)
+    db.run("DROP TABLE t; CREATE TABLE t (b, d TEXT)")
+    seen.add(db.fingerprint().schema)
+    assert len(seen) == 5
+    assert db.fingerprint().config != first.config, "the config fingerprint names the columns"
+
+
+def test_the_config_fingerprint_follows_every_choice(db: Db) -> None:
+    db.run("CREATE TABLE t (a, b)")
+    one, other = Secret("one"), Secret("other")
+    prints = [
+        db.fingerprint(),
+        db.fingerprint(encoding="jsonl/none"),
+        db.fingerprint(rules=rule("a > 1")),
+        db.fingerprint(rules=rule(exclude=("a",))),
+        db.fingerprint(rules=rule(a="null")),
+        db.fingerprint(rules=rule(b="null")),
+        db.fingerprint(rules=rule(a="redact")),
+        db.fingerprint(rules=rule(a="hash"), mask_key=one),
+        db.fingerprint(rules=rule(a="hash"), mask_key=other),
+    ]
+    assert len({p.config for p in prints}) == len(prints)
+    assert len({p.schema for p in prints}) == 1
+    assert db.fingerprint(mask_key=one) == prints[0], "a key no mask uses changes nothing"
+
+
+# One moment, and nothing written
+
+
+def test_in_wal_mode_writers_go_on_and_the_snapshot_stays(db: Db) -> None:
+    db.run("CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+    snapshot, info = db.table("t")
+    db.run("INSERT INTO t VALUES (2); ALTER TABLE t ADD COLUMN b; CREATE TABLE u (x)")
+    written: list[bytes] = []
+    read(snapshot, info, written.append)
+    assert b"".join(written) == b'{"a":1}\n'
+    assert snapshot.warnings == ()
+    assert snapshot.redefined([info], Selection(), "") == []
+    assert [i.table.name for i in snapshot.tables(Selection(), "")] == ["t"]
+
+
+def test_in_other_modes_writers_wait_and_the_operator_is_told(db: Db) -> None:
+    db.run("PRAGMA journal_mode = DELETE; CREATE TABLE t (a)")
+    snapshot = db.snapshot()
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        db.run("INSERT INTO t VALUES (1)")
+    (warning,) = snapshot.warnings
+    assert "journal mode is delete" in warning
+    snapshot.close()
+    db.run("INSERT INTO t VALUES (1)")
+
+
+def test_the_connection_can_not_write(db: Db) -> None:
+    db.run("CREATE TABLE t (a)")
+    snapshot = db.snapshot()
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        snapshot._connection.execute("INSERT INTO t VALUES (1)")
+
+
+def test_closing_twice_is_no_error(db: Db) -> None:
+    snapshot = db.snapshot()
+    snapshot.close()
+    snapshot.close()
+
+
+# Which database it is
+
+
+def test_a_databases_identity_is_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.db", "b.db"):
+        sqlite3.connect(tmp_path / name).close()
+    (tmp_path / "link.db").symlink_to("a.db")
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def identity(url: str) -> str:
+        snapshot = SQLiteSource(url).snapshot()
+        snapshot.close()
+        assert snapshot.identity.dialect == "sqlite"
+        return f"{snapshot.identity.database} {snapshot.identity.system_identifier}"
+
+    a = identity("sqlite:///a.db")
+    assert a == identity(f"sqlite:///{tmp_path}/a.db") == identity("sqlite+pysqlite:///sub/../a.db")
+    assert len({a, identity("sqlite:///b.db"), identity("sqlite:///link.db")}) == 3
+    (tmp_path / "b.db").replace(tmp_path / "a.db")
+    assert identity("sqlite:///a.db") == a
+    assert str(tmp_path) not in a
+
+
+# Bad input
+
+
+def refused(url: str) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        SQLiteSource(url, busy_seconds=0.05).snapshot()
+    assert caught.value.exit_code == 12
+    return caught.value
+
+
+def test_a_database_that_is_not_there_is_an_error_and_not_made(tmp_path: Path) -> None:
+    error = refused(f"sqlite:///{tmp_path}/gone.db")
+    assert "there is no such file (SQLITE_CANTOPEN)" in str(error)
+    assert not error.retryable
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_told_by_its_code(tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text(CANARY * 200)
+    error = refused(f"sqlite:///{tmp_path}/x.db")
+    assert error.why == "SQLITE_NOTADB"
+    assert CANARY not in "".join(traceback.format_exception(error))
+
+
+def test_a_folder_is_no_database(tmp_path: Path) -> None:
+    assert "SQLITE_" in str(refused(f"sqlite:///{tmp_path}"))
+
+
+def test_a_locked_database_may_be_tried_again(db: Db) -> None:
+    db.run("PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE")
+    error = refused(db.url)
+    assert isinstance(error, SourceUnavailable)
+    assert error.why == "SQLITE_BUSY"
+    db.writer.execute("ROLLBACK")
+    assert db.snapshot().existing([]) == set()
+
+
+def test_a_damaged_page_fails_the_table_it_is_in(db: Db) -> None:
+    db.run(
+        f"CREATE TABLE good (a); INSERT INTO good VALUES (1); CREATE TABLE t (a); WITH RECURSIVE g(n) AS"
+        f"(SELECT 1 UNION ALL SELECT n + 1 FROM g LIMIT 3000) INSERT INTO t SELECT '{CANARY}' || n FROM g;"
+        "PRAGMA wal_checkpoint(TRUNCATE)"
+    )
+    with db.path.open("r+b") as file:
+        file.seek(db.path.stat().st_size - 3 * 4096)
+        file.write(b"\xee" * 4096)
+    snapshot, info = db.table("t")
+    with pytest.raises(TableError) as caught:
+        read(snapshot, info, lambda block: None)
+    assert str(caught.value.why).startswith("SQLITE_CORRUPT")
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert db.text("good") == '{"a":1}\n'
+
+
+def test_a_text_that_is_no_utf8_fails_its_table_without_its_value(db: Db) -> None:
+    db.run(f"CREATE TABLE t (a); INSERT INTO t VALUES (CAST('{CANARY}' || x'ff' AS TEXT))")
+    snapshot, info = db.table("t")
+    with pytest.raises(TableError, match="no valid UTF-8") as caught:
+        read(snapshot, info, lambda block: None)
+    assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+def test_a_filter_sqlite_does_not_understand_fails_its_table(db: Db) -> None:
+    db.run("CREATE TABLE t (a)")
+    snapshot, info = db.table("t", rules=rule(f"nosuch('{CANARY}')"))
+    with pytest.raises(TableError, match="SQLITE_ERROR") as caught:
+        read(snapshot, info, lambda block: None)
+    assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        f"sqlite://{CANARY}/x.db",
+        f"sqlite:///x.db?key={CANARY}",
+        f"sqlite+pysqlcipher://:{CANARY}@/x.db",
+        f"postgresql://u:{CANARY}@h/x",
+        CANARY,
+    ],
+)
+def test_a_url_that_names_no_file_is_a_config_error_that_does_not_repeat_it(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        SQLiteSource(url)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert "sqlite:///file.db" in str(caught.value)
