@@ -305,7 +305,7 @@ def _published(this: Run, manifest: Manifest) -> RunResult:
     this.require_not_stopped()
     key = None
     if this.stores.ledger is not None:
-        committed = this.stores.ledger.commit(manifest, this.current)
+        committed = this.stores.ledger.commit(manifest, this.current, lambda table: not this.left_out(table))
         manifest, key = committed.manifest, committed.key
     seconds = round(time.monotonic() - this.begun, 3)
     result = RunResult(manifest, key, this.uploaded, seconds)

@@ -71,9 +71,9 @@ PERVERSE = {
     "enable_tidscan": "off",
     "synchronize_seqscans": "on",
     "max_parallel_workers_per_gather": "8",
-    "statement_timeout": "1",
-    "lock_timeout": "1",
-    "idle_in_transaction_session_timeout": "1",
+    "statement_timeout": "50",
+    "lock_timeout": "50",
+    "idle_in_transaction_session_timeout": "5",
     "row_security": "on",
     "lc_monetary": "'C'",
     "jit": "on",
@@ -93,7 +93,9 @@ def test_no_setting_of_the_database_shows_through(nightly: Nightly) -> None:
         database.execute(f'ALTER DATABASE "{database.name}" SET {name} = {value}')
     if database.version >= 17:
         database.execute(f'ALTER DATABASE "{database.name}" SET transaction_timeout = 50')
-    database.execute("CREATE SCHEMA evil; CREATE FUNCTION evil.row_to_json(record) RETURNS text RETURN 'evil'")
+    database.execute("CREATE SCHEMA evil; "
+        "CREATE FUNCTION evil.row_to_json(record) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN 'evil'; END $$"
+    )
     nightly.run(full=True)
     assert nightly.landed("public.kinds") == before
     assert nightly.outcome("public.kinds") == ("extracted", "forced")

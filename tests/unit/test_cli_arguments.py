@@ -16,8 +16,9 @@ CANARY = "c4n4ry-hunter2"
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_every_option_arrives(command: str) -> None:
     line = (
-        f"{command} --source sqlite:///a.db --destination s3://b/c --state s3://d/e --config f.yaml --table a --table b "
-        "--exclude c --exclude d --full --adopt-source --allow-unconditional-writes --connections 3 --output json"
+        f"{command} --source sqlite:///a.db --destination s3://b/c --state s3://d/e --config f.yaml "
+        "--table a --table b --exclude c --exclude d --full --adopt-source --allow-unconditional-writes "
+        "--connections 3 --output json"
     )
     options = parse(line.split())
     assert options.output == "json"

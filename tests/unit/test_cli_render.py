@@ -114,7 +114,7 @@ def test_a_manifest_as_plain_text() -> None:
         "destination: s3://mine/lake (plain)",
     ]
     row = text.splitlines()[-1]
-    for part_of_row in (
+    for cell in (
         "rows_changed: 1 of 2 chunks hold newer rows",
         "180 kB",
         "20261123T010203Z-aaaaaa",

@@ -225,7 +225,7 @@ DAY_THREE = (
         "INSERT INTO audit_event SELECT 10000000 + n, timestamptz '2026-10-31 12:00Z' + n * interval '1 minute',"
         " n, 'person.read', '{\"ms\": 12}' FROM generate_series(1, 40) n",
     ),
-    Deed("one alert is deleted", "DELETE FROM alert WHERE id = 42"),
+    Deed("one alert is deleted", "DELETE FROM alert WHERE id = 7"),
     Deed("a migration adds a column to court.hearing", "ALTER TABLE court.hearing ADD COLUMN video_link text"),
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -16,7 +16,7 @@ from msgspec import Struct
 from floodmark.errors import StateUnreadable
 from floodmark.model import ObjectEntry, Point, SourceIdentity, TableEntry
 
-VERSION = 1
+VERSION: Final = 1
 
 
 class ManifestSource(Struct, frozen=True, kw_only=True):
@@ -129,7 +129,7 @@ def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
         raise _unreadable(where, f"version {version!r} is not known to this Floodmark (it reads 1 to {VERSION})")
     for step in range(version, VERSION):
         raw = _UPGRADES[(expected, step)](raw)
-    return raw
+    return dict(raw)
 
 
 def _unreadable(where: str, why: str) -> StateUnreadable:

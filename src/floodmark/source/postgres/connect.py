@@ -103,7 +103,7 @@ def address(url: Secret | None) -> Address:
         parsed = make_url(url.reveal())
     except ArgumentError:
         raise ConfigError("the source URL can't be read", hint="Write postgresql://user@host:5432/database") from None
-    arguments = dict(PGDialect_psycopg().create_connect_args(parsed)[1])
+    arguments = dict(PGDialect_psycopg().create_connect_args(parsed)[1])  # type: ignore[no-untyped-call]
     host = arguments.get("host") or "localhost"
     return Address(arguments, f"postgresql://{host}/{arguments.get('dbname') or ''}")
 

@@ -158,7 +158,7 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
 def _copy(connection: Connection, statement: str, write: Write) -> int:
     """Run a COPY and write its lines on in blocks. Returns how many there were."""
     lines = 0
-    block: list[bytes | memoryview] = []
+    block: list[bytes | bytearray | memoryview] = []
     size = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for line in copy:

@@ -86,6 +86,8 @@ class Coordinator:
                 why=f"PostgreSQL {self.server_version // 10000}",
                 hint="Floodmark reads PostgreSQL 14 and later.",
             )
+
+    def _require_whole_snapshots(self) -> None:
         row = self.connection.execute("SELECT current_setting('old_snapshot_threshold', true)").fetchone()
         if row is not None and row[0] not in (None, "", "-1"):
             raise SourceError(
@@ -97,6 +99,7 @@ class Coordinator:
 
     def _begin(self, settings: dict[str, str]) -> Exported:
         self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
+        self._require_whole_snapshots()
         set_local(self.connection, settings)
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None

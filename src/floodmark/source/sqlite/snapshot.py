@@ -11,7 +11,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -150,8 +149,8 @@ class SQLiteSnapshot:
             raise _table_error(error, "can't extract", table.table, known.where) from None
 
     def close(self) -> None:
-        with suppress(sqlite3.Error, DBAPIError):
-            self._opened.close()
+        """Close the connection; SQLAlchemy logs what goes wrong with that, and raises nothing."""
+        self._opened.close()
 
     def _observed(self, table: TableName) -> Observation:
         try:

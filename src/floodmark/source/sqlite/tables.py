@@ -75,8 +75,8 @@ def read_relations(connection: sqlite3.Connection) -> list[Relation]:
     rows = connection.execute("PRAGMA main.table_list").fetchall()
     return [
         Relation(TableName(SCHEMA, name), kind, bool(without_rowid))
-        for schema, name, kind, _, without_rowid, _ in rows
-        if schema == SCHEMA and kind in _BY and not name.lower().startswith("sqlite_")
+        for _, name, kind, _, without_rowid, _ in rows
+        if not name.lower().startswith("sqlite_")
     ]
 
 
@@ -185,12 +185,11 @@ def _order(connection: sqlite3.Connection, relation: Relation, attributes: Seque
     """
     if relation.kind in ("view", "virtual"):
         return ""
-    name = quoted(relation.table.name)
     if relation.without_rowid:
-        return f" ORDER BY {', '.join(f'{name}.{term}' for term in _key_terms(connection, relation.table))}"
+        return f" ORDER BY {', '.join(_key_terms(connection, relation.table))}"
     taken = {a.name.lower() for a in attributes}
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken]
-    return f" ORDER BY {name}.{free[0]}" if free else ""
+    return f" ORDER BY {free[0]}" if free else ""
 
 
 def _key_terms(connection: sqlite3.Connection, table: TableName) -> list[str]:
@@ -206,12 +205,9 @@ def _key_terms(connection: sqlite3.Connection, table: TableName) -> list[str]:
 
 
 def _statement(table: TableName, chosen: Sequence[Attribute], where: str | None, order: str) -> str:
-    """The SELECT of a table. Columns are qualified: SQLite takes a bare "name" that is no column for a string."""
-    name = quoted(table.name)
-    items = ", ".join(f"{name}.{quoted(a.name)}" for a in chosen)
     condition = f" WHERE ({where}\n)" if where is not None else ""
     plain = "" if order else " NOT INDEXED"
-    return f"SELECT {items} FROM {qualified(table)}{plain}{condition}{order}"
+    return f"SELECT {', '.join(quoted(a.name) for a in chosen)} FROM {qualified(table)}{plain}{condition}{order}"
 
 
 def _digest(facts: Any) -> str:

