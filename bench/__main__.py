@@ -82,7 +82,7 @@ def _cases(text: str) -> list[str]:
     unknown = [case for case in chosen if case not in CASES]
     if unknown:
         raise argparse.ArgumentTypeError(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
-    return chosen
+    return [case for case in CASES if case in chosen]
 
 
 def _programs() -> Path:

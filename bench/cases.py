@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bench import data
 from bench.contest import Bench, Contestant, Expected, rounds
-from bench.measure import MIB, Series, paired_ratio
+from bench.measure import MIB, Sample, Series, paired_ratio
 
 COUNT = "SELECT count(*), min(age(xmin)) FROM case_event;\n"
 MEMORY_BUDGET = 256 * MIB
@@ -124,7 +124,7 @@ class Large:
         self._floodmark(self._landing, Expected(wrote=None))
         return self._landing
 
-    def _floodmark(self, landing: Path, expect: Expected, *, audit: bool = True):
+    def _floodmark(self, landing: Path, expect: Expected, *, audit: bool = True) -> Sample:
         return self._bench.floodmark(data.LARGE, landing, expect, audit=audit)
 
     def _run(self, *contestants: Contestant) -> tuple[Series, ...]:

@@ -26,14 +26,16 @@ SELECT n, md5('reference ' || n)::uuid, n * 7919 % 100000, timestamptz '2023-01-
            (ARRAY['Spoke with', 'Visited', 'Wrote to', 'Was called by'])[1 + n % 4] || ' the '
            || (ARRAY['family', 'keyworker', 'court', 'doctor', 'employer', 'solicitor'])[1 + n / 3 % 6] || ' about '
            || (ARRAY['a move to another wing', 'the next hearing', E'a course: "Bricklaying"\\nlevel 1', 'work'])
-              [1 + n / 5 % 4] || '. Reference ' || left(md5('note ' || n), 8 + n % 24) || ', follow-up no. ' || n END,
+              [1 + n / 5 % 4] || '. Reference ' || left(md5('note ' || n), 8 + (n % 24)::int) || ', follow-up no. ' || n
+           || '. Seen by staff member ' || n % 400 || ' on wing ' || chr(65 + (n % 7)::int) || '; risk unchanged.' END,
        (n * 37 % 1000000) / 100.0, n % 7 > 0,
-       jsonb_build_object('level', n % 5, 'cell', 'B-2-' || n % 60, 'by', 'user' || n % 400, 'ok', n % 3 = 0)
-FROM generate_series(%(first)s::bigint, %(last)s::bigint) n"""
+       jsonb_build_object('level', n % 5, 'cell', 'B-2-' || n % 60, 'by', 'user' || n % 400, 'ok', n % 3 = 0,
+                          'since', '2026-0' || 1 + n % 9)
+FROM generate_series({first}::bigint, {last}::bigint) n"""
 
 _TOUCH = """
-UPDATE case_event SET note = 'Corrected on day ' || %(day)s::int, recorded_at = recorded_at + interval '1 second'
-WHERE abs(hashint8extended(id, %(day)s::bigint) %% 100) = 0"""
+UPDATE case_event SET note = 'Corrected on day ' || {day}, recorded_at = recorded_at + interval '1 second'
+WHERE abs(hashint8extended(id, {day}) % 100) = 0"""
 
 _SMALL = """
 DO $$ BEGIN
@@ -56,12 +58,12 @@ def make_large(connection: psycopg.Connection[tuple[object, ...]], rows: int) ->
 
 
 def append(connection: psycopg.Connection[tuple[object, ...]], first: int, last: int) -> int:
-    return connection.execute(_EVENTS, {"first": first, "last": last}).rowcount
+    return connection.execute(_EVENTS.format(first=first, last=last)).rowcount
 
 
 def touch(connection: psycopg.Connection[tuple[object, ...]], day: int) -> int:
     """Update one row in a hundred, anywhere; each day others."""
-    return connection.execute(_TOUCH, {"day": day}).rowcount
+    return connection.execute(_TOUCH.format(day=day)).rowcount
 
 
 def table_bytes(connection: psycopg.Connection[tuple[object, ...]]) -> int:

@@ -119,7 +119,7 @@ def _lines(result: Report) -> Iterator[str]:
 def _series_row(series: SeriesRecord) -> str:
     times = [sample.seconds for sample in series.samples]
     span = f"{min(times):.2f} to {max(times):.2f}"
-    return f"| {series.name.replace('|', chr(92) + '|')} | {series.median_seconds:.2f} | {span} | {series.peak_bytes / MIB:.0f} |"
+    return f"| {_cell(series.name)} | {series.median_seconds:.2f} | {span} | {series.peak_bytes / MIB:.0f} |"
 
 
 def _finding_rows(findings: tuple[Finding, ...]) -> Iterator[str]:
@@ -127,8 +127,11 @@ def _finding_rows(findings: tuple[Finding, ...]) -> Iterator[str]:
     for finding in findings:
         budget = "" if finding.budget is None else f"≤ {finding.budget:g} {finding.unit}"
         kept = {None: "", True: "yes", False: "**no**"}[finding.kept]
-        what = finding.what.replace("|", "\\|")
-        yield f"| {what} | {finding.value:.2f} {finding.unit} | {budget} | {kept} |"
+        yield f"| {_cell(finding.what)} | {finding.value:.2f} {finding.unit} | {budget} | {kept} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _cpu() -> str:

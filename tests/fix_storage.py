@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -84,18 +85,24 @@ def environment(endpoint: str) -> dict[str, str]:
     }
 
 
-def client(endpoint: str, **retries: Any) -> S3Client:
-    """A client that needs no environment."""
-    config = Config(retries=retries or None, proxies={})
+@cache
+def client(endpoint: str) -> S3Client:
+    """A client that needs no environment, and does not try again."""
+    config = Config(retries={"total_max_attempts": 1}, proxies={})
     session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
     return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+def make_bucket(endpoint: str, name: str) -> S3Client:
+    made = client(endpoint)
+    made.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    return made
 
 
 class S3Server:
     """A SeaweedFS of its own on 127.0.0.1, in a temporary folder that goes with it."""
 
     def __init__(self) -> None:
-        self._client: S3Client | None = None
         self._ports = _free_ports()
         self._folder = Path(tempfile.mkdtemp(prefix="floodmark-s3-"))
         self._keeper = subprocess.Popen(
@@ -114,10 +121,7 @@ class S3Server:
 
     def make_bucket(self, name: str) -> S3Client:
         """A new bucket, and a client of one's own to look behind Floodmark's back."""
-        if self._client is None:
-            self._client = client(self.endpoint)
-        self._client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-        return self._client
+        return make_bucket(self.endpoint, name)
 
     def __enter__(self) -> S3Server:
         try:
@@ -145,7 +149,7 @@ class S3Server:
 
     def _wait(self) -> None:
         """Until an object can be put: the S3 gateway answers before the volumes are there."""
-        probe = client(self.endpoint, total_max_attempts=1)
+        probe = client(self.endpoint)
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -219,9 +223,7 @@ def moto_bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
     """A fresh bucket on moto; the environment points there until the test ends."""
     use(monkeypatch, moto_server)
     name = f"test-{next(_numbers)}"
-    made = client(moto_server)
-    made.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    return S3Bucket(name, made)
+    return S3Bucket(name, make_bucket(moto_server, name))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:

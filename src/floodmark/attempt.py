@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 from msgspec import Struct
 
@@ -67,11 +68,26 @@ class Work:
         self.error: FloodmarkError | None = None
         self.lost = False
         self.stopped = False
-        self.seconds = 0.0
+        self._begun: float | None = None
+        self._ended = 0.0
 
     @property
     def table(self) -> TableName:
         return self.plan.info.table
+
+    @property
+    def seconds(self) -> float:
+        """From the first task's beginning to the last one's end, whatever other tables were worked on between."""
+        return 0.0 if self._begun is None else max(0.0, self._ended - self._begun)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        begun = time.monotonic()
+        self._begun = begun if self._begun is None else min(self._begun, begun)
+        try:
+            yield
+        finally:
+            self._ended = max(self._ended, time.monotonic())
 
     @property
     def open(self) -> bool:
@@ -170,8 +186,11 @@ def _answers(
     def ask(batch: list[Asked]) -> list[Observation]:
         if context.stopping():
             raise StopAsked
-        questions = [chunk.question for work, chunk in batch if chunk.question is not None]
-        return patiently(context.observer, "observe")(context.snapshot.observe, questions)
+        questions = [chunk.question for _, chunk in batch if chunk.question is not None]
+        with ExitStack() as timers:
+            for work in {id(work): work for work, _ in batch}.values():
+                timers.enter_context(work.timed())
+            return patiently(context.observer, "observe")(context.snapshot.observe, questions)
 
     return run_all(ask, batches, context.snapshot.parallelism)
 
@@ -245,11 +264,8 @@ def _run_jobs(context: Context, extractor: Extractor, jobs: Iterable[tuple[Work,
         work, job = task
         if context.stopping() or not work.open:
             raise StopAsked
-        begun = time.monotonic()
-        try:
+        with work.timed():
             return extractor.extract(job)
-        finally:
-            work.seconds += time.monotonic() - begun
 
     for (work, job), outcome in run_all(extract, jobs, context.snapshot.parallelism):
         if isinstance(outcome, BaseException):

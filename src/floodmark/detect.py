@@ -129,7 +129,8 @@ class TablePlan(Struct, frozen=True):
         """The weightiest reason of all chunks, with how many share it; `unchanged` where all are proven."""
         reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
         if not reasons:
-            return Reason("unchanged", f"all {_count(len(self.chunks), 'chunk')} proven unchanged")
+            number = len(self.chunks)
+            return Reason("unchanged", "proven unchanged" if number == 1 else f"all {number:,} chunks proven unchanged")
         first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
         alike = sum(reason.code == first.code for reason in reasons)
         if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
@@ -235,11 +236,7 @@ def _reason_without_asking(
     if rewritten or (known is not None and known.mark.relfilenode != part.relfilenode):
         return Reason("rewritten", "the table was rewritten or truncated")
     if known is None:
-        return (
-            Reason("first_run", "never extracted before")
-            if good is None
-            else Reason("rows_changed", "new blocks")
-        )
+        return Reason("first_run", "never extracted before") if good is None else Reason("rows_changed", "new blocks")
     if not known.mark.provable:
         return Reason("no_proof", "nothing could be proven of it when it was last read")
     return None
@@ -307,9 +304,7 @@ def _remembered_files(remembered: Remembered) -> dict[str, dict[int, _File]]:
     files: dict[str, dict[int, _File]] = {}
     for chunk, known in remembered.chunks.items():
         if chunk.stop is not None:
-            file = files.setdefault(chunk.part, {}).setdefault(
-                known.mark.relfilenode, _File(chunk.stop - chunk.start)
-            )
+            file = files.setdefault(chunk.part, {}).setdefault(known.mark.relfilenode, _File(chunk.stop - chunk.start))
             if known.mark.rows:
                 file.end = max(file.end, chunk.stop)
     return files

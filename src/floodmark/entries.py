@@ -72,9 +72,7 @@ def finished(
         schema=info.table.schema,
         name=info.table.name,
         status="unchanged" if unchanged else "extracted",
-        reason=reason
-        if unchanged or reason.code != "unchanged"
-        else Reason("rows_removed", "chunks fell away"),
+        reason=reason if unchanged or reason.code != "unchanged" else Reason("rows_removed", "chunks fell away"),
         as_of=attempt.point.taken_at,
         changed_at=good.changed_at if good is not None and same_lines else attempt.point.taken_at,
         changed_by=good.changed_by if good is not None and same_lines else attempt.run_id,
@@ -116,9 +114,7 @@ def dropped(entry: TableEntry) -> TableEntry:
     )
 
 
-def remembered_after(
-    outcomes: Sequence[ChunkOutcome], plan: TablePlan, point: Point
-) -> dict[Chunk, RememberedChunk]:
+def remembered_after(outcomes: Sequence[ChunkOutcome], plan: TablePlan, point: Point) -> dict[Chunk, RememberedChunk]:
     """What finished chunks are to a later snapshot: a remembered state, to be proven unchanged."""
     return {
         outcome.plan.chunk: RememberedChunk(

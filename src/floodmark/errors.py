@@ -43,9 +43,7 @@ class FloodmarkError(Exception):
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
 
-    def __init__(
-        self, what: str, *, on: str | None = None, why: str | None = None, hint: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, on: str | None = None, why: str | None = None, hint: str | None = None) -> None:
         super().__init__(what, on, why, hint)
         self.what, self.on, self.why, self.hint = what, on, why, hint
 

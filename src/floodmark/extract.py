@@ -22,7 +22,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
-    wait_exponential, wait_random,
+    wait_exponential,
+    wait_random,
 )
 
 from floodmark.detect import ChunkPlan
@@ -180,9 +181,7 @@ class Extractor:
             spool.finish()
             entry = self._stored(job, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
-            self._observer(
-                ChunkDone(job.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun)
-            )
+            self._observer(ChunkDone(job.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun))
             return ChunkOutcome(plan, entry, got.observed)
         finally:
             spool.close()

@@ -189,7 +189,8 @@ class Part(Struct, frozen=True):
 
     `by_block` parts are cut into chunks of heap blocks; others are read whole. `no_proof` says why change
     can't be proven, None where it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after
-    the snapshot, so every row it shows lies below heap_blocks.
+    the snapshot, so every row it shows lies below heap_blocks. `narrow` says that no row has a part elsewhere
+    (in TOAST), so that a block's rows are no larger than a block, but for compression.
     """
 
     id: str
@@ -199,6 +200,7 @@ class Part(Struct, frozen=True):
     total_bytes: int
     by_block: bool
     no_proof: str | None = None
+    narrow: bool = False
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):

@@ -253,9 +253,7 @@ def _gone(this: Run, snapshot: Snapshot, tables: Iterable[TableInfo]) -> list[Ta
     return [name for name in away if name not in existing and not this.left_out(name)]
 
 
-def _entries(
-    this: Run, tables: Sequence[TableInfo], result: Result, gone: Sequence[TableName]
-) -> list[TableEntry]:
+def _entries(this: Run, tables: Sequence[TableInfo], result: Result, gone: Sequence[TableName]) -> list[TableEntry]:
     """Every table's entry: done, failed, dropped, or (not part of this run) as it was."""
     told = this.remembered({})
     entries = dict(result.entries)

@@ -364,7 +364,8 @@ commands.runs.run = run
 def start(body: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
     prelude = PRELUDE.format(tests=str(Path(__file__).parent.parent))
     command = [sys.executable, "-c", prelude + body + MAIN, *arguments]
-    return subprocess.Popen(command, stderr=options.pop("stderr", subprocess.PIPE), **options)
+    environ = {**os.environ, "PYTHONUNBUFFERED": "", **options.pop("env", {})}
+    return subprocess.Popen(command, stderr=options.pop("stderr", subprocess.PIPE), env=environ, **options)
 
 
 def wait_for(process: subprocess.Popen[bytes], word: bytes) -> bytes:
@@ -397,9 +398,11 @@ def test_a_second_signal_ends_the_process(number: int, code: int) -> None:
     assert process.returncode == code
 
 
-@pytest.mark.parametrize("arguments", [["history"], ["show", "--output", "json"], ["show"]])
-def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
-    with start(LONG, *arguments, *STATE, stdout=subprocess.PIPE) as process:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["show", "--output", "json"], ["show"]])
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str], unbuffered: str) -> None:
+    environ = {"PYTHONUNBUFFERED": unbuffered}
+    with start(LONG, *arguments, *STATE, stdout=subprocess.PIPE, env=environ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.read(1)
         process.stdout.close()
@@ -407,16 +410,33 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_full_disk_is_an_error_in_one_sentence() -> None:
-    with Path("/dev/full").open("wb") as full, start(LONG, "show", *STATE, stdout=full) as process:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_an_error_in_one_sentence(unbuffered: str) -> None:
+    environ = {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("wb") as full, start(LONG, "show", *STATE, stdout=full, env=environ) as process:
         _, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert err == b"floodmark: the output can't be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("arguments", [["show"], ["show", "--output", "json"]])
+def test_a_disk_that_fills_midway_is_an_error_too(arguments: list[str], tmp_path: Path) -> None:
+    """A file-size limit takes a part of a write and refuses the rest, as a disk does that fills up."""
+    limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (70000, 70000))\n"
+    environ = {"PYTHONUNBUFFERED": "1"}
+    with (
+        (tmp_path / "out").open("wb") as small,
+        start(LONG + limit, *arguments, *STATE, stdout=small, env=environ) as p,
+    ):
+        _, err = p.communicate(timeout=20)
+    assert p.returncode == 1
+    assert err == b"floodmark: the output can't be written: File too large\n"
+
+
 def test_letters_the_terminal_lacks_are_escaped() -> None:
     body = TALKING.replace("EVIL", "'Stra\\xdfe'")
-    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    environ = {"PYTHONIOENCODING": "ascii"}
     with start(body, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
         out, err = process.communicate(timeout=20)
     assert process.returncode == 0 and b"Stra\\xdfe" in out and b"Stra\\xdfe" in err
@@ -425,7 +445,7 @@ def test_letters_the_terminal_lacks_are_escaped() -> None:
 def on_a_terminal(*arguments: str, **environ: str) -> bytes:
     """Everything a terminal would get when both streams are one."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "150", **environ}
+    environment = {"TERM": "xterm-256color", "COLUMNS": "150", **environ}
     with start(TALKING, "run", *PLACES, *arguments, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         shown = b""
@@ -459,7 +479,7 @@ def test_no_color_is_kept() -> None:
 
 
 def test_without_a_terminal_there_are_no_control_codes() -> None:
-    environ = {**os.environ, "TERM": "xterm-256color", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+    environ = {"TERM": "xterm-256color", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
     with start(TALKING, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
         out, err = process.communicate(timeout=20)
     assert process.returncode == 0

@@ -59,8 +59,8 @@ class Stream:
 
     def write(self, text: str) -> int:
         """Write text; letters that the stream's encoding lacks become escapes."""
-        safe = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-        self._attempt(lambda: self._stream.write(safe))
+        data = text.encode(self.encoding, "backslashreplace")
+        self._attempt(lambda: self._put(data, self.encoding))
         return len(text)
 
     def line(self, text: str) -> None:
@@ -69,12 +69,7 @@ class Stream:
     def write_json(self, document: bytes) -> None:
         """Write a JSON document, always as UTF-8."""
         data = printable_json(document).rstrip() + b"\n"
-        buffer = getattr(self._stream, "buffer", None)
-        if buffer is None:
-            self.write(data.decode("utf-8"))
-            return
-        self.flush()
-        self._attempt(lambda: buffer.write(data))
+        self._attempt(lambda: self._put(data, "utf-8"))
 
     def flush(self) -> None:
         self._attempt(self._stream.flush)
@@ -92,6 +87,18 @@ class Stream:
                 self._gone = True
                 self._silence()
                 raise FloodmarkError("the output can't be written", why=error.strerror) from None
+
+    def _put(self, data: bytes, encoding: str) -> None:
+        """Write all of it: under PYTHONUNBUFFERED the stream is bare, and one write may take only a part."""
+        buffer = getattr(self._stream, "buffer", None)
+        if buffer is None:
+            self._stream.write(data.decode(encoding))
+            return
+        self._stream.flush()
+        rest = memoryview(data)
+        while rest:
+            rest = rest[buffer.write(rest) :]
+        buffer.flush()
 
     def _silence(self) -> None:
         """Point the descriptor at nothing, so that what is still buffered fails nobody at exit."""

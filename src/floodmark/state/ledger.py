@@ -178,7 +178,9 @@ class Ledger:
                 if now is not None and done(now[0], moved):
                     return moved
             self._sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 6)))
-        raise Conflict("can't enter the run among those in flight", on=f"{self.url}/{INFLIGHT}", why="others kept winning")
+        raise Conflict(
+            "can't enter the run among those in flight", on=f"{self.url}/{INFLIGHT}", why="others kept winning"
+        )
 
     # Committing
 

@@ -34,6 +34,7 @@ _CREDENTIALS = (
     boto.ConfigNotFound,
 )
 _PASSING = (
+    boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
     boto.ChecksumError,

@@ -180,9 +180,10 @@ def _part(member: Member, doubt: str | None, relocated: str | None, block_size: 
         table=member.relation.table,
         relfilenode=member.detail.relfilenode,
         heap_blocks=-(-member.detail.heap_bytes // block_size),
-        total_bytes=member.detail.total_bytes,
+        total_bytes=_bytes(member),
         by_block=_in_heap(member) and relocated is None,
         no_proof=doubt or relocated or storage,
+        narrow=member.detail.toast_bytes == 0,
     )
 
 
@@ -192,10 +193,14 @@ def _whole(family: Family, why: str, block_size: int) -> Part:
         table=family.root.relation.table,
         relfilenode=family.root.detail.relfilenode,
         heap_blocks=sum(-(-m.detail.heap_bytes // block_size) for m in family.holders),
-        total_bytes=sum(m.detail.total_bytes for m in family.holders),
+        total_bytes=sum(_bytes(m) for m in family.holders),
         by_block=False,
         no_proof=why,
     )
+
+
+def _bytes(member: Member) -> int:
+    return member.detail.heap_bytes + (member.detail.toast_bytes or 0)
 
 
 def _in_heap(member: Member) -> bool:

@@ -143,7 +143,7 @@ def pinned_settings(limits: Limits, server_version: int) -> str:
 def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
     """Our error for a driver's. `what` was attempted `on` a table or server."""
     state = error.sqlstate
-    if state is None or state[:2] in ("08", "53") and state != "53200" or state[:3] == "57P":
+    if state is None or (state[:2] in ("08", "53") and state != "53200") or state[:3] == "57P":
         return SourceUnavailable(what, on=on, why=_code("the connection broke", error))
     if state == "40001":
         return SourceUnavailable(what, on=on, why=_code("the standby cancelled it to go on with recovery", error))

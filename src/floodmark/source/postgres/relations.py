@@ -38,7 +38,8 @@ class Relation(Struct, frozen=True):
 class Detail(Struct, frozen=True, array_like=True):
     """What else is known of a chosen relation. A right is None where the relation is gone by now.
 
-    `heap_bytes` and `total_bytes` (TOAST included) are present sizes, so no smaller than in the snapshot.
+    `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot; toast_bytes is None
+    where it could not be measured.
     """
 
     oid: int
@@ -51,7 +52,7 @@ class Detail(Struct, frozen=True, array_like=True):
     may_use_schema: bool | None
     row_security: bool | None
     heap_bytes: int
-    total_bytes: int
+    toast_bytes: int | None
 
 
 class Edge(Struct, frozen=True, array_like=True):
@@ -97,7 +98,7 @@ SELECT c.oid, c.relam, c.relpersistence::text, c.relfilenode, c.relpartbound::te
        has_table_privilege(c.oid, 'SELECT'), has_any_column_privilege(c.oid, 'SELECT'),
        has_schema_privilege(c.relnamespace, 'USAGE'), row_security_active(c.oid),
        coalesce(CASE WHEN s.measurable THEN pg_relation_size(c.oid, 'main') ELSE s.estimate END, 0),
-       coalesce(CASE WHEN s.measurable THEN pg_table_size(c.oid) ELSE s.estimate END, 0)
+       CASE WHEN c.reltoastrelid = 0 THEN 0 WHEN s.measurable THEN pg_relation_size(c.reltoastrelid, 'main') END
 FROM pg_class c, LATERAL (
     SELECT c.relkind IN ('r', 'm') AND c.oid NOT IN (SELECT relation FROM held) AS measurable,
            greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS estimate) s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -23,7 +24,13 @@ from floodmark.source.base import Write
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import Address, address, translated
 from floodmark.source.postgres.masks import mask_settings
-from floodmark.source.postgres.statements import REWRITTEN_AMONG_LOCKED, copy_rows, observe
+from floodmark.source.postgres.statements import (
+    REWRITTEN_AMONG_LOCKED,
+    copy_groups,
+    copy_rows,
+    observe,
+    reads_by_groups,
+)
 from floodmark.source.postgres.table import PgTable
 from floodmark.source.postgres.transactions import Connection, Coordinator, Transactions
 
@@ -135,7 +142,10 @@ class PostgresSnapshot:
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         known = self._tables[table.table]
         with self._transactions.begin("can't extract", table.table.label) as connection:
-            lines = _copy(connection, copy_rows(known, part, chunk, open_end), write)
+            if reads_by_groups(known, part):
+                lines = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
+            else:
+                lines = _copy_rows(connection, copy_rows(known, part, chunk, open_end), write)
             if not part.by_block:
                 _require_not_rewritten(connection, table.table)
                 return Extracted(lines, None)
@@ -155,23 +165,52 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
     return now is not None and now.oid == then.oid and now.fingerprint == then.fingerprint
 
 
-def _copy(connection: Connection, statement: str, write: Write) -> int:
-    """Run a COPY and write its lines on in blocks. Returns how many there were."""
-    lines = 0
-    block: list[bytes | bytearray | memoryview] = []
-    size = 0
+class _Blocks:
+    """Gathers what a COPY gives into blocks that are worth a call."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._waiting: list[bytes | bytearray | memoryview] = []
+        self._size = 0
+
+    def take(self, lines: bytes | bytearray | memoryview) -> None:
+        self._waiting.append(lines)
+        self._size += len(lines)
+        if self._size >= BLOCK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._write(b"".join(self._waiting))
+            self._waiting.clear()
+            self._size = 0
+
+
+def _copy_rows(connection: Connection, statement: str, write: Write) -> int:
+    """Run a COPY of one line a row and write its lines on. Returns how many there were."""
+    blocks = _Blocks(write)
+    number = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for line in copy:
-            block.append(line)
-            size += len(line)
-            if size >= BLOCK_BYTES:
-                write(b"".join(block))
-                lines += len(block)
-                block.clear()
-                size = 0
-    if block:
-        write(b"".join(block))
-    return lines + len(block)
+            blocks.take(line)
+            number += 1
+    blocks.flush()
+    return number
+
+
+def _copy_groups(connection: Connection, statement: str, write: Write) -> int:
+    """Run a COPY of many lines a value (None: no row in those blocks) and write its lines on; see `_copy_rows`."""
+    blocks = _Blocks(write)
+    number = 0
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(["bytea"])  # the text's bytes as they are
+        for (lines,) in copy.rows():
+            if lines is not None:
+                blocks.take(lines)
+                blocks.take(b"\n")
+                number += lines.count(b"\n") + 1
+    blocks.flush()
+    return number
 
 
 def _observed(
