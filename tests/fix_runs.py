@@ -9,9 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from fix_postgres import PgDatabase
 from isal import igzip
 
+from fix_postgres import PgDatabase
 from floodmark.config import DestinationSettings, Limits, Secret, Selection, Settings, SourceSettings, TableRule
 from floodmark.events import Event
 from floodmark.model import TableEntry
@@ -107,9 +107,7 @@ def lines_of(dsn: str, relation: str, entry: TableEntry) -> list[bytes]:
         ).fetchone()
         assert kind is not None, f"{relation} is gone"
         only = "ONLY " if kind[0] == "r" else ""
-        rows = connection.execute(
-            f"SELECT row_to_json(r.*)::text FROM (SELECT {columns} FROM {only}{relation}) r"
-        )
+        rows = connection.execute(f"SELECT row_to_json(r.*)::text FROM (SELECT {columns} FROM {only}{relation}) r")
         return [row[0].replace("\n", " ").replace("\r", " ").encode() + b"\n" for row in rows]
 
 

@@ -129,6 +129,8 @@ class TablePlan(Struct, frozen=True):
         """The weightiest reason of all chunks, with how many share it; `unchanged` where all are proven."""
         reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
         if not reasons:
+            if self.info.watched is not None:
+                return Reason("unchanged", f"count and greatest {self.info.watched} as before; this is no proof")
             number = len(self.chunks)
             return Reason("unchanged", "proven unchanged" if number == 1 else f"all {number:,} chunks proven unchanged")
         first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
@@ -172,8 +174,8 @@ def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point
             if reason is None and known is not None:
                 reason = _lineage_reason(info, known, point)
             question = None
-            if reason is None and known is not None and known.point.xmin is not None:
-                question = Question(info.table, part, chunk, is_last, known.point.xmin)
+            if reason is None and known is not None:
+                question = Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
             chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
     return TablePlan(info, tuple(chunks))
 
@@ -244,6 +246,8 @@ def _reason_without_asking(
 
 def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Reason | None:
     then, now = known.point, point
+    if info.watched is not None and known.table_oid == info.oid:
+        return None  # the user goes by a column, come what may
     if known.table_oid != info.oid:
         return Reason("lineage_changed", "the table was dropped and made anew")
     if then.lineage is None or now.lineage is None or None in (then.xmin, then.xmax, now.xmin, now.xmax):
@@ -265,12 +269,23 @@ def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     mark = chunk.remembered.mark
     if seen.relfilenode != mark.relfilenode:
         return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+    if chunk.question is not None and chunk.question.watched is not None:
+        return _judge_by_column(chunk, mark, seen)
     if seen.young:
         return replan(chunk, Reason("rows_changed", f"{_count(seen.young, 'row')} inserted or updated"))
     if seen.rows < mark.rows:
         return replan(chunk, Reason("rows_removed", f"{_count(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
         return replan(chunk, Reason("rows_changed", "rows came to light that no transaction wrote"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
+
+
+def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> ChunkPlan:
+    """No proof: a change that leaves the count and the column's greatest value as they were goes unseen."""
+    if seen.rows < mark.rows:
+        return replan(chunk, Reason("rows_removed", f"{_count(mark.rows - seen.rows, 'row')} removed"))
+    if seen.rows != mark.rows or seen.newest != mark.newest:
+        return replan(chunk, Reason("rows_changed", "the count or the watched column's greatest value changed"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
 
 

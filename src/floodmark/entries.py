@@ -151,4 +151,5 @@ def _mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> ChunkM
         seen.frozen,
         index,
         provable=outcome.plan.part.no_proof is None,
+        newest=seen.newest,
     )

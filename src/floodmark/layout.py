@@ -50,9 +50,9 @@ def encoded(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def table_segment(table: TableName) -> str:
-    """`name` for schema public (and SQLite's main), `schema.name` otherwise, each part encoded."""
-    if table.schema in ("public", "main"):
+def table_segment(table: TableName, default_schema: str) -> str:
+    """`name` in the source's default schema (public; SQLite's main), `schema.name` otherwise, each part encoded."""
+    if table.schema == default_schema:
         return encoded(table.name)
     return f"{encoded(table.schema)}.{encoded(table.name)}"
 
@@ -64,9 +64,8 @@ def database_segment(layout: Layout, database: str, override: str | None, table:
     return f"{database}_{table.schema}" if layout.database_needs_underscore else database
 
 
-def data_key(database: str, table: TableName, timestamp: str, number: int, encoding: Encoding) -> str:
-    """The key of one chunk's object, relative to the destination."""
-    segment = table_segment(table)
+def data_key(database: str, segment: str, timestamp: str, number: int, encoding: Encoding) -> str:
+    """The key of one chunk's object, relative to the destination. `segment` is the table's."""
     return (
         f"data/database_name={encoded(database)}/table_name={segment}/extraction_timestamp={timestamp}/"
         f"{segment}-{number:05d}.{encoding.format}{_SUFFIX[encoding.compression]}"

@@ -105,7 +105,8 @@ class ChunkMark(Struct, frozen=True):
     """What is remembered of a chunk of heap blocks: how many rows it held, in which file.
 
     `rows` is the source's count(*) before any row filter, `frozen` how many of those bore xmin 2,
-    `object` the index of its object in the entry's `objects`, None when it gave no lines. Where `provable`
+    `object` the index of its object in the entry's `objects`, None when it gave no lines. `newest` serves
+    `detect: column`: the SHA-256 of the column's greatest value, None in other modes. Where `provable`
     is False the mark only keeps the chunk's place, and never proves anything.
     """
 
@@ -115,6 +116,7 @@ class ChunkMark(Struct, frozen=True):
     frozen: int
     object: int | None
     provable: bool = True
+    newest: str | None = None
 
 
 class Watermark(Struct, frozen=True):
@@ -204,7 +206,10 @@ class Part(Struct, frozen=True):
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):
-    """A table as the source shows it in one snapshot. `denied` says why it can't be read, if so."""
+    """A table as the source shows it in one snapshot. `denied` says why it can't be read, if so.
+
+    `watched` is the column that `detect: column` goes by; None where nothing short of a proof will do.
+    """
 
     table: TableName
     oid: int
@@ -213,12 +218,14 @@ class TableInfo(Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     fingerprint: Fingerprint
     denied: str | None = None
+    watched: str | None = None
 
 
 class Question(Struct, frozen=True):
     """A chunk to observe. `since` is the remembered xmin (64 bit) to count younger rows from.
 
     The last chunk of a part is `open`: it is read to the end of the part, whatever `chunk.stop` says.
+    `watched` is the column whose greatest value is asked for, too.
     """
 
     table: TableName
@@ -226,15 +233,18 @@ class Question(Struct, frozen=True):
     chunk: Chunk
     open: bool
     since: int
+    watched: str | None = None
 
 
 class Observation(Struct, frozen=True):
-    """What the source says of a chunk: all rows, those from `since` on, those with xmin 2, its file."""
+    """What the source says of a chunk: all rows, those from `since` on, those with xmin 2, its file, and the
+    SHA-256 of the greatest value of the watched column, if there is one."""
 
     rows: int
     young: int
     frozen: int
     relfilenode: int
+    newest: str | None = None
 
 
 class Extracted(Struct, frozen=True):

@@ -18,7 +18,7 @@ from floodmark.detect import Policy, Remembered, remember
 from floodmark.entries import Attempt, dropped, failed
 from floodmark.errors import ConfigError, FloodmarkError, SourceError, Stopped, TableError
 from floodmark.events import ChunkDone, Event, Observer, RunFinished, RunStarted, Warned, silent
-from floodmark.layout import data_key, database_segment, timestamp_moment, timestamp_of, timestamp_text
+from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
 from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableInfo, TableName
 from floodmark.source.base import Snapshot
 from floodmark.source.selection import narrowed_away
@@ -203,7 +203,8 @@ def _context(this: Run, snapshot: Snapshot, timestamp: str, carried: Mapping[Tab
     def key(table: TableName, number: int) -> str:
         override = settings.destination.database_name
         database = database_segment(stores.layout, identity.database, override, table)
-        return data_key(database, table, timestamp, number, stores.encoding)
+        segment = table_segment(table, snapshot.default_schema)
+        return data_key(database, segment, timestamp, number, stores.encoding)
 
     return Context(
         snapshot=snapshot,

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from fix_catalog import begin, doubt, read_catalog
+from fix_catalog import MODS, begin, doubt, read_catalog
 from fix_postgres import Cluster, PgDatabase
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import ConfigError
@@ -51,6 +51,7 @@ def test_tables_of_every_kind(pg_any: PgDatabase) -> None:
         CREATE FOREIGN TABLE a_foreign (id int) SERVER s"""
     )
     pg_any.connect(autocommit=True).execute("CREATE TEMP TABLE passing (id int)")
+    pg_any.execute(MODS + "CREATE TABLE pg_toast.hidden (id int)")
     found = read_catalog(pg_any)
     assert {label: table.info.kind for label, table in found.items()} == {
         "app.ordinary": "table",
@@ -242,9 +243,9 @@ def test_an_ordinary_table_is_one_part_with_its_sizes(pg_any: PgDatabase) -> Non
 def test_a_partitioned_tables_parts_are_its_leaves_in_a_steady_order(pg_any: PgDatabase) -> None:
     pg_any.execute(
         """CREATE TABLE split (id int, t text) PARTITION BY RANGE (id);
+        CREATE TABLE nested PARTITION OF split FOR VALUES FROM (20) TO (30) PARTITION BY LIST (id);
         CREATE TABLE z PARTITION OF split FOR VALUES FROM (0) TO (10);
         CREATE TABLE y (t text, gone int, id int); ALTER TABLE y DROP gone;
-        CREATE TABLE nested PARTITION OF split FOR VALUES FROM (20) TO (30) PARTITION BY LIST (id);
         CREATE TABLE x PARTITION OF nested FOR VALUES IN (21); CREATE TABLE b PARTITION OF nested DEFAULT;
         ALTER TABLE split ATTACH PARTITION y FOR VALUES FROM (10) TO (20); INSERT INTO split VALUES (11, 'y')"""
     )
@@ -277,7 +278,8 @@ def test_a_pending_detach_takes_the_leaf_out_and_the_proof_away(pg_any: PgDataba
     pg_any.execute(
         """CREATE TABLE split (id int) PARTITION BY RANGE (id);
         CREATE TABLE stays PARTITION OF split FOR VALUES FROM (0) TO (10);
-        CREATE TABLE leaves PARTITION OF split FOR VALUES FROM (10) TO (20)"""
+        CREATE TABLE leaves PARTITION OF split FOR VALUES FROM (10) TO (20) PARTITION BY LIST (id);
+        CREATE TABLE leaves_too PARTITION OF leaves DEFAULT"""
     )
     before = read_catalog(pg_any)["public.split"]
     assert doubt(before) is None

@@ -54,6 +54,8 @@ CHANGES = [
     ("split", "ALTER TABLE split DETACH PARTITION leaf"),
     ("split", "ALTER TABLE nested DETACH PARTITION deep"),
     ("split", "ALTER TABLE split DETACH PARTITION leaf; ALTER TABLE split ATTACH PARTITION leaf DEFAULT"),
+    ("split", MODS + "UPDATE pg_class SET relpartbound = (SELECT relpartbound FROM pg_class WHERE relname = 'deep') "
+     "WHERE relname = 'leaf'"),
     ("split", "ALTER TABLE leaf ALTER name SET NOT NULL"),
     ("split", "ALTER TABLE deep ALTER name SET NOT NULL"),
     ("split", "ALTER TABLE deep SET UNLOGGED"),
@@ -139,7 +141,8 @@ def test_all_that_is_chosen_shows(pg: PgDatabase) -> None:
         digests(),
         digests(encoding="y"),
         digests(detect="always"),
-        digests(TableRule(detect="column")),
+        digests(TableRule(detect="column", column="a")),
+        digests(TableRule(detect="column", column="b")),
         digests(TableRule(where="a = 1")),
         digests(TableRule(where="a = 2")),
         digests(TableRule(columns=ColumnRule(exclude=("a",)))),

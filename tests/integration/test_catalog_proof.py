@@ -200,7 +200,8 @@ def test_detect_modes(pg: PgDatabase) -> None:
     found = read_catalog(pg, Selection(detect="always", rules={"t": TableRule(detect="exact")}))
     assert (doubt(found["public.t"]), doubt(found["public.u"])) == (None, "detect: always")
     found = read_catalog(pg, Selection(rules={"t": TableRule(detect="column", column="a")}))
-    assert (doubt(found["public.t"]), doubt(found["public.u"])) == ("detect: column", None)
+    assert (doubt(found["public.t"]), doubt(found["public.u"])) == (None, None)
+    assert (found["public.t"].info.watched, found["public.u"].info.watched) == ("a", None)
     assert found["public.t"].info.parts[0].by_block
 
 

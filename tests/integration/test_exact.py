@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from fix_postgres import PgDatabase, Servers
 from fix_runs import Nightly
-
-from floodmark.errors import VerificationFailed
+from floodmark.config import TableRule
+from floodmark.errors import ConfigError, VerificationFailed
 from floodmark.events import Event, RunStarted, TableDecided
 from floodmark.run import run
 
@@ -121,10 +122,10 @@ def test_only_the_chunks_that_changed_are_written(nightly: Nightly) -> None:
 def test_an_unchanged_day_writes_no_data_and_reads_none(nightly: Nightly) -> None:
     filled(nightly)
     day(nightly)
-    before = {path for path in nightly.folder.rglob("*.gz")}
+    before = set(nightly.folder.rglob("*.gz"))
     result = nightly.run()
     assert result.uploaded_bytes == 0
-    assert {path for path in nightly.folder.rglob("*.gz")} == before
+    assert set(nightly.folder.rglob("*.gz")) == before
 
 
 def test_a_transaction_left_open_across_runs(nightly: Nightly) -> None:
@@ -307,8 +308,28 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     told = head.replace(sha256(old).hexdigest().encode(), sha256(manifest.read_bytes()).hexdigest().encode())
     (state / "head.json").write_bytes(told)
     assert nightly.plan()["public.person"].reason.code == "unchanged"
-    with pytest.raises(VerificationFailed, match="public.person"):
+    with pytest.raises(VerificationFailed, match=r"public\.person"):
         nightly.run(audit_chunks=99)
     assert (state / "head.json").read_bytes() == told
     nightly.run(full=True)
     nightly.run(audit_chunks=99)
+
+
+def test_detect_by_column(nightly: Nightly) -> None:
+    """detect: column goes by count and greatest value, needs no lineage, and misses what they do not show."""
+    filled(nightly)
+    rules = {"public.person": TableRule(detect="column", column="seen")}
+    assert day(nightly, rules=rules) == ("extracted", "first_run")
+    assert day(nightly, rules=rules) == ("unchanged", "unchanged")
+    assert "no proof" in nightly.entry("public.person").reason.detail
+    changed = "UPDATE person SET name = 'x', seen = now() WHERE id = 5"
+    assert day(nightly, changed, rules=rules) == ("extracted", "rows_changed")
+    assert day(nightly, "DELETE FROM person WHERE id = 9", rules=rules) == ("extracted", "rows_removed")
+    nightly.database.execute("UPDATE person SET name = 'unseen' WHERE id = 5")
+    nightly.run(rules=rules)
+    assert nightly.outcome("public.person")[0] in ("extracted", "unchanged")
+    state = b"".join(path.read_bytes() for path in (nightly.folder / "_floodmark").rglob("*.json"))
+    assert b"2026-11-01 10:00" not in state
+    with pytest.raises(ConfigError, match="nope"):
+        nightly.run(rules={"public.person": TableRule(detect="column", column="nope")})
+    assert day(nightly) == ("extracted", "config_changed")

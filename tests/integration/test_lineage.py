@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
-
 from floodmark.events import ChunkDone, Event
 from floodmark.run import run
 
@@ -85,7 +85,8 @@ def test_a_volume_restored_from_before_the_last_run(private_server: Cluster, mak
     private_server.start()
     job.database.close()
     for number in range(30):
-        job.database.execute(f"INSERT INTO person VALUES ({5000 + number}, 'new history'); DELETE FROM person WHERE id = {5000 + number}")
+        job.database.execute(f"INSERT INTO person VALUES ({5000 + number}, 'new history')")
+        job.database.execute(f"DELETE FROM person WHERE id = {5000 + number}")
     job.database.execute("UPDATE person SET name = 'in the new history' WHERE id = 900")
     lived(job)
     job.require_truth()

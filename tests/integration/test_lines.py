@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
+
 from fix_postgres import PgDatabase
 from fix_runs import CHUNK, Nightly
-
 from floodmark.config import ColumnRule, Limits, Secret, TableRule
 from floodmark.errors import ConfigError
 from floodmark.source.postgres.connect import pinned_settings
@@ -25,7 +25,8 @@ KINDS = """
       ao json[], ap colour[], aq jsonpath)
 """
 ROWS = r"""
-    INSERT INTO kinds VALUES (true, '\x00ff5c', 'q', 'ab', 'v', E'line\nfeed\ttab \\ back\u2028 \r "quote" \x01\x02 é 🦀',
+    INSERT INTO kinds VALUES (true, '\x00ff5c', 'q', 'ab', 'v',
+      E'line\nfeed\ttab \\ back\u2028 \r "quote" \x01\x02 é 🦀',
       'name', -1, 2, 9007199254740993, 'NaN', 1.1, 'Infinity', 12.34, '0044-03-15 BC', '23:59:60', '04:05:06+02',
       'infinity', '2026-07-01 12:00+01', '-1 year 2 days -03:04:05.06', gen_random_uuid(),
       E'{"a" :\n\t[1,\r\n 2 ], "b":"\\n\\\\"}', '{"b":1,"a":[null,"\\n"]}', '<a b="c">x&amp;</a>', '10.0.0.1/8',
@@ -93,7 +94,8 @@ def test_no_setting_of_the_database_shows_through(nightly: Nightly) -> None:
         database.execute(f'ALTER DATABASE "{database.name}" SET {name} = {value}')
     if database.version >= 17:
         database.execute(f'ALTER DATABASE "{database.name}" SET transaction_timeout = 50')
-    database.execute("CREATE SCHEMA evil; "
+    database.execute(
+        "CREATE SCHEMA evil; "
         "CREATE FUNCTION evil.row_to_json(record) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN 'evil'; END $$"
     )
     nightly.run(full=True)
@@ -244,7 +246,8 @@ RULES: dict[str, dict[str, Any]] = {
 def test_rules_shape_lines_and_are_in_the_fingerprint(nightly: Nightly, what: str) -> None:
     database = nightly.database
     database.execute("CREATE TABLE person (id int, name text, nino text, born date, test_data bool)")
-    database.execute("INSERT INTO person SELECT i, 'n' || i, 'QQ' || i, '2000-01-01', i % 2 = 0 FROM generate_series(1, 9) i")
+    rows = "SELECT i, 'n' || i, 'QQ' || i, '2000-01-01', i % 2 = 0 FROM generate_series(1, 9) i"
+    database.execute(f"INSERT INTO person {rows}")
     nightly.run()
     nightly.run(**RULES[what])
     assert nightly.outcome("public.person") == ("extracted", "config_changed")
@@ -284,7 +287,7 @@ def test_a_pattern_that_matches_nothing_is_an_error(nightly: Nightly) -> None:
 def test_json_with_newlines_is_one_line_even_in_small_chunks(nightly: Nightly) -> None:
     nightly.database.execute("CREATE TABLE j (v json); ALTER TABLE j ALTER v SET STORAGE PLAIN")
     nightly.database.execute(
-        "INSERT INTO j SELECT format(E'{\\n \"a\" :\\r\\n %s, \"b\": \"\\\\n %s\"}', i, repeat('y', 300))::json "
+        'INSERT INTO j SELECT format(E\'{\\n "a" :\\r\\n %s, "b": "\\\\n %s"}\', i, repeat(\'y\', 300))::json '
         "FROM generate_series(1, 900) i"
     )
     nightly.run(chunk_bytes=CHUNK)

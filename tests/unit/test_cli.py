@@ -9,9 +9,11 @@ import json
 import os
 import pty
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -230,6 +232,30 @@ def test_a_landing_zone_alone_has_no_state(command: str, capsys: Reader) -> None
     assert "there is no state to read" in said.err and "FLOODMARK_STATE" in said.err
 
 
+def test_the_commands_together_on_a_real_database(capsys: Reader) -> None:
+    with closing(sqlite3.connect("a.db")) as database:
+        database.execute("CREATE TABLE person (id integer PRIMARY KEY, name text)")
+        database.execute(f"INSERT INTO person (name) VALUES ('{CANARY}')")
+        database.commit()
+    assert main(["plan", *PLACES, "--detailed-exitcode"]) == 20
+    assert not Path("out/data").exists()
+    assert main(["run", *PLACES]) == 0
+    assert main(["run", *PLACES]) == 0
+    here = ["--destination", "out"]
+    assert main(["status", *here]) == 0
+    assert main(["history", *here]) == 0
+    assert main(["show", *here]) == 0
+    said = capsys.readouterr()
+    assert CANARY not in said.out + said.err
+    assert main(["history", *here, "--output", "json"]) == 0
+    newest, oldest = json.loads(capsys.readouterr().out)["runs"]
+    assert (newest["unchanged"], oldest["extracted"]) == (1, 1)
+    assert main(["show", *here, oldest["run_id"], "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run_id"] == oldest["run_id"]
+    assert main(["show", *here, "20200101T000000Z-abcdef"]) == 2
+    assert main(["run", *PLACES, "--table", "nobody"]) == 10
+
+
 # --- errors ----------------------------------------------------------------------------------------------------
 
 
@@ -413,7 +439,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str], unbuffered: s
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_is_an_error_in_one_sentence(unbuffered: str) -> None:
     environ = {"PYTHONUNBUFFERED": unbuffered}
-    with Path("/dev/full").open("wb") as full, start(LONG, "show", *STATE, stdout=full, env=environ) as process:
+    with Path("/dev/full").open("wb") as full, start(LONG, "history", *STATE, stdout=full, env=environ) as process:
         _, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert err == b"floodmark: the output can't be written: No space left on device\n"

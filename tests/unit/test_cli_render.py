@@ -70,6 +70,13 @@ def test_a_plan_as_plain_text() -> None:
     ]
 
 
+def test_a_plan_of_a_source_that_knows_no_sizes() -> None:
+    assert render.plan_table([planned("a", "no_proof", 1, 1, 0)], PLAIN).splitlines()[1:] == [
+        "public.a  no_proof     1/1        -  because",
+        "1 of 1 table to work on; 1 of 1 chunk",
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "to_extract", "work"),
     [("unchanged", 0, False), ("no_proof", 1, True), ("dropped", 0, True), ("denied", 0, True), ("unchanged", 1, True)],

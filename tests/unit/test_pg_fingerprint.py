@@ -92,7 +92,7 @@ def test_a_changed_fact_changes_the_digest(changed: dict[str, Any]) -> None:
     "changed",
     [
         {"detail": msgspec.structs.replace(FACTS["detail"], **{name: value})}
-        for name, value in (("relfilenode", 6), ("may_select", False), ("heap_bytes", 1), ("total_bytes", 1))
+        for name, value in (("relfilenode", 6), ("may_select", False), ("heap_bytes", 1), ("toast_bytes", 1))
     ],
     ids=str,
 )

@@ -114,9 +114,6 @@ class Session(Struct, frozen=True):
     err: Stream
     environ: Mapping[str, str]
 
-    def warn(self, text: str) -> None:
-        self.err.line(f"floodmark: warning: {printable(text)}")
-
 
 def console(stream: Stream, environ: Mapping[str, str]) -> Console:
     """A rich console that interprets nothing in what it is given, and uses control codes only on a terminal."""

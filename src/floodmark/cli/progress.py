@@ -47,7 +47,6 @@ class Tally:
         self.lock = threading.Lock()
         self.begun = clock()
         self.tables: dict[TableName, Work] = {}
-        self.uploaded = 0
 
     def take(self, event: Event) -> None:
         with self.lock:
@@ -85,7 +84,6 @@ class Tally:
         work.done += 1
         work.rows += event.rows
         work.raw_bytes += event.raw_bytes
-        self.uploaded += event.uploaded_bytes
 
 
 class Lines:

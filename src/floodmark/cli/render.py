@@ -58,15 +58,16 @@ def plan_table(tables: Sequence[PlannedTable], to: Console) -> str:
             one.table.label,
             one.reason.code,
             f"{one.to_extract}/{one.chunks}",
-            size(one.estimated_bytes) if one.to_extract else "-",
+            size(one.estimated_bytes) if one.estimated_bytes else "-",
             one.reason.detail,
         )
         for one in tables
     ]
     work = sum(map(has_work, tables))
     chunks = f"{sum(one.to_extract for one in tables)} of {plural(sum(one.chunks for one in tables), 'chunk')}"
-    about = f"about {size(sum(one.estimated_bytes for one in tables))} to read"
-    line = f"{work} of {plural(len(tables), 'table')} to work on; {chunks}, {about}\n"
+    estimate = sum(one.estimated_bytes for one in tables)
+    about = f", about {size(estimate)} to read" if estimate else ""  # not every source can tell
+    line = f"{work} of {plural(len(tables), 'table')} to work on; {chunks}{about}\n"
     return table(("table", "reason", ">chunks", ">to read", "why"), rows, to) + line
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from floodmark.errors import StateUnreadable
 from floodmark.model import ObjectEntry, Point, SourceIdentity, TableEntry
 
 VERSION: Final = 1
+
+# Relative to the state location; see `layout.manifest_key`. Anything else would be looked for as a run_id.
+ManifestKey = Annotated[str, Meta(pattern=r"^manifests/[^/]+\.json$")]
 
 
 class ManifestSource(Struct, frozen=True, kw_only=True):
@@ -39,7 +42,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     format: Literal["floodmark.manifest"] = "floodmark.manifest"
     version: Literal[1] = VERSION
     run_id: str
-    parent: str | None
+    parent: ManifestKey | None
     tool_version: str
     started_at: str
     finished_at: str
@@ -57,7 +60,7 @@ class Head(Struct, frozen=True, kw_only=True):
     format: Literal["floodmark.head"] = "floodmark.head"
     version: Literal[1] = VERSION
     run_id: str
-    manifest: str
+    manifest: ManifestKey
     manifest_sha256: str
     timestamp: str
     committed_at: str
@@ -76,10 +79,11 @@ class Working(Struct, frozen=True, kw_only=True):
 
 
 class Inflight(Struct, frozen=True, kw_only=True):
-    """The runs now working; moved by compare-and-swap."""
+    """The runs now working; moved by compare-and-swap. `latest` is the last timestamp that was given away."""
 
     format: Literal["floodmark.inflight"] = "floodmark.inflight"
     version: Literal[1] = VERSION
+    latest: str | None = None
     runs: tuple[Working, ...] = ()
 
 
@@ -105,7 +109,7 @@ def decode(kind: type[Document], data: bytes, where: str) -> Document:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise _unreadable(where, str(error)) from None
+        raise unreadable(where, str(error)) from None
 
 
 def checksum(objects: Iterable[ObjectEntry]) -> str:
@@ -116,27 +120,30 @@ def checksum(objects: Iterable[ObjectEntry]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
-    try:
-        raw = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise _unreadable(where, f"not JSON ({error})") from None
-    expected = _FORMATS[kind]
-    if not isinstance(raw, dict) or raw.get("format") != expected:
-        raise _unreadable(where, f"not a {expected} document")
-    version = raw.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise _unreadable(where, f"version {version!r} is not known to this Floodmark (it reads 1 to {VERSION})")
-    for step in range(version, VERSION):
-        raw = _UPGRADES[(expected, step)](raw)
-    return dict(raw)
-
-
-def _unreadable(where: str, why: str) -> StateUnreadable:
+def unreadable(where: str, why: str) -> StateUnreadable:
+    """The error for what lies at `where` and is not what Floodmark wrote."""
     return StateUnreadable(
         "state can't be read",
         on=where,
         why=why,
-        hint="Nothing was written. Restore the object from the bucket's versions, or, to start the history "
+        hint="Nothing was written over it. Restore it from the bucket's versions, or, to start the history "
         "anew, use another --state location.",
     )
+
+
+def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
+    try:
+        raw = msgspec.json.decode(data)
+    except msgspec.DecodeError as error:
+        raise unreadable(where, f"not JSON ({error})") from None
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise unreadable(where, f"not JSON ({type(error).__name__})") from None
+    expected = _FORMATS[kind]
+    if not isinstance(raw, dict) or raw.get("format") != expected:
+        raise unreadable(where, f"not a {expected} document")
+    version = raw.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise unreadable(where, f"version {version!r} is not known to this Floodmark (it reads 1 to {VERSION})")
+    for step in range(version, VERSION):
+        raw = _UPGRADES[(expected, step)](raw)
+    return dict(raw)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from floodmark.model import Point, TableEntry, TableName
+from floodmark.model import Point, Reason, TableEntry, TableName
 from floodmark.state.manifest import Manifest
 
 Mine = Callable[[TableName], bool]
@@ -18,33 +18,37 @@ Mine = Callable[[TableName], bool]
 def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine) -> Manifest:
     """Our manifest as the successor of theirs, whose key is `parent`. `attempted` says which tables we tried.
 
-    - A table we did not try is as they left it; ours was only carried over from what both started from.
+    - A table we did not try, or that only they have, is as they left it: ours was carried over from what both
+      started from, and a table that our configuration leaves out is not gone.
     - A failed attempt of ours says nothing that their snapshot does not say better.
-    - Within one lineage the later snapshot of the source wins: it saw all that the earlier one saw.
-    - Across lineages "later" means nothing; what is committed stays.
-    - An entry of ours that names an object neither run's own manifest would keep alive must not win: what their
-      manifest no longer names, prune may already be deleting.
+    - Within one lineage the later snapshot of the source wins: it saw all that the earlier one saw. That goes
+      for the drop of a table, too, theirs or ours: whoever looked later knows whether it is there.
+    - Across lineages "later" means nothing; what is committed stays, since a reader may have it already. Where
+      they have no snapshot of the table at all, ours is better than none.
+    - An entry of ours may only name objects that we wrote, or that their manifest names: what it no longer
+      names, prune may be deleting. Where that speaks against ours and they do not have the table, the entry
+      is `failed`, without a snapshot, so that no one misses the table unawares and the next run extracts it.
+    - `dropped` stands in one manifest; theirs was it.
 
     The result shows more than one moment, so it is not `consistent`.
     """
     named = {entry.key for table in theirs.tables for entry in table.objects}
-    entries = {entry.table: entry for entry in theirs.tables if entry.status != "dropped"}
+    before = {entry.table: entry for entry in theirs.tables}
+    entries = {name: entry for name, entry in before.items() if entry.status != "dropped"}
     for entry in ours.tables:
-        if not attempted(entry.table):
+        other = before.get(entry.table)
+        if not attempted(entry.table) or (other is not None and not _beats(entry, ours, other, theirs)):
             continue
-        other = entries.get(entry.table)
-        if entry.status == "dropped":
-            if other is not None and _later(ours.source.snapshot, theirs.source.snapshot):
-                entries[entry.table] = replace(entry, objects=other.objects)
-        elif _wins(entry, other, ours, theirs) and _names_only(entry, ours, named):
-            entries[entry.table] = entry
+        landed = _landed(entry, entries.get(entry.table), named)
+        if landed is not None:
+            entries[entry.table] = landed
     tables = tuple(entries[name] for name in sorted(entries))
     return replace(ours, parent=parent, consistent=False, tables=tables)
 
 
-def _wins(entry: TableEntry, other: TableEntry | None, ours: Manifest, theirs: Manifest) -> bool:
-    if other is None:
-        return True
+def _beats(entry: TableEntry, ours: Manifest, other: TableEntry, theirs: Manifest) -> bool:
+    if "dropped" in (entry.status, other.status):
+        return _later(ours.source.snapshot, theirs.source.snapshot)
     if entry.status == "failed":
         return False
     if other.checksum is None:
@@ -52,19 +56,54 @@ def _wins(entry: TableEntry, other: TableEntry | None, ours: Manifest, theirs: M
     return _later(_point(entry, ours), _point(other, theirs))
 
 
+def _landed(entry: TableEntry, other: TableEntry | None, named: set[str]) -> TableEntry | None:
+    """The entry of ours in the form in which it may follow theirs, None where theirs has to stay."""
+    if entry.status == "dropped":
+        # What theirs held last is what is dropped: its objects, and the numbers that go with them.
+        return other and replace(other, status="dropped", reason=entry.reason, watermark=None, duration_seconds=0.0)
+    if _names_only(entry, named):
+        return entry
+    return _without_snapshot(entry) if other is None else None
+
+
+def _without_snapshot(entry: TableEntry) -> TableEntry:
+    reason = Reason(
+        "failed",
+        "another run committed first, without this table, so its stored objects may not be kept; "
+        "the next run extracts it anew",
+    )
+    return TableEntry(
+        schema=entry.schema,
+        name=entry.name,
+        status="failed",
+        reason=entry.reason if entry.status == "failed" else reason,
+        duration_seconds=entry.duration_seconds,
+    )
+
+
 def _point(entry: TableEntry, manifest: Manifest) -> Point:
-    """When the source was seen to hold these rows: the watermark's own point, or the run's."""
-    return entry.watermark.point if entry.watermark is not None else manifest.source.snapshot
+    """When the source was seen to hold these rows. Of an entry that was carried over and has no watermark
+    only the time is known, and no lineage."""
+    if entry.watermark is not None:
+        return entry.watermark.point
+    if entry.as_of in (None, manifest.source.snapshot.taken_at):
+        return manifest.source.snapshot
+    return Point(entry.as_of or "")
 
 
 def _later(ours: Point, theirs: Point) -> bool:
+    """Whether ours is surely the later of two snapshots. Times are the source's own, all in one format."""
     if ours.lineage != theirs.lineage:
         return False
-    if ours.xmax is not None and theirs.xmax is not None and ours.xmax != theirs.xmax:
-        return ours.xmax > theirs.xmax
-    return ours.taken_at >= theirs.taken_at
+    if ours.xmin is None or ours.xmax is None or theirs.xmin is None or theirs.xmax is None:
+        return ours.taken_at > theirs.taken_at
+    return (ours.xmax, ours.xmin, ours.taken_at) > (theirs.xmax, theirs.xmin, theirs.taken_at)
 
 
-def _names_only(entry: TableEntry, ours: Manifest, named: set[str]) -> bool:
-    """Whether every object is newly written by us, or one that their manifest names as well."""
-    return all(one.key in named or f"extraction_timestamp={ours.timestamp}/" in one.key for one in entry.objects)
+def _names_only(entry: TableEntry, named: set[str]) -> bool:
+    """Whether every object is newly written by us, or one that their manifest names as well.
+
+    `origin` speaks of the run that made the entry, and a failed one keeps what an earlier run made.
+    """
+    mine = entry.status != "failed"
+    return all(one.key in named or (mine and one.origin == "extracted") for one in entry.objects)

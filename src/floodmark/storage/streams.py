@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol, cast
 from floodmark.errors import StorageError, StorageUnavailable
 
 BLOCK = 1024 * 1024
+Translated = Callable[[], AbstractContextManager[None]]
 
 
 class Readable(Protocol):
@@ -20,18 +21,14 @@ class Readable(Protocol):
     def close(self) -> None: ...
 
 
-def reader(
-    stream: Readable, translated: Callable[[], AbstractContextManager[None]], size: int | None = None
-) -> BinaryIO:
-    """A buffered stream whose reads raise StorageErrors, as does an end that comes before `size` bytes."""
-    return cast(BinaryIO, io.BufferedReader(_Reader(stream, translated, size), BLOCK))
+def reader(stream: Readable, translated: Translated) -> BinaryIO:
+    """A buffered stream whose reads raise StorageErrors. The end of `stream` must be the object's."""
+    return cast(BinaryIO, io.BufferedReader(_Reader(stream, translated), BLOCK))
 
 
 class _Reader(io.RawIOBase):
-    def __init__(
-        self, stream: Readable, translated: Callable[[], AbstractContextManager[None]], size: int | None
-    ) -> None:
-        self._stream, self._translated, self._missing = stream, translated, size
+    def __init__(self, stream: Readable, translated: Translated) -> None:
+        self._stream, self._translated = stream, translated
 
     def readable(self) -> bool:
         return True
@@ -39,10 +36,6 @@ class _Reader(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         with self._translated():
             data = self._stream.read(len(buffer))
-        if not data and self._missing:
-            raise StorageUnavailable("read an object", why=f"it ended {self._missing} bytes early")
-        if self._missing is not None:
-            self._missing -= len(data)
         buffer[: len(data)] = data
         return len(data)
 

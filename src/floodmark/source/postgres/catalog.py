@@ -139,6 +139,7 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
         parts=_parts(family, columns, rule, context),
         fingerprint=_fingerprint(family, columns, rule, context),
         denied=_denied(family, context.server),
+        watched=_watched(family, rule, context),
     )
     return PgTable(
         info=info,
@@ -158,7 +159,8 @@ def _fingerprint(family: Family, columns: tuple[Extracted, ...], rule: TableRule
     )
     selection = context.selection
     mode = rule.detect or selection.detect
-    config = fingerprint.config_digest(columns, rule.where, mode, selection.mask_key, context.encoding_digest)
+    detect = (mode, rule.column if mode == "column" else None)
+    config = fingerprint.config_digest(columns, rule.where, detect, selection.mask_key, context.encoding_digest)
     return Fingerprint(schema, config)
 
 
@@ -209,13 +211,29 @@ def _in_heap(member: Member) -> bool:
 
 def _table_doubt(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> str | None:
     """Why no part of the table can be proven unchanged, or None."""
-    return (
-        proof.of_mode(rule.detect or context.selection.detect)
+    mode = rule.detect or context.selection.detect
+    doubt = (
+        proof.of_mode(mode)
         or proof.of_detach(any(edge.pending for edge in family.edges))
         or proof.of_labels(label for member in family.members for label in member.labels)
-        or proof.of_columns(columns, context.types)
-        or proof.of_filter(rule.where, family.root.attributes, context.types)
     )
+    if doubt is not None or mode == "column":
+        return doubt
+    return proof.of_columns(columns, context.types) or proof.of_filter(
+        rule.where, family.root.attributes, context.types
+    )
+
+
+def _watched(family: Family, rule: TableRule, context: Context) -> str | None:
+    """The column that `detect: column` goes by."""
+    if (rule.detect or context.selection.detect) != "column":
+        return None
+    if not any(a.name == rule.column and not a.dropped for a in family.root.attributes):
+        raise ConfigError(
+            "a rule names a column there is not",
+            on=f"tables.rules: {spelled(family.root.relation.table)}: {rule.column}",
+        )
+    return rule.column
 
 
 def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableRule) -> str | None:

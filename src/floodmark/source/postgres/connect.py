@@ -19,6 +19,8 @@ from floodmark.config import Limits, Secret
 from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceError, SourceUnavailable, TableError
 
 CONNECT_TIMEOUT = 15
+# The coordinator's connection is silent for as long as a run takes; firewalls forget what is silent for minutes.
+_KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
 # Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting.
 _PINNED = {
@@ -114,6 +116,7 @@ def connect(where: Address) -> psycopg.Connection[Any]:
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": "floodmark",
         "prepare_threshold": None,
+        **_KEEPALIVE,
         **where.arguments,
     }
     try:

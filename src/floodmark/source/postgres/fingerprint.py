@@ -50,7 +50,7 @@ def schema_digest(
 def config_digest(
     columns: Sequence[Extracted],
     where: str | None,
-    detect: DetectMode,
+    detect: tuple[DetectMode, str | None],
     mask_key: Secret | None,
     encoding_digest: str,
 ) -> str:

@@ -21,7 +21,7 @@ _RELOCATING_EXTENSIONS = ("citus", "timescaledb")
 
 def of_mode(mode: DetectMode) -> str | None:
     """The user may ask for no proof."""
-    return None if mode == "exact" else f"detect: {mode}"
+    return "detect: always" if mode == "always" else None
 
 
 def of_extensions(extensions: Iterable[tuple[str, str, int, str]]) -> str | None:

@@ -137,7 +137,7 @@ class PostgresSnapshot:
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         on = questions[0].table.label if questions else ""
         with self._transactions.begin("can't observe", on) as connection:
-            return [_observed(connection, q.part, q.chunk, q.open, q.since, q.table) for q in questions]
+            return [_observed(connection, q) for q in questions]
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         known = self._tables[table.table]
@@ -149,7 +149,8 @@ class PostgresSnapshot:
             if not part.by_block:
                 _require_not_rewritten(connection, table.table)
                 return Extracted(lines, None)
-            seen = _observed(connection, part, chunk, open_end, self.point.xmin or 0, table.table)
+            question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
+            seen = _observed(connection, question)
         if known.where is None and seen.rows != lines:
             raise TableError(
                 "row counts do not agree", on=table.table.label, why=f"{lines} lines, {seen.rows} rows counted"
@@ -213,15 +214,14 @@ def _copy_groups(connection: Connection, statement: str, write: Write) -> int:
     return number
 
 
-def _observed(
-    connection: Connection, part: Part, chunk: Chunk, open_end: bool, since: int, table: TableName
-) -> Observation:
-    row = connection.execute(observe(part, chunk, open_end, since)).fetchone()
+def _observed(connection: Connection, asked: Question) -> Observation:
+    statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched)
+    row = connection.execute(statement).fetchone()
     assert row is not None
-    rows, young, frozen, relfilenode, oid = row
-    if relfilenode != part.relfilenode or str(oid) != part.id:
-        raise SnapshotLost("the table was rewritten or replaced after the snapshot", on=table.label)
-    return Observation(rows, young, frozen, relfilenode)
+    rows, young, frozen, newest, relfilenode, oid = row
+    if relfilenode != asked.part.relfilenode or str(oid) != asked.part.id:
+        raise SnapshotLost("the table was rewritten or replaced after the snapshot", on=asked.table.label)
+    return Observation(rows, young, frozen, relfilenode, newest)
 
 
 def _require_not_rewritten(connection: Connection, table: TableName) -> None:

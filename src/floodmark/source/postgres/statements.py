@@ -27,18 +27,20 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def observe(part: Part, chunk: Chunk, open_end: bool, since: int) -> str:
-    """Count a chunk's rows: all, those from `since` on, those with xmin 2; then what the table is now.
+def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str | None) -> str:
+    """Count a chunk's rows: all, those from `since` on, those with xmin 2; digest the greatest value of the watched
+    column, which must not leave the server as it is; then tell what the table is now.
 
     The last two columns are read under the lock that the scan took: the present file, and the present oid
     behind the name. Both must be what the snapshot saw.
     """
     name = qualified(part.table)
+    newest = f"encode(sha256(convert_to(max({quoted(watched)})::text, 'UTF8')), 'hex')" if watched else "NULL"
     return (
         "SELECT count(*), "
         f"count(*) FILTER (WHERE age(xmin) BETWEEN 0 AND (SELECT age('{since % 2**32}'::xid))), "
         "count(*) FILTER (WHERE xmin = '2'::xid), "
-        f"pg_relation_filenode({part.id}), to_regclass({literal(name)})::oid "
+        f"{newest}, pg_relation_filenode({part.id}), to_regclass({literal(name)})::oid "
         f"FROM ONLY {name}{_where(_block_range(chunk, open_end))}"
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
 from typing import Any
 
@@ -31,6 +31,7 @@ from floodmark.source.postgres.statements import literal
 Connection = psycopg.Connection[Any]
 
 SUPPORTED_FROM = 140000
+_SECONDS_FOR_AN_IDLE_ONE = 30
 
 _MOMENT = """
     SELECT pg_export_snapshot(),
@@ -177,10 +178,7 @@ class Transactions:
 
     @contextmanager
     def _own(self) -> Iterator[Connection]:
-        try:
-            connection = self._idle.get_nowait()
-        except Empty:
-            connection = self._connected()
+        connection = self._taken()
         try:
             self._import(connection)
             yield connection
@@ -200,6 +198,17 @@ class Transactions:
             finally:
                 if not connection.closed:
                     connection.execute("ROLLBACK TO SAVEPOINT task; RELEASE SAVEPOINT task")
+
+    def _taken(self) -> Connection:
+        """An idle connection, or a new one; where the server takes no more of them, one that comes free."""
+        with suppress(Empty):
+            return self._idle.get_nowait()
+        try:
+            return self._connected()
+        except SourceUnavailable:
+            with suppress(Empty):
+                return self._idle.get(timeout=_SECONDS_FOR_AN_IDLE_ONE)
+            raise
 
     def _connected(self) -> Connection:
         try:

@@ -1,0 +1,67 @@
+"""Reading and writing the small documents of a state location, each write on a condition.
+
+Knows nothing of what the documents mean to each other: that is the ledger's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+from floodmark.errors import ConditionFailed, ObjectMissing, OutcomeUnknown, StorageUnavailable
+from floodmark.state.manifest import Document, decode
+from floodmark.storage.base import Body, IfAbsent, IfMatch, Storage
+
+
+class Documents:
+    """The documents in one state location.
+
+    `unconditional` accepts a store without conditional writes: what was there is then read before each write,
+    which narrows the gap in which two runs can overwrite each other, and does not close it.
+    """
+
+    def __init__(self, storage: Storage, *, unconditional: bool = False) -> None:
+        self._storage = storage
+        self._unconditional = unconditional
+
+    def at(self, key: str) -> str:
+        """A key as a person would write it."""
+        return f"{self._storage.url}/{key}"
+
+    def check(self) -> None:
+        """Prove that the store honours conditions, unless the user accepted that it need not."""
+        if not self._unconditional:
+            self._storage.check()
+
+    def get(self, key: str) -> bytes | None:
+        """An object's bytes, None where there is none. Raises StorageError."""
+        try:
+            return self._storage.get(key).data
+        except ObjectMissing:
+            return None
+
+    def fetch(self, kind: type[Document], key: str) -> tuple[Document, str] | None:
+        """A document and its etag, None where there is none. Raises StateUnreadable, StorageError."""
+        try:
+            found = self._storage.get(key)
+        except ObjectMissing:
+            return None
+        return decode(kind, found.data, self.at(key)), found.etag
+
+    def put(self, key: str, data: bytes, condition: IfAbsent | IfMatch) -> None:
+        """Write on a condition. Raises ConditionFailed, OutcomeUnknown, StorageError."""
+        body = Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
+        if not self._unconditional:
+            self._storage.put(key, body, condition)
+            return
+        self._require(key, condition)
+        try:
+            self._storage.put(key, body)
+        except StorageUnavailable as error:
+            raise OutcomeUnknown("put an object", on=self.at(key), why="its last answer was lost") from error
+
+    def _require(self, key: str, condition: IfAbsent | IfMatch) -> None:
+        stat = self._storage.stat(key)
+        expected = condition.etag if isinstance(condition, IfMatch) else None
+        if (stat.etag if stat is not None else None) != expected:
+            raise ConditionFailed("put an object on a condition", on=self.at(key), why="it is not as it was")

@@ -1,0 +1,142 @@
+"""The list of runs in flight: each enters it by compare-and-swap with a timestamp that is its own.
+
+The timestamp goes into the keys of a run's objects, so no two runs may ever have the same, not even one that
+failed and left objects behind: the list remembers the latest that was given away.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StateUnreadable, StorageError
+from floodmark.layout import HEAD, INFLIGHT, progress_key, timestamp_moment, timestamp_text
+from floodmark.state.documents import Documents
+from floodmark.state.manifest import Head, Inflight, Working, encode, unreadable
+from floodmark.storage.base import IfAbsent, IfMatch
+
+MAX_TRIES = 20
+# Each of these took the store's whole patience already.
+MAX_UNANSWERED = 3
+# A run that has been in flight for longer is dead: no snapshot is held open that long.
+FORGET_AFTER = timedelta(days=2)
+_LONGEST_PAUSE = 3.2  # seconds
+
+Entered = TypeVar("Entered")
+Sleep = Callable[[float], None]
+
+
+def pause(sleep: Sleep, tries: int) -> None:
+    """Wait a random while, longer after more tries, so that writers who meet do not meet again."""
+    sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**tries)))
+
+
+def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Working:
+    """Enter a run, with a timestamp that no other run has or had: the later of now and one second past any
+    that head or the list names.
+
+    A run that claims again gets a later timestamp. Raises Conflict when others keep winning the swap,
+    OutcomeUnknown when the store keeps leaving us without an answer; StateUnreadable, StorageError.
+    """
+
+    def enter(inflight: Inflight) -> tuple[Inflight, Working]:
+        working = Working(
+            run_id=run_id,
+            timestamp=_next_timestamp(documents, inflight, now),
+            progress=progress_key(run_id),
+            started_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        )
+        others = [run for run in inflight.runs if run.run_id != run_id and not _dead(documents, run, now)]
+        return replace(inflight, latest=working.timestamp, runs=(*others, working)), working
+
+    return _swap(documents, enter, lambda inflight, working: working in inflight.runs, sleep)
+
+
+def release(documents: Documents, run_id: str, sleep: Sleep) -> bool:
+    """Take a run out of the list. False where that failed: it will be forgotten in time."""
+
+    def leave(inflight: Inflight) -> tuple[Inflight, None]:
+        return replace(inflight, runs=tuple(run for run in inflight.runs if run.run_id != run_id)), None
+
+    try:
+        _swap(documents, leave, lambda inflight, _: all(run.run_id != run_id for run in inflight.runs), sleep)
+    except (StorageError, Conflict):
+        return False
+    return True
+
+
+def _swap(
+    documents: Documents,
+    change: Callable[[Inflight], tuple[Inflight, Entered]],
+    done: Callable[[Inflight, Entered], bool],
+    sleep: Sleep,
+) -> Entered:
+    """Change the list by compare-and-swap. `done` tells, where the answer was lost, whether the change stands."""
+    unanswered = 0
+    for tries in range(MAX_TRIES):
+        found = _listed(documents)
+        before, etag = found if found is not None else (Inflight(), None)
+        after, entered = change(before)
+        if after == before:
+            return entered
+        try:
+            documents.put(INFLIGHT, encode(after), IfMatch(etag) if etag is not None else IfAbsent())
+            return entered
+        except (ConditionFailed, OutcomeUnknown) as error:
+            now = _listed(documents)
+            if now is not None and done(now[0], entered):
+                return entered
+            unanswered += isinstance(error, OutcomeUnknown)
+            if unanswered == MAX_UNANSWERED:
+                raise
+        pause(sleep, tries)
+    raise Conflict("can't enter the run among those in flight", on=documents.at(INFLIGHT), why="others kept winning")
+
+
+def _listed(documents: Documents) -> tuple[Inflight, str] | None:
+    try:
+        return documents.fetch(Inflight, INFLIGHT)
+    except StateUnreadable as error:
+        raise _damaged(documents, error.why or "") from None
+
+
+def _damaged(documents: Documents, why: str) -> StateUnreadable:
+    """Unlike the other documents this one can be done without, as long as no run is at work."""
+    return StateUnreadable(
+        "the list of runs in flight can't be read",
+        on=documents.at(INFLIGHT),
+        why=why,
+        hint="Nothing was written over it. Restore it from the bucket's versions; or, when no run is at work, "
+        "delete it: the next run begins a new one.",
+    )
+
+
+def _next_timestamp(documents: Documents, inflight: Inflight, now: datetime) -> str:
+    head = documents.fetch(Head, HEAD)
+    taken = [run.timestamp for run in inflight.runs]
+    taken += [inflight.latest] if inflight.latest is not None else []
+    try:
+        later = [_second_after(one) for one in taken]
+    except (ValueError, OverflowError):
+        raise _damaged(documents, "a timestamp in it is none") from None
+    try:
+        later += [_second_after(head[0].timestamp)] if head is not None else []
+    except (ValueError, OverflowError):
+        raise unreadable(documents.at(HEAD), "its timestamp is none") from None
+    return timestamp_text(max([now, *later]))
+
+
+def _second_after(timestamp: str) -> datetime:
+    return timestamp_moment(timestamp) + timedelta(seconds=1)
+
+
+def _dead(documents: Documents, run: Working, now: datetime) -> bool:
+    """By its own start, not by its timestamp: that may lie in the future of a clock that was ahead."""
+    try:
+        return datetime.fromisoformat(run.started_at) < now - FORGET_AFTER
+    except (ValueError, TypeError):
+        raise _damaged(documents, "a started_at in it is no time") from None

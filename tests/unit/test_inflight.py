@@ -1,0 +1,143 @@
+"""The list of runs in flight: timestamps that are one's own, lost answers, other writers, and damage."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fix_state import Plan, lost, no_wait, nothing, put, quick_ledger, run
+from floodmark.errors import Conflict, StateUnreadable
+from floodmark.events import silent
+from floodmark.state.ledger import Ledger
+from floodmark.state.manifest import Inflight, Working, decode, encode
+from floodmark.storage.memory import MemoryStorage
+from floodmark.storage.retry import Patience, RetryingStorage
+
+NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def store() -> MemoryStorage:
+    return MemoryStorage("memory:state")
+
+
+@pytest.fixture
+def ledger(store: MemoryStorage) -> Ledger:
+    return quick_ledger(store)
+
+
+def listed(store: MemoryStorage) -> Inflight:
+    return decode(Inflight, store.get("inflight.json").data, "inflight.json")
+
+
+def test_a_claim_enters_the_run_with_the_time_it_is(ledger: Ledger, store: MemoryStorage) -> None:
+    working = ledger.claim("r1", NOW)
+    assert working == Working(
+        run_id="r1", timestamp="20261123010000Z", progress="progress/r1.json", started_at="2026-11-23T01:00:00Z"
+    )
+    assert listed(store).runs == (working,)
+
+
+def test_no_two_runs_get_the_same_timestamp(ledger: Ledger) -> None:
+    """Not even when the first has failed and left, with its objects at the destination."""
+    first = ledger.claim("r1", NOW)
+    second = ledger.claim("r2", NOW - timedelta(hours=1))
+    assert ledger.release("r1") and ledger.release("r2")
+    third = ledger.claim("r3", NOW)
+    again = ledger.claim("r3", NOW)
+    stamps = [one.timestamp for one in (first, second, third, again)]
+    assert stamps == ["20261123010000Z", "20261123010001Z", "20261123010002Z", "20261123010003Z"]
+
+
+def test_a_timestamp_is_later_than_heads(ledger: Ledger, store: MemoryStorage) -> None:
+    ledger.commit(run("r1"), None)
+    assert ledger.claim("r2", NOW - timedelta(days=1)).timestamp == "20261123010001Z"
+
+
+def test_a_run_that_claims_again_is_listed_once(ledger: Ledger, store: MemoryStorage) -> None:
+    ledger.claim("r1", NOW)
+    again = ledger.claim("r1", NOW + timedelta(minutes=5))
+    assert listed(store).runs == (again,)
+
+
+def test_dead_runs_are_forgotten_and_live_ones_are_not(ledger: Ledger, store: MemoryStorage) -> None:
+    for run_id, age in [("dead", timedelta(days=2, seconds=1)), ("alive", timedelta(days=1, hours=23))]:
+        ledger.claim(run_id, NOW - age)
+    ledger.claim("r1", NOW)
+    assert [one.run_id for one in listed(store).runs] == ["alive", "r1"]
+
+
+def test_release_takes_out_ones_own_entry_alone(ledger: Ledger, store: MemoryStorage) -> None:
+    ledger.claim("r1", NOW)
+    second = ledger.claim("r2", NOW)
+    assert ledger.release("r1")
+    assert listed(store) == Inflight(latest=second.timestamp, runs=(second,))
+    assert ledger.release("never-claimed")
+
+
+def test_a_failing_release_is_told_not_raised(ledger: Ledger, store: MemoryStorage) -> None:
+    ledger.claim("r1", NOW)
+    Plan(store).at("get", "inflight.json", "before", *[lost] * 9)
+    assert not ledger.release("r1")
+
+
+def test_a_claim_whose_answer_is_lost_holds(ledger: Ledger, store: MemoryStorage) -> None:
+    plan = Plan(store)
+    plan.at("put", "inflight.json", "after", lost)
+    working = ledger.claim("r1", NOW)
+    assert listed(store).runs == (working,) and plan.spent
+    assert working.timestamp == "20261123010000Z", "one claim, not two"
+
+
+def test_two_who_claim_at_once_both_get_in(ledger: Ledger, store: MemoryStorage) -> None:
+    other = quick_ledger(store)
+    plan = Plan(store)
+    plan.at("put", "inflight.json", "before", lambda: other.claim("r2", NOW))
+    first = ledger.claim("r1", NOW)
+    assert [one.run_id for one in listed(store).runs] == ["r2", "r1"] and plan.spent
+    assert first.timestamp == "20261123010001Z"
+
+
+def test_a_claim_that_others_always_forestall_ends_in_a_conflict(store: MemoryStorage) -> None:
+    waits: list[float] = []
+    ledger = Ledger(RetryingStorage(store, silent, Patience(tries=1), no_wait), sleep=waits.append)
+    other = quick_ledger(MemoryStorage())
+
+    def forestall() -> None:
+        other.claim("other", NOW)
+        put(store, "inflight.json", encode(Inflight(latest=other.claim("other", NOW).timestamp)))
+
+    Plan(store).at("put", "inflight.json", "before", *[part for _ in range(30) for part in (forestall, nothing)])
+    with pytest.raises(Conflict):
+        ledger.claim("r1", NOW)
+    assert len(waits) == 20 and max(waits) <= 3.2
+
+
+@pytest.mark.parametrize("key", ["head.json", "inflight.json"])
+@pytest.mark.parametrize("data", [b"", b"garbage", b'{"format":"floodmark.head","version":2}'])
+def test_what_is_unreadable_stops_the_run_and_stays(
+    ledger: Ledger, store: MemoryStorage, key: str, data: bytes
+) -> None:
+    put(store, key, data)
+    with pytest.raises(StateUnreadable, match=key):
+        ledger.claim("r1", NOW)
+    assert ledger.release("r1") is (key == "head.json")
+    assert store.get(key).data == data
+
+
+@pytest.mark.parametrize(
+    "inflight",
+    [
+        Inflight(latest="99999999999999Z"),
+        Inflight(runs=(Working(run_id="r", timestamp="soon", progress="p", started_at="2026-11-23T01:00:00Z"),)),
+        Inflight(runs=(Working(run_id="r", timestamp="20261123010000Z", progress="p", started_at="early"),)),
+        Inflight(runs=(Working(run_id="r", timestamp="20261123010000Z", progress="p", started_at="2026-11-23"),)),
+    ],
+)
+def test_a_time_that_is_none_makes_the_list_unreadable(
+    ledger: Ledger, store: MemoryStorage, inflight: Inflight
+) -> None:
+    put(store, "inflight.json", encode(inflight))
+    with pytest.raises(StateUnreadable, match=r"inflight\.json"):
+        ledger.claim("r1", NOW)
