@@ -82,7 +82,10 @@ class Lineage(Struct, frozen=True):
 
 
 class Point(Struct, frozen=True):
-    """The moment a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any."""
+    """The moment a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any.
+
+    `taken_at` is the source's clock just before the snapshot: what was committed by then is in it.
+    """
 
     taken_at: str
     xmin: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -283,6 +284,19 @@ def test_all_tables_show_one_moment(nightly: Nightly) -> None:
         run_while(nightly, TableDecided, lambda: database.execute(f"BEGIN; {move}; COMMIT"), times=2)
         total = sum(int(line.split(b":")[-1].rstrip(b"}\n")) for t in "ab" for line in nightly.landed(f"public.{t}"))
         assert total == 100_000
+
+
+def test_a_snapshot_is_dated_no_later_than_it_is(nightly: Nightly) -> None:
+    """A consumer may take all that was committed before `as_of` for landed."""
+    filled(nightly)
+    begun = (
+        "SELECT min(xact_start) AT TIME ZONE 'UTC' FROM pg_stat_activity "
+        "WHERE application_name = 'floodmark' AND datname = current_database()"
+    )
+    seen: list[datetime] = []
+    run_while(nightly, RunStarted, lambda: seen.append(nightly.database.value(begun)))
+    as_of = nightly.entry("public.person").as_of
+    assert as_of is not None and [datetime.fromisoformat(as_of.removesuffix("Z"))] == seen
 
 
 def test_an_object_that_is_gone_is_written_again(nightly: Nightly) -> None:

@@ -38,7 +38,7 @@ _MOMENT = """
            pg_current_snapshot()::text,
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
-           to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+           to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
            (SELECT system_identifier FROM pg_control_system())::text,
            d.oid::bigint,
            d.xmin::text,
