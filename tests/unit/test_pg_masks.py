@@ -8,7 +8,8 @@ import hmac
 import pytest
 
 from floodmark.config import Secret
-from floodmark.source.postgres.masks import INNER, OUTER, mask_identity, mask_settings, masked
+from floodmark.source.masks import mask_identity
+from floodmark.source.postgres.masks import INNER, OUTER, mask_settings, masked
 
 
 @pytest.mark.parametrize("key", ["k", "a key of some length", "x" * 64, "x" * 65, "é" * 40])

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from floodmark.config import DetectMode, Secret
+from floodmark.source.masks import mask_identity
 from floodmark.source.postgres.columns import Extracted
-from floodmark.source.postgres.masks import mask_identity
 from floodmark.source.postgres.relations import Detail, Edge, Label, Relation
 from floodmark.source.postgres.types import Attribute, Types
 

@@ -7,9 +7,9 @@ session holds, as two settings, the key's padded blocks, from which the server c
 from __future__ import annotations
 
 import hashlib
-import hmac
 
 from floodmark.config import Mask, Secret
+from floodmark.source.masks import key_bytes
 from floodmark.source.postgres.names import quoted
 
 INNER = "floodmark.mask_inner"
@@ -20,16 +20,11 @@ _OR = "OPERATOR(pg_catalog.||)"
 
 def mask_settings(key: Secret) -> dict[str, str]:
     """The session settings `hash` needs: the key's inner and outer blocks in hex. They are as secret as it."""
-    block = _key(key)
+    block = key_bytes(key)
     if len(block) > _BLOCK:
         block = hashlib.sha256(block).digest()
     block = block.ljust(_BLOCK, b"\0")
     return {INNER: bytes(b ^ 0x36 for b in block).hex(), OUTER: bytes(b ^ 0x5C for b in block).hex()}
-
-
-def mask_identity(key: Secret) -> str:
-    """A digest that changes when the key does and tells nothing about it."""
-    return hmac.new(_key(key), b"floodmark: the identity of a mask key", hashlib.sha256).hexdigest()
 
 
 def masked(column: str, mask: Mask) -> str:
@@ -49,7 +44,3 @@ def masked(column: str, mask: Mask) -> str:
 
 def _block(setting: str) -> str:
     return f"pg_catalog.decode(pg_catalog.current_setting('{setting}'), 'hex')"
-
-
-def _key(key: Secret) -> bytes:
-    return key.reveal().encode("utf-8")

@@ -14,7 +14,7 @@ from msgspec import Struct
 from floodmark.config import Mask, Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
-from floodmark.source.postgres.masks import mask_identity
+from floodmark.source.masks import mask_identity
 from floodmark.source.selection import Candidate, choose, rules_by_table, spelled
 from floodmark.source.sqlite.lines import Shape
 

@@ -1,0 +1,180 @@
+"""The direction of imports: which module may know which, in one place.
+
+`LAYERS` is the line of design and docs/architecture.md, from what everything stands on to what people type. A
+module imports only from layers above its own in this list, and from its own layer only where that is one package.
+A new module or package must be placed here, or the test fails. Names that do not exist yet keep their places.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("floodmark",),  # the version alone
+    ("floodmark.errors", "floodmark.model"),
+    ("floodmark.events", "floodmark.layout"),
+    ("floodmark.config",),
+    ("floodmark.storage",),
+    ("floodmark.state",),
+    ("floodmark.source",),
+    ("floodmark.detect",),
+    ("floodmark.entries",),
+    ("floodmark.extract",),
+    ("floodmark.stores",),
+    ("floodmark.attempt",),
+    ("floodmark.run",),
+    ("floodmark.verify", "floodmark.prune"),
+    ("floodmark.consume",),
+    ("floodmark.metrics",),
+    ("floodmark.demo", "floodmark.doctor"),
+    ("floodmark.cli",),
+    ("floodmark.__main__",),
+)
+
+# What a module may not know although it comes later in the line: two ends that only the middle brings together.
+STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("floodmark.detect", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
+    ("floodmark.source", ("floodmark.storage", "floodmark.state", "floodmark.events")),
+    ("floodmark.source.postgres", ("floodmark.source.sqlite",)),
+    ("floodmark.source.sqlite", ("floodmark.source.postgres",)),
+    ("floodmark.state", ("floodmark.config", "floodmark.storage.s3", "floodmark.storage.local")),
+    ("floodmark.storage", ("floodmark.config", "floodmark.layout", "floodmark.model")),
+    ("floodmark.consume", ("floodmark.source", "floodmark.detect", "floodmark.extract", "floodmark.run")),
+)
+
+# Other people's libraries, each known to few: a driver's errors are translated where it is imported.
+VENDORS: dict[str, tuple[str, ...]] = {
+    "psycopg": ("floodmark.source.postgres", "floodmark.demo", "floodmark.doctor"),
+    "sqlalchemy": ("floodmark.source", "floodmark.doctor"),
+    "sqlite3": ("floodmark.source.sqlite",),
+    "boto3": ("floodmark.storage", "floodmark.consume", "floodmark.doctor"),
+    "botocore": ("floodmark.storage", "floodmark.consume", "floodmark.doctor"),
+    "yaml": ("floodmark.config",),
+    "rich": ("floodmark.cli", "floodmark.demo"),
+    "prometheus_client": ("floodmark.metrics",),
+    "duckdb": ("floodmark.consume",),
+    "pyarrow": ("floodmark.consume",),
+}
+
+OPTIONAL = re.compile(r"# noqa: PLC0415 - optional extra$")
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted((SOURCE / "floodmark").rglob("*.py"))}
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or (package != "floodmark" and module.startswith(f"{package}."))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[ast.Import | ast.ImportFrom, str]]:
+    """Every import in a module, wherever it stands, with the whole name of what it brings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module is not None, "imports are absolute"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield node, whole if whole in MODULES else node.module
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+IMPORTS = {module: {name for _, name in imported(tree_of(module))} for module in MODULES}
+OURS = {module: {name for name in names if name in MODULES} for module, names in IMPORTS.items()}
+
+
+def reached(module: str) -> set[str]:
+    """The module and all of ours that importing it brings in."""
+    found, todo = {module}, [module]
+    while todo:
+        new = OURS[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
+def layer_of(module: str) -> int:
+    found = [number for number, layer in enumerate(LAYERS) if any(within(module, place) for place in layer)]
+    assert len(found) == 1, (
+        f"{module} must stand in exactly one layer of LAYERS: docs/architecture.md says what each is"
+    )
+    return found[0]
+
+
+def place_of(module: str) -> str:
+    (found,) = [place for place in LAYERS[layer_of(module)] if within(module, place)]
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
+    for other in OURS[module]:
+        fine = layer_of(other) < layer_of(module) or place_of(other) == place_of(module)
+        assert fine, f"{module} imports {other}, which stands in a later layer, or beside it"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    try:
+        tuple(TopologicalSorter(OURS).static_order())
+    except CycleError as error:
+        raise AssertionError(f"a circle of imports: {' → '.join(error.args[1])}") from None
+
+
+@pytest.mark.parametrize(("module", "strangers"), STRANGERS, ids=[name for name, _ in STRANGERS])
+def test_the_ends_that_only_the_middle_brings_together_do_not_know_each_other(
+    module: str, strangers: tuple[str, ...]
+) -> None:
+    for one in MODULES:
+        if within(one, module):
+            known = {other for other in OURS[one] for stranger in strangers if within(other, stranger)}
+            assert not known, f"{one} should not know {sorted(known)}"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_library_is_known_only_where_its_errors_are_translated(vendor: str) -> None:
+    who = {module for module, names in IMPORTS.items() if any(within(name, vendor) for name in names)}
+    allowed = {module for module in MODULES for place in VENDORS[vendor] if within(module, place)}
+    assert who <= allowed, f"{sorted(who - allowed)} should not import {vendor}"
+
+
+@pytest.mark.parametrize("module", ["floodmark.state", "floodmark.storage", "floodmark.consume"])
+def test_reading_what_was_landed_needs_no_database_driver(module: str) -> None:
+    for one in (one for one in MODULES if within(one, module)):
+        needed = {name.partition(".")[0] for other in reached(one) for name in IMPORTS[other]}
+        assert not needed & {"psycopg", "sqlalchemy"}, f"importing {one} brings in a database driver"
+
+
+def test_only_optional_extras_are_imported_inside_a_function() -> None:
+    for module in MODULES:
+        lines = MODULES[module].read_text(encoding="utf-8").splitlines()
+        for function in ast.walk(tree_of(module)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                for node, name in imported(function):
+                    inside = f"{module} imports {name} inside {getattr(function, 'name', 'a lambda')}"
+                    assert name not in MODULES, inside
+                    assert OPTIONAL.search(lines[node.lineno - 1]), f"{inside}, and is not marked as an optional extra"
+
+
+def test_the_document_shows_every_place_and_no_other() -> None:
+    """The table in docs/architecture.md names each place that exists, in the order of LAYERS."""
+    described = re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \|", ARCHITECTURE, re.MULTILINE)
+    exist = [place.removeprefix("floodmark.") for layer in LAYERS[1:-1] for place in layer if place in MODULES]
+    assert described == exist
