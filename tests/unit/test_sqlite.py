@@ -9,6 +9,7 @@ import sqlite3
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableE
 from floodmark.model import Chunk, Fingerprint, TableInfo, TableName
 from floodmark.source.sqlite import SQLiteSource
 from floodmark.source.sqlite.snapshot import SQLiteSnapshot
+from floodmark.source.sqlite.tables import read_relations
 
 CANARY = "canary-9f31"
 
@@ -116,6 +118,19 @@ def test_a_real_reads_back_as_the_same_value(db: Db, value: float) -> None:
     db.writer.execute("INSERT INTO t VALUES (?)", [value])
     ((read_back,),) = (row.values() for row in db.rows("t"))
     assert isinstance(read_back, float) and read_back.hex() == value.hex()
+
+
+def test_a_snapshot_is_dated_no_later_than_it_is(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer may take all that was committed before `as_of` for landed."""
+    db.run("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
+    begins: list[datetime] = []
+
+    def noted(connection: sqlite3.Connection) -> object:
+        begins.append(datetime.now(UTC))
+        return read_relations(connection)
+
+    monkeypatch.setattr("floodmark.source.sqlite.snapshot.read_relations", noted)
+    assert datetime.fromisoformat(db.snapshot().point.taken_at) <= begins[0]
 
 
 def test_an_infinity_beside_other_values_leaves_them_as_they_are(db: Db) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
 from floodmark.model import ObjectEntry, Point, SourceIdentity, TableEntry
@@ -94,7 +95,7 @@ _FORMATS: dict[type[Any], str] = {
     Head: "floodmark.head",
     Inflight: "floodmark.inflight",
 }
-# From version n to n + 1: _UPGRADES[(format, n)]. Version 1 is the first.
+# From version n to n + 1: _UPGRADES[(format, n)]. Each format counts its own versions, and 1 is the first.
 _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
@@ -141,9 +142,25 @@ def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
     expected = _FORMATS[kind]
     if not isinstance(raw, dict) or raw.get("format") != expected:
         raise unreadable(where, f"not a {expected} document")
+    return _upgraded(dict(raw), expected, _newest(kind), where)
+
+
+def _upgraded(raw: dict[str, Any], format: str, newest: int, where: str) -> dict[str, Any]:
+    """The document as this version writes it, step by step from the version it has."""
+    oldest = min([newest, *(step for name, step in _UPGRADES if name == format)])
     version = raw.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise unreadable(where, f"version {version!r} is not known to this Floodmark (it reads 1 to {VERSION})")
-    for step in range(version, VERSION):
-        raw = _UPGRADES[(expected, step)](raw)
-    return dict(raw)
+    if type(version) is not int or not oldest <= version <= newest:
+        known = f"{newest}" if oldest == newest else f"{oldest} to {newest}"
+        raise unreadable(where, f"version {version!r} is not known to this Floodmark (it reads {known})")
+    for step in range(version, newest):
+        try:
+            raw = _UPGRADES[(format, step)](raw)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable(where, f"damaged: it can't be read as version {step} ({type(error).__name__})") from None
+    return raw
+
+
+def _newest(kind: type[Document]) -> int:
+    """The version that this Floodmark writes."""
+    (version,) = [field.default for field in fields(kind) if field.name == "version"]
+    return int(version)

@@ -113,9 +113,10 @@ class SQLiteSnapshot:
         assert isinstance(opened.driver_connection, sqlite3.Connection)
         self._opened = opened
         self._connection = opened.driver_connection
+        # Before the snapshot, which the first read takes: what was committed by then is in it.
+        self.point = Point(datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
         self._connection.execute("BEGIN")
         self._relations = read_relations(self._connection)
-        self.point = Point(datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
         self.identity = identity
         self.default_schema = SCHEMA
         self.parallelism = 1
