@@ -46,9 +46,12 @@ class TableName(Struct, frozen=True, order=True):
 
 
 class Reason(Struct, frozen=True):
-    """Why a decision was taken: a code for machines and a sentence for people."""
+    """Why a decision was taken: a code for machines and a sentence for people.
 
-    code: ReasonCode
+    `code` is a ReasonCode, or one that a newer Floodmark wrote: that is no cause to refuse what it says.
+    """
+
+    code: str
     detail: str
 
 

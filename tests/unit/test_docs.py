@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from msgspec import Struct, inspect
 
-from floodmark import errors
+from floodmark import errors, model
 from floodmark.cli.arguments import option_strings, parser, subcommands
 from floodmark.config import Flags, Settings, load
 from floodmark.config.schema import keys
+from floodmark.state import manifest
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+FORMAT = (ROOT / "docs/format.md").read_text(encoding="utf-8")
+CODE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src/floodmark").rglob("*.py")))
 VARIABLE = re.compile(r'"((?:FLOODMARK|S3)_[A-Z_]+|NO_COLOR)"')
 BASE = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "s3://mine/lake"}
 
@@ -51,8 +57,7 @@ def test_every_key_is_documented_once_and_every_documented_key_exists() -> None:
 
 
 def test_every_variable_is_documented_and_every_documented_one_is_read() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src/floodmark").rglob("*.py")))
-    assert set(names(CONFIGURATION, "variable")) == set(VARIABLE.findall(code))
+    assert set(names(CONFIGURATION, "variable")) == set(VARIABLE.findall(CODE))
 
 
 @pytest.mark.parametrize("command", [None, *subcommands(parser())])
@@ -71,6 +76,101 @@ def test_every_exit_code_is_documented_and_every_documented_one_exists() -> None
     codes |= {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     codes |= {errors.Stopped(number).code for number in (signal.SIGINT, signal.SIGTERM)}
     assert sorted(map(int, names(CLI, "code"))) == sorted(codes)
+
+
+# The sections of docs/format.md, by the struct each describes.
+FORMAT_SECTIONS: dict[type[Any], str] = {
+    model.Chunk: "chunk",
+    model.ChunkMark: "mark",
+    model.Column: "column",
+    model.Encoding: "encoding",
+    model.Fingerprint: "fingerprint",
+    model.Lineage: "lineage",
+    model.ObjectEntry: "object",
+    model.Point: "point",
+    model.Reason: "reason",
+    model.TableEntry: "table",
+    model.Watermark: "watermark",
+    manifest.Head: "head",
+    manifest.Inflight: "inflight",
+    manifest.Manifest: "manifest",
+    manifest.ManifestSource: "source",
+    manifest.Working: "working",
+}
+_WORDS = {inspect.StrType: "string", inspect.IntType: "integer", inspect.BoolType: "boolean"}
+
+
+def structs_within(kind: Any) -> Iterator[inspect.StructType]:
+    """Every struct that a document of this kind holds, at any depth, and its own."""
+    if isinstance(kind, inspect.StructType):
+        yield kind
+        for field in kind.fields:
+            yield from structs_within(field.type)
+    elif isinstance(kind, inspect.VarTupleType):
+        yield from structs_within(kind.item_type)
+    elif isinstance(kind, inspect.UnionType):
+        for one in kind.types:
+            yield from structs_within(one)
+
+
+def described(kind: Any) -> tuple[str, str]:
+    """The cells *type* and *null* of a field of this type."""
+    if isinstance(kind, inspect.UnionType):
+        (only,) = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
+        return described(only)[0], "yes"
+    if isinstance(kind, inspect.VarTupleType):
+        return f"array of {FORMAT_SECTIONS[kind.item_type.cls]}", "no"  # type: ignore[attr-defined]
+    if isinstance(kind, inspect.StructType):
+        return f"object: {FORMAT_SECTIONS[kind.cls]}", "no"
+    if isinstance(kind, inspect.LiteralType):
+        return ("integer" if isinstance(kind.values[0], int) else "string"), "no"
+    return ("number" if isinstance(kind, inspect.FloatType) else _WORDS[type(kind)]), "no"
+
+
+DOCUMENT_STRUCTS = {found.cls: found for kind in manifest._FORMATS for found in structs_within(inspect.type_info(kind))}
+
+
+@pytest.mark.parametrize("struct", DOCUMENT_STRUCTS.values(), ids=lambda struct: struct.cls.__name__)
+def test_every_field_of_every_document_is_specified_as_it_is(struct: inspect.StructType) -> None:
+    title = FORMAT_SECTIONS.get(struct.cls)
+    assert title is not None, f"{struct.cls.__name__} needs a section in docs/format.md, named in FORMAT_SECTIONS"
+    text = re.split(rf"^### {title}$", FORMAT, flags=re.MULTILINE)[1].split("\n### ")[0]
+    told = [tuple(cells[:3]) for cells in rows(text, "field")]
+    assert told == [(f"`{field.encode_name}`", *described(field.type)) for field in struct.fields]
+
+
+def test_no_section_describes_what_no_document_holds() -> None:
+    titles = [text.split("\n")[0] for text in re.split(r"^### ", FORMAT, flags=re.MULTILINE) if "| field |" in text]
+    assert sorted(titles) == sorted(FORMAT_SECTIONS.values()) and set(FORMAT_SECTIONS) == set(DOCUMENT_STRUCTS)
+
+
+def test_every_status_and_reason_code_is_specified_and_every_specified_one_exists() -> None:
+    assert sorted(names(FORMAT, "status")) == sorted(get_args(model.Status))
+    assert sorted(names(FORMAT, "code")) == sorted(get_args(model.ReasonCode))
+    assert {cells[1].strip("`") for cells in rows(FORMAT, "code")} == set(get_args(model.Status))
+
+
+def test_every_reason_the_code_gives_is_one_that_is_specified() -> None:
+    """A code is text, so that newer ones can be read; so nothing but this keeps a slip from becoming one."""
+    given = set(re.findall(r'\bReason\(\s*"(\w+)"', CODE)) | set(re.findall(r'\bcode="(\w+)"', CODE))
+    assert len(given) > 10 and given <= set(get_args(model.ReasonCode))
+
+
+def test_the_worked_checksums_are_right() -> None:
+    console = "".join(re.findall(r"```console\n(.*?)```", FORMAT, re.DOTALL))
+    steps = re.findall(r"^\$ (.*)\n(.*)$", console, re.MULTILINE)
+    assert len(steps) == 4
+    for command, output in steps:
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True, text=True)
+        assert done.stdout == f"{output}\n"
+    ours = manifest.checksum(Digested(content_sha256=digest) for _, digest in steps[:2])  # type: ignore[misc]
+    assert ours == f"sha256:{steps[2][1]}" and f"`{ours}`" in FORMAT
+
+
+class Digested(Struct):
+    """As much of an object's entry as a checksum looks at."""
+
+    content_sha256: str
 
 
 def example() -> str:
