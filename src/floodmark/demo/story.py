@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -55,6 +57,7 @@ def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
         demo = Demo(server, _settings(server, landing), console)
         _fill(demo, people)
         results = [_day_one(demo), _day_two(demo), _day_three(demo)]
+    console.print(f"The first run wrote {_size(results[0].uploaded_bytes)}; this one moved only what had changed.")
     _farewell(console, landing, results[-1])
     return EXIT_PARTIAL if any(result.failed for result in results) else EXIT_OK
 
@@ -110,14 +113,18 @@ def _fill(demo: Demo, people: int) -> None:
 
 def _day_one(demo: Demo) -> RunResult:
     demo.console.print(
-        "\nDay 1: the first run. There is nothing to compare with, so everything is extracted. The configuration\n"
+        "\nDay 1: the first run. There is nothing to compare with, so every table is extracted, all of them as they\n"
+        "were at one moment. Large ones are stored as several objects, each a part of the table. The configuration\n"
         "leaves out person.home_address and hashes person.national_insurance_number."
     )
     return _night(demo)
 
 
 def _day_two(demo: Demo) -> RunResult:
-    demo.console.print("\nDay 2: nobody changed anything. Each table is proven unchanged; no data is written.")
+    demo.console.print(
+        "\nDay 2: nobody changed anything. Each table is proven unchanged without reading its rows out, so nothing\n"
+        "is written but a new manifest."
+    )
     return _night(demo)
 
 
@@ -125,7 +132,10 @@ def _day_three(demo: Demo) -> RunResult:
     demo.console.print("\nDay 3: a quiet day.")
     for deed in DAY_THREE:
         demo.console.print(f"  - {deed.words}")
-    demo.console.print("Only what changed is read and written, chunk by chunk (4 MiB here, 64 MiB by default).")
+    demo.console.print(
+        "Only the parts that changed are read and written again; the manifest names them and, where they are\n"
+        "already, all others. (A part is 4 MiB of a table here, so that there are several; 64 MiB by default.)"
+    )
     with demo.connect() as connection:
         live_a_day(connection)
     return _night(demo)
@@ -136,10 +146,11 @@ def _night(demo: Demo) -> RunResult:
     result = run(demo.settings)
     demo.console.print(_table(result))
     entries = result.manifest.tables
+    extracted = sum(entry.status == "extracted" for entry in entries)
     unchanged = sum(entry.status == "unchanged" for entry in entries)
     demo.console.print(
-        f"{len(entries)} tables, {unchanged} unchanged, {result.failed} failed; "
-        f"{_size(result.uploaded_bytes)} of data written in {result.duration_seconds:.1f} s"
+        f"{len(entries)} tables: {extracted} extracted, {unchanged} unchanged, {result.failed} failed; "
+        f"{_size(result.uploaded_bytes)} written in {result.duration_seconds:.1f} s"
     )
     return result
 
@@ -155,10 +166,14 @@ def _table(result: RunResult) -> Table:
         style = {"extracted": "green", "failed": "red"}.get(entry.status, "dim")
         rows = "" if entry.rows is None else f"{entry.rows:,}"
         table.add_row(
-            entry.table.label, rows, entry.status, _written(entry), f"{entry.reason.code}: {entry.reason.detail}",
-            style=style,
+            entry.table.label, rows, entry.status, _written(entry), _why(entry), style=style,
         )  # fmt: skip
     return table
+
+
+def _why(entry: TableEntry) -> str:
+    code, detail = entry.reason.code, entry.reason.detail
+    return detail if code == entry.status else f"{code}: {detail}"
 
 
 def _written(entry: TableEntry) -> str:
@@ -168,21 +183,40 @@ def _written(entry: TableEntry) -> str:
 
 
 def _farewell(console: Console, landing: Path, last: RunResult) -> None:
-    files = [path for path in landing.rglob("*") if path.is_file()]
-    sample = next(item.key for entry in last.manifest.tables if entry.name == "person" for item in entry.objects)
-    console.print(f"\nThe server is gone; the files stay in {_short(landing)} ({len(files)} files). Have a look:")
-    console.print(f"  zcat '{_short(landing / sample)}' | head -1", soft_wrap=True)
+    files = [path for path in landing.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    person = next(item.key for entry in last.manifest.tables if entry.name == "person" for item in entry.objects)
+    state = _quoted(landing / "_floodmark")
+    console.print(f"\nThe server is gone; the {len(files)} files stay in {_short(landing)}. Have a look:")
+    for command, what in (
+        (f"gunzip -c {_quoted(landing / person)} | head -1", "a person as landed: a hash, and no address"),
+        (f"{_program()} status --state {state}", "every table, and how fresh it is"),
+        (f"{_program()} history --state {state}", "the three runs"),
+    ):
+        console.print(f"  {command}   # {what}", soft_wrap=True)
     console.print("The last run's manifest names every object of a whole, consistent snapshot:")
     console.print(f"  {_short(landing / '_floodmark' / (last.manifest_key or ''))}", soft_wrap=True)
 
 
+def _program() -> str:
+    """How to call floodmark from here."""
+    script = Path(sys.executable).with_name("floodmark")
+    found = shutil.which("floodmark")
+    away = script.exists() and (found is None or Path(found) != script)
+    return _quoted(script) if away else "floodmark"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(_short(path))
+
+
 def _short(path: Path) -> str:
     """The path as one would type it from here."""
-    relative = os.path.relpath(path.resolve())
-    return str(path.resolve()) if relative.startswith("..") else relative
+    relative = os.path.relpath(path.absolute())
+    return str(path.absolute()) if relative.startswith("..") else relative
 
 
 def _size(count: int) -> str:
+    """As the other commands give sizes: units of a thousand."""
     if count == 0:
-        return "no byte"
-    return f"{count / 1024**2:.1f} MiB" if count >= 1024**2 else f"{count / 1024:.1f} KiB"
+        return "nothing"
+    return f"{count / 1000**2:.1f} MB" if count >= 1000**2 else f"{count / 1000:.1f} kB"
