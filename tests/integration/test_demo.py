@@ -138,6 +138,17 @@ def test_it_says_what_it_did_and_its_commands_work(demo: Told) -> None:
     assert json.loads(Path(manifest).read_text())["run_id"] == demo.days[2].run_id
 
 
+def test_the_readme_shows_what_it_says(demo: Told) -> None:
+    """But for numbers, which hang on the scale and on the machine."""
+    shown = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    told = re.findall(r"^(\w+\.\w+) +[\d,]+ +(\w+) +(?:\d+ of \d+ objects +(\w+):)?", shown, re.MULTILINE)
+    third = labels(demo.days[2])
+    assert told == [(label, e.status, DAY_THREE.get(label, "")) for label, e in sorted(third.items())]
+    assert shown.splitlines()[0].split() == ["table", "rows", "status", "written", "why"]
+    unnumbered = re.sub(r"[\d.]+ [kM]B written in [\d.]+ s", "…", shown.splitlines()[-1])
+    assert unnumbered in re.sub(r"[\d.]+ [kM]B written in [\d.]+ s", "…", demo.text)
+
+
 def test_the_destination_names_no_server_and_no_key(demo: Told) -> None:
     for path in (demo.landing / "_floodmark").rglob("*.json"):
         assert "the key of a demo" not in path.read_text()
