@@ -28,6 +28,8 @@ clean:
 	rm -rf $(VENV) floodmark-demo
 
 $(READY): pyproject.toml tests/servers.txt
+	@echo "Setting up $(VENV), once; this takes a minute or two."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Floodmark needs Python 3.11 or later; PYTHON=… names another.")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
