@@ -7,6 +7,7 @@ from msgspec import Struct
 from floodmark.config import DestinationSettings, Settings
 from floodmark.errors import ConfigError
 from floodmark.events import Observer
+from floodmark.extract import compressor
 from floodmark.layout import LAYOUTS, Layout
 from floodmark.model import Encoding
 from floodmark.source.base import Source
@@ -28,15 +29,17 @@ class Stores(Struct, frozen=True):
 
 
 def open_stores(settings: Settings, observer: Observer) -> Stores:
-    """Open destination and ledger. Raises ConfigError, StorageError."""
+    """Open destination and ledger. Raises ConfigError (also where a chosen option is not installed), StorageError."""
     chosen = settings.destination
+    encoding = Encoding(chosen.format, chosen.compression)
+    compressor(encoding)
     layout = LAYOUTS[chosen.layout]
     destination = open_storage(chosen.url, _options(chosen, conditional=layout.objects_stay))
     return Stores(
         RetryingStorage(destination, observer),
         open_ledger(settings, observer),
         layout,
-        Encoding(chosen.format, chosen.compression),
+        encoding,
     )
 
 
