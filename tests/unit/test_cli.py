@@ -408,7 +408,7 @@ def test_a_signal_ends_a_run_cleanly(number: int, code: int) -> None:
     with start(WAITING, "run", *PLACES, stdout=subprocess.PIPE) as process:
         wait_for(process, b"ready")
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == code and out == b""
     assert err.startswith(b"floodmark: stopping") and b"floodmark: stopped: " in err and b"Traceback" not in err
 
@@ -420,7 +420,7 @@ def test_a_second_signal_ends_the_process(number: int, code: int) -> None:
         process.send_signal(signal.SIGTERM)
         wait_for(process, b"deaf")
         process.send_signal(number)
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
     assert process.returncode == code
 
 
@@ -440,7 +440,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str], unbuffered: s
 def test_a_full_disk_is_an_error_in_one_sentence(unbuffered: str) -> None:
     environ = {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full, start(LONG, "history", *STATE, stdout=full, env=environ) as process:
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert err == b"floodmark: the output can't be written: No space left on device\n"
 
@@ -455,7 +455,7 @@ def test_a_disk_that_fills_midway_is_an_error_too(arguments: list[str], tmp_path
         (tmp_path / "out").open("wb") as small,
         start(LONG + limit, *arguments, *STATE, stdout=small, env=environ) as p,
     ):
-        _, err = p.communicate(timeout=20)
+        _, err = p.communicate(timeout=120)
     assert p.returncode == 1
     assert err == b"floodmark: the output can't be written: File too large\n"
 
@@ -464,7 +464,7 @@ def test_letters_the_terminal_lacks_are_escaped() -> None:
     body = TALKING.replace("EVIL", "'Stra\\xdfe'")
     environ = {"PYTHONIOENCODING": "ascii"}
     with start(body, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and b"Stra\\xdfe" in out and b"Stra\\xdfe" in err
 
 
@@ -507,11 +507,11 @@ def test_no_color_is_kept() -> None:
 def test_without_a_terminal_there_are_no_control_codes() -> None:
     environ = {"TERM": "xterm-256color", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
     with start(TALKING, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0
     assert b"\x1b" not in out + err and b"floodmark: run r:" in err
 
 
 def test_the_module_runs_as_a_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "floodmark", "--version"], capture_output=True, timeout=20)
+    done = subprocess.run([sys.executable, "-m", "floodmark", "--version"], capture_output=True, timeout=120)
     assert (done.returncode, done.stdout.decode()) == (0, f"floodmark {__version__}\n")
