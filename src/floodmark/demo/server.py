@@ -167,9 +167,13 @@ class PostgresServer:
             if self._comes_up(self._process):
                 self.starts += 1
                 return
-            if "could not create any TCP/IP sockets" not in self._log_end():
+            trouble = self._log_end()
+            if "pre-existing shared memory block" in trouble:
+                time.sleep(1)  # the last processes of a crashed server are still ending
+            elif "could not create any TCP/IP sockets" in trouble:
+                self._yield_port()
+            else:
                 break
-            self._yield_port()
         self.stop("immediate")
         raise SourceUnavailable("the PostgreSQL server does not start", on=str(self._bin), why=self._log_end())
 
