@@ -13,7 +13,7 @@ from isal import igzip
 
 from fix_postgres import PgDatabase
 from floodmark.config import DestinationSettings, Limits, Secret, Selection, Settings, SourceSettings, TableRule
-from floodmark.events import Event
+from floodmark.events import Event, Observer
 from floodmark.model import TableEntry
 from floodmark.run import PlannedTable, RunResult, plan, run
 from floodmark.source.postgres.connect import pinned_settings
@@ -51,6 +51,18 @@ class Nightly:
     def run(self, stop: threading.Event | None = None, **changes: Any) -> RunResult:
         self.events = []
         result = run(self.settings(**changes), self.events.append, stop)
+        self.last = result.manifest
+        return result
+
+    def run_observed(self, observer: Observer, **changes: Any) -> RunResult:
+        """A run that something is done to when an event tells that it is time."""
+        self.events = []
+
+        def both(event: Event) -> None:
+            self.events.append(event)
+            observer(event)
+
+        result = run(self.settings(**changes), both)
         self.last = result.manifest
         return result
 

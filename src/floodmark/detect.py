@@ -25,6 +25,7 @@ from floodmark.model import (
     ReasonCode,
     TableEntry,
     TableInfo,
+    Watermark,
 )
 
 # Ages of transaction ids are told apart within 2^31; half of that leaves room for what happens meanwhile.
@@ -146,18 +147,43 @@ def remember(entry: TableEntry | None) -> Remembered:
         return Remembered()
     if entry.watermark is None or entry.fingerprint is None:
         return Remembered(entry)
-    watermark, fingerprint = entry.watermark, entry.fingerprint
-    chunks = {
-        mark.chunk: RememberedChunk(
+    chunks = remembered_chunks(entry.watermark, entry.fingerprint, entry.objects)
+    return Remembered(entry, {known.mark.chunk: known for known in chunks})
+
+
+def remembered_chunks(
+    watermark: Watermark, fingerprint: Fingerprint, objects: Sequence[ObjectEntry]
+) -> list[RememberedChunk]:
+    """What a watermark says of each chunk, with all that a proof needs."""
+    return [
+        RememberedChunk(
             mark,
             watermark.point,
             watermark.table_oid,
             fingerprint,
-            None if mark.object is None else entry.objects[mark.object],
+            None if mark.object is None else objects[mark.object],
         )
         for mark in watermark.chunks
-    }
-    return Remembered(entry, chunks)
+    ]
+
+
+def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: TableInfo, point: Point) -> Remembered:
+    """What is committed, and on top of it what this run or a dead one finished: of each place, what can be proven
+    sooner. What was read of another table or under another definition is left out."""
+    chunks = dict(told.chunks)
+    for known in finished:
+        if known.fingerprint == info.fingerprint and known.table_oid == info.oid:
+            there = chunks.get(known.mark.chunk)
+            if there is None or _rank(known, info, point) > _rank(there, info, point):
+                chunks[known.mark.chunk] = known
+    return Remembered(told.entry, chunks)
+
+
+def _rank(known: RememberedChunk, info: TableInfo, point: Point) -> tuple[bool, bool, int, int, str]:
+    """In one history the later memory is the better one; one of another history is of less use."""
+    same = known.fingerprint == info.fingerprint and known.table_oid == info.oid
+    then = known.point
+    return same, then.lineage == point.lineage, then.xmax or 0, then.xmin or 0, then.taken_at
 
 
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from floodmark.detect import ChunkPlan, Remembered, RememberedChunk, TablePlan
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import (
-    Chunk,
     ChunkMark,
     Encoding,
     ObjectEntry,
@@ -65,14 +64,13 @@ def finished(
     digest = checksum(objects)
     same_lines = good is not None and good.checksum == digest and good.columns == info.columns
     unchanged = same_lines and good is not None and good.encoding == attempt.encoding and _all_reused(objects)
-    reason = plan.reason
-    if unchanged and reason.code != "unchanged":
-        reason = Reason("identical", f"read again ({reason.code}: {reason.detail}): the same lines as before")
     return TableEntry(
         schema=info.table.schema,
         name=info.table.name,
         status="unchanged" if unchanged else "extracted",
-        reason=reason if unchanged or reason.code != "unchanged" else Reason("rows_removed", "chunks fell away"),
+        reason=_reason(
+            plan.reason, unchanged, new=any(one.origin == "extracted" for one in objects), first=good is None
+        ),
         as_of=attempt.point.taken_at,
         changed_at=good.changed_at if good is not None and same_lines else attempt.point.taken_at,
         changed_by=good.changed_by if good is not None and same_lines else attempt.run_id,
@@ -114,19 +112,27 @@ def dropped(entry: TableEntry) -> TableEntry:
     )
 
 
-def remembered_after(outcomes: Sequence[ChunkOutcome], plan: TablePlan, point: Point) -> dict[Chunk, RememberedChunk]:
-    """What finished chunks are to a later snapshot: a remembered state, to be proven unchanged."""
-    return {
-        outcome.plan.chunk: RememberedChunk(
-            _mark(outcome, outcome.observed, None),
-            point,
-            plan.info.oid,
-            plan.info.fingerprint,
-            outcome.object,
-        )
-        for outcome in outcomes
-        if outcome.observed is not None
-    }
+def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> RememberedChunk | None:
+    """What a finished chunk is to a later snapshot: a remembered state, to be proven unchanged. None where the
+    source can't prove anything of it."""
+    if outcome.observed is None:
+        return None
+    mark = _mark(outcome, outcome.observed, None)
+    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object)
+
+
+def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
+    """Why the entry is what it is, when all is done. `new`: it names objects the last one did not; `first`: there
+    was none."""
+    if unchanged:
+        if planned.code == "unchanged":
+            return planned
+        return Reason("identical", f"read again ({planned.code}: {planned.detail}): the same lines as before")
+    if planned.code != "unchanged":
+        return planned
+    if new:
+        return Reason("first_run" if first else "rows_changed", "read under an earlier snapshot, and unchanged since")
+    return Reason("rows_removed", "chunks fell away")
 
 
 def _all_reused(objects: Sequence[ObjectEntry]) -> bool:

@@ -20,6 +20,13 @@ class RunStarted(Struct, frozen=True):
     attempt: int
 
 
+class ProgressFound(Struct, frozen=True):
+    """A run that did not commit, or not yet, left chunks that this one need not read again if they are proven."""
+
+    run_id: str
+    chunks: int
+
+
 class TableDecided(Struct, frozen=True):
     """What will be done with a table. `chunks` in all, of which `to_extract` will be read."""
 
@@ -66,7 +73,7 @@ class RunFinished(Struct, frozen=True):
     duration_seconds: float
 
 
-Event = RunStarted | TableDecided | ChunkDone | TableFinished | Retried | Warned | RunFinished
+Event = RunStarted | ProgressFound | TableDecided | ChunkDone | TableFinished | Retried | Warned | RunFinished
 Observer = Callable[[Event], None]
 
 

@@ -201,7 +201,7 @@ class Extractor:
 
     def _stored(self, job: Job, spool: Spool, lines: int) -> ObjectEntry:
         known = job.known.get(spool.content_sha256)
-        if known is not None and (not job.put_identical or self._still_there(known)):
+        if known is not None and (not job.put_identical or still_there(self._destination, known)):
             return replace(known, chunk=job.plan.chunk, origin="reused")
         body = spool.body
         limit = self._layout.max_object_bytes
@@ -224,10 +224,6 @@ class Extractor:
             origin="extracted",
         )
 
-    def _still_there(self, known: ObjectEntry) -> bool:
-        found = self._destination.stat(known.key)
-        return found is not None and found.size == known.stored_bytes and found.sha256 in (None, known.sha256)
-
     def _put(self, key: str, body: Body) -> None:
         """The key is this run's own, so an object that is there already can only be our own earlier try."""
         condition: Condition = IfAbsent() if self._layout.objects_stay else None
@@ -237,6 +233,12 @@ class Extractor:
             found = self._destination.stat(key)
             if found is None or found.size != body.size or found.sha256 not in (None, body.sha256):
                 raise
+
+
+def still_there(destination: Storage, entry: ObjectEntry) -> bool:
+    """Whether an object stands at the destination as it was put, as far as the store can tell."""
+    found = destination.stat(entry.key)
+    return found is not None and found.size == entry.stored_bytes and found.sha256 in (None, entry.sha256)
 
 
 def patiently(observer: Observer, what: str) -> Retrying:

@@ -60,7 +60,7 @@ def open_source(settings: Settings) -> Source:
     url = settings.source.url
     scheme = "postgresql" if url is None else url.reveal().split(":", 1)[0].split("+", 1)[0]
     if scheme in ("postgresql", "postgres"):
-        return PostgresSource(url, settings.limits, settings.selection.mask_key, settings.source.wait_seconds)
+        return PostgresSource(url, settings.limits, settings.selection.mask_key)
     if scheme == "sqlite" and url is not None:
         return SQLiteSource(url.reveal())
     raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")

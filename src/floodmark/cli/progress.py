@@ -16,7 +16,7 @@ from rich.text import Text
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.render import count, plural, size
 from floodmark.cli.views import ChunkCounts
-from floodmark.events import ChunkDone, Event, Retried, RunStarted, TableDecided, TableFinished, Warned
+from floodmark.events import ChunkDone, Event, ProgressFound, Retried, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import TableName
 
 Clock = Callable[[], float]
@@ -174,6 +174,8 @@ def told(event: Event) -> str | None:
     if isinstance(event, RunStarted):
         again = "" if event.attempt == 1 else f", snapshot {event.attempt}"
         return f"run {event.run_id}: {event.source} to {event.destination}, as of {event.point.taken_at}{again}"
+    if isinstance(event, ProgressFound):
+        return f"going on from run {event.run_id}, which finished {plural(event.chunks, 'chunk')} and did not commit"
     if isinstance(event, TableFinished) and event.entry.status != "unchanged":
         entry = event.entry
         return f"{entry.table.label}: {entry.status} ({entry.reason.code}), {count(entry.rows)} rows"

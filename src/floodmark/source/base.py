@@ -78,6 +78,10 @@ class Snapshot(Protocol):
         """Write a chunk's rows as JSON lines, each ending in a newline, in blocks of whole lines."""
         ...
 
+    def stands(self) -> bool:
+        """Whether it can still be read: False once the server was restarted, say, or ended our session."""
+        ...
+
     def close(self) -> None:
         """Let the snapshot go. Never raises."""
         ...
@@ -92,5 +96,5 @@ class Source(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """Take a snapshot. Raises SourceUnavailable, SourceError."""
+        """Take a snapshot, at once. Raises SourceUnavailable where waiting may help, SourceError."""
         ...

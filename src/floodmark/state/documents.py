@@ -1,16 +1,14 @@
-"""Reading and writing the small documents of a state location, each write on a condition.
+"""Reading and writing the small documents of a state location: on a condition, but where a key is one's own.
 
 Knows nothing of what the documents mean to each other: that is the ledger's.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-
 from floodmark.errors import ConditionFailed, ObjectMissing, OutcomeUnknown, StorageUnavailable
 from floodmark.state.manifest import Document, decode
-from floodmark.storage.base import Body, IfAbsent, IfMatch, Storage
+from floodmark.storage.base import IfAbsent, IfMatch, Storage
+from floodmark.storage.probe import body_of
 
 
 class Documents:
@@ -50,15 +48,22 @@ class Documents:
 
     def put(self, key: str, data: bytes, condition: IfAbsent | IfMatch) -> None:
         """Write on a condition. Raises ConditionFailed, OutcomeUnknown, StorageError."""
-        body = Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
         if not self._unconditional:
-            self._storage.put(key, body, condition)
+            self._storage.put(key, body_of(data), condition)
             return
         self._require(key, condition)
         try:
-            self._storage.put(key, body)
+            self._storage.put(key, body_of(data))
         except StorageUnavailable as error:
             raise OutcomeUnknown("put an object", on=self.at(key), why="its last answer was lost") from error
+
+    def overwrite(self, key: str, data: bytes) -> None:
+        """Write at a key that no one else writes to. Raises StorageError."""
+        self._storage.put(key, body_of(data))
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there. Raises StorageError."""
+        self._storage.delete(key)
 
     def _require(self, key: str, condition: IfAbsent | IfMatch) -> None:
         stat = self._storage.stat(key)

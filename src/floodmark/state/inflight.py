@@ -35,25 +35,35 @@ def pause(sleep: Sleep, tries: int) -> None:
     sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**tries)))
 
 
-def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Working:
+def runs(documents: Documents) -> tuple[Working, ...]:
+    """The runs that are listed, dead or alive. Raises StateUnreadable, StorageError."""
+    found = _listed(documents)
+    return found[0].runs if found is not None else ()
+
+
+def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> tuple[Working, tuple[Working, ...]]:
     """Enter a run, with a timestamp that no other run has or had: the later of now and one second past any
-    that head or the list names.
+    that head or the list names. Returns its entry, and those of dead runs that were taken out meanwhile.
 
     A run that claims again gets a later timestamp. Raises Conflict when others keep winning the swap,
     OutcomeUnknown when the store keeps leaving us without an answer; StateUnreadable, StorageError.
     """
+    forgotten: tuple[Working, ...] = ()
 
     def enter(inflight: Inflight) -> tuple[Inflight, Working]:
+        nonlocal forgotten
         working = Working(
             run_id=run_id,
             timestamp=_next_timestamp(documents, inflight, now),
             progress=progress_key(run_id),
             started_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
-        others = [run for run in inflight.runs if run.run_id != run_id and not _dead(documents, run, now)]
+        forgotten = tuple(run for run in inflight.runs if run.run_id != run_id and dead(documents, run, now))
+        others = [run for run in inflight.runs if run.run_id != run_id and run not in forgotten]
         return replace(inflight, latest=working.timestamp, runs=(*others, working)), working
 
-    return _swap(documents, enter, lambda inflight, working: working in inflight.runs, sleep)
+    entered = _swap(documents, enter, lambda inflight, working: working in inflight.runs, sleep)
+    return entered, forgotten
 
 
 def release(documents: Documents, run_id: str, sleep: Sleep) -> bool:
@@ -134,7 +144,7 @@ def _second_after(timestamp: str) -> datetime:
     return timestamp_moment(timestamp) + timedelta(seconds=1)
 
 
-def _dead(documents: Documents, run: Working, now: datetime) -> bool:
+def dead(documents: Documents, run: Working, now: datetime) -> bool:
     """By its own start, not by its timestamp: that may lie in the future of a clock that was ahead."""
     try:
         return datetime.fromisoformat(run.started_at) < now - FORGET_AFTER

@@ -24,11 +24,11 @@ from floodmark.errors import (
     StateUnreadable,
     StorageError,
 )
-from floodmark.layout import HEAD, manifest_key
+from floodmark.layout import HEAD, manifest_key, progress_key
 from floodmark.model import SourceIdentity, TableName
-from floodmark.state import inflight
+from floodmark.state import inflight, progress
 from floodmark.state.documents import Documents
-from floodmark.state.manifest import Head, Manifest, ManifestSource, Working, decode, encode, unreadable
+from floodmark.state.manifest import Head, Manifest, ManifestSource, Progress, Working, decode, encode, unreadable
 from floodmark.state.rebase import rebase
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
 
@@ -128,11 +128,28 @@ class Ledger:
 
     def claim(self, run_id: str, now: datetime) -> Working:
         """Enter a run among those in flight, with a timestamp of its own: see `inflight.claim`."""
-        return inflight.claim(self._documents, run_id, now, self._sleep)
+        working, forgotten = inflight.claim(self._documents, run_id, now, self._sleep)
+        progress.remove(self._documents, *(run.progress for run in forgotten))
+        return working
 
     def release(self, run_id: str) -> bool:
-        """Take a run out of those in flight. False where that failed: it will be forgotten in time."""
+        """Take a run out of those in flight, and its progress away: there is nothing left to go on from. False
+        where that failed: it will be forgotten in time."""
+        progress.remove(self._documents, progress_key(run_id))
         return inflight.release(self._documents, run_id, self._sleep)
+
+    def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[Progress]:
+        """What listed runs that are not too old had finished, dead or alive. `tell`: see `progress.read`.
+        Raises StateUnreadable for the list, StorageError."""
+        for run in inflight.runs(self._documents):
+            if not inflight.dead(self._documents, run, now):
+                found = progress.read(self._documents, run, tell)
+                if found is not None:
+                    yield found
+
+    def save(self, finished: Progress) -> None:
+        """Write what a run in flight has finished so far. Raises StorageError."""
+        progress.write(self._documents, finished)
 
     # Committing
 

@@ -1,4 +1,4 @@
-"""The durable documents: manifest, head and the list of runs in flight. Format and version, encode, decode.
+"""The durable documents: manifest, head, the runs in flight and what each has finished. Encode, decode, versions.
 
 A reader ignores fields it does not know and refuses a version it does not know; an older version is read
 by stepwise upgrades (`_UPGRADES`), and nothing is upgraded silently on write. Spec: docs/format.md.
@@ -15,12 +15,14 @@ from msgspec import Meta, Struct
 from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
-from floodmark.model import ObjectEntry, Point, SourceIdentity, TableEntry
+from floodmark.model import Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
 
 VERSION: Final = 1
 
 # Relative to the state location; see `layout.manifest_key`. Anything else would be looked for as a run_id.
 ManifestKey = Annotated[str, Meta(pattern=r"^manifests/[^/]+\.json$")]
+# What the list of runs in flight names is read, and in the end deleted: never anything but a progress.
+ProgressKey = Annotated[str, Meta(pattern=r"^progress/[^/]+\.json$")]
 
 
 class ManifestSource(Struct, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class Working(Struct, frozen=True, kw_only=True):
 
     run_id: str
     timestamp: str
-    progress: str
+    progress: ProgressKey
     started_at: str
 
 
@@ -88,18 +90,50 @@ class Inflight(Struct, frozen=True, kw_only=True):
     runs: tuple[Working, ...] = ()
 
 
-Document = TypeVar("Document", Manifest, Head, Inflight)
+class FinishedChunks(Struct, frozen=True, kw_only=True):
+    """Chunks of one table that one snapshot showed, with their objects: told as a manifest's entry tells them."""
+
+    schema: str
+    name: str
+    fingerprint: Fingerprint
+    watermark: Watermark
+    objects: tuple[ObjectEntry, ...]
+
+    def __post_init__(self) -> None:
+        known = range(len(self.objects))
+        if any(mark.object is not None and mark.object not in known for mark in self.watermark.chunks):
+            raise ValueError("a chunk's object is not among its objects")
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What a run has finished so far, for the next one if this one dies. A table may stand in it more than once,
+    once for each snapshot the run took."""
+
+    format: Literal["floodmark.progress"] = "floodmark.progress"
+    version: Literal[1] = VERSION
+    run_id: str
+    written_at: str
+    destination: str
+    encoding: Encoding
+    dialect: str
+    system_identifier: str
+    database: str
+    chunks: tuple[FinishedChunks, ...]
+
+
+Document = TypeVar("Document", Manifest, Head, Inflight, Progress)
 
 _FORMATS: dict[type[Any], str] = {
     Manifest: "floodmark.manifest",
     Head: "floodmark.head",
     Inflight: "floodmark.inflight",
+    Progress: "floodmark.progress",
 }
 # From version n to n + 1: _UPGRADES[(format, n)]. Each format counts its own versions, and 1 is the first.
 _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-def encode(document: Manifest | Head | Inflight) -> bytes:
+def encode(document: Manifest | Head | Inflight | Progress) -> bytes:
     """The document as UTF-8 JSON, indented: a person at 3 a.m. reads it too."""
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 

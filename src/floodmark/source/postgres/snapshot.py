@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import psycopg
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from floodmark.config import Limits, Secret, Selection
-from floodmark.errors import ConfigError, SnapshotLost, SourceError, SourceUnavailable, TableError
+from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
 from floodmark.model import (
     Chunk,
     Extracted,
@@ -36,31 +35,22 @@ from floodmark.source.postgres.transactions import Connection, Coordinator, Tran
 
 # Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
-_SECONDS_BETWEEN_TRIES = 5
 
 
 class PostgresSource:
     """A PostgreSQL database, version 14 or later, primary or hot standby."""
 
-    def __init__(self, url: Secret | None, limits: Limits, mask_key: Secret | None, wait_seconds: int = 0) -> None:
+    def __init__(self, url: Secret | None, limits: Limits, mask_key: Secret | None) -> None:
         self._where = address(url)
         self._limits = limits
         self._settings = mask_settings(mask_key) if mask_key is not None else {}
-        self._wait_seconds = wait_seconds
 
     @property
     def label(self) -> str:
         return self._where.label
 
     def snapshot(self) -> PostgresSnapshot:
-        """Take a snapshot, waiting up to `wait_seconds` for a server that is down."""
-        tries = Retrying(
-            retry=retry_if_exception_type(SourceUnavailable),
-            stop=stop_after_delay(self._wait_seconds),
-            wait=wait_fixed(_SECONDS_BETWEEN_TRIES),
-            reraise=True,
-        )
-        return tries(PostgresSnapshot, self._where, self._limits, self._settings)
+        return PostgresSnapshot(self._where, self._limits, self._settings)
 
 
 class PostgresSnapshot:
@@ -156,6 +146,9 @@ class PostgresSnapshot:
                 "row counts do not agree", on=table.table.label, why=f"{lines} lines, {seen.rows} rows counted"
             )
         return Extracted(lines, seen)
+
+    def stands(self) -> bool:
+        return self._coordinator.alive()
 
     def close(self) -> None:
         self._transactions.close()

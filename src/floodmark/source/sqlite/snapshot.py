@@ -149,6 +149,10 @@ class SQLiteSnapshot:
         except sqlite3.Error as error:
             raise _table_error(error, "can't extract", table.table, known.where) from None
 
+    def stands(self) -> bool:
+        """Always: there is no server between us and the file."""
+        return True
+
     def close(self) -> None:
         """Close the connection; SQLAlchemy logs what goes wrong with that, and raises nothing."""
         self._opened.close()

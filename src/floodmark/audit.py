@@ -1,0 +1,60 @@
+"""The last looks before an attempt's lines are used: an audit of what was called unchanged, and of definitions."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from floodmark.detect import ChunkPlan
+from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
+from floodmark.events import Warned
+from floodmark.extract import Extractor, Job, StopAsked, patiently, run_all
+from floodmark.work import Context, Work
+
+Audit = tuple[Work, ChunkPlan, bool]
+
+
+def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list[Audit]:
+    """Re-extract a few chunks that were proven unchanged; each with whether its lines are what they were."""
+    candidates = [(work, chunk) for work in works if work.open for chunk in work.plan.chunks if chunk.proven]
+    chosen = random.Random(context.attempt.run_id).sample(candidates, min(context.audit_chunks, len(candidates)))
+
+    def same_lines(task: tuple[Work, ChunkPlan]) -> bool:
+        work, chunk = task
+        known = chunk.remembered.object if chunk.remembered is not None else None
+        digest = extractor.digest(Job(work.plan.info, chunk, "", {}))
+        return digest == (None if known is None else known.content_sha256)
+
+    audited: list[Audit] = []
+    for (work, chunk), same in run_all(same_lines, chosen, context.snapshot.parallelism):
+        if isinstance(same, SourceError | StopAsked):
+            why = same.sentence if isinstance(same, SourceError) else "the run is ending"
+            context.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
+        elif isinstance(same, BaseException):
+            raise same
+        else:
+            audited.append((work, chunk, same))
+    return audited
+
+
+def require_same_definitions(context: Context, works: Sequence[Work], audited: Sequence[Audit]) -> None:
+    """Where a definition changed while lines were read, the lines are not to be used."""
+    read = {work.table: work for work in works if work.open and work.plan.to_extract}
+    read |= {work.table: work for work, _, _ in audited}
+    redefined = patiently(context.observer, "compare definitions")
+    for table in redefined(context.redefined, [work.plan.info for work in read.values()]):
+        work = read[table]
+        work.outcomes.clear()
+        work.fail(SnapshotLost("the definition changed while the table was read", on=table.label))
+
+
+def require_no_mismatch(audited: Sequence[Audit]) -> None:
+    wrong = sorted({work.table.label for work, _, same in audited if not same and work.open})
+    if wrong:
+        raise VerificationFailed(
+            "the audit found a chunk that was called unchanged and is not",
+            on=", ".join(wrong),
+            why="its lines differ from those that are stored",
+            hint="Nothing was committed. Extract it anew with `floodmark run --full --table TABLE`, and please "
+            "report this: it must never happen.",
+        )

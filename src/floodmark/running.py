@@ -1,0 +1,247 @@
+"""A run while it lasts: what its steps share, from the first look at the state to leaving the list of runs."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay, wait_fixed
+
+from floodmark.config import Settings
+from floodmark.detect import Policy, Remembered, remember, with_finished
+from floodmark.entries import Attempt, ChunkOutcome, remembered_chunk
+from floodmark.errors import ConfigError, SourceError, SourceUnavailable, Stopped
+from floodmark.events import ChunkDone, Event, Observer, Retried, Warned
+from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
+from floodmark.model import SourceIdentity, TableInfo, TableName
+from floodmark.resume import Finished, usable
+from floodmark.source.base import Snapshot, Source
+from floodmark.source.selection import narrowed_away
+from floodmark.state.ledger import Current, Ledger, require_same_source
+from floodmark.state.manifest import FinishedChunks, Progress
+from floodmark.stores import Stores, open_stores
+from floodmark.work import Context
+
+# A server that went down under a run is given so long to come back, even where `source.wait_seconds` is less.
+SECONDS_TO_COME_BACK = 300
+_SECONDS_BETWEEN_TRIES = 5
+
+
+class Run:
+    """One execution. Its progress and its place in the list of runs are left behind when it dies; when it ends,
+    only if something it finished is not committed."""
+
+    def __init__(self, settings: Settings, observer: Observer, stop: threading.Event) -> None:
+        self.settings = settings
+        self.started = datetime.now(UTC)
+        self.run_id = f"{self.started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
+        self.begun = time.monotonic()
+        self.uploaded = 0
+        self._deadline: float | None = None
+        self._claimed = False
+        self._observer = observer
+        self._stop = stop
+        self._counting = threading.Lock()
+        self.stores: Stores = open_stores(settings, self.observe)
+        self.current: Current | None = self.stores.ledger.current() if self.stores.ledger else None
+        self.finished = self._left_by_others()
+        self.other_source = False
+        self.default_schema = ""
+        self.encoding_digest = f"{self.stores.encoding.format}/{self.stores.encoding.compression}"
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, ChunkDone):
+            with self._counting:
+                self.uploaded += event.uploaded_bytes
+        self._observer(event)
+
+    def stopping(self) -> bool:
+        return self._stop.is_set() or (self._deadline is not None and time.monotonic() > self._deadline)
+
+    def require_not_stopped(self) -> None:
+        if self._stop.is_set():
+            raise Stopped(signal.SIGINT)
+
+    def left_out(self, table: TableName) -> bool:
+        """Whether --table or --exclude leaves the table out of this run alone."""
+        return narrowed_away(table, self.settings.selection, self.default_schema)
+
+    def committed(self) -> dict[TableName, Remembered]:
+        """What the last commit says of each table."""
+        known = {} if self.current is None or self.other_source else self.current.manifest.tables
+        return {entry.table: remember(entry) for entry in known if entry.status != "dropped"}
+
+    # Under a snapshot
+
+    def snapshot(self, source: Source, again: bool) -> Snapshot:
+        """Take a snapshot, waiting for a server that is down. Raises Stopped, SourceError."""
+        patience = max(self.settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)
+        tries = Retrying(
+            retry=retry_if_exception_type(SourceUnavailable),
+            stop=lambda state: self.stopping() or stop_after_delay(patience)(state),
+            wait=wait_fixed(_SECONDS_BETWEEN_TRIES),
+            sleep=sleep_using_event(self._stop),
+            before_sleep=self._told_to_wait,
+            reraise=True,
+        )
+        try:
+            snapshot = tries(source.snapshot)
+        except SourceUnavailable:
+            self.require_not_stopped()
+            raise
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self.settings.limits.max_snapshot_age
+        return snapshot
+
+    def selected(self, snapshot: Snapshot) -> list[TableInfo]:
+        """The tables this run is about, once it is sure that they may be read into this state."""
+        for warning in snapshot.warnings:
+            self.observe(Warned(warning))
+        if self.current is not None:
+            adopt = self.settings.adopt_source
+            self.other_source = require_same_source(self.current, snapshot.identity, adopt=adopt)
+        self.finished.begin(snapshot.identity)
+        self.default_schema = snapshot.default_schema
+        tables = snapshot.tables(self.settings.selection, self.encoding_digest)
+        _require_approved(self, tables)
+        if self.stores.ledger is None:
+            _require_all_readable(self, tables)
+        return tables
+
+    def claim(self) -> str:
+        """A timestamp that is this attempt's own, for the keys of its objects."""
+        ledger = self.stores.ledger
+        if ledger is None:
+            return timestamp_text(datetime.now(UTC))
+        if self.current is None and not self.settings.destination.allow_unconditional_writes:
+            ledger.check()
+        self._claimed = True  # unless it fails; but then it may have taken effect all the same
+        return ledger.claim(self.run_id, datetime.now(UTC)).timestamp
+
+    def context(self, snapshot: Snapshot, tables: Sequence[TableInfo], timestamp: str) -> Context:
+        settings, stores = self.settings, self.stores
+        return Context(
+            snapshot=snapshot,
+            destination=stores.destination,
+            layout=stores.layout,
+            encoding=stores.encoding,
+            attempt=Attempt(self.run_id, snapshot.point, stores.encoding),
+            policy=_policy(self),
+            remembered=self._remembered(snapshot, tables),
+            key=_keys(self, snapshot, timestamp),
+            observer=self.observe,
+            stopping=self.stopping,
+            done=lambda info, outcome: self._done(snapshot, info, outcome),
+            redefined=lambda tables: snapshot.redefined(tables, settings.selection, self.encoding_digest),
+            audit_chunks=settings.audit_chunks,
+        )
+
+    def _remembered(self, snapshot: Snapshot, tables: Sequence[TableInfo]) -> dict[TableName, Remembered]:
+        told = self.committed()
+        return {
+            info.table: with_finished(
+                told.get(info.table, Remembered()), self.finished.of(info.table), info, snapshot.point
+            )
+            for info in tables
+        }
+
+    def _done(self, snapshot: Snapshot, info: TableInfo, outcome: ChunkOutcome) -> None:
+        known = remembered_chunk(outcome, info, snapshot.point)
+        if known is not None:
+            self.finished.add(info.table, known)
+
+    def _told_to_wait(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        why = error.sentence if isinstance(error, SourceError) else type(error).__name__
+        self.observe(Retried("take a snapshot", why, state.attempt_number))
+
+    # Progress
+
+    def leave(self) -> None:
+        """End: no more in flight, unless something is finished that the next run can go on from."""
+        if self.stores.ledger is None or not self._claimed:
+            return
+        if self.finished.worth_keeping:
+            self.finished.save()
+        else:
+            self.stores.ledger.release(self.run_id)
+
+    def _left_by_others(self) -> Finished:
+        """Read before the first snapshot is taken, so that all of it is older than that."""
+        ledger, here = self.stores.ledger, self.stores.destination.url
+        if ledger is None or not self.stores.layout.objects_stay:
+            return Finished((), None, self.observe)
+        found = ledger.left_behind(self.started, lambda why: self.observe(Warned(why)))
+        left = [usable(progress, here, self.stores.encoding, self.started) for progress in found]
+        return Finished(left, lambda source, chunks: self._save(ledger, source, chunks), self.observe)
+
+    def _save(self, ledger: Ledger, source: SourceIdentity, chunks: tuple[FinishedChunks, ...]) -> None:
+        ledger.save(
+            Progress(
+                run_id=self.run_id,
+                written_at=iso(datetime.now(UTC)),
+                destination=self.stores.destination.url,
+                encoding=self.stores.encoding,
+                dialect=source.dialect,
+                system_identifier=source.system_identifier,
+                database=source.database,
+                chunks=chunks,
+            )
+        )
+
+
+def iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _require_approved(this: Run, tables: Sequence[TableInfo]) -> None:
+    if this.settings.selection.new != "fail" or this.current is None or this.other_source:
+        return
+    known = {entry.table for entry in this.current.manifest.tables}
+    new = sorted(table.table.label for table in tables if table.table not in known)
+    if new:
+        raise ConfigError(
+            "a table no one has approved",
+            on=", ".join(new),
+            why="tables.new is fail",
+            hint="Run once with tables.new: include to accept it, or add it to tables.exclude.",
+        )
+
+
+def _require_all_readable(this: Run, tables: Sequence[TableInfo]) -> None:
+    """Without a manifest no one would learn that a table is missing: so nothing is sent at all."""
+    this.observe(Warned("no state: every table is extracted whole; set FLOODMARK_STATE to move only what changed"))
+    denied = [f"{table.table.label} ({table.denied})" for table in tables if table.denied is not None]
+    if denied:
+        raise SourceError(
+            "some tables can't be read, and nothing was sent",
+            on=", ".join(denied),
+            hint="Grant SELECT on them to the role, or leave them out (tables.exclude).",
+        )
+
+
+def _keys(this: Run, snapshot: Snapshot, timestamp: str) -> Callable[[TableName, int], str]:
+    stores, database = this.stores, snapshot.identity.database
+
+    def key(table: TableName, number: int) -> str:
+        segment = table_segment(table, snapshot.default_schema)
+        place = database_segment(stores.layout, database, this.settings.destination.database_name, table)
+        return data_key(place, segment, timestamp, number, stores.encoding)
+
+    return key
+
+
+def _policy(this: Run) -> Callable[[Remembered], Policy]:
+    settings, stays = this.settings, this.stores.layout.objects_stay
+    oldest = this.started - timedelta(days=settings.destination.resend_after_days)
+
+    def policy(remembered: Remembered) -> Policy:
+        sent = [timestamp_of(entry.key) for entry in remembered.good.objects] if remembered.good else []
+        due = not stays and any(text is not None and timestamp_moment(text) < oldest for text in sent)
+        return Policy(settings.chunk_bytes, settings.full, stays, due)
+
+    return policy

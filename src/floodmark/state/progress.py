@@ -1,0 +1,41 @@
+"""What runs in flight have finished: each writes its own document, and the next run reads all that are listed.
+
+A progress saves work and proves nothing: its chunks are proven against the new snapshot like any others. So one
+that is missing or can't be read is no error, and whether its run is dead or still alive does not matter (see
+`floodmark.resume`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from floodmark.errors import StateUnreadable, StorageError
+from floodmark.layout import progress_key
+from floodmark.state.documents import Documents
+from floodmark.state.manifest import Progress, Working, encode
+
+
+def read(documents: Documents, run: Working, tell: Callable[[str], None]) -> Progress | None:
+    """What a run left, None where it left nothing that can be used. Raises StorageError.
+
+    `tell` hears of what lies there and is not a progress; nothing is written over it.
+    """
+    try:
+        found = documents.fetch(Progress, run.progress)
+    except StateUnreadable as error:
+        tell(f"what run {run.run_id} had finished is done anew: {error.sentence}")
+        return None
+    return found[0] if found is not None and found[0].run_id == run.run_id else None
+
+
+def write(documents: Documents, progress: Progress) -> None:
+    """Replace what this run wrote before: its key is its own. Raises StorageError."""
+    documents.overwrite(progress_key(progress.run_id), encode(progress))
+
+
+def remove(documents: Documents, *keys: str) -> None:
+    """Take away what is of no more use. What can't be deleted stays for prune to find."""
+    with suppress(StorageError):
+        for key in keys:
+            documents.delete(key)

@@ -1,0 +1,90 @@
+"""What the steps under one snapshot share: what they work with, and each table while it is worked on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from msgspec import Struct
+
+from floodmark.detect import Policy, Remembered, TablePlan
+from floodmark.entries import Attempt, ChunkOutcome
+from floodmark.errors import FloodmarkError, SnapshotLost, SourceError
+from floodmark.events import Observer
+from floodmark.extract import StopAsked
+from floodmark.layout import Layout
+from floodmark.model import Chunk, Encoding, TableInfo, TableName
+from floodmark.source.base import Snapshot
+from floodmark.storage.base import Storage
+
+
+class Context(Struct, frozen=True):
+    """What an attempt works with.
+
+    `key` makes an object's key of a table and a chunk's number. `stopping` says that the run is to end (told to,
+    or out of time). `done` hears of each chunk that is finished and not committed yet.
+    """
+
+    snapshot: Snapshot
+    destination: Storage
+    layout: Layout
+    encoding: Encoding
+    attempt: Attempt
+    policy: Callable[[Remembered], Policy]
+    remembered: Mapping[TableName, Remembered]
+    key: Callable[[TableName, int], str]
+    observer: Observer
+    stopping: Callable[[], bool]
+    done: Callable[[TableInfo, ChunkOutcome], None]
+    redefined: Callable[[Sequence[TableInfo]], Sequence[TableName]]
+    audit_chunks: int
+
+    def of(self, table: TableName) -> Remembered:
+        return self.remembered.get(table, Remembered())
+
+
+class Work:
+    """A table while it is worked on."""
+
+    def __init__(self, plan: TablePlan) -> None:
+        self.plan = plan
+        self.outcomes: dict[Chunk, ChunkOutcome] = {}
+        self.error: FloodmarkError | None = None
+        self.lost = False
+        self.stopped = False
+        self._begun: float | None = None
+        self._ended = 0.0
+
+    @property
+    def table(self) -> TableName:
+        return self.plan.info.table
+
+    @property
+    def seconds(self) -> float:
+        """From the first task's beginning to the last one's end, whatever other tables were worked on between."""
+        return 0.0 if self._begun is None else max(0.0, self._ended - self._begun)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        begun = time.monotonic()
+        self._begun = begun if self._begun is None else min(self._begun, begun)
+        try:
+            yield
+        finally:
+            self._ended = max(self._ended, time.monotonic())
+
+    @property
+    def open(self) -> bool:
+        """Whether there is sense in working on."""
+        return self.error is None and not self.stopped
+
+    def fail(self, error: BaseException) -> None:
+        """Take what a task ended with; what is not this table's own goes on up."""
+        if isinstance(error, StopAsked):
+            self.stopped = True
+        elif isinstance(error, SourceError):
+            self.error = self.error or error
+            self.lost = self.lost or isinstance(error, SnapshotLost)
+        else:
+            raise error

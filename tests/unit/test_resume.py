@@ -1,0 +1,204 @@
+"""What is kept of finished chunks, when it is written, and what may be used of that: without a server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from fix_state import HOME, RESTORED, point, stored
+from floodmark import resume
+from floodmark.detect import Remembered, RememberedChunk, with_finished
+from floodmark.errors import StateUnreadable, StorageUnavailable
+from floodmark.events import Event, ProgressFound, Warned
+from floodmark.model import Chunk, ChunkMark, Encoding, Fingerprint, Lineage, SourceIdentity, TableInfo, TableName
+from floodmark.resume import Finished, Left, usable
+from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
+
+NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
+HERE = "s3://lake/cases"
+TABLE = TableName("public", "t")
+SHAPE = Fingerprint("schema", "config")
+SOURCE = SourceIdentity("postgresql", "7100000000000000001", "cases", "18.0")
+
+
+def chunk(number: int, moment: int = 1, stamp: str = "20261123010000Z", lineage: Lineage = HOME) -> RememberedChunk:
+    place = Chunk("16385", number * 8, number * 8 + 8)
+    key = f"data/database_name=cases/table_name=t/extraction_timestamp={stamp}/t-{number:05d}.jsonl.gz"
+    return RememberedChunk(
+        ChunkMark(place, 16390, 3, 0, None), point(moment, lineage), 16385, SHAPE, replace(stored(key), chunk=place)
+    )
+
+
+class Desk:
+    """A Finished with a clock and a store of its own."""
+
+    def __init__(self, *left: Left) -> None:
+        self.now = 100.0
+        self.seconds_a_write = 0.0
+        self.written: list[tuple[FinishedChunks, ...]] = []
+        self.events: list[Event] = []
+        self.broken = False
+        self.finished = Finished(left, self.save, self.events.append, lambda: self.now)
+
+    def save(self, source: SourceIdentity, chunks: tuple[FinishedChunks, ...]) -> None:
+        self.now += self.seconds_a_write
+        if self.broken:
+            raise StorageUnavailable("put an object", on="progress", why="a test says so")
+        self.written.append(chunks)
+
+
+def document(*chunks: FinishedChunks, **changes: object) -> Progress:
+    whole = Progress(
+        run_id="dead",
+        written_at="2026-11-23T01:00:00.000Z",
+        destination=HERE,
+        encoding=Encoding(),
+        dialect=SOURCE.dialect,
+        system_identifier=SOURCE.system_identifier,
+        database=SOURCE.database,
+        chunks=chunks,
+    )
+    return replace(whole, **changes)
+
+
+def written(*chunks: RememberedChunk) -> tuple[FinishedChunks, ...]:
+    desk = Desk()
+    desk.finished.begin(SOURCE)
+    for one in chunks:
+        desk.finished.add(TABLE, one)
+    desk.finished.save()
+    return desk.written[-1]
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    chunks = [chunk(0), chunk(1), replace(chunk(2), object=None), chunk(3, moment=2)]
+    progress = document(*written(*chunks))
+    assert len(progress.chunks) == 2, "one for each snapshot"
+    again = decode(Progress, encode(progress), "progress")
+    left = usable(again, HERE, Encoding(), NOW)
+    assert [(table, replace(one.mark, object=None)) for table, one in left.chunks] == [
+        (TABLE, one.mark) for one in chunks
+    ]
+    assert [(one.point, one.table_oid, one.fingerprint, one.object) for _, one in left.chunks] == [
+        (one.point, one.table_oid, one.fingerprint, one.object) for one in chunks
+    ]
+
+
+@pytest.mark.parametrize(
+    ("destination", "encoding", "age", "usable_chunks"),
+    [
+        (HERE, Encoding(), timedelta(0), 2),
+        ("s3://lake/elsewhere", Encoding(), timedelta(0), 0),
+        (HERE, Encoding(compression="zstd"), timedelta(0), 0),
+        (HERE, Encoding(), timedelta(days=4), 2),
+        (HERE, Encoding(), timedelta(days=4, seconds=1), 1),  # prune may be at the other's object
+    ],
+)
+def test_only_objects_that_may_be_named_are_taken_over(
+    destination: str, encoding: Encoding, age: timedelta, usable_chunks: int
+) -> None:
+    progress = document(*written(chunk(0), replace(chunk(1), object=None)))
+    assert len(usable(progress, destination, encoding, NOW + age).chunks) == usable_chunks
+
+
+def test_a_progress_that_names_an_object_it_does_not_have_is_damaged() -> None:
+    (told,) = written(chunk(0))
+    data = encode(document(told)).replace(b'"object": 0', b'"object": 1')
+    with pytest.raises(StateUnreadable, match="not among its objects"):
+        decode(Progress, data, "progress")
+
+
+def test_progress_is_written_now_and_then_and_the_less_often_the_longer_it_takes() -> None:
+    desk = Desk()
+    desk.finished.begin(SOURCE)
+    desk.finished.add(TABLE, chunk(0))
+    assert desk.written == [], "a short run writes none"
+    desk.now += 2.0
+    desk.seconds_a_write = 0.5
+    desk.finished.add(TABLE, chunk(1))
+    desk.now += 24.9
+    desk.finished.add(TABLE, chunk(2))
+    assert len(desk.written) == 1, "0.5 s of writing in 25 s"
+    desk.now += 0.2
+    desk.finished.add(TABLE, chunk(3))
+    assert [len(told.watermark.chunks) for (told,) in desk.written] == [2, 4]
+    desk.finished.save()
+    assert len(desk.written) == 2, "nothing is new"
+
+
+def test_a_progress_that_can_t_be_written_does_not_end_the_run() -> None:
+    desk = Desk()
+    desk.finished.begin(SOURCE)
+    desk.broken = True
+    desk.now += 2.0
+    desk.finished.add(TABLE, chunk(0))
+    assert [type(event) for event in desk.events] == [Warned]
+    desk.finished.add(TABLE, chunk(1))
+    assert len(desk.events) == 1, "not at each chunk"
+    desk.broken = False
+    desk.finished.save()
+    assert len(desk.written) == 1 and desk.finished.worth_keeping
+
+
+def test_its_size_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "MOST_CHUNKS", 3)
+    (told,) = written(*map(chunk, range(5)))
+    assert [mark.chunk.start for mark in told.watermark.chunks] == [0, 8, 16]
+
+
+def test_what_is_committed_is_not_kept() -> None:
+    desk = Desk()
+    desk.finished.begin(SOURCE)
+    desk.finished.add(TABLE, chunk(0))
+    desk.finished.add(TableName("public", "late"), chunk(1))
+    desk.finished.save()
+    desk.finished.keep([TableName("public", "late")])
+    desk.finished.save()
+    assert [told.name for told in desk.written[-1]] == ["late"] and desk.finished.worth_keeping
+    desk.finished.keep([])
+    assert not desk.finished.worth_keeping
+
+
+def test_another_database_s_chunks_are_not_this_one_s() -> None:
+    """A server that took over may have the same names, oids and numbers."""
+    left = Left("dead", ("postgresql", SOURCE.system_identifier, "cases"), ((TABLE, chunk(0)),))
+    desk = Desk(left, replace(left, run_id="other", source=("postgresql", "another", "cases")))
+    desk.finished.begin(SOURCE)
+    assert desk.events == [ProgressFound("dead", 1)]
+    desk.finished.add(TABLE, chunk(1))
+    desk.finished.begin(replace(SOURCE, server_version="18.1"))
+    assert len(desk.finished.of(TABLE)) == 2
+    desk.finished.begin(replace(SOURCE, system_identifier="another"))
+    assert [one.mark.chunk.start for one in desk.finished.of(TABLE)] == [0]
+    assert desk.events[1:] == [ProgressFound("other", 1)]
+
+
+def info(**changes: object) -> TableInfo:
+    whole = TableInfo(table=TABLE, oid=16385, kind="r", columns=(), parts=(), fingerprint=SHAPE)
+    return replace(whole, **changes)
+
+
+@pytest.mark.parametrize(
+    ("told", "finished", "best"),
+    [
+        ([chunk(0, 1)], [chunk(0, 2)], 2),
+        ([chunk(0, 2)], [chunk(0, 1)], 2),
+        ([chunk(0, 2, lineage=RESTORED)], [chunk(0, 1)], 1),  # nothing of another history can be proven
+        ([chunk(0, 1)], [chunk(0, 2, lineage=RESTORED)], 1),
+        ([], [chunk(0, 1), chunk(0, 3), chunk(0, 2)], 3),
+        ([replace(chunk(0, 2), fingerprint=Fingerprint("old", "config"))], [chunk(0, 1)], 1),
+    ],
+)
+def test_of_two_memories_of_a_place_the_one_that_can_be_proven_later_counts(
+    told: list[RememberedChunk], finished: list[RememberedChunk], best: int
+) -> None:
+    before = Remembered(None, {one.mark.chunk: one for one in told})
+    (known,) = with_finished(before, finished, info(), point(9)).chunks.values()
+    assert known.point.taken_at == point(best).taken_at
+
+
+@pytest.mark.parametrize("now", [info(oid=16999), info(fingerprint=Fingerprint("new", "config"))])
+def test_what_was_read_of_another_table_or_definition_is_left_out(now: TableInfo) -> None:
+    assert with_finished(Remembered(), [chunk(0)], now, point(9)).chunks == {}
