@@ -91,10 +91,12 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Reason: "reason",
     model.TableEntry: "table",
     model.Watermark: "watermark",
+    manifest.FinishedChunks: "finished",
     manifest.Head: "head",
     manifest.Inflight: "inflight",
     manifest.Manifest: "manifest",
     manifest.ManifestSource: "source",
+    manifest.Progress: "progress",
     manifest.Working: "working",
 }
 _WORDS = {inspect.StrType: "string", inspect.IntType: "integer", inspect.BoolType: "boolean"}
