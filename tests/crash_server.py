@@ -2,8 +2,11 @@
 
 A crash point is the moment before a call that changes something outside the process: opening a file for writing,
 write, fsync, utime, link, rename, unlink, mkdir, rmdir; and before and after each HTTP request. They are found by
-counting: Python's audit events, and a wrapper around the calls that have none. A fork costs no imports, so
-hundreds of runs take a minute; it is a process of its own because one with threads should not fork.
+counting: Python's audit events, and a wrapper around the calls that have none. Each is named by the call and by what
+it is about ("os.link data", "before PUT head"), which is the same from run to run, whatever the threads' order.
+
+A fork costs no imports, so hundreds of runs take a minute; it is a process of its own because one with threads
+should not fork.
 
 Reads requests from stdin and answers on stdout, a JSON document a line: see `fix_crash`.
 """
@@ -27,6 +30,7 @@ import floodmark.cli
 from floodmark import resume
 from floodmark.storage import local
 
+_TWO_PATHS = {"os.rename", "os.link"}
 _AUDITED = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.truncate"}
 
 
@@ -42,16 +46,25 @@ class Points:
     def pass_by(self, name: str) -> None:
         with self._lock:
             self.names.append(name)
-            self._number += name.startswith(self._only)
-            if self._number == self._kill_at > 0:
+            self._number += name == self._only
+            if name == self._only and self._number == self._kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _AUDITED:
-            place = arguments[1] if event in ("os.rename", "os.link") else arguments[0]
-            self.pass_by(f"{event} {Path(str(place)).name}")
+            self.pass_by(f"{event} {about(arguments[1] if event in _TWO_PATHS else arguments[0])}")
         elif event == "open" and not isinstance(arguments[0], int) and _writes(arguments[1], arguments[2]):
-            self.pass_by(f"open {Path(str(arguments[0])).name}")
+            self.pass_by(f"open {about(arguments[0])}")
+
+
+def about(path: object) -> str:
+    """What a path, a URL or an open file is part of."""
+    text = str(Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path)
+    name = text.rpartition("/")[2]
+    for part in ("data", "manifests", "progress"):
+        if f"/{part}/" in text or text.endswith(f"/{part}"):
+            return part
+    return name.removesuffix(".json") if name.endswith(".json") else "lock" if name.endswith("-lock") else "other"
 
 
 def _writes(mode: object, flags: object) -> bool:
@@ -66,17 +79,17 @@ def watch(points: Points) -> None:
     fsync, write, send = os.fsync, local._write, URLLib3Session.send
 
     def counted_fsync(handle: int) -> None:
-        points.pass_by("fsync")
+        points.pass_by(f"fsync {about(handle)}")
         fsync(handle)
 
     def counted_write(file: Any, block: bytes) -> None:
-        points.pass_by("write")
+        points.pass_by(f"write {about(file.fileno())}")
         write(file, block[: len(block) // 2])
-        points.pass_by("half written")
+        points.pass_by(f"write half of {about(file.fileno())}")
         write(file, block[len(block) // 2 :])
 
     def counted_send(self: URLLib3Session, request: Any) -> Any:
-        name = f"{request.method} {request.url.partition('?')[0].rsplit('/', 1)[-1]}"
+        name = f"{request.method} {about(request.url.partition('?')[0])}"
         points.pass_by(f"before {name}")
         answer = send(self, request)
         points.pass_by(f"after {name}")

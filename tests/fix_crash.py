@@ -52,7 +52,7 @@ class CrashServer:
         only: str = "",
         pause: float = 0.0,
     ) -> Ended:
-        """Run a command. `kill_at` counts the crash points whose name begins with `only`, from 1; 0 kills none.
+        """Run a command. `kill_at` counts, from 1, the crash points that are named `only`; 0 kills at none.
         `pause` is the shortest between two writings of the run's progress."""
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from floodmark.storage.base import Body, Storage
 from floodmark.storage.memory import MemoryStorage
 from floodmark.storage.retry import Patience, RetryingStorage
 
+MORNING = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 HOME = Lineage("7100000000000000001", 16384, "731", "2026-11-01T00:00:00Z", None, False)
 RESTORED = replace(HOME, started_at="2026-11-23T00:00:00Z")
 
@@ -28,7 +30,8 @@ def no_wait(seconds: float) -> None:
 
 def quick_ledger(storage: Storage, tries: int = 2, **options: Any) -> Ledger:
     """A ledger over a store that is tried twice, without waiting."""
-    return Ledger(RetryingStorage(storage, silent, Patience(tries=tries), no_wait), sleep=no_wait, **options)
+    patient = RetryingStorage(storage, silent, Patience(tries=tries), no_wait)
+    return Ledger(patient, **{"sleep": no_wait, "now": lambda: MORNING, **options})
 
 
 def point(moment: int, lineage: Lineage | None = HOME) -> Point:

@@ -193,7 +193,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(("text", "time"), [("90", 90), ("90s", 90), ("15m", 900), ("4h", 14400), ("1d12h", 129600)])
 def test_durations(text: str, time: int) -> None:
-    assert from_file(f"limits: {{max_snapshot_age: {text}}}").limits.max_snapshot_age == time
+    assert from_file(f"limits: {{statement_timeout: {text}}}").limits.statement_timeout == time
 
 
 def test_a_file_may_be_empty_and_sections_too() -> None:
@@ -336,6 +336,7 @@ WRONG_FILES = [
     ("chunk_size: 5GiB", ["chunk_size", "out of range", "4GiB"]),
     ("chunk_size: 1.5", ["chunk_size", "not a fraction"]),
     ("limits: {max_snapshot_age: 4 hours}", ["limits.max_snapshot_age", "a duration is wanted", "4h"]),
+    ("limits: {max_snapshot_age: 25h}", ["limits.max_snapshot_age", "out of range", "1s to 24h"]),
     ("limits: {max_snapshot_age: 0}", ["limits.max_snapshot_age", "out of range"]),
     ("limits: {statement_timeout: 25d}", ["limits.statement_timeout", "out of range", "24d"]),
     ("limits: {lock_timeout: -5}", ["limits.lock_timeout", "a duration is wanted"]),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fix_state import Plan, chain, commit, lost, nothing, point, put, quick_ledger, run, table
+from fix_state import MORNING, Plan, chain, commit, lost, nothing, point, put, quick_ledger, run, table
 from floodmark.errors import (
     Conflict,
     NoConditionalWrites,
@@ -364,3 +364,17 @@ def test_another_database_is_refused_unless_it_is_to_be_adopted(ledger: Ledger, 
         require_same_source(current, identity(**change), adopt=False)
     assert caught.value.exit_code == 10
     assert require_same_source(current, identity(**change), adopt=True) is True
+
+
+def test_a_run_that_slept_for_days_commits_nothing(store: MemoryStorage) -> None:
+    """Prune may have taken its objects for a dead run's. That holds after a rebase, too."""
+    now = MORNING
+    ledger = quick_ledger(store, now=lambda: now)
+    base = commit(ledger, "r1")
+    sleeper = run("r2", 2, base)
+    now += timedelta(days=2)
+    assert ledger.commit(sleeper, base).key == "manifests/r2.json"
+    now += timedelta(seconds=1)
+    with pytest.raises(Conflict, match="too late"):
+        ledger.commit(run("r3", 3, base), base)
+    assert chain(ledger) == ["r2", "r1"]

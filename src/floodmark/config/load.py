@@ -193,13 +193,17 @@ def _chunk_bytes(file: File, name: str) -> int:
     return _measured(values.size, file.chunk_size, f"chunk_size ({name})", low, high, "8KiB to 4GiB")
 
 
+_TIME_LIMIT = (values.MAX_SECONDS, "1s to 24d")
+
+
 def _limits(arguments: Flags, file: File, name: str) -> Limits:
     section, given = file.limits, {}
     for field in ("max_snapshot_age", "statement_timeout", "lock_timeout"):
         value = getattr(section, field)
         if value is not None:
             on = f"limits.{field} ({name})"
-            given[field] = _measured(values.duration, value, on, 1, values.MAX_SECONDS, "1s to 24d")
+            high, span = (values.MAX_SNAPSHOT_AGE, "1s to 24h") if field == "max_snapshot_age" else _TIME_LIMIT
+            given[field] = _measured(values.duration, value, on, 1, high, span)
     connections = _or_default(arguments.connections, _or_default(section.connections, Limits().connections))
     if not 1 <= connections <= 128:
         raise ConfigError(WHAT, on="--connections", why="out of range", hint="Write a number from 1 to 128.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import count, takewhile
 
 from msgspec import Struct
@@ -56,10 +56,15 @@ class Ledger:
     """The state of one database's runs, in one storage location. `unconditional`: see `Documents`."""
 
     def __init__(
-        self, storage: Storage, *, unconditional: bool = False, sleep: Callable[[float], None] = time.sleep
+        self,
+        storage: Storage,
+        *,
+        unconditional: bool = False,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._documents = Documents(storage, unconditional=unconditional)
-        self._sleep = sleep
+        self._sleep, self._now = sleep, now
         self.url = storage.url
 
     def check(self) -> None:
@@ -159,14 +164,15 @@ class Ledger:
         """Publish a manifest as the successor of `base`, rebasing it where another run committed meanwhile.
 
         `attempted` tells the tables this run worked on from those it carried over. Raises Conflict when it
-        can't be rebased, and nothing a reader sees has changed then; OutcomeUnknown when the store does not
-        let us learn whether head names it; StateUnreadable, StorageError.
+        can't be rebased or comes too late, and nothing a reader sees has changed then; OutcomeUnknown when the
+        store does not let us learn whether head names it; StateUnreadable, StorageError.
         """
         ours = manifest
         for rebased in range(MAX_REBASES + 1):
             key = manifest_key(manifest.run_id, rebased)
             data = encode(ours)
             self._publish(key, data)
+            self._require_in_time(manifest)
             winner = self._swap_head(_head_of(ours, key, data), base)
             if winner is None:
                 return Committed(key, ours, rebased)
@@ -179,6 +185,16 @@ class Ledger:
             why=f"and others did again, {MAX_REBASES} times over",
             hint="Nothing of this run was published. Run it again when the others are done.",
         )
+
+    def _require_in_time(self, manifest: Manifest) -> None:
+        """A run that slept for days may name objects that prune took for a dead one's."""
+        if self._now() - datetime.fromisoformat(manifest.started_at) > inflight.FORGET_AFTER:
+            raise Conflict(
+                "the run comes too late",
+                on=manifest.run_id,
+                why=f"it began at {manifest.started_at}, and is taken for dead since",
+                hint="Nothing of it was published. Run it again.",
+            )
 
     def _publish(self, key: str, data: bytes) -> None:
         """Put a manifest. Its key is this run's own: what is there already must be our own lost try."""
