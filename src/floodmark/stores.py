@@ -11,8 +11,6 @@ from floodmark.extract import compressor
 from floodmark.layout import LAYOUTS, Layout
 from floodmark.model import Encoding
 from floodmark.source.base import Source
-from floodmark.source.postgres.snapshot import PostgresSource
-from floodmark.source.sqlite import SQLiteSource
 from floodmark.state.ledger import Ledger
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Storage
@@ -60,8 +58,12 @@ def open_source(settings: Settings) -> Source:
     url = settings.source.url
     scheme = "postgresql" if url is None else url.reveal().split(":", 1)[0].split("+", 1)[0]
     if scheme in ("postgresql", "postgres"):
+        from floodmark.source.postgres.snapshot import PostgresSource  # noqa: PLC0415 - by need, as each source is
+
         return PostgresSource(url, settings.limits, settings.selection.mask_key)
     if scheme == "sqlite" and url is not None:
+        from floodmark.source.sqlite import SQLiteSource  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
+
         return SQLiteSource(url.reveal())
     raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")
 

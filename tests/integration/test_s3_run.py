@@ -278,7 +278,7 @@ def test_a_run_whose_objects_go_up_in_parts(
 ) -> None:
     """In this process, since no setting lowers S3's limit of 5 GiB a put."""
     small = functools.partial(S3Storage, single_put_bytes=5 * MIB, part_bytes=5 * MIB)
-    monkeypatch.setattr("floodmark.storage.S3Storage", small)
+    monkeypatch.setattr("floodmark.storage.s3.S3Storage", small)
     pg.execute("CREATE TABLE wide (t text); INSERT INTO wide SELECT repeat('x', 1024*1024) FROM generate_series(1, 12)")
     settings: dict[str, Any] = {
         "source": SourceSettings(Secret(pg.url)),

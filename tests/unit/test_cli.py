@@ -23,6 +23,7 @@ import pytest
 from fix_cli import EVIL, EVIL_SHOWN, entry, head, manifest
 from floodmark import __version__
 from floodmark.cli import commands, main
+from floodmark.demo import story
 from floodmark.errors import (
     Conflict,
     FloodmarkError,
@@ -333,7 +334,7 @@ def test_demo_gets_its_directory(monkeypatch: pytest.MonkeyPatch, capsys: Reader
         out.write(f"{directory}\n")
         return 3
 
-    monkeypatch.setattr(commands.story, "main", stand_in)
+    monkeypatch.setattr(story, "main", stand_in)
     assert main(["demo", "--directory", "d"]) == 3
     assert capsys.readouterr().out == "d\n"
 

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from fix_cli import EVIL, EVIL_SHOWN, Tty, entry, session
-from floodmark.cli.progress import Lines, Screen, Tally, progress
+from floodmark.cli.progress import Lines, Tally, progress
+from floodmark.cli.screen import Screen
 from floodmark.cli.views import ChunkCounts
 from floodmark.events import (
     ChunkDone,

@@ -17,7 +17,6 @@ from floodmark.cli.output import Session, console, printable
 from floodmark.cli.progress import Tally, progress, told
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings, load
-from floodmark.demo import story
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -114,6 +113,8 @@ def show(options: argparse.Namespace, session: Session) -> int:
 
 def demo(options: argparse.Namespace, session: Session) -> int:
     """Live three days of a service's database."""
+    from floodmark.demo import story  # noqa: PLC0415 - by need: no run starts a server
+
     return story.main(options.directory, cast(TextIO, session.out))  # file-like as far as printing goes
 
 

@@ -6,12 +6,14 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from msgspec import Struct
-from rich.console import Console
 
 from floodmark.errors import FloodmarkError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Control characters (C0, DEL, C1), what turns the direction of text or can't be seen, and lone surrogates.
 _UNPRINTABLE = re.compile(
@@ -115,9 +117,16 @@ class Session(Struct, frozen=True):
     environ: Mapping[str, str]
 
 
+def is_terminal(stream: Stream, environ: Mapping[str, str]) -> bool:
+    """Whether the stream goes to a terminal that understands control codes."""
+    return stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
+
+
 def console(stream: Stream, environ: Mapping[str, str]) -> Console:
     """A rich console that interprets nothing in what it is given, and uses control codes only on a terminal."""
-    terminal = stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
+    from rich.console import Console  # noqa: PLC0415 - by need: JSON is written without rich
+
+    terminal = is_terminal(stream, environ)
     return Console(
         file=stream,  # type: ignore[arg-type]
         force_terminal=terminal,

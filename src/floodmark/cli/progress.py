@@ -6,21 +6,20 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
-from floodmark.cli.output import Session, console, printable
+from floodmark.cli.output import Session, console, is_terminal, printable
 from floodmark.cli.render import count, plural, size
 from floodmark.cli.views import ChunkCounts
 from floodmark.events import ChunkDone, Event, ProgressFound, Retried, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import TableName
 
+if TYPE_CHECKING:
+    from floodmark.cli.screen import Screen
+
 Clock = Callable[[], float]
-_SHOWN_TABLES = 8
 _LINE_EVERY = 30.0  # seconds
 
 
@@ -74,8 +73,8 @@ class Tally:
             works = list(self.tables.values())
             done, planned = sum(work.done for work in works), sum(work.to_extract for work in works)
             rows, raw = sum(work.rows for work in works), sum(work.raw_bytes for work in works)
-            rate = _rate(raw, self.clock() - self.begun)
-            return f"{done} of {plural(planned, 'chunk')}, {count(rows)} rows, {size(raw)} read at {rate}"
+            speed = rate(raw, self.clock() - self.begun)
+            return f"{done} of {plural(planned, 'chunk')}, {count(rows)} rows, {size(raw)} read at {speed}"
 
     def _add(self, event: ChunkDone) -> None:
         work = self.tables.setdefault(event.table, Work(1, 1))
@@ -111,58 +110,13 @@ class Lines:
         self._session.err.flush()
 
 
-class Screen:
-    """Progress on a terminal: the tables at work and a line on the whole, redrawn in place, gone at the end."""
-
-    def __init__(self, to: Console, tally: Tally) -> None:
-        self._tally, self._console = tally, to
-        self._live = Live(
-            get_renderable=self.picture,
-            console=to,
-            refresh_per_second=4,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-
-    def __call__(self, event: Event) -> None:
-        self._tally.take(event)
-        text = told(event)
-        if text is not None and not isinstance(event, TableFinished):
-            self._console.print(Text(f"floodmark: {printable(text)}"))
-
-    def __enter__(self) -> Screen:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def picture(self) -> Table:
-        """What the screen shows now."""
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        for justify in ("left", "right", "right", "right"):
-            grid.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
-        running = self._tally.running()
-        now = self._tally.clock()
-        for name, work in running[:_SHOWN_TABLES]:
-            rate = _rate(work.raw_bytes, now - (work.since or now))
-            cells = (printable(name.label), f"{count(work.rows)} rows", rate, f"{work.done}/{work.to_extract} chunks")
-            grid.add_row(*map(Text, cells))
-        if len(running) > _SHOWN_TABLES:
-            grid.add_row(Text(f"and {plural(len(running) - _SHOWN_TABLES, 'table')} more"))
-        whole = Table.grid()
-        whole.add_row(grid)
-        whole.add_row(Text(self._tally.overall(), style="bold"))
-        return whole
-
-
 def progress(session: Session, tally: Tally) -> Lines | Screen:
     """The progress that suits stderr."""
-    to = console(session.err, session.environ)
-    return Screen(to, tally) if to.is_terminal else Lines(session, tally)
+    if not is_terminal(session.err, session.environ):
+        return Lines(session, tally)
+    from floodmark.cli.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal
+
+    return Screen(console(session.err, session.environ), tally)
 
 
 def told(event: Event) -> str | None:
@@ -182,7 +136,7 @@ def told(event: Event) -> str | None:
     return None
 
 
-def _rate(number: int, elapsed: float) -> str:
+def rate(number: int, elapsed: float) -> str:
     return f"{number / 1e6 / elapsed:.1f} MB/s" if elapsed > 0 else "- MB/s"
 
 

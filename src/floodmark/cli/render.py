@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from floodmark.cli.output import printable
 from floodmark.cli.views import ChunkCounts, RunSummary, TableStatus, age, chunk_counts, has_work, statuses
 from floodmark.model import TableEntry, TableName
 from floodmark.run import PlannedTable
 from floodmark.state.manifest import Head, Manifest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Row = Sequence[str]
 _STYLES = {"extracted": "green", "failed": "bold red", "dropped": "yellow", "unchanged": "dim"}
@@ -128,6 +129,9 @@ def manifest_table(manifest: Manifest, to: Console) -> str:
 
 def table(heads: Row, rows: Iterable[Row], to: Console) -> str:
     """Columns of text as wide as they need to be; a head that begins with `>` aligns its column right."""
+    from rich.table import Table  # noqa: PLC0415 - by need: JSON is written without rich
+    from rich.text import Text  # noqa: PLC0415 - by need
+
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
         if head.startswith(">"):
@@ -192,6 +196,8 @@ def _failures(entries: Iterable[TableEntry]) -> str:
 
 def _drawn(grid: Table, to: Console) -> str:
     """The grid as `to` would print it, without what a missing terminal can't take."""
+    from rich.console import Console  # noqa: PLC0415 - by need
+
     drawing = Console(
         file=io.StringIO(),
         width=to.width,

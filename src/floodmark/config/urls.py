@@ -1,7 +1,7 @@
 """URLs of sources and places, read with care: whatever is wrong with one, no error repeats it.
 
-SQLAlchemy parses a source's URL when the source is opened; here only what has to be known before is read,
-in SQLAlchemy's own grammar (a test compares the two), so that a password can't hide from the check.
+A source's URL is read in SQLAlchemy's own grammar (a test compares the two), so that a password can't hide
+from the check.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SCHEME = r"(?P<scheme>[\w+]+)://"
 _USER = r"(?:(?P<user>[^:/]*)(?P<secret>:[^@]*)?@)?"
 _HOST = r"(?P<host>\[[^/?]+\]|[^/:?]*)(?::(?P<port>[^/?]*))?"
 _REST = r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?"
-_SOURCE = re.compile(f"{_SCHEME}{_USER}{_HOST}{_REST}", re.DOTALL)
+SOURCE_URL = re.compile(f"{_SCHEME}{_USER}{_HOST}{_REST}", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _OTHER_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")
 
@@ -49,7 +49,7 @@ class SourceUrl(Struct, frozen=True):
 
 def read_source(url: str, origin: str) -> SourceUrl:
     """Check a source's URL. `origin` says where it was given. Raises ConfigError, which never holds it."""
-    match = _SOURCE.fullmatch(url.strip())
+    match = SOURCE_URL.fullmatch(url.strip())
     if match is None:
         _refuse(origin, "not a database URL", _EXAMPLE)
     if match["scheme"] not in POSTGRESQL | SQLITE:

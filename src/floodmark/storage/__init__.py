@@ -12,7 +12,6 @@ from floodmark.storage.base import Storage
 from floodmark.storage.local import LocalStorage
 from floodmark.storage.options import StorageOptions
 from floodmark.storage.put_only import PutOnlyStorage
-from floodmark.storage.s3 import S3Storage
 
 __all__ = ["StorageOptions", "open_storage"]
 
@@ -48,6 +47,8 @@ def _open_s3(place: str, options: StorageOptions) -> Storage:
         raise ConfigError(
             "kms_key_id", why="it needs sse: aws:kms", hint="Set sse to aws:kms, or leave kms_key_id out."
         )
+    from floodmark.storage.s3 import S3Storage  # noqa: PLC0415 - by need: boto3 takes 0.15 s to load
+
     store = S3Storage(bucket, prefix.strip("/"), options)
     return store if options.conditional else PutOnlyStorage(store, store.check_credentials)
 

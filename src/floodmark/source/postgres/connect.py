@@ -10,13 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from msgspec import Struct
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
-from floodmark.config import Limits, Secret
+from floodmark.config import Limits
 from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceError, SourceUnavailable, TableError
+from floodmark.source.postgres.address import Address
 
 CONNECT_TIMEOUT = 15
 # The coordinator's connection is silent for as long as a run takes; firewalls forget what is silent for minutes.
@@ -85,29 +82,6 @@ _TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
     "22021": ("a value is no valid UTF-8", "The database's encoding is SQL_ASCII: leave the column out or mend it."),
     "22P05": ("a value has no equivalent in UTF-8", "Leave the column out (columns.exclude)."),
 }
-
-
-class Address(Struct, frozen=True):
-    """Where a database is. `arguments` are libpq's, and may hold a password; `label` never does."""
-
-    arguments: dict[str, Any]
-    label: str
-
-    def __repr__(self) -> str:
-        return f"Address({self.label})"
-
-
-def address(url: Secret | None) -> Address:
-    """Read an SQLAlchemy URL, or, without one, leave everything to libpq's own environment (PG*)."""
-    if url is None:
-        return Address({}, "the database that PGHOST and PGDATABASE name")
-    try:
-        parsed = make_url(url.reveal())
-    except ArgumentError:
-        raise ConfigError("the source URL can't be read", hint="Write postgresql://user@host:5432/database") from None
-    arguments = dict(PGDialect_psycopg().create_connect_args(parsed)[1])  # type: ignore[no-untyped-call]
-    host = arguments.get("host") or "localhost"
-    return Address(arguments, f"postgresql://{host}/{arguments.get('dbname') or ''}")
 
 
 def connect(where: Address) -> psycopg.Connection[Any]:

@@ -20,8 +20,9 @@ from floodmark.model import (
     TableName,
 )
 from floodmark.source.base import Write
+from floodmark.source.postgres.address import Address, address
 from floodmark.source.postgres.catalog import read_tables
-from floodmark.source.postgres.connect import Address, address, translated
+from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.statements import (
     REWRITTEN_AMONG_LOCKED,

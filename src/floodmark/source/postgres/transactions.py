@@ -19,13 +19,8 @@ from msgspec import Struct
 from floodmark.config import Limits
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
 from floodmark.model import Lineage, Point, SourceIdentity
-from floodmark.source.postgres.connect import (
-    Address,
-    close_quietly,
-    connect,
-    pinned_settings,
-    translated,
-)
+from floodmark.source.postgres.address import Address
+from floodmark.source.postgres.connect import close_quietly, connect, pinned_settings, translated
 from floodmark.source.postgres.statements import literal
 
 Connection = psycopg.Connection[Any]

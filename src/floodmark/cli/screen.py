@@ -1,0 +1,65 @@
+"""Progress on a terminal, drawn with rich."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from floodmark.cli.output import printable
+from floodmark.cli.progress import Tally, rate, told
+from floodmark.cli.render import count, plural
+from floodmark.events import Event, TableFinished
+
+_SHOWN_TABLES = 8
+
+
+class Screen:
+    """Progress on a terminal: the tables at work and a line on the whole, redrawn in place, gone at the end."""
+
+    def __init__(self, to: Console, tally: Tally) -> None:
+        self._tally, self._console = tally, to
+        self._live = Live(
+            get_renderable=self.picture,
+            console=to,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __call__(self, event: Event) -> None:
+        self._tally.take(event)
+        text = told(event)
+        if text is not None and not isinstance(event, TableFinished):
+            self._console.print(Text(f"floodmark: {printable(text)}"))
+
+    def __enter__(self) -> Screen:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def picture(self) -> Table:
+        """What the screen shows now."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for justify in ("left", "right", "right", "right"):
+            grid.add_column(justify=justify, no_wrap=True, overflow="ellipsis")
+        running = self._tally.running()
+        now = self._tally.clock()
+        for name, work in running[:_SHOWN_TABLES]:
+            speed = rate(work.raw_bytes, now - (work.since or now))
+            cells = (printable(name.label), f"{count(work.rows)} rows", speed, f"{work.done}/{work.to_extract} chunks")
+            grid.add_row(*map(Text, cells))
+        if len(running) > _SHOWN_TABLES:
+            grid.add_row(Text(f"and {plural(len(running) - _SHOWN_TABLES, 'table')} more"))
+        whole = Table.grid()
+        whole.add_row(grid)
+        whole.add_row(Text(self._tally.overall(), style="bold"))
+        return whole

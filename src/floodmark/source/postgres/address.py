@@ -1,0 +1,73 @@
+"""Where a database is: a source's URL → what libpq is given.
+
+A URL means what SQLAlchemy takes it to mean. SQLAlchemy itself is asked only where a URL names hosts or ports
+among its parameters, or a parameter twice: loading it takes as long as scanning a million rows, and every
+run would pay. The rest is read here in the same grammar; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from msgspec import Struct
+
+from floodmark.config import Secret
+from floodmark.config.urls import SOURCE_URL
+from floodmark.errors import ConfigError
+
+_ASK_SQLALCHEMY = frozenset({"host", "port"})
+_IN_BRACKETS = re.compile(r"\A\[(.+)\]\Z", re.DOTALL)
+
+
+class Address(Struct, frozen=True):
+    """Where a database is. `arguments` are libpq's, and may hold a password; `label` never does."""
+
+    arguments: dict[str, Any]
+    label: str
+
+    def __repr__(self) -> str:
+        return f"Address({self.label})"
+
+
+def address(url: Secret | None) -> Address:
+    """Read an SQLAlchemy URL, or, without one, leave everything to libpq's own environment (PG*)."""
+    if url is None:
+        return Address({}, "the database that PGHOST and PGDATABASE name")
+    arguments = _arguments(url.reveal().strip())
+    host = arguments.get("host") or "localhost"
+    return Address(arguments, f"postgresql://{host}/{arguments.get('dbname') or ''}")
+
+
+def _arguments(url: str) -> dict[str, Any]:
+    match = SOURCE_URL.fullmatch(url)
+    if match is None:
+        raise _unreadable()
+    pairs = parse_qsl(match["query"] or "")
+    query = dict(pairs)
+    if len(query) < len(pairs) or not _ASK_SQLALCHEMY.isdisjoint(query):
+        return _as_sqlalchemy_has_it(url)
+    given = {
+        "host": _IN_BRACKETS.sub(r"\1", match["host"]),
+        "dbname": unquote(match["database"] or ""),
+        "user": unquote(match["user"] or ""),
+        "password": unquote((match["secret"] or "").removeprefix(":")),
+        "port": match["port"] or "",
+    }
+    return {**{name: value for name, value in given.items() if value}, **query}
+
+
+def _as_sqlalchemy_has_it(url: str) -> dict[str, Any]:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # noqa: PLC0415 - by need, see above
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - by need
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - by need
+
+    try:
+        return dict(PGDialect_psycopg().create_connect_args(make_url(url))[1])  # type: ignore[no-untyped-call]
+    except (ArgumentError, ValueError):
+        raise _unreadable() from None
+
+
+def _unreadable() -> ConfigError:
+    return ConfigError("the source URL can't be read", hint="Write postgresql://user@host:5432/database")
