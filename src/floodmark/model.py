@@ -243,8 +243,8 @@ class Question(Struct, frozen=True):
 
 
 class Observation(Struct, frozen=True):
-    """What the source says of a chunk: all rows, those from `since` on, those with xmin 2, its file, and the
-    SHA-256 of the greatest value of the watched column, if there is one."""
+    """What the source says of a chunk: all rows, those from `since` on (0 where no one asked), those with xmin 2,
+    its file, and the SHA-256 of the greatest value of the watched column, if there is one."""
 
     rows: int
     young: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import psycopg
+from msgspec import Struct
 
 from floodmark.config import Limits, Secret, Selection
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
@@ -29,6 +30,7 @@ from floodmark.source.postgres.statements import (
     copy_groups,
     copy_rows,
     observe,
+    present,
     reads_by_groups,
 )
 from floodmark.source.postgres.table import PgTable
@@ -134,19 +136,22 @@ class PostgresSnapshot:
         known = self._tables[table.table]
         with self._transactions.begin("can't extract", table.table.label) as connection:
             if reads_by_groups(known, part):
-                lines = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
+                copied = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
             else:
-                lines = _copy_rows(connection, copy_rows(known, part, chunk, open_end), write)
+                copied = _copy_rows(connection, copy_rows(known, part, chunk, open_end), write)
             if not part.by_block:
                 _require_not_rewritten(connection, table.table)
-                return Extracted(lines, None)
-            question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
-            seen = _observed(connection, question)
-        if known.where is None and seen.rows != lines:
+                return Extracted(copied.lines, None)
+            if copied.counted and table.watched is None:
+                seen = _counted(connection, table.table, part, copied)
+            else:
+                question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
+                seen = _observed(connection, question)
+        if known.where is None and seen.rows != copied.lines:
             raise TableError(
-                "row counts do not agree", on=table.table.label, why=f"{lines} lines, {seen.rows} rows counted"
+                "row counts do not agree", on=table.table.label, why=f"{copied.lines} lines, {seen.rows} rows counted"
             )
-        return Extracted(lines, seen)
+        return Extracted(copied.lines, seen)
 
     def stands(self) -> bool:
         return self._coordinator.alive()
@@ -158,6 +163,15 @@ class PostgresSnapshot:
 
 def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
     return now is not None and now.oid == then.oid and now.fingerprint == then.fingerprint
+
+
+class _Copied(Struct, frozen=True):
+    """What a COPY gave: how many lines. Where it `counted`, also of how many rows, and how many bore xmin 2."""
+
+    lines: int
+    counted: bool = False
+    rows: int = 0
+    frozen: int = 0
 
 
 class _Blocks:
@@ -181,8 +195,8 @@ class _Blocks:
             self._size = 0
 
 
-def _copy_rows(connection: Connection, statement: str, write: Write) -> int:
-    """Run a COPY of one line a row and write its lines on. Returns how many there were."""
+def _copy_rows(connection: Connection, statement: str, write: Write) -> _Copied:
+    """Run a COPY of one line a row and write its lines on."""
     blocks = _Blocks(write)
     number = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -190,22 +204,37 @@ def _copy_rows(connection: Connection, statement: str, write: Write) -> int:
             blocks.take(line)
             number += 1
     blocks.flush()
-    return number
+    return _Copied(number)
 
 
-def _copy_groups(connection: Connection, statement: str, write: Write) -> int:
-    """Run a COPY of many lines a value (None: no row in those blocks) and write its lines on; see `_copy_rows`."""
+def _copy_groups(connection: Connection, statement: str, write: Write) -> _Copied:
+    """Run a COPY of many lines a value (None: no line in those blocks), and their counts; write the lines on."""
     blocks = _Blocks(write)
-    number = 0
+    number = rows = frozen = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["bytea"])  # the text's bytes as they are
-        for (lines,) in copy.rows():
+        copy.set_types(["bytea", "int8", "int8"])  # the text's bytes as they are
+        for lines, rows_of_group, frozen_of_group in copy.rows():
+            rows += rows_of_group
+            frozen += frozen_of_group
             if lines is not None:
                 blocks.take(lines)
                 blocks.take(b"\n")
                 number += lines.count(b"\n") + 1
     blocks.flush()
-    return number
+    return _Copied(number, True, rows, frozen)
+
+
+def _counted(connection: Connection, table: TableName, part: Part, copied: _Copied) -> Observation:
+    """The observation of a chunk whose rows were counted by the very scan that made its lines.
+
+    That is no weaker than a second scan. Should the first ever miss a row, a later observation counts one more
+    than is remembered, and the chunk is extracted. And what the table is now is asked after that scan, under
+    its lock, as a scan of its own would ask it.
+    """
+    row = connection.execute(present(part)).fetchone()
+    assert row is not None
+    _require_present(table, part, *row)
+    return Observation(copied.rows, 0, copied.frozen, part.relfilenode)
 
 
 def _observed(connection: Connection, asked: Question) -> Observation:
@@ -213,9 +242,14 @@ def _observed(connection: Connection, asked: Question) -> Observation:
     row = connection.execute(statement).fetchone()
     assert row is not None
     rows, young, frozen, newest, relfilenode, oid = row
-    if relfilenode != asked.part.relfilenode or str(oid) != asked.part.id:
-        raise SnapshotLost("the table was rewritten or replaced after the snapshot", on=asked.table.label)
+    _require_present(asked.table, asked.part, relfilenode, oid)
     return Observation(rows, young, frozen, relfilenode, newest)
+
+
+def _require_present(table: TableName, part: Part, relfilenode: int | None, oid: int | None) -> None:
+    """The present file and the present oid behind the name must be what the snapshot saw."""
+    if relfilenode != part.relfilenode or str(oid) != part.id:
+        raise SnapshotLost("the table was rewritten or replaced after the snapshot", on=table.label)
 
 
 def _require_not_rewritten(connection: Connection, table: TableName) -> None:

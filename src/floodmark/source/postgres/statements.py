@@ -20,6 +20,8 @@ _COPY_OPTIONS = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"
 GROUP_BLOCKS = 8
 _NAMES_BYTES = 4096
 _NO_BLOCK = 2**32 - 1
+_GROUP, _ROW = quoted("floodmark group"), quoted("floodmark row")
+_FROZEN = "count(*) FILTER (WHERE {}xmin = '2'::xid)"
 
 
 def literal(text: str) -> str:
@@ -31,18 +33,26 @@ def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str |
     """Count a chunk's rows: all, those from `since` on, those with xmin 2; digest the greatest value of the watched
     column, which must not leave the server as it is; then tell what the table is now.
 
+    Few rows are young, so that comparison goes first; a raw xmin that was frozen long ago has a negative age.
     The last two columns are read under the lock that the scan took: the present file, and the present oid
     behind the name. Both must be what the snapshot saw.
     """
-    name = qualified(part.table)
     newest = f"encode(sha256(convert_to(max({quoted(watched)})::text, 'UTF8')), 'hex')" if watched else "NULL"
     return (
         "SELECT count(*), "
-        f"count(*) FILTER (WHERE age(xmin) BETWEEN 0 AND (SELECT age('{since % 2**32}'::xid))), "
-        "count(*) FILTER (WHERE xmin = '2'::xid), "
-        f"{newest}, pg_relation_filenode({part.id}), to_regclass({literal(name)})::oid "
-        f"FROM ONLY {name}{_where(_block_range(chunk, open_end))}"
+        f"count(*) FILTER (WHERE age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0), "
+        f"{_FROZEN.format('')}, {newest}, {_now(part)} "
+        f"FROM ONLY {qualified(part.table)}{_where(_block_range(chunk, open_end))}"
     )
+
+
+def present(part: Part) -> str:
+    """What the table is now; asked after its rows were read, and so under the lock that this took."""
+    return f"SELECT {_now(part)}"
+
+
+def _now(part: Part) -> str:
+    return f"pg_relation_filenode({part.id}), to_regclass({literal(qualified(part.table))})::oid"
 
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
@@ -62,23 +72,32 @@ def reads_by_groups(table: PgTable, part: Part) -> bool:
 def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out, the lines of some blocks joined to one value: far fewer messages to receive.
 
-    In binary format, one nullable text a row. The blocks of a group come from the outer query, under a name
-    that no relation inside can have; an unqualified one could be captured by a column.
+    In binary format, a row a group: its lines (a nullable text), and how many rows they were made of, and how
+    many of those bore xmin 2. The scan that makes the lines counts the rows, so the two can't differ. All names
+    are qualified by aliases of our own: a bare one could be captured by a column.
     """
-    groups = "floodmark groups"
-    while groups == part.table.name:
-        groups += "_"
-    first = f"{quoted(groups)}.first"
+    first = f"{_GROUP}.first"
     end = max(part.heap_blocks, chunk.start + 1) if open_end or chunk.stop is None else chunk.stop
     after = (
         f"CASE WHEN {first} + {GROUP_BLOCKS} >= {end} THEN {_NO_BLOCK if open_end else end} "
         f"ELSE {first} + {GROUP_BLOCKS} END"
     )
-    conditions = [f"ctid >= {_tid(first)}", f"ctid < {_tid(after)}"]
-    rows = _rows(table, f"ONLY {qualified(part.table)}", conditions)
-    lines = f"SELECT string_agg({_line(table)}::text, E'\\n') FROM ({rows}) r"
-    series = f"generate_series({chunk.start}::bigint, {end - 1}, {GROUP_BLOCKS}) AS {quoted(groups)}(first)"
-    return f"COPY (SELECT ({lines}) FROM {series}) TO STDOUT (FORMAT binary)"
+    lines = f"string_agg({_line(table)}::text, E'\\n')"
+    found = (
+        f"SELECT {lines}, count(*), {_FROZEN.format(f'{_ROW}.')} "
+        f"FROM ONLY {qualified(part.table)} AS {_ROW} {_joined(table)} "
+        f"WHERE {_ROW}.ctid >= {_tid(first)} AND {_ROW}.ctid < {_tid(after)}"
+    )
+    series = f"generate_series({chunk.start}::bigint, {end - 1}, {GROUP_BLOCKS}) AS {_GROUP}(first)"
+    return f"COPY (SELECT found.* FROM {series}, LATERAL ({found}) found) TO STDOUT (FORMAT binary)"
+
+
+def _joined(table: PgTable) -> str:
+    """The columns of a row, as r; where a filter drops the row, it is counted all the same, and r is null."""
+    columns = f"SELECT {', '.join(table.columns_sql)}"
+    if table.where is None:
+        return f"CROSS JOIN LATERAL ({columns}) r"
+    return f"LEFT JOIN LATERAL ({columns} WHERE ({table.where}\n)) r ON true"
 
 
 def _line(table: PgTable) -> str:
