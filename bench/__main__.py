@@ -10,12 +10,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import cases, data, report
+from bench import cases, data, memory, report
 from bench.cases import Outcome
 from bench.contest import Bench
 from floodmark.demo.server import PostgresServer
 
-CASES = ("full", "unchanged", "appended", "updated", "small")
+CASES = ("full", "unchanged", "appended", "updated", "small", "memory")
 # So that neither side is measured while the server does something of its own.
 SERVER = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1d"}
 
@@ -32,11 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with PostgresServer.create(programs, settings=SERVER) as server:
             bench = Bench(server, programs, folder, options.runs, _say)
             result = _run(bench, chosen, options)
+            path = report.write(result, options.results)
+            print(report.markdown(result), flush=True)
+            _say(f"written to {path} and {path.with_suffix('.json').name}")
     finally:
         shutil.rmtree(folder)
-    path = report.write(result, options.results)
-    print(report.markdown(result))
-    _say(f"written to {path} and {path.with_suffix('.json').name}")
     return 0
 
 
@@ -49,7 +49,7 @@ def _run(bench: Bench, chosen: Sequence[str], options: argparse.Namespace) -> re
             connection.execute(f"CREATE DATABASE {database}")
     large, table_bytes = cases.Large(bench, options.rows), 0
     outcomes: list[Outcome] = []
-    if set(chosen) - {"small"}:
+    if set(chosen) - {"small", "memory"}:
         _say("generating the large table")
         with bench.connect(data.LARGE) as connection:
             table_bytes = data.make_large(connection, options.rows)
@@ -59,10 +59,19 @@ def _run(bench: Bench, chosen: Sequence[str], options: argparse.Namespace) -> re
             with bench.connect(data.SMALL) as connection:
                 data.make_small(connection, options.tables)
             outcomes.append(cases.small(bench, options.tables))
+        elif case == "memory":
+            outcomes += memory.outcomes(bench, options.memory_rows)
         else:
             outcomes.append(getattr(large, case)())
     rows = options.rows if table_bytes else 0
-    return report.report(on, rows, table_bytes, options.runs, outcomes, [cases.memory(outcomes)])
+    return report.report(
+        on,
+        rows,
+        table_bytes,
+        options.runs,
+        outcomes,
+        [cases.peak([one for one in outcomes if one.case != memory.WIDE])],
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rows", type=int, default=2_000_000, help="of the large table (default: %(default)s)")
     parser.add_argument("--tables", type=int, default=1_000, help="small tables (default: %(default)s)")
+    parser.add_argument(
+        "--memory-rows", type=int, default=10_000_000, help="of the memory case's tall table (default: %(default)s)"
+    )
     parser.add_argument("--runs", type=int, default=3, help="rounds a case (default: %(default)s)")
     parser.add_argument("--only", type=_cases, metavar="A,B", help=f"of {', '.join(CASES)} (default: all)")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where the report goes")

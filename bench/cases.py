@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bench import data
 from bench.contest import Bench, Contestant, Expected, rounds
-from bench.measure import MIB, Sample, Series, paired_ratio
+from bench.measure import MIB, Sample, Series, paired_cpu_ratio, paired_ratio
 
 COUNT = "SELECT count(*), min(age(xmin)) FROM case_event;\n"
 MEMORY_BUDGET = 256 * MIB
@@ -70,6 +70,8 @@ class Large:
             (
                 Finding("against pg_dump", paired_ratio(ours, dump), "×", 1.0),
                 Finding("against psql | gzip", paired_ratio(ours, shell), "×"),
+                Finding("against pg_dump, processor time", paired_cpu_ratio(ours, dump), "×"),
+                Finding("against psql | gzip, processor time", paired_cpu_ratio(ours, shell), "×"),
             ),
         )
 
@@ -90,6 +92,7 @@ class Large:
                 Finding("audit off, against the count", paired_ratio(quiet, count), "×", 1.5),
                 Finding("default audit, against the count", paired_ratio(audited, count), "×", 1.5),
                 Finding("audit off less start-up, against the count", _less(quiet, start) / count.seconds, "×"),
+                Finding("audit off, against the count, processor time", paired_cpu_ratio(quiet, count), "×"),
             ),
         )
 
@@ -115,7 +118,7 @@ class Large:
             Contestant("floodmark run", lambda: self._floodmark(landing, FIRST), before=change),
             Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: self._bench.pg_dump(data.LARGE, jobs)),
         )
-        return Outcome(case, title, series, (Finding("against pg_dump", paired_ratio(*series), "×"),))
+        return Outcome(case, title, series, _against_pg_dump(*series))
 
     def _yesterday(self) -> Path:
         """The landing folder, brought up to date without being measured."""
@@ -146,7 +149,7 @@ def small(bench: Bench, tables: int) -> Outcome:
         bench.runs,
         bench.say,
     )
-    begin, dump, again, _ = series
+    begin, dump, again, each = series
     return Outcome(
         "small",
         f"{tables:,} small tables",
@@ -155,13 +158,22 @@ def small(bench: Bench, tables: int) -> Outcome:
             Finding("first run, a table", 1000 * begin.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
             Finding("unchanged day, a table", 1000 * again.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
             Finding("first run against pg_dump", paired_ratio(begin, dump), "×"),
+            Finding("unchanged day against the counts", paired_ratio(again, each), "×"),
         ),
     )
 
 
-def memory(outcomes: list[Outcome]) -> Finding:
-    peak = max(outcome.peak_bytes for outcome in outcomes)
-    return Finding("peak memory of any floodmark run", peak / MIB, "MiB", MEMORY_BUDGET / MIB)
+def _against_pg_dump(ours: Series, dump: Series) -> tuple[Finding, ...]:
+    return (
+        Finding("against pg_dump", paired_ratio(ours, dump), "×"),
+        Finding("against pg_dump, processor time", paired_cpu_ratio(ours, dump), "×"),
+    )
+
+
+def peak(outcomes: list[Outcome]) -> Finding:
+    """The most memory that a run on rows of usual width took."""
+    most = max(outcome.peak_bytes for outcome in outcomes)
+    return Finding("peak memory of any floodmark run but those on wide rows", most / MIB, "MiB", MEMORY_BUDGET / MIB)
 
 
 def _less(series: Series, start: Series) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 from msgspec import Struct
 
-from bench.measure import Failed, Sample, Series, timed
+from bench.measure import Failed, Sample, Series, server_clock, timed
 from floodmark.demo.server import SUPERUSER, PostgresServer
 from floodmark.state.manifest import Manifest, decode
 
@@ -34,7 +34,7 @@ def rounds(contestants: Sequence[Contestant], runs: int, say: Callable[[str], No
             contestant.before()
             sample = contestant.turn()
             taken[contestant.name].append(sample)
-            say(f"  round {number}: {contestant.name}: {sample.seconds:.2f} s")
+            say(f"  round {number}: {contestant.name}: {sample.seconds:.2f} s, cpu {sample.all_cpu_seconds:.2f} s")
     return [Series(name, tuple(samples)) for name, samples in taken.items()]
 
 
@@ -45,6 +45,7 @@ class Bench:
         self.server, self.runs, self.say = server, runs, say
         self._programs, self._folder = programs, folder
         self._numbers = iter(range(1_000_000))
+        self._postmaster = int((server.data / "postmaster.pid").read_text().split("\n")[0])
 
     def connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.server.dsn(database), autocommit=True)
@@ -63,7 +64,7 @@ class Bench:
         config.write_text("{}\n" if audit else AUDIT_OFF)
         command = [sys.executable, "-m", "floodmark", "run", "--config", str(config), "--output", "json"]
         command += ["--source", self.server.url(database), "--destination", str(landing)]
-        sample, output = timed(command, _environment({}), work)
+        sample, output = self._timed(command, _environment({}), work)
         expect.require(decode(Manifest, output, "the run's output"))
         shutil.rmtree(work)
         return sample
@@ -71,7 +72,7 @@ class Bench:
     def pg_dump(self, database: str, jobs: int) -> Sample:
         work = self.new_folder("dump")
         command = [self._program("pg_dump"), "-Fd", f"-j{jobs}", "-Z1", "-f", str(work / "dump")]
-        sample, _ = timed(command, self._peer(database), work)
+        sample, _ = self._timed(command, self._peer(database), work)
         shutil.rmtree(work)
         return sample
 
@@ -80,7 +81,7 @@ class Bench:
         work = self.new_folder("psql")
         copy = "COPY (SELECT row_to_json(t) FROM case_event t) TO STDOUT"
         line = f"set -e; '{self._program('psql')}' -X -q -c '{copy}' | gzip -1 > rows.jsonl.gz"
-        sample, _ = timed(["/bin/sh", "-c", line], self._peer(database), work)
+        sample, _ = self._timed(["/bin/sh", "-c", line], self._peer(database), work)
         shutil.rmtree(work)
         return sample
 
@@ -89,14 +90,17 @@ class Bench:
         script = work / "script.sql"
         script.write_text(statements)
         command = [self._program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
-        sample, _ = timed(command, self._peer(database), work)
+        sample, _ = self._timed(command, self._peer(database), work)
         shutil.rmtree(work)
         return sample
 
     def start(self) -> Sample:
         """What every `floodmark` costs before it does anything: the interpreter and the imports."""
-        sample, _ = timed([sys.executable, "-m", "floodmark", "--version"], _environment({}), self._folder)
+        sample, _ = self._timed([sys.executable, "-m", "floodmark", "--version"], _environment({}), self._folder)
         return sample
+
+    def _timed(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> tuple[Sample, bytes]:
+        return timed(command, environment, folder, lambda: server_clock(self._postmaster))
 
     def _program(self, name: str) -> str:
         return str(self._programs / name)

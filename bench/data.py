@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import psycopg
 
-LARGE = "large"
+LARGE, TALL, WIDE, MANY = "large", "tall", "wide", "many"
 SMALL = "small"
 SMALL_ROWS = 20
 
@@ -76,6 +76,22 @@ def make_small(connection: psycopg.Connection[tuple[object, ...]], tables: int) 
     connection.execute(_SMALL.format(tables=tables, rows=SMALL_ROWS))
     connection.execute("VACUUM (ANALYZE)")
     connection.execute("CHECKPOINT")
+
+
+def make_tall(connection: psycopg.Connection[tuple[object, ...]], first: int, last: int) -> None:
+    """Narrow rows `first` to `last`, for a table of many chunks."""
+    connection.execute("CREATE TABLE IF NOT EXISTS tall (id bigint, name text)")
+    connection.execute(f"INSERT INTO tall SELECT n, md5(n::text) FROM generate_series({first}, {last}) n")
+
+
+def make_wide(connection: psycopg.Connection[tuple[object, ...]], rows: int, row_bytes: int) -> None:
+    """Rows of so many bytes each, which compression makes half of."""
+    connection.execute("CREATE TABLE wide (id integer, document text)")
+    for number in range(1, rows + 1):
+        connection.execute(
+            "INSERT INTO wide SELECT %s, string_agg(md5(n::text), '') FROM generate_series(1, %s) n",
+            (number, row_bytes // 32),
+        )
 
 
 def count_small(tables: int) -> str:

@@ -1,38 +1,78 @@
-"""One measurement: run a program, and take its wall time and its peak memory."""
+"""One measurement: run a program, and take its wall time, its processor time (the server's too) and its peak memory."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 from msgspec import Struct
 
 MIB = 1024**2
+# Until the server has taken notice that its client is gone.
+_SETTLE = 0.3
 
 
 class Sample(Struct, frozen=True):
-    """What one run of a program took. `peak_bytes` is the resident memory of the process and no other."""
+    """What one run of a program took. `peak_bytes` is the resident memory of the process and no other.
+
+    `cpu_seconds` is its processor time, with that of the programs it started; `server_cpu_seconds` what the
+    database server spent meanwhile.
+    """
 
     seconds: float
+    cpu_seconds: float
+    server_cpu_seconds: float
     peak_bytes: int
+
+    @property
+    def all_cpu_seconds(self) -> float:
+        return self.cpu_seconds + self.server_cpu_seconds
 
 
 class Failed(Exception):
     """A program that was to be measured did not do what it should."""
 
 
-def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> tuple[Sample, bytes]:
+def server_clock(postmaster: int) -> float:
+    """The processor seconds of a PostgreSQL server so far: its processes that live, and those that ended."""
+    before = _times(postmaster)
+    while True:
+        living = sum(user + system for parent, user, system, *_ in _processes() if parent == postmaster)
+        after = _times(postmaster)
+        if after[3:] == before[3:]:  # else one ended meanwhile, and may be counted twice or not at all
+            return (living + sum(after[1:])) / os.sysconf("SC_CLK_TCK")
+        before = after
+
+
+def _processes() -> Iterator[tuple[int, ...]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield _times(int(entry.name))
+            except OSError:  # it has just ended, and its parent will tell
+                continue
+
+
+def _times(pid: int) -> tuple[int, ...]:
+    """A process's parent, its own user and system ticks, and those of its children that were waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[1]), *(int(field) for field in fields[11:15])
+
+
+def timed(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, server: Callable[[], float]
+) -> tuple[Sample, bytes]:
     """Run a program in a folder; its sample and what it wrote to stdout. Raises Failed on any exit code but 0.
 
     stderr goes to a file, so that a chatty program can neither block nor be helped by a terminal.
     """
     output, talk = folder / "stdout", folder / "stderr"
     with output.open("wb") as out, talk.open("wb") as err:
-        begun = time.perf_counter()
+        server_begun, begun = server(), time.perf_counter()
         process = subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err
         )
@@ -42,7 +82,9 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path) 
     if process.returncode != 0:
         end = talk.read_text(errors="replace")[-500:]
         raise Failed(f"{Path(command[0]).name} ended with {process.returncode}: {end}")
-    return Sample(seconds, usage.ru_maxrss * 1024), output.read_bytes()
+    time.sleep(_SETTLE)
+    cpu = usage.ru_utime + usage.ru_stime
+    return Sample(seconds, cpu, server() - server_begun, usage.ru_maxrss * 1024), output.read_bytes()
 
 
 class Series(Struct, frozen=True):
@@ -56,6 +98,11 @@ class Series(Struct, frozen=True):
         return median(sample.seconds for sample in self.samples)
 
     @property
+    def cpu_seconds(self) -> float:
+        """The processor time of client and server together."""
+        return median(sample.all_cpu_seconds for sample in self.samples)
+
+    @property
     def span(self) -> tuple[float, float]:
         """The fastest and the slowest run."""
         return min(s.seconds for s in self.samples), max(s.seconds for s in self.samples)
@@ -67,5 +114,10 @@ class Series(Struct, frozen=True):
 
 def paired_ratio(ours: Series, peer: Series) -> float:
     """The median of the ratios round by round: a machine that is slow for a while is slow for both."""
+    return median(a.seconds / b.seconds for a, b in zip(ours.samples, peer.samples, strict=True))
+
+
+def paired_cpu_ratio(ours: Series, peer: Series) -> float:
+    """The same of processor time, client and server together: what others do on the machine hardly moves it."""
     pairs = zip(ours.samples, peer.samples, strict=True)
-    return median(a.seconds / b.seconds for a, b in pairs)
+    return median(a.all_cpu_seconds / max(b.all_cpu_seconds, 0.01) for a, b in pairs)

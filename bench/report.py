@@ -31,6 +31,7 @@ class Machine(Struct, frozen=True):
 class SeriesRecord(Struct, frozen=True):
     name: str
     median_seconds: float
+    median_cpu_seconds: float
     peak_bytes: int
     samples: tuple[Sample, ...]
 
@@ -74,7 +75,7 @@ def report(
         CaseRecord(
             outcome.case,
             outcome.title,
-            tuple(SeriesRecord(s.name, s.seconds, s.peak_bytes, s.samples) for s in outcome.series),
+            tuple(SeriesRecord(s.name, s.seconds, s.cpu_seconds, s.peak_bytes, s.samples) for s in outcome.series),
             outcome.findings,
         )
         for outcome in outcomes
@@ -103,13 +104,13 @@ def _lines(result: Report) -> Iterator[str]:
     yield (
         f"Floodmark {on.floodmark}, PostgreSQL {on.postgresql}, Python {on.python}; {on.cpus} × {on.cpu}, "
         f"{on.memory_bytes / 1024**3:.0f} GiB; load {on.load} at the start. "
-        f"Medians of {result.runs} rounds, taken in turn."
+        f"Medians of {result.runs} rounds, taken in turn. Processor time is that of client and server together."
     )
     if result.rows:
         yield f"The large table: {result.rows:,} rows, {result.table_bytes / 1e6:.0f} MB."
     for case in result.cases:
-        yield from ("", f"## {case.title}", "", "| who | seconds | fastest to slowest | peak MiB |")
-        yield "| --- | ---: | ---: | ---: |"
+        yield from ("", f"## {case.title}", "", "| who | seconds | fastest to slowest | cpu seconds | peak MiB |")
+        yield "| --- | ---: | ---: | ---: | ---: |"
         yield from (_series_row(series) for series in case.series)
         yield from _finding_rows(case.findings)
     yield from ("", "## All cases")
@@ -119,7 +120,8 @@ def _lines(result: Report) -> Iterator[str]:
 def _series_row(series: SeriesRecord) -> str:
     times = [sample.seconds for sample in series.samples]
     span = f"{min(times):.2f} to {max(times):.2f}"
-    return f"| {_cell(series.name)} | {series.median_seconds:.2f} | {span} | {series.peak_bytes / MIB:.0f} |"
+    cpu = f"{series.median_cpu_seconds:.2f}"
+    return f"| {_cell(series.name)} | {series.median_seconds:.2f} | {span} | {cpu} | {series.peak_bytes / MIB:.0f} |"
 
 
 def _finding_rows(findings: tuple[Finding, ...]) -> Iterator[str]:

@@ -36,7 +36,7 @@ from floodmark.source.base import Snapshot
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 
 # Beyond this a spool goes to a temporary file: with four chunks at work, memory stays flat.
-SPOOL_MEMORY = 8 * 1024**2
+SPOOL_MEMORY = 24 * 1024**2
 # gzip level 1: measured, a higher one costs more time than it saves bytes on the way.
 GZIP_LEVEL = 1
 ZSTD_LEVEL = 1

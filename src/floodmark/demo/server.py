@@ -216,7 +216,7 @@ class PostgresServer:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         if self._keeper.stdin is not None:
             self._keeper.stdin.close()
-        self._keeper.wait(PATIENCE)
+        self._keeper.wait(10 * PATIENCE)  # it removes the tree, which may be large
         if self.root.exists():
             shutil.rmtree(self.root)
 
