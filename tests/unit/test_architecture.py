@@ -70,7 +70,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("floodmark.consume",),
 }
 
-OPTIONAL = re.compile(r"# noqa: PLC0415 - optional extra$")
+# What stands inside a function says why: an extra that may be missing, or something heavy that few runs need.
+MARKED = re.compile(r"# noqa: PLC0415 - (optional extra$|by need)")
 
 
 def module_of(path: Path) -> str:
@@ -168,15 +169,15 @@ def test_reading_what_was_landed_needs_no_database_driver(module: str) -> None:
         assert not needed & {"psycopg", "sqlalchemy"}, f"importing {one} brings in a database driver"
 
 
-def test_only_optional_extras_are_imported_inside_a_function() -> None:
+def test_only_what_is_optional_or_heavy_is_imported_inside_a_function() -> None:
+    """The direction and the circles are judged above, wherever an import stands; so none can dodge them here."""
     for module in MODULES:
         lines = MODULES[module].read_text(encoding="utf-8").splitlines()
         for function in ast.walk(tree_of(module)):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 for node, name in imported(function):
                     inside = f"{module} imports {name} inside {getattr(function, 'name', 'a lambda')}"
-                    assert name not in MODULES, inside
-                    assert OPTIONAL.search(lines[node.lineno - 1]), f"{inside}, and is not marked as an optional extra"
+                    assert MARKED.search(lines[node.lineno - 1]), f"{inside}, and does not say why"
 
 
 def test_the_document_shows_every_place_and_no_other() -> None:

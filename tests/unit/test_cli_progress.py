@@ -7,8 +7,9 @@ import threading
 import pytest
 
 from fix_cli import EVIL, EVIL_SHOWN, Tty, entry, session
-from floodmark.cli.progress import Lines, Tally, progress
+from floodmark.cli.progress import Lines, progress
 from floodmark.cli.screen import Screen
+from floodmark.cli.tally import Tally
 from floodmark.cli.views import ChunkCounts
 from floodmark.events import (
     ChunkDone,

@@ -14,8 +14,9 @@ import msgspec
 from floodmark import run as runs
 from floodmark.cli import arguments, render, views
 from floodmark.cli.output import Session, console, printable
-from floodmark.cli.progress import Tally, progress, told
+from floodmark.cli.progress import progress
 from floodmark.cli.signals import StopSignals
+from floodmark.cli.tally import Tally, told
 from floodmark.config import Settings, load
 from floodmark.errors import (
     EXIT_OK,

@@ -2,87 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
 from floodmark.cli.output import Session, console, is_terminal, printable
-from floodmark.cli.render import count, plural, size
-from floodmark.cli.views import ChunkCounts
-from floodmark.events import ChunkDone, Event, ProgressFound, Retried, RunStarted, TableDecided, TableFinished, Warned
-from floodmark.model import TableName
+from floodmark.cli.tally import Tally, told
+from floodmark.events import ChunkDone, Event
 
 if TYPE_CHECKING:
     from floodmark.cli.screen import Screen
 
-Clock = Callable[[], float]
 _LINE_EVERY = 30.0  # seconds
-
-
-class Work(Struct):
-    """A table at work. `since` is when its first chunk began, on the monotonic clock."""
-
-    chunks: int
-    to_extract: int
-    done: int = 0
-    rows: int = 0
-    raw_bytes: int = 0
-    since: float | None = None
-
-    @property
-    def running(self) -> bool:
-        return self.since is not None and self.done < self.to_extract
-
-
-class Tally:
-    """What a run has told so far, added up. Safe to use from several threads."""
-
-    def __init__(self, clock: Clock = time.monotonic) -> None:
-        self.clock = clock
-        self.lock = threading.Lock()
-        self.begun = clock()
-        self.tables: dict[TableName, Work] = {}
-
-    def take(self, event: Event) -> None:
-        with self.lock:
-            if isinstance(event, RunStarted):
-                self.tables.clear()
-            elif isinstance(event, TableDecided):
-                self.tables[event.table] = Work(event.chunks, event.to_extract)
-            elif isinstance(event, ChunkDone):
-                self._add(event)
-
-    def counts(self) -> dict[TableName, ChunkCounts]:
-        """Per table, the chunks that were read and all it has."""
-        with self.lock:
-            return {name: ChunkCounts(min(work.done, work.chunks), work.chunks) for name, work in self.tables.items()}
-
-    def running(self) -> list[tuple[TableName, Work]]:
-        """Copies of the tables at work, the oldest first."""
-        with self.lock:
-            found = [(name, _copy(work)) for name, work in self.tables.items() if work.running]
-        return sorted(found, key=lambda pair: pair[1].since or 0.0)
-
-    def overall(self) -> str:
-        """One line on all of it: chunks, rows, bytes and their rate."""
-        with self.lock:
-            works = list(self.tables.values())
-            done, planned = sum(work.done for work in works), sum(work.to_extract for work in works)
-            rows, raw = sum(work.rows for work in works), sum(work.raw_bytes for work in works)
-            speed = rate(raw, self.clock() - self.begun)
-            return f"{done} of {plural(planned, 'chunk')}, {count(rows)} rows, {size(raw)} read at {speed}"
-
-    def _add(self, event: ChunkDone) -> None:
-        work = self.tables.setdefault(event.table, Work(1, 1))
-        if work.since is None:
-            work.since = self.clock() - event.seconds
-        work.done += 1
-        work.rows += event.rows
-        work.raw_bytes += event.raw_bytes
 
 
 class Lines:
@@ -117,28 +47,3 @@ def progress(session: Session, tally: Tally) -> Lines | Screen:
     from floodmark.cli.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal
 
     return Screen(console(session.err, session.environ), tally)
-
-
-def told(event: Event) -> str | None:
-    """An event as a line of text, None where it is not worth one."""
-    if isinstance(event, Warned):
-        return f"warning: {event.message}"
-    if isinstance(event, Retried):
-        return f"retry {event.attempt}: {event.what}: {event.why}"
-    if isinstance(event, RunStarted):
-        again = "" if event.attempt == 1 else f", snapshot {event.attempt}"
-        return f"run {event.run_id}: {event.source} to {event.destination}, as of {event.point.taken_at}{again}"
-    if isinstance(event, ProgressFound):
-        return f"going on from run {event.run_id}, which finished {plural(event.chunks, 'chunk')} and did not commit"
-    if isinstance(event, TableFinished) and event.entry.status != "unchanged":
-        entry = event.entry
-        return f"{entry.table.label}: {entry.status} ({entry.reason.code}), {count(entry.rows)} rows"
-    return None
-
-
-def rate(number: int, elapsed: float) -> str:
-    return f"{number / 1e6 / elapsed:.1f} MB/s" if elapsed > 0 else "- MB/s"
-
-
-def _copy(work: Work) -> Work:
-    return Work(work.chunks, work.to_extract, work.done, work.rows, work.raw_bytes, work.since)

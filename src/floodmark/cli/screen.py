@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from floodmark.cli.output import printable
-from floodmark.cli.progress import Tally, rate, told
 from floodmark.cli.render import count, plural
+from floodmark.cli.tally import Tally, rate, told
 from floodmark.events import Event, TableFinished
 
 _SHOWN_TABLES = 8

@@ -18,7 +18,7 @@ from floodmark.config.urls import SOURCE_URL
 from floodmark.errors import ConfigError
 
 _ASK_SQLALCHEMY = frozenset({"host", "port"})
-_IN_BRACKETS = re.compile(r"\A\[(.+)\]\Z", re.DOTALL)
+_HOST = re.compile(r"\[([^\[\]]+)\]|([^\[\]]*)")
 
 
 class Address(Struct, frozen=True):
@@ -49,13 +49,21 @@ def _arguments(url: str) -> dict[str, Any]:
     if len(query) < len(pairs) or not _ASK_SQLALCHEMY.isdisjoint(query):
         return _as_sqlalchemy_has_it(url)
     given = {
-        "host": _IN_BRACKETS.sub(r"\1", match["host"]),
+        "host": _host(match["host"]),
         "dbname": unquote(match["database"] or ""),
         "user": unquote(match["user"] or ""),
         "password": unquote((match["secret"] or "").removeprefix(":")),
         "port": match["port"] or "",
     }
     return {**{name: value for name, value in given.items() if value}, **query}
+
+
+def _host(text: str) -> str:
+    """A host's name or address; one with colons stands in brackets. A stray bracket is refused."""
+    match = _HOST.fullmatch(text)
+    if match is None:
+        raise _unreadable()
+    return match[1] or match[2] or ""
 
 
 def _as_sqlalchemy_has_it(url: str) -> dict[str, Any]:
