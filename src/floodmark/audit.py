@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from floodmark.detect import ChunkPlan
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
-from floodmark.events import Warned
+from floodmark.events import Audited, Warned
 from floodmark.extract import Extractor, Job, StopAsked, patiently, run_all
 from floodmark.work import Context, Work
 
@@ -34,6 +34,7 @@ def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list
             raise same
         else:
             audited.append((work, chunk, same))
+            context.observer(Audited(work.table, same))
     return audited
 
 

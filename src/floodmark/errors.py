@@ -163,3 +163,12 @@ class Stopped(FloodmarkError):
     def code(self) -> int:
         """128 + the signal's number, as shells have it."""
         return 128 + self.signal_number
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code that an error ends the program with."""
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped(2)
+    if isinstance(error, Stopped):
+        return error.code
+    return error.exit_code if isinstance(error, FloodmarkError) else FloodmarkError.exit_code

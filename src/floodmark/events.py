@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from floodmark.model import Point, Reason, TableEntry, TableName
+from floodmark.model import Ended, Point, Reason, TableEntry, TableName
 
 
 class RunStarted(Struct, frozen=True):
@@ -18,6 +18,7 @@ class RunStarted(Struct, frozen=True):
     destination: str
     point: Point
     attempt: int
+    database: str = ""
 
 
 class ProgressFound(Struct, frozen=True):
@@ -51,6 +52,13 @@ class TableFinished(Struct, frozen=True):
     entry: TableEntry
 
 
+class Audited(Struct, frozen=True):
+    """A chunk that was proven unchanged was read again. `same`: its lines are those that are stored."""
+
+    table: TableName
+    same: bool
+
+
 class Retried(Struct, frozen=True):
     """Something failed and is tried again. `what` and `why` hold no row's value and no secret."""
 
@@ -73,7 +81,24 @@ class RunFinished(Struct, frozen=True):
     duration_seconds: float
 
 
-Event = RunStarted | ProgressFound | TableDecided | ChunkDone | TableFinished | Retried | Warned | RunFinished
+class RunEnded(Struct, frozen=True):
+    """The last event of every run, however it ended; only one that published something has a RunFinished before."""
+
+    ended: Ended
+
+
+Event = (
+    RunStarted
+    | ProgressFound
+    | TableDecided
+    | ChunkDone
+    | TableFinished
+    | Audited
+    | Retried
+    | Warned
+    | RunFinished
+    | RunEnded
+)
 Observer = Callable[[Event], None]
 
 

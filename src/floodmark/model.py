@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 Status = Literal["extracted", "unchanged", "failed", "dropped"]
 Origin = Literal["extracted", "reused"]
+Outcome = Literal["success", "partial", "failed", "stopped"]
 ReasonCode = Literal[
     "first_run",
     "forced",
@@ -190,6 +191,24 @@ class SourceIdentity(Struct, frozen=True):
     system_identifier: str
     database: str
     server_version: str
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a run ended, for whoever watches. `database` is empty where the run did not get to learn it.
+
+    `partial` is a run that committed although some tables failed; `stopped` one that a signal ended.
+    """
+
+    run_id: str
+    database: str
+    started_at: str
+    ended_at: str
+    outcome: Outcome
+    exit_code: int
+    retries: int = 0
+    audited_chunks: int = 0
+    audit_mismatches: int = 0
+    uploaded_bytes: int = 0
 
 
 class Part(Struct, frozen=True):

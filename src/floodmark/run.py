@@ -13,7 +13,15 @@ from floodmark.assemble import entries_of, gone_from, manifest_of
 from floodmark.attempt import Result, attempt
 from floodmark.config import Settings
 from floodmark.decide import decide
-from floodmark.errors import SourceError, VerificationFailed
+from floodmark.errors import (
+    EXIT_OK,
+    EXIT_PARTIAL,
+    SourceError,
+    SourceMismatch,
+    Stopped,
+    VerificationFailed,
+    exit_code_of,
+)
 from floodmark.events import Observer, Retried, RunFinished, RunStarted, silent
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
@@ -66,12 +74,20 @@ def run(settings: Settings, observer: Observer = silent, stop: threading.Event |
     try:
         seen = _worked(this, open_source(settings))
         entries = entries_of(this, seen.tables, seen.result, seen.gone)
-        return _published(this, manifest_of(this, seen.snapshot, seen.timestamp, entries))
-    except VerificationFailed:
-        this.finished.keep(())  # where something is wrong that should not be, nothing is gone on from
+        result = _published(this, manifest_of(this, seen.snapshot, seen.timestamp, entries))
+    except BaseException as error:
+        if isinstance(error, VerificationFailed):
+            this.finished.keep(())  # where something is wrong that should not be, nothing is gone on from
+        stopped = isinstance(error, Stopped | KeyboardInterrupt)
+        # A state that is another database's tells of that one's runs.
+        tell = not isinstance(error, SourceMismatch)
+        this.leave("stopped" if stopped else "failed", exit_code_of(error), tell)
         raise
-    finally:
-        this.leave()
+    if result.failed:
+        this.leave("partial", EXIT_PARTIAL)
+    else:
+        this.leave("success", EXIT_OK)
+    return result
 
 
 def plan(settings: Settings, observer: Observer = silent, stop: threading.Event | None = None) -> list[PlannedTable]:
@@ -121,7 +137,8 @@ def _seen(this: Run, source: Source, number: int) -> Seen | SourceError:
     try:
         tables = this.selected(snapshot)
         timestamp = this.claim()
-        this.observe(RunStarted(this.run_id, source.label, this.settings.destination.url, snapshot.point, number))
+        url, point = this.settings.destination.url, snapshot.point
+        this.observe(RunStarted(this.run_id, source.label, url, point, number, this.database))
         context = this.context(snapshot, tables, timestamp)
         result = attempt(context, [table for table in tables if table.denied is None])
         return Seen(snapshot, timestamp, tables, result, gone_from(this, snapshot, tables))

@@ -15,9 +15,9 @@ from floodmark.config import Settings
 from floodmark.detect import Policy, Remembered, remember, with_finished
 from floodmark.entries import Attempt, ChunkOutcome, remembered_chunk
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable, Stopped
-from floodmark.events import ChunkDone, Event, Observer, Retried, Warned
+from floodmark.events import Audited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
-from floodmark.model import SourceIdentity, TableInfo, TableName
+from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
 from floodmark.resume import Finished, usable
 from floodmark.source.base import Snapshot, Source
 from floodmark.source.selection import narrowed_away
@@ -40,7 +40,8 @@ class Run:
         self.started = datetime.now(UTC)
         self.run_id = f"{self.started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
         self.begun = time.monotonic()
-        self.uploaded = 0
+        self.uploaded = self.retries = self.audited = self.mismatches = 0
+        self.database = ""
         self._deadline: float | None = None
         self._claimed = False
         self._observer = observer
@@ -54,9 +55,14 @@ class Run:
         self.encoding_digest = f"{self.stores.encoding.format}/{self.stores.encoding.compression}"
 
     def observe(self, event: Event) -> None:
-        if isinstance(event, ChunkDone):
-            with self._counting:
+        with self._counting:
+            if isinstance(event, ChunkDone):
                 self.uploaded += event.uploaded_bytes
+            elif isinstance(event, Retried):
+                self.retries += 1
+            elif isinstance(event, Audited):
+                self.audited += 1
+                self.mismatches += not event.same
         self._observer(event)
 
     def stopping(self) -> bool:
@@ -93,6 +99,7 @@ class Run:
         except SourceUnavailable:
             self.require_not_stopped()
             raise
+        self.database = snapshot.identity.database
         if self._deadline is None:
             self._deadline = time.monotonic() + self.settings.limits.max_snapshot_age
         return snapshot
@@ -161,14 +168,33 @@ class Run:
 
     # Progress
 
-    def leave(self) -> None:
-        """End: no more in flight, unless something is finished that the next run can go on from."""
-        if self.stores.ledger is None or not self._claimed:
-            return
-        if self.finished.worth_keeping:
+    def leave(self, outcome: Outcome, exit_code: int, tell: bool = True) -> None:
+        """End: no more in flight, unless something is finished that the next run can go on from. How it ended is
+        noted in the ledger, unless that is not to `tell`, and told to the observer."""
+        ended = self._ended(outcome, exit_code)
+        ledger = self.stores.ledger
+        if self._claimed and self.finished.worth_keeping:
             self.finished.save()
-        else:
-            self.stores.ledger.release(self.run_id)
+        elif self._claimed and ledger is not None:
+            ledger.release(self.run_id, ended)
+            tell = False
+        if tell and ledger is not None:
+            ledger.note(ended)
+        self.observe(RunEnded(ended))
+
+    def _ended(self, outcome: Outcome, exit_code: int) -> Ended:
+        return Ended(
+            run_id=self.run_id,
+            database=self.database or (self.current.head.database if self.current is not None else ""),
+            started_at=iso(self.started),
+            ended_at=iso(datetime.now(UTC)),
+            outcome=outcome,
+            exit_code=exit_code,
+            retries=self.retries,
+            audited_chunks=self.audited,
+            audit_mismatches=self.mismatches,
+            uploaded_bytes=self.uploaded,
+        )
 
     def _left_by_others(self) -> Finished:
         """Read before the first snapshot is taken, so that all of it is older than that."""

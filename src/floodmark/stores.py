@@ -14,7 +14,7 @@ from floodmark.source.base import Source
 from floodmark.state.ledger import Ledger
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Storage
-from floodmark.storage.retry import RetryingStorage
+from floodmark.storage.retry import Patience, RetryingStorage
 
 
 class Stores(Struct, frozen=True):
@@ -41,7 +41,7 @@ def open_stores(settings: Settings, observer: Observer) -> Stores:
     )
 
 
-def open_ledger(settings: Settings, observer: Observer) -> Ledger | None:
+def open_ledger(settings: Settings, observer: Observer, patience: Patience = Patience()) -> Ledger | None:  # noqa: B008
     """The state store, or None where there is none to be."""
     if settings.state_url is None:
         return None
@@ -50,7 +50,8 @@ def open_ledger(settings: Settings, observer: Observer) -> Ledger | None:
         kms_key_id=settings.destination.kms_key_id if settings.destination.layout == "plain" else None,
     )
     unconditional = settings.destination.allow_unconditional_writes
-    return Ledger(RetryingStorage(open_storage(settings.state_url, options), observer), unconditional=unconditional)
+    storage = RetryingStorage(open_storage(settings.state_url, options), observer, patience)
+    return Ledger(storage, unconditional=unconditional)
 
 
 def open_source(settings: Settings) -> Source:

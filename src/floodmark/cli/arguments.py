@@ -44,8 +44,10 @@ def parser() -> Parser:
         _add_places(command, source=True)
         _add_selection(command)
         _add_output(command)
+    _add_metrics(run)
     plan.add_argument("--detailed-exitcode", action="store_true", help="end with 20 when there is work, 0 when none")
     _add_readers(commands)
+    _add_exporter(commands)
     demo = commands.add_parser("demo", help="three days of a service's database, on a real PostgreSQL")
     demo.add_argument(
         "--directory",
@@ -68,7 +70,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def flags(options: argparse.Namespace) -> Flags:
     """What the command line says about settings."""
-    source = getattr(options, "source", None)
+    source, gateway = getattr(options, "source", None), getattr(options, "push_gateway", None)
     return Flags(
         config=options.config,
         source=None if source is None else Secret(source),
@@ -80,6 +82,10 @@ def flags(options: argparse.Namespace) -> Flags:
         full=getattr(options, "full", False),
         adopt_source=getattr(options, "adopt_source", False),
         allow_unconditional_writes=getattr(options, "allow_unconditional_writes", False),
+        metrics_port=getattr(options, "metrics_port", None),
+        metrics_linger=getattr(options, "metrics_linger", None),
+        push_gateway=None if gateway is None else Secret(gateway),
+        metrics_textfile=getattr(options, "metrics_textfile", None),
     )
 
 
@@ -137,6 +143,26 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_metrics(run: argparse.ArgumentParser) -> None:
+    metrics = run.add_argument_group("metrics")
+    metrics.add_argument("--metrics-port", type=_port, metavar="N", help="serve metrics at this port during the run")
+    metrics.add_argument(
+        "--metrics-linger", type=_count, metavar="SECONDS", help="and so long after it, so that they are seen"
+    )
+    metrics.add_argument("--push-gateway", metavar="URL", help="push metrics to this Pushgateway")
+    metrics.add_argument("--metrics-textfile", metavar="FILE", help="write metrics to this file")
+
+
+def _add_exporter(commands: argparse._SubParsersAction[Parser]) -> None:
+    exporter = commands.add_parser("exporter", help="serve metrics of what the state tells, until it is stopped")
+    _add_places(exporter, source=False)
+    exporter.add_argument("--port", type=_port, default=9464, metavar="N", help="the port to listen at (default: 9464)")
+    exporter.add_argument("--address", default="", metavar="A", help="the address to listen at (default: every one)")
+    exporter.add_argument(
+        "--interval", type=_count, default=60, metavar="SECONDS", help="how often to read the state (default: 60)"
+    )
+
+
 def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", choices=("text", "json"), default="text", help="what stdout gets (default: text)")
 
@@ -148,7 +174,14 @@ def _count(text: str) -> int:
     return number
 
 
-_count.__name__ = "number"
+def _port(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError("a port from 1 to 65535 is wanted")
+    return number
+
+
+_count.__name__ = _port.__name__ = "number"
 
 
 def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:

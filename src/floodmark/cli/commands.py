@@ -35,14 +35,24 @@ from floodmark.stores import open_ledger
 
 Command = Callable[[argparse.Namespace, Session], int]
 Outcome = TypeVar("Outcome")
+Work = Callable[[Observer, StopSignals], Outcome]
 _RUN_ID = re.compile(r"[0-9A-Za-z]+-[0-9a-z]+\Z", re.ASCII)
 
 
 def run(options: argparse.Namespace, session: Session) -> int:
     """Extract what changed, publish a manifest, and show what became of each table."""
     settings = load(arguments.flags(options), session.environ)
+    if not settings.metrics.wanted:
+        return _run(options, session, settings, lambda observer, stop: runs.run(settings, observer, stop.event))
+    from floodmark.cli.measured import Measured  # noqa: PLC0415 - by need: most runs leave metrics to an exporter
+
+    with Measured(settings, session.environ) as measured:
+        return _run(options, session, settings, measured.run)
+
+
+def _run(options: argparse.Namespace, session: Session, settings: Settings, work: Work[RunResult]) -> int:
     tally = Tally()
-    result = _stoppable(session, tally, lambda observer, stop: runs.run(settings, observer, stop.event))
+    result = _stoppable(session, tally, work)
     if options.output == "json":
         session.out.write_json(encode(result.manifest))
     else:
@@ -112,6 +122,13 @@ def show(options: argparse.Namespace, session: Session) -> int:
     return EXIT_OK
 
 
+def exporter(options: argparse.Namespace, session: Session) -> int:
+    """Serve what the state tells as metrics."""
+    from floodmark.cli import exporter as command  # noqa: PLC0415 - by need: only this command serves anything
+
+    return command.exporter(options, session)
+
+
 def demo(options: argparse.Namespace, session: Session) -> int:
     """Live three days of a service's database."""
     from floodmark.demo import story  # noqa: PLC0415 - by need: no run starts a server
@@ -119,7 +136,7 @@ def demo(options: argparse.Namespace, session: Session) -> int:
     return story.main(options.directory, cast(TextIO, session.out))  # file-like as far as printing goes
 
 
-def _stoppable(session: Session, tally: Tally, work: Callable[[Observer, StopSignals], Outcome]) -> Outcome:
+def _stoppable(session: Session, tally: Tally, work: Work[Outcome]) -> Outcome:
     """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
     with StopSignals() as stop, progress(session, tally) as observer:
         try:
@@ -183,5 +200,6 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "history": history,
     "show": show,
+    "exporter": exporter,
     "demo": demo,
 }

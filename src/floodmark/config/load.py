@@ -10,12 +10,14 @@ from msgspec import Struct
 
 from floodmark.config import values
 from floodmark.config.document import WHAT, read
+from floodmark.config.metrics import PUSHGATEWAY, metrics
 from floodmark.config.schema import DestinationSection, File
 from floodmark.config.settings import (
     DEFAULT_CHUNK_BYTES,
     DestinationSettings,
     Flags,
     Limits,
+    Metrics,
     Secret,
     Selection,
     Settings,
@@ -31,7 +33,7 @@ SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOOD
 OLD_DESTINATION = "S3_DESTINATION"
 # Any of these says where a database is, so that libpq needs no URL.
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
-VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, *LIBPQ)
+VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, *LIBPQ)
 LANDING_ZONES = "moj-reg-"
 
 
@@ -65,6 +67,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         chunk_bytes=_chunk_bytes(file, name),
         limits=_limits(arguments, file, name),
         audit_chunks=_or_default(file.audit.chunks_per_run, 1),
+        metrics=Metrics() if state_only else metrics(arguments, environ, file.metrics, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )

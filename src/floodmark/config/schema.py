@@ -73,6 +73,14 @@ class AuditSection(Struct, frozen=True):
     chunks_per_run: Natural | None = None
 
 
+class MetricsSection(Struct, frozen=True):
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    address: str | None = None
+    linger: Amount | None = None
+    pushgateway: str | None = None
+    textfile: str | None = None
+
+
 class File(Struct, frozen=True):
     """The whole of a configuration file. A section that is missing is one with nothing set."""
 
@@ -84,6 +92,7 @@ class File(Struct, frozen=True):
     detect: DetectMode | None = None
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 # What the design promises and this version does not hold yet.

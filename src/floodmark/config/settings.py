@@ -104,6 +104,23 @@ class Limits(Struct, frozen=True):
     lock_timeout: int = 60
 
 
+class Metrics(Struct, frozen=True):
+    """Which ways a run's metrics take out. `port` serves them while it runs, and `linger` seconds longer.
+
+    `pushgateway` is a URL, which may hold a user and a password.
+    """
+
+    port: int | None = None
+    address: str = ""
+    linger: int = 0
+    pushgateway: Secret | None = None
+    textfile: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.port is not None or self.pushgateway is not None or self.textfile is not None
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """All that a run needs to know. `state_url` is None for a stateless run."""
 
@@ -114,6 +131,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     limits: Limits = Limits()
     audit_chunks: int = 1
+    metrics: Metrics = Metrics()
     full: bool = False
     adopt_source: bool = False
     environment: dict[str, str] = field(default_factory=dict)
@@ -135,3 +153,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     full: bool = False
     adopt_source: bool = False
     allow_unconditional_writes: bool = False
+    metrics_port: int | None = None
+    metrics_linger: int | None = None
+    push_gateway: Secret | None = None
+    metrics_textfile: str | None = None

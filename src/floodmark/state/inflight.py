@@ -11,12 +11,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StateUnreadable, StorageError
 from floodmark.layout import HEAD, INFLIGHT, progress_key, timestamp_moment, timestamp_text
+from floodmark.model import Ended
 from floodmark.state.documents import Documents
-from floodmark.state.manifest import Head, Inflight, Working, encode, unreadable
+from floodmark.state.manifest import Head, Inflight, Record, Working, encode, unreadable
 from floodmark.storage.base import IfAbsent, IfMatch
 
 MAX_TRIES = 20
@@ -66,14 +68,62 @@ def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> tup
     return entered, forgotten
 
 
-def release(documents: Documents, run_id: str, sleep: Sleep) -> bool:
-    """Take a run out of the list. False where that failed: it will be forgotten in time."""
+def listed(documents: Documents) -> Inflight:
+    """The list as it stands. Raises StateUnreadable, StorageError."""
+    found = _listed(documents)
+    return found[0] if found is not None else Inflight()
+
+
+def noted(record: Record | UnsetType, ended: Ended) -> Record:
+    """The record with one more run in it. Pure."""
+    before = Record(last=ended) if record is UNSET else record
+    return Record(
+        last=ended,
+        succeeded_at=ended.ended_at if ended.outcome == "success" else before.succeeded_at,
+        runs={**before.runs, ended.outcome: before.runs.get(ended.outcome, 0) + 1},
+        retries=before.retries + ended.retries,
+        audited_chunks=before.audited_chunks + ended.audited_chunks,
+        audit_mismatches=before.audit_mismatches + ended.audit_mismatches,
+        uploaded_bytes=before.uploaded_bytes + ended.uploaded_bytes,
+    )
+
+
+def release(documents: Documents, run_id: str, sleep: Sleep, ended: Ended | None = None) -> bool:
+    """Take a run out of the list, and note in the same write how it ended. False where that failed: it will be
+    forgotten in time."""
 
     def leave(inflight: Inflight) -> tuple[Inflight, None]:
-        return replace(inflight, runs=tuple(run for run in inflight.runs if run.run_id != run_id)), None
+        record = inflight.ended if ended is None else noted(inflight.ended, ended)
+        return replace(inflight, runs=tuple(run for run in inflight.runs if run.run_id != run_id), ended=record), None
 
+    def left(inflight: Inflight, _: None) -> bool:
+        return (ended is None or _told(inflight, ended)) and all(run.run_id != run_id for run in inflight.runs)
+
+    return _tried(documents, leave, left, sleep)
+
+
+def note(documents: Documents, ended: Ended, sleep: Sleep) -> bool:
+    """Note how a run ended, and leave the list as it is. False where that failed."""
+
+    def tell(inflight: Inflight) -> tuple[Inflight, None]:
+        return replace(inflight, ended=noted(inflight.ended, ended)), None
+
+    return _tried(documents, tell, lambda inflight, _: _told(inflight, ended), sleep)
+
+
+def _told(inflight: Inflight, ended: Ended) -> bool:
+    return inflight.ended is not UNSET and inflight.ended.last == ended
+
+
+def _tried(
+    documents: Documents,
+    change: Callable[[Inflight], tuple[Inflight, None]],
+    done: Callable[[Inflight, None], bool],
+    sleep: Sleep,
+) -> bool:
+    """A change that is made if it can be."""
     try:
-        _swap(documents, leave, lambda inflight, _: all(run.run_id != run_id for run in inflight.runs), sleep)
+        _swap(documents, change, done, sleep)
     except (StorageError, Conflict):
         return False
     return True

@@ -25,10 +25,20 @@ from floodmark.errors import (
     StorageError,
 )
 from floodmark.layout import HEAD, manifest_key, progress_key
-from floodmark.model import SourceIdentity, TableName
+from floodmark.model import Ended, SourceIdentity, TableName
 from floodmark.state import inflight, progress
 from floodmark.state.documents import Documents
-from floodmark.state.manifest import Head, Manifest, ManifestSource, Progress, Working, decode, encode, unreadable
+from floodmark.state.manifest import (
+    Head,
+    Inflight,
+    Manifest,
+    ManifestSource,
+    Progress,
+    Working,
+    decode,
+    encode,
+    unreadable,
+)
 from floodmark.state.rebase import rebase
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
 
@@ -90,6 +100,11 @@ class Ledger:
             missing = etag
         raise unreadable(self._documents.at(head.manifest), "head names it, and it is not there")
 
+    def head(self) -> Head | None:
+        """Head alone, without the manifest it names. Raises StateUnreadable, StorageError."""
+        found = self._documents.fetch(Head, HEAD)
+        return found[0] if found is not None else None
+
     def manifest(self, run: str) -> Manifest:
         """A manifest by its key, or a committed one by its run_id. Raises ObjectMissing, StateUnreadable,
         StorageError.
@@ -137,11 +152,20 @@ class Ledger:
         progress.remove(self._documents, *(run.progress for run in forgotten))
         return working
 
-    def release(self, run_id: str) -> bool:
-        """Take a run out of those in flight, and its progress away: there is nothing left to go on from. False
-        where that failed: it will be forgotten in time."""
+    def release(self, run_id: str, ended: Ended | None = None) -> bool:
+        """Take a run out of those in flight, note how it ended, and take its progress away: there is nothing left
+        to go on from. False where that failed: it will be forgotten in time."""
         progress.remove(self._documents, progress_key(run_id))
-        return inflight.release(self._documents, run_id, self._sleep)
+        return inflight.release(self._documents, run_id, self._sleep, ended)
+
+    def note(self, ended: Ended) -> bool:
+        """Note how a run ended that was never in flight, or stays among those. False where that failed."""
+        return inflight.note(self._documents, ended, self._sleep)
+
+    def in_flight(self) -> Inflight:
+        """The runs in flight, dead or alive, and what is noted of those that ended. Raises StateUnreadable,
+        StorageError."""
+        return inflight.listed(self._documents)
 
     def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[Progress]:
         """What listed runs that are not too old had finished, dead or alive. `tell`: see `progress.read`.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
-from floodmark.model import Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
+from floodmark.model import Ended, Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
 
 VERSION: Final = 1
 
@@ -81,13 +81,33 @@ class Working(Struct, frozen=True, kw_only=True):
     started_at: str
 
 
+class Record(Struct, frozen=True, kw_only=True):
+    """What runs that ended leave behind for whoever watches, also when they committed nothing.
+
+    `succeeded_at` is when the last one ended that left no table out. The numbers are sums over all runs since
+    the state began; `runs` counts them by outcome.
+    """
+
+    last: Ended
+    succeeded_at: str | None = None
+    runs: dict[Outcome, int] = {}
+    retries: int = 0
+    audited_chunks: int = 0
+    audit_mismatches: int = 0
+    uploaded_bytes: int = 0
+
+
 class Inflight(Struct, frozen=True, kw_only=True):
-    """The runs now working; moved by compare-and-swap. `latest` is the last timestamp that was given away."""
+    """The runs now working; moved by compare-and-swap. `latest` is the last timestamp that was given away.
+
+    `ended` tells of the runs that ended, once there is one.
+    """
 
     format: Literal["floodmark.inflight"] = "floodmark.inflight"
     version: Literal[1] = VERSION
     latest: str | None = None
     runs: tuple[Working, ...] = ()
+    ended: Record | UnsetType = UNSET
 
 
 class FinishedChunks(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,57 @@
+"""A run whose metrics take a way out of their own, as the command line has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from urllib.parse import unquote, urlsplit
+
+from floodmark import run as runs
+from floodmark.cli.signals import StopSignals
+from floodmark.config import Settings
+from floodmark.events import Observer, silent
+from floodmark.metrics.known import Known, read
+from floodmark.metrics.ways_out import WaysOut
+from floodmark.run import RunResult
+from floodmark.storage.retry import Patience
+from floodmark.stores import open_ledger
+
+# The run itself is patient with the store; its metrics need not be, too.
+_PATIENCE = Patience(tries=2)
+
+
+class Measured:
+    """While entered, `run` does the job with metrics; then they are served as long as they are to linger."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._database = _database(settings, environ)
+        self._ways: WaysOut | None = None
+
+    def run(self, observer: Observer, stop: StopSignals) -> RunResult:
+        ways = self._ways = WaysOut(self._settings.metrics, observer, self._known, self._database)
+        with ways:
+            result = runs.run(self._settings, ways.observe, stop.event)
+            ways.published(result.manifest)
+            return result
+
+    def __enter__(self) -> Measured:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._ways is not None:
+            with StopSignals() as stop:
+                self._ways.close(stop.event.wait)
+
+    def _known(self) -> Known:
+        ledger = open_ledger(self._settings, silent, _PATIENCE)
+        return Known(stateless=True) if ledger is None else read(ledger)
+
+
+def _database(settings: Settings, environ: Mapping[str, str]) -> str:
+    """What the configuration calls the database; empty where only a service file tells."""
+    url = settings.source.url
+    path = "" if url is None else unquote(urlsplit(url.reveal()).path[1:])
+    return path or environ.get("PGDATABASE", "")

@@ -1,0 +1,72 @@
+"""The long-lived exporter: reads the ledger now and then, and shows what it last knew to whoever asks.
+
+A scrape costs nothing but sending a text that is ready. While the store is away the last known values stay, and
+floodmark_ledger_up and floodmark_ledger_last_read_timestamp_seconds say so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from floodmark.errors import FloodmarkError
+from floodmark.metrics.exposition import text
+from floodmark.metrics.known import Known, read
+from floodmark.metrics.values import NEVER, Value, about_itself, about_runs, about_the_ledger
+from floodmark.state.ledger import Ledger
+
+# A reading that takes longer hangs: with its retries one that fails takes a minute at most.
+_PATIENCE = 600.0
+
+
+class Exporter:
+    """What one exporter knows. `tell` hears of each change between reachable (None) and not (why)."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        interval: float,
+        tell: Callable[[FloodmarkError | None], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger, self._interval, self._tell, self._clock = ledger, interval, tell, clock
+        self._known: Known | None = None
+        self._values: tuple[Value, ...] = ()
+        self._up: bool | None = None
+        self._read = NEVER
+        self._beat = time.monotonic()
+        self._text = b""
+        self._render()
+
+    def metrics(self) -> bytes:
+        return self._text
+
+    def healthy(self) -> bool:
+        """Whether the ledger is still looked at; not whether it is there: a restart would not bring it back."""
+        return time.monotonic() - self._beat < 3 * self._interval + _PATIENCE
+
+    def refresh(self) -> None:
+        """Read the ledger and make the text anew."""
+        before = self._up
+        error = None
+        try:
+            self._known = read(self._ledger, self._known)
+            self._values = tuple(about_runs(self._known))
+            self._read, self._up = self._clock(), True
+        except FloodmarkError as failed:
+            error, self._up = failed, False
+        self._beat = time.monotonic()
+        self._render()
+        if self._up != before:
+            self._tell(error)
+
+    def run(self, stop: threading.Event) -> None:
+        """Refresh every interval until told to stop."""
+        while not stop.is_set():
+            self.refresh()
+            stop.wait(self._interval)
+
+    def _render(self) -> None:
+        itself = (*about_itself(), *about_the_ledger(bool(self._up), self._read))
+        self._text = text((*itself, *self._values))

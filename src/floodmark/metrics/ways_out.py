@@ -1,0 +1,136 @@
+"""A run's own metrics on their way out: served while it lasts, pushed to a Pushgateway, written to a file.
+
+They show what the ledger told when the run began, with what the run has told since on top: so a run that fails
+takes nothing away. No trouble here ever fails a run; it is told as a warning.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from types import TracebackType
+
+from prometheus_client import write_to_textfile
+
+from floodmark.config import Metrics
+from floodmark.errors import ConfigError, FloodmarkError, Stopped, exit_code_of
+from floodmark.events import Event, Observer, RunEnded, Warned
+from floodmark.metrics.exposition import registry, text
+from floodmark.metrics.known import Known
+from floodmark.metrics.live import Live, counted
+from floodmark.metrics.push import PushFailed, push
+from floodmark.metrics.server import MetricsServer
+from floodmark.metrics.values import Value, about_chunks, about_itself, about_runs
+from floodmark.model import Ended
+from floodmark.state.manifest import Manifest
+
+
+class WaysOut:
+    """While entered, a run's events go through `observe`, and on to `observer`.
+
+    `known` reads what the ledger tells; `database` is what the configuration calls the database, for as long as
+    nothing else tells its name.
+    """
+
+    def __init__(self, wanted: Metrics, observer: Observer, known: Callable[[], Known], database: str) -> None:
+        self._wanted, self._observer, self._read, self._database = wanted, observer, known, database
+        self._lock = threading.Lock()
+        self._known = Known()
+        self._live: Live | None = None
+        self._ended: Ended | None = None
+        self._manifest: Manifest | None = None
+        self._server: MetricsServer | None = None
+
+    def __enter__(self) -> WaysOut:
+        began = datetime.now(UTC).timestamp()
+        try:
+            self._known = self._read()
+        except FloodmarkError as error:
+            self._known = Known(unread=True)
+            self._warn(f"metrics begin without what the state tells: {error.sentence}")
+        self._live = Live(self._known.database or self._database, began)
+        if self._wanted.port is not None:
+            self._serve(self._wanted.address, self._wanted.port)
+        self._send()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            if self._ended is None and error is not None:
+                self._ended = _ended(self._live, error)
+            if self._ended is not None:
+                self._known, self._live = self._known.after(self._ended, self._manifest), None
+        self._send()
+
+    def observe(self, event: Event) -> None:
+        """Take an event, and pass it on."""
+        with self._lock:
+            if isinstance(event, RunEnded):
+                self._ended = event.ended
+            elif self._live is not None:
+                self._live = counted(self._live, event)
+        self._observer(event)
+
+    def published(self, manifest: Manifest) -> None:
+        """Take what the run published."""
+        self._manifest = manifest
+
+    def close(self, wait: Callable[[float], object]) -> None:
+        """Go on serving as long as is asked for, unless a signal ended the run; then stop."""
+        if self._server is not None:
+            if self._ended is None or self._ended.outcome != "stopped":
+                wait(self._wanted.linger)
+            self._server.close()
+
+    def values(self) -> Iterator[Value]:
+        """All there is to tell now."""
+        with self._lock:
+            known, live = self._known, self._live
+        yield from about_itself()
+        yield from about_runs(known, live)
+
+    def _served(self) -> Iterator[Value]:
+        yield from self.values()
+        live = self._live
+        if live is not None:
+            yield from about_chunks(live)
+
+    def _serve(self, address: str, port: int) -> None:
+        try:
+            self._server = MetricsServer(address, port, lambda: text(self._served()))
+        except ConfigError as error:
+            self._warn(f"{error.sentence}; the run goes on without")
+
+    def _send(self) -> None:
+        """Push and write, where that is wanted."""
+        shown = registry(self.values)
+        if self._wanted.pushgateway is not None:
+            database = self._live.database if self._live is not None else self._known.database
+            try:
+                push(self._wanted.pushgateway, shown, database)
+            except PushFailed as error:
+                self._warn(f"metrics can't be pushed: {error}")
+        if self._wanted.textfile is not None:
+            try:
+                write_to_textfile(self._wanted.textfile, shown)
+            except OSError as error:
+                self._warn(f"metrics can't be written: {self._wanted.textfile}: {error.strerror}")
+
+    def _warn(self, message: str) -> None:
+        self._observer(Warned(message))
+
+
+def _ended(live: Live | None, error: BaseException) -> Ended:
+    """The end of a run that did not get far enough to tell of it itself."""
+    began = datetime.fromtimestamp(live.started if live is not None else 0.0, UTC)
+    return Ended(
+        run_id="",
+        database=live.database if live is not None else "",
+        started_at=began.isoformat(timespec="milliseconds"),
+        ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        outcome="stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed",
+        exit_code=exit_code_of(error),
+    )
