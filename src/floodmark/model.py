@@ -196,14 +196,15 @@ class SourceIdentity(Struct, frozen=True):
 class Ended(Struct, frozen=True, kw_only=True):
     """How a run ended, for whoever watches. `database` is empty where the run did not get to learn it.
 
-    `partial` is a run that committed although some tables failed; `stopped` one that a signal ended.
+    `outcome` is an Outcome of this version, or what a later one wrote: `partial` is a run that committed although
+    some tables failed, `stopped` one that a signal ended.
     """
 
     run_id: str
     database: str
     started_at: str
     ended_at: str
-    outcome: Outcome
+    outcome: str
     exit_code: int
     retries: int = 0
     audited_chunks: int = 0

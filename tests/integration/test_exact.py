@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from fix_postgres import PgDatabase, Servers
 from fix_runs import Nightly
@@ -16,6 +17,7 @@ from floodmark.config import TableRule
 from floodmark.errors import ConfigError, VerificationFailed
 from floodmark.events import Event, RunStarted, TableDecided
 from floodmark.run import run
+from floodmark.state.manifest import Inflight, decode
 
 MakeNightly = Callable[[PgDatabase], Nightly]
 PERSON = """
@@ -325,6 +327,9 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     with pytest.raises(VerificationFailed, match=r"public\.person"):
         nightly.run(audit_chunks=99)
     assert (state / "head.json").read_bytes() == told
+    record = decode(Inflight, (state / "inflight.json").read_bytes(), "inflight").ended
+    assert record is not UNSET and (record.last.outcome, record.last.exit_code) == ("failed", 14)
+    assert record.audited_chunks > record.audit_mismatches == 1
     nightly.run(full=True)
     nightly.run(audit_chunks=99)
 

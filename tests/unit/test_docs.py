@@ -17,11 +17,13 @@ from floodmark import errors, model
 from floodmark.cli.arguments import option_strings, parser, subcommands
 from floodmark.config import Flags, Settings, load
 from floodmark.config.schema import keys
+from floodmark.metrics import catalogue
 from floodmark.state import manifest
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
 CLI = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+METRICS = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs/format.md").read_text(encoding="utf-8")
 CODE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src/floodmark").rglob("*.py")))
 VARIABLE = re.compile(r'"((?:FLOODMARK|S3)_[A-Z_]+|NO_COLOR)"')
@@ -84,6 +86,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.ChunkMark: "mark",
     model.Column: "column",
     model.Encoding: "encoding",
+    model.Ended: "ended",
     model.Fingerprint: "fingerprint",
     model.Lineage: "lineage",
     model.ObjectEntry: "object",
@@ -97,6 +100,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     manifest.Manifest: "manifest",
     manifest.ManifestSource: "source",
     manifest.Progress: "progress",
+    manifest.Record: "record",
     manifest.Working: "working",
 }
 _WORDS = {inspect.StrType: "string", inspect.IntType: "integer", inspect.BoolType: "boolean"}
@@ -144,6 +148,12 @@ def test_every_field_of_every_document_is_specified_as_it_is(struct: inspect.Str
 def test_no_section_describes_what_no_document_holds() -> None:
     titles = [text.split("\n")[0] for text in re.split(r"^### ", FORMAT, flags=re.MULTILINE) if "| field |" in text]
     assert sorted(titles) == sorted(FORMAT_SECTIONS.values()) and set(FORMAT_SECTIONS) == set(DOCUMENT_STRUCTS)
+
+
+def test_every_metric_is_documented_as_it_is_and_every_documented_one_exists() -> None:
+    told = sorted((cells[0].strip("`"), *cells[1:3]) for cells in rows(METRICS, "metric"))
+    labels = {one.name: ", ".join(f"`{label}`" for label in one.labels) or "none" for one in catalogue.ALL}
+    assert told == sorted((one.name, one.kind, labels[one.name]) for one in catalogue.ALL)
 
 
 def test_every_status_and_reason_code_is_specified_and_every_specified_one_exists() -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from floodmark.layout import HEAD
 from floodmark.model import Ended
 from floodmark.state.inflight import noted
 from floodmark.state.ledger import Ledger
@@ -51,6 +52,8 @@ def read(ledger: Ledger, before: Known | None = None) -> Known:
     Raises StateUnreadable, StorageError.
     """
     head = ledger.head()
+    if head is None and before is not None and before.head is not None:
+        raise unreadable(f"{ledger.url}/{HEAD}", "it was there before, and is gone")
     if head is not None and (before is None or before.head is None or before.head.manifest != head.manifest):
         current = ledger.current()
         head, manifest = (current.head, current.manifest) if current is not None else (None, None)

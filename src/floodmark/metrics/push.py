@@ -29,6 +29,7 @@ def push(gateway: Secret, registry: CollectorRegistry, database: str) -> None:
     try:
         pushadd_to_gateway(bare, JOB, registry, group, timeout=_TIMEOUT, handler=_handler(parts))
     except HTTPError as error:
+        error.close()
         raise PushFailed(f"{bare}: it answered {error.code}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise PushFailed(f"{bare}: {_why(error)}") from None

@@ -92,9 +92,8 @@ def _last_success(known: Known) -> float:
 
 
 def _sums(database: str, record: Record | None, live: Live | None) -> Iterator[Value]:
-    runs = record.runs if record is not None else {}
     for outcome in get_args(Outcome):
-        yield Value(names.RUNS, (database, outcome), runs.get(outcome, 0))
+        yield Value(names.RUNS, (database, outcome), getattr(record, outcome, 0))
     retries, audited, mismatches, uploaded = (
         (record.retries, record.audited_chunks, record.audit_mismatches, record.uploaded_bytes)
         if record is not None

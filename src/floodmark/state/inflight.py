@@ -80,7 +80,10 @@ def noted(record: Record | UnsetType, ended: Ended) -> Record:
     return Record(
         last=ended,
         succeeded_at=ended.ended_at if ended.outcome == "success" else before.succeeded_at,
-        runs={**before.runs, ended.outcome: before.runs.get(ended.outcome, 0) + 1},
+        success=before.success + (ended.outcome == "success"),
+        partial=before.partial + (ended.outcome == "partial"),
+        failed=before.failed + (ended.outcome == "failed"),
+        stopped=before.stopped + (ended.outcome == "stopped"),
         retries=before.retries + ended.retries,
         audited_chunks=before.audited_chunks + ended.audited_chunks,
         audit_mismatches=before.audit_mismatches + ended.audit_mismatches,

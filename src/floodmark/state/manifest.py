@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
-from floodmark.model import Ended, Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
+from floodmark.model import Encoding, Ended, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
 
 VERSION: Final = 1
 
@@ -85,12 +85,15 @@ class Record(Struct, frozen=True, kw_only=True):
     """What runs that ended leave behind for whoever watches, also when they committed nothing.
 
     `succeeded_at` is when the last one ended that left no table out. The numbers are sums over all runs since
-    the state began; `runs` counts them by outcome.
+    the state began; the first four count them by outcome.
     """
 
     last: Ended
     succeeded_at: str | None = None
-    runs: dict[Outcome, int] = {}
+    success: int = 0
+    partial: int = 0
+    failed: int = 0
+    stopped: int = 0
     retries: int = 0
     audited_chunks: int = 0
     audit_mismatches: int = 0

@@ -1,0 +1,495 @@
+"""Metrics: from what is known to what is shown; the exporter over a store that comes and goes; the ways out."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from msgspec.structs import replace
+
+from fix_cli import entry, head, manifest
+from fix_prometheus import HOST, free_port, get
+from fix_state import Plan, commit, lost, put, quick_ledger
+from floodmark.cli import main
+from floodmark.config import Metrics, Secret
+from floodmark.errors import ConfigError, FloodmarkError, SourceUnavailable, StateUnreadable, Stopped, StorageError
+from floodmark.events import Audited, ChunkDone, Event, Retried, RunEnded, RunStarted, TableDecided, Warned
+from floodmark.metrics import catalogue
+from floodmark.metrics.exporter import Exporter
+from floodmark.metrics.exposition import registry, text
+from floodmark.metrics.known import Known, read
+from floodmark.metrics.live import Live, counted
+from floodmark.metrics.push import PushFailed, push
+from floodmark.metrics.server import MetricsServer
+from floodmark.metrics.values import about_chunks, about_itself, about_runs, about_the_ledger
+from floodmark.metrics.ways_out import WaysOut
+from floodmark.model import Ended, Point, Reason, TableName
+from floodmark.state.manifest import Record
+from floodmark.storage.memory import MemoryStorage
+
+DAY = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
+COMMITTED = DAY + 3783  # 01:03:03
+ENDED = Ended(
+    run_id="r9",
+    database="cases",
+    started_at="2026-11-24T03:00:00.000Z",
+    ended_at="2026-11-24T03:05:00.000Z",
+    outcome="failed",
+    exit_code=12,
+    retries=3,
+    audited_chunks=1,
+    audit_mismatches=1,
+    uploaded_bytes=10,
+)
+RECORD = Record(last=ENDED, succeeded_at="2026-11-23T01:00:00.000Z", success=5, failed=1, retries=4)
+PERSON = TableName("public", "person")
+
+
+def known(*tables: Any, **changes: Any) -> Known:
+    one = manifest(*tables)
+    return replace(Known(head=head(one), manifest=one), **changes)
+
+
+def shown(what: Known, live: Live | None = None) -> dict[str, float]:
+    """Every series by what stands before its value, `floodmark_` and the database left out."""
+    lines = [line for line in text(about_runs(what, live)).decode().splitlines() if not line.startswith("#")]
+    pairs = (line.rsplit(" ", 1) for line in lines)
+    return {
+        re.sub(r'^floodmark_|database="cases",?', "", name).replace("{}", ""): float(value) for name, value in pairs
+    }
+
+
+def table(name: str, of: str = "person", **labels: str) -> str:
+    given = {**labels, "schema": "public", "table": of}
+    pairs = ",".join(f'{label}="{given[label]}"' for label in sorted(given))
+    return f"table_{name}{{{pairs}}}"
+
+
+def of_status(series: dict[str, float], which: str = "run_status") -> list[str]:
+    """The states that are 1."""
+    found = ((re.search(r'status="(\w+)"', name), value) for name, value in series.items() if name.startswith(which))
+    return [match[1] for match, value in found if match is not None and value]
+
+
+# --- what is known → values ------------------------------------------------------------------------------------
+
+
+def test_a_committed_run_is_shown_with_its_tables() -> None:
+    series = shown(known(entry()))
+    assert of_status(series) == ["success"]
+    assert series["run_last_attempt_timestamp_seconds"] == series["snapshot_timestamp_seconds"] == DAY + 3723
+    assert series["run_last_success_timestamp_seconds"] == COMMITTED
+    assert series["run_duration_seconds"] == 60
+    assert of_status(series, "table_status") == ["extracted"]
+    assert series[table("reason", reason="rows_changed")] == 1
+    assert series[table("rows")] == 2000
+    assert [series[table("bytes", kind=kind)] for kind in ("raw", "stored", "uploaded")] == [180_000, 42_000, 21_000]
+    assert [series[table("chunks", outcome=one)] for one in ("extracted", "unchanged")] == [1, 2]
+    assert series[table("last_changed_timestamp_seconds")] == DAY + 3723 - 86400
+
+
+def test_a_failed_table_shows_its_last_good_snapshot_and_that_this_run_wrote_none_of_it() -> None:
+    series = shown(known(entry(), entry("case", "failed", "failed", as_of="2026-11-22T00:00:00Z")))
+    assert of_status(series) == ["partial"]
+    assert "run_last_success_timestamp_seconds" in series and series["run_last_success_timestamp_seconds"] == 0
+    assert series[table("rows", "case")] == 2000
+    assert series[table("bytes", "case", kind="uploaded")] == 0
+    assert [series[table("chunks", "case", outcome=one)] for one in ("extracted", "unchanged")] == [0, 3]
+    assert series["oldest_table_last_checked_timestamp_seconds"] == DAY - 2 * 86400
+
+
+def test_a_table_that_was_never_read_is_the_oldest_and_has_no_rows() -> None:
+    series = shown(known(entry(), entry("no", "failed", "denied", as_of=None)))
+    assert series["oldest_table_last_checked_timestamp_seconds"] == 0
+    assert series[table("last_checked_timestamp_seconds", "no")] == 0
+    assert table("rows", "no") not in series
+
+
+def test_a_dropped_table_has_nothing_but_its_status() -> None:
+    series = shown(known(entry(), entry("gone", "dropped", "dropped", as_of="2020-01-01T00:00:00Z")))
+    names = {name for name in series if 'table="gone"' in name}
+    assert len(names) == 5 and table("status", "gone", status="dropped") in names
+    assert series["oldest_table_last_checked_timestamp_seconds"] == DAY + 3723
+
+
+def test_a_run_that_failed_after_the_last_commit_is_the_newest_attempt() -> None:
+    series = shown(known(entry(), record=RECORD))
+    assert of_status(series) == ["failed"] and series["run_exit_code"] == 12
+    assert series["run_last_attempt_timestamp_seconds"] == DAY + 3 * 3600
+    assert series["run_last_success_timestamp_seconds"] == COMMITTED
+    assert series['runs_total{outcome="success"}'] == 5 and series["retries_total"] == 4
+    assert of_status(series, "table_status") == ["extracted"]
+
+
+def test_the_note_of_an_end_that_was_lost_does_not_hide_the_commit() -> None:
+    before = replace(RECORD, last=replace(ENDED, started_at="2026-11-23T01:00:00Z"))
+    assert of_status(shown(known(entry(), record=before))) == ["success"]
+
+
+def test_before_the_first_commit_a_failed_run_is_shown_and_before_any_run_nothing() -> None:
+    series = shown(Known(record=RECORD))
+    assert of_status(series) == ["failed"] and not any(name.startswith("table_") for name in series)
+    assert shown(Known()) == {}
+
+
+def test_nothing_is_said_to_be_never_where_that_can_not_be_known() -> None:
+    live = Live("cases", DAY)
+    assert shown(Known(), live)["run_last_success_timestamp_seconds"] == 0
+    for silent_one in (Known(stateless=True), Known(unread=True)):
+        assert "run_last_success_timestamp_seconds" not in shown(silent_one, live)
+    assert "retries_total" in shown(Known(stateless=True), live)
+    assert "retries_total" not in shown(Known(unread=True), live)
+
+
+def test_a_run_at_work_is_the_newest_attempt_and_adds_to_the_totals() -> None:
+    live = Live("cases", DAY + 9000, planned=4, done=2, retries=2, audited=1, mismatches=1, uploaded=7)
+    series = shown(known(entry(), record=RECORD), live)
+    assert of_status(series) == ["running"] and series["runs_in_flight"] == 1
+    assert series["run_in_flight_since_timestamp_seconds"] == DAY + 9000
+    assert (series["retries_total"], series["audit_mismatches_total"], series["uploaded_bytes_total"]) == (6, 1, 7)
+
+
+def test_every_metric_is_shown_by_something_with_just_its_labels() -> None:
+    live = Live("cases", DAY)
+    values = [*about_itself(), *about_the_ledger(True, DAY), *about_chunks(live)]
+    values += about_runs(known(entry(), record=RECORD), live)
+    assert {one.metric for one in values} == set(catalogue.ALL)
+    assert all(len(one.labels) == len(one.metric.labels) for one in values)
+
+
+def test_names_and_labels_keep_to_the_rules() -> None:
+    for metric in catalogue.ALL:
+        assert re.fullmatch(r"floodmark_[a-z_]+", metric.name)
+        assert (metric.kind == "counter") == metric.name.endswith("_total")
+        assert not {"run_id", "sha256", "checksum", "hash", "key"} & set(metric.labels)
+
+
+def test_a_name_can_hold_anything() -> None:
+    evil = entry('a"b\\c\nd\u202e')
+    assert b'table="a\\"b\\\\c\\nd\xe2\x80\xae"' in text(about_runs(known(evil)))
+
+
+# --- what the ledger tells -------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
+
+
+def test_runs_that_ended_are_noted_with_the_write_that_takes_them_out() -> None:
+    ledger = quick_ledger(MemoryStorage("memory:state"))
+    ledger.claim("r9", NOW)
+    assert [run.run_id for run in read(ledger).at_work] == ["r9"]
+    assert ledger.release("r9", ENDED)
+    ledger.claim("r10", NOW)
+    assert ledger.release("r10", replace(ENDED, run_id="r10", outcome="success"))
+    record = read(ledger).record
+    assert record is not None and record.last.run_id == "r10"
+    assert (record.success, record.failed, record.retries, record.audit_mismatches) == (1, 1, 6, 2)
+    assert record.succeeded_at == ENDED.ended_at
+    assert read(ledger).at_work == ()
+
+
+def test_a_note_whose_answer_was_lost_is_written_once() -> None:
+    store = MemoryStorage("memory:state")
+    ledger = quick_ledger(store)
+    ledger.claim("r9", NOW)
+    plan = Plan(store)
+    plan.at("put", "inflight.json", "after", lost)
+    assert ledger.release("r9", ENDED) and plan.spent
+    record = read(ledger).record
+    assert record is not None and (record.failed, record.retries) == (1, 3)
+
+
+def test_a_dead_run_is_at_work_until_a_later_one_has_ended() -> None:
+    ledger = quick_ledger(MemoryStorage("memory:state"))
+    ledger.claim("dead", NOW)
+    ledger.claim("alive", NOW.replace(hour=4))
+    assert len(read(ledger).at_work) == 2
+    ledger.release("alive", replace(ENDED, run_id="alive", started_at="2026-11-24T04:00:00.000Z"))
+    assert read(ledger).at_work == ()
+
+
+def test_a_manifest_is_read_again_only_when_head_names_another() -> None:
+    store = MemoryStorage("memory:state")
+    ledger = quick_ledger(store)
+    commit(ledger, "r1")
+    before = read(ledger)
+    asked: list[str] = []
+    store.faults = lambda operation, key, moment: asked.append(key)
+    again = read(ledger, before)
+    assert set(asked) == {"head.json", "inflight.json"} and again.manifest is before.manifest
+    commit(ledger, "r2", 2)
+    after = read(ledger, again)
+    assert after.manifest is not None and after.manifest.run_id == "r2"
+
+
+# --- the exporter ----------------------------------------------------------------------------------------------
+
+
+def test_the_exporter_shows_stale_values_while_the_store_is_away_and_says_so() -> None:
+    store = MemoryStorage("memory:state")
+    ledger = quick_ledger(store)
+    commit(ledger, "r1")
+    told: list[FloodmarkError | None] = []
+    times = iter((100.0, 200.0))
+    exporter = Exporter(ledger, 60, told.append, clock=lambda: next(times))
+    assert b"floodmark_ledger_up 0.0" in exporter.metrics() and b"floodmark_build_info" in exporter.metrics()
+    exporter.refresh()
+    fine = exporter.metrics()
+    assert b"floodmark_ledger_up 1.0" in fine and b"last_read_timestamp_seconds 100.0" in fine
+
+    def away(operation: str, key: str, moment: str) -> None:
+        raise StorageError("get an object", why="a test says so")
+
+    store.faults = away
+    exporter.refresh()
+    exporter.refresh()
+    assert exporter.metrics() == fine.replace(b"floodmark_ledger_up 1.0", b"floodmark_ledger_up 0.0")
+    assert exporter.healthy()
+    store.faults = lambda operation, key, moment: None
+    exporter.refresh()
+    assert exporter.metrics() == fine.replace(b"timestamp_seconds 100.0", b"timestamp_seconds 200.0")
+    assert [type(one) for one in told] == [type(None), StorageError, type(None)]
+
+
+def test_a_head_that_vanishes_is_no_new_beginning() -> None:
+    """A folder that is not mounted looks like an empty one."""
+    store = MemoryStorage("memory:state")
+    ledger = quick_ledger(store)
+    commit(ledger, "r1")
+    exporter = Exporter(ledger, 60, lambda error: None)
+    exporter.refresh()
+    store.delete("head.json")
+    exporter.refresh()
+    assert b"floodmark_ledger_up 0.0" in exporter.metrics() and b"floodmark_table_rows" in exporter.metrics()
+
+
+def test_a_damaged_document_is_the_stores_trouble_not_the_exporters_end() -> None:
+    store = MemoryStorage("memory:state")
+    ledger = quick_ledger(store)
+    ledger.claim("r1", NOW)
+    put(store, "inflight.json", store.get("inflight.json").data.replace(b"2026-11-24T03", b"yesterday"))
+    told: list[FloodmarkError | None] = []
+    Exporter(ledger, 60, told.append).refresh()
+    assert [type(one) for one in told] == [StateUnreadable]
+
+
+def test_the_exporter_ends_when_it_is_told() -> None:
+    stop = threading.Event()
+    exporter = Exporter(quick_ledger(MemoryStorage()), 3600, lambda error: stop.set())
+    exporter.run(stop)
+
+
+# --- the server ------------------------------------------------------------------------------------------------
+
+
+def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
+    fine = True
+    long = b"floodmark_x 1\n" * 200
+    with MetricsServer(HOST, free_port(), lambda: long, lambda: fine) as server:
+        base = f"http://{HOST}:{server.port}"
+        assert get(f"{base}/metrics") == long and get(f"{base}/health") == b"ok\n"
+        with urlopen(Request(f"{base}/metrics?x=1", headers={"Accept-Encoding": "gzip"})) as answer:
+            assert answer.headers["Content-Encoding"] == "gzip" and gzip.decompress(answer.read()) == long
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        with urlopen(Request(f"{base}/metrics", method="HEAD")) as answer:
+            assert answer.headers["Content-Length"] == str(len(long)) and answer.read() == b""
+        fine = False
+        for path, code in (("/health", 503), ("/nothing", 404), ("/../etc/passwd", 404)):
+            with pytest.raises(HTTPError) as refusal:
+                get(base + path)
+            assert refusal.value.code == code
+            refusal.value.close()
+        with pytest.raises(ConfigError, match="in use"):
+            MetricsServer(HOST, server.port, lambda: b"")
+
+
+@pytest.mark.parametrize("address", ["256.1.1.1", "no such host", "192.0.2.1"])
+def test_an_address_that_can_not_be_had_is_an_error(address: str) -> None:
+    with pytest.raises(ConfigError, match="metrics can't be served"):
+        MetricsServer(address, free_port(), lambda: b"")
+
+
+def test_ipv6_is_served_too() -> None:
+    with MetricsServer("::1", free_port(), lambda: b"x") as server:
+        assert get(f"http://[::1]:{server.port}/metrics") == b"x"
+
+
+# --- a run's ways out ------------------------------------------------------------------------------------------
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """A Pushgateway that answers as its path says, and keeps what it got."""
+
+    got: list[tuple[str, str, str | None]]
+
+    def do_POST(self) -> None:
+        self.got.append((self.command, self.path, self.headers["Authorization"]))
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(400 if self.path.startswith("/refuse") else 200)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def gateway() -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
+    Gateway.got = []
+    with HTTPServer((HOST, 0), Gateway) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"{HOST}:{server.server_port}", Gateway.got
+        server.shutdown()
+
+
+def test_a_push_goes_to_the_databases_group_with_the_urls_password(gateway: Any) -> None:
+    address, got = gateway
+    push(Secret(f"http://us%40r:p%2Fw@{address}/base/"), registry(list), "a/b c")
+    assert got == [("POST", "/base/metrics/job/floodmark/database@base64/YS9iIGM=", "Basic dXNAcjpwL3c=")]
+
+
+@pytest.mark.parametrize("path", ["/refuse", None])
+def test_a_push_that_fails_says_why_and_no_password(gateway: Any, path: str | None) -> None:
+    address = f"{gateway[0]}{path}" if path else f"{HOST}:{free_port()}"
+    with pytest.raises(PushFailed) as failure:
+        push(Secret(f"http://user:c4n4ry@{address}"), registry(list), "cases")
+    assert "c4n4ry" not in str(failure.value) and "user" not in str(failure.value)
+    assert ("it answered 400" if path else "Connection refused") in str(failure.value)
+
+
+def ways(tmp_path: Path, events: list[Event], **changes: Any) -> WaysOut:
+    wanted = Metrics(textfile=str(tmp_path / "floodmark.prom"))
+    given = {"known": lambda: known(entry(), record=RECORD), **changes}
+    return WaysOut(given.pop("wanted", wanted), events.append, given["known"], "cases")
+
+
+def written(folder: Path) -> str:
+    assert [path.name for path in folder.iterdir()] == ["floodmark.prom"]
+    return (folder / "floodmark.prom").read_text()
+
+
+STARTED = RunStarted("r10", "postgresql://h/cases", "s3://b", Point("t"), 1, "cases")
+
+
+def test_a_run_is_shown_as_running_and_then_as_it_ended(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with ways(tmp_path, events) as out:
+        assert 'status="running"} 1.0' in written(tmp_path)
+        out.observe(STARTED)
+        out.observe(RunEnded(replace(ENDED, run_id="r10", outcome="success", exit_code=0)))
+        out.published(manifest(entry("new")))
+    assert events[0] is STARTED
+    text = written(tmp_path)
+    assert 'status="success"} 1.0' in text and 'table="new"' in text and 'table="person"' not in text
+    assert 'outcome="success"} 6.0' in text and 'floodmark_retries_total{database="cases"} 7.0' in text
+    assert "floodmark_run_chunks" not in text
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(SourceUnavailable("x"), "failed", 12), (Stopped(15), "stopped", 143), (KeyError("x"), "failed", 1)],
+)
+def test_a_run_that_fails_before_it_begins_takes_nothing_away(
+    tmp_path: Path, error: BaseException, status: str, code: int
+) -> None:
+    with pytest.raises(type(error)), ways(tmp_path, []):
+        raise error
+    text = written(tmp_path)
+    assert f'status="{status}"}} 1.0' in text and f'floodmark_run_exit_code{{database="cases"}} {code}.0' in text
+    assert 'floodmark_table_rows{database="cases",schema="public",table="person"} 2000.0' in text
+
+
+def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
+    def unreadable() -> Known:
+        raise StorageError("get an object", on="s3://state/head.json", why="a test says so")
+
+    events: list[Event] = []
+    with MetricsServer(HOST, free_port(), lambda: b"") as taken:
+        gone = Secret(f"http://user:c4n4ry@{HOST}:{free_port()}")
+        wanted = Metrics(taken.port, HOST, 0, gone, str(tmp_path / "nowhere" / "a.prom"))
+        with ways(tmp_path, events, wanted=wanted, known=unreadable) as out:
+            out.observe(RunEnded(ENDED))
+        out.close(lambda seconds: None)
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert [message.split(":")[0] for message in told] == [
+        "metrics begin without what the state tells",
+        "metrics can't be served",
+        *("metrics can't be pushed", "metrics can't be written") * 2,
+    ]
+    assert "c4n4ry" not in str(told)
+
+
+@pytest.mark.parametrize(("outcome", "waits"), [("success", [7]), ("failed", [7]), ("stopped", [])])
+def test_the_port_lingers_but_not_after_a_signal(tmp_path: Path, outcome: str, waits: list[int]) -> None:
+    waited: list[float] = []
+    port = free_port()
+    with ways(tmp_path, [], wanted=Metrics(port, HOST, 7)) as out:
+        out.observe(STARTED)
+        out.observe(TableDecided(PERSON, Reason("forced", ""), 5, 3, 0))
+        out.observe(ChunkDone(PERSON, 1, 10, 4, 0.1))
+        busy = get(f"http://{HOST}:{port}/metrics").decode()
+        out.observe(RunEnded(replace(ENDED, outcome=outcome)))
+    assert 'run_chunks{database="cases",state="planned"} 3.0' in busy and 'state="done"} 1.0' in busy
+    out.close(waited.append)
+    assert waited == waits
+    with pytest.raises(OSError):
+        get(f"http://{HOST}:{port}/metrics")
+
+
+def test_what_a_run_tells_is_counted() -> None:
+    live = Live("", 0)
+    for event in (
+        TableDecided(PERSON, Reason("forced", ""), 5, 3, 0),
+        STARTED,
+        TableDecided(PERSON, Reason("forced", ""), 5, 2, 0),
+        ChunkDone(PERSON, 1, 10, 4, 0.1),
+        Retried("x", "y", 1),
+        Audited(PERSON, True),
+        Audited(PERSON, False),
+        Warned("x"),
+    ):
+        live = counted(live, event)
+    assert live == Live("cases", 0, planned=2, done=1, retries=1, audited=2, mismatches=1, uploaded=4)
+
+
+# --- what is asked for wrongly ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("run", "--push-gateway", "http://user:c4n4ry@host"), 10, "FLOODMARK_PUSHGATEWAY"),
+        (("run", "--push-gateway", "c4n4ry"), 10, "--push-gateway"),
+        (("run", "--push-gateway", "http://host:c4n4ry"), 10, "--push-gateway"),
+        (("run", "--metrics-linger", "5"), 10, "metrics.linger"),
+        (("run", "--metrics-textfile", ""), 10, "metrics.textfile"),
+        (("run", "--metrics-port", "70000"), 2, "--metrics-port"),
+        (("exporter", "--address", "256.0.0.1"), 10, "metrics can't be served"),
+        (("exporter", "--destination", "s3://moj-reg-dev/x"), 10, "--push-gateway"),
+    ],
+)
+def test_what_can_not_be_is_said(
+    arguments: tuple[str, ...],
+    code: int,
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("FLOODMARK_", "PG", "S3_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FLOODMARK_SOURCE", "sqlite:///a.db")
+    monkeypatch.setenv("FLOODMARK_DESTINATION", "out")
+    assert main(arguments) == code
+    said = capsys.readouterr()
+    assert word in said.err and "c4n4ry" not in said.err and said.out == ""
