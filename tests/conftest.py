@@ -1,3 +1,11 @@
 """The fixtures live in the fix_* modules beside this file."""
 
-pytest_plugins = ["fix_postgres", "fix_prometheus", "fix_runs", "fix_storage", "fix_s3_proxy", "fix_crash"]
+pytest_plugins = [
+    "fix_postgres",
+    "fix_pooler",
+    "fix_prometheus",
+    "fix_runs",
+    "fix_storage",
+    "fix_s3_proxy",
+    "fix_crash",
+]

@@ -1,4 +1,7 @@
-"""The command line as its users have it: a process of its own, an environment of its own, two streams, an exit code."""
+"""The command line as its users have it: a process of its own, an environment of its own, two streams, an exit code.
+
+No command may print a traceback, a canary (see fix_canaries) or a secret of its environment: each is looked at.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import psycopg
 from isal import igzip
 from msgspec import Struct
 
+from fix_canaries import require_none
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket
 from floodmark.state.manifest import Head, Manifest, decode
@@ -50,7 +54,7 @@ class Done(Struct, frozen=True):
 
 
 class Floodmark:
-    """Runs `floodmark` in a folder with an environment of its own. No command may ever print a traceback."""
+    """Runs `floodmark` in a folder with an environment of its own."""
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,13 +73,16 @@ class Floodmark:
         """Write floodmark.yaml, which the next commands find."""
         (self.folder / "floodmark.yaml").write_text(text)
 
+    @staticmethod
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "floodmark", *arguments]
+
     def start(
         self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **named: Any
     ) -> subprocess.Popen[bytes]:
         environment = {**self.environment, **named.pop("environment", {})}
-        command = [sys.executable, "-m", "floodmark", *arguments]
         return subprocess.Popen(
-            command,
+            self.command(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -104,6 +111,7 @@ class Floodmark:
             raise AssertionError(f"it does not end: {out!r} {err!r}") from None
         done = Done(process.returncode, (out or b"").decode(), err.decode())
         assert "Traceback" not in done.said and "internal error" not in done.said, done.said
+        require_none(done.said)
         return done
 
 

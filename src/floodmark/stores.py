@@ -75,4 +75,5 @@ def _options(chosen: DestinationSettings, conditional: bool) -> StorageOptions:
         sse=chosen.sse,
         kms_key_id=chosen.kms_key_id,
         conditional=conditional,
+        allow_unconditional=chosen.allow_unconditional_writes,
     )

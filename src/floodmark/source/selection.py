@@ -151,7 +151,12 @@ def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
     while position < len(text):
         token = _TOKEN.match(text, position)
         if token is None:
-            raise ConfigError("a table pattern can't be read", on=f"{setting}: {text}", why='a " is not closed')
+            raise ConfigError(
+                "a table pattern can't be read",
+                on=f"{setting}: {text}",
+                why='a " is not closed',
+                hint='Quote a name as in SQL: public."a b"; a " in it is written twice.',
+            )
         position = token.end()
         if token["dot"]:
             parts.append(("", ""))
@@ -188,7 +193,7 @@ def _nothing(setting: str, text: str, pattern: Pattern, candidates: Sequence[Can
         "a pattern selects no table",
         on=f"{setting}: {text}",
         why="nothing in the source has such a name",
-        hint=f"Did you mean {' or '.join(close)}?" if close else None,
+        hint=f"Did you mean {' or '.join(close)}?" if close else "`floodmark plan` shows the tables there are.",
     )
 
 

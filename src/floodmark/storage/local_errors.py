@@ -18,6 +18,9 @@ _HINTS = {
     errno.EDQUOT: "The user's quota is used up.",
     errno.EROFS: "The file system is mounted read-only.",
     errno.EACCES: "The user Floodmark runs as needs to write there.",
+    errno.EPERM: "The user Floodmark runs as needs to write there.",
+    errno.ENOTDIR: "A part of the path is a file, where a folder is wanted.",
+    errno.EFBIG: "A limit on the size of files (ulimit -f) is in the way.",
     errno.ENAMETOOLONG: "A table's name, percent-encoded, is longer than this file system's names may be.",
     errno.EIO: "The disk is failing; see the system's log.",
 }

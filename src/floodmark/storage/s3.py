@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from boto3.session import Session
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 
 from floodmark.errors import NoConditionalWrites, ObjectMissing
 from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat
 from floodmark.storage.options import StorageOptions
 from floodmark.storage.probe import prove_conditions
-from floodmark.storage.s3_errors import no_credentials, translated
+from floodmark.storage.s3_errors import bad_endpoint, no_credentials, translated
 from floodmark.storage.streams import BLOCK, length, not_as_announced, reader, window
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ class S3Storage:
         self._single_put_bytes, self._part_bytes = single_put_bytes, part_bytes
         with translated("connect to S3", self.url):
             self._session = Session()
-            self._s3 = _client(self._session, options)
+            try:
+                self._s3 = _client(self._session, options)
+            except BotoCoreError:
+                raise
+            except ValueError:  # what botocore says of a URL it can't read, and repeats it
+                raise bad_endpoint(self.url) from None
 
     @property
     def url(self) -> str:

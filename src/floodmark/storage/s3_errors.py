@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from floodmark.errors import (
     ConditionFailed,
+    ConfigError,
     ObjectMissing,
     StorageDenied,
     StorageError,
@@ -120,7 +121,7 @@ def translated(what: str, where: str, conditional: bool = False) -> Iterator[Non
 
 def from_answer(refusal: Refusal, what: str, where: str, conditional: bool = False) -> StorageError:
     """The error for an answer: by S3's code where that says more than the HTTP status."""
-    if conditional and refusal.code == "NotImplemented":
+    if conditional and (refusal.code == "NotImplemented" or refusal.status == 501):
         return no_conditional_writes(where, refusal.text)
     kind, hint = _CODES.get(refusal.code) or _STATUSES.get(refusal.status) or _other(refusal)
     if conditional and kind is ObjectMissing:
@@ -130,6 +131,15 @@ def from_answer(refusal: Refusal, what: str, where: str, conditional: bool = Fal
 
 def no_credentials(where: str, why: str = "boto3 found none") -> StorageDenied:
     return StorageDenied("find credentials", on=where, why=why, hint=_LOOKED_FOR)
+
+
+def bad_endpoint(where: str) -> ConfigError:
+    return ConfigError(
+        "connect to S3",
+        on=where,
+        why="the endpoint is not a URL",
+        hint="Write AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) as https://host[:port], or leave it out for Amazon's S3.",
+    )
 
 
 def from_client(error: boto.BotoCoreError, what: str, where: str) -> StorageError:

@@ -11,7 +11,9 @@ import re
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+import psycopg
 from msgspec import Struct
+from psycopg import pq
 
 from floodmark.config import Secret
 from floodmark.config.urls import SOURCE_URL
@@ -34,10 +36,29 @@ class Address(Struct, frozen=True):
 def address(url: Secret | None) -> Address:
     """Read an SQLAlchemy URL, or, without one, leave everything to libpq's own environment (PG*)."""
     if url is None:
-        return Address({}, "the database that PGHOST and PGDATABASE name")
+        return Address({}, label({}))
     arguments = _arguments(url.reveal().strip())
-    host = arguments.get("host") or "localhost"
-    return Address(arguments, f"postgresql://{host}/{arguments.get('dbname') or ''}")
+    return Address(arguments, label(arguments))
+
+
+def label(arguments: dict[str, Any]) -> str:
+    """Where libpq will connect, with what its own environment fills in; no user, no secret."""
+
+    def of(name: str) -> str:
+        return str(arguments.get(name) or libpq_default(name))
+
+    port = of("port")
+    port = f":{port}" if port.isdecimal() and port != "5432" else ""
+    return f"postgresql://{of('host') or of('hostaddr') or 'localhost'}{port}/{of('dbname') or of('user')}"
+
+
+def libpq_default(name: str) -> str:
+    """What libpq takes from its environment (PG*, a service) for a parameter that is not given; empty for nothing."""
+    try:
+        found = pq.Conninfo.get_defaults()
+    except (psycopg.Error, MemoryError):  # a service there is not: connecting will say so
+        return ""
+    return next((o.val.decode() for o in found if o.keyword == name.encode() and o.val), "")
 
 
 def _arguments(url: str) -> dict[str, Any]:

@@ -6,16 +6,18 @@ told by SQLSTATE (or, while connecting, by the kind of refusal) in words of our 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
 
 from floodmark.config import Limits
-from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceError, SourceUnavailable, TableError
-from floodmark.source.postgres.address import Address
+from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceUnavailable, TableError
+from floodmark.source.postgres.address import Address, libpq_default
+from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
 
-CONNECT_TIMEOUT = 15
 # The coordinator's connection is silent for as long as a run takes; firewalls forget what is silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
@@ -41,31 +43,6 @@ _PINNED = {
     "idle_in_transaction_session_timeout": "0",
 }
 
-# How libpq words a refused connection → how we say it, and whether waiting may help.
-_REFUSALS: tuple[tuple[str, str, bool], ...] = (
-    ("password authentication failed", "the password was refused", False),
-    ("no password supplied", "the server wants a password and none was given", False),
-    ("no pg_hba.conf entry", "the server's pg_hba.conf does not let this client in", False),
-    ("certificate", "the TLS certificate was not accepted", False),
-    ("server does not support ssl", "the server does not offer TLS, and PGSSLMODE demands it", False),
-    ("ssl error", "the TLS handshake failed", False),
-    ("does not exist", "there is no such database or role", False),
-    ("permission denied for database", "the role may not connect to this database", False),
-    ("not currently accepting connections", "the database does not accept connections", False),
-    ("could not translate host name", "the host name can't be resolved", True),
-    ("name or service not known", "the host name can't be resolved", True),
-    ("connection refused", "nothing listens there (connection refused)", True),
-    ("no such file or directory", "nothing listens on that socket", True),
-    ("timeout expired", f"no answer within {CONNECT_TIMEOUT} s", True),
-    ("starting up", "the server is starting up", True),
-    ("shutting down", "the server is shutting down", True),
-    ("in recovery mode", "the server is recovering from a crash", True),
-    ("not yet accepting connections", "the server is not ready yet", True),
-    ("too many clients", "the server's connection limit is reached", True),
-    ("too many connections", "the connection limit of the role or database is reached", True),
-    ("remaining connection slots", "the server's connection limit is reached", True),
-)
-
 _TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
     "57014": (
         "the statement was cancelled or ran into its time limit",
@@ -84,8 +61,12 @@ _TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def connect(where: Address) -> psycopg.Connection[Any]:
-    """Open a connection without named prepared statements. Raises SourceError or SourceUnavailable."""
+def connect(where: Address, secret_settings: Mapping[str, str] = MappingProxyType({})) -> psycopg.Connection[Any]:
+    """Open a connection without named prepared statements. Raises SourceError, SourceUnavailable, ConfigError.
+
+    `secret_settings` go with the startup packet, which no log of the server shows, as it does a statement's
+    parameters. A pooler that refuses them is spoken to without: see `transactions.set_local`.
+    """
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT,
         "application_name": "floodmark",
@@ -94,11 +75,23 @@ def connect(where: Address) -> psycopg.Connection[Any]:
         **where.arguments,
     }
     try:
+        if secret_settings:
+            try:
+                return psycopg.connect(autocommit=True, **_with_options(arguments, secret_settings))
+            except psycopg.OperationalError as error:
+                if "startup" not in str(error).lower():
+                    raise
         return psycopg.connect(autocommit=True, **arguments)
     except psycopg.Error as error:
-        raise _refusal(error, where.label) from None
+        raise refusal(error, where.label) from None
     except UnicodeError:
         raise ConfigError("can't connect", on=where.label, why="a name holds bytes that are not UTF-8") from None
+
+
+def _with_options(arguments: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Settings whose values hold no space, added to the options that libpq would send anyway."""
+    given = arguments.get("options") or libpq_default("options")
+    return {**arguments, "options": " ".join([given, *(f"-c {name}={value}" for name, value in settings.items())])}
 
 
 def close_quietly(connection: psycopg.Connection[Any]) -> None:
@@ -140,12 +133,3 @@ def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
 
 def _code(why: str, error: psycopg.Error) -> str:
     return f"{why} (SQLSTATE {error.sqlstate})" if error.sqlstate else f"{why} ({type(error).__name__})"
-
-
-def _refusal(error: psycopg.Error, label: str) -> SourceError:
-    text = str(error).lower()
-    for pattern, why, waiting_helps in _REFUSALS:
-        if pattern in text:
-            kind = SourceUnavailable if waiting_helps else SourceError
-            return kind("can't connect to the source", on=label, why=why)
-    return SourceUnavailable("can't connect to the source", on=label, why=type(error).__name__)

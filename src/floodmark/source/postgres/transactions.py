@@ -61,7 +61,7 @@ class Coordinator:
     def __init__(self, where: Address, limits: Limits, settings: dict[str, str]) -> None:
         self._where = where
         self._limits = limits
-        self.connection = connect(where)
+        self.connection = connect(where, settings)
         try:
             self.server_version = self.connection.info.server_version
             self._require_supported()
@@ -207,7 +207,7 @@ class Transactions:
 
     def _connected(self) -> Connection:
         try:
-            return connect(self._where)
+            return connect(self._where, self._settings)
         except SourceUnavailable as error:
             raise self._judged(error) from None
 
@@ -234,9 +234,14 @@ class Transactions:
 
 
 def set_local(connection: Connection, settings: dict[str, str]) -> None:
-    """Settings whose values must not stand in a statement, where logs and pg_stat_activity show them."""
+    """Settings whose values must not stand in a statement, where logs and pg_stat_activity show them.
+
+    They came with the startup packet, unless a pooler gave us another's session, or refused them: then they go
+    as parameters, which a server that logs each statement logs too.
+    """
     for name, value in settings.items():
-        connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+        if connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone() != (value,):
+            connection.execute("SELECT set_config(%s, %s, true)", (name, value))
 
 
 def _whole(error: FloodmarkError) -> FloodmarkError:

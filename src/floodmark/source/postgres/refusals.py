@@ -1,0 +1,117 @@
+"""Why a server can't be connected to: libpq's words → ours, what to do about it, and whether waiting may help.
+
+While connecting there is no SQLSTATE to go by, only libpq's and the server's sentence; none of it is ever shown,
+for it repeats what it was given.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from msgspec import Struct
+
+from floodmark.errors import ConfigError, FloodmarkError, SourceError, SourceUnavailable
+
+CONNECT_TIMEOUT = 15
+
+_PASSWORD = "PGPASSWORD, FLOODMARK_SOURCE or ~/.pgpass may hold it. A server says the same of a role there is not."
+_RIGHTS = "GRANT CONNECT ON DATABASE … TO the role."
+_TLS = "PGSSLMODE=verify-full with PGSSLROOTCERT naming the CA's bundle is the safe choice for a remote host."
+_CERTIFICATE = (
+    "PGSSLROOTCERT must name a file with the certificate of the CA that signed the server's; "
+    "system means the machine's own."
+)
+_HOST_NAME = "Connect by the name that stands in the server's certificate."
+_WRONG_HOST = "Check the host's name in the source's URL or PGHOST."
+_NOT_THERE = "Check host and port, and that the server runs. source.wait_seconds waits for one that is down at night."
+_LATER = "It may pass: source.wait_seconds lets a run wait for it."
+_FEWER = "Lower limits.connections, or raise the limit: ALTER ROLE … CONNECTION LIMIT, max_connections."
+_PARAMETERS = "Check the parameters after the ? in the source's URL, and the PG… variables."
+
+
+class Refusal(Struct, frozen=True):
+    """One kind of refusal: the words it is known by, in lower case, and how it is told."""
+
+    words: str
+    why: str
+    hint: str
+    kind: type[FloodmarkError] = SourceError
+
+
+def _passing(words: str, why: str, hint: str = _LATER) -> Refusal:
+    return Refusal(words, why, hint, SourceUnavailable)
+
+
+def _setting(words: str, why: str) -> Refusal:
+    return Refusal(words, why, _PARAMETERS, ConfigError)
+
+
+# The first whose words occur is it, so what is more special stands above what is more general.
+_REFUSALS = (
+    Refusal("password authentication failed", "the password was refused", _PASSWORD),
+    Refusal("no password supplied", "the server wants a password and none was given", _PASSWORD),
+    Refusal("authentication failed", "the server did not accept who we say we are", "Check user and pg_hba.conf."),
+    Refusal(
+        "pg_hba.conf",
+        "the server's pg_hba.conf does not let this client in",
+        "It needs a line for this database, role, address and kind of encryption.",
+    ),
+    Refusal("is not permitted to log in", "the role may not log in", "ALTER ROLE … LOGIN."),
+    Refusal("does not match host name", "the server's certificate is for another host name", _HOST_NAME),
+    Refusal("root certificate file", "the file of trusted certificates can't be read", _CERTIFICATE),
+    Refusal("certificate verify failed", "the server's certificate is not signed by a trusted CA", _CERTIFICATE),
+    Refusal("certificate", "the TLS certificate was not accepted", _CERTIFICATE),
+    Refusal("server does not support ssl", "the server does not offer TLS, and PGSSLMODE demands it", _TLS),
+    Refusal("ssl error", "the TLS handshake failed", _TLS),
+    Refusal(
+        "startup parameter",
+        "a pooler does not take startup options",
+        "Leave out PGOPTIONS, and options= in the source's URL.",
+    ),
+    _setting("sslmode value", "PGSSLMODE or sslmode is not one that libpq knows"),
+    _setting("port number", "the port is not a number from 1 to 65535"),
+    _setting("definition of service", "PGSERVICE names a service there is not"),
+    _setting("service file", "the service file can't be read"),
+    _setting("invalid connection option", "it has a parameter that libpq does not know"),
+    _setting("invalid value for parameter", "a parameter has a value that the server does not take"),
+    _setting('value: "', "a parameter has a value that libpq does not take"),
+    _setting("bad value for", "a parameter has a value that libpq does not take"),
+    _setting("could not match", "hosts and ports are not equal in number"),
+    _setting("invalid integer value", "a parameter should be a number and is not"),
+    Refusal(
+        "does not exist",
+        "there is no such database or role",
+        "Check the database's name and the user in the source's URL, or PGDATABASE and PGUSER.",
+    ),
+    Refusal("permission denied for database", "the role may not connect to this database", _RIGHTS),
+    Refusal("not currently accepting connections", "the database does not accept connections", "See datallowconn."),
+    _passing("failed to resolve host", "the host name can't be resolved", _WRONG_HOST),
+    _passing("could not translate host name", "the host name can't be resolved", _WRONG_HOST),
+    _passing("name or service not known", "the host name can't be resolved", _WRONG_HOST),
+    _passing("connection refused", "nothing listens there (connection refused)", _NOT_THERE),
+    _passing("no such file or directory", "nothing listens on that socket", _NOT_THERE),
+    _passing("timeout expired", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
+    _passing("connection timeout", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
+    _passing("unreachable", "the network has no way there", _NOT_THERE),
+    _passing("no route to host", "the network has no way there", _NOT_THERE),
+    _passing("starting up", "the server is starting up"),
+    _passing("shutting down", "the server is shutting down"),
+    _passing("in recovery mode", "the server is recovering from a crash"),
+    _passing("not yet accepting connections", "the server is not ready yet"),
+    _passing("hot standby mode is disabled", "it is a standby that takes no connections", "Set hot_standby = on."),
+    _passing("too many clients", "the server's connection limit is reached", _FEWER),
+    _passing("too many connections", "the connection limit of the role or database is reached", _FEWER),
+    _passing("remaining connection slots", "the server's connection limit is reached", _FEWER),
+    _passing("closed the connection unexpectedly", "the connection was closed before the server answered"),
+    _passing("connection reset", "the connection was closed before the server answered"),
+)
+
+
+def refusal(error: psycopg.Error, label: str) -> FloodmarkError:
+    """The error for a connection that did not come about. ConfigError where a setting is at fault."""
+    text = str(error).lower()
+    for known in _REFUSALS:
+        if known.words in text:
+            return known.kind("can't connect to the source", on=label, why=known.why, hint=known.hint)
+    why = f"{type(error).__name__}, in words that are not known here and not shown"
+    hint = "psql with the same settings shows the server's own words."
+    return SourceUnavailable("can't connect to the source", on=label, why=why, hint=hint)

@@ -1,0 +1,169 @@
+"""Told to stop: a signal ends a run cleanly and publishes nothing new, a second one ends it at once."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from fix_canaries import TABLES, require_none
+from fix_command import Floodmark, Landing, at_work, held, until
+from fix_postgres import PgDatabase
+
+ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@pytest.fixture
+def service(pg: PgDatabase) -> PgDatabase:
+    pg.execute(TABLES)
+    return pg
+
+
+@pytest.fixture
+def floodmark(service: PgDatabase, tmp_path: Path) -> Floodmark:
+    places = {"FLOODMARK_SOURCE": service.url, "FLOODMARK_DESTINATION": str(tmp_path / "out")}
+    made = Floodmark(tmp_path / "job", places)
+    made.configure("chunk_size: 64KiB\nlimits: {lock_timeout: 600s}\n")
+    return made
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    return Landing(tmp_path / "out")
+
+
+def waiting(floodmark: Floodmark, service: PgDatabase, table: str) -> subprocess.Popen[bytes]:
+    """A run that waits for a table which a migration holds."""
+    process = floodmark.start("run", "--output", "json")
+    until(lambda: process.poll() is not None or at_work(service, f"%{table}%")(), patience=60)
+    assert process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize("number", ENDS, ids=lambda number: number.name)
+def test_the_first_signal_ends_the_run_cleanly(
+    floodmark: Floodmark, service: PgDatabase, landing: Landing, number: signal.Signals
+) -> None:
+    floodmark.run()
+    before = landing.committed
+    service.execute("INSERT INTO person VALUES (0, 'new'); INSERT INTO sick VALUES (2, 'new', '')")
+    migration = service.connect()
+    held(migration, "sick")
+    process = waiting(floodmark, service, "sick")
+    process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None  # it waits for what it is in the middle of
+    migration.rollback()
+    done = floodmark.end(process)
+    assert done.code == ENDS[number] and done.out == ""
+    assert (
+        "once more ends at once" in done.err
+        and ("interrupted" if number == signal.SIGINT else "terminated") in done.err
+    )
+    require_same_snapshot(landing, before)
+    assert list(floodmark.temporary.iterdir()) == []
+    again = floodmark.run()
+    assert {again.outcomes["public.person"], again.outcomes["public.sick"]} == {("extracted", "rows_changed")}
+    require_none(landing.folder / "_floodmark")
+
+
+def require_same_snapshot(landing: Landing, before: dict[str, bytes]) -> None:
+    """Readers see what they saw: head, and all that was there, is as it was."""
+    now = landing.committed
+    assert {key: now.get(key) for key in before} == before
+    assert not [key for key in now.keys() - before.keys() if key.startswith("_floodmark/manifests/")]
+
+
+def test_the_second_signal_ends_at_once(floodmark: Floodmark, service: PgDatabase, landing: Landing) -> None:
+    migration = service.connect()
+    held(migration, "sick")
+    process = waiting(floodmark, service, "sick")
+    process.send_signal(signal.SIGTERM)
+    until(lambda: not at_work(service, "%nothing%")())
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    done = floodmark.end(process, patience=20)
+    assert done.code == 130
+    assert "_floodmark/head.json" not in landing.files
+    migration.rollback()
+    until(lambda: service.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'floodmark'") == 0)
+    assert len(floodmark.run().outcomes) == 2
+
+
+def test_plan_is_stopped_too(floodmark: Floodmark, service: PgDatabase, landing: Landing) -> None:
+    floodmark.run()
+    before = landing.files
+    migration = service.connect()
+    held(migration, "sick")
+    process = floodmark.start("plan")
+    until(at_work(service, "%sick%"), patience=60)
+    process.send_signal(signal.SIGINT)
+    migration.rollback()
+    assert floodmark.end(process).code == 130
+    assert landing.files == before
+
+
+# --- what a terminal shows --------------------------------------------------------------------------------------
+
+
+def on_a_terminal(floodmark: Floodmark, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command whose streams are a terminal of 100 columns, and return its exit code and all it showed."""
+    master, slave = pty.openpty()
+    os.set_inheritable(slave, True)
+    process = subprocess.Popen(
+        floodmark.command(*arguments),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=floodmark.folder,
+        env={**floodmark.environment, "TERM": "xterm-256color", "COLUMNS": "100", **environment},
+        close_fds=True,
+    )
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            data = os.read(master, 65536)
+        except OSError:  # how Linux tells that the other end is closed
+            break
+        if not data:
+            break
+        shown += data
+    os.close(master)
+    return process.wait(60), shown.decode()
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_live_progress_and_colour(floodmark: Floodmark, service: PgDatabase) -> None:
+    service.execute(
+        "CREATE TABLE big AS SELECT n, md5(n::text) || repeat('x', 400) AS t FROM generate_series(1, 60000) n"
+    )
+    code, shown = on_a_terminal(floodmark, "run")
+    assert code == 0
+    assert re.search(r"\d+ of \d+ chunks, [\d,]+ rows, [\d.]+ [kM]B read at [\d.]+ MB/s", shown)
+    assert "\x1b[1A" in shown or "\x1b[2K" in shown  # redrawn in place
+    assert any(code not in ("\x1b[0m",) for code in COLOUR.findall(shown))
+    final = shown[shown.rindex("table ") if "table " in shown else 0 :]
+    assert "public.big" in final and "3 tables: 0 unchanged, 3 extracted, 0 failed" in final
+    require_none(shown)
+
+    code, shown = on_a_terminal(floodmark, "run", NO_COLOR="1")
+    assert code == 0 and "3 unchanged" in shown
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", shown)
+    code, shown = on_a_terminal(floodmark, "run", TERM="dumb")
+    assert code == 0 and "\x1b" not in shown
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "status", "history", "show"])
+def test_json_is_alone_on_stdout(floodmark: Floodmark, command: str) -> None:
+    floodmark.run()
+    done = floodmark(command, "--output", "json")
+    assert isinstance(done.json, dict) and "\x1b" not in done.said
