@@ -50,6 +50,37 @@ def cut_answer(seen: Seen, forward: Forward) -> Answer:
     return Answer(answer.status, answer.headers, answer.body, len(answer.body) // 2)
 
 
+def short_answer(seen: Seen, forward: Forward) -> Answer:
+    """Half of the answer's body is missing, and the headers do not tell."""
+    answer = forward(seen)
+    if seen.method == "HEAD":
+        return answer
+    half = answer.body[: len(answer.body) // 2]
+    return Answer(answer.status, {**answer.headers, "content-length": str(len(half))}, half)
+
+
+def flipped_answer(seen: Seen, forward: Forward) -> Answer:
+    """One bit of the answer's body is another."""
+    answer = forward(seen)
+    return Answer(answer.status, answer.headers, _flipped(answer.body))
+
+
+def short_request(seen: Seen, forward: Forward) -> Answer:
+    """Half of the request's body is missing when it arrives, and the headers do not tell."""
+    half = seen.body[: len(seen.body) // 2]
+    return forward(Seen(seen.method, seen.path, {**seen.headers, "content-length": str(len(half))}, half))
+
+
+def flipped_request(seen: Seen, forward: Forward) -> Answer:
+    """One bit of the request's body is another when it arrives."""
+    return forward(Seen(seen.method, seen.path, seen.headers, _flipped(seen.body)))
+
+
+def _flipped(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :] if body else body
+
+
 def ignored_conditions(seen: Seen, forward: Forward) -> Answer:
     """The server takes no notice of conditions."""
     headers = {name: value for name, value in seen.headers.items() if not name.startswith("if-")}

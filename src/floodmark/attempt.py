@@ -116,7 +116,8 @@ def _run_jobs(context: Context, extractor: Extractor, jobs: Iterable[tuple[Work,
 
 def _jobs(context: Context, work: Work) -> Iterator[Job]:
     remembered = context.of(work.table)
-    known = {} if context.policy(remembered).full else _known_objects(context, remembered)
+    policy = context.policy(remembered)
+    known = {} if policy.full or policy.resend else _known_objects(context, remembered)
     for number, chunk in enumerate(work.plan.chunks):
         if work.open and chunk.reason is not None:
             yield _job(context, work, number, chunk, known)

@@ -355,7 +355,7 @@ def test_a_bucket_that_refuses(
         (301, "PermanentRedirect", "AWS_DEFAULT_REGION"),
     ):
         proxy.always = error(status, code)
-        refused(floodmark, 13, code, hint)
+        refused(floodmark, 13, "redirected" if status == 301 else code, hint)
     assert keys(s3_bucket) == {}
 
 
@@ -366,10 +366,11 @@ def test_an_endpoint_no_one_answers_at(floodmark: Floodmark, service: PgDatabase
 
 
 def test_a_store_without_conditional_writes(
-    floodmark: Floodmark, service: PgDatabase, s3_server: S3Server, s3_bucket: S3Bucket, make_proxy: MakeProxy
+    floodmark: Floodmark, service: PgDatabase, moto_server: str, moto_bucket: S3Bucket, make_proxy: MakeProxy
 ) -> None:
-    """One that ignores conditions, and one that refuses them; with the flag both serve, day after day."""
-    proxy = make_proxy(s3_server.endpoint)
+    """One that ignores conditions, and one that refuses them; with the flag both serve, day after day. Before moto,
+    since SeaweedFS sees by the signature that headers were taken away."""
+    proxy = make_proxy(moto_server)
 
     def refusing(seen: Seen, forward: Forward) -> Answer | None:
         conditional = any(name.startswith("if-") for name in seen.headers)
@@ -377,9 +378,9 @@ def test_a_store_without_conditional_writes(
 
     for number, fault in enumerate((ignored_conditions, refusing)):
         proxy.always = fault
-        to_s3(floodmark, proxy.endpoint, f"{s3_bucket.url}/{number}")
+        to_s3(floodmark, proxy.endpoint, f"{moto_bucket.url}/{number}")
         refused(floodmark, 13, "does not honour conditional writes", "--allow-unconditional-writes")
-        assert not [key for key in keys(s3_bucket) if key.startswith(f"{number}/")]
+        assert not [key for key in keys(moto_bucket) if key.startswith(f"{number}/")]
         flag = "--allow-unconditional-writes"
         assert set(floodmark.run(flag).outcomes.values()) == {("extracted", "first_run")}
         service.execute("INSERT INTO person VALUES (%s, 'new')", [-number])

@@ -117,6 +117,8 @@ def translated(what: str, where: str, conditional: bool = False) -> Iterator[Non
         raise from_answer(_refusal(error), what, where, conditional) from None
     except boto.BotoCoreError as error:
         raise from_client(error, what, where) from None
+    except RecursionError:  # boto3 follows a redirect that names no region for ever
+        raise StorageError(what, on=where, why="redirected in a circle", hint=_REGION) from None
 
 
 def from_answer(refusal: Refusal, what: str, where: str, conditional: bool = False) -> StorageError:

@@ -111,6 +111,7 @@ class PostgresSnapshot:
         """
         if not tables:
             return []
+        self._transactions.close()  # a role may have no more connections than these
         present = Coordinator(self._where, self._limits, {})
         try:
             now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)}
