@@ -65,6 +65,7 @@ class Floodmark:
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             "LC_ALL": "C.UTF-8",
+            "FLOODMARK_LOG_FORMAT": "text",
             "TMPDIR": str(self.temporary),
             **environment,
         }

@@ -101,7 +101,7 @@ def test_all_ways_out_show_the_same(job: Floodmark, prometheus: Start, pushgatew
     file = (job.folder / "job.prom").read_bytes()
     require_clean(file)
     with exporter(job) as port:
-        eventually(lambda: b"floodmark_ledger_up 1" in metrics(port), "the exporter to have read")
+        eventually(lambda: b"\nfloodmark_ledger_up 1.0" in metrics(port), "the exporter to have read")
         told = series(metrics(port))
     assert told == series(file)
     pushed = series(metrics(pushgateway))

@@ -65,6 +65,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "botocore": ("floodmark.storage", "floodmark.consume", "floodmark.doctor"),
     "yaml": ("floodmark.config",),
     "rich": ("floodmark.cli", "floodmark.demo"),
+    "structlog": ("floodmark.cli",),
     "prometheus_client": ("floodmark.metrics",),
     "duckdb": ("floodmark.consume",),
     "pyarrow": ("floodmark.consume",),

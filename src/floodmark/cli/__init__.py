@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from floodmark.cli.arguments import parse
 from floodmark.cli.commands import COMMANDS
 from floodmark.cli.failure import report
-from floodmark.cli.output import Session, Stream
+from floodmark.cli.logs import Log, chosen
+from floodmark.cli.output import Session, Stream, is_terminal
 
 __all__ = ["main"]
 
@@ -18,7 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; see docs/cli.md. Raises nothing."""
     session = Session(Stream(sys.stdout), Stream(sys.stderr), os.environ)
     try:
-        code = _command(argv, session)
+        options = _options(argv)
+        if isinstance(options, int):
+            return options
+        session = _with_log(session, options)
+        code = COMMANDS[options.command](options, session)
         session.out.flush()
     except (Exception, KeyboardInterrupt) as error:
         code = report(error, session)
@@ -26,9 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _command(argv: Sequence[str] | None, session: Session) -> int:
+def _options(argv: Sequence[str] | None) -> argparse.Namespace | int:
+    """What was typed, or the exit code where that was all."""
     try:
-        options = parse(argv)
+        return parse(argv)
     except SystemExit as asked:  # --help and --version have printed what they had to
         return int(asked.code or 0)
-    return COMMANDS[options.command](options, session)
+
+
+def _with_log(session: Session, options: argparse.Namespace) -> Session:
+    """The session of a command that works for long has a log."""
+    if not hasattr(options, "log_format"):
+        return session
+    style, level = chosen(vars(options), session.environ, is_terminal(session.err, session.environ))
+    return replace(session, log=Log(session.err.line, style, level))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from floodmark import __version__
+from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
 from floodmark.errors import UsageError
 
@@ -44,6 +45,7 @@ def parser() -> Parser:
         _add_places(command, source=True)
         _add_selection(command)
         _add_output(command)
+        _add_log(command)
     _add_metrics(run)
     plan.add_argument("--detailed-exitcode", action="store_true", help="end with 20 when there is work, 0 when none")
     _add_readers(commands)
@@ -161,6 +163,13 @@ def _add_exporter(commands: argparse._SubParsersAction[Parser]) -> None:
     exporter.add_argument(
         "--interval", type=_count, default=60, metavar="SECONDS", help="how often to read the state (default: 60)"
     )
+    _add_log(exporter)
+
+
+def _add_log(command: argparse.ArgumentParser) -> None:
+    log = command.add_argument_group("log")
+    log.add_argument("--log-format", choices=FORMATS, help="how stderr is written (default: auto)")
+    log.add_argument("--log-level", choices=LEVELS, help="what is worth a line (default: info; on a terminal warning)")
 
 
 def _add_output(command: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from floodmark.cli import arguments, render, views
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.progress import progress
 from floodmark.cli.signals import StopSignals
-from floodmark.cli.tally import Tally, told
+from floodmark.cli.tally import Tally
 from floodmark.config import Settings, load
 from floodmark.errors import (
     EXIT_OK,
@@ -27,7 +27,7 @@ from floodmark.errors import (
     Stopped,
     UsageError,
 )
-from floodmark.events import Event, Observer
+from floodmark.events import Event, Observer, Retried
 from floodmark.run import PlannedTable, RunResult
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, encode
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, session: Session) -> int:
         return _run(options, session, settings, lambda observer, stop: runs.run(settings, observer, stop.event))
     from floodmark.cli.measured import Measured  # noqa: PLC0415 - by need: most runs leave metrics to an exporter
 
-    with Measured(settings, session.environ) as measured:
+    with Measured(settings, session) as measured:
         return _run(options, session, settings, measured.run)
 
 
@@ -138,7 +138,7 @@ def demo(options: argparse.Namespace, session: Session) -> int:
 
 def _stoppable(session: Session, tally: Tally, work: Work[Outcome]) -> Outcome:
     """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
-    with StopSignals() as stop, progress(session, tally) as observer:
+    with StopSignals(session.log.style if session.log else "text") as stop, progress(session, tally) as observer:
         try:
             return work(observer, stop)
         except Stopped:
@@ -152,9 +152,8 @@ def _ledger(options: argparse.Namespace, session: Session) -> Ledger:
     settings = load(arguments.flags(options), session.environ, state_only=True)
 
     def talk(event: Event) -> None:
-        text = told(event)
-        if text is not None:
-            session.err.line(f"floodmark: {printable(text)}")
+        if isinstance(event, Retried):
+            session.err.line(f"floodmark: {printable(f'retry {event.attempt}: {event.what}: {event.why}')}")
 
     ledger = open_ledger(settings, talk)
     if ledger is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from floodmark.cli import arguments
-from floodmark.cli.output import Session, printable
+from floodmark.cli.output import Session
+from floodmark.cli.progress import log_of
 from floodmark.cli.signals import StopSignals
 from floodmark.config import load
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError
@@ -28,14 +29,19 @@ def exporter(options: argparse.Namespace, session: Session) -> int:
         hint = "Give --state URL or set FLOODMARK_STATE; or let the runs push their metrics (--push-gateway)."
         raise ConfigError("there is no state to read", why=why, hint=hint)
 
+    log = log_of(session)
+
     def tell(error: FloodmarkError | None) -> None:
         if error is not None:
-            session.err.line(f"floodmark: warning: the state can't be read: {printable(error.sentence)}")
+            log.say("warning", "the state can't be read", {"why": error.sentence, "hint": error.hint})
         else:
-            session.err.line(f"floodmark: the state is read: {printable(ledger.url)}")
+            log.say("info", "the state is read", {"state": ledger.url})
 
     known = Exporter(ledger, options.interval, tell)
-    with StopSignals() as stop, MetricsServer(options.address, options.port, known.metrics, known.healthy) as server:
-        session.err.line(f"floodmark: metrics at http://{options.address or '*'}:{server.port}/metrics")
+    with (
+        StopSignals(log.style) as stop,
+        MetricsServer(options.address, options.port, known.metrics, known.healthy) as server,
+    ):
+        log.say("info", "serving metrics", {"address": options.address or "*", "port": server.port})
         known.run(stop.event)
     return EXIT_OK

@@ -7,7 +7,7 @@ import traceback
 from types import TracebackType
 
 from floodmark.cli.output import Session, printable
-from floodmark.errors import FloodmarkError, Stopped
+from floodmark.errors import FloodmarkError, Stopped, exit_code_of
 
 DEBUG = "FLOODMARK_DEBUG"
 
@@ -18,6 +18,10 @@ def report(error: BaseException, session: Session) -> int:
         _print_frames(error, session)
     if isinstance(error, KeyboardInterrupt):
         error = Stopped(signal.SIGINT)
+    if isinstance(error, FloodmarkError) and session.log is not None and session.log.style == "json":
+        code = exit_code_of(error)
+        session.log.say("error", error.sentence, {"hint": error.hint, "exit_code": code})
+        return code
     if isinstance(error, FloodmarkError):
         session.err.line(f"floodmark: {printable(error.sentence)}")
         if error.hint is not None:
@@ -29,9 +33,14 @@ def report(error: BaseException, session: Session) -> int:
 
 def _report_unexpected(error: BaseException, session: Session) -> None:
     """The class and the place, never the text: it could hold a row's value or a secret."""
-    session.err.line(f"floodmark: internal error: {type(error).__qualname__} in {_place(error.__traceback__)}")
+    what = f"internal error: {type(error).__qualname__} in {_place(error.__traceback__)}"
+    hint = f"This is a bug. Set {DEBUG}=1 to see the way there, and report it; no data is printed."
+    if session.log is not None and session.log.style == "json":
+        session.log.say("error", what, {"hint": hint, "exit_code": FloodmarkError.exit_code})
+        return
+    session.err.line(f"floodmark: {what}")
     if not session.environ.get(DEBUG):
-        session.err.line(f"  This is a bug. Set {DEBUG}=1 to see the way there, and report it; no data is printed.")
+        session.err.line(f"  {hint}")
 
 
 def _place(trace: TracebackType | None) -> str:

@@ -7,6 +7,7 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from floodmark import run as runs
+from floodmark.cli.output import Session
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
 from floodmark.events import Observer, silent
@@ -23,9 +24,10 @@ _PATIENCE = Patience(tries=2)
 class Measured:
     """While entered, `run` does the job with metrics; then they are served as long as they are to linger."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, session: Session) -> None:
         self._settings = settings
-        self._database = _database(settings, environ)
+        self._database = _database(settings, session.environ)
+        self._style = session.log.style if session.log else "text"
         self._ways: WaysOut | None = None
 
     def run(self, observer: Observer, stop: StopSignals) -> RunResult:
@@ -42,7 +44,7 @@ class Measured:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._ways is not None:
-            with StopSignals() as stop:
+            with StopSignals(self._style) as stop:
                 self._ways.close(stop.event.wait)
 
     def _known(self) -> Known:

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from msgspec import Struct
 
@@ -109,12 +109,21 @@ class Stream:
         os.close(nothing)
 
 
+class Talk(Protocol):
+    """The log of a command that works for long: see `floodmark.cli.logs`."""
+
+    style: str
+
+    def say(self, level: str, event: str, fields: Mapping[str, object]) -> None: ...
+
+
 class Session(Struct, frozen=True):
-    """What a command talks with: data goes to `out`, talk to `err`."""
+    """What a command talks with: data goes to `out`, talk to `err`. One that works for long talks by its `log`."""
 
     out: Stream
     err: Stream
     environ: Mapping[str, str]
+    log: Talk | None = None
 
 
 def is_terminal(stream: Stream, environ: Mapping[str, str]) -> bool:

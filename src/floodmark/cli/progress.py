@@ -1,12 +1,13 @@
-"""Run events → talk on stderr: live on a terminal, plain lines elsewhere. Data never goes this way."""
+"""Run events → talk on stderr: live on a terminal, log lines elsewhere. Data never goes this way."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from floodmark.cli.output import Session, console, is_terminal, printable
-from floodmark.cli.tally import Tally, told
+from floodmark.cli.logs import Log
+from floodmark.cli.output import Session, console, is_terminal
+from floodmark.cli.tally import Tally
 from floodmark.events import ChunkDone, Event
 
 if TYPE_CHECKING:
@@ -20,16 +21,16 @@ class Lines:
 
     def __init__(self, session: Session, tally: Tally) -> None:
         self._session, self._tally = session, tally
+        self._log = log_of(session)
         self._spoke = tally.clock()
 
     def __call__(self, event: Event) -> None:
         self._tally.take(event)
-        text = told(event)
-        if isinstance(event, ChunkDone) and self._tally.clock() - self._spoke >= _LINE_EVERY:
-            text = self._tally.overall()
-        if text is not None:
+        if self._log.take(event):
             self._spoke = self._tally.clock()
-            self._session.err.line(f"floodmark: {printable(text)}")
+        elif isinstance(event, ChunkDone) and self._tally.clock() - self._spoke >= _LINE_EVERY:
+            self._spoke = self._tally.clock()
+            self._log.say("info", "at work", self._tally.sums())
 
     def __enter__(self) -> Lines:
         return self
@@ -40,10 +41,15 @@ class Lines:
         self._session.err.flush()
 
 
+def log_of(session: Session) -> Log:
+    """The session's log; where none was chosen, text from info on."""
+    return session.log if isinstance(session.log, Log) else Log(session.err.line, "text", "info")
+
+
 def progress(session: Session, tally: Tally) -> Lines | Screen:
     """The progress that suits stderr."""
     if not is_terminal(session.err, session.environ):
         return Lines(session, tally)
     from floodmark.cli.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal
 
-    return Screen(console(session.err, session.environ), tally)
+    return Screen(console(session.err, session.environ), tally, log_of(session))

@@ -9,10 +9,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from floodmark.cli.logs import Log
 from floodmark.cli.output import printable
 from floodmark.cli.render import count, plural
-from floodmark.cli.tally import Tally, rate, told
-from floodmark.events import Event, TableFinished
+from floodmark.cli.tally import Tally, rate
+from floodmark.events import Event
 
 _SHOWN_TABLES = 8
 
@@ -20,8 +21,9 @@ _SHOWN_TABLES = 8
 class Screen:
     """Progress on a terminal: the tables at work and a line on the whole, redrawn in place, gone at the end."""
 
-    def __init__(self, to: Console, tally: Tally) -> None:
-        self._tally, self._console = tally, to
+    def __init__(self, to: Console, tally: Tally, log: Log) -> None:
+        self._tally, self._log = tally, log
+        log.to(lambda line: to.print(Text(line)))  # above what is drawn, not into it
         self._live = Live(
             get_renderable=self.picture,
             console=to,
@@ -33,9 +35,7 @@ class Screen:
 
     def __call__(self, event: Event) -> None:
         self._tally.take(event)
-        text = told(event)
-        if text is not None and not isinstance(event, TableFinished):
-            self._console.print(Text(f"floodmark: {printable(text)}"))
+        self._log.take(event)
 
     def __enter__(self) -> Screen:
         self._live.start()

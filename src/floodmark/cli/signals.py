@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _WORDS = b"floodmark: stopping; once more ends at once\n"
+_JSON = b'{"level":"warning","event":"stopping; once more ends at once"}\n'
 
 
 class StopSignals:
@@ -17,7 +18,8 @@ class StopSignals:
     Signals reach only a process's main thread; in another one this does nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: str = "text") -> None:
+        self._words = _JSON if style == "json" else _WORDS
         self.event = threading.Event()
         self.number: int | None = None
         self._before: dict[int, Any] = {}
@@ -41,6 +43,6 @@ class StopSignals:
         self.event.set()
         # Not through sys.stderr: the signal may have come in the middle of a write to it.
         try:
-            os.write(2, _WORDS)
+            os.write(2, self._words)
         except OSError:
             return  # no one to talk to; the run ends all the same

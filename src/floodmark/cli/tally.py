@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from floodmark.cli.render import count, plural, size
 from floodmark.cli.views import ChunkCounts
-from floodmark.events import ChunkDone, Event, ProgressFound, Retried, RunStarted, TableDecided, TableFinished, Warned
+from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
 from floodmark.model import TableName
 
 Clock = Callable[[], float]
@@ -69,6 +69,18 @@ class Tally:
             speed = rate(raw, self.clock() - self.begun)
             return f"{done} of {plural(planned, 'chunk')}, {count(rows)} rows, {size(raw)} read at {speed}"
 
+    def sums(self) -> dict[str, int]:
+        """The same as numbers."""
+        with self.lock:
+            works = list(self.tables.values())
+            return {
+                "chunks_done": sum(work.done for work in works),
+                "chunks": sum(work.to_extract for work in works),
+                "rows": sum(work.rows for work in works),
+                "raw_bytes": sum(work.raw_bytes for work in works),
+                "seconds": round(self.clock() - self.begun),
+            }
+
     def _add(self, event: ChunkDone) -> None:
         work = self.tables.setdefault(event.table, Work(1, 1))
         if work.since is None:
@@ -76,23 +88,6 @@ class Tally:
         work.done += 1
         work.rows += event.rows
         work.raw_bytes += event.raw_bytes
-
-
-def told(event: Event) -> str | None:
-    """An event as a line of text, None where it is not worth one."""
-    if isinstance(event, Warned):
-        return f"warning: {event.message}"
-    if isinstance(event, Retried):
-        return f"retry {event.attempt}: {event.what}: {event.why}"
-    if isinstance(event, RunStarted):
-        again = "" if event.attempt == 1 else f", snapshot {event.attempt}"
-        return f"run {event.run_id}: {event.source} to {event.destination}, as of {event.point.taken_at}{again}"
-    if isinstance(event, ProgressFound):
-        return f"going on from run {event.run_id}, which finished {plural(event.chunks, 'chunk')} and did not commit"
-    if isinstance(event, TableFinished) and event.entry.status != "unchanged":
-        entry = event.entry
-        return f"{entry.table.label}: {entry.status} ({entry.reason.code}), {count(entry.rows)} rows"
-    return None
 
 
 def rate(number: int, elapsed: float) -> str:
