@@ -178,7 +178,8 @@ class Run:
         elif self._claimed and ledger is not None:
             ledger.release(self.run_id, ended)
             tell = False
-        if tell and ledger is not None:
+        # A run that was refused before it began anything does not begin a state.
+        if tell and ledger is not None and (self._claimed or self.current is not None):
             ledger.note(ended)
         self.observe(RunEnded(ended))
 

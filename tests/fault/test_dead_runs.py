@@ -103,7 +103,7 @@ def test_after_a_kill_at_90_percent_only_the_rest_and_what_changed_is_read(job: 
     ended = job.run_whole()
     read = len(job.objects - middle)
     assert read <= whole - finished_chunks(left) + 3, "the rest, the row that changed and where it went"
-    assert f"going on from run {left.run_id}" in ended.err
+    assert f"from_run={left.run_id}" in ended.err
     entry = entry_of(ended.manifest, BIG)
     assert sum(stored.key in middle - before for stored in entry.objects) >= finished_chunks(left) - 3
     assert [run.run_id for run in job.in_flight.runs] == [left.run_id], "it may be alive: it is forgotten in time"
@@ -268,6 +268,6 @@ def test_a_server_that_is_awaited_does_not_keep_a_signal_waiting(job: Job) -> No
     job.command.configure(f"{CHUNKS}source: {{wait_seconds: 600}}\n")
     job.command.environment["FLOODMARK_SOURCE"] = "postgresql://u@127.0.0.1:1/nowhere"
     process = job.command.start("run")
-    assert process.stderr is not None and b"retry 1: take a snapshot" in process.stderr.readline()
+    assert process.stderr is not None and b'event=retry what="take a snapshot"' in process.stderr.readline()
     process.terminate()
     assert job.command.end(process).code == 143

@@ -67,7 +67,7 @@ def test_lines_tell_what_matters() -> None:
         'level=info event="run started" run_id=r1 source=postgresql://h/db destination=s3://mine/lake '
         "as_of=2026-11-24T01:02:03Z snapshot=1",
         'level=warning event="the role may write" run_id=r1',
-        'level=warning event="trying again" run_id=r1 what="put data/x" why=timeout attempt=2',
+        'level=warning event=retry run_id=r1 what="put data/x" why=timeout attempt=2',
         f'level=info event="table extracted" run_id=r1 table=public.person reason=rows_changed {WHY} {SIZES}',
         f'level=info event="table unchanged" run_id=r1 table=public.same reason=unchanged {WHY} {SIZES}',
         f'level=error event="table failed" run_id=r1 table=public.no reason=denied {WHY} seconds=1.25',

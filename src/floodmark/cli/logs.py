@@ -100,7 +100,7 @@ def line_of(event: Event) -> Line | None:
     if isinstance(event, Warned):
         return Line("warning", event.message)
     if isinstance(event, Retried):
-        return Line("warning", "trying again", {"what": event.what, "why": event.why, "attempt": event.attempt})
+        return Line("warning", "retry", {"what": event.what, "why": event.why, "attempt": event.attempt})
     if isinstance(event, RunStarted):
         return Line("info", "run started", _started(event))
     if isinstance(event, ProgressFound):
