@@ -3,6 +3,7 @@
 pytest_plugins = [
     "fix_postgres",
     "fix_pooler",
+    "fix_balancer",
     "fix_prometheus",
     "fix_runs",
     "fix_storage",

@@ -261,6 +261,9 @@ def _reason_without_asking(
         return reason
     if part.no_proof is not None:
         return Reason("no_proof", part.no_proof)
+    if not part.measured:
+        # Its last chunk may hold more blocks than it held when it was remembered: the counts would not compare.
+        return Reason("no_proof", "the table was locked, so its size could not be measured")
     if rewritten or (known is not None and known.mark.relfilenode != part.relfilenode):
         return Reason("rewritten", "the table was rewritten or truncated")
     if known is None:
@@ -278,6 +281,8 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
         return Reason("lineage_changed", "the table was dropped and made anew")
     if then.lineage is None or now.lineage is None or None in (then.xmin, then.xmax, now.xmin, now.xmax):
         return Reason("lineage_changed", "the source keeps no transaction history")
+    if now.lineage.stats_reset is None:
+        return Reason("lineage_changed", "the server does not tell its crashes (no pg_stat_bgwriter.stats_reset)")
     for field in then.lineage.__struct_fields__:
         if getattr(then.lineage, field) != getattr(now.lineage, field):
             return Reason("lineage_changed", f"the server's history was interrupted ({field} differs)")

@@ -186,6 +186,7 @@ def _part(member: Member, doubt: str | None, relocated: str | None, block_size: 
         by_block=_in_heap(member) and relocated is None,
         no_proof=doubt or relocated or storage,
         narrow=member.detail.toast_bytes == 0,
+        measured=member.detail.measured,
     )
 
 

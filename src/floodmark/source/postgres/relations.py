@@ -38,8 +38,8 @@ class Relation(Struct, frozen=True):
 class Detail(Struct, frozen=True, array_like=True):
     """What else is known of a chosen relation. A right is None where the relation is gone by now.
 
-    `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot; toast_bytes is None
-    where it could not be measured.
+    `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot. Where they could not be
+    `measured`, heap_bytes is an estimate, perhaps too small, and toast_bytes is None.
     """
 
     oid: int
@@ -53,6 +53,7 @@ class Detail(Struct, frozen=True, array_like=True):
     row_security: bool | None
     heap_bytes: int
     toast_bytes: int | None
+    measured: bool
 
 
 class Edge(Struct, frozen=True, array_like=True):
@@ -98,7 +99,8 @@ SELECT c.oid, c.relam, c.relpersistence::text, c.relfilenode, c.relpartbound::te
        has_table_privilege(c.oid, 'SELECT'), has_any_column_privilege(c.oid, 'SELECT'),
        has_schema_privilege(c.relnamespace, 'USAGE'), row_security_active(c.oid),
        coalesce(CASE WHEN s.measurable THEN pg_relation_size(c.oid, 'main') ELSE s.estimate END, 0),
-       CASE WHEN c.reltoastrelid = 0 THEN 0 WHEN s.measurable THEN pg_relation_size(c.reltoastrelid, 'main') END
+       CASE WHEN c.reltoastrelid = 0 THEN 0 WHEN s.measurable THEN pg_relation_size(c.reltoastrelid, 'main') END,
+       s.measurable
 FROM pg_class c, LATERAL (
     SELECT c.relkind IN ('r', 'm') AND c.oid NOT IN (SELECT relation FROM held) AS measurable,
            greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS estimate) s

@@ -26,6 +26,8 @@ from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.statements import (
+    IN_HEAP_ORDER,
+    LOCKED,
     REWRITTEN_AMONG_LOCKED,
     copy_groups,
     copy_rows,
@@ -38,6 +40,7 @@ from floodmark.source.postgres.transactions import Connection, Coordinator, Tran
 
 # Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
+_TRIES_FOR_THE_SAME_SERVER = 8
 
 
 class PostgresSource:
@@ -92,6 +95,8 @@ class PostgresSnapshot:
         return [table.info for table in found]
 
     def existing(self, names: Sequence[TableName]) -> set[TableName]:
+        if not names:
+            return set()
         statement = (
             "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             "JOIN unnest(%s::text[], %s::text[]) AS wanted(schema, name) ON (n.nspname, c.relname) = (schema, name)"
@@ -112,7 +117,9 @@ class PostgresSnapshot:
         if not tables:
             return []
         self._transactions.close()  # a role may have no more connections than these
-        present = Coordinator(self._where, self._limits, {})
+        present = self._present()
+        if present is None:
+            return [table.table for table in tables]
         try:
             now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)}
         except ConfigError:  # a table that a pattern or rule names is gone: a new snapshot will tell which
@@ -120,6 +127,15 @@ class PostgresSnapshot:
         finally:
             present.close()
         return [table.table for table in tables if not _same_definition(table, now.get(table.table))]
+
+    def _present(self) -> Coordinator | None:
+        """A new snapshot of the same server: behind a balancer another may answer, which says nothing of this one."""
+        for _ in range(_TRIES_FOR_THE_SAME_SERVER):
+            present = Coordinator(self._where, self._limits, {})
+            if present.exported.point.lineage == self.point.lineage:
+                return present
+            present.close()
+        return None
 
     def _read(self, coordinator: Coordinator, selection: Selection, encoding_digest: str) -> list[PgTable]:
         try:
@@ -131,11 +147,15 @@ class PostgresSnapshot:
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         on = questions[0].table.label if questions else ""
         with self._transactions.begin("can't observe", on) as connection:
-            return [_observed(connection, q) for q in questions]
+            observations = [_observed(connection, q) for q in questions]
+            _require_meant(connection, {q.part.id: q.table for q in questions})
+        return observations
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         known = self._tables[table.table]
         with self._transactions.begin("can't extract", table.table.label) as connection:
+            if part.by_block and (known.where is None or part.no_proof is None):
+                connection.execute(IN_HEAP_ORDER)
             if reads_by_groups(known, part):
                 copied = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
             else:
@@ -143,6 +163,7 @@ class PostgresSnapshot:
             if not part.by_block:
                 _require_not_rewritten(connection, table.table)
                 return Extracted(copied.lines, None)
+            _require_meant(connection, {part.id: table.table})
             if copied.counted and table.watched is None:
                 seen = _counted(connection, table.table, part, copied)
             else:
@@ -242,15 +263,23 @@ def _observed(connection: Connection, asked: Question) -> Observation:
     statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched)
     row = connection.execute(statement).fetchone()
     assert row is not None
-    rows, young, frozen, newest, relfilenode, oid = row
-    _require_present(asked.table, asked.part, relfilenode, oid)
+    rows, young, frozen, newest, relfilenode = row
+    _require_present(asked.table, asked.part, relfilenode)
     return Observation(rows, young, frozen, relfilenode, newest)
 
 
-def _require_present(table: TableName, part: Part, relfilenode: int | None, oid: int | None) -> None:
-    """The present file and the present oid behind the name must be what the snapshot saw."""
-    if relfilenode != part.relfilenode or str(oid) != part.id:
-        raise SnapshotLost("the table was rewritten or replaced after the snapshot", on=table.label)
+def _require_present(table: TableName, part: Part, relfilenode: int | None) -> None:
+    """The present file must be what the snapshot saw."""
+    if relfilenode != part.relfilenode:
+        raise SnapshotLost("the table was rewritten after the snapshot", on=table.label)
+
+
+def _require_meant(connection: Connection, parts: dict[str, TableName]) -> None:
+    """Names lead where they lead now. What they led to is locked; it must be the parts that the snapshot shows."""
+    locked = {str(oid) for (oid,) in connection.execute(LOCKED, [list(parts)])}
+    for part, table in parts.items():
+        if part not in locked:
+            raise SnapshotLost("the table was replaced after the snapshot", on=table.label)
 
 
 def _require_not_rewritten(connection: Connection, table: TableName) -> None:

@@ -34,8 +34,8 @@ def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str |
     column, which must not leave the server as it is; then tell what the table is now.
 
     Few rows are young, so that comparison goes first; a raw xmin that was frozen long ago has a negative age.
-    The last two columns are read under the lock that the scan took: the present file, and the present oid
-    behind the name. Both must be what the snapshot saw.
+    The last column is read under the lock that the scan took: the present file, which must be the one that the
+    snapshot saw.
     """
     newest = f"encode(sha256(convert_to(max({quoted(watched)})::text, 'UTF8')), 'hex')" if watched else "NULL"
     return (
@@ -52,7 +52,7 @@ def present(part: Part) -> str:
 
 
 def _now(part: Part) -> str:
-    return f"pg_relation_filenode({part.id}), to_regclass({literal(qualified(part.table))})::oid"
+    return f"pg_relation_filenode({part.id})"
 
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
@@ -124,6 +124,19 @@ REWRITTEN_AMONG_LOCKED = """
     WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'm', 't')
       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND c.oid >= 16384 AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
+"""
+
+
+# Where lines must come in the heap's order (a filter, or few columns, can make the order of an index look cheap).
+IN_HEAP_ORDER = (
+    "SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; "
+    "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = on"
+)
+# Which of some relations this transaction has locked, and so which are what it read under their names.
+LOCKED = """
+    SELECT DISTINCT relation FROM pg_locks
+    WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation = ANY(%s::oid[])
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 

@@ -28,9 +28,11 @@ Connection = psycopg.Connection[Any]
 SUPPORTED_FROM = 140000
 _SECONDS_FOR_AN_IDLE_ONE = 30
 
-_MOMENT = """
+# Another server may have a snapshot by the same name, and even one that looks the same.
+_VIEW = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
+_MOMENT = f"""
     SELECT pg_export_snapshot(),
-           pg_current_snapshot()::text,
+           ({_VIEW}),
            pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
            pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
            to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -47,7 +49,7 @@ _MOMENT = """
 
 
 class Exported(Struct, frozen=True):
-    """A snapshot as the coordinator exported it. `view` is pg_current_snapshot(), to compare imports with."""
+    """A snapshot as the coordinator exported it. `view` says which, on which server, to compare imports with."""
 
     id: str
     view: str
@@ -220,7 +222,7 @@ class Transactions:
             )
         except psycopg.errors.InvalidParameterValue:
             raise SnapshotLost("the snapshot can't be imported", on=self._where.label) from None
-        row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+        row = connection.execute(_VIEW).fetchone()
         if row is None or row[0] != exported.view:
             raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")
         set_local(connection, self._settings)

@@ -1,0 +1,242 @@
+"""Guards of the proof that the other files do not provoke: each is taken out by `make guards`, which must see red."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import psycopg
+import pytest
+
+from fix_balancer import Balancer
+from fix_catalog import MODS
+from fix_postgres import Cluster, PgDatabase
+from fix_runs import Nightly
+from floodmark.config import Limits, Secret, Selection, TableRule
+from floodmark.errors import SnapshotLost, SourceError
+from floodmark.events import Event, RunStarted, TableDecided
+from floodmark.model import Chunk, Question
+from floodmark.run import run
+from floodmark.source.postgres.connect import address
+from floodmark.source.postgres.snapshot import PostgresSource
+from floodmark.source.postgres.transactions import Coordinator, Transactions
+
+MakeNightly = Callable[[PgDatabase], Nightly]
+MakeServer = Callable[..., Cluster]
+MakeStandby = Callable[[Cluster], Cluster]
+MakeBalancer = Callable[[Callable[[], int]], Balancer]
+FILL = """
+    CREATE TABLE person (id bigint PRIMARY KEY, name text);
+    INSERT INTO person SELECT i, 'name ' || i || repeat('x', 200) FROM generate_series(1, 1000) i
+"""
+
+
+def night(job: Nightly, *statements: str, label: str = "public.person", **changes: Any) -> tuple[str, str]:
+    for statement in statements:
+        job.database.execute(statement)
+    job.run(**changes)
+    job.require_truth()
+    return job.outcome(label)
+
+
+# The lineage
+
+
+def test_a_server_that_does_not_tell_its_crashes_has_no_lineage(nightly: Nightly) -> None:
+    """Some services that look like PostgreSQL show no stats_reset; a crash would then leave no trace."""
+    night(nightly, FILL)
+    nightly.database.execute(
+        MODS + "ALTER VIEW pg_catalog.pg_stat_bgwriter RENAME TO pg_stat_hidden; "
+        "CREATE VIEW pg_catalog.pg_stat_bgwriter AS SELECT NULL::timestamptz AS stats_reset"
+    )
+    for _ in range(2):
+        assert night(nightly) == ("unchanged", "identical")
+        assert "does not tell its crashes" in nightly.entry("public.person").reason.detail
+
+
+@pytest.mark.parametrize("same_oid", [False, True])
+def test_a_database_made_anew_from_a_template(nightly: Nightly, same_oid: bool) -> None:
+    """A copy has the same tables, files, rows and transaction ids; it may even get the same oid."""
+    database, admin = nightly.database, nightly.database.server.admin()
+    night(nightly, FILL)
+    oid = database.value("SELECT oid FROM pg_database WHERE datname = current_database()")
+    twin = database.name + "_twin"
+    database.close()
+    admin.execute(f'CREATE DATABASE "{twin}" TEMPLATE "{database.name}" STRATEGY file_copy')
+    copy = database.server.adopt(twin)
+    copy.execute("UPDATE person SET name = 'in the copy' WHERE id = 5")
+    copy.close()
+    admin.execute(f'DROP DATABASE "{database.name}"')
+    oid_clause = f"OID {oid}" if same_oid else ""
+    admin.execute(f'CREATE DATABASE "{database.name}" TEMPLATE "{twin}" STRATEGY file_copy {oid_clause}')
+    admin.execute(f'DROP DATABASE "{twin}"')
+    assert night(nightly) == ("extracted", "lineage_changed")
+    assert ("database_xmin" if same_oid else "database_oid") in nightly.entry("public.person").reason.detail
+
+
+def test_a_table_made_anew_under_its_name(nightly: Nightly) -> None:
+    """With `detect: column` no lineage is asked for; that the table is another one is seen all the same."""
+    rules = {"public.person": TableRule(detect="column", column="id")}
+    night(nightly, FILL, rules=rules)
+    anew = "DROP TABLE person; " + FILL.replace("'name '", "'made anew '")
+    assert night(nightly, anew, rules=rules)[0] == "extracted"
+
+
+# Names
+
+
+def test_a_schema_swapped_while_a_table_is_read(pg: PgDatabase) -> None:
+    """Renaming a schema waits for no reader: the name leads to another table for as long as one COPY takes."""
+    for schema, name in (("here", "mine"), ("there", "not mine")):
+        pg.execute(
+            f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t AS SELECT i, '{name}' AS v FROM generate_series(1, 9) i"
+        )
+    swap = "ALTER SCHEMA here RENAME TO x; ALTER SCHEMA there RENAME TO here; ALTER SCHEMA x RENAME TO there"
+    snapshot = PostgresSource(Secret(pg.url), Limits(), None).snapshot()
+    info = snapshot.tables(Selection(only=("here.t",)), "")[0]
+    (part,) = info.parts
+    chunk = Chunk(part.id, 0, 8)
+    lines: list[bytes] = []
+    pg.execute(swap)
+    with pytest.raises(SnapshotLost, match="replaced"):
+        snapshot.observe([Question(info.table, part, chunk, True, snapshot.point.xmin or 0)])
+    with pytest.raises(SnapshotLost, match="replaced"):
+        snapshot.extract(info, part, chunk, True, lambda block: (lines.append(block), pg.execute(swap)))
+    assert b"not mine" in lines[0]
+    snapshot.extract(info, part, chunk, True, lines.append)
+    assert b"not mine" not in lines[-1]
+    snapshot.close()
+
+
+# Sizes that could not be measured
+
+
+def test_a_table_whose_size_could_not_be_measured_is_read(nightly: Nightly) -> None:
+    """Someone holds it while the catalog is read, and lets go: the planner's page count may be far too small."""
+    night(nightly, FILL)
+    with nightly.database.connect() as migration:
+        migration.execute("LOCK TABLE person IN ACCESS EXCLUSIVE MODE")
+        release = threading.Timer(0.5, migration.rollback)
+        release.start()
+        nightly.run()
+        release.join()
+    nightly.require_truth()
+    assert nightly.outcome("public.person") == ("unchanged", "identical")
+    assert "could not be measured" in nightly.entry("public.person").reason.detail
+    night(nightly)
+    assert night(nightly) == ("unchanged", "unchanged")
+
+
+# Other servers behind one address
+
+
+def test_a_balancer_between_two_servers(
+    private_server: Cluster, standby: MakeStandby, make_nightly: MakeNightly, balancer: MakeBalancer
+) -> None:
+    """Every second connection reaches the other server: one connection reads all, and it is said."""
+    job = make_nightly(private_server.database())
+    job.database.execute(FILL)
+    twin = standby(private_server)
+    turns = itertools.cycle((private_server.port, twin.port))
+    url = job.database.url.replace(str(private_server.port), str(balancer(lambda: next(turns)).port))
+    job.run(url=url)
+    job.require_truth()
+    assert any("can't share the snapshot" in getattr(event, "message", "") for event in job.events)
+    job.database.execute("UPDATE person SET name = 'changed' WHERE id = 7")
+    twin.wait_for(private_server)
+    job.run(url=url)
+    job.require_truth()
+
+
+def test_a_definition_is_compared_on_the_server_that_was_read(
+    private_server: Cluster, standby: MakeStandby, make_nightly: MakeNightly, balancer: MakeBalancer
+) -> None:
+    """A label is renamed while a table is read, and only a standby that lags behind still says otherwise."""
+    job = make_nightly(private_server.database())
+    job.database.execute("CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE person AS SELECT 'sad'::mood AS m")
+    twin = standby(private_server)
+    target = [private_server.port]
+    url = job.database.url.replace(str(private_server.port), str(balancer(lambda: target[0]).port))
+    snapshots: list[Event] = []
+
+    def observer(event: Event) -> None:
+        if isinstance(event, RunStarted):
+            snapshots.append(event)
+            target[0] = private_server.port
+        if isinstance(event, TableDecided) and len(snapshots) == 1:
+            twin.pause()
+            job.database.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+            target[0] = twin.port
+
+    job.last = run(job.settings(url=url, connections=1), observer).manifest
+    status, _ = job.outcome("public.person")
+    assert len(snapshots) > 1
+    assert status == "extracted"
+    assert job.landed("public.person") in ([b'{"m":"blue"}\n'], [b'{"m":"sad"}\n'])
+    in_recovery = job.last.source.snapshot.lineage and job.last.source.snapshot.lineage.in_recovery
+    assert job.landed("public.person") == ([b'{"m":"sad"}\n'] if in_recovery else [b'{"m":"blue"}\n'])
+    twin.resume()
+
+
+def test_a_snapshot_of_the_same_name_and_look_on_another_server(private_server: Cluster, standby: MakeStandby) -> None:
+    """Two idle standbys can export one name for what looks like one snapshot; they are two servers all the same."""
+    database = private_server.database()
+    here, there = (database.on(standby(private_server)) for _ in range(2))
+    for one in (here, there):
+        one.server.wait_for(private_server)
+        one.server.pause()
+    with ExitStack() as stack:
+        coordinator = _one_name_on_both(stack, here, there)
+        transactions = Transactions(coordinator, address(Secret(there.url)), Limits(), {})
+        stack.callback(transactions.close)
+        assert transactions.parallelism == 1
+        assert "its snapshot differs" in transactions.warnings[0]
+
+
+def _one_name_on_both(stack: ExitStack, here: PgDatabase, there: PgDatabase) -> Coordinator:
+    """A coordinator here, while there a session holds a snapshot that was exported under the same name.
+
+    A name is made of a process's slot and of the number of its transactions; the latter can be made to agree.
+    """
+    aged = [here.connect(autocommit=True) for _ in range(8)]
+    for number in range(300 * len(aged)):
+        aged[number % len(aged)].execute("SELECT 1")
+    here.close()
+    time.sleep(0.5)  # their slots come free
+    coordinators = [Coordinator(address(Secret(here.url)), Limits(), {}) for _ in range(8)]
+    for coordinator in coordinators:
+        stack.callback(coordinator.close)
+    for session in [there.connect(autocommit=True) for _ in range(12)]:
+        for coordinator in coordinators:
+            if _exported_as(session, coordinator.exported.id):
+                return coordinator
+    pytest.fail("no session could be brought to the same name")
+
+
+def _exported_as(session: psycopg.Connection[Any], name: str) -> bool:
+    """Let transactions pass until the next snapshot has this name; false for a session that can't have it."""
+    slot, wanted, _ = (int(part, 16) for part in name.split("-"))
+    while True:
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        row = session.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None
+        mine, number, _ = (int(part, 16) for part in row[0].split("-"))
+        if (mine, number) == (slot, wanted):
+            return True
+        session.execute("ROLLBACK")
+        if mine != slot or number > wanted:
+            return False
+
+
+# What servers are refused
+
+
+def test_old_snapshot_threshold_is_refused(make_server: MakeServer) -> None:
+    """With it, an imported snapshot can lose rows without an error; PostgreSQL 17 took it out."""
+    database = make_server(16, settings={"old_snapshot_threshold": "1min"}).database()
+    with pytest.raises(SourceError, match="old_snapshot_threshold is 1min"):
+        PostgresSource(Secret(database.url), Limits(), None).snapshot()

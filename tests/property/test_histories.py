@@ -1,0 +1,229 @@
+"""Random histories of a service's database on real servers; after every run, every table is held against it.
+
+Hypothesis plays the acts of fix_acts, transactions left open and prepared across runs, restarts, crashes, lagging
+standbys, and acts of other sessions while a run is at work. Never may a table be called unchanged that changed,
+nor a wrong line be named (`History._require_truth`); and what nothing touched has to be proven, not read again
+(`History._require_proven`), so that proving nothing is no way to pass.
+
+`make soak` plays on and on, on every version there is; SEED=n plays what the soak with that seed played.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from fix_acts import ACTS, OPEN_ACTS, REWRITING, TABLES, Act
+from fix_history import History, Meanwhile
+from fix_postgres import BINARIES, Cluster
+from floodmark.events import ChunkDone, RunStarted, TableDecided
+
+MakeServer = Callable[..., Cluster]
+MakeStandby = Callable[[Cluster], Cluster]
+
+# Autovacuum may truncate a table at any moment, and then what "nothing touched" can't be said.
+SETTINGS = {"autovacuum": "off", "wal_retrieve_retry_interval": "100ms", "max_standby_streaming_delay": "5s"}
+
+WHERES = st.one_of(
+    st.integers(0, 12).map(lambda k: f"id % 13 = {k}"),
+    st.integers(0, 900).map(lambda a: f"id BETWEEN {a} AND {a + 9}"),
+    st.sampled_from(("id < 150", "id > 500", "id > 1000", "id BETWEEN 240 AND 480", "id > 0")),
+)
+
+
+def acts(kinds: tuple[str, ...]) -> st.SearchStrategy[Act]:
+    return st.builds(Act, st.sampled_from(kinds), st.sampled_from(TABLES), WHERES, st.integers(1, 9))
+
+
+EVERY = acts(tuple(ACTS))
+ROWS = acts(OPEN_ACTS)
+MEANWHILE = st.builds(
+    Meanwhile, st.sampled_from((RunStarted, TableDecided, ChunkDone)), st.integers(0, 3), acts(REWRITING) | EVERY
+)
+HOWS = st.sampled_from(("COMMIT", "ROLLBACK"))
+
+
+class Histories(RuleBasedStateMachine):
+    """What may happen on a primary."""
+
+    begin: Callable[[], History]
+    interruptions: tuple[str, ...] = ("restart", "power", "backend")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history = type(self).begin()
+
+    @rule(act=EVERY)
+    def somebody_does(self, act: Act) -> None:
+        self.history.act(act)
+
+    @rule(act=ROWS)
+    def somebody_writes(self, act: Act) -> None:
+        self.history.act(act)
+
+    @rule(act=ROWS)
+    def somebody_leaves_open(self, act: Act) -> None:
+        self.history.leave_open(act)
+
+    @precondition(lambda self: self.history.open)
+    @rule(which=st.integers(0, 2), how=HOWS)
+    def an_open_one_ends(self, which: int, how: str) -> None:
+        self.history.end_open(which, how)
+
+    @rule(act=ROWS)
+    def somebody_prepares(self, act: Act) -> None:
+        self.history.prepare(act)
+
+    @precondition(lambda self: self.history.prepared)
+    @rule(which=st.integers(0, 2), how=HOWS)
+    def a_prepared_one_ends(self, which: int, how: str) -> None:
+        self.history.end_prepared(which, how)
+
+    @rule(data=st.data(), really=st.integers(0, 3))
+    def the_history_is_interrupted(self, data: st.DataObject, really: int) -> None:
+        if not really:
+            self.history.interrupt(data.draw(st.sampled_from(self.interruptions)))
+
+    @rule()
+    def a_run(self) -> None:
+        self.history.run()
+
+    @rule(act=ROWS)
+    def somebody_writes_and_it_runs(self, act: Act) -> None:
+        self.history.act(act)
+        self.history.run()
+
+    @rule(meanwhile=MEANWHILE)
+    def a_run_with_others_at_work(self, meanwhile: Meanwhile) -> None:
+        self.history.run(meanwhile)
+
+    @rule(table=st.sampled_from(TABLES), act=ROWS, how=HOWS)
+    def a_run_while_a_table_is_locked(self, table: str, act: Act, how: str) -> None:
+        self.history.run_locked(table, act, how)
+
+    @rule(number=st.integers(0, 12), really=st.integers(0, 3))
+    def a_run_through_a_crash(self, number: int, really: int) -> None:
+        if not really:
+            self.history.run_through_a_crash(number)
+
+    def teardown(self) -> None:
+        try:
+            self.history.run()
+        finally:
+            self.history.close()
+
+
+class StandbyHistories(Histories):
+    """What may happen on a primary that is mostly read through a standby, which may lag."""
+
+    interruptions = ("restart", "power", "backend", "standby")
+
+    @rule(meanwhile=st.none() | MEANWHILE)
+    def a_run_through_the_standby(self, meanwhile: Meanwhile | None) -> None:
+        self.history.run(meanwhile, through_standby=True)
+
+    @rule()
+    def a_quiet_run_through_the_standby(self) -> None:
+        self.history.run(through_standby=True)
+
+    @rule(lagging=st.booleans())
+    def the_standby_lags_or_follows(self, lagging: bool) -> None:
+        self.history.lag(lagging)
+
+
+def play(
+    machine: type[Histories],
+    begin: Callable[[], History],
+    number: int,
+    examples: int,
+    steps: int,
+    *,
+    shrink: bool = False,
+) -> None:
+    """Play so many histories of so many steps; the same ones for the same number. To shrink one takes minutes."""
+    made: Any = seed(number)(type(machine.__name__, (machine,), {"begin": staticmethod(begin)}))
+    run_state_machine_as_test(
+        made,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+            report_multiple_bugs=False,
+            print_blob=False,
+        ),
+    )
+
+
+def require_strength(told: Counter[str]) -> None:
+    """A play in which nothing was proven, read again or lost proves nothing."""
+    print("\n".join(f"{number:8,} {what}" for what, number in sorted(told.items())))
+    for what in ("had to be proven", "proven chunks", "outcome unchanged: unchanged", "outcome unchanged: identical"):
+        assert told[what], what
+    assert told["attempts"] > told["runs"], "no snapshot was ever lost"
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_histories(part: int, make_server: MakeServer, tmp_path: Path) -> None:
+    told = Counter[str]()
+    server = make_server(settings=SETTINGS)
+    number = random.SystemRandom().randrange(2**31)
+    print(f"seed {number}")
+    play(Histories, lambda: History(server, tmp_path, told), number, examples=12, steps=30)
+    require_strength(told)
+
+
+def test_histories_through_a_standby(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> None:
+    told = Counter[str]()
+    server = make_server(settings=SETTINGS)
+    twin = standby(server)
+    number = random.SystemRandom().randrange(2**31)
+    print(f"seed {number}")
+    play(StandbyHistories, lambda: History(server, tmp_path, told, twin), number, examples=8, steps=25)
+    require_strength(told)
+
+
+class Worlds:
+    """The servers of a soak, by version, alone or with a standby; made when first asked for."""
+
+    def __init__(self, make_server: MakeServer, make_standby: MakeStandby) -> None:
+        self._make_server, self._make_standby = make_server, make_standby
+        self._made: dict[tuple[int, bool], tuple[Cluster, Cluster | None]] = {}
+
+    def __call__(self, version: int, with_standby: bool) -> tuple[Cluster, Cluster | None]:
+        if (version, with_standby) not in self._made:
+            server = self._make_server(version, settings=SETTINGS)
+            self._made[version, with_standby] = (server, self._make_standby(server) if with_standby else None)
+        return self._made[version, with_standby]
+
+
+@pytest.mark.soak
+def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> None:
+    worlds, total = Worlds(make_server, standby), Counter[str]()
+    end = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
+    given = os.environ.get("SEED")
+    while True:
+        number = int(given) if given else random.SystemRandom().randrange(2**31)
+        version, with_standby = sorted(BINARIES)[number % len(BINARIES)], number % 3 == 0
+        server, twin = worlds(version, with_standby)
+        machine: type[Histories] = StandbyHistories if with_standby else Histories
+        told = Counter[str]()
+        print(f"SEED={number}: PostgreSQL {version}{' and its standby' if with_standby else ''}", flush=True)
+        play(machine, lambda: History(server, tmp_path, told, twin), number, examples=20, steps=50, shrink=bool(given))  # noqa: B023
+        total += told
+        print({what: total[what] for what in ("runs", "tables", "proven chunks", "had to be proven")}, flush=True)
+        if given or time.monotonic() > end:
+            break
+    require_strength(total)
