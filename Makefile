@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SOAK_MINUTES ?= 60
 
-.PHONY: demo test check soak bench clean
+.PHONY: demo test check soak guards bench clean
 
 demo: $(READY)            ## three days of a service's database, on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
@@ -18,8 +19,11 @@ check: $(READY)           ## what CI runs: style, types, import direction, tests
 	$(BIN)/mypy
 	$(MAKE) test
 
-soak: $(READY)            ## hours of random histories; SEED=n replays one
-	$(BIN)/python -m pytest -m soak tests/property
+soak: $(READY)            ## random histories for SOAK_MINUTES, on every version, through standbys; SEED=n plays one again
+	SOAK_MINUTES=$(SOAK_MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property
+
+guards: $(READY)          ## take every guard of change detection out, and see the tests go red
+	$(BIN)/python tests/guards.py
 
 bench: $(READY)           ## side by side with pg_dump and psql; writes bench/results/
 	$(BIN)/python -m bench

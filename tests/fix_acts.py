@@ -38,7 +38,7 @@ def touches(act: Act) -> set[str]:
         return set()
     if act.kind in SWEEPING:
         return {"*"}
-    return {f"public.{act.table}"}
+    return {f"public.{act.table}", "public.visit"} if act.table == "spare" else {f"public.{act.table}"}
 
 
 def _plain(*texts: str) -> Make:

@@ -61,26 +61,17 @@ _TABLES = """
     SELECT relname, relkind::text FROM pg_catalog.pg_class
     WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY 1
 """
-# What a statement may be answered when other sessions hold what it wants, or an earlier one took it away.
+# What a statement may be answered when others hold what it wants, or did before what it wants to do.
 _REFUSALS = (
+    psycopg.ProgrammingError,
+    psycopg.IntegrityError,
+    psycopg.NotSupportedError,
+    psycopg.DataError,
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.QueryCanceled,
-    psycopg.errors.UndefinedTable,
-    psycopg.errors.UndefinedObject,
-    psycopg.errors.UndefinedColumn,
-    psycopg.errors.DuplicateColumn,
-    psycopg.errors.DuplicateTable,
-    psycopg.errors.InvalidParameterValue,
-    psycopg.errors.CheckViolation,
-    psycopg.errors.UniqueViolation,
-    psycopg.errors.WrongObjectType,
-    psycopg.errors.InvalidTableDefinition,
-    psycopg.errors.InvalidObjectDefinition,
     psycopg.errors.ObjectNotInPrerequisiteState,
     psycopg.errors.ObjectInUse,
-    psycopg.errors.FeatureNotSupported,
-    psycopg.errors.SerializationFailure,
 )
 
 
@@ -208,7 +199,7 @@ class History:
     def run_locked(self, table: str, act: Act, how: str) -> None:
         """Run while a migration holds the table, whose size can't be measured then; it lets go a moment later."""
         session = self._session(autocommit=False)
-        self.touched |= touches(act)
+        self.touched.add("*")
         if not self._locked(session, table, act):
             session.close()
             return

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, TableRule
 
@@ -40,3 +43,65 @@ def test_lines_come_in_the_heaps_order(nightly: Nightly, what: str, chunk_bytes:
     nightly.run(**changes)
     assert nightly.outcome("public.wide") == ("unchanged", "identical")
     assert nightly.landed("public.wide") == before
+
+
+def test_lines_come_in_the_heaps_order_whoever_else_scans_it(
+    make_server: Callable[..., Cluster], make_nightly: Callable[[PgDatabase], Nightly]
+) -> None:
+    """A large table's scan joins one that is under way (synchronize_seqscans), or is shared among workers."""
+    server = make_server(settings={"shared_buffers": "1MB"})
+    nightly = make_nightly(server.database())
+    database = nightly.database
+    database.execute(TEMPTING)
+    changes: dict[str, Any] = {"chunk_bytes": 2**30}
+    nightly.run(**changes)
+    before = nightly.landed("public.wide")
+    for setting in ("parallel_setup_cost = 0", "parallel_tuple_cost = 0", "min_parallel_table_scan_size = 0",
+                    "max_parallel_workers_per_gather = 4", "debug_parallel_query = on"):  # fmt: skip
+        database.execute(f'ALTER DATABASE "{database.name}" SET {setting}')
+    with database.connect() as other:
+        other.execute("SET max_parallel_workers_per_gather = 0")
+        other.execute("DECLARE scan CURSOR FOR SELECT pad FROM wide")
+        other.execute("FETCH 9000 FROM scan")
+        nightly.run(full=True, **changes)
+    assert nightly.landed("public.wide") == before
+
+
+def test_a_chunk_is_read_without_the_rest_of_the_table(nightly: Nightly) -> None:
+    """With enable_tidscan off, every chunk would read the whole table: right, but for one reading a chunk."""
+    database = nightly.database
+    database.execute(TEMPTING)
+    database.execute(f'ALTER DATABASE "{database.name}" SET enable_tidscan = off')
+    scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'wide'"
+    before = database.value(scans)
+    nightly.run(chunk_bytes=2**20)
+    nightly.run(chunk_bytes=2**20)
+    time.sleep(1.5)  # a session tells its counts once a second
+    assert len(nightly.entry("public.wide").objects) > 5
+    assert database.value(scans) == before
+
+
+SETTINGS = {
+    "transform_null_equals = on": {"where": "pad = null"},
+    "standard_conforming_strings = off": {"where": "pad <> 'a\\\\b'"},
+    "quote_all_identifiers = on": {},
+    "lc_monetary = 'C.UTF-8'": {},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_no_setting_of_the_database_changes_what_is_meant(nightly: Nightly, setting: str) -> None:
+    """A setting is changed without a write; neither a filter nor a type's name then means anything else."""
+    database = nightly.database
+    database.execute("CREATE TYPE \"mood\" AS ENUM ('sad'); CREATE TABLE wide (id int, pad text, m mood, o regclass)")
+    database.execute(
+        r"INSERT INTO wide VALUES (1, NULL, 'sad', 'wide'), (2, E'a\\\\b', 'sad', NULL), (3, E'a\\b', 'sad', NULL)"
+    )
+    changes: dict[str, Any] = {"rules": {"public.wide": TableRule(**SETTINGS[setting])}}
+    nightly.run(**changes)
+    before = nightly.landed("public.wide")
+    fingerprint = nightly.entry("public.wide").fingerprint
+    database.execute(f'ALTER DATABASE "{database.name}" SET {setting}')
+    nightly.run(full=True, **changes)
+    assert nightly.landed("public.wide") == before
+    assert nightly.entry("public.wide").fingerprint == fingerprint

@@ -103,7 +103,7 @@ SELECT c.oid, c.relam, c.relpersistence::text, c.relfilenode, c.relpartbound::te
        s.measurable
 FROM pg_class c, LATERAL (
     SELECT c.relkind IN ('r', 'm') AND c.oid NOT IN (SELECT relation FROM held) AS measurable,
-           greatest(c.relpages, 0)::bigint * current_setting('block_size')::bigint AS estimate) s
+           greatest(c.relpages, 0) * pg_size_bytes(current_setting('block_size')) AS estimate) s
 WHERE c.oid = ANY(%s::oid[])"""
 _EDGES = """
 SELECT i.inhparent, i.inhrelid, i.inhdetachpending FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -112,8 +112,7 @@ _LABELS = """
 SELECT objoid, objsubid, provider, label FROM pg_seclabel
 WHERE classoid = 'pg_class'::regclass AND objoid = ANY(%s::oid[]) ORDER BY 1, 2, 3"""
 _SERVER = """
-SELECT current_setting('server_version_num')::int, current_user::text, pg_is_in_recovery(),
-       current_setting('block_size')::int"""
+SELECT current_setting('server_version_num'), current_user::text, pg_is_in_recovery(), current_setting('block_size')"""
 _EXTENSIONS = "SELECT extname, extversion, oid, xmin::text FROM pg_extension ORDER BY extname"
 
 
@@ -177,7 +176,8 @@ def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Map
 
 
 def read_server(connection: psycopg.Connection[Any]) -> Server:
-    return Server(*connection.execute(_SERVER, prepare=False).fetchall()[0])
+    ((version, role, in_recovery, block_size),) = connection.execute(_SERVER, prepare=False).fetchall()
+    return Server(int(version), role, in_recovery, int(block_size))
 
 
 def read_extensions(connection: psycopg.Connection[Any]) -> list[tuple[str, str, int, str]]:

@@ -30,11 +30,12 @@ _SECONDS_FOR_AN_IDLE_ONE = 30
 
 # Another server may have a snapshot by the same name, and even one that looks the same.
 _VIEW = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
+# Texts become numbers here, not there: a cast from text to integer may be the user's own.
 _MOMENT = f"""
     SELECT pg_export_snapshot(),
            ({_VIEW}),
-           pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-           pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+           pg_snapshot_xmin(pg_current_snapshot())::text,
+           pg_snapshot_xmax(pg_current_snapshot())::text,
            to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
            (SELECT system_identifier FROM pg_control_system())::text,
            d.oid::bigint,
@@ -107,7 +108,7 @@ class Coordinator:
         return Exported(
             id=snapshot,
             view=view,
-            point=Point(taken_at, xmin, xmax, lineage),
+            point=Point(taken_at, int(xmin), int(xmax), lineage),
             identity=SourceIdentity("postgresql", system, name, version.split(" ")[0]),
         )
 

@@ -1,0 +1,234 @@
+"""Take the guards of change detection out, one at a time, and see the tests go red: `make guards`.
+
+Each guard is a piece of the source and what stands there without it, with tests that must then fail. Everything
+happens in a copy, so the source is never touched. A guard whose removal nothing notices is printed and makes the
+exit code 1; so is one whose text is no longer in the source, since then this list has to follow.
+
+    python tests/guards.py [WORD …]     only guards whose name holds one of the words
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from floodmark.source.postgres.connect import _PINNED
+
+ROOT = Path(__file__).parent.parent
+PARALLEL = 3
+
+
+class Edit(NamedTuple):
+    file: str  # below src/floodmark
+    old: str
+    new: str
+
+
+class Guard(NamedTuple):
+    name: str
+    edits: tuple[Edit, ...]
+    tests: str  # arguments of pytest
+
+
+def guard(name: str, file: str, old: str, new: str, tests: str) -> Guard:
+    return Guard(name, (Edit(file, old, new),), tests)
+
+
+EXACT, LINEAGE, GUARDS = (f"tests/integration/test_{name}.py" for name in ("exact", "lineage", "guards"))
+ORDER, LINES, UNIT = "tests/integration/test_order.py", "tests/integration/test_lines.py", "tests/unit/test_detect.py"
+CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in ("", "_proof", "_fingerprint"))
+DETECT, ENTRIES, ATTEMPT = "detect.py", "entries.py", "attempt.py"
+SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS = (
+    f"source/postgres/{name}.py"
+    for name in (
+        "snapshot", "statements", "transactions", "connect", "relations", "types", "proof", "catalog", "fingerprint"
+    )
+)  # fmt: skip
+
+_FIELDS = "for field in then.lineage.__struct_fields__:"
+_LINEAGE = {
+    "system_identifier": f"{UNIT} -k system_identifier",
+    "database_oid": f"{GUARDS} -k anew_from_a_template",
+    "database_xmin": f"{GUARDS} -k anew_from_a_template",
+    "started_at": f"{LINEAGE} -k 'restart or volume'",
+    "stats_reset": f"{LINEAGE} -k crashed_backend",
+    "in_recovery": f"{LINEAGE} -k promoted",
+}
+LINEAGES = [
+    guard(
+        f"lineage: {field}", DETECT, _FIELDS,
+        f"for field in set(then.lineage.__struct_fields__) - {{{field!r}}}:", tests,
+    )
+    for field, tests in _LINEAGE.items()
+]  # fmt: skip
+POINTS = [
+    guard("xmin backwards", DETECT, "now.xmin < then.xmin or ", "", UNIT),
+    guard("xmax backwards", DETECT, " or now.xmax < then.xmax", "", UNIT),
+    guard("gap of 2^30", DETECT, "if now.xmax - then.xmin >= MAX_XID_GAP:", "if False:", UNIT),
+    guard("no stats_reset", DETECT, "if now.lineage.stats_reset is None:", "if False:", f"{GUARDS} -k tell"),
+    guard("table oid", DETECT, "if known.table_oid != info.oid:", "if False:", UNIT),
+]
+COUNTS = [
+    guard("young", DETECT, "if seen.young:", "if False:", f"{EXACT} -k 'test_a_day and (update or insert)'"),
+    guard("count", DETECT, "if seen.rows < mark.rows:\n        return replan(chunk, Reason(\"rows_removed\", f\"{_count(mark.rows - seen.rows, 'row')} removed\"))\n    if seen.rows != mark.rows or seen.frozen", "if seen.frozen", f"{EXACT} -k 'test_a_day and delete'"),
+    guard("frozen", DETECT, "if seen.rows != mark.rows or seen.frozen != mark.frozen:", "if seen.rows != mark.rows:", f"{EXACT} -k surgery"),
+    guard("young from x1 on", STATEMENTS, "(SELECT age('{since % 2**32}'::xid))", "(SELECT age('{since % 2**32}'::xid) - 1)", f"{EXACT} -k open_across"),
+    guard("x1 is xmin, not xmax", DETECT, "is_last, known.point.xmin or 0", "is_last, known.point.xmax or 0", f"{EXACT} -k open_across"),
+    guard("chunk's lower end", STATEMENTS, "[f\"ctid >= '({chunk.start},0)'::tid\"] if chunk.start else []", "[]", f"{EXACT} -k only_the_chunks"),
+    guard("chunk's upper end", STATEMENTS, "if not open_end and chunk.stop is not None:", "if False:", f"{EXACT} -k only_the_chunks"),
+    guard("last chunk is open", STATEMENTS, "if not open_end and chunk.stop is not None:", "if chunk.stop is not None:", f"{GUARDS} -k measured tests/contract"),
+    guard("last chunk swallows none", DETECT, "if known.mark.rows:\n                file.end", "if False:\n                file.end", UNIT),
+    guard("unmeasured size", DETECT, "if not part.measured:", "if False:", f"{GUARDS} -k measured"),
+    guard("held tables are not measured", RELATIONS, "WHERE locktype = 'relation' AND mode", "WHERE false AND mode", f"{CATALOG} -k held"),
+]  # fmt: skip
+FILES = [
+    Guard("relfilenode", (
+        Edit(DETECT, "rewritten or (known is not None and known.mark.relfilenode != part.relfilenode)", "False"),
+        Edit(DETECT, "seen.relfilenode != mark.relfilenode", "False"),
+    ), f"{EXACT} -k 'test_a_day and (truncate or full or cluster)'"),
+    guard("rewritten under us: file", SNAPSHOT, "if relfilenode != asked.part.relfilenode:", "if False:", f"{EXACT} -k rewritten_under"),
+    guard("rewritten under us: what a view reads", SNAPSHOT, "if row is None or row[0]:", "if False:", f"{GUARDS} -k view_reads"),
+    guard("read is what was meant: observing", SNAPSHOT, "            _require_meant(connection, {q.part.id: q.table for q in questions})\n", "", f"{GUARDS} -k swapped"),
+    guard("read is what was meant: extracting", SNAPSHOT, "            _require_meant(connection, {part.id: table.table})\n", "", f"{GUARDS} -k swapped"),
+    guard("redefined while read", ATTEMPT, "for table in context.redefined([work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
+    guard("redefined: on the same server", SNAPSHOT, "if present.exported.point.lineage == self.point.lineage:", "if True:", f"{GUARDS} -k compared_on"),
+    guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
+    guard("snapshot is of the same server", TRANSACTIONS, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
+    guard("old_snapshot_threshold", TRANSACTIONS, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
+    guard("heap order", SNAPSHOT, "if part.by_block and (known.where is None", "if False and (known.where is None", ORDER),
+]  # fmt: skip
+REASONS = [
+    guard("schema changed", DETECT, "if known.schema != info.fingerprint.schema:", "if False:", f"{EXACT} -k 'test_a_day and column'"),
+    guard("config changed", DETECT, "if known.config != info.fingerprint.config:", "if False:", f"{LINES} -k rules_shape"),
+    guard("no proof", DETECT, "if part.no_proof is not None:", "if False:", f"{GUARDS} -k prints_otherwise"),
+    Guard("no proof then", (
+        Edit(DETECT, "if not known.mark.provable:", "if False:"),
+    ), f"{GUARDS} -k once_more"),
+    guard("marks say what was not provable", ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True", f"{GUARDS} -k once_more"),
+    guard("objects missing", ATTEMPT, "if stat is None:", "if False:", f"{EXACT} -k gone_is_written"),
+    guard("other encoding", ATTEMPT, "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
+    guard("audit", ATTEMPT, "    _require_no_mismatch(audited)\n", "", f"{EXACT} -k audit_finds"),
+]  # fmt: skip
+NO_PROOF = [
+    guard("mode", PROOFS, 'if mode == "always" else None', "if False else None", f"{PROOF} -k modes"),
+    guard("relocating extensions", PROOFS, 'if found else None', "if False else None", f"{PROOF} -k extensions"),
+    guard("pending detach: no proof", PROOFS, "if pending else None", "if False else None", f"{CATALOG} -k pending"),
+    guard("pending detach: its leaf is left out", RELATIONS, "for edge in self.edges(root) if not edge.pending", "for edge in self.edges(root)", f"{CATALOG} -k pending"),
+    guard("security labels", PROOFS, "if providers else None", "if False else None", f"{PROOF} -k labels"),
+    guard("kind", PROOFS, 'if relation.kind != "r":', "if False:", f"{PROOF} -k usable_xmin"),
+    guard("access method", PROOFS, "if detail.access_method != HEAP:", "if False:", f"{PROOF} -k usable_xmin"),
+    guard("catalog tables", PROOFS, "if relation.oid < FIRST_USER_OID else None", "if False else None", f"{PROOF} -k catalog_table"),
+    guard("filter", PROOFS, "return provable(where, kinds)", "return None", f"{PROOF} -k beyond_the_list"),
+    guard("filter: casts of users", PROOFS, "if types.recast_builtins:", "if False:", f"{PROOF} -k between_built_ins"),
+    guard("virtual column", PROOFS, 'if extracted.attribute.generated == "v":', "if False:", f"{PROOF} -k virtual"),
+    guard("virtual column in a filter", PROOFS, 'None if a.generated == "v" else ', "", f"{PROOF} -k virtual"),
+    guard("virtual column: through the parent", CATALOGS, "if virtual and (", "if False and (", f"{CATALOG} -k virtual"),
+    guard("hash", PROOFS, "return types.unstable_as_text(extracted.attribute.type)", "return None", f"{PROOF} -k hash"),
+    guard("hash: cast to text", TYPES, "if base in self._to_text:", "if False:", f"{PROOF} -k hash"),
+    guard("types", PROOFS, "return types.unstable(extracted.attribute.type)", "return None", f"{PROOF} -k print_otherwise"),
+    guard("types: cast to json", TYPES, "if kind.oid >= FIRST_USER_OID and kind.oid in self._to_json:", "if False:", f"{PROOF} -k print_otherwise"),
+    guard("types: virtual column within", TYPES, 'if any(a.generated == "v"', 'if False and any(a.generated == "v"', f"{PROOF} -k virtual"),
+    guard("types: built-ins off the list", TYPES, 'return f"the output of {kind.name} looks up what is not in the row"', "return None", f"{PROOF} -k 'print_otherwise or built_in'"),
+    guard("types: users' own", TYPES, 'return f"{self._label(kind.oid)} is not a built-in, and its output function can be replaced"', "return None", f"{PROOF} -k print_otherwise"),
+    guard("unruly collations", TYPES, "if attribute.collation in self._unruly_collations:", "if False:", f"{PROOF} -k nondeterministic"),
+]  # fmt: skip
+
+
+def _facts(name: str, old: str, new: str, tests: str = PRINT, file: str = TYPES) -> Guard:
+    return guard(f"fingerprint: {name}", file, old, new, tests)
+
+
+FINGERPRINT = [
+    _facts("server and extensions", "return version, extensions", "return ()", file=PRINTS),
+    _facts("table oid, kind, access method, persistence, bound", "return shape, attributes, labels", "return attributes, labels", file=PRINTS),
+    _facts("access method", "relation.kind, detail.access_method,", "relation.kind,", file=PRINTS),
+    _facts("persistence", "detail.persistence, detail.bound)", "detail.bound)", file=PRINTS),
+    _facts("bound", "detail.persistence, detail.bound)", "detail.persistence)", file=PRINTS),
+    _facts("attributes", "return shape, attributes, labels", "return shape, labels", file=PRINTS),
+    _facts("labels", "return shape, attributes, labels", "return shape, attributes", PROOF, file=PRINTS),
+    _facts("edges", "list(relations), list(edges), ", "list(relations), ", f"{PRINT} {CATALOG}", file=PRINTS),
+    _facts("types", "[types.facts(oid) for oid in sorted(reachable)]", "[]", file=PRINTS),
+    _facts("attributes' own xmin", "a.attmissingval::text, a.xmin::text", "a.attmissingval::text, ''"),
+    _facts("types' own xmin", "0), t.xmin::text,", "0), '',"),
+    _facts("ranges' own xmin", "coalesce(r.xmin, m.xmin)::text", "''"),
+    _facts("labels' own xmin", "enumlabel, xmin::text FROM pg_enum", "enumlabel, '' FROM pg_enum"),
+    _facts("extensions' own xmin", "extversion, oid, xmin::text", "extversion, oid, ''", file=RELATIONS),
+    _facts("composites' attributes", "return kind, self._attributes.get(kind.relation, ()), ", "return kind, "),
+    _facts("enum labels", "self._labels.get(oid, ()), casts", "casts"),
+    _facts("casts", "self._labels.get(oid, ()), casts", "self._labels.get(oid, ())"),
+    _facts("columns and masks", "[OUTPUT_VERSION, chosen, where, detect, key, encoding_digest]", "[OUTPUT_VERSION, where, detect, key, encoding_digest]", file=PRINTS),
+    _facts("filter", "chosen, where, detect, key, encoding_digest]", "chosen, detect, key, encoding_digest]", file=PRINTS),
+    _facts("mode", "where, detect, key, encoding_digest]", "where, key, encoding_digest]", file=PRINTS),
+    _facts("mask key", "detect, key, encoding_digest]", "detect, encoding_digest]", file=PRINTS),
+    _facts("format", "key, encoding_digest]", "key]", file=PRINTS),
+]  # fmt: skip
+_SEEN_ELSEWHERE = {
+    "row_security": f"{GUARDS} -k row_level",
+    "max_parallel_workers_per_gather": f"{ORDER} -k whoever_else",
+    "synchronize_seqscans": f"{ORDER} -k whoever_else",
+    "enable_tidscan": f"{ORDER} -k without_the_rest",
+    "transform_null_equals": f"{ORDER} -k changes_what",
+    "standard_conforming_strings": f"{ORDER} -k changes_what",
+    "quote_all_identifiers": f"{ORDER} -k changes_what",
+}
+# jit is off for speed alone; lc_monetary has one value on servers without locales, as the tests' are.
+_UNPROVOKED = ("jit", "lc_monetary")
+PINNED = [
+    guard(
+        f"pinned: {name}", CONNECT, f'    "{name}": "{value}",\n', "",
+        _SEEN_ELSEWHERE.get(name, f"{LINES} -k no_setting"),
+    )
+    for name, value in _PINNED.items()
+    if name not in _UNPROVOKED
+]  # fmt: skip
+EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED]
+
+
+def main(words: list[str]) -> int:
+    chosen = [one for one in EVERY if not words or any(word in one.name for word in words)]
+    if _run(Path("src"), sorted({one.tests for one in chosen})):
+        print("the tests are red with every guard in place")
+        return 1
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        outcomes = list(pool.map(_outcome, chosen))
+    wrong = [(one.name, why) for one, why in zip(chosen, outcomes, strict=True) if why]
+    print(f"{len(chosen) - len(wrong)} of {len(chosen)} guards are noticed when they are taken out")
+    for name, why in wrong:
+        print(f"  {name}: {why}")
+    return bool(wrong)
+
+
+def _outcome(one: Guard) -> str | None:
+    """What is wrong with a guard's tests, or None."""
+    with tempfile.TemporaryDirectory(prefix="floodmark-guards-") as folder:
+        shutil.copytree(ROOT / "src", Path(folder, "src"), ignore=shutil.ignore_patterns("__pycache__"))
+        for edit in one.edits:
+            path = Path(folder, "src", "floodmark", edit.file)
+            text = path.read_text()
+            if text.count(edit.old) != 1:
+                return f"{edit.file} holds {text.count(edit.old)} times: {edit.old}"
+            path.write_text(text.replace(edit.old, edit.new))
+        code = _run(Path(folder, "src"), [one.tests])
+    print({0: "STILL GREEN", 1: "red"}.get(code, f"exit code {code}"), "-", one.name, flush=True)
+    return None if code == 1 else f"{one.tests} ended with {code}"
+
+
+def _run(source: Path, tests: list[str]) -> int:
+    """pytest's exit code (0: all green, 1: some red) with the package taken from there."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / source)}
+    for arguments in tests:
+        command = f"exec {sys.executable} -m pytest -q -x -p no:cacheprovider {arguments}"
+        code = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True).returncode
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
