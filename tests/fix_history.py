@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class History:
         self.touched: set[str] = set()
         self.calm: tuple[str, Point] | None = None  # the last run's source and moment, if nothing was under way then
         self.truth: dict[str, list[bytes]] = {}
+        self.once_photographing: Callable[[], None] = _nothing
 
     # What happens
 
@@ -204,11 +206,12 @@ class History:
             session.close()
             return
         release = threading.Timer(0.3, lambda: session.execute(how))
-        release.start()
+        self.once_photographing = release.start
         try:
             self.run()
         finally:
-            release.join()
+            if release.ident is not None:
+                release.join()
             session.close()
             self.touched.add("*")  # it was cut as an estimate said
 
@@ -281,7 +284,8 @@ class History:
     def _note(self, event: Event, source: PgDatabase, attempts: Counter[str]) -> None:
         attempts[type(event).__name__] += 1
         if isinstance(event, RunStarted):
-            self.truth = photograph(source.dsn)
+            self.truth = photograph(source.dsn, self.once_photographing)
+            self.once_photographing = _nothing
             calm = event.point.xmin == event.point.xmax and (source is self.database or not self.lagging)
             self.calm = (source.url, event.point) if calm else None
             self.touched = set()
@@ -326,10 +330,15 @@ class History:
             self.told[f"outcome {entry.status}: {entry.reason.code}"] += 1
 
 
-def photograph(dsn: str) -> dict[str, list[bytes]]:
-    """Every table's lines, as a session sees them that does nothing else."""
+def _nothing() -> None:
+    pass
+
+
+def photograph(dsn: str, once_begun: Callable[[], None] = _nothing) -> dict[str, list[bytes]]:
+    """Every table's lines, as a session sees them that does nothing else; `once_begun` it sees nothing new."""
     with psycopg.connect(dsn, autocommit=True) as session:
         session.execute(_SETTINGS)
+        once_begun()
         return {f"public.{name}": _lines(session, name, kind) for name, kind in session.execute(_TABLES).fetchall()}
 
 

@@ -181,7 +181,7 @@ def test_histories(part: int, make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server(settings=SETTINGS)
     number = random.SystemRandom().randrange(2**31)
     print(f"seed {number}")
-    play(Histories, lambda: History(server, tmp_path, told), number, examples=12, steps=30)
+    play(Histories, lambda: History(server, tmp_path, told), number, examples=10, steps=30)
     require_strength(told)
 
 
@@ -191,8 +191,11 @@ def test_histories_through_a_standby(make_server: MakeServer, standby: MakeStand
     twin = standby(server)
     number = random.SystemRandom().randrange(2**31)
     print(f"seed {number}")
-    play(StandbyHistories, lambda: History(server, tmp_path, told, twin), number, examples=8, steps=25)
+    play(StandbyHistories, lambda: History(server, tmp_path, told, twin), number, examples=6, steps=25)
     require_strength(told)
+
+
+SUMMARY = ("runs", "attempts", "tables", "outcome unchanged: unchanged", "proven chunks", "had to be proven")
 
 
 class Worlds:
@@ -219,11 +222,10 @@ def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> 
         version, with_standby = sorted(BINARIES)[number % len(BINARIES)], number % 3 == 0
         server, twin = worlds(version, with_standby)
         machine: type[Histories] = StandbyHistories if with_standby else Histories
-        told = Counter[str]()
         print(f"SEED={number}: PostgreSQL {version}{' and its standby' if with_standby else ''}", flush=True)
-        play(machine, lambda: History(server, tmp_path, told, twin), number, examples=20, steps=50, shrink=bool(given))  # noqa: B023
-        total += told
-        print({what: total[what] for what in ("runs", "tables", "proven chunks", "had to be proven")}, flush=True)
+        play(machine, lambda: History(server, tmp_path, total, twin), number, examples=6, steps=40, shrink=bool(given))  # noqa: B023
+        print({what: total[what] for what in SUMMARY}, flush=True)
         if given or time.monotonic() > end:
             break
-    require_strength(total)
+    if not given:
+        require_strength(total)

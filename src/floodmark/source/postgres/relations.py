@@ -53,7 +53,7 @@ class Detail(Struct, frozen=True, array_like=True):
     row_security: bool | None
     heap_bytes: int
     toast_bytes: int | None
-    measured: bool
+    measured: bool = True
 
 
 class Edge(Struct, frozen=True, array_like=True):
