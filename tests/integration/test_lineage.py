@@ -15,7 +15,9 @@ from floodmark.events import ChunkDone, Event
 from floodmark.run import run
 
 MakeNightly = Callable[[PgDatabase], Nightly]
+# `note` is one chunk, so an update leaves its count as it was, and nothing but transaction ids tells of it.
 FILL = """
+    CREATE TABLE note (id int, t text); INSERT INTO note VALUES (1, 'as it was');
     CREATE TABLE person (id bigint PRIMARY KEY, name text);
     INSERT INTO person SELECT i, 'name ' || i || repeat('x', 200) FROM generate_series(1, 1000) i
 """
@@ -78,7 +80,11 @@ def test_a_volume_restored_from_before_the_last_run(private_server: Cluster, mak
     private_server.stop()
     volume = private_server.save("volume")
     private_server.start()
-    lived(job, "UPDATE person SET name = 'in the lost history' WHERE id <= 3")
+    lived(
+        job,
+        "UPDATE person SET name = 'in the lost history' WHERE id <= 3",
+        "UPDATE note SET t = 'in the lost history'",
+    )
     xmin = job.last.source.snapshot.xmin if job.last else None
     private_server.stop()
     private_server.restore(volume)
@@ -111,16 +117,28 @@ def test_a_standby_is_a_source(
 
 
 def test_a_standby_that_lags_behind_the_primary_that_was_read(
-    private_server: Cluster, standby: Callable[[Cluster], Cluster], make_nightly: MakeNightly
+    make_server: Callable[..., Cluster], standby: Callable[[Cluster], Cluster], make_nightly: MakeNightly
 ) -> None:
-    """The standby shows yesterday; its transaction ids can equal those of what was read on the primary."""
+    """The standby shows yesterday, with the same xmin and xmax as what was read on the primary: only the list of
+    running transactions between the two differs."""
+    private_server = make_server(settings={"autovacuum": "off"})  # it takes transaction ids, too
     job = make_nightly(private_server.database())
     job.database.execute(FILL)
+    oldest, writer = job.database.connect(), job.database.connect()
+    oldest.execute("SELECT pg_current_xact_id()")
+    writer.execute("UPDATE note SET t = 'ahead'")
+    job.database.execute("UPDATE person SET name = 'known to both' WHERE id = 11")
     twin = standby(private_server)
-    twin.pause()
-    lived(job, "UPDATE person SET name = 'ahead' WHERE id = 10")
     behind = job.database.on(twin)
+    twin.pause()
+    writer.commit()
+    lived(job, "CHECKPOINT")
+    there = job.last.source.snapshot if job.last else None
+    assert any(b"ahead" in line for line in job.landed("public.note"))
     job.run(url=behind.url)
+    here = job.last.source.snapshot if job.last else None
+    assert there and here and (there.xmin, there.xmax) == (here.xmin, here.xmax)
+    oldest.close()
     assert job.entry("public.person").reason.code != "unchanged"
     Nightly.require_truth(_at(job, behind))
     twin.resume()
