@@ -99,7 +99,7 @@ FILES = [
         Edit(DETECT, "rewritten or (known is not None and known.mark.relfilenode != part.relfilenode)", "False"),
         Edit(DETECT, "seen.relfilenode != mark.relfilenode", "False"),
     ), f"{EXACT} -k 'test_a_day and (truncate or full or cluster)'"),
-    guard("rewritten under us: file", SNAPSHOT, "if relfilenode != asked.part.relfilenode:", "if False:", f"{EXACT} -k rewritten_under"),
+    guard("rewritten under us: file", SNAPSHOT, "if relfilenode != part.relfilenode:", "if False:", f"{EXACT} -k rewritten_under"),
     guard("rewritten under us: what a view reads", SNAPSHOT, "if row is None or row[0]:", "if False:", f"{GUARDS} -k view_reads"),
     guard("read is what was meant: observing", SNAPSHOT, "            _require_meant(connection, {q.part.id: q.table for q in questions})\n", "", f"{GUARDS} -k swapped"),
     guard("read is what was meant: extracting", SNAPSHOT, "            _require_meant(connection, {part.id: table.table})\n", "", f"{GUARDS} -k swapped"),
@@ -113,12 +113,15 @@ FILES = [
 REASONS = [
     guard("schema changed", DETECT, "if known.schema != info.fingerprint.schema:", "if False:", f"{EXACT} -k 'test_a_day and column'"),
     guard("config changed", DETECT, "if known.config != info.fingerprint.config:", "if False:", f"{LINES} -k rules_shape"),
-    guard("no proof", DETECT, "if part.no_proof is not None:", "if False:", f"{GUARDS} -k prints_otherwise"),
+    Guard("no proof", (
+        Edit(DETECT, "if part.no_proof is not None:", "if False:"),
+        Edit(ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True"),
+    ), f"{GUARDS} -k prints_otherwise"),
     Guard("no proof then", (
         Edit(DETECT, "if not known.mark.provable:", "if False:"),
     ), f"{GUARDS} -k once_more"),
     guard("marks say what was not provable", ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True", f"{GUARDS} -k once_more"),
-    guard("objects missing", ATTEMPT, "if stat is None:", "if False:", f"{EXACT} -k gone_is_written"),
+    guard("objects missing", "decide.py", "if not stands:", "if False:", f"{EXACT} -k gone_is_written"),
     guard("other encoding", ATTEMPT, "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
     guard("audit", "audit.py", "    if wrong:\n", "    if False:\n", f"{EXACT} -k audit_finds"),
 ]  # fmt: skip
@@ -126,7 +129,6 @@ NO_PROOF = [
     guard("mode", PROOFS, 'if mode == "always" else None', "if False else None", f"{PROOF} -k modes"),
     guard("relocating extensions", PROOFS, 'if found else None', "if False else None", f"{PROOF} -k extensions"),
     guard("pending detach: no proof", PROOFS, "if pending else None", "if False else None", f"{CATALOG} -k pending"),
-    guard("pending detach: its leaf is left out", RELATIONS, "for edge in self.edges(root) if not edge.pending", "for edge in self.edges(root)", f"{CATALOG} -k pending"),
     guard("security labels", PROOFS, "if providers else None", "if False else None", f"{PROOF} -k labels"),
     guard("kind", PROOFS, 'if relation.kind != "r":', "if False:", f"{PROOF} -k usable_xmin"),
     guard("access method", PROOFS, "if detail.access_method != HEAP:", "if False:", f"{PROOF} -k usable_xmin"),
@@ -159,7 +161,6 @@ FINGERPRINT = [
     _facts("bound", "detail.persistence, detail.bound)", "detail.persistence)", file=PRINTS),
     _facts("attributes", "return shape, attributes, labels", "return shape, labels", file=PRINTS),
     _facts("labels", "return shape, attributes, labels", "return shape, attributes", PROOF, file=PRINTS),
-    _facts("edges", "list(relations), list(edges), ", "list(relations), ", f"{PRINT} {CATALOG}", file=PRINTS),
     _facts("types", "[types.facts(oid) for oid in sorted(reachable)]", "[]", file=PRINTS),
     _facts("attributes' own xmin", "a.attmissingval::text, a.xmin::text", "a.attmissingval::text, ''"),
     _facts("types' own xmin", "0), t.xmin::text,", "0), '',"),
@@ -183,9 +184,11 @@ _SEEN_ELSEWHERE = {
     "transform_null_equals": f"{ORDER} -k changes_what",
     "standard_conforming_strings": f"{ORDER} -k changes_what",
     "quote_all_identifiers": f"{ORDER} -k changes_what",
+    "search_path": f"{ORDER} -k changes_what",
 }
-# jit is off for speed alone; lc_monetary has one value on servers without locales, as the tests' are.
-_UNPROVOKED = ("jit", "lc_monetary")
+# jit is off for speed alone; lc_monetary has one value on servers without locales, as the tests' are; and no
+# type's output hangs on xmlbinary, only functions that make xml of other values.
+_UNPROVOKED = ("jit", "lc_monetary", "xmlbinary")
 PINNED = [
     guard(
         f"pinned: {name}", CONNECT, f'    "{name}": "{value}",\n', "",

@@ -85,6 +85,7 @@ SETTINGS = {
     "transform_null_equals = on": {"where": "pad = null"},
     "standard_conforming_strings = off": {"where": "pad <> 'a\\\\b'"},
     "quote_all_identifiers = on": {},
+    "search_path = nothing": {},
     "lc_monetary = 'C.UTF-8'": {},
 }
 
