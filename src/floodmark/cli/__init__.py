@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -18,9 +18,9 @@ from floodmark.cli.output import Session, Stream, is_terminal
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command and return its exit code; see docs/cli.md. Raises nothing."""
-    session = Session(Stream(sys.stdout), Stream(sys.stderr), os.environ)
+    session = Session(Stream(sys.stdout), Stream(sys.stderr), environ)
     try:
         options = _options(argv)
         if isinstance(options, int):

@@ -16,6 +16,7 @@ from floodmark import __version__
 from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
 from floodmark.errors import UsageError
+from floodmark.layout import LAYOUTS
 
 _URL = re.compile(r"\S*://\S*")
 _DESCRIPTION = (
@@ -43,6 +44,7 @@ def parser() -> Parser:
     plan = commands.add_parser("plan", help="what a run would do, and why; reads only")
     for command in (run, plan):
         _add_places(command, source=True)
+        _add_layout(command)
         _add_selection(command)
         _add_output(command)
         _add_log(command)
@@ -78,6 +80,7 @@ def flags(options: argparse.Namespace) -> Flags:
         source=None if source is None else Secret(source),
         destination=options.destination,
         state=options.state,
+        layout=getattr(options, "layout", None),
         tables=tuple(getattr(options, "table", ())),
         exclude=tuple(getattr(options, "exclude", ())),
         connections=getattr(options, "connections", None),
@@ -122,6 +125,12 @@ def _add_places(command: argparse.ArgumentParser, *, source: bool) -> None:
     places.add_argument("--destination", metavar="URL", help="where the data goes: s3://bucket/prefix, or a folder")
     places.add_argument("--state", metavar="URL", help="where the state lies (default: DESTINATION/_floodmark/)")
     places.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: floodmark.yaml)")
+
+
+def _add_layout(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--layout", choices=tuple(LAYOUTS), help="what the receiver of the destination demands (default: by its name)"
+    )
 
 
 def _add_selection(command: argparse.ArgumentParser) -> None:

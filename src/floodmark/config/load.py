@@ -121,11 +121,11 @@ def _destination(
     variables = (DESTINATION, OLD_DESTINATION)
     given = _given(flag, "--destination", environ, variables, section.url, f"destination.url ({name})")
     if given is None and required:
-        hint = f"Give --destination URL or set {DESTINATION}: s3://bucket/prefix, or a folder's path."
+        hint = f"Give --destination URL, or set {DESTINATION} or {OLD_DESTINATION}: s3://bucket/prefix, or a folder."
         raise ConfigError(WHAT, on="destination.url", why="no destination is given", hint=hint)
     url = "" if given is None else check_place(given.text, given.origin)
     landing = (bucket(url) or "").startswith(LANDING_ZONES)
-    layout: LayoutName = section.layout or ("moj-landing" if landing else "plain")
+    layout: LayoutName = arguments.layout or section.layout or ("moj-landing" if landing else "plain")
     chosen = _landing(section, url, name) if layout == "moj-landing" else _set(section)
     _require_s3_settings(section, url, name)
     allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)

@@ -147,6 +147,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     source: Secret | None = None
     destination: str | None = None
     state: str | None = None
+    layout: LayoutName | None = None
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     connections: int | None = None

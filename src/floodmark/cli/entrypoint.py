@@ -1,0 +1,113 @@
+"""What the container image starts: Floodmark's command line, which also takes the old extractor's one shell string.
+
+The charts of the extractor that Floodmark replaces pass a line of shell as their only argument. Nothing here is a
+shell: the known lines are translated whole, so that changing a chart's image alone works, and every other line is
+refused with the settings that say the same. docs/deploy.md tells what becomes of the old variables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from floodmark.cli import main as command_line
+from floodmark.cli.arguments import parser, subcommands
+from floodmark.cli.failure import report
+from floodmark.cli.output import Session, Stream
+from floodmark.errors import UsageError
+
+_NAMES, _SEND = "extract_table_names.py", "transfer_local_to_s3.sh"
+_JSONL, _CSV = "extract_pg_jsonl_snapshot.py", "extract_psql_all_tables_to_csv.sh"
+# The lines that do the whole job, step by step, and the format in which each lands it.
+KNOWN: dict[tuple[str, ...], str] = {
+    (_NAMES, _JSONL, _SEND): "jsonl",
+    (_NAMES, _CSV, _SEND): "csv",
+    (_CSV, _SEND): "csv",
+}
+_DESTINATION = "S3_DESTINATION"
+_COMMAND = re.compile(r"-\S*|[a-z][a-z-]*")
+_SCRIPT = re.compile(r"(?:\S*/)?(?:sh|bash|\S+\.(?:py|sh))")
+_BARE_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{2,62}(?:/.*)?", re.DOTALL)
+_LEFT_OUT = re.compile(r"\bgrep\s+-v\s+(['\"]?)([A-Za-z_]\w{0,62})\1(?=\s|$)", re.ASCII)
+_WHAT = "the command is not understood"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the container was given, and return its exit code. Raises nothing."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    _end_with_sigterm()
+    session = Session(Stream(sys.stdout), Stream(sys.stderr), os.environ)
+    try:
+        arguments = translated(given)
+    except UsageError as error:
+        return report(error, session)
+    if arguments == given:
+        return command_line(given)
+    session.err.line(f"floodmark: the old extractor's command is taken as: floodmark {shlex.join(arguments)}")
+    return command_line(arguments, with_url(os.environ))
+
+
+def translated(given: Sequence[str]) -> list[str]:
+    """Floodmark's arguments: those given, or what an old line means. Raises UsageError for any other line."""
+    if _is_floodmarks_own(given):
+        return list(given)
+    steps = tuple(" ".join(step.split()) for step in given[0].split("&&"))
+    if len(given) > 1 or steps not in KNOWN:
+        raise _refusal(given)
+    if KNOWN[steps] == "csv":
+        hint = f'Land JSON Lines instead: args: "{_NAMES} && {_JSONL} && {_SEND}".'
+        raise UsageError(_WHAT, why="CSV is not available in this version", hint=hint)
+    return ["run", "--layout", "moj-landing"]
+
+
+def with_url(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The same variables, with a destination that is a bucket and a prefix alone written as a URL."""
+    place = environ.get(_DESTINATION, "")
+    if "://" in place or not _BARE_BUCKET.fullmatch(place):
+        return environ
+    return {**environ, _DESTINATION: f"s3://{place}"}
+
+
+def _is_floodmarks_own(given: Sequence[str]) -> bool:
+    """Whether these are arguments for Floodmark's command line, right or wrong, rather than a line of shell."""
+    if not given:
+        return True
+    shell = any("&&" in text for text in given) or _SCRIPT.fullmatch(given[0])
+    return not shell and (len(given) > 1 or _COMMAND.fullmatch(given[0]) is not None)
+
+
+def _refusal(given: Sequence[str]) -> UsageError:
+    line = " ".join(given)
+    words = line.split()
+    if words and words[0] in subcommands(parser()) and "&&" not in line:
+        hint = 'Write its words apart, with commas: args: "run, --state, s3://bucket/prefix".'
+        return UsageError(_WHAT, why="a whole command line stands in one argument", hint=hint)
+    why = "it is a line of shell, and none of those for which Floodmark knows that it does the same"
+    return UsageError(_WHAT, why=why, hint=_equivalent(dict.fromkeys(name for _, name in _LEFT_OUT.findall(line))))
+
+
+def _equivalent(names: Mapping[str, object]) -> str:
+    """The settings that leave out the same tables. `grep -v` leaves out every name that holds the word."""
+    plain = "run, --layout, moj-landing"
+    if not names:
+        chosen = "tables.include and tables.exclude in floodmark.yaml, or --table and --exclude, choose among them"
+        return f'args: "{plain}" lands every table; {chosen}.'
+    patterns = [f"*.*{name}*" for name in names]
+    options = "".join(f", --exclude, '{pattern}'" for pattern in patterns)
+    listed = ", ".join(f'"{pattern}"' for pattern in patterns)
+    return f'Write args: "{plain}{options}", or in floodmark.yaml tables: {{exclude: [{listed}]}}.'
+
+
+def _end_with_sigterm() -> None:
+    """A container's first process ignores a signal that it has no handler for; anywhere else the default ends it."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
