@@ -9,4 +9,5 @@ pytest_plugins = [
     "fix_storage",
     "fix_s3_proxy",
     "fix_crash",
+    "fix_tools",
 ]

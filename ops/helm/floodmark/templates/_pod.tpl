@@ -1,0 +1,174 @@
+{{/* What the pods of the runs and of the exporter share. */}}
+
+{{- define "floodmark.secretVariable" -}}
+- name: {{ .variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .secret | quote }}
+      key: {{ .key | quote }}
+{{- end -}}
+
+{{- define "floodmark.variable" -}}
+- name: {{ .variable }}
+  value: {{ .value | toString | quote }}
+{{- end -}}
+
+{{/* Where data goes and what is remembered, and how to get there. */}}
+{{- define "floodmark.storageEnvironment" -}}
+{{- $values := .Values -}}
+{{ include "floodmark.secretVariable" (dict "variable" "S3_DESTINATION" "secret" (required "destinationS3SecretName is required: the secret that says where the data goes" $values.destinationS3SecretName) "key" $values.destinationS3SecretKey) }}
+{{ include "floodmark.variable" (dict "variable" "AWS_DEFAULT_REGION" "value" $values.awsDefaultRegion) }}
+{{- if and $values.stateUrl $values.stateSecretName }}
+{{- fail "stateUrl and stateSecretName contradict each other: set one of them" }}
+{{- end }}
+{{- with $values.stateUrl }}
+{{ include "floodmark.variable" (dict "variable" "FLOODMARK_STATE" "value" .) }}
+{{- end }}
+{{- with $values.stateSecretName }}
+{{ include "floodmark.secretVariable" (dict "variable" "FLOODMARK_STATE" "secret" . "key" $values.stateSecretKey) }}
+{{- end }}
+{{- with $values.awsAccessKeySecretName }}
+{{ include "floodmark.secretVariable" (dict "variable" "AWS_ACCESS_KEY_ID" "secret" . "key" $values.awsAccessKeyIdSecretKey) }}
+{{ include "floodmark.secretVariable" (dict "variable" "AWS_SECRET_ACCESS_KEY" "secret" . "key" $values.awsSecretAccessKeySecretKey) }}
+{{- end }}
+{{- with $values.httpsProxy }}
+{{ include "floodmark.variable" (dict "variable" "HTTPS_PROXY" "value" .) }}
+{{- end }}
+{{- with $values.noProxy }}
+{{ include "floodmark.variable" (dict "variable" "NO_PROXY" "value" .) }}
+{{- end }}
+{{- end -}}
+
+{{- define "floodmark.databaseEnvironment" -}}
+{{- $values := .Values -}}
+{{- $secret := required "databaseSecretName is required: the secret of the database" $values.databaseSecretName -}}
+{{ include "floodmark.secretVariable" (dict "variable" "PGHOST" "secret" $secret "key" $values.databaseAddressSecretKey) }}
+{{ include "floodmark.secretVariable" (dict "variable" "PGDATABASE" "secret" $secret "key" $values.databaseNameSecretKey) }}
+{{ include "floodmark.secretVariable" (dict "variable" "PGUSER" "secret" $secret "key" $values.databaseUsernameSecretKey) }}
+{{ include "floodmark.secretVariable" (dict "variable" "PGPASSWORD" "secret" $secret "key" $values.databasePasswordSecretKey) }}
+{{- with $values.databasePort }}
+{{ include "floodmark.variable" (dict "variable" "PGPORT" "value" .) }}
+{{- end }}
+{{- with $values.databaseSslMode }}
+{{ include "floodmark.variable" (dict "variable" "PGSSLMODE" "value" .) }}
+{{- end }}
+{{- end -}}
+
+{{- define "floodmark.podSettings" -}}
+serviceAccountName: {{ required "serviceAccountName is required: the service account whose role may write to the destination" .Values.serviceAccountName | quote }}
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ .Values.runAsUser }}
+  runAsGroup: {{ .Values.runAsGroup }}
+  fsGroup: {{ .Values.runAsGroup }}
+  seccompProfile:
+    type: RuntimeDefault
+volumes:
+  - name: temporary
+    emptyDir:
+      sizeLimit: {{ .Values.temporary.sizeLimit | quote }}
+  {{- if .Values.config }}
+  - name: configuration
+    configMap:
+      name: {{ include "floodmark.name" . }}
+  {{- end }}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "floodmark.containerSettings" -}}
+image: {{ include "floodmark.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+volumeMounts:
+  - name: temporary
+    mountPath: /tmp
+  {{- if .Values.config }}
+  - name: configuration
+    mountPath: /etc/floodmark
+    readOnly: true
+  {{- end }}
+{{- end -}}
+
+{{- define "floodmark.podMetadata" -}}
+labels:
+  {{- include "floodmark.labels" .root | nindent 2 }}
+  app.kubernetes.io/component: {{ .component }}
+  {{- with .root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- if or .root.Values.podAnnotations .root.Values.config }}
+annotations:
+  {{- if .root.Values.config }}
+  checksum/configuration: {{ toYaml .root.Values.config | sha256sum }}
+  {{- end }}
+  {{- with .root.Values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A run's job, for the CronJob and for the single Job: `root` and `args`. */}}
+{{- define "floodmark.jobSpec" -}}
+{{- $root := .root -}}
+backoffLimit: {{ $root.Values.backoffLimit }}
+activeDeadlineSeconds: {{ $root.Values.activeDeadlineSeconds | int64 }}
+podFailurePolicy:
+  rules:
+    - action: FailJob
+      onExitCodes:
+        containerName: floodmark
+        operator: In
+        values: {{ toJson $root.Values.failAtOnceOn }}
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+template:
+  metadata:
+    {{- include "floodmark.podMetadata" (dict "root" $root "component" "run") | nindent 4 }}
+  spec:
+    restartPolicy: Never
+    terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds | int64 }}
+    {{- include "floodmark.podSettings" $root | nindent 4 }}
+    containers:
+      - name: floodmark
+        {{- include "floodmark.containerSettings" $root | nindent 8 }}
+        {{- with .args }}
+        args:
+          {{- include "floodmark.args" . | nindent 10 }}
+        {{- end }}
+        env:
+          {{- include "floodmark.databaseEnvironment" $root | nindent 10 }}
+          {{- include "floodmark.storageEnvironment" $root | nindent 10 }}
+          {{- with $root.Values.extraEnv }}
+          {{- toYaml . | nindent 10 }}
+          {{- end }}
+        {{- with $root.Values.extraEnvFrom }}
+        envFrom:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+        {{- with $root.Values.resources }}
+        resources:
+          {{- toYaml . | nindent 10 }}
+        {{- end }}
+{{- end -}}

@@ -1,0 +1,296 @@
+"""The chart, by real helm: every value renders, what is rendered is what Kubernetes takes, slips are named."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from fix_tools import CHART, ROOT, Helm
+from floodmark import errors
+
+NEEDED: dict[str, Any] = {
+    "serviceAccountName": "svc-to-ap",
+    "databaseSecretName": "rds-output",
+    "destinationS3SecretName": "ap-output",
+    "image": {"repository": "registry.example.org/floodmark"},
+}
+OLD = "extract_table_names.py && extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"
+EVERYTHING: dict[str, Any] = {
+    **NEEDED,
+    "enabled": True,
+    "cronJobSchedule": "*/5 * * * *",
+    "timeZone": "Europe/London",
+    "awsDefaultRegion": "eu-west-1",
+    "destinationS3SecretKey": "place",
+    "databaseAddressSecretKey": "address",
+    "databaseNameSecretKey": "name",
+    "databaseUsernameSecretKey": "user",
+    "databasePasswordSecretKey": "password",
+    "databasePort": 5433,
+    "databaseSslMode": "verify-full",
+    "awsAccessKeySecretName": "ap-output",
+    "stateUrl": "s3://own-state/svc",
+    "image": {"repository": "registry.example.org/floodmark", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
+    "imagePullSecrets": [{"name": "pull"}],
+    "args": ["run", "--connections", 2],
+    "config": {"tables": {"exclude": ["*.flyway_schema_history"]}, "detect": "exact"},
+    "extraEnv": [{"name": "FLOODMARK_MASK_KEY", "valueFrom": {"secretKeyRef": {"name": "mask", "key": "key"}}}],
+    "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+    "httpsProxy": "http://proxy.ns:3128",
+    "noProxy": "10.0.0.0/8,.svc",
+    "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
+    "temporary": {"sizeLimit": "10Gi"},
+    "job": {"enabled": True, "args": ["run", "--full"]},
+    "exporter": {"enabled": True, "port": 9500},
+    "serviceMonitor": {"enabled": True, "labels": {"team": "a"}},
+    "prometheusRule": {"enabled": True, "labels": {"prometheus": "ns"}, "alertLabels": {"severity": "my-team"}},
+    "networkPolicy": {
+        "enabled": True,
+        "exporterFrom": [{"namespaceSelector": {"matchLabels": {"component": "monitoring"}}}],
+        "egress": [{"ports": [{"port": 443}, {"port": 5433}]}],
+    },
+    "podAnnotations": {"a": "b"},
+    "podLabels": {"c": "d"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+}
+KUBERNETES = ("1.29", "1.37")
+OPERATORS = ("ServiceMonitor", "PrometheusRule")  # the Prometheus operator's own kinds
+
+
+def require_valid(rendered: dict[tuple[str, str], Any]) -> None:
+    """Everything is what Kubernetes takes, oldest and newest: no field it does not know, none of a wrong type."""
+    for (kind, name), one in rendered.items():
+        assert len(name) <= (52 if kind == "CronJob" else 63) and re.fullmatch("[a-z0-9-]+", name)
+        if kind not in OPERATORS:
+            for version in KUBERNETES:
+                kubernetes_validate.validate(one, version, strict=True)
+
+
+def job_of(rendered: dict[tuple[str, str], Any]) -> Any:
+    """The specification of the CronJob's jobs."""
+    (cron,) = [one for (kind, _), one in rendered.items() if kind == "CronJob"]
+    return cron["spec"]["jobTemplate"]["spec"]
+
+
+def container_of(rendered: dict[tuple[str, str], Any]) -> Any:
+    (container,) = job_of(rendered)["template"]["spec"]["containers"]
+    return container
+
+
+def variables(container: Any) -> dict[str, Any]:
+    """What each variable is, or which key of which secret holds it."""
+    found = {}
+    for one in container["env"]:
+        where = one.get("valueFrom", {}).get("secretKeyRef", {})
+        found[one["name"]] = one.get("value", (where.get("name"), where.get("key")))
+    assert len(found) == len(container["env"])
+    return found
+
+
+def test_lint(helm: Helm) -> None:
+    assert "[ERROR]" not in helm("lint", CHART)
+    assert "[WARNING]" not in helm("lint", CHART, "--strict", "--values", helm.values(EVERYTHING))
+
+
+def test_the_least_that_has_to_be_said(helm: Helm) -> None:
+    rendered = helm.render(NEEDED)
+    require_valid(rendered)
+    assert list(rendered) == [("CronJob", "svc-floodmark")]
+    spec = rendered["CronJob", "svc-floodmark"]["spec"]
+    assert (spec["suspend"], spec["schedule"], spec["concurrencyPolicy"]) == (True, "0 0 * * *", "Forbid")
+    assert variables(container_of(rendered)) == {
+        "PGHOST": ("rds-output", "rds_instance_address"),
+        "PGDATABASE": ("rds-output", "database_name"),
+        "PGUSER": ("rds-output", "database_username"),
+        "PGPASSWORD": ("rds-output", "database_password"),
+        "S3_DESTINATION": ("ap-output", "destination_bucket"),
+        "AWS_DEFAULT_REGION": "eu-west-2",
+    }
+
+
+def test_a_job_ends_cleanly_fails_at_once_where_no_retry_helps_and_may_do_little(helm: Helm) -> None:
+    job = job_of(helm.render(NEEDED))
+    exits, disruption = job["podFailurePolicy"]["rules"]
+    hopeless = {errors.UsageError.exit_code, errors.ConfigError.exit_code, errors.VerificationFailed.exit_code}
+    assert (exits["action"], set(exits["onExitCodes"]["values"])) == ("FailJob", hopeless)
+    assert (exits["onExitCodes"]["containerName"], disruption["action"]) == ("floodmark", "Ignore")
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (pod["restartPolicy"], container["name"]) == ("Never", "floodmark")
+    assert job["activeDeadlineSeconds"] > 4 * 3600 and pod["terminationGracePeriodSeconds"] >= 60
+    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"name": "temporary", "mountPath": "/tmp"} in container["volumeMounts"]
+    assert pod["volumes"] == [{"name": "temporary", "emptyDir": {"sizeLimit": "4Gi"}}]
+
+
+def test_every_value_at_once(helm: Helm) -> None:
+    rendered = helm.render(EVERYTHING)
+    require_valid(rendered)
+    kinds = {"CronJob", "Job", "ConfigMap", "Deployment", "Service", "NetworkPolicy", *OPERATORS}
+    assert {kind for kind, _ in rendered} == kinds
+    cron = rendered["CronJob", "svc-floodmark"]["spec"]
+    assert (cron["suspend"], cron["schedule"], cron["timeZone"]) == (False, "*/5 * * * *", "Europe/London")
+    run, once = container_of(rendered), rendered["Job", "svc-floodmark-once"]["spec"]
+    assert run["args"] == ["run", "--connections", "2"] and run["image"].endswith("@sha256:" + "0" * 64)
+    assert once["template"]["spec"]["containers"][0] | {"args": run["args"]} == run, "one template for both"
+    assert once["template"]["spec"]["containers"][0]["args"] == ["run", "--full"]
+    assert variables(run) | {"PGPORT": "5433", "FLOODMARK_STATE": "s3://own-state/svc"} == variables(run)
+    assert variables(run)["AWS_SECRET_ACCESS_KEY"] == ("ap-output", "secret_access_key")
+    file = rendered["ConfigMap", "svc-floodmark"]["data"]["floodmark.yaml"]
+    assert yaml.safe_load(file) == EVERYTHING["config"]
+
+
+def test_the_exporter_sees_the_state_and_nothing_of_the_database(helm: Helm) -> None:
+    rendered = helm.render(EVERYTHING)
+    exporter = rendered["Deployment", "svc-floodmark-exporter"]["spec"]
+    (container,) = exporter["template"]["spec"]["containers"]
+    assert container["args"] == ["exporter", "--port", "9500", "--interval", "60"]
+    assert not [name for name in variables(container) if name.startswith("PG")]
+    labels = exporter["template"]["metadata"]["labels"]
+    chosen = [
+        exporter["selector"]["matchLabels"],
+        rendered["Service", "svc-floodmark-exporter"]["spec"]["selector"],
+        rendered["NetworkPolicy", "svc-floodmark-exporter"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert all(one.items() <= labels.items() for one in chosen)
+    run = job_of(rendered)["template"]["metadata"]["labels"]
+    assert not any(one.items() <= run.items() for one in chosen)
+    closed = rendered["NetworkPolicy", "svc-floodmark"]["spec"]
+    assert "ingress" not in closed and closed["podSelector"]["matchLabels"].items() <= run.items()
+    monitor = rendered["ServiceMonitor", "svc-floodmark"]["spec"]
+    service = rendered["Service", "svc-floodmark-exporter"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_the_alerts_are_those_of_ops_prometheus(helm: Helm) -> None:
+    """A chart reads nothing outside itself, so it has a copy; only labels, links and the group's name are its own."""
+    source = ROOT / "ops/prometheus/alerts.yml"
+    assert (CHART / "files/alerts.yml").read_bytes() == source.read_bytes()
+    (group,) = yaml.safe_load(source.read_text(encoding="utf-8"))["groups"]
+    rules = {**EVERYTHING["prometheusRule"], "runbookUrl": "https://wiki.example.org/"}
+    rendered = helm.render({**EVERYTHING, "prometheusRule": rules})
+    (shown,) = rendered["PrometheusRule", "svc-floodmark"]["spec"]["groups"]
+    assert len(shown["rules"]) == len(group["rules"]) > 5
+    for one, other in zip(shown["rules"], group["rules"], strict=True):
+        assert (one["alert"], one["expr"]) == (other["alert"], other["expr"])
+        assert one["labels"]["severity"] == "my-team"
+        assert one["annotations"]["summary"] == other["annotations"]["summary"]
+        assert one["annotations"]["runbook_url"].startswith("https://wiki.example.org/runbook.md#")
+
+
+def matrix() -> list[tuple[str, dict[str, Any]]]:
+    """Every value of EVERYTHING alone, so that no value needs another one to render; and more odd ones."""
+    lone = [(key, {key: value}) for key, value in EVERYTHING.items() if key not in (*NEEDED, "serviceMonitor")]
+    odd: list[tuple[str, dict[str, Any]]] = [
+        ("state from a secret", {"stateSecretName": "ap-output"}),
+        ("no resources", {"resources": None}),
+        ("names", {"fullnameOverride": "n" * 60, "cronJobNameOverride": "c" * 60}),
+        ("no history", {"successfulJobsHistoryLimit": 0, "failedJobsHistoryLimit": 0, "backoffLimit": 0}),
+        ("long seconds", {"activeDeadlineSeconds": 10_000_000}),
+        ("the old chart's", {"dataProductName": "p", "dataPlatformApiAuthSecretName": "s", "saveEventsLog": False}),
+    ]
+    schedules = ["@daily", "0 2,4 * * 1-5", "15 */6 1 JAN,jul sun", "0 0 ? * *", "  0 5 * * *  "]
+    return lone + odd + [(text, {"cronJobSchedule": text}) for text in schedules]
+
+
+@pytest.mark.parametrize("values", [values for _, values in matrix()], ids=[name for name, _ in matrix()])
+def test_each_value_alone(helm: Helm, values: dict[str, Any]) -> None:
+    require_valid(helm.render({**NEEDED, **values}))
+
+
+@pytest.mark.parametrize(
+    ("args", "rendered"),
+    [
+        (OLD, [OLD]),
+        (f"  {OLD.replace(' && ', ' &&' + chr(10))}\n", [f"  {OLD.replace(' && ', ' &&' + chr(10))}\n"]),
+        ("run, --state, s3://b/p, --exclude, '*.*detail*'", ["run", "--state", "s3://b/p", "--exclude", "*.*detail*"]),
+        ("run", ["run"]),
+        (["run", "--table", "odd, name"], ["run", "--table", "odd, name"]),
+        ("", None),
+    ],
+)
+def test_arguments(helm: Helm, args: object, rendered: list[str] | None) -> None:
+    assert container_of(helm.render({**NEEDED, "args": args})).get("args") == rendered
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"serviceAccountName": ""}, "serviceAccountName is required"),
+        ({"databaseSecretName": ""}, "databaseSecretName is required"),
+        ({"destinationS3SecretName": None}, "destinationS3SecretName is required"),
+        ({"image": {"repository": ""}}, "image.repository is required"),
+        ({"cronJobSchedule": "'0 5 * * *'"}, "cronJobSchedule holds quotes"),
+        ({"cronJobSchedule": '"0 5 * * *"'}, "cronJobSchedule holds quotes"),
+        ({"cronJobSchedule": "0 5 * *"}, "cronJobSchedule is no cron expression"),
+        ({"cronJobSchedule": "TZ=UTC 0 5 * * *"}, "timeZone"),
+        ({"cronJobSchedule": ""}, "cronJobSchedule is no cron expression"),
+        ({"databaseSecertName": "x"}, "databaseSecertName"),
+        ({"image": {"repository": "r", "tag": 1.0}}, "/image/tag"),
+        ({"enabled": "yes"}, "/enabled"),
+        ({"awsDefaultRegion": "London"}, "/awsDefaultRegion"),
+        ({"stateUrl": "s3://a/b", "stateSecretName": "c"}, "stateUrl and stateSecretName contradict"),
+        ({"serviceMonitor": {"enabled": True}}, "serviceMonitor.enabled needs exporter.enabled"),
+    ],
+)
+def test_a_slip_is_named(helm: Helm, values: dict[str, Any], words: str) -> None:
+    assert words in helm.refuses({**NEEDED, **values})
+
+
+def test_as_a_sub_chart_under_the_old_alias(helm: Helm, tmp_path: Path) -> None:
+    parent = tmp_path / "service"
+    (parent / "templates").mkdir(parents=True)
+    dependency = {"name": "floodmark", "version": "0.1.0", "repository": f"file://{CHART}", "alias": "dataExtractor"}
+    chart = {"apiVersion": "v2", "name": "service", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    helm("dependency", "update", parent)
+    helm("dependency", "build", parent)
+    ours = {**EVERYTHING, "job": {"enabled": False}}
+    rendered = helm.render({"dataExtractor": ours, "global": {"team": "a"}}, parent)
+    require_valid(rendered)
+    assert rendered["CronJob", "svc-floodmark"]["spec"]["suspend"] is False
+    rendered = helm.render({"dataExtractor": {**NEEDED, "args": OLD}}, parent, "--set", "dataExtractor.enabled=true")
+    assert list(rendered) == [("CronJob", "svc-floodmark")]
+    assert rendered["CronJob", "svc-floodmark"]["spec"]["suspend"] is False
+    assert container_of(rendered)["args"] == [OLD]
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+    def compare(part: Any, whole: Any, path: str) -> None:
+        known = whole.get("properties")
+        if known is not None:
+            assert set(known) - {"global"} == set(part), path
+            for key, inner in part.items():
+                compare(inner, known[key], f"{path}.{key}")
+
+    compare(values, schema, "")
+
+
+def test_the_chart_is_of_floodmarks_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert version is not None and chart["version"] == chart["appVersion"] == version[1]
+
+
+def test_the_notes_name_the_command_for_a_run_now(helm: Helm) -> None:
+    said = helm("install", "svc", CHART, "--dry-run=client", "--values", helm.values(NEEDED))
+    (command,) = [line for line in said.splitlines() if "kubectl create job" in line]
+    assert shlex.split(command)[-2:] == ["--from=cronjob/svc-floodmark", "svc-floodmark-now"]
+    assert "No state is set" in said
