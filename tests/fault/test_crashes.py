@@ -169,7 +169,7 @@ def points(job: Job) -> Counter[str]:
     """How often the run passes each kind of crash point when nothing kills it."""
     job.place.put_back()
     ended = job("run")
-    assert ended.code == 0 and "from_run=" in ended.err, ended.err
+    assert ended.code == 0 and "from_run" in ended.err, ended.err
     job.require_truth()
     return Counter(ended.points)
 
