@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 Status = Literal["extracted", "unchanged", "failed", "dropped"]
 Origin = Literal["extracted", "reused"]
+Format = Literal["jsonl", "csv"]
 Outcome = Literal["success", "partial", "failed", "stopped"]
 ReasonCode = Literal[
     "first_run",
@@ -148,9 +149,9 @@ class ObjectEntry(Struct, frozen=True):
 
 
 class Encoding(Struct, frozen=True):
-    """How an object's lines are written."""
+    """How an object's rows are written. `format` is the rows' own, `compression` that of the whole object."""
 
-    format: Literal["jsonl"] = "jsonl"
+    format: Format = "jsonl"
     compression: Literal["gzip", "zstd", "none"] = "gzip"
 
 

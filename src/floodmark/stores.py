@@ -61,11 +61,11 @@ def open_source(settings: Settings) -> Source:
     if scheme in ("postgresql", "postgres"):
         from floodmark.source.postgres.snapshot import PostgresSource  # noqa: PLC0415 - by need, as each source is
 
-        return PostgresSource(url, settings.limits, settings.selection.mask_key)
+        return PostgresSource(url, settings.limits, settings.selection.mask_key, settings.destination.format)
     if scheme == "sqlite" and url is not None:
         from floodmark.source.sqlite import SQLiteSource  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
 
-        return SQLiteSource(url.reveal())
+        return SQLiteSource(url.reveal(), row_format=settings.destination.format)
     raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")
 
 

@@ -326,7 +326,7 @@ WRONG_FILES = [
     # later
     ("detect: journal", ["detect", "not available in this version"]),
     ("tables: {rules: {public.a: {detect: journal}}}", ["public.a.detect", "not available in this version"]),
-    ("destination: {format: csv}", ["destination.format", "not available in this version"]),
+    ("destination: {format: parquet}", ["destination.format", "jsonl or csv"]),
     ("deliver: [{name: moj}]", ["deliver", "not available in this version"]),
     # sizes and durations
     ("chunk_size: 64MB", ["chunk_size", "a size is wanted", "MiB"]),

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from floodmark.config.settings import Compression, DetectMode, Mask
 from floodmark.layout import LayoutName
+from floodmark.model import Format
 
 Natural = Annotated[int, Meta(ge=0, le=2_147_483)]
 Positive = Annotated[int, Meta(ge=1, le=2_147_483)]
@@ -27,7 +28,7 @@ class SourceSection(Struct, frozen=True):
 class DestinationSection(Struct, frozen=True):
     url: str | None = None
     layout: LayoutName | None = None
-    format: Literal["jsonl"] | None = None
+    format: Format | None = None
     compression: Compression | None = None
     database_name: str | None = None
     acl: Literal["private", "bucket-owner-read", "bucket-owner-full-control"] | None = None
@@ -97,7 +98,7 @@ class File(Struct, frozen=True):
 
 # What the design promises and this version does not hold yet.
 LATER_KEYS = frozenset({"deliver"})
-LATER_VALUES = frozenset({("detect", "journal"), ("format", "csv")})
+LATER_VALUES = frozenset({("detect", "journal")})
 
 
 def is_struct(kind: Any) -> bool:

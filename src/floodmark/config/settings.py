@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from floodmark.layout import LayoutName
+from floodmark.model import Format
 
 DetectMode = Literal["exact", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
@@ -85,7 +86,7 @@ class DestinationSettings(Struct, frozen=True):
 
     url: str
     layout: LayoutName = "plain"
-    format: Literal["jsonl"] = "jsonl"
+    format: Format = "jsonl"
     compression: Compression = "gzip"
     database_name: str | None = None
     acl: str | None = None

@@ -75,7 +75,11 @@ class Snapshot(Protocol):
         ...
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
-        """Write a chunk's rows as JSON lines, each ending in a newline, in blocks of whole lines."""
+        """Write a chunk's rows, in blocks of whole lines, each ending in a newline.
+
+        They are JSON lines, or, where the source was opened for that, CSV records after a header line (docs/format.md).
+        What was written for a chunk that gave no row is not to be kept.
+        """
         ...
 
     def stands(self) -> bool:

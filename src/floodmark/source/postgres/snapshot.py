@@ -12,6 +12,7 @@ from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
 from floodmark.model import (
     Chunk,
     Extracted,
+    Format,
     Observation,
     Part,
     Point,
@@ -29,6 +30,7 @@ from floodmark.source.postgres.statements import (
     IN_HEAP_ORDER,
     LOCKED,
     REWRITTEN_AMONG_LOCKED,
+    copy_csv,
     copy_groups,
     copy_rows,
     observe,
@@ -46,9 +48,12 @@ _TRIES_FOR_THE_SAME_SERVER = 8
 class PostgresSource:
     """A PostgreSQL database, version 14 or later, primary or hot standby."""
 
-    def __init__(self, url: Secret | None, limits: Limits, mask_key: Secret | None) -> None:
+    def __init__(
+        self, url: Secret | None, limits: Limits, mask_key: Secret | None, row_format: Format = "jsonl"
+    ) -> None:
         self._where = address(url)
         self._limits = limits
+        self._format = row_format
         self._settings = mask_settings(mask_key) if mask_key is not None else {}
 
     @property
@@ -56,15 +61,16 @@ class PostgresSource:
         return self._where.label
 
     def snapshot(self) -> PostgresSnapshot:
-        return PostgresSnapshot(self._where, self._limits, self._settings)
+        return PostgresSnapshot(self._where, self._limits, self._settings, self._format)
 
 
 class PostgresSnapshot:
     """One moment of a PostgreSQL database; see `floodmark.source.base.Snapshot` for what it owes."""
 
-    def __init__(self, where: Address, limits: Limits, settings: dict[str, str]) -> None:
+    def __init__(self, where: Address, limits: Limits, settings: dict[str, str], row_format: Format) -> None:
         self._where = where
         self._limits = limits
+        self._format = row_format
         self._coordinator = Coordinator(where, limits, settings)
         self._transactions = Transactions(self._coordinator, where, limits, settings)
         self._tables: dict[TableName, PgTable] = {}
@@ -156,7 +162,9 @@ class PostgresSnapshot:
         with self._transactions.begin("can't extract", table.table.label) as connection:
             if part.by_block and (known.where is None or part.no_proof is None):
                 connection.execute(IN_HEAP_ORDER)
-            if reads_by_groups(known, part):
+            if self._format == "csv":
+                copied = _copy_rows(connection, copy_csv(known, part, chunk, open_end), write, header=1)
+            elif reads_by_groups(known, part):
                 copied = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
             else:
                 copied = _copy_rows(connection, copy_rows(known, part, chunk, open_end), write)
@@ -217,8 +225,8 @@ class _Blocks:
             self._size = 0
 
 
-def _copy_rows(connection: Connection, statement: str, write: Write) -> _Copied:
-    """Run a COPY of one line a row and write its lines on."""
+def _copy_rows(connection: Connection, statement: str, write: Write, header: int = 0) -> _Copied:
+    """Run a COPY in which a row is a message, after so many that are the header, and write it all on."""
     blocks = _Blocks(write)
     number = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -226,7 +234,7 @@ def _copy_rows(connection: Connection, statement: str, write: Write) -> _Copied:
             blocks.take(line)
             number += 1
     blocks.flush()
-    return _Copied(number)
+    return _Copied(number - header)
 
 
 def _copy_groups(connection: Connection, statement: str, write: Write) -> _Copied:

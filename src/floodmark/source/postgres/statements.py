@@ -63,6 +63,14 @@ def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     return f"COPY (SELECT {_line(table)} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
 
 
+def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
+    """COPY a chunk's rows out as CSV with a header line; a null is an empty field, an empty string is "" in quotes."""
+    only = "ONLY " if part.by_block else ""
+    conditions = _block_range(chunk, open_end) if part.by_block else []
+    rows = _rows(table, f"{only}{qualified(part.table)}", conditions)
+    return f"COPY ({rows}) TO STDOUT (FORMAT csv, HEADER true, NULL '')"
+
+
 def reads_by_groups(table: PgTable, part: Part) -> bool:
     """Whether some blocks' lines together are sure to be small, so that `copy_groups` may be used."""
     names = sum(len(column.name) + 8 for column in table.info.columns)

@@ -1,15 +1,18 @@
-"""Rows as JSON lines, with masks applied.
+"""Rows as JSON lines or as CSV, with masks applied.
 
-A line is an object in column order, compact. NULL is null; INTEGER and REAL are numbers that read back as the
+A JSON line is an object in column order, compact. NULL is null; INTEGER and REAL are numbers that read back as the
 same value (JSON has no infinity: it is the string "Infinity" or "-Infinity", as in PostgreSQL's row_to_json);
-TEXT is a string; BLOB is a string of `\\x` and hex digits.
+TEXT is a string; BLOB is a string of `\\x` and hex digits. A CSV field holds the same text without JSON's quotes
+and escapes; NULL is an empty field, and the empty string stands in quotes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -17,11 +20,13 @@ import msgspec
 from msgspec import Struct
 
 from floodmark.config import Mask, Secret
+from floodmark.model import Format
 from floodmark.source.base import Write
 
 # Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
 _encode = msgspec.json.Encoder().encode
+_NEEDS_QUOTES = re.compile(r'\A\Z|[",\r\n]')
 
 
 class Shape(Struct, frozen=True):
@@ -32,24 +37,45 @@ class Shape(Struct, frozen=True):
     key: Secret | None
 
 
-def write_lines(rows: Iterable[Sequence[Any]], shape: Shape, write: Write) -> int:
-    """Write each row as a line, in blocks of whole lines. Returns how many there were.
+def write_rows(rows: Iterable[Sequence[Any]], shape: Shape, row_format: Format, write: Write) -> int:
+    """Write each row, in blocks of whole rows; CSV begins with a header. Returns how many rows there were.
 
     One row and one block are in memory at a time.
     """
+    as_line: Callable[[Sequence[Any]], bytes] = csv_record
+    if row_format == "jsonl":
+        as_line = partial(_json_line, shape.names)
+    else:
+        write(csv_record(shape.names) + b"\n")
     lines = 0
     block: list[bytes] = []
     size = 0
     for row in rows:
         if shape.masks or _is_special(row):
             row = _shaped(row, shape)
-        line = _encode(dict(zip(shape.names, row, strict=True)))
+        line = as_line(row)
         block.append(line)
         size += len(line) + 1
         if size >= BLOCK_BYTES:
             lines += _hand_on(block, write)
             size = 0
     return lines + _hand_on(block, write)
+
+
+def csv_record(values: Sequence[Any]) -> bytes:
+    """A CSV record (RFC 4180) without its end of line, quoted where it must be, as PostgreSQL's COPY does it."""
+    return ",".join(map(_csv_field, values)).encode("utf-8")
+
+
+def _csv_field(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else _encode(value).decode("ascii")
+    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+
+
+def _json_line(names: Sequence[str], row: Sequence[Any]) -> bytes:
+    return _encode(dict(zip(names, row, strict=True)))
 
 
 def _hand_on(block: list[bytes], write: Write) -> int:

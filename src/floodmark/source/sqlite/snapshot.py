@@ -24,6 +24,7 @@ from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableE
 from floodmark.model import (
     Chunk,
     Extracted,
+    Format,
     Observation,
     Part,
     Point,
@@ -33,7 +34,7 @@ from floodmark.model import (
     TableName,
 )
 from floodmark.source.base import Write
-from floodmark.source.sqlite.lines import write_lines
+from floodmark.source.sqlite.lines import write_rows
 from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, qualified, read_relations, read_tables
 
 OLDEST = (3, 37, 0)  # PRAGMA table_list
@@ -57,8 +58,9 @@ class SQLiteSource:
     that holds the database for itself.
     """
 
-    def __init__(self, url: str, busy_seconds: float = 30.0) -> None:
+    def __init__(self, url: str, busy_seconds: float = 30.0, row_format: Format = "jsonl") -> None:
         self._path = _path(url)
+        self._format = row_format
         self._busy_seconds = busy_seconds
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
 
@@ -77,7 +79,7 @@ class SQLiteSource:
         opened = None
         try:
             opened = self._engine.raw_connection()
-            return SQLiteSnapshot(opened, self._identity)
+            return SQLiteSnapshot(opened, self._identity, self._format)
         except (sqlite3.Error, DBAPIError) as error:
             if opened is not None:
                 opened.close()
@@ -109,9 +111,10 @@ class SQLiteSource:
 class SQLiteSnapshot:
     """One moment of an SQLite database; see `floodmark.source.base.Snapshot` for what it owes."""
 
-    def __init__(self, opened: PoolProxiedConnection, identity: SourceIdentity) -> None:
+    def __init__(self, opened: PoolProxiedConnection, identity: SourceIdentity, row_format: Format) -> None:
         assert isinstance(opened.driver_connection, sqlite3.Connection)
         self._opened = opened
+        self._format = row_format
         self._connection = opened.driver_connection
         # Before the snapshot, which the first read takes: what was committed by then is in it.
         self.point = Point(datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
@@ -145,7 +148,7 @@ class SQLiteSnapshot:
             raise TableError("can't extract", code="denied", on=table.table.label, why=table.denied)
         try:
             rows = self._connection.execute(known.statement)
-            return Extracted(write_lines(rows, known.shape, write), None)
+            return Extracted(write_rows(rows, known.shape, self._format, write), None)
         except sqlite3.Error as error:
             raise _table_error(error, "can't extract", table.table, known.where) from None
 
