@@ -212,6 +212,13 @@ class Cluster(PostgresServer):
             self._admin[1].close()
         super().close()
 
+    def own_file(self, name: str, content: bytes) -> None:
+        """Put a file into the data folder that only the server may read, as a private key."""
+        path = self.data / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        shutil.chown(path, self.data.owner(), self.data.group())
+
     # As a standby
 
     def pause(self) -> None:

@@ -28,7 +28,15 @@ from tenacity import (
 
 from floodmark.detect import ChunkPlan
 from floodmark.entries import ChunkOutcome
-from floodmark.errors import ConditionFailed, ConfigError, OutcomeUnknown, SourceUnavailable, StorageError, TableError
+from floodmark.errors import (
+    ConditionFailed,
+    ConfigError,
+    OutcomeUnknown,
+    SourceUnavailable,
+    StorageDenied,
+    StorageError,
+    TableError,
+)
 from floodmark.events import ChunkDone, Observer, Retried
 from floodmark.layout import Layout
 from floodmark.model import Encoding, ObjectEntry, TableInfo
@@ -230,15 +238,22 @@ class Extractor:
         try:
             self._destination.put(key, body, condition)
         except (OutcomeUnknown, ConditionFailed):
-            found = self._destination.stat(key)
-            if found is None or found.size != body.size or found.sha256 not in (None, body.sha256):
+            if not _stands(self._destination, key, body.size, body.sha256):
                 raise
 
 
 def still_there(destination: Storage, entry: ObjectEntry) -> bool:
     """Whether an object stands at the destination as it was put, as far as the store can tell."""
-    found = destination.stat(entry.key)
-    return found is not None and found.size == entry.stored_bytes and found.sha256 in (None, entry.sha256)
+    return _stands(destination, entry.key, entry.stored_bytes, entry.sha256)
+
+
+def _stands(destination: Storage, key: str, size: int, sha256: str) -> bool:
+    """What may not be looked at is not relied upon: S3 says so of a missing key, too, where it may not list."""
+    try:
+        found = destination.stat(key)
+    except StorageDenied:
+        return False
+    return found is not None and found.size == size and found.sha256 in (None, sha256)
 
 
 def patiently(observer: Observer, what: str) -> Retrying:

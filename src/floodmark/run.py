@@ -92,7 +92,7 @@ def run(settings: Settings, observer: Observer = silent, stop: threading.Event |
 
 def plan(settings: Settings, observer: Observer = silent, stop: threading.Event | None = None) -> list[PlannedTable]:
     """What a run would do, and why. Reads only."""
-    this = Run(settings, observer, stop or threading.Event())
+    this = Run(settings, observer, stop or threading.Event(), only_reads=True)
     snapshot = this.snapshot(open_source(settings), again=False)
     try:
         tables = this.selected(snapshot)

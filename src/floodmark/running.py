@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 from floodmark.config import Settings
 from floodmark.detect import Policy, Remembered, remember, with_finished
 from floodmark.entries import Attempt, ChunkOutcome, remembered_chunk
-from floodmark.errors import ConfigError, SourceError, SourceUnavailable, Stopped
+from floodmark.errors import ConfigError, SourceError, SourceUnavailable, Stopped, StorageDenied
 from floodmark.events import Audited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
@@ -35,7 +35,9 @@ class Run:
     """One execution. Its progress and its place in the list of runs are left behind when it dies; when it ends,
     only if something it finished is not committed."""
 
-    def __init__(self, settings: Settings, observer: Observer, stop: threading.Event) -> None:
+    def __init__(
+        self, settings: Settings, observer: Observer, stop: threading.Event, *, only_reads: bool = False
+    ) -> None:
         self.settings = settings
         self.started = datetime.now(UTC)
         self.run_id = f"{self.started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
@@ -48,11 +50,25 @@ class Run:
         self._stop = stop
         self._counting = threading.Lock()
         self.stores: Stores = open_stores(settings, self.observe)
-        self.current: Current | None = self.stores.ledger.current() if self.stores.ledger else None
+        self.current = self._found(only_reads)
         self.finished = self._left_by_others()
         self.other_source = False
         self.default_schema = ""
         self.encoding_digest = f"{self.stores.encoding.format}/{self.stores.encoding.compression}"
+
+    def _found(self, only_reads: bool) -> Current | None:
+        """What is committed. Where S3 may not list, it refuses a head that is not there like one that may not be
+        read: a run finds out which it is by an object of its own."""
+        ledger = self.stores.ledger
+        if ledger is None:
+            return None
+        try:
+            return ledger.current()
+        except StorageDenied:
+            if only_reads:
+                raise
+            ledger.check()
+            return ledger.current()
 
     def observe(self, event: Event) -> None:
         with self._counting:

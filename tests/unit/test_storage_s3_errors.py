@@ -15,7 +15,7 @@ from floodmark.errors import (
     StorageError,
     StorageUnavailable,
 )
-from floodmark.storage.s3_errors import translated
+from floodmark.storage.s3_errors import AccessDenied, translated
 
 WHERE = "s3://bucket/prefix/key"
 
@@ -45,9 +45,9 @@ def becomes(error: Exception, conditional: bool = False) -> StorageError:
         ("412", 412, ConditionFailed, ""),
         ("ConditionalRequestConflict", 409, StorageUnavailable, ""),
         ("OperationAborted", 409, StorageUnavailable, ""),
-        ("AccessDenied", 403, StorageDenied, "s3:PutObject"),
+        ("AccessDenied", 403, AccessDenied, "s3:PutObject"),
         ("AllAccessDisabled", 403, StorageDenied, ""),
-        ("403", 403, StorageDenied, "s3:ListBucket"),
+        ("403", 403, AccessDenied, "s3:ListBucket"),
         ("InvalidAccessKeyId", 403, StorageDenied, "AWS_ACCESS_KEY_ID"),
         ("SignatureDoesNotMatch", 403, StorageDenied, "AWS_SECRET_ACCESS_KEY"),
         ("RequestTimeTooSkewed", 403, StorageDenied, "clock"),

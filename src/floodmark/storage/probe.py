@@ -20,6 +20,8 @@ def prove_conditions(storage: Storage) -> None:
     key = f"floodmark-probe-{uuid.uuid4().hex}"
     try:
         storage.put(key, body_of(b"first"), IfAbsent())
+        if storage.get(key).data != b"first":
+            raise StorageError("read back what was written", on=f"{storage.url}/{key}", why="it is something else")
         _must_refuse(storage, key, IfAbsent(), "If-None-Match")
         _must_refuse(storage, key, IfMatch(_NO_ETAG), "If-Match")
     except BaseException as error:

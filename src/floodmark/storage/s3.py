@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from boto3.session import Session
@@ -20,7 +21,7 @@ from floodmark.errors import NoConditionalWrites, ObjectMissing
 from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat
 from floodmark.storage.options import StorageOptions
 from floodmark.storage.probe import prove_conditions
-from floodmark.storage.s3_errors import bad_endpoint, no_credentials, translated
+from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentials, translated
 from floodmark.storage.streams import BLOCK, length, not_as_announced, reader, window
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class S3Storage:
         self._bucket, self._options = bucket, options
         self._prefix = f"{prefix}/" if prefix else ""
         self._single_put_bytes, self._part_bytes = single_put_bytes, part_bytes
+        self._may_read = False
         with translated("connect to S3", self.url):
             self._session = Session()
             try:
@@ -93,26 +95,38 @@ class S3Storage:
 
     def get(self, key: str) -> Fetched:
         """As the protocol has it. botocore compares the length, and the SHA-256 where the store keeps it."""
-        with translated("read an object", self._where(key)):
+        with self._reading("read an object", key):
             answer = self._opened(key)
             return Fetched(answer["Body"].read(), answer["ETag"])
 
     def open(self, key: str) -> BinaryIO:
         """As the protocol has it; length and SHA-256 are compared when the end is read."""
-        where = self._where(key)
-        with translated("read an object", where):
+        with self._reading("read an object", key):
             answer = self._opened(key)
-        return reader(answer["Body"], lambda: translated("read an object", where))
+        return reader(answer["Body"], lambda: translated("read an object", self._where(key)))
 
     def stat(self, key: str) -> Stat | None:
-        """As the protocol has it; but a 403 is StorageDenied, for it can't be told from a missing right."""
+        """As the protocol has it; but a 403 may be StorageDenied, where it can't be told from a missing right."""
         try:
-            with translated("look at an object", self._where(key)):
+            with self._reading("look at an object", key):
                 found = self._s3.head_object(Bucket=self._bucket, Key=self._key(key), ChecksumMode="ENABLED")
         except ObjectMissing:
             return None
         whole = found.get("ChecksumType") != "COMPOSITE"
         return Stat(found["ContentLength"], found["ETag"], _hex(found.get("ChecksumSHA256")) if whole else None)
+
+    @contextmanager
+    def _reading(self, what: str, key: str) -> Iterator[None]:
+        """Without s3:ListBucket S3 refuses a missing key as if it were a missing right. Which one it is shows once
+        any object here could be read."""
+        try:
+            with translated(what, self._where(key)):
+                yield
+            self._may_read = True
+        except AccessDenied as denied:
+            if not self._may_read:
+                raise
+            raise ObjectMissing(what, on=denied.on, why=denied.why) from None
 
     def delete(self, key: str) -> None:
         try:

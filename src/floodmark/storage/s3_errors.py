@@ -54,9 +54,16 @@ _PERMISSIONS = (
 _REGION = "AWS_DEFAULT_REGION must name the bucket's region."
 _UNREACHABLE = "Check the network, HTTPS_PROXY / NO_PROXY, AWS_ENDPOINT_URL_S3 and, for TLS, AWS_CA_BUNDLE."
 
+
+class AccessDenied(StorageDenied):
+    """S3's plain refusal: the right is missing, or the object is and so is the right to list."""
+
+
 Kind = type[StorageError]
 _CODES: dict[str, tuple[Kind, str | None]] = {
     "NoSuchKey": (ObjectMissing, None),
+    "AccessDenied": (AccessDenied, _PERMISSIONS),
+    "403": (AccessDenied, _PERMISSIONS),  # what botocore says where the answer has no text, as to HEAD
     "NoSuchBucket": (StorageError, "There is no such bucket: check its name, and AWS_ENDPOINT_URL_S3."),
     "NoSuchUpload": (StorageUnavailable, None),
     "InvalidBucketName": (StorageError, "The bucket's name is not one S3 allows."),

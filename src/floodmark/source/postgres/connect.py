@@ -15,6 +15,7 @@ import psycopg
 
 from floodmark.config import Limits
 from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceUnavailable, TableError
+from floodmark.source.postgres import tls
 from floodmark.source.postgres.address import Address, libpq_default
 from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
 
@@ -72,6 +73,7 @@ def connect(where: Address, secret_settings: Mapping[str, str] = MappingProxyTyp
         "application_name": "floodmark",
         "prepare_threshold": None,
         **_KEEPALIVE,
+        **tls.by_default(where.arguments),
         **where.arguments,
     }
     try:

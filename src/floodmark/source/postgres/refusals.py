@@ -15,10 +15,13 @@ CONNECT_TIMEOUT = 15
 
 _PASSWORD = "PGPASSWORD, FLOODMARK_SOURCE or ~/.pgpass may hold it. A server says the same of a role there is not."
 _RIGHTS = "GRANT CONNECT ON DATABASE … TO the role."
-_TLS = "PGSSLMODE=verify-full with PGSSLROOTCERT naming the CA's bundle is the safe choice for a remote host."
+_TLS = (
+    "For a remote host the default is PGSSLMODE=verify-full. In a network you trust, "
+    "PGSSLMODE=require or disable says so on purpose."
+)
 _CERTIFICATE = (
-    "PGSSLROOTCERT must name a file with the certificate of the CA that signed the server's; "
-    "system means the machine's own."
+    "PGSSLROOTCERT must name a file with the certificate of the CA that signed the server's (AWS RDS has its own "
+    "bundle). Without it the machine's own CAs count."
 )
 _HOST_NAME = "Connect by the name that stands in the server's certificate."
 _WRONG_HOST = "Check the host's name in the source's URL or PGHOST."
