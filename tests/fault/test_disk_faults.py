@@ -80,7 +80,7 @@ def test_no_room_for_temporary_files(
     floodmark: Floodmark, pg: PgDatabase, s3_server: S3Server, s3_bucket: S3Bucket
 ) -> None:
     pg.execute(
-        "CREATE TABLE wide AS SELECT repeat(md5(n::text), 300) AS t FROM generate_series(1, 1500) n"  # 14 MB of lines
+        "CREATE TABLE wide AS SELECT repeat(md5(n::text), 300) AS t FROM generate_series(1, 3000) n"  # 29 MB of lines
     )
     floodmark.environment |= {**environment(s3_server.endpoint), "FLOODMARK_DESTINATION": f"{s3_bucket.url}/lake"}
     floodmark.configure("destination: {compression: none}\n")
