@@ -122,7 +122,7 @@ class Spool:
         except OSError as error:
             raise StorageError(
                 "can't spool a chunk",
-                on=tempfile.gettempdir(),
+                on=tempfile.tempdir or "the folder for temporary files",  # asking for it would try to write there
                 why=error.strerror,
                 hint="TMPDIR names another place for temporary files.",
             ) from None
