@@ -3,7 +3,8 @@
     FloodmarkError                 1    an internal error, when raised as such
     ├── UsageError                 2    the command line is wrong
     ├── ConfigError               10    a setting is missing, unknown, of the wrong type or contradictory
-    │   └── SourceMismatch        10    the state belongs to another database (see --adopt-source)
+    │   ├── SourceMismatch        10    the state belongs to another database (see --adopt-source)
+    │   └── DoesNotFit            10    a value has no exact counterpart in the type a consumer wants (see --text)
     ├── Conflict                  11    another run won, and ours could not be rebased onto it
     ├── SourceError               12    the database refused, broke or is not supported
     │   ├── SourceUnavailable           … it can't be reached, or the connection broke; a retry is safe
@@ -70,6 +71,10 @@ class ConfigError(FloodmarkError):
 
 class SourceMismatch(ConfigError):
     """The state belongs to another database."""
+
+
+class DoesNotFit(ConfigError):
+    """A value has no exact counterpart in the type that a consumer wants it as."""
 
 
 class Conflict(FloodmarkError):

@@ -81,6 +81,11 @@ def progress_key(run_id: str) -> str:
     return f"progress/{run_id}.json"
 
 
+def cursor_key(name: str) -> str:
+    """The key of what a consumer or a delivery has taken."""
+    return f"cursors/{name}.json"
+
+
 def timestamp_of(data_key: str) -> str | None:
     """The extraction_timestamp that a data key holds."""
     found = _KEY_TIMESTAMP.search(data_key)

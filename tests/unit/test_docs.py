@@ -18,7 +18,7 @@ from floodmark.cli.arguments import option_strings, parser, subcommands
 from floodmark.config import Flags, Settings, load
 from floodmark.config.schema import keys
 from floodmark.metrics import catalogue
-from floodmark.state import manifest
+from floodmark.state import consumers, manifest
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
@@ -102,6 +102,11 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     manifest.Progress: "progress",
     manifest.Record: "record",
     manifest.Working: "working",
+    consumers.Cursor: "cursor",
+    consumers.TakenTable: "taken",
+    consumers.ParquetIndex: "parquet",
+    consumers.ParquetTable: "parquet table",
+    consumers.ParquetFile: "parquet file",
 }
 _WORDS = {inspect.StrType: "string", inspect.IntType: "integer", inspect.BoolType: "boolean"}
 
@@ -125,7 +130,8 @@ def described(kind: Any) -> tuple[str, str]:
         (only,) = [one for one in kind.types if not isinstance(one, inspect.NoneType)]
         return described(only)[0], "yes"
     if isinstance(kind, inspect.VarTupleType):
-        return f"array of {FORMAT_SECTIONS[kind.item_type.cls]}", "no"  # type: ignore[attr-defined]
+        item = kind.item_type
+        return f"array of {FORMAT_SECTIONS[item.cls] if isinstance(item, inspect.StructType) else 'string'}", "no"
     if isinstance(kind, inspect.StructType):
         return f"object: {FORMAT_SECTIONS[kind.cls]}", "no"
     if isinstance(kind, inspect.LiteralType):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # Imported under the name of what depends on it in any case, or for types alone.
-OTHERWISE = {"botocore": "boto3", "mypy_boto3_s3": "boto3"}
+OTHERWISE = {"botocore": "boto3", "mypy_boto3_s3": "boto3", "mypy_boto3_glue": "boto3"}
 
 
 def distribution(requirement: str) -> str:

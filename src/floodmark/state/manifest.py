@@ -16,6 +16,7 @@ from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
 from floodmark.model import Encoding, Ended, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
+from floodmark.state.consumers import Cursor, ParquetIndex
 
 VERSION: Final = 1
 
@@ -144,19 +145,21 @@ class Progress(Struct, frozen=True, kw_only=True):
     chunks: tuple[FinishedChunks, ...]
 
 
-Document = TypeVar("Document", Manifest, Head, Inflight, Progress)
+Document = TypeVar("Document", Manifest, Head, Inflight, Progress, Cursor, ParquetIndex)
 
 _FORMATS: dict[type[Any], str] = {
     Manifest: "floodmark.manifest",
     Head: "floodmark.head",
     Inflight: "floodmark.inflight",
     Progress: "floodmark.progress",
+    Cursor: "floodmark.cursor",
+    ParquetIndex: "floodmark.parquet",
 }
 # From version n to n + 1: _UPGRADES[(format, n)]. Each format counts its own versions, and 1 is the first.
 _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-def encode(document: Manifest | Head | Inflight | Progress) -> bytes:
+def encode(document: Manifest | Head | Inflight | Progress | Cursor | ParquetIndex) -> bytes:
     """The document as UTF-8 JSON, indented: a person at 3 a.m. reads it too."""
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 

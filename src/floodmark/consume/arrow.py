@@ -1,0 +1,199 @@
+"""Lines → Arrow record batches, exactly: msgspec reads a line's values by their types, Arrow takes them by column.
+
+DuckDB's and Arrow's own JSON readers are no faster, and lose what they read: DuckDB turns every number inside jsonb,
+and every numeric read as text, into the nearest double; neither knows `BC` or infinity. Here a value arrives as the
+line has it, or is an error that names the column and never the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from floodmark.consume.extras import pyarrow
+from floodmark.consume.lines import SPECIAL, columns_reader, values_of
+from floodmark.consume.moments import NoCounterpart, days, microseconds
+from floodmark.consume.types import ColumnType, Kind
+from floodmark.errors import DoesNotFit, FloodmarkError
+
+# A batch is as large as some blocks of lines: what readers of Arrow like, and no more memory than that.
+BLOCKS_A_BATCH = 32
+_NULL = b"null"
+
+
+class Shape(Struct, frozen=True):
+    """A table's columns as a reader sees them. `label` is the table's, for errors.
+
+    `infinite`: infinite dates and timestamps become the numbers that DuckDB takes for them; else they are an error.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    types: tuple[ColumnType, ...]
+    infinite: bool = False
+
+
+class Stream:
+    """A pyarrow.RecordBatchReader, and what broke it: those who read it from C++ only learn that something did."""
+
+    def __init__(self) -> None:
+        self.reader: Any = None
+        self.failure: FloodmarkError | None = None
+
+    def watched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except FloodmarkError as error:
+            self.failure = error
+            raise
+
+
+class Converter:
+    """Makes record batches of a table's lines. Raises ConfigError where pyarrow is not installed."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape, self._pa = shape, pyarrow()
+        self._columns = columns_reader(shape.names, shape.types)
+        fields = [self._field(name, kind) for name, kind in zip(shape.names, shape.types, strict=True)]
+        self.schema = self._pa.schema(fields)
+        self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._maker(kind.kind) for kind in shape.types]
+
+    def batch(self, lines: bytes) -> Any:
+        """A block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit."""
+        try:
+            columns, count = self._columns(lines)
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+            raise self._unfit(self._culprit(lines)) from None
+        if not columns:
+            return self._pa.RecordBatch.from_struct_array(self._pa.array([{}] * count, self._pa.struct([])))
+        arrays = [self._array(number, values) for number, values in enumerate(columns)]
+        return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def batches(self, blocks: Iterable[bytes]) -> Iterator[Any]:
+        """Blocks of lines as record batches of a few MiB. Raises DoesNotFit, and what the blocks raise."""
+        waiting: list[Any] = []
+        for block in blocks:
+            waiting.append(self.batch(block))
+            if len(waiting) == BLOCKS_A_BATCH:
+                yield self._joined(waiting)
+                waiting = []
+        if waiting:
+            yield self._joined(waiting)
+
+    def stream(self, blocks: Iterable[bytes]) -> Stream:
+        """The same as a pyarrow.RecordBatchReader, which can be read once."""
+        stream = Stream()
+        stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, stream.watched(self.batches(blocks)))
+        return stream
+
+    def _joined(self, waiting: list[Any]) -> Any:
+        return waiting[0] if len(waiting) == 1 else self._pa.concat_batches(waiting)
+
+    def _field(self, name: str, kind: ColumnType) -> Any:
+        return self._pa.field(name, _arrow_type(self._pa, kind))
+
+    def _array(self, number: int, values: Sequence[Any]) -> Any:
+        try:
+            return self._makers[number](values, self.schema.types[number])
+        except (self._pa.ArrowException, LookupError, ValueError, OverflowError, NoCounterpart):
+            raise self._unfit(number) from None
+
+    def _unfit(self, number: int | None) -> DoesNotFit:
+        shape = self._shape
+        if number is None:
+            return DoesNotFit("a line is not what the manifest says", on=shape.label)
+        name = shape.names[number]
+        return DoesNotFit(
+            "a value can't be kept as it is",
+            on=f"{shape.label}, column {name}",
+            why=f"it has no exact counterpart in {shape.types[number].arrow}",
+            hint=f"Read this column as text: --text {shape.label}.{name}, or text=[…] in Python.",
+        )
+
+    def _culprit(self, lines: bytes) -> int | None:
+        """The first column that does not hold what its type promises."""
+        rows = msgspec.json.Decoder(dict[str, Raw])
+        for number, (name, kind) in enumerate(zip(self._shape.names, self._shape.types, strict=True)):
+            try:
+                values_of(rows.decode_lines(lines), name, kind)
+            except (msgspec.MsgspecError, KeyError, ValueError):
+                return number
+        return None
+
+    # One maker a kind: values as msgspec read them, and the Arrow type → an array
+
+    def _maker(self, kind: Kind) -> Callable[[Sequence[Any], Any], Any]:
+        makers: dict[Kind, Callable[[Sequence[Any], Any], Any]] = {
+            "float32": self._floats,
+            "float64": self._floats,
+            "date": self._dates,
+            "timestamp": self._timestamps,
+            "timestamptz": self._timestamps,
+            "bytes": self._bytes,
+            "json": self._json,
+            "any": self._any,
+        }
+        return makers.get(kind, self._plainly)
+
+    def _plainly(self, values: Sequence[Any], kind: Any) -> Any:
+        return self._pa.array(values, kind)
+
+    def _floats(self, values: Sequence[float | str | None], kind: Any) -> Any:
+        if any(type(value) is str for value in values):
+            values = [SPECIAL[value] if isinstance(value, str) else value for value in values]
+        return self._pa.array(values, kind)
+
+    def _dates(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._moments(values, kind, days, self._pa.int32())
+
+    def _timestamps(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._moments(values, kind, microseconds, self._pa.int64())
+
+    def _moments(self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any) -> Any:
+        """Arrow reads what stands between the years 0 and 9999, and refuses everything else."""
+        try:
+            return self._pa.compute.cast(self._pa.array(values, self._pa.string()), kind)
+        except self._pa.ArrowInvalid:
+            infinite = self._shape.infinite
+            numbers = [None if value is None else number(value, infinite) for value in values]
+            return self._pa.array(numbers, stored).cast(kind)
+
+    def _bytes(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._pa.array([None if value is None else _unhexed(value) for value in values], kind)
+
+    def _json(self, values: Sequence[Raw], kind: Any) -> Any:
+        texts = map(bytes, values)
+        return self._pa.array([None if text == _NULL else text for text in texts], kind)
+
+    def _any(self, values: Sequence[Raw], kind: Any) -> Any:
+        return self._pa.array([_text(bytes(value)) for value in values], kind)
+
+
+def _arrow_type(pa: Any, kind: ColumnType) -> Any:
+    match kind.kind:
+        case "decimal":
+            return pa.decimal128(kind.precision, kind.scale)
+        case "timestamp":
+            return pa.timestamp("us")
+        case "timestamptz":
+            return pa.timestamp("us", "UTC")
+        case "date":
+            return pa.date32()
+        case _:
+            return pa.type_for_alias(kind.arrow)
+
+
+def _unhexed(value: str) -> bytes:
+    if not value.startswith("\\x"):
+        raise ValueError
+    return bytes.fromhex(value[2:])
+
+
+def _text(value: bytes) -> bytes | str | None:
+    """What a string says; anything else as its JSON text."""
+    if value.startswith(b'"'):
+        return msgspec.json.decode(value, type=str)
+    return None if value == _NULL else value

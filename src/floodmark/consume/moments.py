@@ -1,0 +1,48 @@
+"""PostgreSQL's dates and timestamps as numbers, in its whole range: years before Christ, and after 9999.
+
+The calendar is the proleptic Gregorian one, as PostgreSQL's, Arrow's and DuckDB's are; 1 BC is the year before 1.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+_MOMENT = re.compile(r"(\d{4,7})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:\+00:00)?( BC)?", re.ASCII)
+_DAY = 86_400_000_000
+_CYCLE_DAYS = 146_097  # of 400 years
+_EPOCH = date(1970, 1, 1).toordinal()
+# What DuckDB takes for infinity; nothing finite may come out as that.
+_DATE_INFINITY, _TIMESTAMP_INFINITY = 2**31 - 1, 2**63 - 1
+
+
+class NoCounterpart(Exception):
+    """There is no such number."""
+
+
+def days(text: str, infinite: bool) -> int:
+    """Days since 1970-01-01. `infinite`: infinity is DuckDB's number for it. Raises NoCounterpart."""
+    return _number(text, infinite, _DATE_INFINITY, _DAY)
+
+
+def microseconds(text: str, infinite: bool) -> int:
+    """Microseconds since 1970-01-01T00:00:00. Raises NoCounterpart."""
+    return _number(text, infinite, _TIMESTAMP_INFINITY, 1)
+
+
+def _number(text: str, infinite: bool, infinity: int, unit: int) -> int:
+    if infinite and text in ("infinity", "-infinity"):
+        return infinity if text == "infinity" else -infinity
+    found = _MOMENT.fullmatch(text)
+    number = None if found is None else _moment(found) // unit
+    if number is None or abs(number) >= infinity:
+        raise NoCounterpart
+    return number
+
+
+def _moment(found: re.Match[str]) -> int:
+    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+    cycles, within = divmod((1 - year if found[8] else year) - 1, 400)
+    whole = cycles * _CYCLE_DAYS + date(within + 1, month, day).toordinal() - _EPOCH
+    fraction = int((found[7] or "").ljust(6, "0"))
+    return whole * _DAY + ((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction

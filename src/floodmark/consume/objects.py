@@ -1,0 +1,158 @@
+"""One object's lines, as a stream that is verified before its end is handed out.
+
+The promise: blocks of whole lines come as they are read, in flat memory; the last block comes only once the stored
+bytes had the size and SHA-256 of the manifest, and the lines their number and size. So whoever got to the end
+without an error has read exactly what the run wrote; whoever got an error must throw away what it took of this object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import BinaryIO, cast
+
+from isal import igzip, isal_zlib
+
+from floodmark.consume.extras import zstandard
+from floodmark.errors import ConfigError, ObjectMissing, StorageError, VerificationFailed
+from floodmark.model import Encoding, ObjectEntry
+from floodmark.storage.base import Storage
+from floodmark.storage.streams import Readable
+
+# Small enough that what is made of a block stays in the processor's cache: measured, a larger one is slower.
+BLOCK = 256 * 1024
+_TRIES = 5
+
+
+class Stored:
+    """An object's stored bytes, hashed as they are read. A stream that breaks is opened again, where it was."""
+
+    def __init__(self, storage: Storage, entry: ObjectEntry, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._storage, self._entry, self._sleep = storage, entry, sleep
+        self._digest, self._size, self._breaks = hashlib.sha256(), 0, 0
+        self._stream = self._opened()
+
+    def read(self, amount: int = BLOCK) -> bytes:
+        """The next bytes, b"" at the end. Raises StorageError."""
+        data = self._read(amount)
+        self._digest.update(data)
+        self._size += len(data)
+        return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def verify(self) -> None:
+        """Read what is left, and compare all of it with the manifest. Raises VerificationFailed."""
+        while self.read(BLOCK):
+            pass
+        if (self._size, self._digest.hexdigest()) != (self._entry.stored_bytes, self._entry.sha256):
+            raise damaged(self._storage, self._entry, "its size or SHA-256 is not the manifest's")
+
+    def _read(self, amount: int) -> bytes:
+        while True:
+            try:
+                return self._stream.read(amount)
+            except StorageError as error:
+                self._breaks += 1
+                if not error.retryable or self._breaks >= _TRIES:
+                    raise
+            self._sleep(0.2 * 2**self._breaks)
+            self._reopen()
+
+    def _reopen(self) -> None:
+        """The same object from where reading broke off. Objects are never changed, so the bytes before are the same."""
+        self._stream.close()
+        self._stream = self._opened()
+        left = self._size
+        while left and (skipped := self._stream.read(min(left, BLOCK))):
+            left -= len(skipped)
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return self._storage.open(self._entry.key)
+        except ObjectMissing as error:
+            hint = (
+                "A prune may have taken it: read the current manifest. `floodmark verify` tells what else is missing."
+            )
+            raise ObjectMissing(error.what, on=error.on, why=error.why, hint=hint) from None
+
+
+def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
+    """An object's lines in blocks of whole lines, uncompressed.
+
+    Raises VerificationFailed, ObjectMissing, StorageError, and ConfigError where a library is missing.
+    """
+    if encoding.format != "jsonl":
+        raise ConfigError("read an object", on=entry.key, why=f"the format {encoding.format} can't be read yet")
+    with closing(Stored(storage, entry)) as stored:
+        held, rows, size = b"", 0, 0
+        for block in _lines(_plain(stored, storage, entry, encoding)):
+            rows += block.count(b"\n")
+            size += len(block)
+            if size > entry.raw_bytes:
+                break
+            if held:
+                yield held
+            held = block
+        stored.verify()
+        if (rows, size) != (entry.rows, entry.raw_bytes):
+            raise damaged(storage, entry, "its lines are not as many, or not as long, as the manifest says")
+        if held:
+            yield held
+
+
+def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFailed:
+    """The error for an object that is not what the manifest says."""
+    return VerificationFailed(
+        "an object is not what the manifest says",
+        on=f"{storage.url}/{entry.key}",
+        why=why,
+        hint="`floodmark verify` tells what else is damaged; `floodmark run --full` lands it anew.",
+    )
+
+
+def _plain(stored: Stored, storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
+    """The raw bytes, a block at a time however well they were compressed."""
+    stream, failures = _decompressed(stored, encoding)
+    while True:
+        try:
+            block = stream.read(BLOCK)
+        except failures as error:
+            raise damaged(storage, entry, f"it can't be decompressed ({type(error).__name__})") from None
+        if not block:
+            return
+        yield block
+
+
+def _decompressed(stored: Stored, encoding: Encoding) -> tuple[Readable, tuple[type[Exception], ...]]:
+    """A stream of raw bytes, and what it raises where the stored ones are damaged."""
+    if encoding.compression == "gzip":
+        stream = igzip.GzipFile(fileobj=stored, mode="rb")  # type: ignore[no-untyped-call]
+        return cast(Readable, stream), (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error))
+    if encoding.compression == "zstd":
+        library = zstandard()
+        return library.ZstdDecompressor().stream_reader(stored, read_across_frames=True), (library.ZstdError,)
+    return stored, ()
+
+
+def _lines(plain: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut only after newlines. A line longer than a block makes a block of its own."""
+    parts: list[bytes] = []
+    for block in plain:
+        cut = block.rfind(b"\n") + 1
+        if not cut:
+            parts.append(block)
+            continue
+        yield b"".join((*parts, block[:cut]))
+        parts = [block[cut:]] if cut < len(block) else []
+    if parts:
+        yield b"".join(parts)

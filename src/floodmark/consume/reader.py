@@ -1,0 +1,252 @@
+"""The reader every consumer uses: a state location, opened read-only; the snapshots in it; their tables.
+
+    from floodmark import consume
+
+    cases = consume.open("s3://my-lake/cases")
+    snapshot = cases.latest()
+    for row in snapshot["public.person"].rows():
+        ...
+
+A reader goes head → manifest → data, and so never sees half a run. It writes nothing; a cursor (`Reader.cursor`) is
+written only when its owner advances it. It needs neither SQLAlchemy nor a database driver; Arrow and DuckDB come with
+the extras `arrow` and `duckdb`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from floodmark.consume import duckdb
+from floodmark.consume.arrow import Converter, Shape, Stream
+from floodmark.consume.changes import Changes, changes, shape
+from floodmark.consume.cursor import CursorStore, StoredCursor
+from floodmark.consume.lines import rows_reader
+from floodmark.consume.objects import blocks
+from floodmark.consume.types import ColumnType, column_type
+from floodmark.errors import ConfigError, DoesNotFit, ObjectMissing
+from floodmark.events import Observer, silent
+from floodmark.layout import LAYOUTS
+from floodmark.model import Column, Encoding, ObjectEntry, TableEntry, TableName
+from floodmark.state.consumers import TakenTable
+from floodmark.state.ledger import Ledger
+from floodmark.state.manifest import Manifest
+from floodmark.storage import StorageOptions, open_storage
+from floodmark.storage.base import Storage
+from floodmark.storage.retry import RetryingStorage
+
+
+class Reader:
+    """A state location. `data` is where the objects are, None for where the manifest says. Made by `open`."""
+
+    def __init__(self, state: Storage, data: Storage | None = None, observer: Observer = silent) -> None:
+        self._ledger, self._cursors = Ledger(state), CursorStore(state)
+        self._data, self._observer = data, observer
+        self.url = state.url
+
+    def latest(self) -> Snapshot:
+        """The committed snapshot. Raises ObjectMissing before the first run, StateUnreadable, StorageError."""
+        current = self._ledger.current()
+        if current is None:
+            raise ObjectMissing(
+                "read the current manifest",
+                on=self.url,
+                why="no run has been committed here",
+                hint="Give the destination of `floodmark run`, or its state location as state=….",
+            )
+        return self._snapshot(current.manifest)
+
+    def run(self, run_id: str) -> Snapshot:
+        """An earlier run's snapshot; its objects are there until a prune. Raises ObjectMissing, StateUnreadable."""
+        return self._snapshot(self._ledger.manifest(run_id))
+
+    def history(self, limit: int | None = None) -> Iterator[Snapshot]:
+        """The committed snapshots, newest first, as far back as they were kept."""
+        return map(self._snapshot, self._ledger.history(limit))
+
+    def cursor(self, name: str) -> StoredCursor:
+        """What a consumer of that name has taken; before the first time, nothing. Raises ConfigError for the name."""
+        return self._cursors.read(name)
+
+    def _snapshot(self, manifest: Manifest) -> Snapshot:
+        return Snapshot(manifest, self._data or open_data(manifest.destination, self._observer))
+
+
+class Snapshot(Mapping[str, "Table"]):
+    """One run's snapshot of every table, by `schema.table`. Tables that never had a good snapshot are not in it."""
+
+    def __init__(self, manifest: Manifest, data: Storage) -> None:
+        self.manifest, self._data = manifest, data
+
+    @property
+    def run_id(self) -> str:
+        return self.manifest.run_id
+
+    @cached_property
+    def tables(self) -> tuple[Table, ...]:
+        """Every table with a good snapshot, in the manifest's order."""
+        layout = LAYOUTS.get(self.manifest.layout)  # type: ignore[call-overload]
+        if layout is None or not layout.objects_stay:
+            raise ConfigError(
+                "this destination can't be read",
+                on=self.manifest.destination,
+                why=f"the receiver of the layout {self.manifest.layout} moves objects away as they arrive",
+                hint="Land in a bucket of your own, read that, and let `deliver` fill the landing zone.",
+            )
+        good = [entry for entry in self.manifest.tables if entry.checksum is not None and entry.status != "dropped"]
+        return tuple(Table(entry, self.manifest.source.dialect, self._data) for entry in good)
+
+    def changes(self, since: Snapshot | StoredCursor | None) -> Changes[Table]:
+        """What is not as it was in an earlier snapshot, or as a consumer took it: tables, and chunks within them."""
+        taken = () if since is None else since.taken
+        return changes([(table, table.taken) for table in self.tables], taken)
+
+    @property
+    def taken(self) -> tuple[TakenTable, ...]:
+        """What a consumer that has loaded all of this snapshot has taken."""
+        return tuple(table.taken for table in self.tables)
+
+    def __getitem__(self, label: str) -> Table:
+        """A table by `schema.table`, or by its name alone where only one has it. Raises KeyError."""
+        exact = [table for table in self.tables if table.label == label]
+        found = exact or [table for table in self.tables if table.name.name == label]
+        if len(found) != 1:
+            raise KeyError(label)
+        return found[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return (table.label for table in self.tables)
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+
+class Table:
+    """One table in one snapshot. Every way to read it verifies each object's SHA-256 and raises VerificationFailed.
+
+    What is handed out before that error must be thrown away: the last block of an object's rows comes only after the
+    object was verified, so whoever reached the end without an error has read exactly what the run wrote. All of them
+    take `chunks`, some of `objects`, to read no more than these (see `Snapshot.changes`); memory stays flat.
+    """
+
+    def __init__(self, entry: TableEntry, dialect: str, data: Storage) -> None:
+        self.entry, self._dialect, self._data = entry, dialect, data
+
+    @property
+    def name(self) -> TableName:
+        return self.entry.table
+
+    @property
+    def label(self) -> str:
+        return self.entry.table.label
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.entry.columns
+
+    @property
+    def objects(self) -> tuple[ObjectEntry, ...]:
+        """The table's chunks, each an object at the destination, in order."""
+        return self.entry.objects
+
+    @cached_property
+    def taken(self) -> TakenTable:
+        """What a consumer that has loaded this has taken."""
+        entry = self.entry
+        return TakenTable(
+            schema=entry.schema,
+            name=entry.name,
+            checksum=entry.checksum or "",
+            shape=shape(entry.columns),
+            chunks=tuple(one.content_sha256 for one in entry.objects),
+        )
+
+    def types(self, text: Collection[str] = ()) -> tuple[ColumnType, ...]:
+        """What each column holds: see docs/consumers.md. `text` names columns to read as they stand in the lines."""
+        unknown = set(text) - {column.name for column in self.columns}
+        if unknown:
+            raise ConfigError("there is no such column", on=self.label, why=f"it has no column {sorted(unknown)[0]}")
+        return tuple(column_type(column, self._dialect, column.name in text) for column in self.columns)
+
+    def blocks(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[bytes]:
+        """The lines as blocks of whole lines, a few hundred KiB each: the quickest way to copy them."""
+        entry = self.entry
+        return chain.from_iterable(
+            blocks(self._data, one, entry.encoding or Encoding())
+            for one in (entry.objects if chunks is None else chunks)
+        )
+
+    def lines(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[bytes]:
+        """Each row's line as it was landed, without its newline."""
+        for block in self.blocks(chunks):
+            yield from block.removesuffix(b"\n").split(b"\n")
+
+    def rows(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[dict[str, Any]]:
+        """Rows as dicts of what JSON holds; a numeric column's values as Decimal, NaN and Infinity as numbers.
+
+        Dates, times, uuids and bytea stay the text that PostgreSQL gives. Numbers inside json are floats.
+        """
+        names = tuple(column.name for column in self.columns)
+        rows_of = rows_reader(names, self.types())
+        for block in self.blocks(chunks):
+            try:
+                rows = rows_of(block)
+            except (msgspec.MsgspecError, ValueError):
+                raise DoesNotFit("a line is not what the manifest says", on=self.label) from None
+            yield from rows
+
+    def batches(
+        self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
+    ) -> Iterator[Any]:
+        """The rows as pyarrow.RecordBatch, typed: see docs/consumers.md. Needs the extra `arrow`.
+
+        Raises DoesNotFit for a value without an exact counterpart; `text` lets such a column come as text.
+        """
+        return self._converter(text, infinite).batches(self.blocks(chunks))
+
+    def arrow(
+        self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
+    ) -> Any:
+        """The same as a pyarrow.RecordBatchReader, which knows its schema and can be read once."""
+        return self.stream(chunks, text=text, infinite=infinite).reader
+
+    def stream(
+        self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
+    ) -> Stream:
+        """The same with what broke it, for those who read it from C++."""
+        return self._converter(text, infinite).stream(self.blocks(chunks))
+
+    def relation(self, connection: Any, *, name: str | None = None, text: Collection[str] = ()) -> Any:
+        """The table as a DuckDB relation on a connection, over a temporary table that holds its verified rows.
+
+        `name` is the temporary table's; the table's own by default. Needs the extra `duckdb`.
+        """
+        return duckdb.relation(
+            connection, name or self.name.name, self.stream(text=text, infinite=True), self.types(text)
+        )
+
+    def _converter(self, text: Collection[str], infinite: bool) -> Converter:
+        names = tuple(column.name for column in self.columns)
+        return Converter(Shape(self.label, names, self.types(text), infinite))
+
+
+def open(destination: str | None = None, *, state: str | None = None, observer: Observer = silent) -> Reader:
+    """Open what runs to a destination have landed: `s3://bucket/prefix`, or a folder's path. Makes no request.
+
+    `state` is the state location, where that is not DESTINATION/_floodmark. With `state` alone the manifest says where
+    the data is; a destination given beside it says where a bucket was moved to. Raises ConfigError.
+    """
+    if destination is None and state is None:
+        raise ConfigError("open what was landed", why="neither a destination nor a state is given")
+    place = state if state is not None else f"{(destination or '').rstrip('/')}/_floodmark"
+    data = None if destination is None else open_data(destination, observer)
+    return Reader(open_data(place, observer), data, observer)
+
+
+def open_data(url: str, observer: Observer) -> Storage:
+    """A place to read from, or keep one's own in, with patience. Raises ConfigError."""
+    return RetryingStorage(open_storage(url, StorageOptions()), observer)

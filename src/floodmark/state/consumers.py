@@ -1,0 +1,71 @@
+"""The documents that consumers keep: a cursor in the state location, an index beside Parquet files.
+
+Like all durable documents they have a format and a version, are encoded and decoded in `state.manifest`, and are
+specified in docs/format.md.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from floodmark.model import Column
+
+
+class TakenTable(Struct, frozen=True, kw_only=True):
+    """A table as a consumer took it: the manifest's checksum, `shape` (SHA-256 of its columns' names and types), and
+    the content_sha256 of each chunk, in order."""
+
+    schema: str
+    name: str
+    checksum: str
+    shape: str
+    chunks: tuple[str, ...] = ()
+
+
+class Cursor(Struct, frozen=True, kw_only=True):
+    """What a consumer has taken: of which run, and of each table what. Moved by compare-and-swap, by the consumer."""
+
+    format: Literal["floodmark.cursor"] = "floodmark.cursor"
+    version: Literal[1] = 1
+    name: str
+    run_id: str
+    updated_at: str
+    tables: tuple[TakenTable, ...]
+
+
+class ParquetFile(Struct, frozen=True, kw_only=True):
+    """A Parquet file, by its key below the index's place, and the content_sha256 of the chunk it holds."""
+
+    key: str
+    rows: int
+    stored_bytes: int
+    sha256: str
+    content_sha256: str
+
+
+class ParquetTable(Struct, frozen=True, kw_only=True):
+    """A table and the files that together hold its rows as of `run_id`. Columns have Arrow's types."""
+
+    schema: str
+    name: str
+    run_id: str
+    checksum: str
+    shape: str
+    rows: int
+    columns: tuple[Column, ...]
+    files: tuple[ParquetFile, ...]
+
+
+class ParquetIndex(Struct, frozen=True, kw_only=True):
+    """Which Parquet files are the tables now: readers go by it, never by a listing. Moved by compare-and-swap."""
+
+    format: Literal["floodmark.parquet"] = "floodmark.parquet"
+    version: Literal[1] = 1
+    run_id: str
+    loaded_at: str
+    dialect: str
+    system_identifier: str
+    database: str
+    tables: tuple[ParquetTable, ...]
