@@ -55,7 +55,17 @@ def test_what_single_commands_take() -> None:
 
 
 def test_the_commands_and_their_options() -> None:
-    assert list(subcommands(parser())) == ["run", "plan", "status", "history", "show", "exporter", "demo"]
+    assert list(subcommands(parser())) == [
+        "run",
+        "plan",
+        "status",
+        "history",
+        "show",
+        "load",
+        "schema",
+        "exporter",
+        "demo",
+    ]
     assert list(option_strings()) == ["--version"]
     assert "--detailed-exitcode" in option_strings("plan") and "--detailed-exitcode" not in option_strings("run")
 

@@ -51,6 +51,7 @@ def parser() -> Parser:
     _add_metrics(run)
     plan.add_argument("--detailed-exitcode", action="store_true", help="end with 20 when there is work, 0 when none")
     _add_readers(commands)
+    _add_consumers(commands)
     _add_exporter(commands)
     demo = commands.add_parser("demo", help="three days of a service's database, on a real PostgreSQL")
     demo.add_argument(
@@ -116,6 +117,25 @@ def _add_readers(commands: argparse._SubParsersAction[Parser]) -> None:
     for command in (status, history, show):
         _add_places(command, source=False)
         _add_output(command)
+
+
+def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
+    load = commands.add_parser("load", help="bring a DuckDB file, Parquet files or a Glue database up to date")
+    load.add_argument("--into", required=True, metavar="TARGET", help="duckdb:FILE, parquet:URL or glue:DATABASE")
+    load.add_argument("--files", metavar="URL", help="with glue: where the files go (default: the database's location)")
+    load.add_argument(
+        "--text", action="append", default=[], metavar="S.T.C", help="load this column as text; may be repeated"
+    )
+    load.add_argument("--drop", action="store_true", help="drop tables that are no longer part of the snapshot")
+    load.add_argument("--adopt-source", action="store_true", help="take over a target that holds another database's")
+    schema = commands.add_parser("schema", help="what the tables look like, for other tools")
+    schema.add_argument("--format", choices=("mojap", "json-schema"), required=True, help="the kind of document")
+    for command in (load, schema):
+        command.add_argument(
+            "--table", action="append", default=[], metavar="S.T", help="only this table; may be repeated"
+        )
+        _add_places(command, source=False)
+    _add_output(load)
 
 
 def _add_places(command: argparse.ArgumentParser, *, source: bool) -> None:

@@ -122,6 +122,13 @@ def show(options: argparse.Namespace, session: Session) -> int:
     return EXIT_OK
 
 
+def consumers(options: argparse.Namespace, session: Session) -> int:
+    """Load what was landed elsewhere, or tell what it looks like."""
+    from floodmark.cli import loading  # noqa: PLC0415 - by need: no run loads anything
+
+    return loading.COMMANDS[options.command](options, session)
+
+
 def exporter(options: argparse.Namespace, session: Session) -> int:
     """Serve what the state tells as metrics."""
     from floodmark.cli import exporter as command  # noqa: PLC0415 - by need: only this command serves anything
@@ -199,6 +206,8 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "history": history,
     "show": show,
+    "load": consumers,
+    "schema": consumers,
     "exporter": exporter,
     "demo": demo,
 }

@@ -1,0 +1,139 @@
+"""Load: bring a target up to date with a snapshot. Unchanged tables are not read, changed ones are exchanged together.
+
+A table that can't be loaded does not sink the others: it keeps its old rows in the target, and is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from floodmark.consume.reader import Snapshot, Table
+from floodmark.consume.target import Loaded, Source, Staged, Target, shape_in
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch
+from floodmark.model import TableName
+
+Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
+
+
+class Wishes(Struct, frozen=True):
+    """What the user asked for besides. `text` are `schema.table.column`, to be loaded as they stand in the lines."""
+
+    only: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    drop: bool = False
+    adopt_source: bool = False
+
+
+class LoadedTable(Struct, frozen=True):
+    """What became of a table. `gone`: it is in the target, and no longer part of the snapshot."""
+
+    table: TableName
+    status: Status
+    rows: int | None = None
+    error: FloodmarkError | None = None
+
+
+class Result(Struct, frozen=True):
+    """What a load did, table by table."""
+
+    run_id: str
+    tables: tuple[LoadedTable, ...]
+
+    @property
+    def failures(self) -> list[FloodmarkError]:
+        return [one.error for one in self.tables if one.error is not None]
+
+
+def load(snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[LoadedTable], None]) -> Result:
+    """Bring the target up to date; a table's own trouble is in the result. Raises ConfigError, Conflict, StorageError.
+
+    `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target.
+    """
+    manifest = snapshot.manifest
+    source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
+    before = target.loaded()
+    _require_same_source(before, source, target.url, wishes)
+    tables, texts = _wanted(snapshot, wishes), _texts(snapshot, wishes.text)
+    wanted = [_wanted_as(table, target, texts.get(table.name, ())) for table in tables]
+    stale = [one for one in wanted if not _is_loaded(one, before)]
+    missing = _missing(snapshot, before, wishes)
+    drop = missing if wishes.drop else []
+    if stale or drop:
+        target.prepare()
+    outcomes = {one.table.name: _stage(one, target, tell) for one in stale}
+    staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
+    if staged or drop:
+        target.publish(source, snapshot.run_id, staged, drop)
+    for one in wanted:
+        outcomes.setdefault(one.table.name, LoadedTable(one.table.name, "unchanged", one.table.entry.rows))
+    for name in missing:
+        outcomes[name] = LoadedTable(name, "dropped" if wishes.drop else "gone")
+    return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
+
+
+def _wanted_as(table: Table, target: Target, text: tuple[str, ...]) -> Staged:
+    types = table.types(text)
+    return Staged(table, types, shape_in(target, table, types), text)
+
+
+def _is_loaded(one: Staged, before: Loaded | None) -> bool:
+    """Whether the target holds the very same rows in the same columns."""
+    return before is not None and before.tables.get(one.table.name) == (one.table.entry.checksum, one.shape)
+
+
+def _stage(one: Staged, target: Target, tell: Callable[[LoadedTable], None]) -> LoadedTable:
+    """Bring one table to the target. Its trouble is its own, but for another loader's success."""
+    try:
+        outcome = LoadedTable(one.table.name, "loaded", target.stage(one))
+    except Conflict:
+        raise
+    except FloodmarkError as error:
+        outcome = LoadedTable(one.table.name, "failed", error=error)
+    tell(outcome)
+    return outcome
+
+
+def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
+    """The tables that were asked for, all of them by default. Raises ConfigError for one that is not there."""
+    if not wishes.only:
+        return list(snapshot.tables)
+    for label in wishes.only:
+        if label not in snapshot:
+            raise ConfigError("there is no such table", on=label, why="the snapshot does not hold it")
+    return [snapshot[label] for label in dict.fromkeys(wishes.only)]
+
+
+def _texts(snapshot: Snapshot, wanted: Collection[str]) -> Mapping[TableName, tuple[str, ...]]:
+    """Columns to be loaded as text, by table. Raises ConfigError for a column that is not there."""
+    columns = {f"{t.label}.{column.name}": (t.name, column.name) for t in snapshot.tables for column in t.columns}
+    found: dict[TableName, tuple[str, ...]] = {}
+    for label in wanted:
+        if label not in columns:
+            hint = "Write it as schema.table.column."
+            raise ConfigError("there is no such column", on=label, why="no table of the snapshot has it", hint=hint)
+        table, column = columns[label]
+        found[table] = (*found.get(table, ()), column)
+    return found
+
+
+def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[TableName]:
+    """What the target holds and the snapshot no longer does; nothing where only some tables were asked for."""
+    if before is None or wishes.only:
+        return []
+    there = {entry.table for entry in snapshot.manifest.tables if entry.status != "dropped"}
+    return sorted(name for name in before.tables if name not in there)
+
+
+def _require_same_source(before: Loaded | None, source: Source, url: str, wishes: Wishes) -> None:
+    if before is None or before.source == source or wishes.adopt_source:
+        return
+    raise SourceMismatch(
+        "this target holds another database's tables",
+        on=url,
+        why=f"they are of {before.source.dialect} database {before.source.database} "
+        f"(system identifier {before.source.system_identifier})",
+        hint="Load into another place or, if the database was moved or restored on purpose, once with --adopt-source.",
+    )

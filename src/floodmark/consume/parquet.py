@@ -1,0 +1,229 @@
+"""Tables as Parquet files, one for each chunk, with an index that says which files are the tables now.
+
+Files are never changed: a load writes new ones under names of its own, then moves the index by compare-and-swap, then
+deletes what the index no longer names. So a reader that goes by the index sees one run's snapshot, and a load that
+ended before the index was moved changed nothing; its files are cleared away by a later load, a day after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any, BinaryIO, cast
+
+from msgspec.structs import replace
+
+from floodmark.consume import extras
+from floodmark.consume.reader import open_data
+from floodmark.consume.target import Loaded, Source, Staged
+from floodmark.consume.types import ColumnType
+from floodmark.errors import ConditionFailed, ConfigError, Conflict, OutcomeUnknown, StorageError
+from floodmark.events import Observer
+from floodmark.layout import table_segment, timestamp_moment, timestamp_text
+from floodmark.model import Column, ObjectEntry, TableName
+from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable
+from floodmark.state.documents import Documents
+from floodmark.state.manifest import encode
+from floodmark.storage.base import Body, IfAbsent, IfMatch
+from floodmark.storage.streams import BLOCK
+
+INDEX = "_floodmark/parquet.json"
+# A load that has not moved the index after so long is taken for dead.
+_GRACE = timedelta(days=1)
+# Batches that make a row group: some 32 MiB of lines.
+_BATCHES = 4
+_LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
+
+
+class ParquetPlace:
+    """A target of `load`: an S3 prefix or a folder."""
+
+    def __init__(self, url: str, observer: Observer) -> None:
+        extras.pyarrow()
+        self._storage = open_data(url, observer)
+        self._documents = Documents(self._storage)
+        self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
+        self._index: ParquetIndex | None = None
+        self._etag: str | None = None
+        self._staged: dict[TableName, ParquetTable] = {}
+        self._written: list[str] = []
+        self._superseded: list[str] = []
+        self.url = self._storage.url
+
+    @property
+    def load_id(self) -> str:
+        """What the names of this load's files hold: no other load has it."""
+        return self._load
+
+    def loaded(self) -> Loaded | None:
+        """What the index names. Raises ConfigError where other files are, StateUnreadable, StorageError."""
+        found = self._documents.fetch(ParquetIndex, INDEX)
+        if found is None:
+            self._require_empty()
+            return None
+        self._index, self._etag = found
+        source = Source(self._index.dialect, self._index.database, self._index.system_identifier)
+        tables = {TableName(one.schema, one.name): (one.checksum, one.shape) for one in self._index.tables}
+        return Loaded(source, tables)
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        return tuple(kind.arrow for kind in types)
+
+    def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    def stage(self, staged: Staged) -> int:
+        """Write the files that are not there yet, and take the others over."""
+        table = staged.table
+        there = self._files_of(table.name, staged.shape)
+        files = tuple(
+            there.get(one.content_sha256) or self._file(staged, number, one) for number, one in enumerate(table.objects)
+        )
+        self._staged[table.name] = ParquetTable(
+            schema=table.name.schema,
+            name=table.name.name,
+            run_id="",
+            checksum=table.entry.checksum or "",
+            shape=staged.shape,
+            rows=sum(one.rows for one in files),
+            columns=tuple(
+                Column(column.name, kind.arrow, column.nullable)
+                for column, kind in zip(table.columns, staged.types, strict=True)
+            ),
+            files=files,
+        )
+        return sum(one.rows for one in files)
+
+    def staged(self, name: TableName) -> ParquetTable:
+        """What was staged for a table."""
+        return self._staged[name]
+
+    def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+        self.commit(source, run_id, staged, drop)
+        self.clear(staged)
+
+    def commit(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+        """Move the index. Raises Conflict where another load did so meanwhile; this one's files go then."""
+        old = self._index.tables if self._index is not None else ()
+        tables = {TableName(one.schema, one.name): one for one in old}
+        for name in drop:
+            tables.pop(name, None)
+        for one in staged:
+            tables[one.table.name] = replace(self._staged[one.table.name], run_id=run_id)
+        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        index = ParquetIndex(
+            run_id=run_id,
+            loaded_at=moment,
+            dialect=source.dialect,
+            system_identifier=source.system_identifier,
+            database=source.database,
+            tables=tuple(tables[name] for name in sorted(tables)),
+        )
+        with suppress(ConditionFailed, OutcomeUnknown):  # what lies there now tells
+            condition = IfAbsent() if self._etag is None else IfMatch(self._etag)
+            self._documents.put(INDEX, encode(index), condition)
+        now = self._documents.fetch(ParquetIndex, INDEX)
+        if now is None or now[0] != index:
+            self._delete(self._written)
+            raise Conflict(
+                "another load finished first",
+                on=f"{self.url}/{INDEX}",
+                why="it changed the index while this one was at work",
+                hint="What it loaded stands. Load again, if it loaded an older run.",
+            )
+        self._superseded = [one.key for table in old for one in table.files]
+        self._index, self._etag = now
+
+    def clear(self, staged: Sequence[Staged]) -> None:
+        """Delete what the index names no more, and what loads that died left behind in the staged tables."""
+        assert self._index is not None
+        named = {one.key for table in self._index.tables for one in table.files}
+        left = [key for one in staged for key in self._storage.list(f"{segment(one.table.name)}/") if _is_dead(key)]
+        self._delete(key for key in dict.fromkeys([*self._superseded, *left]) if key not in named)
+
+    def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
+        """Write an object that no other load can write. Returns its size and SHA-256."""
+        digest, size = hashlib.sha256(), 0
+        data.seek(0)
+        while block := data.read(BLOCK):
+            digest.update(block)
+            size += len(block)
+        self._storage.put(key, Body(cast(BinaryIO, data), size, digest.hexdigest()))
+        self._written.append(key)
+        return size, digest.hexdigest()
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _file(self, staged: Staged, number: int, one: ObjectEntry) -> ParquetFile:
+        name = segment(staged.table.name)
+        key = f"{name}/{name}-{self._load}-{number:05d}.parquet"
+        with tempfile.TemporaryFile(prefix="floodmark-") as file:
+            try:
+                rows = _write(file, staged, one)
+            except OSError as error:
+                raise StorageError("can't write a Parquet file", on=tempfile.gettempdir(), why=error.strerror) from None
+            size, sha256 = self.put(key, file)
+        return ParquetFile(key=key, rows=rows, stored_bytes=size, sha256=sha256, content_sha256=one.content_sha256)
+
+    def _files_of(self, name: TableName, shape: str) -> dict[str, ParquetFile]:
+        """The files of the table as it is loaded, by what they hold, where their columns are the same."""
+        tables = self._index.tables if self._index is not None else ()
+        return {
+            file.content_sha256: file
+            for table in tables
+            if TableName(table.schema, table.name) == name and table.shape == shape
+            for file in table.files
+        }
+
+    def _require_empty(self) -> None:
+        if next(iter(self._storage.list("")), None) is not None:
+            raise ConfigError(
+                "this place holds what Floodmark did not load",
+                on=self.url,
+                why=f"it is not empty, and has no {INDEX}",
+                hint="Name an empty prefix or folder, or one that does not exist yet.",
+            )
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._storage.delete(key)
+
+
+def segment(name: TableName) -> str:
+    """A table's folder below the place."""
+    return table_segment(name, "")
+
+
+def _write(file: IO[bytes], staged: Staged, one: ObjectEntry) -> int:
+    """One chunk's rows as a Parquet file. Returns how many."""
+    pa = extras.pyarrow()
+    stream = staged.stream(infinite=False, chunks=[one])
+    rows = 0
+    with pa.parquet.ParquetWriter(file, stream.reader.schema, compression="snappy") as writer:
+        for group in _groups(stream.reader):
+            writer.write_table(pa.Table.from_batches(group))
+            rows += sum(batch.num_rows for batch in group)
+    return rows
+
+
+def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == _BATCHES:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _is_dead(key: str) -> bool:
+    """Whether a file was written by a load that began more than a day ago."""
+    found = _LOADED.search(key)
+    return found is not None and datetime.now(UTC) - timestamp_moment(found[1]) > _GRACE

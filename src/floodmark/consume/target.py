@@ -1,0 +1,85 @@
+"""What `load` and its targets have in common: what a target holds, and a table on its way there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from floodmark.consume.arrow import Stream
+from floodmark.consume.reader import Table
+from floodmark.consume.types import ColumnType
+from floodmark.model import ObjectEntry, TableName
+
+
+class Source(Struct, frozen=True):
+    """The database that a target's tables come from. One target holds tables of one database."""
+
+    dialect: str
+    database: str
+    system_identifier: str
+
+
+class Loaded(Struct, frozen=True):
+    """What a target holds: of each table its checksum and its shape there."""
+
+    source: Source
+    tables: Mapping[TableName, tuple[str, str]]
+
+
+class Staged(Struct, frozen=True):
+    """A table to load as these types. `shape` is the digest of what it will look like in the target."""
+
+    table: Table
+    types: tuple[ColumnType, ...]
+    shape: str
+    text: tuple[str, ...] = ()
+
+    def stream(self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None) -> Stream:
+        """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers."""
+        return self.table.stream(chunks, text=self.text, infinite=infinite)
+
+
+class Target(Protocol):
+    """Where tables are loaded. What its readers see changes in `publish` alone, and there all at once.
+
+    A load that ends before that, however it ends, leaves the old tables readable; what it left behind is cleared away
+    by a later one. Two loads at once end with a Conflict for one of them, or one after the other.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where this is, as a person would write it."""
+        ...
+
+    def loaded(self) -> Loaded | None:
+        """What is there, None for nothing yet. Raises ConfigError where something else is there."""
+        ...
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        """The target's own names of these types."""
+        ...
+
+    def prepare(self) -> None:
+        """Called once before anything is staged. Raises where nothing could be: ConfigError, Conflict, StorageError."""
+        ...
+
+    def stage(self, staged: Staged) -> int:
+        """Bring a table's rows there, unseen. Returns how many. Raises FloodmarkError: the table keeps its old rows."""
+        ...
+
+    def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+        """Show all that was staged, and drop tables. Raises Conflict, StorageError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def shape_in(target: Target, table: Table, types: Sequence[ColumnType]) -> str:
+    """The digest of a table's columns as the target has them, and of how their values are read."""
+    names = [column.name for column in table.columns]
+    facts = list(zip(names, target.shape(types), (kind.kind for kind in types), strict=True))
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -1,0 +1,64 @@
+"""`floodmark schema`: documents that others' tools take, and that the landed lines satisfy."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from test_lines import fill_with_kinds
+
+from fix_runs import Nightly
+from floodmark import consume
+from floodmark.consume.schema import json_schemas, mojap
+
+
+def validator(nightly: Nightly, table: str) -> Draft202012Validator:
+    assert nightly.last is not None
+    (schema,) = [one for one in json_schemas(nightly.last) if one["title"] == table]
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def test_every_line_satisfies_its_tables_json_schema_and_others_do_not(nightly: Nightly) -> None:
+    fill_with_kinds(nightly.database)
+    nightly.database.execute(
+        "CREATE TABLE strict (id int2 NOT NULL, v varchar(3), d date, z timestamptz, u uuid, b bytea, n numeric,"
+        " j jsonb NOT NULL);"
+        "INSERT INTO strict VALUES (1, 'äöü', '0044-03-15 BC', 'infinity', gen_random_uuid(), '', 'NaN', 'null')"
+    )
+    nightly.run()
+    snapshot = consume.open(str(nightly.folder)).latest()
+    for table in snapshot.tables:
+        check = validator(nightly, table.label)
+        lines = list(table.lines())
+        assert lines and all(check.is_valid(json.loads(line)) for line in lines)
+    check = validator(nightly, "public.strict")
+    good: dict[str, Any] = json.loads(next(snapshot["strict"].lines()))
+    wrong = {"id": [40000, None, "1"], "v": ["long"], "d": ["15.3.44", 1], "z": ["2026-01-01T00:00:00"], "u": ["x"]}
+    for name, values in {**wrong, "b": ["00"], "n": ["1"]}.items():
+        for value in values:
+            assert not check.is_valid({**good, name: value}), (name, value)
+    assert not check.is_valid({**good, "more": 1})
+    assert not check.is_valid({name: value for name, value in good.items() if name != "v"})
+
+
+def test_mojap_metadata(nightly: Nightly) -> None:
+    nightly.database.execute(
+        "CREATE TABLE person"
+        " (id bigint NOT NULL, paid numeric(10,2), bare numeric, at timestamptz, day date, doc jsonb)"
+    )
+    nightly.run()
+    assert nightly.last is not None
+    (document,) = mojap(nightly.last)
+    assert document["name"] == "person" and document["file_format"] == "jsonl"
+    assert [(column["name"], column["type"], column["nullable"]) for column in document["columns"]] == [
+        ("id", "int64", False),
+        ("paid", "decimal128(10,2)", True),
+        ("bare", "decimal128(38,10)", True),
+        ("at", "timestamp(us)", True),
+        ("day", "date32", True),
+        ("doc", "string", True),
+    ]
+    assert document["columns"][3]["datetime_format"] == "ISO8601"
+    assert "datetime_format" not in document["columns"][4]

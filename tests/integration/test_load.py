@@ -1,0 +1,430 @@
+"""`floodmark load` into DuckDB, Parquet and Glue: incremental, all at once, and safe to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from fix_cli import session
+from fix_runs import Nightly
+from fix_storage import S3Bucket
+from floodmark.cli.arguments import parse
+from floodmark.cli.commands import COMMANDS
+from floodmark.cli.failure import report
+from floodmark.config import Flags
+from floodmark.config import load as settings
+from floodmark.consume.parquet import ParquetPlace
+from floodmark.errors import FloodmarkError
+from floodmark.run import run
+from floodmark.state.consumers import ParquetIndex
+from floodmark.state.manifest import decode
+
+DAY_1 = """
+    CREATE TABLE big (id int, t text) WITH (autovacuum_enabled = off);
+    INSERT INTO big SELECT n, repeat('x', 200) FROM generate_series(1, 1500) n;
+    CREATE TABLE person (id bigint, name text, born date, doc jsonb, paid numeric(10,2), at timestamptz);
+    INSERT INTO person VALUES (1, 'Ada', '1815-12-10', '{"a": 1.10}', 12.50, '2026-07-01 12:00Z'),
+                              (2, NULL, NULL, NULL, NULL, NULL);
+    CREATE TABLE empty (a int);
+    CREATE SCHEMA audit; CREATE TABLE audit.log (a int[]); INSERT INTO audit.log VALUES ('{1,2}')"""
+DAY_2 = """
+    INSERT INTO big VALUES (0, 'new'); ALTER TABLE person ADD COLUMN note text;
+    UPDATE person SET note = 'n' WHERE id = 1;
+    DROP TABLE empty; CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (7)"""
+
+
+class Job:
+    """A service's nightly run into a folder, and the command that loads what it landed, in this process."""
+
+    def __init__(self, nightly: Nightly) -> None:
+        self._nightly, self.landing = nightly, nightly.folder
+        self.environment = {"FLOODMARK_DESTINATION": str(self.landing)}
+        self.night(DAY_1)
+
+    def night(self, sql: str) -> None:
+        self._nightly.database.execute(sql)
+        self.run_id = self._nightly.run().manifest.run_id
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a command."""
+        talk, out, err = session(self.environment)
+        try:
+            options = parse(arguments)
+            code = COMMANDS[options.command](options, talk)
+        except FloodmarkError as error:
+            code = report(error, talk)
+        return code, out.getvalue(), err.getvalue()
+
+    def load(self, into: str, *arguments: str, code: int = 0) -> dict[str, str]:
+        """The status of every table."""
+        ended, out, err = self.command("load", "--into", into, "--output", "json", *arguments)
+        assert ended == code, err
+        return {f"{one['schema']}.{one['name']}": one["status"] for one in json.loads(out)["tables"]}
+
+    def refused(self, into: str, *arguments: str, code: int) -> str:
+        ended, _, err = self.command("load", "--into", into, *arguments)
+        assert ended == code, err
+        return err
+
+    def process(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A program in a process of its own."""
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+
+    def hide_data(self) -> Path:
+        """Take all data away, so that nothing of it can be read."""
+        return (self.landing / "data").rename(self.landing / "hidden")
+
+
+@pytest.fixture
+def job(nightly: Nightly) -> Job:
+    return Job(nightly)
+
+
+FIRST = {"audit.log": "loaded", "public.big": "loaded", "public.empty": "loaded", "public.person": "loaded"}
+SECOND = {
+    "audit.log": "unchanged",
+    "public.big": "loaded",
+    "public.empty": "gone",
+    "public.fresh": "loaded",
+    "public.person": "loaded",
+}
+
+
+def unchanged(of: dict[str, str]) -> dict[str, str]:
+    return {label: "unchanged" if status == "loaded" else status for label, status in of.items()}
+
+
+def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_duckdb_day_by_day(job: Job, tmp_path: Path) -> None:
+    file = tmp_path / "cases.duckdb"
+    into = f"duckdb:{file}"
+    assert job.load(into) == FIRST
+    assert ask(file, 'SELECT id, name, born::varchar, doc::varchar, paid::varchar, epoch("at") FROM public.person') == [
+        (1, "Ada", "1815-12-10", '{"a": 1.10}', "12.50", 1782907200.0),
+        (2, None, None, None, None, None),
+    ]
+    types = ask(file, "SELECT list(data_type ORDER BY column_index) FROM duckdb_columns() WHERE table_name = 'person'")
+    assert types == [(["BIGINT", "VARCHAR", "DATE", "JSON", "DECIMAL(10,2)", "TIMESTAMP WITH TIME ZONE"],)]
+    hidden, before = job.hide_data(), file.read_bytes()
+    assert job.load(into) == unchanged(FIRST), "nothing of an unchanged day is read"
+    assert file.read_bytes() == before
+    hidden.rename(job.landing / "data")
+    job.night(DAY_2)
+    assert job.load(into) == SECOND
+    assert ask(file, "SELECT count(*), min(id) FROM public.big") == [(1501, 0)]
+    assert ask(file, "SELECT note FROM public.person ORDER BY id") == [("n",), (None,)]
+    assert ask(file, "SELECT a::varchar FROM audit.log") == [("[1,2]",)]
+    assert job.load(into, "--drop") == {**unchanged(SECOND), "public.empty": "dropped"}
+    tables = "SELECT table_schema || '.' || table_name FROM information_schema.tables ORDER BY 1"
+    ours = [("_floodmark.format",), ("_floodmark.tables",)]
+    assert ask(file, tables) == [*ours, ("audit.log",), ("public.big",), ("public.fresh",), ("public.person",)]
+    runs = ask(file, "SELECT DISTINCT run_id FROM _floodmark.tables WHERE name IN ('big', 'person')")
+    assert runs == [(job.run_id,)]
+
+
+def test_duckdb_targets_that_are_something_else_stay_as_they_are(job: Job, tmp_path: Path) -> None:
+    sqlite = tmp_path / "notes.db"
+    sqlite.write_bytes(b"SQLite format 3\0" + bytes(5000))
+    truncated = tmp_path / "cut.duckdb"
+    assert job.load(f"duckdb:{truncated}") == FIRST
+    truncated.write_bytes(truncated.read_bytes()[:5000])
+    for file, why in ((sqlite, "this is no DuckDB file"), (truncated, "can't be opened")):
+        before = file.read_bytes()
+        assert why in job.refused(f"duckdb:{file}", code=10) and file.read_bytes() == before
+    assert "can't be opened" in job.refused(f"duckdb:{tmp_path}/nowhere/x.duckdb", code=10)
+    assert "no place to load into" in job.refused("postgres:x", code=2)
+    assert "no such table" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--table", "public.nothing", code=10)
+    assert "no such column" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--text", "public.person.x", code=10)
+
+
+def test_a_table_of_the_users_own_is_not_replaced(job: Job, tmp_path: Path) -> None:
+    file = tmp_path / "mine.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("CREATE SCHEMA public; CREATE TABLE public.Person AS SELECT 42 AS mine")
+        connection.execute("CREATE TABLE own (a int)")
+    assert job.load(f"duckdb:{file}", code=3) == {**FIRST, "public.person": "failed"}
+    assert ask(file, "SELECT mine FROM public.person") == [(42,)] and ask(file, "SELECT count(*) FROM own") == [(0,)]
+    assert job.load(f"duckdb:{file}", code=3) == {**unchanged(FIRST), "public.person": "failed"}
+
+
+@contextmanager
+def opened(file: Path, read_only: str) -> Iterator[None]:
+    """Someone else, a notebook say, has the file open."""
+    connect = f"held = duckdb.connect({str(file)!r}, read_only={read_only})"
+    program = f"import duckdb; {connect}; print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
+        yield
+
+
+def test_a_duckdb_file_that_someone_has_open(job: Job, tmp_path: Path) -> None:
+    file = tmp_path / "cases.duckdb"
+    with opened(file, "False"):
+        assert "in use" in job.refused(f"duckdb:{file}", code=11)
+    assert job.load(f"duckdb:{file}") == FIRST
+    with opened(file, "True"):
+        assert job.load(f"duckdb:{file}") == unchanged(FIRST), "readers do not mind an unchanged day"
+        job.night(DAY_2)
+        assert "in use" in job.refused(f"duckdb:{file}", code=11)
+    assert job.load(f"duckdb:{file}") == SECOND
+
+
+def test_a_target_of_another_database(job: Job, tmp_path: Path) -> None:
+    file, notes = tmp_path / "cases.duckdb", tmp_path / "notes"
+    job.load(f"duckdb:{file}")
+    with sqlite3.connect(tmp_path / "n.db") as connection:
+        connection.execute("CREATE TABLE n (a)")
+    connection.close()
+    run(settings(Flags(destination=str(notes)), {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/n.db"}))
+    assert "holds another database's tables" in job.refused(f"duckdb:{file}", "--destination", str(notes), code=10)
+    assert ask(file, "SELECT count(*) FROM public.big") == [(1500,)]
+    adopted = job.load(f"duckdb:{file}", "--destination", str(notes), "--adopt-source")
+    assert adopted["main.n"] == "loaded" and adopted["public.big"] == "gone"
+
+
+TARGETS: dict[str, Callable[[Path], str]] = {
+    "duckdb": lambda folder: f"duckdb:{folder}/cases.duckdb",
+    "parquet": lambda folder: f"parquet:{folder}/lake",
+}
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return TARGETS[request.param](tmp_path)
+
+
+def held(target: str, label: str) -> list[tuple[Any, ...]]:
+    """A table's rows as a reader of the target finds them."""
+    kind, _, where = target.partition(":")
+    if kind == "duckdb":
+        return sorted(ask(Path(where), f"SELECT * FROM {label}"), key=repr)
+    index = decode(ParquetIndex, (Path(where) / "_floodmark/parquet.json").read_bytes(), where)
+    (table,) = [one for one in index.tables if f"{one.schema}.{one.name}" == label]
+    rows = [row for file in table.files for row in pq.read_table(Path(where) / file.key).to_pylist()]
+    assert len(rows) == table.rows
+    return sorted((tuple(row.values()) for row in rows), key=repr)
+
+
+def test_damage_sinks_its_own_table_alone_and_the_old_rows_stay(job: Job, target: str) -> None:
+    job.load(target)
+    old = held(target, "public.person")
+    job.night(DAY_2)
+    path = sorted((job.landing / "data").rglob("person-*.gz"))[-1]
+    good = path.read_bytes()
+    path.write_bytes(good[:-5] + b"12345")
+    assert job.load(target, code=14) == {**SECOND, "public.person": "failed"}
+    assert held(target, "public.person") == old and len(held(target, "public.big")) == 1501
+    path.unlink()
+    assert job.load(target, code=13) == {**unchanged(SECOND), "public.person": "failed"}
+    path.write_bytes(good)
+    assert job.load(target) == {**unchanged(SECOND), "public.person": "loaded"}
+    assert len(held(target, "public.person")[0]) == len(old[0]) + 1
+
+
+def test_a_value_that_does_not_fit_and_its_column_as_text(job: Job, target: str) -> None:
+    job.night("CREATE TABLE price (n numeric); INSERT INTO price VALUES (0.12345678901), (1)")
+    said = job.refused(target, code=3)
+    assert "public.price keeps its old rows" in said and "column n" in said and "0.123" not in said
+    assert job.load(target, "--text", "public.price.n") == {**unchanged(FIRST), "public.price": "loaded"}
+    assert held(target, "public.price") == [("0.12345678901",), ("1",)]
+
+
+# Where a load is killed: the method after whose first call it happens.
+POINTS = {
+    "duckdb": ["duckdb_file.DuckDBFile.prepare", "duckdb_file.DuckDBFile.stage", "duckdb_file.DuckDBFile._rename"],
+    "parquet": ["parquet.ParquetPlace.put", "parquet.ParquetPlace.stage", "parquet.ParquetPlace.commit"],
+}
+KILLED = """
+import os, signal, sys
+from floodmark.cli import main
+from floodmark.consume import duckdb_file, parquet
+module, kind, name = sys.argv.pop(1).split(".")
+owner = getattr(globals()[module], kind)
+whole = getattr(owner, name)
+def cut(*arguments, **named):
+    whole(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(owner, name, cut)
+main()
+"""
+
+
+@pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in POINTS for point in POINTS[kind]])
+def test_a_load_that_is_killed_leaves_one_whole_snapshot(job: Job, tmp_path: Path, kind: str, point: str) -> None:
+    target = TARGETS[kind](tmp_path)
+    job.load(target)
+    old = {label: held(target, label) for label in ("public.person", "public.big")}
+    job.night(DAY_2)
+    done = job.process(KILLED, point, "load", "--into", target)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    committed = point.endswith("commit")
+    for label, rows in old.items():
+        assert (held(target, label) != rows) == committed, f"{label} is neither old nor new, or not with the others"
+    assert job.load(target) == (unchanged(SECOND) if committed else SECOND)
+    assert len(held(target, "public.big")) == 1501 and len(held(target, "public.person")) == 2
+    if kind == "duckdb":
+        left = "SELECT * FROM duckdb_tables() WHERE table_name LIKE '%floodmark_new%'"
+        assert ask(Path(target.partition(":")[2]), left) == []
+
+
+def test_parquet_rewrites_changed_chunks_only_and_deletes_what_it_replaced(job: Job, tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    assert job.load(f"parquet:{place}") == FIRST
+    first = {path: path.stat().st_mtime_ns for path in place.rglob("*.parquet")}
+    job.hide_data().rename(job.landing / "data")
+    job.night(DAY_2)
+    assert job.load(f"parquet:{place}") == SECOND
+    second = {path: path.stat().st_mtime_ns for path in place.rglob("*.parquet")}
+    big = [path for path in second if path.parent.name == "public.big"]
+    assert len(big) > 4 and len([path for path in big if first.get(path) == second[path]]) == len(big) - 1
+    assert {path.parent.name for path in second} == {"audit.log", "public.big", "public.fresh", "public.person"}
+    assert len([path for path in second if path.parent.name == "public.person"]) == 1, "what was replaced is gone"
+    (person,) = (path for path in second if path.parent.name == "public.person")
+    assert str(pq.read_schema(person).field("paid").type) == "decimal128(10, 2)"
+    assert job.load(f"parquet:{place}", "--drop")["public.empty"] == "dropped"
+
+
+def test_a_parquet_place_that_floodmark_did_not_write(job: Job, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious.parquet").write_bytes(b"PAR1")
+    assert "did not load" in job.refused(f"parquet:{other}", code=10)
+    assert "did not load" in job.refused(f"parquet:{job.landing}", code=10)
+    assert [path.name for path in other.iterdir()] == ["precious.parquet"]
+    place = tmp_path / "lake"
+    job.load(f"parquet:{place}")
+    index = place / "_floodmark/parquet.json"
+    index.write_bytes(index.read_bytes().replace(b'"version": 1', b'"version": 9'))
+    before = index.read_bytes()
+    assert "version 9 is not known" in job.refused(f"parquet:{place}", code=13) and index.read_bytes() == before
+
+
+def test_of_two_loads_at_once_one_stands_whole_and_the_other_says_so(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "lake"
+    job.load(f"parquet:{place}")
+    job.night(DAY_2)
+    whole = ParquetPlace.commit
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(ParquetPlace, "commit", whole)
+        assert job.load(f"parquet:{place}") == SECOND
+        whole(*arguments)
+
+    monkeypatch.setattr(ParquetPlace, "commit", late)
+    assert "another load finished first" in job.refused(f"parquet:{place}", code=11)
+    assert len(held(f"parquet:{place}", "public.big")) == 1501
+    index = decode(ParquetIndex, (place / "_floodmark/parquet.json").read_bytes(), "")
+    named = {place / file.key for table in index.tables for file in table.files}
+    assert set(place.rglob("*.parquet")) == named, "the loser took its own files away, and no other"
+
+
+def test_parquet_in_s3(job: Job, s3_bucket: S3Bucket) -> None:
+    into = f"parquet:{s3_bucket.url}/lake"
+    assert job.load(into) == FIRST
+    job.night(DAY_2)
+    assert job.load(into) == SECOND
+    found = s3_bucket.client.get_object(Bucket=s3_bucket.name, Key="lake/_floodmark/parquet.json")["Body"].read()
+    index = decode(ParquetIndex, found, "")
+    for table in index.tables:
+        for file in table.files:
+            head = s3_bucket.client.head_object(Bucket=s3_bucket.name, Key=f"lake/{file.key}")
+            assert head["ContentLength"] == file.stored_bytes
+
+
+@pytest.fixture
+def glue(moto_bucket: S3Bucket, moto_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Glue catalog with an empty database that has a location, and the environment pointing at it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", moto_server)
+    client = boto3.client("glue", endpoint_url=moto_server)
+    name = moto_bucket.name.replace("-", "_")
+    client.create_database(DatabaseInput={"Name": name, "LocationUri": f"{moto_bucket.url}/lake"})
+    yield client, name, moto_bucket
+    client.delete_database(Name=name)
+
+
+def rows_in_glue(client: Any, database: str, table: str, bucket: S3Bucket, folder: Path) -> list[dict[str, Any]]:
+    """What Athena does: the table's location → the list in it → the files in the list."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    location = client.get_table(DatabaseName=database, Name=table)["Table"]["StorageDescriptor"]["Location"]
+    prefix = location.removeprefix(f"{bucket.url}/")
+    (found,) = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=prefix)["Contents"]
+    text = bucket.client.get_object(Bucket=bucket.name, Key=found["Key"])["Body"].read().decode()
+    rows: list[dict[str, Any]] = []
+    for number, url in enumerate(text.splitlines()):
+        bucket.client.download_file(bucket.name, url.removeprefix(f"{bucket.url}/"), str(folder / f"{number}"))
+        rows += pq.read_table(folder / f"{number}").to_pylist()
+    return rows
+
+
+def files_of(bucket: S3Bucket, prefix: str) -> set[str]:
+    return {one["Key"] for one in bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=prefix)["Contents"]}
+
+
+def test_glue_day_by_day(job: Job, glue: Any, tmp_path: Path) -> None:
+    client, database, bucket = glue
+    into = f"glue:{database}"
+    assert job.load(into) == FIRST and job.load(into) == unchanged(FIRST)
+    table = client.get_table(DatabaseName=database, Name="person")["Table"]
+    columns = {column["Name"]: column["Type"] for column in table["StorageDescriptor"]["Columns"]}
+    assert columns == {
+        "id": "bigint", "name": "string", "born": "date", "doc": "string", "paid": "decimal(10,2)", "at": "timestamp"
+    }  # fmt: skip
+    assert len(rows_in_glue(client, database, "big", bucket, tmp_path / "big")) == 1500
+    job.night(DAY_2)
+    assert job.load(into) == SECOND
+    table = client.get_table(DatabaseName=database, Name="person")["Table"]
+    assert table["StorageDescriptor"]["Columns"][-1] == {"Name": "note", "Type": "string", "Comment": "text"}
+    rows = rows_in_glue(client, database, "person", bucket, tmp_path / "person")
+    assert [row["note"] for row in rows] == [None, "n"] or [row["note"] for row in rows] == ["n", None]
+    assert len(rows_in_glue(client, database, "big", bucket, tmp_path / "big")) == 1501
+    assert job.load(into, "--drop")["public.empty"] == "dropped"
+    names = sorted(one["Name"] for one in client.get_tables(DatabaseName=database)["TableList"])
+    assert names == ["audit_log", "big", "fresh", "person"]
+
+
+def test_a_glue_table_that_lags_behind_is_moved_on_and_no_other_is_touched(job: Job, glue: Any, tmp_path: Path) -> None:
+    client, database, bucket = glue
+    into = f"glue:{database}"
+    client.create_table(DatabaseName=database, TableInput={"Name": "person", "Parameters": {"owner": "someone"}})
+    assert job.load(into, code=3) == {**FIRST, "public.person": "failed"}
+    assert client.get_table(DatabaseName=database, Name="person")["Table"]["Parameters"] == {"owner": "someone"}
+    client.delete_table(DatabaseName=database, Name="person")
+    client.delete_table(DatabaseName=database, Name="big")
+    job.hide_data().rename(job.landing / "data")
+    before = files_of(bucket, "lake/public.big/")
+    assert job.load(into) == {**unchanged(FIRST), "public.big": "loaded", "public.person": "loaded"}
+    assert len(rows_in_glue(client, database, "big", bucket, tmp_path / "big")) == 1500
+    assert files_of(bucket, "lake/public.big/") == before, "its files were there already"
+
+
+def test_glue_databases_that_do_not_do(job: Job, glue: Any) -> None:
+    client, database, bucket = glue
+    assert "no such Glue database" in job.refused("glue:nowhere", code=10)
+    client.create_database(DatabaseInput={"Name": f"{database}_bare"})
+    assert "no location of its own" in job.refused(f"glue:{database}_bare", code=10)
+    assert "lie in S3" in job.refused(f"glue:{database}_bare", "--files", "/tmp/x", code=10)
+    assert job.load(f"glue:{database}_bare", "--files", f"{bucket.url}/bare") == FIRST
