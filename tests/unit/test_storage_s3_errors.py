@@ -122,6 +122,7 @@ def test_a_role_that_can_not_be_assumed_is_named() -> None:
         (boto.ProfileNotFound(profile="CANARY"), StorageDenied),
         (boto.TokenRetrievalError(provider="sso", error_msg="CANARY"), StorageDenied),
         (boto.NoRegionError(), StorageError),
+        (boto.InvalidRegionError(region_name="CANARY"), StorageError),
         (boto.ParamValidationError(report="CANARY"), StorageError),
     ],
 )
@@ -129,3 +130,4 @@ def test_failures_on_this_side(error: boto.BotoCoreError, kind: type[StorageErro
     translated_error = becomes(error)
     assert type(translated_error) is kind
     assert type(error).__name__ in str(translated_error)
+    assert ("AWS_DEFAULT_REGION" in str(translated_error)) == ("Region" in type(error).__name__)

@@ -156,7 +156,7 @@ def from_client(error: boto.BotoCoreError, what: str, where: str) -> StorageErro
     why = type(error).__name__
     if isinstance(error, _CREDENTIALS):
         return no_credentials(where, why)
-    if isinstance(error, boto.NoRegionError):
+    if isinstance(error, boto.NoRegionError | boto.InvalidRegionError):
         return StorageError(what, on=where, why=why, hint=_REGION)
     if isinstance(error, _PASSING):
         return StorageUnavailable(what, on=where, why=why, hint=_UNREACHABLE)

@@ -1,0 +1,106 @@
+# Who the job is in AWS, and what it may do there.
+
+data "aws_partition" "current" {}
+
+module "policies" {
+  source       = "./policies"
+  destination  = var.destination
+  state_bucket = var.state_bucket
+  partition    = data.aws_partition.current.partition
+}
+
+locals {
+  with_state = var.state_bucket != null
+  policies = merge(
+    { landing = aws_iam_policy.landing.arn },
+    local.with_state ? { state = aws_iam_policy.state[0].arn } : {},
+  )
+}
+
+resource "aws_iam_policy" "landing" {
+  name        = "${var.name}-floodmark-landing"
+  description = "Floodmark of ${var.name}: put below the prefix of its destination."
+  policy      = module.policies.landing
+  tags        = var.tags
+}
+
+resource "aws_iam_policy" "state" {
+  count       = local.with_state ? 1 : 0
+  name        = "${var.name}-floodmark-state"
+  description = "Floodmark of ${var.name}: keep its state."
+  policy      = module.policies.state
+  tags        = var.tags
+}
+
+# A role that the service account, and no one else, takes on.
+
+locals {
+  issuer = replace(var.oidc_provider_arn, "/^.*:oidc-provider\\//", "")
+}
+
+resource "aws_iam_role" "this" {
+  count = var.identity == "irsa" ? 1 : 0
+  name  = "${var.name}-floodmark"
+  tags  = var.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRoleWithWebIdentity"
+      Principal = { Federated = var.oidc_provider_arn }
+      Condition = {
+        StringEquals = {
+          "${local.issuer}:sub" = "system:serviceaccount:${var.namespace}:${var.service_account_name}"
+          "${local.issuer}:aud" = "sts.amazonaws.com"
+        }
+      }
+    }]
+  })
+
+  lifecycle {
+    precondition {
+      condition     = can(regex(":oidc-provider/.+", var.oidc_provider_arn))
+      error_message = "oidc_provider_arn: identity irsa needs the ARN of the cluster's OpenID Connect provider."
+    }
+  }
+}
+
+resource "aws_iam_role_policy_attachment" "this" {
+  for_each   = var.identity == "irsa" ? local.policies : {}
+  role       = aws_iam_role.this[0].name
+  policy_arn = each.value
+}
+
+resource "kubernetes_service_account" "this" {
+  count                           = var.identity == "irsa" ? 1 : 0
+  automount_service_account_token = false
+
+  metadata {
+    name        = var.service_account_name
+    namespace   = var.namespace
+    annotations = { "eks.amazonaws.com/role-arn" = aws_iam_role.this[0].arn }
+  }
+}
+
+# Or a user with an access key, where no role can be had.
+
+resource "aws_iam_user" "this" {
+  #checkov:skip=CKV_AWS_273:a job is no person who could sign in; irsa is the default and needs no user
+  count = var.identity == "user" ? 1 : 0
+  name  = "${var.name}-floodmark"
+  path  = "/system/floodmark/"
+  tags  = var.tags
+}
+
+resource "aws_iam_access_key" "this" {
+  count = var.identity == "user" ? 1 : 0
+  user  = aws_iam_user.this[0].name
+}
+
+resource "aws_iam_user_policy_attachment" "this" {
+  #checkov:skip=CKV_AWS_40:this user is the only one that these policies are for; a group of one adds nothing
+  for_each   = var.identity == "user" ? local.policies : {}
+  user       = aws_iam_user.this[0].name
+  policy_arn = each.value
+}
