@@ -12,9 +12,12 @@ ARG EXTRAS=zstd
 WORKDIR /build
 COPY pyproject.toml README.md ./
 COPY src src
+# Amazon's own authorities, which sign the certificates of RDS, beside the public ones.
+ADD https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem rds.pem
 RUN python -m venv /opt/floodmark \
     && /opt/floodmark/bin/python -m pip install --no-cache-dir ".[${EXTRAS}]" \
-    && /opt/floodmark/bin/python -m pip uninstall --yes pip
+    && /opt/floodmark/bin/python -m pip uninstall --yes pip \
+    && cat /etc/ssl/certs/ca-certificates.crt rds.pem > /opt/floodmark/authorities.pem
 
 FROM python:3.13-slim-bookworm@${PYTHON_DIGEST}
 LABEL org.opencontainers.image.title="floodmark" \
@@ -25,6 +28,7 @@ RUN python -m pip uninstall --yes pip \
     && mkdir /etc/floodmark
 ENV PATH=/opt/floodmark/bin:$PATH \
     HOME=/tmp \
+    PGSSLROOTCERT=/opt/floodmark/authorities.pem \
     PYTHONDONTWRITEBYTECODE=1
 # A number, so that Kubernetes can see that it is not root.
 USER 10001:10001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fix_command import Floodmark, content, keys
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark import layout
-from floodmark.cli.entrypoint import translated
+from floodmark.cli.entrypoint import translated, trusts_the_server
 from floodmark.errors import UsageError
 
 OLD = "extract_table_names.py && extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"
@@ -62,12 +63,12 @@ def container(pg: PgDatabase, s3_server: S3Server, s3_bucket: S3Bucket, tmp_path
     return Container(tmp_path / "job", {**environment(s3_server.endpoint), **chart})
 
 
-def landed(bucket: S3Bucket, database: str) -> dict[str, set[str]]:
+def landed(bucket: S3Bucket, database: str, suffix: str = ".jsonl") -> dict[str, set[str]]:
     """The tables that were landed, by schema; every key must be one that a landing zone takes."""
     found: dict[str, set[str]] = {}
     for key in keys(bucket):
         data, name, table, at, file = key.removeprefix("landing/some-service/").split("/")
-        assert data == "data" and name.startswith(f"database_name={database}_") and file.endswith(".jsonl")
+        assert data == "data" and name.startswith(f"database_name={database}_") and file.endswith(suffix)
         assert layout.timestamp_moment(at.removeprefix("extraction_timestamp="))
         schema = name.removeprefix(f"database_name={database}_")
         found.setdefault(schema, set()).add(table.removeprefix("table_name="))
@@ -85,6 +86,28 @@ def test_the_old_line_does_the_old_job(container: Container, s3_bucket: S3Bucket
     before = keys(s3_bucket)
     container(line)
     assert len(keys(s3_bucket)) == 2 * len(before), "without state every run lands everything"
+
+
+@pytest.mark.parametrize("line", [CSV, CSV.partition("&& ")[2]], ids=["three steps", "two steps"])
+def test_the_csv_lines_land_csv(container: Container, s3_bucket: S3Bucket, pg: PgDatabase, line: str) -> None:
+    assert "--format csv" in container(line).err
+    assert landed(s3_bucket, pg.name, ".csv") == LANDED
+    (person,) = [key for key in keys(s3_bucket) if "/table_name=person/" in key]
+    rows = list(csv.DictReader(content(s3_bucket, person).decode().splitlines()))
+    assert rows == [{"id": str(n), "name": f"person {n}"} for n in range(1, 501)]
+
+
+@pytest.mark.parametrize(
+    ("environ", "trusts"),
+    [
+        ({"PGHOST": "postgres.ns.svc"}, True),
+        ({"PGHOST": "cp-1.abc.eu-west-2.rds.amazonaws.com"}, False),
+        ({"PGHOST": "postgres.ns.svc", "PGSSLMODE": "require"}, False),
+        ({"FLOODMARK_SOURCE": "postgresql://db/a"}, False),
+    ],
+)
+def test_the_old_line_asks_a_server_for_no_proof_unless_it_is_on_rds(environ: dict[str, str], trusts: bool) -> None:
+    assert trusts_the_server(environ) is trusts
 
 
 def test_a_bucket_without_s3_before_it_is_one_and_state_is_used_where_it_is_set(
@@ -125,8 +148,6 @@ def test_floodmarks_own_arguments_come_in_commas(container: Container, s3_bucket
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ([CSV], "CSV is not available"),
-        (["extract_psql_all_tables_to_csv.sh && transfer_local_to_s3.sh"], "CSV is not available"),
         (["extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"], "line of shell"),
         ([OLD.replace("&&", ";")], "line of shell"),
         ([OLD + " && echo done"], "line of shell"),

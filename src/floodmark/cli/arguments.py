@@ -10,13 +10,14 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from floodmark import __version__
 from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
+from floodmark.model import Format
 
 _URL = re.compile(r"\S*://\S*")
 _DESCRIPTION = (
@@ -82,6 +83,7 @@ def flags(options: argparse.Namespace) -> Flags:
         destination=options.destination,
         state=options.state,
         layout=getattr(options, "layout", None),
+        format=getattr(options, "format", None),
         tables=tuple(getattr(options, "table", ())),
         exclude=tuple(getattr(options, "exclude", ())),
         connections=getattr(options, "connections", None),
@@ -151,6 +153,7 @@ def _add_layout(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--layout", choices=tuple(LAYOUTS), help="what the receiver of the destination demands (default: by its name)"
     )
+    command.add_argument("--format", choices=get_args(Format), help="what a table's rows become (default: jsonl)")
 
 
 def _add_selection(command: argparse.ArgumentParser) -> None:

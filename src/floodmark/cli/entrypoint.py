@@ -23,13 +23,14 @@ from floodmark.errors import UsageError
 
 _NAMES, _SEND = "extract_table_names.py", "transfer_local_to_s3.sh"
 _JSONL, _CSV = "extract_pg_jsonl_snapshot.py", "extract_psql_all_tables_to_csv.sh"
-# The lines that do the whole job, step by step, and the format in which each lands it.
-KNOWN: dict[tuple[str, ...], str] = {
-    (_NAMES, _JSONL, _SEND): "jsonl",
-    (_NAMES, _CSV, _SEND): "csv",
-    (_CSV, _SEND): "csv",
+# The lines that do the whole job, step by step, and what each says beside that.
+KNOWN: dict[tuple[str, ...], tuple[str, ...]] = {
+    (_NAMES, _JSONL, _SEND): (),
+    (_NAMES, _CSV, _SEND): ("--format", "csv"),
+    (_CSV, _SEND): ("--format", "csv"),
 }
 _DESTINATION = "S3_DESTINATION"
+_RDS = ".rds.amazonaws.com"
 _COMMAND = re.compile(r"-\S*|[a-z][a-z-]*")
 _SCRIPT = re.compile(r"(?:\S*/)?(?:sh|bash|\S+\.(?:py|sh))")
 _BARE_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{2,62}(?:/.*)?", re.DOTALL)
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments == given:
         return command_line(given)
     session.err.line(f"floodmark: the old extractor's command is taken as: floodmark {shlex.join(arguments)}")
+    if trusts_the_server(os.environ):
+        os.environ["PGSSLMODE"] = "prefer"  # libpq reads the process's own environment
+        session.err.line("floodmark: PGSSLMODE=prefer, as before: the database's server need not prove who it is")
     return command_line(arguments, with_url(os.environ))
 
 
@@ -59,10 +63,7 @@ def translated(given: Sequence[str]) -> list[str]:
     steps = tuple(" ".join(step.split()) for step in given[0].split("&&"))
     if len(given) > 1 or steps not in KNOWN:
         raise _refusal(given)
-    if KNOWN[steps] == "csv":
-        hint = f'Land JSON Lines instead: args: "{_NAMES} && {_JSONL} && {_SEND}".'
-        raise UsageError(_WHAT, why="CSV is not available in this version", hint=hint)
-    return ["run", "--layout", "moj-landing"]
+    return ["run", "--layout", "moj-landing", *KNOWN[steps]]
 
 
 def with_url(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -71,6 +72,12 @@ def with_url(environ: Mapping[str, str]) -> Mapping[str, str]:
     if "://" in place or not _BARE_BUCKET.fullmatch(place):
         return environ
     return {**environ, _DESTINATION: f"s3://{place}"}
+
+
+def trusts_the_server(environ: Mapping[str, str]) -> bool:
+    """Whether the old line connects as it always did: nothing is said about TLS, and the host is none of RDS's."""
+    said = any(environ.get(name) for name in ("PGSSLMODE", "PGSERVICE", "FLOODMARK_SOURCE"))
+    return not said and not environ.get("PGHOST", "").endswith(_RDS)
 
 
 def _is_floodmarks_own(given: Sequence[str]) -> bool:

@@ -127,6 +127,8 @@ def _destination(
     landing = (bucket(url) or "").startswith(LANDING_ZONES)
     layout: LayoutName = arguments.layout or section.layout or ("moj-landing" if landing else "plain")
     chosen = _landing(section, url, name) if layout == "moj-landing" else _set(section)
+    if arguments.format is not None:
+        chosen["format"] = arguments.format
     _require_s3_settings(section, url, name)
     allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)
     return DestinationSettings(**{**chosen, "url": url, "layout": layout, "allow_unconditional_writes": allow})

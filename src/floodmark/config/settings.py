@@ -149,6 +149,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     destination: str | None = None
     state: str | None = None
     layout: LayoutName | None = None
+    format: Format | None = None
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     connections: int | None = None
