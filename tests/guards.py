@@ -126,9 +126,12 @@ REASONS = [
     guard("audit", "audit.py", "    if wrong:\n", "    if False:\n", f"{EXACT} -k audit_finds"),
 ]  # fmt: skip
 NO_PROOF = [
+    guard("text by json's own output", STATEMENTS, 'f"textin(json_out({_LINE}))"', 'f"{_LINE}::text"', f"{GUARDS} -k cast_from_json"),
+    guard("tid by its own input", STATEMENTS, "tidin(textout(format('(%s,0)', {block})))", "format('(%s,0)', {block})::tid", f"{GUARDS} -k cast_from_json"),
     guard("mode", PROOFS, 'if mode == "always" else None', "if False else None", f"{PROOF} -k modes"),
     guard("relocating extensions", PROOFS, 'if found else None', "if False else None", f"{PROOF} -k extensions"),
     guard("pending detach: no proof", PROOFS, "if pending else None", "if False else None", f"{CATALOG} -k pending"),
+    guard("pending detach: its leaf is left out", RELATIONS, "for edge in self.edges(root) if not edge.pending)", "for edge in self.edges(root))", f"{CATALOG} -k pending"),
     guard("security labels", PROOFS, "if providers else None", "if False else None", f"{PROOF} -k labels"),
     guard("kind", PROOFS, 'if relation.kind != "r":', "if False:", f"{PROOF} -k usable_xmin"),
     guard("access method", PROOFS, "if detail.access_method != HEAP:", "if False:", f"{PROOF} -k usable_xmin"),

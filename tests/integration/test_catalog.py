@@ -274,12 +274,14 @@ def test_a_foreign_partition_is_a_part_that_is_read_whole(pg: PgDatabase) -> Non
     assert (far.by_block, far.no_proof) == (False, "a foreign table keeps no xmin to prove by")
 
 
-def test_a_pending_detach_takes_the_leaf_out_and_the_proof_away(pg_any: PgDatabase) -> None:
+@pytest.mark.parametrize("leaf", ["an ordinary table", "partitioned itself"])
+def test_a_pending_detach_takes_the_leaf_out_and_the_proof_away(pg_any: PgDatabase, leaf: str) -> None:
+    deeper = "PARTITION BY LIST (id); CREATE TABLE leaves_too PARTITION OF leaves DEFAULT"
     pg_any.execute(
-        """CREATE TABLE split (id int) PARTITION BY RANGE (id);
+        f"""CREATE TABLE split (id int) PARTITION BY RANGE (id);
         CREATE TABLE stays PARTITION OF split FOR VALUES FROM (0) TO (10);
-        CREATE TABLE leaves PARTITION OF split FOR VALUES FROM (10) TO (20) PARTITION BY LIST (id);
-        CREATE TABLE leaves_too PARTITION OF leaves DEFAULT"""
+        CREATE TABLE leaves PARTITION OF split FOR VALUES FROM (10) TO (20)
+        {deeper if leaf == "partitioned itself" else ""}"""
     )
     before = read_catalog(pg_any)["public.split"]
     assert doubt(before) is None

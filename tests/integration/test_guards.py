@@ -144,6 +144,21 @@ def test_what_prints_otherwise_without_a_write_is_read_every_time(nightly: Night
     assert renamed == ("extracted", "no_proof")
 
 
+@pytest.mark.parametrize("column", ["text", "json"])
+def test_a_users_cast_from_json_shapes_no_line(nightly: Nightly, column: str) -> None:
+    """Lines become text, where they must, by json's own output; and blocks become tids by tid's own input."""
+    nightly.database.execute(f"CREATE TABLE plain AS SELECT '\"a\"'::{column} AS v FROM generate_series(1, 2000)")
+    for source, target, body in (("json", "text", "'wrong'"), ("text", "tid", "'(0,1)'::tid")):
+        name = f"as_{target}"
+        nightly.database.execute(
+            f"CREATE FUNCTION {name}({source}) RETURNS {target} LANGUAGE sql AS $$ SELECT {body} $$; "
+            f"CREATE CAST ({source} AS {target}) WITH FUNCTION {name}({source})"
+        )
+    nightly.run()
+    expected = b'{"v":"a"}\n' if column == "json" else b'{"v":"\\"a\\""}\n'
+    assert nightly.landed("public.plain") == [expected] * 2000
+
+
 def test_what_could_not_be_proven_when_it_was_read_is_read_once_more(nightly: Nightly) -> None:
     """A user's cast between built-in types may have taken part in the filter; its going leaves no other trace."""
     rules = {"public.person": TableRule(where="name <> 'x'")}

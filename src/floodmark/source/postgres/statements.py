@@ -21,6 +21,7 @@ GROUP_BLOCKS = 8
 _NAMES_BYTES = 4096
 _NO_BLOCK = 2**32 - 1
 _GROUP, _ROW = quoted("floodmark group"), quoted("floodmark row")
+_LINE = "row_to_json(r.*)"  # r.*, not r: a column of that name would capture it
 _FROZEN = "count(*) FILTER (WHERE {}xmin = '2'::xid)"
 
 
@@ -60,7 +61,8 @@ def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     only = "ONLY " if part.by_block else ""
     conditions = _block_range(chunk, open_end) if part.by_block else []
     rows = _rows(table, f"{only}{qualified(part.table)}", conditions)
-    return f"COPY (SELECT {_line(table)} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
+    line = _line_text(table) if table.raw_newlines else _LINE
+    return f"COPY (SELECT {line} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
 
 
 def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
@@ -90,7 +92,7 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
         f"CASE WHEN {first} + {GROUP_BLOCKS} >= {end} THEN {_NO_BLOCK if open_end else end} "
         f"ELSE {first} + {GROUP_BLOCKS} END"
     )
-    lines = f"string_agg({_line(table)}::text, E'\\n')"
+    lines = f"string_agg({_line_text(table)}, E'\\n')"
     found = (
         f"SELECT {lines}, count(*), {_FROZEN.format(f'{_ROW}.')} "
         f"FROM ONLY {qualified(part.table)} AS {_ROW} {_joined(table)} "
@@ -108,11 +110,10 @@ def _joined(table: PgTable) -> str:
     return f"LEFT JOIN LATERAL ({columns} WHERE ({table.where}\n)) r ON true"
 
 
-def _line(table: PgTable) -> str:
-    """r.*, not r: a column of that name would capture it."""
-    if not table.raw_newlines:
-        return "row_to_json(r.*)"
-    return "replace(replace(row_to_json(r.*)::text, E'\\n', ' '), E'\\r', ' ')"
+def _line_text(table: PgTable) -> str:
+    """A line as text, by the types' own functions: there may be a user's cast from json to text."""
+    line = f"textin(json_out({_LINE}))"
+    return f"replace(replace({line}, E'\\n', ' '), E'\\r', ' ')" if table.raw_newlines else line
 
 
 def _rows(table: PgTable, relation: str, conditions: list[str]) -> str:
@@ -122,7 +123,7 @@ def _rows(table: PgTable, relation: str, conditions: list[str]) -> str:
 
 
 def _tid(block: str) -> str:
-    return f"format('(%s,0)', {block})::tid"
+    return f"tidin(textout(format('(%s,0)', {block})))"
 
 
 # Every relation with storage that this transaction has locked, so every one that a statement of it read,
