@@ -185,7 +185,8 @@ def test_the_exporter_sees_the_state_and_nothing_of_the_database(helm: Helm) -> 
 def test_the_alerts_are_those_of_ops_prometheus(helm: Helm) -> None:
     """A chart reads nothing outside itself, so it has a copy; only labels, links and the group's name are its own."""
     source = ROOT / "ops/prometheus/alerts.yml"
-    assert (CHART / "files/alerts.yml").read_bytes() == source.read_bytes()
+    same = (CHART / "files/alerts.yml").read_bytes() == source.read_bytes()
+    assert same, "copy ops/prometheus/alerts.yml to ops/helm/floodmark/files"
     (group,) = yaml.safe_load(source.read_text(encoding="utf-8"))["groups"]
     rules = {**EVERYTHING["prometheusRule"], "runbookUrl": "https://wiki.example.org/"}
     rendered = helm.render({**EVERYTHING, "prometheusRule": rules})
