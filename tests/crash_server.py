@@ -1,4 +1,4 @@
-"""A process that runs Floodmark in forks of itself and kills one at its n-th crash point.
+"""A process that runs Floodmark in forks of itself and kills, or stops, one at a crash point of one's choice.
 
 A crash point is the moment before a call that changes something outside the process: opening a file for writing,
 write, fsync, utime, link, rename, unlink, mkdir, rmdir; and before and after each HTTP request. They are found by
@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -35,10 +34,11 @@ _AUDITED = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.uti
 
 
 class Points:
-    """Counts crash points, and dies at one. Several threads of a run may come to theirs at once."""
+    """Counts crash points, and dies at one, or stops there until it is told to go on. Several threads of a run may
+    come to theirs at once."""
 
-    def __init__(self, kill_at: int, only: str) -> None:
-        self._kill_at, self._only = kill_at, only
+    def __init__(self, kill_at: int, only: str, sign: int) -> None:
+        self._kill_at, self._only, self._signal = kill_at, only, sign
         self._number = 0
         self.names: list[str] = []
         self._lock = threading.Lock()
@@ -48,7 +48,7 @@ class Points:
             self.names.append(name)
             self._number += name == self._only
             if name == self._only and self._number == self._kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self._signal)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _AUDITED:
@@ -109,6 +109,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
             json.dump(told, pipe)
         os._exit(code)
     os.close(writing)
+    Path(request["folder"], "pid").write_text(str(child))
     with os.fdopen(reading) as pipe:
         text = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -122,7 +123,7 @@ def _in_child(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     resume.SHORTEST_PAUSE, resume.PAUSE_PER_WRITE = request["pause"], 0
     out, err = io.StringIO(), io.StringIO()
     sys.stdout, sys.stderr = out, err
-    points = Points(request["kill_at"], request["only"])
+    points = Points(request["kill_at"], request["only"], request["signal"])
     watch(points)
     try:
         code = _exit_code(lambda: floodmark.cli.main(request["arguments"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ class CrashServer:
         kill_at: int = 0,
         only: str = "",
         pause: float = 0.0,
+        sign: int = signal.SIGKILL,
     ) -> Ended:
         """Run a command. `kill_at` counts, from 1, the crash points that are named `only`; 0 kills at none.
         `pause` is the shortest between two writings of the run's progress."""
@@ -62,6 +64,7 @@ class CrashServer:
             "kill_at": kill_at,
             "only": only,
             "pause": pause,
+            "signal": sign,
         }
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

@@ -46,6 +46,8 @@ def attempt(context: Context, tables: Sequence[TableInfo]) -> Result:
     for work in works:
         if work.open:
             _take_proven(context, work)
+    if any(work.open and work.plan.to_extract for work in works):
+        context.announce()
     _extract(context, extractor, works)
     if not context.layout.objects_stay:
         _extract_what_was_held_back(context, extractor, works)

@@ -40,7 +40,7 @@ PAUSE_PER_WRITE = 50
 # 20 MB of list. A run that finishes more (1.2 TiB at the default chunk size) does the rest again if it dies.
 MOST_CHUNKS = 20_000
 
-Save = Callable[[SourceIdentity, tuple[FinishedChunks, ...]], None]
+Save = Callable[[SourceIdentity, tuple[str, ...], tuple[FinishedChunks, ...]], None]
 Clock = Callable[[], float]
 
 
@@ -76,6 +76,7 @@ class Finished:
     ) -> None:
         self._left, self._save, self._observer, self._clock = left, save, observer, clock
         self._source: SourceIdentity | None = None
+        self._timestamps: tuple[str, ...] = ()
         self._own: dict[TableName, dict[Chunk, RememberedChunk]] = {}
         self._theirs: dict[TableName, list[RememberedChunk]] = {}
         self._due = clock() + SHORTEST_PAUSE
@@ -90,6 +91,13 @@ class Finished:
             for left in self._left:
                 if left.source == _database(source):
                     self._take(left)
+
+    def announce(self, timestamp: str) -> None:
+        """Objects are about to be put under this timestamp: that is written down first, so that whatever comes to
+        lie there can be told for ours."""
+        self._timestamps = (*self._timestamps, timestamp)
+        self._saved = False
+        self.save()
 
     def of(self, table: TableName) -> list[RememberedChunk]:
         """All that is known of a table's chunks."""
@@ -114,6 +122,11 @@ class Finished:
         return sum(map(len, self._own.values()))
 
     @property
+    def scattered(self) -> bool:
+        """Whether there may be objects of ours that no one will ever name, since a snapshot was lost."""
+        return len(self._timestamps) > 1
+
+    @property
     def worth_keeping(self) -> bool:
         """Whether there is anything that the next run could use."""
         return self._save is not None and any(self._own.values())
@@ -124,7 +137,7 @@ class Finished:
             return
         begun = self._clock()
         try:
-            self._save(self._source, tuple(_told(self._own)))
+            self._save(self._source, self._timestamps, tuple(_told(self._own)))
             self._saved = True
         except StorageError as error:
             self._observer(Warned(f"progress can't be written, so a crash would cost more: {error.sentence}"))

@@ -163,6 +163,7 @@ def _published(this: Run, manifest: Manifest) -> RunResult:
     if this.stores.ledger is not None:
         committed = this.stores.ledger.commit(manifest, this.current, lambda table: not this.left_out(table))
         manifest, key = committed.manifest, committed.key
+    this.published = True
     this.finished.keep(entry.table for entry in manifest.tables if entry.status == "failed")
     seconds = round(time.monotonic() - this.begun, 3)
     result = RunResult(manifest, key, this.uploaded, seconds)

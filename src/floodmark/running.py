@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay, wait_fixed
 
@@ -46,6 +47,7 @@ class Run:
         self.database = ""
         self._deadline: float | None = None
         self._claimed = False
+        self.published = False
         self._observer = observer
         self._stop = stop
         self._counting = threading.Lock()
@@ -158,6 +160,7 @@ class Run:
             key=_keys(self, snapshot, timestamp),
             observer=self.observe,
             stopping=self.stopping,
+            announce=lambda: self.finished.announce(timestamp),
             done=lambda info, outcome: self._done(snapshot, info, outcome),
             redefined=lambda tables: snapshot.redefined(tables, settings.selection, self.encoding_digest),
             audit_chunks=settings.audit_chunks,
@@ -192,6 +195,8 @@ class Run:
         if self._claimed and self.finished.worth_keeping:
             self.finished.save()
         elif self._claimed and ledger is not None:
+            if self.published and not self.finished.scattered:
+                ledger.remove_progress(self.run_id)  # else it is left, for prune to know our objects by
             ledger.release(self.run_id, ended)
             tell = False
         # A run that was refused before it began anything does not begin a state.
@@ -220,9 +225,11 @@ class Run:
             return Finished((), None, self.observe)
         found = ledger.left_behind(self.started, lambda why: self.observe(Warned(why)))
         left = [usable(progress, here, self.stores.encoding, self.started) for progress in found]
-        return Finished(left, lambda source, chunks: self._save(ledger, source, chunks), self.observe)
+        return Finished(left, partial(self._save, ledger), self.observe)
 
-    def _save(self, ledger: Ledger, source: SourceIdentity, chunks: tuple[FinishedChunks, ...]) -> None:
+    def _save(
+        self, ledger: Ledger, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]
+    ) -> None:
         ledger.save(
             Progress(
                 run_id=self.run_id,
@@ -232,6 +239,7 @@ class Run:
                 dialect=source.dialect,
                 system_identifier=source.system_identifier,
                 database=source.database,
+                timestamps=timestamps,
                 chunks=chunks,
             )
         )

@@ -42,7 +42,7 @@ class Desk:
         self.broken = False
         self.finished = Finished(left, self.save, self.events.append, lambda: self.now)
 
-    def save(self, source: SourceIdentity, chunks: tuple[FinishedChunks, ...]) -> None:
+    def save(self, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]) -> None:
         self.now += self.seconds_a_write
         if self.broken:
             raise StorageUnavailable("put an object", on="progress", why="a test says so")
@@ -58,6 +58,7 @@ def document(*chunks: FinishedChunks, **changes: object) -> Progress:
         dialect=SOURCE.dialect,
         system_identifier=SOURCE.system_identifier,
         database=SOURCE.database,
+        timestamps=("20261123010000Z",),
         chunks=chunks,
     )
     return replace(whole, **changes)

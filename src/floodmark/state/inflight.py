@@ -43,29 +43,25 @@ def runs(documents: Documents) -> tuple[Working, ...]:
     return found[0].runs if found is not None else ()
 
 
-def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> tuple[Working, tuple[Working, ...]]:
+def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Working:
     """Enter a run, with a timestamp that no other run has or had: the later of now and one second past any
-    that head or the list names. Returns its entry, and those of dead runs that were taken out meanwhile.
+    that head or the list names. Dead runs are taken out; what they put and their progress is left to prune.
 
     A run that claims again gets a later timestamp. Raises Conflict when others keep winning the swap,
     OutcomeUnknown when the store keeps leaving us without an answer; StateUnreadable, StorageError.
     """
-    forgotten: tuple[Working, ...] = ()
 
     def enter(inflight: Inflight) -> tuple[Inflight, Working]:
-        nonlocal forgotten
         working = Working(
             run_id=run_id,
             timestamp=_next_timestamp(documents, inflight, now),
             progress=progress_key(run_id),
             started_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
-        forgotten = tuple(run for run in inflight.runs if run.run_id != run_id and dead(documents, run, now))
-        others = [run for run in inflight.runs if run.run_id != run_id and run not in forgotten]
+        others = [run for run in inflight.runs if run.run_id != run_id and not dead(documents, run, now)]
         return replace(inflight, latest=working.timestamp, runs=(*others, working)), working
 
-    entered = _swap(documents, enter, lambda inflight, working: working in inflight.runs, sleep)
-    return entered, forgotten
+    return _swap(documents, enter, lambda inflight, working: working in inflight.runs, sleep)
 
 
 def listed(documents: Documents) -> Inflight:

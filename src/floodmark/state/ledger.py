@@ -24,7 +24,7 @@ from floodmark.errors import (
     StateUnreadable,
     StorageError,
 )
-from floodmark.layout import HEAD, manifest_key, progress_key
+from floodmark.layout import HEAD, manifest_key
 from floodmark.model import Ended, SourceIdentity, TableName
 from floodmark.state import inflight, progress
 from floodmark.state.documents import Documents
@@ -148,14 +148,11 @@ class Ledger:
 
     def claim(self, run_id: str, now: datetime) -> Working:
         """Enter a run among those in flight, with a timestamp of its own: see `inflight.claim`."""
-        working, forgotten = inflight.claim(self._documents, run_id, now, self._sleep)
-        progress.remove(self._documents, *(run.progress for run in forgotten))
-        return working
+        return inflight.claim(self._documents, run_id, now, self._sleep)
 
     def release(self, run_id: str, ended: Ended | None = None) -> bool:
-        """Take a run out of those in flight, note how it ended, and take its progress away: there is nothing left
-        to go on from. False where that failed: it will be forgotten in time."""
-        progress.remove(self._documents, progress_key(run_id))
+        """Take a run out of those in flight, and note how it ended. False where that failed: it will be forgotten
+        in time."""
         return inflight.release(self._documents, run_id, self._sleep, ended)
 
     def note(self, ended: Ended) -> bool:
@@ -179,6 +176,10 @@ class Ledger:
     def save(self, finished: Progress) -> None:
         """Write what a run in flight has finished so far. Raises StorageError."""
         progress.write(self._documents, finished)
+
+    def remove_progress(self, run_id: str) -> None:
+        """A run's progress is of no more use: all it put is committed. Where that fails it is left to prune."""
+        progress.remove(self._documents, run_id)
 
     # Committing
 

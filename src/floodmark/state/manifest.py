@@ -22,7 +22,7 @@ VERSION: Final = 1
 
 # Relative to the state location; see `layout.manifest_key`. Anything else would be looked for as a run_id.
 ManifestKey = Annotated[str, Meta(pattern=r"^manifests/[^/]+\.json$")]
-# What the list of runs in flight names is read, and in the end deleted: never anything but a progress.
+# What the list of runs in flight names: never anything but a progress.
 ProgressKey = Annotated[str, Meta(pattern=r"^progress/[^/]+\.json$")]
 
 
@@ -130,8 +130,11 @@ class FinishedChunks(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """What a run has finished so far, for the next one if this one dies. A table may stand in it more than once,
-    once for each snapshot the run took."""
+    """What a run has finished so far, for the next one if this one dies.
+
+    `timestamps` are all that it claimed: what it put under them and no manifest came to name is prune's to find.
+    A table may stand in `chunks` more than once, once for each snapshot the run took.
+    """
 
     format: Literal["floodmark.progress"] = "floodmark.progress"
     version: Literal[1] = VERSION
@@ -142,6 +145,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     dialect: str
     system_identifier: str
     database: str
+    timestamps: tuple[str, ...]
     chunks: tuple[FinishedChunks, ...]
 
 

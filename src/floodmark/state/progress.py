@@ -34,8 +34,7 @@ def write(documents: Documents, progress: Progress) -> None:
     documents.overwrite(progress_key(progress.run_id), encode(progress))
 
 
-def remove(documents: Documents, *keys: str) -> None:
+def remove(documents: Documents, run_id: str) -> None:
     """Take away what is of no more use. What can't be deleted stays for prune to find."""
     with suppress(StorageError):
-        for key in keys:
-            documents.delete(key)
+        documents.delete(progress_key(run_id))
