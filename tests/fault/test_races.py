@@ -20,7 +20,7 @@ from floodmark.state.manifest import Head, Manifest, decode
 
 SERVICE = """
 CREATE TABLE person (id int, name text);
-INSERT INTO person SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 1500) n;
+INSERT INTO person SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 4000) n;
 CREATE TABLE small (id int);
 INSERT INTO small VALUES (1);
 CREATE TABLE other (id int);
@@ -35,7 +35,7 @@ class Service:
         self.database, self.command, self._folder, self._bucket = database, command, folder, bucket
         self._server = CrashServer()
         self._pool = ThreadPoolExecutor(1)
-        self._sleeps = False
+        self._running: Future[Ended] | None = None
 
     def get(self, key: str) -> bytes:
         return content(self._bucket, key) if self._bucket else (self._folder / "landing" / key).read_bytes()
@@ -52,20 +52,22 @@ class Service:
         """A run that has stopped, as if the machine slept, just before its n-th such call."""
         pid = self._folder / "pid"
         pid.unlink(missing_ok=True)
-        self._sleeps = True
-        future = self._pool.submit(self._run, place, number, arguments)
+        future = self._running = self._pool.submit(self._run, place, number, arguments)
         until(lambda: future.done() or (pid.exists() and self._state() == "T"), 60)
         assert not future.done(), future.result()
         return future
 
     def go_on(self, future: Future[Ended]) -> Ended:
         os.kill(int((self._folder / "pid").read_text()), signal.SIGCONT)
-        self._sleeps = False
         return future.result(60)
 
     def point(self, folder: str, s3: str) -> str:
         """A crash point's name, by where this lands. In a folder, none at which the lock is held: who sleeps with
         the lock in his hand keeps everyone waiting."""
+        return s3 if self._bucket else folder
+
+    def number(self, folder: int, s3: int) -> int:
+        """The how-manieth such call, by where this lands: a folder is synced twice for each object."""
         return s3 if self._bucket else folder
 
     def require_truth(self) -> None:
@@ -75,7 +77,7 @@ class Service:
 
     def close(self) -> None:
         """Whoever still sleeps, since a test failed, sleeps no longer."""
-        if self._sleeps and self._state() == "T":
+        if self._running is not None and not self._running.done() and self._state() == "T":
             os.kill(int((self._folder / "pid").read_text()), signal.SIGKILL)
         self._pool.shutdown()
         self._server.close()
@@ -164,9 +166,9 @@ def test_a_writer_that_slept_through_another_s_commit_is_fenced(service: Service
 
 def test_what_a_live_run_has_finished_serves_another_one_too(service: Service) -> None:
     """No one can tell a dead run from one that is slow, and no one needs to."""
-    slow = service.stopped(service.point("fsync data", "before PUT data"), 6)
+    slow = service.stopped(service.point("fsync data", "before PUT data"), service.number(30, 12))
     quick = service.command.run()
-    assert "going on from run" in quick.err
+    assert "from_run=" in quick.err
     taken = {entry.key.split("/")[3] for table in quick.manifest.tables for entry in table.objects}
     assert len(taken) == 2, "objects of both"
     service.require_truth()
