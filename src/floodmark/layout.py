@@ -23,6 +23,8 @@ INFLIGHT = "inflight.json"
 _SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _TIMESTAMP = "%Y%m%d%H%M%SZ"
 _KEY_TIMESTAMP = re.compile(r"/extraction_timestamp=(\d{14}Z)/")
+_TABLE_PREFIX = re.compile(r"(data/database_name=[^/]+/)table_name=[^/]+/")
+TIMESTAMP = re.compile(r"\d{14}Z")
 
 
 class Layout(Struct, frozen=True):
@@ -84,6 +86,12 @@ def progress_key(run_id: str) -> str:
 def cursor_key(name: str) -> str:
     """The key of what a consumer or a delivery has taken."""
     return f"cursors/{name}.json"
+
+
+def table_prefix(data_key: str, *, database_only: bool = False) -> str | None:
+    """What all data keys of the same table (or of its whole database) begin with; None for a key that is none."""
+    found = _TABLE_PREFIX.match(data_key)
+    return None if found is None else found[1] if database_only else found[0]
 
 
 def timestamp_of(data_key: str) -> str | None:

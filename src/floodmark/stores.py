@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from floodmark.config import DestinationSettings, Settings
 from floodmark.errors import ConfigError
@@ -12,6 +13,7 @@ from floodmark.layout import LAYOUTS, Layout
 from floodmark.model import Encoding
 from floodmark.source.base import Source
 from floodmark.state.ledger import Ledger
+from floodmark.state.manifest import Manifest
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Storage
 from floodmark.storage.retry import Patience, RetryingStorage
@@ -52,6 +54,15 @@ def open_ledger(settings: Settings, observer: Observer, patience: Patience = Pat
     unconditional = settings.destination.allow_unconditional_writes
     storage = RetryingStorage(open_storage(settings.state_url, options), observer, patience)
     return Ledger(storage, unconditional=unconditional)
+
+
+def open_destination(settings: Settings, manifest: Manifest, observer: Observer) -> Storage:
+    """Where a manifest's objects lie: the destination that is set or, where none is, the one it was written to."""
+    chosen = (
+        settings.destination if settings.destination.url else replace(settings.destination, url=manifest.destination)
+    )
+    conditional = LAYOUTS[chosen.layout].objects_stay
+    return RetryingStorage(open_storage(chosen.url, _options(chosen, conditional=conditional)), observer)
 
 
 def open_source(settings: Settings) -> Source:

@@ -14,6 +14,7 @@ from floodmark.config.metrics import PUSHGATEWAY, metrics
 from floodmark.config.schema import DestinationSection, File
 from floodmark.config.settings import (
     DEFAULT_CHUNK_BYTES,
+    DEFAULT_GRACE,
     DestinationSettings,
     Flags,
     Limits,
@@ -68,6 +69,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         limits=_limits(arguments, file, name),
         audit_chunks=_or_default(file.audit.chunks_per_run, 1),
         metrics=Metrics() if state_only else metrics(arguments, environ, file.metrics, name),
+        prune_grace=_grace(arguments, file, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )
@@ -213,6 +215,13 @@ def _limits(arguments: Flags, file: File, name: str) -> Limits:
     if not 1 <= connections <= 128:
         raise ConfigError(WHAT, on="--connections", why="out of range", hint="Write a number from 1 to 128.")
     return Limits(connections=connections, **given)
+
+
+def _grace(arguments: Flags, file: File, name: str) -> int:
+    given = (arguments.grace, "--grace") if arguments.grace is not None else (file.prune.grace, f"prune.grace ({name})")
+    if given[0] is None:
+        return DEFAULT_GRACE
+    return _measured(values.duration, given[0], given[1], 0, values.MAX_GRACE, "0s to 3650d")
 
 
 def _measured(parse: Callable[[int | str], int], value: int | str, on: str, low: int, high: int, span: str) -> int:

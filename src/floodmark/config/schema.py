@@ -82,6 +82,10 @@ class MetricsSection(Struct, frozen=True):
     textfile: str | None = None
 
 
+class PruneSection(Struct, frozen=True):
+    grace: Amount | None = None
+
+
 class File(Struct, frozen=True):
     """The whole of a configuration file. A section that is missing is one with nothing set."""
 
@@ -94,6 +98,7 @@ class File(Struct, frozen=True):
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
     metrics: MetricsSection = MetricsSection()
+    prune: PruneSection = PruneSection()
 
 
 # What the design promises and this version does not hold yet.

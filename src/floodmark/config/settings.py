@@ -15,6 +15,7 @@ Mask = Literal["null", "redact", "hash"]
 Compression = Literal["gzip", "zstd", "none"]
 
 DEFAULT_CHUNK_BYTES = 64 * 1024**2
+DEFAULT_GRACE = 7 * 86400  # seconds
 
 
 class Secret(Struct, frozen=True):
@@ -123,7 +124,7 @@ class Metrics(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """All that a run needs to know. `state_url` is None for a stateless run."""
+    """All that a command needs to know. `state_url` is None for a stateless run; `prune_grace` is seconds."""
 
     source: SourceSettings
     destination: DestinationSettings
@@ -135,6 +136,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     full: bool = False
     adopt_source: bool = False
+    prune_grace: int = DEFAULT_GRACE
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -160,3 +162,4 @@ class Flags(Struct, frozen=True, kw_only=True):
     metrics_linger: int | None = None
     push_gateway: Secret | None = None
     metrics_textfile: str | None = None
+    grace: str | None = None

@@ -10,6 +10,7 @@ _SIZE = re.compile(r"(\d{1,15}) ?([A-Za-z]*)\Z", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
 
 MIN_CHUNK, MAX_CHUNK = 8 * 1024, 4 * 1024**3
+MAX_GRACE = 3650 * 86400
 MAX_SECONDS = 2_147_483  # PostgreSQL keeps time limits as 32-bit milliseconds
 MAX_SNAPSHOT_AGE = 86_400  # well below the two days after which a run counts as dead
 

@@ -5,6 +5,8 @@ Knows nothing of what the documents mean to each other: that is the ledger's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from floodmark.errors import ConditionFailed, ObjectMissing, OutcomeUnknown, StorageUnavailable
 from floodmark.state.manifest import Document, decode
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
@@ -45,6 +47,15 @@ class Documents:
         except ObjectMissing:
             return None
         return decode(kind, found.data, self.at(key)), found.etag
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether writes here are not made in one step with their condition."""
+        return self._unconditional
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys below a prefix. Only for prune."""
+        return self._storage.list(prefix)
 
     def put(self, key: str, data: bytes, condition: IfAbsent | IfMatch) -> None:
         """Write on a condition. Raises ConditionFailed, OutcomeUnknown, StorageError."""

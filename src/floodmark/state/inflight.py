@@ -45,7 +45,8 @@ def runs(documents: Documents) -> tuple[Working, ...]:
 
 def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Working:
     """Enter a run, with a timestamp that no other run has or had: the later of now and one second past any
-    that head or the list names. Dead runs are taken out; what they put and their progress is left to prune.
+    that head (its floor, too) or the list names. Dead runs are taken out; what they put and their progress is left
+    to prune.
 
     A run that claims again gets a later timestamp. Raises Conflict when others keep winning the swap,
     OutcomeUnknown when the store keeps leaving us without an answer; StateUnreadable, StorageError.
@@ -85,6 +86,13 @@ def noted(record: Record | UnsetType, ended: Ended) -> Record:
         audit_mismatches=before.audit_mismatches + ended.audit_mismatches,
         uploaded_bytes=before.uploaded_bytes + ended.uploaded_bytes,
     )
+
+
+def alive_and_dead(documents: Documents, now: datetime) -> tuple[list[Working], list[Working]]:
+    """The runs in the list: those that may be at work, and those that have been in it too long for that."""
+    found = runs(documents)
+    ended = [run for run in found if dead(documents, run, now)]
+    return [run for run in found if run not in ended], ended
 
 
 def release(documents: Documents, run_id: str, sleep: Sleep, ended: Ended | None = None) -> bool:
@@ -183,7 +191,7 @@ def _next_timestamp(documents: Documents, inflight: Inflight, now: datetime) -> 
     except (ValueError, OverflowError):
         raise _damaged(documents, "a timestamp in it is none") from None
     try:
-        later += [_second_after(head[0].timestamp)] if head is not None else []
+        later += [_second_after(one) for one in ((head[0].timestamp, head[0].floor) if head else ()) if one is not None]
     except (ValueError, OverflowError):
         raise unreadable(documents.at(HEAD), "its timestamp is none") from None
     return timestamp_text(max([now, *later]))

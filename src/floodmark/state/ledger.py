@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count, takewhile
+from itertools import islice
 
 from msgspec import Struct
 
@@ -39,7 +40,7 @@ from floodmark.state.manifest import (
     encode,
     unreadable,
 )
-from floodmark.state.rebase import rebase
+from floodmark.state.rebase import may_follow, rebase
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
 
 MAX_REBASES = 5
@@ -73,7 +74,7 @@ class Ledger:
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._documents = Documents(storage, unconditional=unconditional)
+        self._documents = self.documents = Documents(storage, unconditional=unconditional)
         self._sleep, self._now = sleep, now
         self.url = storage.url
 
@@ -122,15 +123,19 @@ class Ledger:
     def history(self, limit: int | None = None) -> Iterator[Manifest]:
         """Up to `limit` committed manifests, newest first; ends where an older one was pruned."""
         current = self.current()
-        manifest = current.manifest if current is not None else None
-        for _ in takewhile(lambda number: limit is None or number < limit, count()):
-            if manifest is None:
-                return
-            yield manifest
-            try:
-                manifest = self.manifest(manifest.parent) if manifest.parent is not None else None
-            except ObjectMissing:
-                return
+        if current is not None:
+            with suppress(ObjectMissing):
+                yield from (manifest for _, manifest in islice(self.reach(current), limit))
+
+    def reach(self, current: Current) -> Iterator[tuple[str, Manifest]]:
+        """Every manifest in reach of `current`, newest first, with its key. Raises ObjectMissing for one that
+        is not there: prune has taken it meanwhile, or it is lost; StateUnreadable, StorageError."""
+        key, manifest = current.head.manifest, current.manifest
+        yield key, manifest
+        while manifest.parent is not None and key != current.head.oldest:
+            key = manifest.parent
+            manifest = self.manifest(key)
+            yield key, manifest
 
     def _committed(self, run_id: str) -> Manifest:
         for manifest in self.history():
@@ -192,18 +197,22 @@ class Ledger:
         can't be rebased or comes too late, and nothing a reader sees has changed then; OutcomeUnknown when the
         store does not let us learn whether head names it; StateUnreadable, StorageError.
         """
-        ours = manifest
-        for rebased in range(MAX_REBASES + 1):
+        ours, rebased = manifest, 0
+        if base is not None and not _may_land(ours, base):
+            ours = _rebased(manifest, base, attempted)
+        for _ in range(2 * MAX_REBASES):
             key = manifest_key(manifest.run_id, rebased)
             data = encode(ours)
             self._publish(key, data)
             self._require_in_time(manifest)
-            winner = self._swap_head(_head_of(ours, key, data), base)
+            winner = self._swap_head(_head_of(ours, key, data, base), base)
             if winner is None:
                 return Committed(key, ours, rebased)
-            _require_related(manifest, winner)
+            if base is None or winner.head.manifest != base.head.manifest or not _may_land(ours, winner):
+                ours, rebased = _rebased(manifest, winner, attempted), rebased + 1
             base = winner
-            ours = rebase(manifest, winner.manifest, winner.head.manifest, attempted)
+            if rebased > MAX_REBASES:
+                break
         raise Conflict(
             "another run committed first",
             on=self.url,
@@ -301,7 +310,27 @@ def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bo
     )
 
 
-def _head_of(manifest: Manifest, key: str, data: bytes) -> Head:
+def _may_land(ours: Manifest, base: Current) -> bool:
+    """Whether ours, made to follow this base, may: prune has cut nothing away from under it."""
+    floor = base.head.floor
+    return floor is None or (ours.timestamp > floor and may_follow(ours, base.manifest, floor))
+
+
+def _rebased(manifest: Manifest, base: Current, attempted: Callable[[TableName], bool]) -> Manifest:
+    """Ours on top of base. Raises Conflict for a run so slow that prune took it for dead."""
+    floor = base.head.floor
+    if floor is not None and manifest.timestamp <= floor:
+        raise Conflict(
+            "the run took longer than prune's grace time",
+            on=manifest.run_id,
+            why=f"what was written up to {floor} and not committed may have been deleted",
+            hint="Nothing of this run was published. Run it again.",
+        )
+    _require_related(manifest, base)
+    return rebase(manifest, base.manifest, base.head.manifest, attempted, floor)
+
+
+def _head_of(manifest: Manifest, key: str, data: bytes, base: Current | None) -> Head:
     return Head(
         run_id=manifest.run_id,
         manifest=key,
@@ -311,6 +340,8 @@ def _head_of(manifest: Manifest, key: str, data: bytes) -> Head:
         dialect=manifest.source.dialect,
         system_identifier=manifest.source.system_identifier,
         database=manifest.source.database,
+        oldest=base.head.oldest if base is not None else None,
+        floor=base.head.floor if base is not None else None,
     )
 
 

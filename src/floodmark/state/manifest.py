@@ -59,7 +59,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
 
 class Head(Struct, frozen=True, kw_only=True):
-    """The one small object that names the current manifest. `manifest` is relative to the state location."""
+    """The one small object that names the current manifest. `manifest` is relative to the state location.
+
+    Two fields say what prune took out of reach. `oldest` is the manifest with which history ends: what it names
+    as its parent is gone, or going. `floor` is an extraction_timestamp that only ever rises: what has it or an
+    earlier one, and is not named by a manifest in reach, may have been deleted, so nothing may name it again.
+    """
 
     format: Literal["floodmark.head"] = "floodmark.head"
     version: Literal[1] = VERSION
@@ -71,6 +76,8 @@ class Head(Struct, frozen=True, kw_only=True):
     dialect: str
     system_identifier: str
     database: str
+    oldest: ManifestKey | None = None
+    floor: str | None = None
 
 
 class Working(Struct, frozen=True, kw_only=True):

@@ -9,14 +9,22 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from floodmark.layout import timestamp_of
 from floodmark.model import Point, Reason, TableEntry, TableName
 from floodmark.state.manifest import Manifest
 
 Mine = Callable[[TableName], bool]
 
 
-def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine) -> Manifest:
+def may_follow(ours: Manifest, theirs: Manifest, floor: str | None) -> bool:
+    """Whether ours names only objects that prune can't have taken: those that theirs names, and later ones."""
+    named = _named(theirs)
+    return all(one.key in named or _above(one.key, floor) for entry in ours.tables for one in entry.objects)
+
+
+def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor: str | None = None) -> Manifest:
     """Our manifest as the successor of theirs, whose key is `parent`. `attempted` says which tables we tried.
+    `floor` is that of the head which names theirs.
 
     - A table we did not try, or that only they have, is as they left it: ours was carried over from what both
       started from, and a table that our configuration leaves out is not gone.
@@ -25,21 +33,21 @@ def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine) -> Ma
       for the drop of a table, too, theirs or ours: whoever looked later knows whether it is there.
     - Across lineages "later" means nothing; what is committed stays, since a reader may have it already. Where
       they have no snapshot of the table at all, ours is better than none.
-    - An entry of ours may only name objects that we wrote, or that their manifest names: what it no longer
-      names, prune may be deleting. Where that speaks against ours and they do not have the table, the entry
-      is `failed`, without a snapshot, so that no one misses the table unawares and the next run extracts it.
+    - An entry of ours may only name objects that we wrote, after the floor, or that their manifest names: what
+      it no longer names, prune may be deleting. Where that speaks against ours and they do not have the table,
+      the entry is `failed`, without a snapshot, so that no one misses it and the next run extracts it.
     - `dropped` stands in one manifest; theirs was it.
 
     The result shows more than one moment, so it is not `consistent`.
     """
-    named = {entry.key for table in theirs.tables for entry in table.objects}
+    named = _named(theirs)
     before = {entry.table: entry for entry in theirs.tables}
     entries = {name: entry for name, entry in before.items() if entry.status != "dropped"}
     for entry in ours.tables:
         other = before.get(entry.table)
         if not attempted(entry.table) or (other is not None and not _beats(entry, ours, other, theirs)):
             continue
-        landed = _landed(entry, entries.get(entry.table), named)
+        landed = _landed(entry, entries.get(entry.table), named, floor)
         if landed is not None:
             entries[entry.table] = landed
     tables = tuple(entries[name] for name in sorted(entries))
@@ -56,12 +64,12 @@ def _beats(entry: TableEntry, ours: Manifest, other: TableEntry, theirs: Manifes
     return _later(_point(entry, ours), _point(other, theirs))
 
 
-def _landed(entry: TableEntry, other: TableEntry | None, named: set[str]) -> TableEntry | None:
+def _landed(entry: TableEntry, other: TableEntry | None, named: set[str], floor: str | None) -> TableEntry | None:
     """The entry of ours in the form in which it may follow theirs, None where theirs has to stay."""
     if entry.status == "dropped":
         # What theirs held last is what is dropped: its objects, and the numbers that go with them.
         return other and replace(other, status="dropped", reason=entry.reason, watermark=None, duration_seconds=0.0)
-    if _names_only(entry, named):
+    if _names_only(entry, named, floor):
         return entry
     return _without_snapshot(entry) if other is None else None
 
@@ -100,10 +108,20 @@ def _later(ours: Point, theirs: Point) -> bool:
     return (ours.xmax, ours.xmin, ours.taken_at) > (theirs.xmax, theirs.xmin, theirs.taken_at)
 
 
-def _names_only(entry: TableEntry, named: set[str]) -> bool:
+def _named(manifest: Manifest) -> set[str]:
+    return {one.key for entry in manifest.tables for one in entry.objects}
+
+
+def _above(key: str, floor: str | None) -> bool:
+    return floor is None or (timestamp_of(key) or "") > floor
+
+
+def _names_only(entry: TableEntry, named: set[str], floor: str | None) -> bool:
     """Whether every object is newly written by us, or one that their manifest names as well.
 
     `origin` speaks of the run that made the entry, and a failed one keeps what an earlier run made.
     """
     mine = entry.status != "failed"
-    return all(one.key in named or (mine and one.origin == "extracted") for one in entry.objects)
+    return all(
+        one.key in named or (mine and one.origin == "extracted" and _above(one.key, floor)) for one in entry.objects
+    )

@@ -1,0 +1,201 @@
+"""Prune: old snapshots out of reach, and what nothing in reach names out of the store.
+
+First head is told, by compare-and-swap, where history ends now; only then is anything deleted: objects, then progress,
+then manifests, so that what a prune that died left behind is still known by its manifests. `survey` looks at what
+lies there, `decide` (pure) says what may go and why that is safe. Runs, readers and other prunes may be at work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from signal import SIGINT
+
+from msgspec import Struct
+
+from floodmark.config import Settings
+from floodmark.errors import ConfigError, Conflict, StateUnreadable, Stopped, StorageDenied
+from floodmark.events import Observer
+from floodmark.extract import run_all
+from floodmark.layout import LAYOUTS, timestamp_of
+from floodmark.prune.decide import Decision, EraseBefore, KeepDays, KeepLast, Remainder, Rule, Survey, decide
+from floodmark.prune.survey import take_survey
+from floodmark.state.cut import cut
+from floodmark.state.ledger import Current, Ledger
+from floodmark.storage.base import Storage
+from floodmark.stores import open_destination, open_ledger
+
+__all__ = ["EraseBefore", "KeepDays", "KeepLast", "Pruned", "Remainder", "Rule", "prune", "pruned"]
+
+MAX_TRIES = 5
+DELETIONS = 16
+
+
+class Pruned(Struct, frozen=True, kw_only=True):
+    """What a prune did or, with `dry_run`, would do. Keys are relative to destination and state.
+
+    `kept` and `cut` are run_ids, newest first. `waiting` objects are named by nothing in reach and too young to go;
+    `unknown` keys are left alone, since nothing tells whose they are. `history_lost` says why older manifests
+    could not be read. `remains` and `in_reach_still` speak of an erasure: the current snapshot's objects from before
+    its date, by table, and those that snapshots within the grace time name besides.
+    """
+
+    dry_run: bool
+    run_id: str
+    kept: tuple[str, ...]
+    cut: tuple[str, ...]
+    objects: tuple[str, ...]
+    progress: tuple[str, ...]
+    manifests: tuple[str, ...]
+    waiting: int
+    unknown: tuple[str, ...]
+    grace_until: str
+    history_lost: str | None = None
+    in_reach_still: int = 0
+    remains: tuple[Remainder, ...] = ()
+    data_left_to_receiver: bool = False
+
+
+Stopping = Callable[[], bool]
+
+
+def prune(
+    settings: Settings, rule: Rule, observer: Observer, stop: threading.Event | None = None, *, dry_run: bool = False
+) -> Pruned | None:
+    """Do it, or say what would be done. None where no run has been committed yet. Raises FloodmarkError."""
+    ledger = open_ledger(settings, observer)
+    if ledger is None:
+        raise ConfigError("there is nothing to prune", why="runs to this landing zone are stateless")
+    stopping = stop.is_set if stop is not None else lambda: False
+    current = ledger.current()
+    if current is None:
+        return None
+    destination = _data(settings, current, observer)
+    grace = timedelta(seconds=settings.prune_grace)
+    return pruned(ledger, destination, rule, datetime.now(UTC), grace, stopping, dry_run=dry_run)
+
+
+def pruned(
+    ledger: Ledger,
+    destination: Storage | None,
+    rule: Rule,
+    now: datetime,
+    grace: timedelta,
+    stopping: Stopping = lambda: False,
+    *,
+    dry_run: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Pruned | None:
+    """As `prune`, on stores that are open. `destination` is None where its receiver moves the objects away."""
+    for _ in range(MAX_TRIES):
+        current = ledger.current()
+        if current is None:
+            return None
+        try:
+            seen = take_survey(ledger, destination, current, rule, now)
+        except StateUnreadable:
+            if _is_still(ledger, current):
+                raise
+            continue  # another prune took what history named when we began to read it
+        decision = decide(seen, rule, now, grace)
+        report = _report(current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None)
+        if dry_run:
+            return report
+        _require_safe_swap(ledger, seen)
+        if cut(ledger.documents, current.head, current.etag, decision.oldest, decision.floor, sleep):
+            _delete(ledger, destination, decision, stopping)
+            return report
+    raise Conflict(
+        "others kept moving head while history was to be cut",
+        on=ledger.url,
+        hint="Nothing was deleted. Prune again when they are done.",
+    )
+
+
+def _is_still(ledger: Ledger, current: Current) -> bool:
+    now = ledger.current()
+    return now is not None and now.etag == current.etag
+
+
+def _data(settings: Settings, current: Current, observer: Observer) -> Storage | None:
+    """Where the objects lie that the manifests name; None where they are not ours any more."""
+    if not LAYOUTS[current.manifest.layout].objects_stay:  # type: ignore[index]
+        return None
+    destination = open_destination(settings, current.manifest, observer)
+    if destination.url != current.manifest.destination:
+        raise ConfigError(
+            "the destination is not the one that the current manifest was written to",
+            on=destination.url,
+            why=f"that is {current.manifest.destination}",
+            hint="Prune deletes only where a run has been. If the data was moved, run once first.",
+        )
+    return destination
+
+
+def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
+    """A store that honours conditions or, where the user accepted another, no run that could be overtaken."""
+    ledger.check()
+    if ledger.documents.unconditional and seen.alive:
+        raise Conflict(
+            "a run is at work, and this store takes writes without conditions",
+            on=", ".join(sorted(seen.alive)),
+            why="its commit could be lost, and what it names deleted",
+            hint="Prune when no run is at work.",
+        )
+
+
+def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, stopping: Stopping) -> None:
+    if destination is not None:
+        _delete_all(destination.delete, decision.objects, destination.url, stopping)
+    _delete_all(ledger.documents.delete, decision.progress, ledger.url, stopping)
+    _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stopping)
+
+
+def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, stopping: Stopping) -> None:
+    def one(key: str) -> None:
+        if stopping():
+            raise Stopped(SIGINT)
+        delete(key)
+
+    for _, error in run_all(one, keys, DELETIONS):
+        if isinstance(error, StorageDenied):
+            raise StorageDenied(
+                "prune may not delete",
+                on=error.on or where,
+                why=error.why,
+                hint="Grant s3:DeleteObject below this prefix (write access, where it is a folder), and prune again. "
+                "Old snapshots are out of reach already; what is left over harms no one.",
+            )
+        if isinstance(error, BaseException):
+            raise error
+
+
+def _report(
+    current: Current, seen: Survey, decision: Decision, rule: Rule, until: datetime, *, dry_run: bool, data: bool
+) -> Pruned:
+    return Pruned(
+        dry_run=dry_run,
+        run_id=current.head.run_id,
+        kept=decision.kept,
+        cut=decision.cut,
+        objects=decision.objects,
+        progress=decision.progress,
+        manifests=decision.manifests,
+        waiting=decision.waiting,
+        unknown=decision.unknown,
+        grace_until=until.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        history_lost=seen.lost,
+        in_reach_still=decision.in_reach_still,
+        remains=tuple(_remains(current, rule)),
+        data_left_to_receiver=not data,
+    )
+
+
+def _remains(current: Current, rule: Rule) -> Iterable[Remainder]:
+    if isinstance(rule, EraseBefore):
+        for entry in current.manifest.tables:
+            old = sum((timestamp_of(one.key) or "") < rule.timestamp for one in entry.objects)
+            if old:
+                yield Remainder(entry.schema, entry.name, old)

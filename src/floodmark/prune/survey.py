@@ -1,0 +1,161 @@
+"""Look at what lies there: the manifests in reach, those out of it, progress, runs in flight, objects.
+
+This is the only place where a store is listed. What is listed is never taken for the state, only for what may go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from floodmark.errors import ObjectMissing, StateUnreadable, StorageDenied
+from floodmark.extract import run_all
+from floodmark.layout import TIMESTAMP, table_prefix, timestamp_of
+from floodmark.prune.decide import EraseBefore, Link, Progress, Rule, Survey
+from floodmark.state import inflight
+from floodmark.state.documents import Documents
+from floodmark.state.ledger import Current, Ledger
+from floodmark.state.manifest import Manifest, decode, unreadable
+from floodmark.storage.base import Storage
+
+LISTINGS = 8
+_RUN_ID = re.compile(r"(\d{8})T(\d{6})Z")
+
+
+def take_survey(ledger: Ledger, destination: Storage | None, current: Current, rule: Rule, now: datetime) -> Survey:
+    """What lies there. `destination` is None where objects do not stay. Raises StateUnreadable where history is
+    damaged (an erasure goes on: it takes what is lost for gone), StorageDenied, StorageError."""
+    documents, pool = ledger.documents, dict[str, str]()
+    alive, dead = inflight.alive_and_dead(documents, now)
+    reach, lost = _reach(ledger, current, rule, pool)
+    keys = {link.key for link in reach}
+    strays, bad = _strays(documents, [key for key in _listed(documents, "manifests/") if key not in keys], pool)
+    progress, worse = _progress(documents, _listed(documents, "progress/"), pool)
+    names = set(pool)
+    return Survey(
+        reach=reach,
+        lost=lost,
+        strays=strays,
+        progress=progress,
+        unreadable=(*bad, *worse),
+        alive={run.run_id: min(run.timestamp, _began(run.run_id) or run.timestamp) for run in alive},
+        dead={run.run_id: run.timestamp for run in dead},
+        oldest=current.head.oldest,
+        floor=current.head.floor,
+        objects=tuple(_objects(destination, names, rule)) if destination is not None else (),
+    )
+
+
+def _reach(ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]) -> tuple[tuple[Link, ...], str | None]:
+    links: list[Link] = []
+    try:
+        for key, manifest in ledger.reach(current):
+            links.append(_link(key, manifest, pool, ledger.documents.at(key)))
+    except (ObjectMissing, StateUnreadable) as error:
+        if not links or not isinstance(rule, EraseBefore):
+            raise _damaged(error, links) from None
+        return tuple(links), error.sentence
+    return tuple(links), None
+
+
+def _damaged(error: ObjectMissing | StateUnreadable, links: list[Link]) -> StateUnreadable:
+    return StateUnreadable(
+        "history is damaged, and nothing was deleted",
+        on=error.on,
+        why=f"{error.why}; {links[-1].run_id} names it as its parent" if links else error.why,
+        hint="Restore it from the bucket's versions. Without it no one can tell which objects older snapshots name; "
+        "`floodmark prune --erase-before DATE` takes them all for lost, and ends history there.",
+    )
+
+
+def _link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> Link:
+    try:
+        finished = datetime.fromisoformat(manifest.finished_at).astimezone(UTC)
+    except ValueError:
+        raise unreadable(where, "its finished_at is no time") from None
+    names = (one.key for entry in manifest.tables for one in entry.objects)
+    return Link(key, manifest.run_id, manifest.parent, manifest.timestamp, finished, _pooled(names, pool))
+
+
+def _pooled(names: Iterable[str], pool: dict[str, str]) -> frozenset[str]:
+    """The names, each kept in memory once however many manifests hold it."""
+    return frozenset(pool.setdefault(name, name) for name in names)
+
+
+def _strays(documents: Documents, keys: Iterable[str], pool: dict[str, str]) -> tuple[tuple[Link, ...], list[str]]:
+    links, bad = [], []
+    for key in keys:
+        data = documents.get(key)
+        try:
+            if data is not None:
+                links.append(_link(key, decode(Manifest, data, documents.at(key)), pool, documents.at(key)))
+        except StateUnreadable:
+            bad.append(key)
+    return tuple(links), bad
+
+
+def _progress(
+    documents: Documents, keys: Iterable[str], pool: dict[str, str]
+) -> tuple[tuple[Progress, ...], list[str]]:
+    found, bad = [], []
+    for key in keys:
+        data = documents.get(key)
+        try:
+            texts = [] if data is None else list(_texts(msgspec.json.decode(data)))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            bad.append(key)
+            continue
+        names = _pooled((text for text in texts if timestamp_of(text) is not None), pool)
+        stamps = {stamp for text in names if (stamp := timestamp_of(text)) is not None}
+        stamps |= {text for text in texts if TIMESTAMP.fullmatch(text)}
+        if data is not None:
+            run_id = key.removeprefix("progress/").partition(".")[0]
+            found.append(Progress(key, run_id, names, frozenset(stamps)))
+    return tuple(found), bad
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every string in a document, whatever its form: prune needs to know no more of progress than what it names."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _objects(destination: Storage, names: Iterable[str], rule: Rule) -> Iterator[str]:
+    """The objects of the tables that this state's documents name; for an erasure, of their databases."""
+    whole = isinstance(rule, EraseBefore)
+    prefixes = sorted({prefix for key in names if (prefix := table_prefix(key, database_only=whole)) is not None})
+    for _, keys in run_all(lambda prefix: list(destination.list(prefix)), prefixes, LISTINGS):
+        if isinstance(keys, BaseException):
+            raise _needing_the_right(keys, destination.url)
+        yield from keys
+
+
+def _listed(documents: Documents, prefix: str) -> list[str]:
+    try:
+        return list(documents.list(prefix))
+    except StorageDenied as error:
+        raise _needing_the_right(error, documents.at(prefix)) from None
+
+
+def _needing_the_right(error: BaseException, where: str) -> BaseException:
+    if not isinstance(error, StorageDenied):
+        return error
+    return StorageDenied(
+        "prune has to list what lies there, and may not",
+        on=where,
+        why=error.why,
+        hint="Grant s3:ListBucket on the bucket for this prefix (read access, where it is a folder). "
+        "Nothing was deleted.",
+    )
+
+
+def _began(run_id: str) -> str | None:
+    """When a run began, as its run_id has it: an earlier attempt of it has an earlier timestamp."""
+    found = _RUN_ID.match(run_id)
+    return None if found is None else f"{found[1]}{found[2]}Z"
