@@ -24,6 +24,11 @@ _SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _TIMESTAMP = "%Y%m%d%H%M%SZ"
 _KEY_TIMESTAMP = re.compile(r"/extraction_timestamp=(\d{14}Z)/")
 _TABLE_PREFIX = re.compile(r"(data/database_name=[^/]+/)table_name=[^/]+/")
+_DATA_KEY = re.compile(
+    r"data/database_name=[\w%-]+/table_name=(?P<table>[\w%.-]+)/extraction_timestamp=\d{14}Z/"
+    r"(?P=table)-\d{5,}\.[a-z]+(\.gz|\.zst)?",
+    re.ASCII,
+)
 TIMESTAMP = re.compile(r"\d{14}Z")
 
 
@@ -70,7 +75,7 @@ def data_key(database: str, segment: str, timestamp: str, number: int, encoding:
     """The key of one chunk's object, relative to the destination. `segment` is the table's."""
     return (
         f"data/database_name={encoded(database)}/table_name={segment}/extraction_timestamp={timestamp}/"
-        f"{segment}-{number:05d}.{encoding.format}{_SUFFIX[encoding.compression]}"
+        f"{segment}-{number:05d}{suffix(encoding)}"
     )
 
 
@@ -86,6 +91,16 @@ def progress_key(run_id: str) -> str:
 def cursor_key(name: str) -> str:
     """The key of what a consumer or a delivery has taken."""
     return f"cursors/{name}.json"
+
+
+def is_data_key(key: str) -> bool:
+    """Whether a key has the form of `data_key`."""
+    return _DATA_KEY.fullmatch(key) is not None
+
+
+def suffix(encoding: Encoding) -> str:
+    """What the keys of objects that are written so end with."""
+    return f".{encoding.format}{_SUFFIX[encoding.compression]}"
 
 
 def table_prefix(data_key: str, *, database_only: bool = False) -> str | None:

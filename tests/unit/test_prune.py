@@ -213,6 +213,19 @@ def test_a_run_that_slept_through_the_grace_time_is_refused(place: Place) -> Non
     assert place.runs == ["r30"]
 
 
+def test_an_unchanged_run_is_refused_too_once_its_manifest_counts_as_an_orphan(place: Place) -> None:
+    """It names nothing of its own; but its manifest may be deleted between its being found there and head's move."""
+    base = place.commit(30)
+    slow = replace(
+        base.manifest, run_id="slow", parent=base.head.manifest, timestamp=timestamp_text(NOW - timedelta(11))
+    )
+    put(place.state, "manifests/slow.json", encode(slow))
+    place.prune(KeepLast(1))
+    with pytest.raises(Conflict, match="grace time"):
+        place.ledger.commit(slow, base)
+    assert place.runs == ["r30"]
+
+
 def test_a_run_that_prune_passed_by_commits_as_if_nothing_had_been(place: Place) -> None:
     place.commit(40)
     base = place.commit(30)

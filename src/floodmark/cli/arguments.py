@@ -9,6 +9,7 @@ import argparse
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, get_args
 
@@ -54,6 +55,8 @@ def parser() -> Parser:
     _add_readers(commands)
     _add_consumers(commands)
     _add_exporter(commands)
+    _add_verify(commands)
+    _add_prune(commands)
     demo = commands.add_parser("demo", help="three days of a service's database, on a real PostgreSQL")
     demo.add_argument(
         "--directory",
@@ -94,6 +97,7 @@ def flags(options: argparse.Namespace) -> Flags:
         metrics_linger=getattr(options, "metrics_linger", None),
         push_gateway=None if gateway is None else Secret(gateway),
         metrics_textfile=getattr(options, "metrics_textfile", None),
+        grace=getattr(options, "grace", None),
     )
 
 
@@ -138,6 +142,31 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
         )
         _add_places(command, source=False)
     _add_output(load)
+
+
+def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
+    verify = commands.add_parser("verify", help="prove that the objects are what the manifest says")
+    verify.add_argument("run", nargs="?", metavar="RUN", help="the run's id (default: the current one)")
+    verify.add_argument("--deep", action="store_true", help="read every object: content, rows, checksums")
+    verify.add_argument("--against-source", action="store_true", help="read the database again, and compare")
+    _add_places(verify, source=True)
+    verify.add_argument(
+        "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
+    )
+    verify.add_argument("--connections", type=_count, metavar="N", help="at most so many connections to the source")
+    _add_output(verify)
+
+
+def _add_prune(commands: argparse._SubParsersAction[Parser]) -> None:
+    prune = commands.add_parser("prune", help="delete old snapshots, and what dead runs left behind")
+    rule = prune.add_mutually_exclusive_group(required=True)
+    rule.add_argument("--keep-days", type=_count, metavar="N", help="keep what was current in the last so many days")
+    rule.add_argument("--keep-last", type=_count, metavar="N", help="keep so many snapshots")
+    rule.add_argument("--erase-before", type=_moment, metavar="DATE", help="keep no data extracted before this date")
+    prune.add_argument("--grace", metavar="SPAN", help="how long readers and runs may take (default: 7d)")
+    prune.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    _add_places(prune, source=False)
+    _add_output(prune)
 
 
 def _add_places(command: argparse.ArgumentParser, *, source: bool) -> None:
@@ -223,6 +252,18 @@ def _port(text: str) -> int:
 
 
 _count.__name__ = _port.__name__ = "number"
+
+
+def _moment(text: str) -> datetime:
+    """A date or a moment, in UTC where it does not say otherwise."""
+    moment = datetime.fromisoformat(text)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if moment > datetime.now(UTC):
+        raise argparse.ArgumentTypeError("the date lies in the future")
+    return moment
+
+
+_moment.__name__ = "date, such as 2026-11-01,"
 
 
 def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:

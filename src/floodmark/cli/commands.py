@@ -7,15 +7,14 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TextIO, TypeVar, cast
+from typing import TextIO, cast
 
 import msgspec
 
 from floodmark import run as runs
-from floodmark.cli import arguments, render, views
+from floodmark.cli import arguments, render, upkeep, views
 from floodmark.cli.output import Session, console, printable
-from floodmark.cli.progress import progress
-from floodmark.cli.signals import StopSignals
+from floodmark.cli.stoppable import Work, stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import Settings, load
 from floodmark.errors import (
@@ -24,18 +23,15 @@ from floodmark.errors import (
     EXIT_PLAN_HAS_WORK,
     ConfigError,
     ObjectMissing,
-    Stopped,
     UsageError,
 )
-from floodmark.events import Event, Observer, Retried
+from floodmark.events import Event, Retried
 from floodmark.run import PlannedTable, RunResult
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, encode
 from floodmark.stores import open_ledger
 
 Command = Callable[[argparse.Namespace, Session], int]
-Outcome = TypeVar("Outcome")
-Work = Callable[[Observer, StopSignals], Outcome]
 _RUN_ID = re.compile(r"[0-9A-Za-z]+-[0-9a-z]+\Z", re.ASCII)
 
 
@@ -52,7 +48,7 @@ def run(options: argparse.Namespace, session: Session) -> int:
 
 def _run(options: argparse.Namespace, session: Session, settings: Settings, work: Work[RunResult]) -> int:
     tally = Tally()
-    result = _stoppable(session, tally, work)
+    result = stoppable(session, tally, work)
     if options.output == "json":
         session.out.write_json(encode(result.manifest))
     else:
@@ -67,7 +63,7 @@ def _run(options: argparse.Namespace, session: Session, settings: Settings, work
 def plan(options: argparse.Namespace, session: Session) -> int:
     """Show what a run would do, and why."""
     settings = load(arguments.flags(options), session.environ)
-    planned: list[PlannedTable] = _stoppable(
+    planned: list[PlannedTable] = stoppable(
         session, Tally(), lambda observer, stop: runs.plan(settings, observer, stop.event)
     )
     if options.output == "json":
@@ -143,17 +139,6 @@ def demo(options: argparse.Namespace, session: Session) -> int:
     return story.main(options.directory, cast(TextIO, session.out))  # file-like as far as printing goes
 
 
-def _stoppable(session: Session, tally: Tally, work: Work[Outcome]) -> Outcome:
-    """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
-    with StopSignals(session.log.style if session.log else "text") as stop, progress(session, tally) as observer:
-        try:
-            return work(observer, stop)
-        except Stopped:
-            if stop.number is None:
-                raise
-            raise Stopped(stop.number) from None
-
-
 def _ledger(options: argparse.Namespace, session: Session) -> Ledger:
     """The ledger that the options name. Raises ConfigError where there is none to be."""
     settings = load(arguments.flags(options), session.environ, state_only=True)
@@ -208,6 +193,8 @@ COMMANDS: dict[str, Command] = {
     "show": show,
     "load": consumers,
     "schema": consumers,
+    "verify": upkeep.verify,
+    "prune": upkeep.prune,
     "exporter": exporter,
     "demo": demo,
 }

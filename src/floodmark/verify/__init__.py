@@ -1,0 +1,204 @@
+"""Verify: objects against the manifest, their content, the manifest against the database. Writes nothing.
+
+`entries` looks at what a manifest says of itself, `objects` at what it names, `source` at where it came from.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from floodmark.config import Settings
+from floodmark.errors import ConfigError, ObjectMissing, StateUnreadable, Stopped, StorageDenied
+from floodmark.events import Observer, Warned
+from floodmark.extract import Extractor, StopAsked, run_all
+from floodmark.layout import LAYOUTS
+from floodmark.model import ObjectEntry, TableEntry, TableName
+from floodmark.source.selection import Pattern
+from floodmark.state.ledger import Current, Ledger, require_same_source
+from floodmark.state.manifest import Manifest, unreadable
+from floodmark.storage.base import Storage
+from floodmark.stores import open_destination, open_ledger, open_source, open_stores
+from floodmark.verify import objects
+from floodmark.verify.entries import problems
+from floodmark.verify.report import Fault, Level, Problem, Report, TableReport, full_run
+from floodmark.verify.source import Compared, Comparison, compare
+
+__all__ = ["Request", "full_run", "verify"]
+
+LOOKS, READS = 16, 4
+_HISTORY_TRIES = 3
+
+
+class Request(Struct, frozen=True):
+    """What to verify: a run (None: the current one), only tables of these patterns, and how far."""
+
+    run: str | None = None
+    only: tuple[str, ...] = ()
+    deep: bool = False
+    against_source: bool = False
+
+
+Stopping = Callable[[], bool]
+Faults = Mapping[str, Fault]
+
+
+def verify(settings: Settings, request: Request, observer: Observer, stop: threading.Event) -> Report | None:
+    """Look, and say what is wrong; None where no run has been committed yet.
+
+    Raises StateUnreadable where head, or a manifest in reach, is missing or damaged; SourceMismatch, StorageError,
+    SourceError; Stopped.
+    """
+    begun = time.monotonic()
+    ledger = open_ledger(settings, observer)
+    if ledger is None:
+        raise ConfigError("there is nothing to verify", why="runs to this landing zone are stateless")
+    found = _manifests(ledger, request)
+    if found is None:
+        return None
+    current, manifest, number = found
+    entries = _chosen(manifest, request.only)
+    faults: Faults = {}
+    if _require_verifiable(manifest, request):
+        destination = open_destination(settings, manifest, observer)
+        _warn_of_another_place(destination, manifest, observer)
+        faults = _object_faults(destination, entries, request.deep, stop.is_set, observer)
+        level: Level = "content" if request.deep else "objects"
+    else:
+        level = "manifest"
+    compared = _compared(settings, current, entries, observer, stop) if request.against_source else {}
+    if stop.is_set():
+        raise Stopped(signal.SIGINT)
+    tables = tuple(_table_report(entry, faults, compared.get(entry.table)) for entry in entries)
+    seconds = round(time.monotonic() - begun, 3)
+    return Report(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
+
+
+def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int] | None:
+    """The manifest that is meant, once every one in reach was read; and how many those are."""
+    for tries in range(_HISTORY_TRIES):
+        current = ledger.current()
+        if current is None:
+            return None
+        chosen, number = None, 0
+        try:
+            for _, manifest in ledger.reach(current):
+                number += 1
+                if request.run in (None, manifest.run_id):
+                    chosen = chosen or manifest
+        except ObjectMissing as error:
+            # Prune may have cut history since head was read; then head is another one now.
+            if tries == _HISTORY_TRIES - 1:
+                raise unreadable(error.on or ledger.url, "it is in reach of head, and it is not there") from None
+            continue
+        if chosen is None:
+            raise ObjectMissing("find a run", on=request.run, why="it is not in reach", hint="See `floodmark history`.")
+        return current, chosen, number
+    raise StateUnreadable("history can't be read", on=ledger.url)
+
+
+def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
+    """The entries that are meant. What was dropped is verified as well: until history is cut, it is in reach."""
+    default = "main" if manifest.source.dialect == "sqlite" else "public"
+    patterns = [Pattern(text, default, "--table") for text in only]
+    for text, pattern in zip(only, patterns, strict=True):
+        if not any(pattern.matches(entry.table) for entry in manifest.tables):
+            raise ConfigError("a pattern selects no table", on=f"--table: {text}", why="the manifest names none such")
+    return [e for e in manifest.tables if not patterns or any(pattern.matches(e.table) for pattern in patterns)]
+
+
+def _require_verifiable(manifest: Manifest, request: Request) -> bool:
+    """Whether there are objects to look at. Raises ConfigError where that leaves nothing to do."""
+    if LAYOUTS[manifest.layout].objects_stay:  # type: ignore[index]
+        return True
+    if request.deep or not request.against_source:
+        raise ConfigError(
+            "the objects can't be verified",
+            on=manifest.destination,
+            why=f"layout {manifest.layout}: the receiver moves each object away as soon as it arrives",
+            hint="The manifests were read and are whole. --against-source, without --deep, compares what was sent with "
+            "the database.",
+        )
+    return False
+
+
+def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: Observer) -> None:
+    if destination.url != manifest.destination:
+        observer(
+            Warned(f"the objects are looked for at {destination.url}; they were written to {manifest.destination}")
+        )
+
+
+def _object_faults(
+    destination: Storage, entries: Iterable[TableEntry], deep: bool, stopping: Stopping, observer: Observer
+) -> Faults:
+    """What is wrong with each object, by key. Raises StorageDenied where none may be looked at."""
+    named = {one.key: one for entry in entries for one in entry.objects}
+
+    def one_object(one: ObjectEntry) -> Fault | None:
+        if stopping():
+            raise StopAsked
+        return objects.read(destination, one, stopping, observer) if deep else objects.look(destination, one)
+
+    faults: dict[str, Fault] = {}
+    for one, fault in run_all(one_object, named.values(), READS if deep else LOOKS):
+        if isinstance(fault, StopAsked):
+            raise Stopped(signal.SIGINT)
+        if isinstance(fault, StorageDenied):
+            refused, fault = fault, objects.denied(fault)
+        elif isinstance(fault, BaseException):
+            raise fault
+        if fault is not None:
+            faults[one.key] = fault
+    if faults and len(faults) == len(named) and all(fault.code == "denied" for fault in faults.values()):
+        raise refused
+    return faults
+
+
+def _compared(
+    settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: threading.Event
+) -> dict[TableName, Compared]:
+    snapshot = open_source(settings).snapshot()
+    deadline = time.monotonic() + settings.limits.max_snapshot_age
+
+    def stopping() -> bool:
+        return stop.is_set() or time.monotonic() > deadline
+
+    try:
+        require_same_source(current, snapshot.identity, adopt=False)
+        for warning in snapshot.warnings:
+            observer(Warned(warning))
+        stores, selection = open_stores(settings, observer), settings.selection
+        digest = f"{stores.encoding.format}/{stores.encoding.compression}"
+        infos = {info.table: info for info in snapshot.tables(selection, digest)}
+        comparison = Comparison(
+            snapshot=snapshot,
+            extractor=Extractor(snapshot, stores.destination, stores.layout, stores.encoding, observer, stopping),
+            observer=observer,
+            stopping=stopping,
+            chunk_bytes=settings.chunk_bytes,
+            redefined=lambda tables: snapshot.redefined(tables, selection, digest),
+        )
+        return compare(comparison, [e for e in entries if e.checksum is not None and e.status != "dropped"], infos)
+    finally:
+        snapshot.close()
+
+
+def _table_report(entry: TableEntry, faults: Faults, compared: Compared | None) -> TableReport:
+    found = [*problems(entry)]
+    keys = dict.fromkeys(one.key for one in entry.objects)
+    found += [Problem(faults[key].code, key, faults[key].detail) for key in keys if key in faults]
+    found += compared.problems if compared is not None else ()
+    return TableReport(
+        schema=entry.schema,
+        name=entry.name,
+        has_snapshot=entry.checksum is not None,
+        objects=len(entry.objects),
+        stored_bytes=sum(one.stored_bytes for one in entry.objects),
+        problems=tuple(found),
+        source=compared.report if compared is not None else None,
+    )

@@ -1,0 +1,169 @@
+"""Whether an object is what the manifest says: there, of its size and checksum; or, read through, of its content.
+
+Memory stays flat however large an object is: it is read, hashed and decompressed in blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from typing import BinaryIO, cast
+
+from isal import igzip
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from floodmark.errors import ConfigError, ObjectMissing, StorageDenied, StorageUnavailable
+from floodmark.events import Observer, Retried
+from floodmark.extract import StopAsked
+from floodmark.model import ObjectEntry
+from floodmark.storage.base import Storage
+from floodmark.verify.report import Fault
+
+BLOCK = 1024 * 1024
+_TRIES = 4
+_BROKEN = (EOFError, OSError, zlib.error)
+
+Stopping = Callable[[], bool]
+
+
+def look(destination: Storage, entry: ObjectEntry) -> Fault | None:
+    """What the store says of an object, against what the manifest does."""
+    stat = destination.stat(entry.key)
+    if stat is None:
+        return Fault("missing", "the object is gone")
+    if stat.size != entry.stored_bytes:
+        return Fault("wrong_size", f"it has {stat.size:,} bytes, and was written with {entry.stored_bytes:,}")
+    if stat.sha256 not in (None, entry.sha256):
+        return Fault("wrong_checksum", "the store's SHA-256 is not the one it was written with")
+    return None
+
+
+def read(destination: Storage, entry: ObjectEntry, stopping: Stopping, observer: Observer) -> Fault | None:
+    """Read an object through. A stream that breaks midway is begun anew. Raises StopAsked, StorageError."""
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        observer(Retried(f"read {entry.key}", getattr(error, "why", None) or "", state.attempt_number))
+
+    patience = Retrying(
+        retry=retry_if_exception_type(StorageUnavailable),
+        stop=stop_after_attempt(_TRIES),
+        wait=wait_exponential(0.5, 10),
+        before_sleep=tell,
+        reraise=True,
+    )
+    try:
+        return patience(_read_once, destination, entry, stopping)
+    except ObjectMissing:
+        return Fault("missing", "the object is gone")
+    except StorageUnavailable as error:
+        if "Checksum" in (error.why or ""):
+            return Fault("wrong_checksum", f"the store delivers other bytes than it was given ({error.why})")
+        raise
+
+
+def denied(error: StorageDenied) -> Fault:
+    return Fault("denied", f"it can't be looked at ({error.why}); without s3:ListBucket a missing object looks so, too")
+
+
+def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> Fault | None:
+    with closing(_Hashed(destination.open(entry.key), stopping)) as stored:
+        lines, broken = _Lines(), None
+        try:
+            lines.take(decompressed(cast(BinaryIO, stored), entry.key))
+        except _BROKEN as error:
+            broken = type(error).__name__
+        while stored.read(BLOCK):
+            pass  # what the decompressor did not ask for counts as well
+    if stored.size != entry.stored_bytes:
+        return Fault("wrong_size", f"it has {stored.size:,} bytes, and was written with {entry.stored_bytes:,}")
+    if stored.digest.hexdigest() != entry.sha256:
+        return Fault("wrong_checksum", "its bytes are not those that were written")
+    if broken is not None:
+        return Fault("wrong_content", f"it can't be decompressed ({broken}), though its bytes are those written")
+    return lines.fault(entry)
+
+
+def decompressed(stored: BinaryIO, key: str) -> BinaryIO:
+    """The raw lines of an object, as a stream. Raises ConfigError where the library for it is not installed."""
+    if key.endswith(".gz"):
+        return cast(BinaryIO, igzip.IGzipFile(fileobj=stored, mode="rb"))  # type: ignore[no-untyped-call]
+    if not key.endswith(".zst"):
+        return stored
+    try:
+        import zstandard  # noqa: PLC0415 - optional extra
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "an object is compressed with zstd",
+            on=key,
+            why="the zstandard package is not installed",
+            hint="pip install 'floodmark[zstd]'",
+        ) from None
+    reader = zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True)
+    return cast(BinaryIO, _Zstd(reader, zstandard.ZstdError))
+
+
+class _Zstd:
+    """A zstd stream that breaks as the other streams do."""
+
+    def __init__(self, reader: BinaryIO, error: type[Exception]) -> None:
+        self._reader, self._error = reader, error
+
+    def read(self, amount: int) -> bytes:
+        try:
+            return self._reader.read(amount)
+        except self._error:
+            raise EOFError from None
+
+
+class _Hashed(io.RawIOBase):
+    """A stream that hashes and counts what is read from it."""
+
+    def __init__(self, stream: BinaryIO, stopping: Stopping) -> None:
+        self._stream, self._stopping = stream, stopping
+        self.digest, self.size = hashlib.sha256(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._stopping():
+            raise StopAsked
+        data = self._stream.read(len(buffer))
+        self.digest.update(data)
+        self.size += len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class _Lines:
+    """What the lines of an object come to."""
+
+    def __init__(self) -> None:
+        self._digest, self._rows, self._size, self._end = hashlib.sha256(), 0, 0, b"\n"
+
+    def take(self, stream: BinaryIO) -> None:
+        while block := stream.read(BLOCK):
+            self._digest.update(block)
+            self._rows += block.count(b"\n")
+            self._size += len(block)
+            self._end = block[-1:]
+
+    def fault(self, entry: ObjectEntry) -> Fault | None:
+        if self._end != b"\n":
+            return Fault("wrong_content", "its last line does not end")
+        if self._size != entry.raw_bytes:
+            return Fault("wrong_content", f"its lines are {self._size:,} bytes, not {entry.raw_bytes:,}")
+        if self._rows != entry.rows:
+            return Fault("wrong_content", f"it holds {self._rows:,} lines, not {entry.rows:,}")
+        if self._digest.hexdigest() != entry.content_sha256:
+            return Fault("wrong_content", "its lines are not those that were extracted")
+        return None

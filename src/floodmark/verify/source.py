@@ -1,0 +1,162 @@
+"""A manifest against the database as it is now, which has moved on since.
+
+The watermark proves, as it does in a run, which chunks the source still holds as they were: those are read again
+and must give the recorded lines. Where nothing can be proven (a view, a server that was restarted) the same lines
+are good news, and others are no verdict. What is proven to have changed is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from floodmark.detect import ChunkPlan, Policy, TablePlan, assess, remember, settle
+from floodmark.errors import SourceError
+from floodmark.events import Observer
+from floodmark.extract import Extractor, Job, StopAsked, patiently, run_all
+from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo, TableName
+from floodmark.source.base import Snapshot
+from floodmark.verify.report import Problem, SourceReport
+
+# What says nothing of the rows themselves: they may well be the same.
+_WORTH_READING = ("lineage_changed", "no_proof")
+_BATCH = 64
+
+
+class Compared(Struct, frozen=True):
+    """A table's numbers, and what is wrong with it."""
+
+    report: SourceReport
+    problems: tuple[Problem, ...] = ()
+
+
+class Comparison(Struct, frozen=True):
+    """What a comparison works with. `redefined` tells the tables whose definition changed while they were read."""
+
+    snapshot: Snapshot
+    extractor: Extractor
+    observer: Observer
+    stopping: Callable[[], bool]
+    chunk_bytes: int
+    redefined: Callable[[Sequence[TableInfo]], Sequence[TableName]]
+
+
+class _Work:
+    """A table while it is compared."""
+
+    def __init__(self, info: TableInfo, entry: TableEntry, plan: TablePlan) -> None:
+        self.info, self.entry, self.plan = info, entry, plan
+        self.report = SourceReport()
+        self.problems: list[Problem] = []
+
+    def count(self, what: str, why: str | None = None) -> None:
+        number = getattr(self.report, what) + 1
+        self.report = replace(self.report, **{what: number, "why": self.report.why or why})
+
+    def give_up(self, why: str) -> None:
+        self.report, self.problems = SourceReport(unread=max(1, len(self.plan.chunks)), why=why), []
+
+    def stored(self) -> dict[Chunk, ObjectEntry]:
+        return {one.chunk: one for one in self.entry.objects}
+
+
+def compare(
+    comparison: Comparison, entries: Sequence[TableEntry], infos: Mapping[TableName, TableInfo]
+) -> dict[TableName, Compared]:
+    """Every entry that has a snapshot, compared with the source. A table's own error is its report's."""
+    works = []
+    done: dict[TableName, Compared] = {}
+    for entry in entries:
+        info = infos.get(entry.table)
+        if info is None or info.denied is not None:
+            why = "it is not in the source, or not selected" if info is None else f"it can't be read ({info.denied})"
+            done[entry.table] = Compared(SourceReport(unread=max(1, len(entry.objects)), why=why))
+        else:
+            policy = Policy(comparison.chunk_bytes)
+            works.append(_Work(info, entry, assess(info, remember(entry), policy, comparison.snapshot.point)))
+    for work in works:
+        _settle(comparison, work)
+    _read(comparison, works)
+    changed = set(comparison.redefined([work.info for work in works]))
+    for work in works:
+        if work.info.table in changed:
+            work.give_up("its definition changed while it was read")
+        done[work.info.table] = Compared(work.report, tuple(work.problems))
+    return done
+
+
+def _settle(comparison: Comparison, work: _Work) -> None:
+    questions = work.plan.questions
+    batches = [questions[at : at + _BATCH] for at in range(0, len(questions), _BATCH)]
+    ask = patiently(comparison.observer, "observe")
+
+    def answer(batch: Sequence[Question]) -> list[object]:
+        if comparison.stopping():
+            raise StopAsked
+        return list(ask(comparison.snapshot.observe, batch))
+
+    answers: dict[Sequence[Question], list[object]] = {}
+    for batch, found in run_all(answer, batches, comparison.snapshot.parallelism):
+        if isinstance(found, SourceError | StopAsked):
+            work.give_up(found.sentence if isinstance(found, SourceError) else "there was no time for it")
+            work.plan = TablePlan(work.info, ())
+            return
+        if isinstance(found, BaseException):
+            raise found
+        answers[batch] = found
+    seen = [one for batch in batches for one in answers[batch]]
+    work.plan = settle(work.plan, seen, Policy(comparison.chunk_bytes))  # type: ignore[arg-type]
+    fell_away = work.stored().keys() - {chunk.chunk for chunk in work.plan.chunks}
+    for _ in fell_away:
+        work.count("changed")
+
+
+def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
+    again = patiently(comparison.observer, "read a chunk again")
+
+    def digest(task: tuple[_Work, ChunkPlan]) -> str | None:
+        work, chunk = task
+        if comparison.stopping():
+            raise StopAsked
+        return again(comparison.extractor.digest, Job(work.info, chunk, "", {}))
+
+    for (work, chunk), found in run_all(digest, _to_read(works), comparison.snapshot.parallelism):
+        if isinstance(found, StopAsked):
+            work.count("unread", "there was no time for all of it")
+        elif isinstance(found, SourceError):
+            work.count("unread", found.sentence)
+        elif isinstance(found, BaseException):
+            raise found
+        else:
+            _judge(work, chunk, found)
+
+
+def _to_read(works: Sequence[_Work]) -> Iterator[tuple[_Work, ChunkPlan]]:
+    for work in works:
+        for chunk in work.plan.chunks:
+            if chunk.proven is not None or (chunk.reason is not None and chunk.reason.code in _WORTH_READING):
+                yield work, chunk
+            else:
+                work.count("changed")
+
+
+def _judge(work: _Work, chunk: ChunkPlan, digest: str | None) -> None:
+    proven = chunk.proven is not None and chunk.remembered is not None
+    known = chunk.remembered.object if proven and chunk.remembered is not None else work.stored().get(chunk.chunk)
+    if digest == (None if known is None else known.content_sha256):
+        work.count("same")
+    elif not proven or work.info.watched is not None:
+        work.count("changed")
+    else:
+        work.count("wrong")
+        part = chunk.chunk
+        work.problems.append(
+            Problem(
+                "differs_from_source",
+                None if known is None else known.key,
+                f"the source still holds part {part.part}, blocks {part.start} to {part.stop}, as it was, and gives "
+                "other lines than were recorded",
+            )
+        )
