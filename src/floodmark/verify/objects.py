@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import BinaryIO, cast
 
-from isal import igzip
+from isal import igzip, isal_zlib
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from floodmark.errors import ConfigError, ObjectMissing, StorageDenied, StorageUnavailable
@@ -24,7 +24,7 @@ from floodmark.verify.report import Fault
 
 BLOCK = 1024 * 1024
 _TRIES = 4
-_BROKEN = (EOFError, OSError, zlib.error)
+_BROKEN = (EOFError, OSError, zlib.error, isal_zlib.error)
 
 Stopping = Callable[[], bool]
 
