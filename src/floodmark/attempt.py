@@ -54,7 +54,7 @@ def attempt(context: Context, tables: Sequence[TableInfo]) -> Result:
     _require_snapshot(context, works)
     audited = audit(context, extractor, works)
     require_same_definitions(context, works, audited)
-    require_no_mismatch(audited)
+    require_no_mismatch(context, audited)
     return _result(context, works)
 
 

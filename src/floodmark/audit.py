@@ -49,7 +49,10 @@ def require_same_definitions(context: Context, works: Sequence[Work], audited: S
         work.fail(SnapshotLost("the definition changed while the table was read", on=table.label))
 
 
-def require_no_mismatch(audited: Sequence[Audit]) -> None:
+def require_no_mismatch(context: Context, audited: Sequence[Audit]) -> None:
+    for work, _, same in audited:
+        if work.open:
+            context.observer(Audited(work.table, same))
     wrong = sorted({work.table.label for work, _, same in audited if not same and work.open})
     if wrong:
         raise VerificationFailed(

@@ -15,7 +15,7 @@ from fix_postgres import PgDatabase, Servers
 from fix_runs import Nightly
 from floodmark.config import TableRule
 from floodmark.errors import ConfigError, VerificationFailed
-from floodmark.events import Event, RunStarted, TableDecided
+from floodmark.events import Audited, Event, RunStarted, TableDecided
 from floodmark.run import run
 from floodmark.state.manifest import Inflight, decode
 
@@ -326,12 +326,15 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     assert nightly.plan()["public.person"].reason.code == "unchanged"
     with pytest.raises(VerificationFailed, match=r"public\.person"):
         nightly.run(audit_chunks=99)
+    audits = [event.same for event in nightly.events if isinstance(event, Audited)]
+    assert audits.count(False) == 1 and len(audits) > 1
     assert (state / "head.json").read_bytes() == told
     record = decode(Inflight, (state / "inflight.json").read_bytes(), "inflight").ended
     assert record is not UNSET and (record.last.outcome, record.last.exit_code) == ("failed", 14)
     assert record.audited_chunks > record.audit_mismatches == 1
     nightly.run(full=True)
     nightly.run(audit_chunks=99)
+    assert {event.same for event in nightly.events if isinstance(event, Audited)} == {True}
 
 
 def test_detect_by_column(nightly: Nightly) -> None:

@@ -24,7 +24,7 @@ from floodmark.verify.report import Fault
 
 BLOCK = 1024 * 1024
 _TRIES = 4
-_BROKEN = (EOFError, OSError, zlib.error, isal_zlib.error)
+_BROKEN: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast("type[Exception]", isal_zlib.error))
 
 Stopping = Callable[[], bool]
 
