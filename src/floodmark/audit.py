@@ -34,7 +34,6 @@ def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list
             raise same
         else:
             audited.append((work, chunk, same))
-            context.observer(Audited(work.table, same))
     return audited
 
 

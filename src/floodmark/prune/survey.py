@@ -45,6 +45,7 @@ def take_survey(ledger: Ledger, destination: Storage | None, current: Current, r
         dead={run.run_id: run.timestamp for run in dead},
         oldest=current.head.oldest,
         floor=current.head.floor,
+        exclusive=destination is not None and documents.at("").startswith(f"{destination.url}/"),
         objects=tuple(_objects(destination, names, rule)) if destination is not None else (),
     )
 
@@ -113,6 +114,7 @@ def _progress(
         stamps |= {text for text in texts if TIMESTAMP.fullmatch(text)}
         if data is not None:
             run_id = key.removeprefix("progress/").partition(".")[0]
+            stamps |= {stamp for stamp in (_began(run_id),) if stamp is not None}
             found.append(Progress(key, run_id, names, frozenset(stamps)))
     return tuple(found), bad
 
