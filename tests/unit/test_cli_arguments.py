@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,9 @@ def test_what_single_commands_take() -> None:
     assert parse(["history", "--limit", "3"]).limit == 3
     assert parse(["show"]).run is None
     assert parse(["show", "x-1"]).run == "x-1"
+    assert parse(["verify", "x-1", "--deep"]).run == "x-1"
+    prune = parse(["prune", "--erase-before", "2026-11-01T02:00:00+02:00", "--grace", "1d"])
+    assert (prune.erase_before, flags(prune).grace) == (datetime(2026, 11, 1, tzinfo=UTC), "1d")
     assert parse(["demo"]).directory == Path("floodmark-demo")
     assert parse(["demo", "--directory", "d"]).directory == Path("d")
 
@@ -64,6 +68,8 @@ def test_the_commands_and_their_options() -> None:
         "load",
         "schema",
         "exporter",
+        "verify",
+        "prune",
         "demo",
     ]
     assert list(option_strings()) == ["--version"]
@@ -75,7 +81,13 @@ def test_the_commands_and_their_options() -> None:
     [
         ("", ["COMMAND", "floodmark --help"]),
         ("rum", ["invalid choice", "run"]),
-        ("verify", ["invalid choice"]),
+        ("journal", ["invalid choice"]),
+        ("verify a b", ["1 argument too many"]),
+        ("prune", ["--keep-days", "--keep-last", "--erase-before", "required"]),
+        ("prune --keep-last 0", ["--keep-last", "from 1"]),
+        ("prune --keep-last 3 --keep-days 3", ["not allowed with"]),
+        ("prune --erase-before yesterday", ["--erase-before", "date, such as"]),
+        ("prune --erase-before 2999-01-01", ["--erase-before", "future"]),
         ("run --tabel x", ["run has no option --tabel", "Did you mean --table?"]),
         ("run --tab x", ["run has no option --tab", "Did you mean --table?"]),
         ("run --detailed-exitcode", ["run has no option --detailed-exitcode"]),
