@@ -13,8 +13,14 @@ import pytest
 from isal import igzip
 
 from fix_runs import Nightly
+from floodmark import consume
 from floodmark.config import ColumnRule, Limits, Secret, TableRule
+from floodmark.errors import ConfigError, VerificationFailed
+from floodmark.events import silent
+from floodmark.records import RowCounter, fields, split_records, whole_records
 from floodmark.source.postgres.connect import pinned_settings
+from floodmark.storage.local import LocalStorage
+from floodmark.verify.objects import read
 
 FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\n)')
 ODD = r"""
@@ -98,6 +104,37 @@ def test_days_in_csv(nightly: Nightly) -> None:
     nightly.run()
     assert nightly.outcome("public.person") == ("extracted", "config_changed")
     nightly.require_truth()
+
+
+def test_the_reader_and_verify_know_csv(nightly: Nightly) -> None:
+    """Records with newlines in them, over block after block; what would guess at types refuses."""
+    nightly.database.execute(ODD + ";" + PERSON)
+    nightly.database.execute("INSERT INTO odd (id, j) SELECT 7, to_jsonb(repeat(E'a\n\"', 200000))")
+    nightly.run(format="csv")
+    snapshot = consume.open(str(nightly.folder)).latest()
+    for label in ("public.odd", "public.person"):
+        found = [tuple(row.values()) for row in snapshot[label].rows()]
+        assert found == landed(nightly, label) and len(found) == nightly.entry(label).rows
+        assert len(list(snapshot[label].lines())) == len(found)
+    with pytest.raises(ConfigError, match="CSV can't be read as typed values"):
+        list(snapshot["public.odd"].batches())
+    one = nightly.folder / nightly.entry("public.person").objects[0].key
+    assert read(LocalStorage(nightly.folder), nightly.entry("public.person").objects[0], bool, silent) is None
+    one.write_bytes(igzip.compress(igzip.decompress(one.read_bytes()).replace(b"two\nt", b"two t", 1)))
+    with pytest.raises(VerificationFailed):
+        list(snapshot["public.person"].rows())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10**6])
+def test_records_end_where_they_do_however_the_bytes_come(size: int) -> None:
+    raw = b'a,"b\n"""\n1,"x\ny"\n,""\n"""\n""",\n'
+    blocks = [raw[at : at + size] for at in range(0, len(raw), size)]
+    counter = RowCounter("csv")
+    for block in blocks:
+        counter.take(block)
+    assert counter.rows == 3
+    found = [fields(record) for block in whole_records(iter(blocks)) for record in split_records(block)]
+    assert found == [["1", "x\ny"], [None, ""], ['"\n"', None]]
 
 
 def test_what_has_no_row_or_one_column(nightly: Nightly) -> None:

@@ -17,8 +17,9 @@ from typing import BinaryIO, cast
 from isal import igzip, isal_zlib
 
 from floodmark.consume.extras import zstandard
-from floodmark.errors import ConfigError, ObjectMissing, StorageError, VerificationFailed
-from floodmark.model import Encoding, ObjectEntry
+from floodmark.errors import ObjectMissing, StorageError, VerificationFailed
+from floodmark.model import Encoding, Format, ObjectEntry
+from floodmark.records import RowCounter, whole_records
 from floodmark.storage.base import Storage
 from floodmark.storage.streams import Readable
 
@@ -87,27 +88,37 @@ class Stored:
 
 
 def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
-    """An object's lines in blocks of whole lines, uncompressed.
+    """An object's lines in blocks of whole lines, uncompressed; of CSV the records, without the header.
 
     Raises VerificationFailed, ObjectMissing, StorageError, and ConfigError where a library is missing.
     """
-    if encoding.format != "jsonl":
-        raise ConfigError("read an object", on=entry.key, why=f"the format {encoding.format} can't be read yet")
+    cut = whole_records if encoding.format == "csv" else _lines
     with closing(Stored(storage, entry)) as stored:
-        held, rows, size = b"", 0, 0
-        for block in _lines(_plain(stored, storage, entry, encoding)):
-            rows += block.count(b"\n")
-            size += len(block)
-            if size > entry.raw_bytes:
+        held, seen = b"", _Seen(encoding.format)
+        for block in cut(seen.passed(_plain(stored, storage, entry, encoding))):
+            if seen.size > entry.raw_bytes:
                 break
             if held:
                 yield held
             held = block
         stored.verify()
-        if (rows, size) != (entry.rows, entry.raw_bytes):
+        if (seen.counter.rows, seen.size) != (entry.rows, entry.raw_bytes):
             raise damaged(storage, entry, "its lines are not as many, or not as long, as the manifest says")
         if held:
             yield held
+
+
+class _Seen:
+    """What raw bytes came to while they passed."""
+
+    def __init__(self, row_format: Format) -> None:
+        self.counter, self.size = RowCounter(row_format), 0
+
+    def passed(self, plain: Iterator[bytes]) -> Iterator[bytes]:
+        for block in plain:
+            self.counter.take(block)
+            self.size += len(block)
+            yield block
 
 
 def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFailed:

@@ -32,6 +32,7 @@ from floodmark.errors import ConfigError, DoesNotFit, ObjectMissing
 from floodmark.events import Observer, silent
 from floodmark.layout import LAYOUTS
 from floodmark.model import Column, Encoding, ObjectEntry, TableEntry, TableName
+from floodmark.records import fields, split_records
 from floodmark.state.consumers import TakenTable
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
@@ -181,17 +182,18 @@ class Table:
         )
 
     def lines(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[bytes]:
-        """Each row's line as it was landed, without its newline."""
+        """Each row's line as it was landed, without its newline; of CSV each record."""
         for block in self.blocks(chunks):
-            yield from block.removesuffix(b"\n").split(b"\n")
+            yield from split_records(block) if self._csv else block.removesuffix(b"\n").split(b"\n")
 
     def rows(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dicts of what JSON holds; a numeric column's values as Decimal, NaN and Infinity as numbers.
 
-        Dates, times, uuids and bytea stay the text that PostgreSQL gives. Numbers inside json are floats.
+        Dates, times, uuids and bytea stay the text that PostgreSQL gives. Numbers inside json are floats. Of CSV every
+        value is its text, or None.
         """
         names = tuple(column.name for column in self.columns)
-        rows_of = rows_reader(names, self.types())
+        rows_of = self._csv_rows if self._csv else rows_reader(names, self.types())
         for block in self.blocks(chunks):
             try:
                 rows = rows_of(block)
@@ -229,7 +231,22 @@ class Table:
             connection, name or self.name.name, self.stream(text=text, infinite=True), self.types(text)
         )
 
+    @property
+    def _csv(self) -> bool:
+        return self.entry.encoding is not None and self.entry.encoding.format == "csv"
+
+    def _csv_rows(self, block: bytes) -> list[dict[str, Any]]:
+        names = tuple(column.name for column in self.columns)
+        return [dict(zip(names, fields(record), strict=True)) for record in split_records(block)]
+
     def _converter(self, text: Collection[str], infinite: bool) -> Converter:
+        if self._csv:
+            raise ConfigError(
+                "CSV can't be read as typed values",
+                on=self.label,
+                why="its fields are the source's own text, which does not tell an array from a string",
+                hint="Land JSON Lines (destination.format: jsonl), or read the text: rows() of the reader.",
+            )
         names = tuple(column.name for column in self.columns)
         return Converter(Shape(self.label, names, self.types(text), infinite))
 

@@ -18,7 +18,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from floodmark.errors import ConfigError, ObjectMissing, StorageDenied, StorageUnavailable
 from floodmark.events import Observer, Retried
 from floodmark.extract import StopAsked
-from floodmark.model import ObjectEntry
+from floodmark.model import Format, ObjectEntry
+from floodmark.records import RowCounter
 from floodmark.storage.base import Storage
 from floodmark.verify.report import Fault
 
@@ -71,7 +72,7 @@ def denied(error: StorageDenied) -> Fault:
 
 def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> Fault | None:
     with closing(_Hashed(destination.open(entry.key), stopping)) as stored:
-        lines, broken = _Lines(), None
+        lines, broken = _Lines("csv" if ".csv" in entry.key.rpartition("/")[2] else "jsonl"), None
         try:
             lines.take(decompressed(cast(BinaryIO, stored), entry.key))
         except _BROKEN as error:
@@ -147,13 +148,13 @@ class _Hashed(io.RawIOBase):
 class _Lines:
     """What the lines of an object come to."""
 
-    def __init__(self) -> None:
-        self._digest, self._rows, self._size, self._end = hashlib.sha256(), 0, 0, b"\n"
+    def __init__(self, row_format: Format) -> None:
+        self._digest, self._counter, self._size, self._end = hashlib.sha256(), RowCounter(row_format), 0, b"\n"
 
     def take(self, stream: BinaryIO) -> None:
         while block := stream.read(BLOCK):
             self._digest.update(block)
-            self._rows += block.count(b"\n")
+            self._counter.take(block)
             self._size += len(block)
             self._end = block[-1:]
 
@@ -162,8 +163,8 @@ class _Lines:
             return Fault("wrong_content", "its last line does not end")
         if self._size != entry.raw_bytes:
             return Fault("wrong_content", f"its lines are {self._size:,} bytes, not {entry.raw_bytes:,}")
-        if self._rows != entry.rows:
-            return Fault("wrong_content", f"it holds {self._rows:,} lines, not {entry.rows:,}")
+        if self._counter.rows != entry.rows:
+            return Fault("wrong_content", f"it holds {self._counter.rows:,} rows, not {entry.rows:,}")
         if self._digest.hexdigest() != entry.content_sha256:
             return Fault("wrong_content", "its lines are not those that were extracted")
         return None
