@@ -19,8 +19,8 @@ check: $(READY)           ## what CI runs: style, types, import direction, tests
 	$(BIN)/mypy
 	$(MAKE) test
 
-soak: $(READY)            ## random histories for SOAK_MINUTES, on every version, through standbys; SEED=n plays one again
-	SOAK_MINUTES=$(SOAK_MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property
+soak: $(READY)            ## every crash point; random histories for SOAK_MINUTES, on every version, through standbys; SEED=n plays one again
+	SOAK_MINUTES=$(SOAK_MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property tests/fault
 
 guards: $(READY)          ## take every guard of change detection out, and see the tests go red
 	$(BIN)/python tests/guards.py

@@ -26,7 +26,8 @@ from fix_storage import S3Bucket, S3Server, environment
 from floodmark.model import TableEntry
 from floodmark.state.manifest import Head, Inflight, Manifest, decode
 
-CONFIG = "chunk_size: 64KiB\nlimits: {connections: 2}\n"
+# One worker: what is counted once is there to be killed at the next time.
+CONFIG = "chunk_size: 64KiB\nlimits: {connections: 1}\n"
 DAY_1 = """
 CREATE TABLE person (id int, name text);
 INSERT INTO person SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 900) n;
@@ -207,4 +208,4 @@ def test_a_kill_at_each_kind_of_crash_point(job: Job) -> None:
 def test_a_kill_at_every_crash_point(job: Job) -> None:
     seen = kill_at(job, lambda name, times: list(range(1, times + 1)))
     print(f"\n{seen.total()} crash points: {dict(seen)}")
-    assert seen["old"] > 50 and seen["new"] > 3, seen
+    assert seen["old"] > 40 and seen["new"] > 5, seen
