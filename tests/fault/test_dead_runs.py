@@ -109,6 +109,20 @@ def test_after_a_kill_at_90_percent_only_the_rest_and_what_changed_is_read(job: 
     assert [run.run_id for run in job.in_flight.runs] == [left.run_id], "it may be alive: it is forgotten in time"
 
 
+def test_what_a_run_took_over_outlives_its_own_death(job: Job) -> None:
+    """Night after night a bit further, even where the first run's entry is forgotten meanwhile."""
+    assert job.run(kill_at=30, only="os.link data").code == KILLED
+    (first,) = job.progress
+    assert job.run(kill_at=30, only="os.link data").code == KILLED
+    (job.landing.folder / "_floodmark" / f"progress/{first.run_id}.json").unlink()
+    (second,) = job.progress
+    assert finished_chunks(second) >= finished_chunks(first) + 20
+    put = job.objects
+    job.run_whole()
+    whole = len(entry_of(job.landing.manifest, BIG).objects) + 1
+    assert len(job.objects - put) <= whole - finished_chunks(second)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_told_to_stop_publishes_nothing_and_leaves_what_it_finished(
     job: Job, number: signal.Signals
