@@ -12,7 +12,8 @@ nothing is taken on trust, and these hold:
   checked before it died. The next one does: a change leaves its transaction id in the fingerprint, even one made
   and undone, and what was read under another fingerprint is not used.
 - **An object that no manifest names may be pruned** once it is older than the grace time. So none is taken over
-  that is older than `OLDEST_OBJECT`: with the longest life of a run on top, that is less than the grace.
+  that is older than `OLDEST_OBJECT`: with the longest life of a run on top, that is less than the grace. Nor is
+  one that is not above head's floor, which a prune with less grace has raised.
 """
 
 from __future__ import annotations
@@ -52,15 +53,20 @@ class Left(Struct, frozen=True):
     chunks: tuple[tuple[TableName, RememberedChunk], ...]
 
 
-def usable(progress: Progress, destination: str, encoding: Encoding, now: datetime) -> Left:
-    """Those of its chunks whose objects a run may name: at its destination, written as it writes, not too old."""
+def usable(progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None) -> Left:
+    """Those of its chunks whose objects a run may name: at its destination, written as it writes, not too old, and
+    above head's floor."""
     chunks: list[tuple[TableName, RememberedChunk]] = []
     if progress.destination == destination and progress.encoding == encoding:
         oldest = timestamp_text(now - OLDEST_OBJECT)
         for told in progress.chunks:
             table = TableName(told.schema, told.name)
             known = remembered_chunks(told.watermark, told.fingerprint, told.objects)
-            chunks += [(table, one) for one in known if one.object is None or _put_at(one.object) >= oldest]
+            chunks += [
+                (table, one)
+                for one in known
+                if one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or ""))
+            ]
     return Left(progress.run_id, (progress.dialect, progress.system_identifier, progress.database), tuple(chunks))
 
 

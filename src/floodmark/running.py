@@ -224,7 +224,8 @@ class Run:
         if ledger is None or not self.stores.layout.objects_stay:
             return Finished((), None, self.observe)
         found = ledger.left_behind(self.started, lambda why: self.observe(Warned(why)))
-        left = [usable(progress, here, self.stores.encoding, self.started) for progress in found]
+        floor = self.current.head.floor if self.current is not None else None
+        left = [usable(progress, here, self.stores.encoding, self.started, floor) for progress in found]
         return Finished(left, partial(self._save, ledger), self.observe)
 
     def _save(

@@ -3,7 +3,7 @@ with the truth.
 
 The run that is killed is the richest there is: it goes on from a dead run's progress, and writes its own after each
 chunk; a table has changed, one is gone and one is new. Crash points are counted, not listed (see `crash_server`).
-`make test` takes the first and the last of each kind (a call on a kind of document), `make soak` every single one.
+`make test` takes one of each kind (a call on a kind of document), the first or the last in turn, `make soak` every one.
 """
 
 from __future__ import annotations
@@ -189,23 +189,24 @@ def kill_and_go_on(job: Job, name: str, number: int, old: str) -> str:
     return "old" if seen == old else "new"
 
 
-def kill_at(job: Job, chosen: Callable[[str, int], list[int]]) -> Counter[str]:
-    """Kill at the chosen crash points of each kind; which snapshots readers saw."""
+def kill_at(job: Job, chosen: Callable[[int, int], list[int]]) -> Counter[str]:
+    """Kill at the chosen crash points of each kind (its number, and how often it is passed); which snapshots
+    readers saw."""
     old, _ = job.head()
     seen: Counter[str] = Counter()
-    for name, times in points(job).items():
-        for number in chosen(name, times):
+    for kind, (name, times) in enumerate(points(job).items()):
+        for number in chosen(kind, times):
             seen[kill_and_go_on(job, name, number, old)] += 1
     return seen
 
 
 def test_a_kill_at_each_kind_of_crash_point(job: Job) -> None:
-    seen = kill_at(job, lambda name, times: sorted({1, times}))
-    assert seen["old"] > 20 and seen["new"] > 1, seen
+    seen = kill_at(job, lambda kind, times: [times if kind % 2 else 1])
+    assert seen["old"] > 10 and seen["new"] > 1, seen
 
 
 @pytest.mark.soak
 def test_a_kill_at_every_crash_point(job: Job) -> None:
-    seen = kill_at(job, lambda name, times: list(range(1, times + 1)))
+    seen = kill_at(job, lambda kind, times: list(range(1, times + 1)))
     print(f"\n{seen.total()} crash points: {dict(seen)}")
     assert seen["old"] > 40 and seen["new"] > 5, seen

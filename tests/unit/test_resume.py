@@ -104,6 +104,12 @@ def test_only_objects_that_may_be_named_are_taken_over(
     assert len(usable(progress, destination, encoding, NOW + age).chunks) == usable_chunks
 
 
+@pytest.mark.parametrize(("floor", "usable_chunks"), [("20261123005959Z", 1), ("20261123010000Z", 0)])
+def test_what_is_not_above_the_floor_may_be_gone(floor: str, usable_chunks: int) -> None:
+    progress = document(*written(chunk(0)))
+    assert len(usable(progress, HERE, Encoding(), NOW, floor).chunks) == usable_chunks
+
+
 def test_a_progress_that_names_an_object_it_does_not_have_is_damaged() -> None:
     (told,) = written(chunk(0))
     data = encode(document(told)).replace(b'"object": 0', b'"object": 1')
