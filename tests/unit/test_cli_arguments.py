@@ -67,6 +67,7 @@ def test_the_commands_and_their_options() -> None:
         "show",
         "load",
         "schema",
+        "deliver",
         "exporter",
         "verify",
         "prune",

@@ -103,6 +103,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     manifest.Record: "record",
     manifest.Working: "working",
     consumers.Cursor: "cursor",
+    consumers.Delivery: "delivery",
     consumers.TakenTable: "taken",
     consumers.ParquetIndex: "parquet",
     consumers.ParquetTable: "parquet table",

@@ -54,6 +54,7 @@ def parser() -> Parser:
     plan.add_argument("--detailed-exitcode", action="store_true", help="end with 20 when there is work, 0 when none")
     _add_readers(commands)
     _add_consumers(commands)
+    _add_deliver(commands)
     _add_exporter(commands)
     _add_verify(commands)
     _add_prune(commands)
@@ -142,6 +143,21 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
         )
         _add_places(command, source=False)
     _add_output(load)
+
+
+def _add_deliver(commands: argparse._SubParsersAction[Parser]) -> None:
+    deliver = commands.add_parser("deliver", help="hand changed tables to a landing zone, each as a whole set of files")
+    deliver.add_argument("--to", metavar="URL", help="where to (default: what the configuration's `deliver` says)")
+    deliver.add_argument("--name", metavar="N", help="the delivery's name: what it has delivered is remembered by it")
+    deliver.add_argument(
+        "--layout",
+        dest="to_layout",
+        choices=tuple(LAYOUTS),
+        help="with --to: what is demanded (default: by its name)",
+    )
+    deliver.add_argument("--table", action="append", default=[], metavar="S.T", help="only this table; may be repeated")
+    _add_places(deliver, source=False)
+    _add_output(deliver)
 
 
 def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -57,7 +57,16 @@ def _run(options: argparse.Namespace, session: Session, settings: Settings, work
         where = _manifest_place(settings, result)
         session.out.write(render.run_line(result.manifest, result.uploaded_bytes, result.duration_seconds, where))
     failed = any(entry.status == "failed" for entry in result.manifest.tables)
-    return EXIT_PARTIAL if failed else EXIT_OK
+    return _delivered(settings, session) or (EXIT_PARTIAL if failed else EXIT_OK)
+
+
+def _delivered(settings: Settings, session: Session) -> int:
+    """Deliver what the configuration says. 0, or the exit code of what was not delivered: a worse one than partial."""
+    if not settings.deliver:
+        return EXIT_OK
+    from floodmark.cli import delivering  # noqa: PLC0415 - by need: few runs deliver anything
+
+    return delivering.after_run(settings, session)
 
 
 def plan(options: argparse.Namespace, session: Session) -> int:
@@ -123,6 +132,13 @@ def consumers(options: argparse.Namespace, session: Session) -> int:
     from floodmark.cli import loading  # noqa: PLC0415 - by need: no run loads anything
 
     return loading.COMMANDS[options.command](options, session)
+
+
+def deliver(options: argparse.Namespace, session: Session) -> int:
+    """Hand what changed to a landing zone."""
+    from floodmark.cli import delivering  # noqa: PLC0415 - by need: few runs deliver anything
+
+    return delivering.command(options, session)
 
 
 def exporter(options: argparse.Namespace, session: Session) -> int:
@@ -193,6 +209,7 @@ COMMANDS: dict[str, Command] = {
     "show": show,
     "load": consumers,
     "schema": consumers,
+    "deliver": deliver,
     "verify": upkeep.verify,
     "prune": upkeep.prune,
     "exporter": exporter,

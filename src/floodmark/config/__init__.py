@@ -8,6 +8,7 @@ from floodmark.config.load import load
 from floodmark.config.settings import (
     ColumnRule,
     Compression,
+    DeliverySettings,
     DestinationSettings,
     DetectMode,
     Flags,
@@ -25,6 +26,7 @@ from floodmark.config.urls import safe_label
 __all__ = [
     "ColumnRule",
     "Compression",
+    "DeliverySettings",
     "DestinationSettings",
     "DetectMode",
     "Flags",

@@ -131,7 +131,8 @@ class _Checker:
         if get_origin(kind) is tuple:
             if not isinstance(value, list):
                 self.refuse(path, f"a list is wanted, not {_yaml_name(value)}", f"Write {_last(path)}: [ … ].")
-            return tuple(self._single(str, item, f"{path}[{number}]") for number, item in enumerate(value))
+            inner = get_args(kind)[0]
+            return tuple(self.value(inner, item, f"{path}[{number}]") for number, item in enumerate(value))
         return self._single(kind, value, path)
 
     def refuse(self, path: str, why: str, hint: str) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from floodmark.config import values
+from floodmark.config.deliveries import LANDING_ZONES, deliveries, require_deliverable
 from floodmark.config.document import WHAT, read
 from floodmark.config.metrics import PUSHGATEWAY, metrics
 from floodmark.config.schema import DestinationSection, File
@@ -35,7 +36,6 @@ OLD_DESTINATION = "S3_DESTINATION"
 # Any of these says where a database is, so that libpq needs no URL.
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
 VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, *LIBPQ)
-LANDING_ZONES = "moj-reg-"
 
 
 class Given(Struct, frozen=True):
@@ -70,6 +70,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         audit_chunks=_or_default(file.audit.chunks_per_run, 1),
         metrics=Metrics() if state_only else metrics(arguments, environ, file.metrics, name),
         prune_grace=_grace(arguments, file, name),
+        deliver=deliveries(file.deliver, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )
@@ -178,6 +179,7 @@ def _state_url(given: Given | None, destination: DestinationSettings) -> str | N
 
 def _require_no_contradiction(settings: Settings, state: Given | None, name: str) -> None:
     """What can only be seen when all settings are known."""
+    require_deliverable(settings, name)
     if settings.destination.layout != "moj-landing":
         return
     if settings.state_url is None:

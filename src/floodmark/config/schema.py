@@ -18,6 +18,8 @@ from floodmark.model import Format
 Natural = Annotated[int, Meta(ge=0, le=2_147_483)]
 Positive = Annotated[int, Meta(ge=1, le=2_147_483)]
 Amount = int | str
+Acl = Literal["private", "bucket-owner-read", "bucket-owner-full-control"]
+Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
 
 class SourceSection(Struct, frozen=True):
@@ -31,8 +33,8 @@ class DestinationSection(Struct, frozen=True):
     format: Format | None = None
     compression: Compression | None = None
     database_name: str | None = None
-    acl: Literal["private", "bucket-owner-read", "bucket-owner-full-control"] | None = None
-    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    acl: Acl | None = None
+    sse: Encryption | None = None
     kms_key_id: str | None = None
     resend_after_days: Positive | None = None
     allow_unconditional_writes: bool | None = None
@@ -86,6 +88,18 @@ class PruneSection(Struct, frozen=True):
     grace: Amount | None = None
 
 
+class DeliverSection(Struct, frozen=True):
+    name: str | None = None
+    url: str | None = None
+    layout: LayoutName | None = None
+    compression: Literal["keep", "none"] | None = None
+    database_name: str | None = None
+    acl: Acl | None = None
+    sse: Encryption | None = None
+    kms_key_id: str | None = None
+    resend_after_days: Positive | None = None
+
+
 class File(Struct, frozen=True):
     """The whole of a configuration file. A section that is missing is one with nothing set."""
 
@@ -99,10 +113,11 @@ class File(Struct, frozen=True):
     audit: AuditSection = AuditSection()
     metrics: MetricsSection = MetricsSection()
     prune: PruneSection = PruneSection()
+    deliver: tuple[DeliverSection, ...] = ()
 
 
 # What the design promises and this version does not hold yet.
-LATER_KEYS = frozenset({"deliver"})
+LATER_KEYS: frozenset[str] = frozenset()
 LATER_VALUES = frozenset({("detect", "journal")})
 
 
@@ -124,11 +139,13 @@ def without_none(hint: Any) -> Any:
 
 
 def keys(kind: type[Struct] = File, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that can be set, `*` standing for a name the user chooses."""
+    """Every dotted key that can be set, `*` standing for a name the user chooses, or for each item of a list."""
     for name, inner in field_kinds(kind).items():
         path = f"{prefix}{name}"
         if get_origin(inner) is dict:
             path, inner = f"{path}.*", get_args(inner)[1]
+        elif get_origin(inner) is tuple and is_struct(get_args(inner)[0]):
+            path, inner = f"{path}.*", get_args(inner)[0]
         if is_struct(inner):
             yield from keys(inner, f"{path}.")
         else:

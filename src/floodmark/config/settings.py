@@ -97,6 +97,23 @@ class DestinationSettings(Struct, frozen=True):
     allow_unconditional_writes: bool = False
 
 
+class DeliverySettings(Struct, frozen=True):
+    """A landing zone that changed tables are handed on to. `name` is the cursor's; empty: made of the URL.
+
+    `compression`: "none" turns the objects into plain lines, "keep" leaves them as they are stored.
+    """
+
+    url: str
+    name: str = ""
+    layout: LayoutName = "plain"
+    compression: Literal["keep", "none"] = "keep"
+    database_name: str | None = None
+    acl: str | None = None
+    sse: str | None = None
+    kms_key_id: str | None = None
+    resend_after_days: int | None = None
+
+
 class Limits(Struct, frozen=True):
     """Connections to the source at once; the rest in seconds."""
 
@@ -134,6 +151,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     audit_chunks: int = 1
     metrics: Metrics = Metrics()
+    deliver: tuple[DeliverySettings, ...] = ()
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE

@@ -12,11 +12,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from floodmark.errors import ConditionFailed, ConfigError, Conflict, OutcomeUnknown
 from floodmark.layout import cursor_key
-from floodmark.state.consumers import Cursor, TakenTable
+from floodmark.state.consumers import Cursor, Delivery, TakenTable
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
@@ -71,10 +71,16 @@ class CursorStore:
         cursor, etag = found or (None, None)
         return StoredCursor(name, cursor, etag, self)
 
-    def write(self, old: StoredCursor, run_id: str, taken: Iterable[TakenTable]) -> StoredCursor:
+    def write(
+        self,
+        old: StoredCursor,
+        run_id: str,
+        taken: Iterable[TakenTable],
+        delivery: Delivery | UnsetType = UNSET,
+    ) -> StoredCursor:
         """Replace a cursor, if it is still as it was read. Raises Conflict, OutcomeUnknown, StorageError."""
         moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        cursor = Cursor(name=old.name, run_id=run_id, updated_at=moment, tables=tuple(taken))
+        cursor = Cursor(name=old.name, run_id=run_id, updated_at=moment, tables=tuple(taken), delivery=delivery)
         condition = IfAbsent() if old.etag is None else IfMatch(old.etag)
         with suppress(ConditionFailed, OutcomeUnknown):  # the answer to our own write may be lost: what is there tells
             self._documents.put(cursor_key(old.name), encode(cursor), condition)

@@ -121,6 +121,32 @@ class _Seen:
             yield block
 
 
+def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
+    """An object's bytes uncompressed, of whatever format; an error at their end means that none of them is good.
+
+    Raises as `blocks` does.
+    """
+    with closing(Stored(storage, entry)) as stored:
+        digest, size = hashlib.sha256(), 0
+        for block in _plain(stored, storage, entry, encoding):
+            size += len(block)
+            if size > entry.raw_bytes:
+                break
+            digest.update(block)
+            yield block
+        stored.verify()
+        if (size, digest.hexdigest()) != (entry.raw_bytes, entry.content_sha256):
+            raise damaged(storage, entry, "its lines are not those of the manifest")
+
+
+def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
+    """An object's bytes as they are stored; an error at their end means that none of them is good."""
+    with closing(Stored(storage, entry)) as stored:
+        while block := stored.read():
+            yield block
+        stored.verify()
+
+
 def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFailed:
     """The error for an object that is not what the manifest says."""
     return VerificationFailed(

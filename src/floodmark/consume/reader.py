@@ -87,6 +87,11 @@ class Snapshot(Mapping[str, "Table"]):
     def run_id(self) -> str:
         return self.manifest.run_id
 
+    @property
+    def data(self) -> Storage:
+        """Where the objects are, by the keys of the manifest."""
+        return self._data
+
     @cached_property
     def tables(self) -> tuple[Table, ...]:
         """Every table with a good snapshot, in the manifest's order."""

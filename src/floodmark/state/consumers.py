@@ -8,24 +8,40 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from floodmark.model import Column
 
 
 class TakenTable(Struct, frozen=True, kw_only=True):
     """A table as a consumer took it: the manifest's checksum, `shape` (SHA-256 of its columns' names and types), and
-    the content_sha256 of each chunk, in order."""
+    the content_sha256 of each chunk, in order. `timestamp`: the extraction_timestamp it was delivered under."""
 
     schema: str
     name: str
     checksum: str
     shape: str
     chunks: tuple[str, ...] = ()
+    timestamp: str | UnsetType = UNSET
+
+
+class Delivery(Struct, frozen=True, kw_only=True):
+    """Where a delivery goes, in which `form`, and the tables it set out to send and has not finished.
+
+    Their timestamps were chosen before the first put, so that a delivery that died midway is repeated under the very
+    same keys.
+    """
+
+    url: str
+    form: str
+    sending: tuple[TakenTable, ...] = ()
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
-    """What a consumer has taken: of which run, and of each table what. Moved by compare-and-swap, by the consumer."""
+    """What a consumer has taken: of which run, and of each table what. Moved by compare-and-swap, by the consumer.
+
+    `delivery` is there where the consumer is `floodmark deliver`.
+    """
 
     format: Literal["floodmark.cursor"] = "floodmark.cursor"
     version: Literal[1] = 1
@@ -33,6 +49,7 @@ class Cursor(Struct, frozen=True, kw_only=True):
     run_id: str
     updated_at: str
     tables: tuple[TakenTable, ...]
+    delivery: Delivery | UnsetType = UNSET
 
 
 class ParquetFile(Struct, frozen=True, kw_only=True):

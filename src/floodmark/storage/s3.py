@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from floodmark.errors import NoConditionalWrites, ObjectMissing
-from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat
+from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat, Storage
 from floodmark.storage.options import StorageOptions
 from floodmark.storage.probe import prove_conditions
 from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentials, translated
@@ -141,6 +141,21 @@ class S3Storage:
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield found["Key"].removeprefix(self._prefix)
+
+    def copy_from(self, other: Storage, from_key: str, etag: str, key: str) -> str | None:
+        """As `copying.CanCopy` has it: needs the right to read there and to put here."""
+        bucket, _, prefix = other.url.removeprefix("s3://").partition("/")
+        source = f"{prefix}/{from_key}" if prefix else from_key
+        with translated("copy an object", self._where(key)):
+            answer = self._s3.copy_object(
+                Bucket=self._bucket,
+                Key=self._key(key),
+                CopySource={"Bucket": bucket, "Key": source},
+                CopySourceIfMatch=etag,
+                ChecksumAlgorithm="SHA256",
+                **self._attributes(),
+            )
+        return _hex(answer["CopyObjectResult"].get("ChecksumSHA256"))
 
     def _put(self, key: str, body: Body, condition: Condition) -> str:
         if length(body.stream) != body.size:

@@ -1,0 +1,158 @@
+"""`floodmark deliver`, and the deliveries that follow a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from floodmark import consume
+from floodmark.cli import arguments
+from floodmark.cli.failure import report
+from floodmark.cli.output import Session, console, printable
+from floodmark.cli.render import count, plural, table
+from floodmark.cli.signals import StopSignals
+from floodmark.config import DeliverySettings, Settings
+from floodmark.config import load as load_settings
+from floodmark.config.deliveries import require_deliverable, to_url
+from floodmark.consume.deliver import Delivered, Result, deliver, open_target
+from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
+from floodmark.events import Event, Observer, Retried
+
+
+class Done(Struct, frozen=True):
+    """A delivery and what came of it."""
+
+    settings: DeliverySettings
+    result: Result
+
+
+def command(options: argparse.Namespace, session: Session) -> int:
+    """Hand what changed to where the options or the configuration say."""
+    settings = load_settings(arguments.flags(options), session.environ, state_only=True)
+    chosen = _chosen(options, settings)
+    require_deliverable(replace(settings, deliver=chosen), "--to")
+    done = _all(settings, chosen, tuple(options.table), session)
+    if options.output == "json":
+        session.out.write_json(msgspec.json.format(msgspec.json.encode({"deliveries": [_view(one) for one in done]})))
+    else:
+        for one in done:
+            _show(one, session)
+    failures = [error for one in done for error in one.result.failures]
+    damaged = any(isinstance(error, VerificationFailed) for error in failures)
+    return VerificationFailed.exit_code if damaged else StorageError.exit_code if failures else EXIT_OK
+
+
+def after_run(settings: Settings, session: Session) -> int:
+    """The deliveries of the configuration, once a run is committed. Their failure is told, and keeps the commit."""
+    try:
+        done = _all(settings, settings.deliver, (), session)
+    except Stopped:
+        raise
+    except FloodmarkError as error:
+        report(_failed(error), session)
+        return StorageError.exit_code
+    for one in done:
+        counts = {status: len(one.result.of(status)) for status in ("delivered", "unchanged", "failed")}
+        _say(session, "info", "delivered", {"name": one.settings.name, "run_id": one.result.run_id, **counts})
+    return StorageError.exit_code if any(one.result.failures for one in done) else EXIT_OK
+
+
+def _failed(error: FloodmarkError) -> StorageError:
+    hint = "The run is committed. The next one delivers what is missing; so does `floodmark deliver`."
+    hint = hint if error.hint is None else f"{error.hint} {hint}"
+    why = ": ".join(filter(None, (error.on, error.why)))
+    return StorageError("a delivery failed", on=error.what, why=why, hint=hint)
+
+
+def _all(settings: Settings, chosen: Sequence[DeliverySettings], only: tuple[str, ...], session: Session) -> list[Done]:
+    """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last."""
+    observer, errors, done = _observer(session), list[FloodmarkError](), list[Done]()
+    assert settings.state_url is not None
+    reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
+    snapshot = reader.latest()
+    with StopSignals(session.log.style if session.log else "text") as stop:
+        for one in chosen:
+            target = open_target(one, observer)
+            cursor = reader.cursor(target.name)
+            try:
+                done.append(Done(one, deliver(snapshot, target, cursor, only, _teller(session), stop.event.is_set)))
+            except Stopped:
+                raise Stopped(stop.number or 2) from None
+            except FloodmarkError as error:
+                errors.append(error)
+    for earlier in errors[:-1]:
+        report(earlier, session)
+    if errors:
+        raise errors[-1]
+    return done
+
+
+def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:
+    """What was asked for: a place, or deliveries of the file. Raises ConfigError where there is none."""
+    if options.to is not None:
+        known = [one for one in settings.deliver if one.url.rstrip("/") == options.to.rstrip("/")]
+        if known and options.name in (None, known[0].name) and options.to_layout is None:
+            return (known[0],)
+        return (to_url(options.to, options.name, options.to_layout),)
+    found = tuple(one for one in settings.deliver if options.name in (None, one.name))
+    if not found:
+        why = "the configuration holds no delivery" + ("" if options.name is None else " of that name")
+        hint = "Give --to URL, or write deliver: [{name: …, url: …}] into floodmark.yaml."
+        raise ConfigError("there is nowhere to deliver to", why=why, hint=hint)
+    if options.to_layout is not None:
+        raise ConfigError("--layout goes with --to alone", hint="In the file, layout stands with its delivery.")
+    return found
+
+
+def _observer(session: Session) -> Observer:
+    def talk(event: Event) -> None:
+        if isinstance(event, Retried):
+            _say(session, "warning", "retry", {"attempt": event.attempt, "what": event.what, "why": event.why})
+
+    return talk
+
+
+def _teller(session: Session) -> Callable[[Delivered], None]:
+    def tell(one: Delivered) -> None:
+        if one.error is not None:
+            _say(session, "error", "not delivered", {"table": one.table.label, "why": one.error.sentence})
+
+    return tell
+
+
+def _say(session: Session, level: str, event: str, fields: dict[str, Any]) -> None:
+    if session.log is not None:
+        session.log.say(level, event, fields)
+    elif level != "info":
+        said = ", ".join(f"{name} {value}" for name, value in fields.items())
+        session.err.line(f"floodmark: {event}: {printable(said)}")
+
+
+def _show(one: Done, session: Session) -> None:
+    result = one.result
+    rows = [(each.table.label, each.status, count(each.rows), count(each.objects)) for each in result.tables]
+    session.out.write(table(("table", "status", ">rows", ">objects"), rows, console(session.out, session.environ)))
+    statuses = [each.status for each in result.tables]
+    parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "delivered", *statuses))]
+    line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} to {result.url}"
+    session.out.write(f"{printable(line)}\n")
+
+
+def _view(one: Done) -> dict[str, Any]:
+    tables = [
+        {
+            "schema": each.table.schema,
+            "name": each.table.name,
+            "status": each.status,
+            "rows": each.rows,
+            "keys": each.keys,
+            "error": None if each.error is None else each.error.sentence,
+        }
+        for each in one.result.tables
+    ]
+    return {"name": one.result.name, "url": one.result.url, "run_id": one.result.run_id, "tables": tables}

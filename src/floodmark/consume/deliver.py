@@ -1,0 +1,335 @@
+"""Deliver: hand changed tables to a landing zone, each as one complete set of files.
+
+The order that is never broken, for each table: every object is verified, then all are put, then the cursor says so. The
+target is only ever put to. Before the first put the cursor names every table that will be sent, and the timestamp in
+its keys; so a delivery that died midway is repeated with the same bytes under the same keys, and no receiver is left
+with half a table of a timestamp, unless the table changed again meanwhile: then it is sent whole under a later one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import BinaryIO, Literal, cast
+
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from floodmark.config import DeliverySettings
+from floodmark.consume.changes import changes
+from floodmark.consume.cursor import StoredCursor
+from floodmark.consume.objects import as_stored, raw
+from floodmark.consume.reader import Snapshot, Table
+from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, Stopped, StorageError, VerificationFailed
+from floodmark.events import Observer
+from floodmark.layout import (
+    LAYOUTS,
+    data_key,
+    database_segment,
+    table_segment,
+    timestamp_moment,
+    timestamp_text,
+)
+from floodmark.model import Encoding, ObjectEntry, TableName
+from floodmark.state.consumers import Delivery, TakenTable
+from floodmark.storage import StorageOptions, open_storage
+from floodmark.storage.base import Body, Storage
+from floodmark.storage.copying import Copier
+from floodmark.storage.retry import RetryingStorage
+
+Status = Literal["delivered", "unchanged", "failed", "gone"]
+# Beyond this an object waits in a temporary file.
+SPOOL_MEMORY = 24 * 1024**2
+_DEFAULT_SCHEMA = {"sqlite": "main"}
+_NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
+
+
+class Target(Struct, frozen=True):
+    """Where to. `copier` makes the store copy by itself, where it can; `name` is the cursor's."""
+
+    name: str
+    settings: DeliverySettings
+    storage: Storage
+    make_copier: Callable[[Storage], Copier | None]
+
+    @property
+    def form(self) -> str:
+        """What the files are. Another form means other files: then everything is sent again."""
+        chosen = self.settings
+        return f"{chosen.layout} {chosen.compression} {chosen.database_name or '-'}"
+
+    def encoding(self, table: Table) -> Encoding:
+        stored = table.entry.encoding or Encoding()
+        return stored if self.settings.compression == "keep" else replace(stored, compression="none")
+
+
+class Delivered(Struct, frozen=True):
+    """What became of a table. `gone`: it was delivered once, and is no longer part of the snapshot."""
+
+    table: TableName
+    status: Status
+    rows: int | None = None
+    keys: tuple[str, ...] = ()
+    error: FloodmarkError | None = None
+
+    @property
+    def objects(self) -> int | None:
+        return len(self.keys) if self.status == "delivered" else None
+
+
+class Result(Struct, frozen=True):
+    """What a delivery did, table by table."""
+
+    name: str
+    url: str
+    run_id: str
+    tables: tuple[Delivered, ...]
+
+    @property
+    def failures(self) -> list[FloodmarkError]:
+        return [one.error for one in self.tables if one.error is not None]
+
+    def of(self, status: Status) -> list[Delivered]:
+        return [one for one in self.tables if one.status == status]
+
+
+def open_target(settings: DeliverySettings, observer: Observer) -> Target:
+    """Open where a delivery goes. Makes no request. Raises ConfigError."""
+    options = StorageOptions(settings.acl, settings.sse, settings.kms_key_id, conditional=False)
+    storage = RetryingStorage(open_storage(settings.url, options), observer)
+    name = settings.name or _NO_LETTER.sub("-", storage.url).strip("-")[-100:]
+    return Target(name, settings, storage, lambda data: _copier(data, settings, options))
+
+
+def deliver(
+    snapshot: Snapshot,
+    target: Target,
+    cursor: StoredCursor,
+    only: Sequence[str],
+    tell: Callable[[Delivered], None],
+    stopping: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Send what is not there yet; a table's own trouble is in the result.
+
+    Raises ConfigError, Conflict where two deliveries share a cursor, StorageError, Stopped.
+    """
+    _require_same_target(cursor, target)
+    plan = _planned(snapshot, target, cursor, only)
+    work = _Work(snapshot, target, cursor, plan, stopping)
+    outcomes = {name: Delivered(name, "gone") for name in plan.gone}
+    for table in plan.unchanged:
+        outcomes[table.name] = Delivered(table.name, "unchanged", table.entry.rows)
+    if plan.moves:
+        work.announce()
+    for table in plan.stale:
+        outcomes[table.name] = outcome = work.send(table)
+        tell(outcome)
+    tables = tuple(outcomes[name] for name in sorted(outcomes))
+    return Result(target.name, target.storage.url, snapshot.run_id, tables)
+
+
+class _Plan(Struct, frozen=True):
+    """`kept` is what the cursor goes on to say, `sending` what will be sent, with timestamps."""
+
+    stale: tuple[Table, ...]
+    unchanged: tuple[Table, ...]
+    gone: tuple[TableName, ...]
+    kept: tuple[TakenTable, ...]
+    sending: tuple[TakenTable, ...]
+    moves: bool
+
+
+def _planned(snapshot: Snapshot, target: Target, cursor: StoredCursor, only: Sequence[str]) -> _Plan:
+    before = _delivery(cursor)
+    taken = cursor.taken if before is None or before.form == target.form else ()
+    found = changes([(table, table.taken) for table in snapshot.tables], taken)
+    marks = {_name(mark): mark for mark in taken}
+    due = [table for table in found.unchanged if _is_due(marks[table.name], target.settings.resend_after_days)]
+    stale = [*(one.table for one in found.changed), *due]
+    if only:
+        wanted = {snapshot[label].name if label in snapshot else _no_such(label) for label in only}
+        stale = [table for table in stale if table.name in wanted]
+    gone = () if only else found.gone
+    sent_again = {table.name for table in stale}
+    sending = _sending(stale, [*cursor.taken, *(before.sending if before else ())], before, target)
+    kept = tuple(mark for mark in taken if _name(mark) not in {*sent_again, *gone})
+    unchanged = [table for table in found.unchanged if table.name not in sent_again]
+    return _Plan(
+        tuple(sorted(stale, key=lambda table: table.name)),
+        tuple(unchanged),
+        gone,
+        kept,
+        sending,
+        bool(stale or gone),
+    )
+
+
+def _sending(
+    stale: Iterable[Table], known: Sequence[TakenTable], before: Delivery | None, target: Target
+) -> tuple[TakenTable, ...]:
+    """What will be sent, each under its timestamp: that of an earlier try, or one later than any that was used."""
+    again = {_name(mark): mark for mark in before.sending} if before is not None and before.form == target.form else {}
+    used = max((mark.timestamp for mark in known if mark.timestamp is not UNSET), default=None)
+    moment = datetime.now(UTC)
+    if used is not None:
+        moment = max(moment, timestamp_moment(used) + timedelta(seconds=1))
+    fresh = timestamp_text(moment)
+    marks = []
+    for table in stale:
+        old, mark = again.get(table.name), table.taken
+        same = old is not None and (old.checksum, old.shape) == (mark.checksum, mark.shape)
+        marks.append(replace(mark, timestamp=old.timestamp if same and old is not None else fresh))
+    return tuple(marks)
+
+
+class _Work:
+    """A delivery under way. The cursor moves with each table."""
+
+    def __init__(
+        self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: _Plan, stopping: Callable[[], bool]
+    ) -> None:
+        self._snapshot, self._target, self._stopping = snapshot, target, stopping
+        self._cursor, self._taken = cursor, list(plan.kept)
+        self._sending = {_name(mark): mark for mark in plan.sending}
+        self._copier = target.make_copier(snapshot.data)
+
+    def announce(self) -> None:
+        """Move the cursor to what has been and what is yet to be sent. Raises Conflict."""
+        delivery = Delivery(url=self._target.storage.url, form=self._target.form, sending=tuple(self._sending.values()))
+        taken = sorted(self._taken, key=_name)
+        self._cursor = self._cursor.store.write(self._cursor, self._snapshot.run_id, taken, delivery)
+
+    def send(self, table: Table) -> Delivered:
+        """One table, whole. A damaged object, or one that is too large, is this table's trouble alone."""
+        self._require_not_stopped()
+        try:
+            keys = self._sent(table)
+        except (VerificationFailed, ObjectMissing, ConfigError) as error:
+            return Delivered(table.name, "failed", error=error)
+        self._taken.append(self._sending.pop(table.name))
+        self.announce()
+        return Delivered(table.name, "delivered", table.entry.rows, keys)
+
+    def _sent(self, table: Table) -> tuple[str, ...]:
+        encoding = self._target.encoding(table)
+        self._require_sizes(table, encoding)
+        self._verify(table)
+        keys = tuple(self._keys(table, encoding))
+        for one, key in zip(table.objects, keys, strict=True):
+            self._put(table, one, key, encoding)
+        return keys
+
+    def _verify(self, table: Table) -> None:
+        """Every object, before the first is put. One alone is verified on its way."""
+        if len(table.objects) > 1:
+            for one in table.objects:
+                for _ in as_stored(self._snapshot.data, one):
+                    self._require_not_stopped()
+
+    def _put(self, table: Table, one: ObjectEntry, key: str, encoding: Encoding) -> None:
+        stored = table.entry.encoding or Encoding()
+        copier = self._copier if encoding == stored else None
+        if copier is not None and copier.copied(one.key, one.stored_bytes, one.sha256, key):
+            return
+        data = self._snapshot.data
+        blocks = as_stored(data, one) if encoding == stored else raw(data, one, stored)
+        with cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL_MEMORY, prefix="floodmark-")) as spool:
+            self._target.storage.put(key, self._spooled(spool, blocks))
+
+    def _spooled(self, spool: BinaryIO, blocks: Iterator[bytes]) -> Body:
+        """A verified object, ready to be put. Nothing of it has left before its end was reached."""
+        digest, size = hashlib.sha256(), 0
+        for block in blocks:
+            self._require_not_stopped()
+            digest.update(block)
+            size += len(block)
+            _keep(spool, block)
+        spool.seek(0)
+        return Body(spool, size, digest.hexdigest())
+
+    def _keys(self, table: Table, encoding: Encoding) -> Iterator[str]:
+        source, mark = self._snapshot.manifest.source, self._sending[table.name]
+        settings = self._target.settings
+        segment = table_segment(table.name, _DEFAULT_SCHEMA.get(source.dialect, "public"))
+        layout = LAYOUTS[settings.layout]
+        database = database_segment(layout, source.database, settings.database_name, table.name)
+        assert isinstance(mark.timestamp, str)
+        for number in range(len(table.objects)):
+            yield data_key(database, segment, mark.timestamp, number, encoding)
+
+    def _require_sizes(self, table: Table, encoding: Encoding) -> None:
+        limit = LAYOUTS[self._target.settings.layout].max_object_bytes
+        kept = encoding == (table.entry.encoding or Encoding())
+        largest = max((one.stored_bytes if kept else one.raw_bytes for one in table.objects), default=0)
+        if limit is not None and largest > limit:
+            raise ConfigError(
+                "an object is too large for the receiver",
+                on=table.label,
+                why=f"{largest:,} bytes; it takes {limit:,}",
+                hint="Set a smaller chunk_size; a table that is read whole (a view, say) can't be split.",
+            )
+
+    def _require_not_stopped(self) -> None:
+        if self._stopping():
+            raise Stopped(signal.SIGINT)
+
+
+def _keep(spool: BinaryIO, block: bytes) -> None:
+    try:
+        spool.write(block)
+    except OSError as error:
+        raise StorageError(
+            "can't spool an object",
+            on=tempfile.tempdir or "the folder for temporary files",
+            why=error.strerror,
+            hint="TMPDIR names another place for temporary files.",
+        ) from None
+
+
+def _copier(data: Storage, settings: DeliverySettings, options: StorageOptions) -> Copier | None:
+    """Between two places of S3; both are the same one, since there is but one endpoint and one set of credentials."""
+    if not (data.url.startswith("s3://") and settings.url.startswith("s3://")):
+        return None
+    from floodmark.storage.s3 import S3Storage  # noqa: PLC0415 - by need: boto3 takes 0.15 s to load
+
+    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
+    return Copier(data, S3Storage(bucket, prefix.strip("/"), options))
+
+
+def _require_same_target(cursor: StoredCursor, target: Target) -> None:
+    """A cursor tells of one target. Told of another, that one would get nothing."""
+    if cursor.cursor is None:
+        return
+    before = _delivery(cursor)
+    if before is None or before.url != target.storage.url:
+        is_of = "a consumer's" if before is None else f"of the delivery to {before.url}"
+        raise ConfigError(
+            "this name is taken",
+            on=target.name,
+            why=f"the cursor of that name is {is_of}",
+            hint="Give this delivery a name of its own; to start anew, delete that cursor from the state.",
+        )
+
+
+def _delivery(cursor: StoredCursor) -> Delivery | None:
+    found = None if cursor.cursor is None else cursor.cursor.delivery
+    return found if isinstance(found, Delivery) else None
+
+
+def _is_due(mark: TakenTable, days: int | None) -> bool:
+    """Whether a receiver that may have lost it gets it again."""
+    if days is None or not isinstance(mark.timestamp, str):
+        return False
+    return timestamp_moment(mark.timestamp) < datetime.now(UTC) - timedelta(days=days)
+
+
+def _name(mark: TakenTable) -> TableName:
+    return TableName(mark.schema, mark.name)
+
+
+def _no_such(label: str) -> TableName:
+    raise ConfigError("there is no such table", on=label, why="the snapshot does not hold it")

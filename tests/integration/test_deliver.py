@@ -1,0 +1,318 @@
+"""`floodmark deliver`: each changed table once, whole and verified, to a place that may only be put to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from isal import igzip
+from msgspec.structs import replace
+
+from fix_command import Done, Floodmark, content, entry_of, keys
+from fix_postgres import PgDatabase
+from fix_runs import lines_of
+from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error
+from fix_storage import S3Bucket, S3Server, environment
+from floodmark import consume
+from floodmark.config import DeliverySettings
+from floodmark.consume import deliver as delivering
+from floodmark.consume.deliver import Delivered, deliver, open_target
+from floodmark.errors import Conflict, Stopped
+from floodmark.events import silent
+from floodmark.layout import LAYOUTS, MOJ_LANDING
+
+_numbers = itertools.count(1)
+SERVICE = """
+    CREATE TABLE person (id int, name text) WITH (autovacuum_enabled = off);
+    INSERT INTO person SELECT n, repeat('x', 300) FROM generate_series(1, 1500) n;
+    CREATE TABLE visit (id int); INSERT INTO visit VALUES (1);
+    CREATE TABLE nothing (id int);
+    CREATE SCHEMA audit; CREATE TABLE audit."an entry" (id int); INSERT INTO audit."an entry" VALUES (1)"""
+CHUNKS = "chunk_size: 64KiB\n"
+
+
+class Zone:
+    """Where deliveries go: a folder. `new` are the files that came since the last look, by key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._seen = folder, set[str]()
+
+    def new(self) -> dict[str, bytes]:
+        found = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        fresh = {key: path.read_bytes() for key, path in sorted(found.items()) if key not in self._seen}
+        self._seen |= set(found)
+        return {key: data for key, data in fresh.items() if not key.startswith(".floodmark-")}
+
+
+@pytest.fixture
+def service(pg: PgDatabase) -> PgDatabase:
+    pg.execute(SERVICE)
+    return pg
+
+
+@pytest.fixture
+def zone(tmp_path: Path) -> Zone:
+    return Zone(tmp_path / "zone")
+
+
+@pytest.fixture
+def floodmark(service: PgDatabase, tmp_path: Path) -> Floodmark:
+    made = Floodmark(
+        tmp_path / "job", {"FLOODMARK_SOURCE": service.url, "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
+    )
+    made.configure(CHUNKS)
+    return made
+
+
+def delivered(done: Done) -> dict[str, str]:
+    (one,) = done.json["deliveries"]
+    return {f"{table['schema']}.{table['name']}": table["status"] for table in one["tables"]}
+
+
+def tables(files: dict[str, bytes]) -> dict[str, list[bytes]]:
+    """The lines of each table that came, by its folder's name; each came under one timestamp."""
+    found: dict[str, list[bytes]] = {}
+    for key, data in files.items():
+        assert key.endswith(".jsonl") and data, key
+        found.setdefault(key.split("/")[2].removeprefix("table_name="), []).extend(data.splitlines(keepends=True))
+    assert len({tuple(key.split("/")[2:4]) for key in files}) == len(found)
+    return found
+
+
+def test_what_changed_is_delivered_once_and_whole(floodmark: Floodmark, service: PgDatabase, zone: Zone) -> None:
+    floodmark("run")
+    to = ("deliver", "--to", str(zone.folder), "--layout", "moj-landing", "--output", "json")
+    first = delivered(floodmark(*to))
+    assert set(first.values()) == {"delivered"} and len(first) == 4
+    came = zone.new()
+    assert all(f"/database_name={service.name}_" in key for key in came)
+    found = tables(came)
+    assert set(found) == {"person", "visit", "audit.an%20entry"} and len(came) > 4
+    assert set(delivered(floodmark(*to)).values()) == {"unchanged"} and zone.new() == {}
+
+    service.execute("UPDATE person SET name = 'y' WHERE id = 3; INSERT INTO nothing VALUES (1)")
+    floodmark("run")
+    service.execute("DELETE FROM person WHERE id = 4; DROP TABLE visit")
+    last = floodmark.run().manifest
+    now = delivered(floodmark(*to))
+    assert now == {
+        "audit.an entry": "unchanged", "public.nothing": "delivered", "public.person": "delivered",
+        "public.visit": "gone",
+    }  # fmt: skip
+    found = tables(zone.new())
+    assert set(found) == {"person", "nothing"}
+    assert sorted(found["person"]) == sorted(lines_of(service.dsn, "public.person", entry_of(last, "public.person")))
+    assert "public.visit" not in delivered(floodmark(*to)) and zone.new() == {}
+
+
+def test_a_run_delivers_and_what_failed_is_delivered_by_the_next(
+    floodmark: Floodmark, service: PgDatabase, zone: Zone
+) -> None:
+    floodmark.configure(f"{CHUNKS}deliver: [{{name: moj, url: {zone.folder}, layout: moj-landing}}]\n")
+    zone.folder.write_text("in the way")
+    failed = floodmark.run(code=13)
+    assert "a delivery failed" in failed.err and "The run is committed" in failed.err
+    assert floodmark("status", "--output", "json").json["head"]["run_id"] == failed.manifest.run_id
+    zone.folder.unlink()
+    floodmark.run()
+    assert set(tables(zone.new())) == {"person", "visit", "audit.an%20entry"}
+    cursor = json.loads((floodmark.folder.parent / "lake/_floodmark/cursors/moj.json").read_text())
+    assert cursor["delivery"]["sending"] == [] and len(cursor["tables"]) == 4
+    floodmark("run")
+    assert zone.new() == {} and delivered(floodmark("deliver", "--name", "moj", "--output", "json"))
+
+
+def test_a_damaged_object_keeps_its_whole_table_back_and_no_other(
+    floodmark: Floodmark, service: PgDatabase, zone: Zone
+) -> None:
+    manifest = floodmark.run().manifest
+    last = floodmark.folder.parent / "lake" / entry_of(manifest, "public.person").objects[-1].key
+    good = last.read_bytes()
+    last.write_bytes(good[:-9] + bytes(9))
+    to = ("deliver", "--to", str(zone.folder), "--layout", "moj-landing", "--output", "json")
+    broken = floodmark(*to, code=14)
+    assert delivered(broken)["public.person"] == "failed" and "SHA-256" in broken.err
+    assert set(tables(zone.new())) == {"visit", "audit.an%20entry"}
+    last.write_bytes(good)
+    assert delivered(floodmark(*to))["public.person"] == "delivered"
+    assert set(tables(zone.new())) == {"person"}
+
+
+def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
+    floodmark("run")
+    refusals = {
+        (): "nowhere to deliver to",
+        ("--to", str(tmp_path / "lake/inside")): "lies within the destination",
+        ("--to", str(zone.folder), "--name", "a b"): "no name for a delivery",
+        ("--to", str(zone.folder), "--table", "public.nobody"): "there is no such table",
+        ("--to", "ftp://x/y"): "not supported",
+    }
+    for given, says in refusals.items():
+        assert says in floodmark("deliver", *given, code=10).err, given
+    assert not zone.folder.exists()
+    floodmark("deliver", "--to", str(zone.folder), "--name", "one", "--table", "public.visit")
+    assert "this name is taken" in floodmark("deliver", "--to", str(tmp_path / "x"), "--name", "one", code=10).err
+    floodmark("deliver", "--to", str(zone.folder), "--layout", "csv", code=2)
+
+
+class Hand:
+    """A delivery in this process, into a folder, of what a run landed."""
+
+    def __init__(self, tmp_path: Path, **settings: Any) -> None:
+        self.reader = consume.open(str(tmp_path / "lake"))
+        chosen = {"name": "hand", "layout": "moj-landing", "compression": "none", **settings}
+        self.target = open_target(DeliverySettings(str(tmp_path / "zone"), **chosen), silent)
+        self.zone = Zone(tmp_path / "zone")
+
+    def deliver(self, stopping: Callable[[], bool] = lambda: False) -> dict[str, str]:
+        told: list[Delivered] = []
+        result = deliver(self.reader.latest(), self.target, self.reader.cursor("hand"), (), told.append, stopping)
+        return {one.table.label: one.status for one in result.tables}
+
+
+@pytest.fixture
+def hand(floodmark: Floodmark, tmp_path: Path) -> Hand:
+    floodmark("run")
+    return Hand(tmp_path)
+
+
+def test_a_delivery_that_died_is_repeated_under_the_same_keys(
+    hand: Hand, floodmark: Floodmark, service: PgDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It dies after each of its puts, and after the last one of a table before the cursor moves."""
+    puts: dict[str, list[bytes]] = {}
+    left = 0
+    inner = type(hand.target.storage).put
+
+    def put(storage: Any, key: str, body: Any, condition: Any = None) -> str:
+        nonlocal left
+        if key.startswith("data/") and storage is hand.target.storage:
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            puts.setdefault(key, []).append(body.stream.read())
+            body.stream.seek(0)
+        return inner(storage, key, body, condition)
+
+    monkeypatch.setattr(type(hand.target.storage), "put", put)
+    for allowed in (0, 2, 3):
+        left = allowed
+        with pytest.raises(KeyboardInterrupt):
+            hand.deliver()
+    left = 1000
+    assert "delivered" in hand.deliver().values()
+    assert len({key.split("/")[3] for key in puts}) == 1, "one timestamp"
+    assert all(len(set(bodies)) == 1 for bodies in puts.values()) and max(map(len, puts.values())) == 3
+    found = tables(hand.zone.new())
+    assert set(found) == {"person", "visit", "audit.an%20entry"} and len(found["person"]) == 1500
+
+
+def test_a_table_that_changed_before_the_repetition_goes_under_a_later_timestamp(
+    hand: Hand, floodmark: Floodmark, service: PgDatabase
+) -> None:
+    asked = itertools.count()
+    with pytest.raises(Stopped):
+        hand.deliver(lambda: next(asked) > 8)
+    cursor = hand.reader.cursor("hand").cursor
+    assert cursor is not None and len(cursor.delivery.sending) > 0  # type: ignore[union-attr]
+    (old,) = {mark.timestamp for mark in cursor.delivery.sending}  # type: ignore[union-attr]
+    service.execute("UPDATE person SET name = 'y' WHERE id = 3")
+    floodmark("run")
+    hand.deliver()
+    stamps = {mark.name: mark.timestamp for mark in hand.reader.cursor("hand").taken}
+    assert stamps["person"] > old and stamps["visit"] == old  # type: ignore[operator]
+
+
+def test_two_deliveries_of_one_name(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = delivering._Work._sent
+
+    def sent(work: Any, table: Any) -> Any:
+        monkeypatch.setattr(delivering._Work, "_sent", inner)
+        assert "delivered" in hand.deliver().values()
+        return inner(work, table)
+
+    monkeypatch.setattr(delivering._Work, "_sent", sent)
+    with pytest.raises(Conflict, match="moved by someone else"):
+        hand.deliver()
+    assert set(hand.deliver().values()) == {"unchanged"}
+    assert len(tables(hand.zone.new())["person"]) == 1500, "both wrote the same bytes to the same keys"
+
+
+def test_another_form_and_old_age_send_again(hand: Hand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand.deliver()
+    first = hand.zone.new()
+    kept = Hand(tmp_path, layout="plain", compression="keep")
+    assert set(kept.deliver().values()) == {"delivered"}
+    again = {key: data for key, data in kept.zone.new().items() if key not in first}
+    assert {key.rsplit(".", 1)[1] for key in again} == {"gz"} and len(again) == len(first)
+    assert sorted(map(igzip.decompress, again.values())) == sorted(first.values())
+    assert min(key.split("/")[3] for key in again) > max(key.split("/")[3] for key in first)
+
+    due = Hand(tmp_path, layout="plain", compression="keep", resend_after_days=0)
+    due.zone.new()
+    assert set(due.deliver().values()) == {"delivered"} and len(due.zone.new()) == len(first)
+
+
+def test_an_object_too_large_for_the_receiver(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is 5 GiB."""
+    monkeypatch.setitem(LAYOUTS, "moj-landing", replace(MOJ_LANDING, max_object_bytes=10_000))
+    assert hand.deliver()["public.person"] == "failed"
+    assert set(tables(hand.zone.new())) == {"visit", "audit.an%20entry"}
+
+
+class OnlyPuts:
+    """A proxy before a real S3 server that refuses, in the zone's bucket, whatever is not a plain put below data/."""
+
+    def __init__(self, proxy: S3Proxy, zone: str) -> None:
+        self.proxy, self._zone = proxy, f"/{zone}/"
+        proxy.always = self._judged
+
+    def _judged(self, seen: Seen, forward: Forward) -> Answer | None:
+        plain = not any(name.startswith("if-") for name in seen.headers) and "?" not in seen.path
+        refused = self._is_there(seen) and not (seen.method == "PUT" and plain and "/landing/data/" in seen.path)
+        return error(403, "AccessDenied")(seen, forward) if refused else forward(seen)
+
+    def _is_there(self, seen: Seen) -> bool:
+        return seen.path.startswith(self._zone)
+
+    @property
+    def there(self) -> list[Seen]:
+        """What was asked of the zone, since the last look."""
+        found = [seen for seen in self.proxy.seen if self._is_there(seen)]
+        self.proxy.seen.clear()
+        return found
+
+
+def test_within_s3_only_puts_reach_the_target_and_the_store_copies_where_it_can(
+    floodmark: Floodmark, s3_server: S3Server, s3_bucket: S3Bucket, make_proxy: Callable[[str], S3Proxy]
+) -> None:
+    name = f"moj-reg-deliver-{next(_numbers)}"
+    bucket = S3Bucket(name, s3_server.make_bucket(name))
+    zone = OnlyPuts(make_proxy(s3_server.endpoint), name)
+    floodmark.environment.update(environment(zone.proxy.endpoint), FLOODMARK_DESTINATION=f"{s3_bucket.url}/lake")
+    manifest = floodmark.run().manifest
+    zone.proxy.seen.clear()
+    floodmark("deliver", "--to", f"s3://{name}/landing")
+    puts = zone.there
+    assert len(puts) == sum(len(entry.objects) for entry in manifest.tables)
+    for seen in puts:
+        assert (
+            seen.method == "PUT" and seen.headers["x-amz-checksum-sha256"] and "x-amz-copy-source" not in seen.headers
+        )
+        assert seen.headers["x-amz-acl"] == "bucket-owner-full-control"
+        assert seen.headers["x-amz-server-side-encryption"] == "AES256"
+    person = [content(bucket, key) for key in sorted(keys(bucket)) if "/table_name=person/" in key]
+    assert b"".join(person).count(b"\n") == 1500
+
+    floodmark("deliver", "--to", f"s3://{name}/landing/data/copies", "--layout", "plain")
+    copies = zone.there
+    assert [seen for seen in copies if "x-amz-copy-source" in seen.headers] and {seen.method for seen in copies} == {
+        "PUT"
+    }
+    came = {key: content(bucket, key) for key in keys(bucket) if "/copies/" in key}
+    lake = {content(s3_bucket, f"lake/{one.key}") for entry in manifest.tables for one in entry.objects}
+    assert set(came.values()) == lake and len(came) == len(puts)
