@@ -167,12 +167,15 @@ def play(
     )
 
 
-def require_strength(told: Counter[str]) -> None:
-    """A play in which nothing was proven, read again or lost proves nothing."""
+def require_strength(told: Counter[str], *, long: bool = False) -> None:
+    """A play in which nothing was proven proves nothing. A long one must also have read again what was the same, and
+    lost snapshots; in a short one the seed may be against it, and other tests bring both about on purpose."""
     print("\n".join(f"{number:8,} {what}" for what, number in sorted(told.items())))
-    for what in ("had to be proven", "proven chunks", "outcome unchanged: unchanged", "outcome unchanged: identical"):
+    for what in ("had to be proven", "proven chunks", "outcome unchanged: unchanged"):
         assert told[what], what
-    assert told["attempts"] > told["runs"], "no snapshot was ever lost"
+    if long:
+        assert told["outcome unchanged: identical"]
+        assert told["attempts"] > told["runs"], "no snapshot was ever lost"
 
 
 @pytest.mark.parametrize("part", [1, 2])
@@ -228,4 +231,4 @@ def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> 
         if given or time.monotonic() > end:
             break
     if not given:
-        require_strength(total)
+        require_strength(total, long=True)
