@@ -69,3 +69,15 @@ def test_a_remote_server_without_tls_is_refused(postgres: Servers, tmp_path: Pat
     finally:
         assert role.name == "reader"
         database.drop()
+
+
+def test_the_doctor_says_who_need_not_prove_anything(database: PgDatabase, tmp_path: Path) -> None:
+    def told(host: str, **environment: str) -> tuple[str, str]:
+        checks = job(tmp_path, database, host, **environment)("doctor", "--output", "json").json["checks"]
+        (found,) = [one for one in checks if one["check"] == "tls"]
+        return found["result"], found["found"]
+
+    assert told(NAME, PGSSLROOTCERT=str(tmp_path / "ca.pem"))[0] == "ok"
+    result, found = told("other.example.internal", PGSSLMODE="require")
+    assert result == "warning" and "TLS is in use, and a remote server need not prove who it is" in found
+    assert told("localhost", PGSSLMODE="require")[1] == "TLS is in use; the server is on this machine"

@@ -47,7 +47,7 @@ def test_the_smallest_real_use(
     pg.execute("CREATE TABLE person AS SELECT n AS id FROM generate_series(1, 10) n; CREATE TABLE event (id int)")
     floodmark = Floodmark(tmp_path, {**s3_server.environment, **variables})
     commands = re.findall(r"^floodmark (.*)$", blocks("sh")[0], re.MULTILINE)
-    assert commands == ["plan", "run", "status"]
+    assert commands == ["doctor", "plan", "run", "status"]
     said = "".join(floodmark(command).out for command in commands)
     assert re.search(r"public.person +extracted +first_run +10 ", said)
     assert {key.split("/")[1] for key in keys(s3_bucket)} == {"data", "_floodmark"}

@@ -71,6 +71,8 @@ def test_the_commands_and_their_options() -> None:
         "exporter",
         "verify",
         "prune",
+        "doctor",
+        "init",
         "demo",
     ]
     assert list(option_strings()) == ["--version"]

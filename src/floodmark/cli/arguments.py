@@ -58,6 +58,7 @@ def parser() -> Parser:
     _add_exporter(commands)
     _add_verify(commands)
     _add_prune(commands)
+    _add_helpers(commands)
     demo = commands.add_parser("demo", help="three days of a service's database, on a real PostgreSQL")
     demo.add_argument(
         "--directory",
@@ -241,6 +242,18 @@ def _add_exporter(commands: argparse._SubParsersAction[Parser]) -> None:
         "--interval", type=_count, default=60, metavar="SECONDS", help="how often to read the state (default: 60)"
     )
     _add_log(exporter)
+
+
+def _add_helpers(commands: argparse._SubParsersAction[Parser]) -> None:
+    doctor = commands.add_parser("doctor", help="check all that a run stands on, and say what would mend it")
+    _add_places(doctor, source=True)
+    _add_layout(doctor)
+    _add_selection(doctor)
+    _add_metrics(doctor)
+    _add_output(doctor)
+    init = commands.add_parser("init", help="write a floodmark.yaml; asks for what is not given, on a terminal")
+    _add_places(init, source=True)
+    init.add_argument("--layout", choices=tuple(LAYOUTS), help="what the receiver of the destination demands")
 
 
 def _add_log(command: argparse.ArgumentParser) -> None:

@@ -148,6 +148,20 @@ def exporter(options: argparse.Namespace, session: Session) -> int:
     return command.exporter(options, session)
 
 
+def doctor(options: argparse.Namespace, session: Session) -> int:
+    """Check all that a run stands on."""
+    from floodmark.cli import doctor as command  # noqa: PLC0415 - by need: no run examines anything
+
+    return command.doctor(options, session)
+
+
+def init(options: argparse.Namespace, session: Session) -> int:
+    """Write a floodmark.yaml."""
+    from floodmark.cli import init as command  # noqa: PLC0415 - by need: it is done once
+
+    return command.init(options, session)
+
+
 def demo(options: argparse.Namespace, session: Session) -> int:
     """Live three days of a service's database."""
     from floodmark.demo import story  # noqa: PLC0415 - by need: no run starts a server
@@ -213,5 +227,7 @@ COMMANDS: dict[str, Command] = {
     "verify": upkeep.verify,
     "prune": upkeep.prune,
     "exporter": exporter,
+    "doctor": doctor,
+    "init": init,
     "demo": demo,
 }

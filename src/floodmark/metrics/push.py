@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
@@ -14,6 +15,7 @@ from prometheus_client.exposition import basic_auth_handler, default_handler
 from floodmark.config import Secret
 
 JOB = "floodmark"
+Handler = Callable[..., Callable[[], None]]
 _TIMEOUT = 10.0  # seconds
 
 
@@ -23,11 +25,24 @@ class PushFailed(Exception):
 
 def push(gateway: Secret, registry: CollectorRegistry, database: str) -> None:
     """Push a registry's metrics as the group of one database. Raises PushFailed."""
+    group = {"database": database} if database else {}
+    with _spoken_to(gateway) as (bare, handler):
+        pushadd_to_gateway(bare, JOB, registry, group, timeout=_TIMEOUT, handler=handler)
+
+
+def reach(gateway: Secret) -> None:
+    """Ask the gateway whether it is ready, and push nothing. Raises PushFailed."""
+    with _spoken_to(gateway) as (bare, handler):
+        handler(f"{bare.rstrip('/')}/-/ready", "GET", _TIMEOUT, [], b"")()
+
+
+@contextmanager
+def _spoken_to(gateway: Secret) -> Iterator[tuple[str, Handler]]:
+    """The gateway's URL without a user, and what sends requests as that user. Raises PushFailed."""
     parts = urlsplit(gateway.reveal())
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    group = {"database": database} if database else {}
     try:
-        pushadd_to_gateway(bare, JOB, registry, group, timeout=_TIMEOUT, handler=_handler(parts))
+        yield bare, _handler(parts)
     except HTTPError as error:
         error.close()
         raise PushFailed(f"{bare}: it answered {error.code}") from None
@@ -35,7 +50,7 @@ def push(gateway: Secret, registry: CollectorRegistry, database: str) -> None:
         raise PushFailed(f"{bare}: {_why(error)}") from None
 
 
-def _handler(parts: SplitResult) -> Callable[..., Callable[[], None]]:
+def _handler(parts: SplitResult) -> Handler:
     if parts.username is None:
         return default_handler
     return partial(basic_auth_handler, username=unquote(parts.username), password=unquote(parts.password or ""))

@@ -19,7 +19,7 @@ _SYSTEM_FROM = 160000  # libpq's version
 
 def by_default(arguments: dict[str, Any]) -> dict[str, str]:
     """What is added where neither the URL nor libpq's environment says how a remote server is to be spoken to."""
-    if _is_given(arguments) or _is_local(arguments):
+    if _is_given(arguments) or is_local(arguments):
         return {}
     if arguments.get("sslrootcert") or libpq_default("sslrootcert") or _own_bundle().exists():
         return {"sslmode": "verify-full"}
@@ -33,7 +33,7 @@ def _is_given(arguments: dict[str, Any]) -> bool:
     return bool(mode) or libpq_default("sslmode") not in ("", "prefer")  # a service may have one
 
 
-def _is_local(arguments: dict[str, Any]) -> bool:
+def is_local(arguments: dict[str, Any]) -> bool:
     """By name alone: what a name stands for may be forged as well."""
     hosts = str(
         arguments.get("host") or libpq_default("host") or arguments.get("hostaddr") or libpq_default("hostaddr")

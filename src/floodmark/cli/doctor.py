@@ -1,0 +1,69 @@
+"""`floodmark doctor`: the findings as they come, for a person; or all of them as JSON."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from rich.text import Text
+
+from floodmark.cli import arguments
+from floodmark.cli.output import Session, console, printable
+from floodmark.doctor import Finding, examine
+from floodmark.errors import EXIT_OK
+
+_WORDS = {"ok": "ok", "warning": "warning", "problem": "problem", "unknown": "unchecked"}
+_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "cyan"}
+_WIDTH = max(map(len, _WORDS.values()))
+_CHECK_WIDTH = 28
+
+
+def doctor(options: argparse.Namespace, session: Session) -> int:
+    """Check all that a run stands on. The exit code is that of the first problem."""
+    found = examine(arguments.flags(options), session.environ)
+    findings = list(found) if options.output == "json" else _shown(found, session)
+    code = next((one.exit_code for one in findings if one.result == "problem"), EXIT_OK)
+    if options.output == "json":
+        document = {"checks": findings, "exit_code": code}
+        session.out.write_json(msgspec.json.format(msgspec.json.encode(document), indent=1))
+    else:
+        session.out.line(summary(findings))
+    return code
+
+
+def _shown(found: Iterable[Finding], session: Session) -> list[Finding]:
+    to = console(session.out, session.environ)
+    findings = []
+    for one in found:
+        text = Text(f"{_WORDS[one.result]:<{_WIDTH}}", style=_STYLES[one.result])
+        to.print(text.append("  " + "\n".join(_lines(one)), style="default"), soft_wrap=True)
+        findings.append(one)
+    return findings
+
+
+def _lines(one: Finding) -> list[str]:
+    """What was found beside the check's name, and below it what to do."""
+    margin = " " * (_WIDTH + 2)
+    first, *rest = one.found.split("\n")
+    lines = [f"{printable(one.check):<{_CHECK_WIDTH}}  {printable(first)}"]
+    lines += [f"{margin}{'':<{_CHECK_WIDTH}}  {printable(line)}" for line in rest]
+    if one.fix is not None:
+        lines += [f"{margin}{'':<{_CHECK_WIDTH}}  → {printable(line)}" for line in one.fix.split("\n")]
+    return lines
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """One line that sums the findings up."""
+    results = [one.result for one in findings]
+    parts = [f"{results.count('ok')} ok"]
+    for result, (one, many) in {
+        "warning": ("warning", "warnings"),
+        "problem": ("problem", "problems"),
+        "unknown": ("could not be checked", "could not be checked"),
+    }.items():
+        number = results.count(result)  # type: ignore[arg-type]
+        if number:
+            parts.append(f"{number} {one if number == 1 else many}")
+    end = "A run would fail: mend the problems first." if "problem" in results else "Nothing stands in a run's way."
+    return f"{', '.join(parts)}. {end}"

@@ -1,0 +1,138 @@
+"""`floodmark init`: asks, or takes flags, and writes a commented floodmark.yaml. Overwrites nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from floodmark.cli import arguments
+from floodmark.cli.output import Session, printable
+from floodmark.config import Flags, Secret, load
+from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
+from floodmark.config.template import Wanted, written
+from floodmark.config.urls import check_place, read_source
+from floodmark.doctor.holdings import Holdings, holdings
+from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
+
+_ANSWERS = 5  # so often a question is asked
+
+
+def init(options: argparse.Namespace, session: Session) -> int:
+    """Write the file that --config names, floodmark.yaml by default."""
+    flags = arguments.flags(options)
+    path = flags.config or DEFAULT_FILE
+    _require_free(path)
+    flags = replace(flags, config=None)
+    answers = _answered(flags, session)
+    wanted = _wanted(answers, session)
+    _write(path, written(wanted))
+    masks = sum(map(len, wanted.suggestions.values()))
+    told = f"{path} is written"
+    if masks:
+        told += f"; {masks} columns may hold personal data by their names: see tables.rules there"
+    session.out.line(f"{printable(told)}. Next: floodmark doctor")
+    return EXIT_OK
+
+
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        hint = "Nothing was written. Move it away, or write another with --config FILE."
+        raise UsageError("there is a configuration already", on=str(path), hint=hint)
+
+
+def _answered(flags: Flags, session: Session) -> Flags:
+    """The flags, and what a person says where they are silent."""
+    asks = sys.stdin is not None and sys.stdin.isatty() and session.err.isatty()
+    source, destination, state = flags.source, flags.destination, flags.state
+    environ = session.environ
+    if asks and source is None and not any(environ.get(name) for name in (SOURCE, *LIBPQ)):
+        text = _asked(session, "Database (postgresql://user@host:5432/database, without a password): ", _check_source)
+        source = Secret(text) if text else None
+    if asks and destination is None:
+        default = environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
+        where = f" [{printable(default)}]" if default else ""
+        text = _asked(session, f"Destination (s3://bucket/prefix, or a folder){where}: ", _check_place)
+        destination = text or default
+    if asks and state is None:
+        text = _asked(session, "State (s3://bucket/prefix; empty for the default): ", _check_place)
+        state = text or None
+    return replace(flags, source=source, destination=destination, state=state)
+
+
+def _asked(session: Session, question: str, check: Callable[[str], object]) -> str:
+    """An answer that is accepted, or an empty one. The question goes to stderr: stdout is data."""
+    for _ in range(_ANSWERS):
+        session.err.write(question)
+        session.err.flush()
+        line = sys.stdin.readline()
+        answer = line.strip()
+        if not line:
+            raise UsageError("the question was not answered", hint="Give --source, --destination and --state instead.")
+        try:
+            if answer:
+                check(answer)
+        except ConfigError as error:
+            session.err.line(f"  {printable(error.why or error.what)}. {printable(error.hint or '')}")
+        else:
+            return answer
+    raise UsageError("no answer was accepted", hint="Give --source, --destination and --state instead.")
+
+
+def _check_source(text: str) -> None:
+    if read_source(text, "the answer").has_password:
+        raise ConfigError("refused", why="a password does not belong into a file", hint="PGPASSWORD holds it.")
+
+
+def _check_place(text: str) -> None:
+    check_place(text, "the answer")
+
+
+def _wanted(flags: Flags, session: Session) -> Wanted:
+    """What to write. Raises ConfigError where it would not be accepted."""
+    environ = session.environ
+    destination = flags.destination or environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
+    if destination is None:
+        hint = "Give --destination s3://bucket/prefix, or a folder; and --source and --state as you need them."
+        raise UsageError("no destination is given", hint=hint)
+    found = _holdings(replace(flags, destination=destination), session)
+    return Wanted(
+        source=None if flags.source is None else flags.source.reveal().strip(),
+        destination=destination,
+        state=flags.state,
+        layout=flags.layout,
+        found=found.found,
+        suggestions=found.suggestions,
+    )
+
+
+def _holdings(flags: Flags, session: Session) -> Holdings:
+    """What the database holds, if it can be reached: a file is worth having without."""
+    given = flags.source is not None or any(session.environ.get(name) for name in (SOURCE, *LIBPQ))
+    settings = load(flags if given else replace(flags, source=Secret("postgresql://localhost/none")), session.environ)
+    if not given:
+        return Holdings([], {})
+    try:
+        return holdings(settings)
+    except FloodmarkError as error:
+        session.err.line(f"floodmark: the database was not looked at: {printable(error.sentence)}")
+        if error.hint is not None:
+            session.err.line(f"  {printable(error.hint)}")
+        return Holdings([], {})
+
+
+def _write(path: Path, text: str) -> None:
+    """Make the file, and never write over one that has come about meanwhile."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        _require_free(path)
+        raise
+    except OSError as error:
+        hint = "Give --config FILE in a folder you may write to."
+        raise UsageError("the file can't be written", on=str(path), why=error.strerror, hint=hint) from None

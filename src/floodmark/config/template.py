@@ -1,0 +1,103 @@
+"""The floodmark.yaml that `floodmark init` writes: few keys, each explained. Pure; holds no password."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from floodmark.config.settings import Mask
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What goes into the file. None leaves a key out, as a comment that says what it would do.
+
+    `found` says in a sentence what the database holds. `suggestions` are the masks that columns' names call for, by
+    table as a rule names it.
+    """
+
+    source: str | None = None
+    destination: str
+    state: str | None = None
+    layout: str | None = None
+    found: Sequence[str] = ()
+    suggestions: Mapping[str, Mapping[str, Mask]] = {}
+
+
+def written(wanted: Wanted) -> str:
+    """The file's text."""
+    return "\n".join([*_places(wanted), *_tables(wanted), _REST])
+
+
+def scalar(text: str) -> str:
+    """A text in quotes as YAML reads it back, on one line: JSON's way of quoting, and YAML's for what can't be seen."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in quoted)
+
+
+def _places(wanted: Wanted) -> list[str]:
+    source, state, layout = wanted.source, wanted.state, wanted.layout
+    return [
+        "# What `floodmark run` does each night. Flags and environment variables win over this file.",
+        "# Every key: docs/configuration.md. To see whether all is well: floodmark doctor",
+        "",
+        "source:",
+        "  # The database to read. No password here: PGPASSWORD holds it, or FLOODMARK_SOURCE holds the whole URL.",
+        "  # Without a URL, PGHOST, PGDATABASE and PGUSER say where the database is.",
+        f"  {'# url: postgresql://user@host:5432/database' if source is None else f'url: {scalar(source)}'}",
+        "  # How many seconds to wait for a database that is down for maintenance at night.",
+        "  wait_seconds: 600",
+        "",
+        "destination:",
+        "  # Where the data goes: s3://bucket/prefix, or a folder. Credentials are found as boto3 finds them.",
+        f"  url: {scalar(wanted.destination)}",
+        "  # plain: objects stay where they are put. moj-landing: a receiver moves each away as it arrives.",
+        f"  {'# layout: plain' if layout is None else f'layout: {layout}'}",
+        "",
+        "state:",
+        "  # Where is remembered what was landed. By default <destination>/_floodmark/. A landing zone can't hold it:",
+        "  # without a state in a bucket of your own each run extracts everything.",
+        f"  {'# url: s3://my-state/service' if state is None else f'url: {scalar(state)}'}",
+        "",
+    ]
+
+
+def _tables(wanted: Wanted) -> list[str]:
+    lines = ["tables:", *(f"  # {scalar(line)[1:-1]}" for line in wanted.found)]
+    lines += [
+        "  # Which tables to extract: schema.table, with * and ?.",
+        '  include: ["*.*"]',
+        "  # Of those, the ones to leave out. A pattern that picks nothing is an error.",
+        '  # exclude: ["*.flyway_schema_history"]',
+        "  # include: a new table is extracted too. fail: it stops the run until someone has approved it.",
+        "  new: include",
+        "  # Per table: columns to leave out (exclude: [a, b]) or to mask: hash (the same value always gives the same",
+        "  # hash; needs FLOODMARK_MASK_KEY), redact (a fixed text), null (always null).",
+    ]
+    if wanted.suggestions:
+        lines.append("  # By their names these may hold personal data; take away the # of what is to be masked.")
+        lines.append("  # rules:")
+        lines += [f"  #   {_rule(table, masks)}" for table, masks in wanted.suggestions.items()]
+    else:
+        lines.append("  # rules:")
+        lines.append("  #   public.person: {columns: {mask: {email: redact}}}")
+    return [*lines, ""]
+
+
+def _rule(table: str, masks: Mapping[str, Mask]) -> str:
+    inner = ", ".join(f"{scalar(column)}: {scalar(mask)}" for column, mask in masks.items())
+    return f"{scalar(table)}: {{columns: {{mask: {{{inner}}}}}}}"
+
+
+_REST = """\
+limits:
+  # At most so many connections to the database at once.
+  connections: 4
+  # A run ends after this time, since an old snapshot holds back vacuum; the next run goes on from there.
+  max_snapshot_age: 4h
+
+audit:
+  # So many chunks that were proven unchanged are read again in each run, and compared.
+  chunks_per_run: 1
+"""

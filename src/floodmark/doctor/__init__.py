@@ -1,0 +1,35 @@
+"""`floodmark doctor`: small checks of all a run stands on, each with what was found and what would mend it.
+
+Never writes to the source, and leaves nothing at the destination. A check that can't be made says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from floodmark.config import Flags, load
+from floodmark.doctor.configuration import configuration
+from floodmark.doctor.database import Known, source
+from floodmark.doctor.finding import Finding, attempted, of_error, unknown
+from floodmark.doctor.metrics import metrics
+from floodmark.doctor.places import places
+from floodmark.doctor.state import state
+from floodmark.errors import FloodmarkError
+
+__all__ = ["Finding", "examine"]
+
+
+def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """The findings, as they come."""
+    try:
+        settings = load(flags, environ)
+    except FloodmarkError as error:
+        yield of_error("configuration", error)
+        yield unknown("everything else", "needs a configuration that is accepted", "`floodmark init` writes one.")
+        return
+    known = Known()
+    yield from attempted("configuration", lambda: configuration(settings, flags, environ))
+    yield from attempted("database", lambda: source(settings, known))
+    yield from attempted("destination", lambda: places(settings))
+    yield from attempted("head", lambda: state(settings, known.identity))
+    yield from attempted("metrics", lambda: metrics(settings.metrics))

@@ -1,0 +1,103 @@
+"""The configuration as it came about: which setting was given where; never what is secret."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+
+from floodmark.config import Flags, Settings
+from floodmark.config.document import read
+from floodmark.config.load import DEFAULT_FILE, DESTINATION, OLD_DESTINATION, SOURCE, STATE, VARIABLES
+from floodmark.config.metrics import PUSHGATEWAY
+from floodmark.doctor.finding import Finding, ok, warning
+from floodmark.stores import open_source
+
+_PREFIX = "FLOODMARK_"
+_OTHER_VARIABLES = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "FLOODMARK_DEBUG")
+# Of these only the names are shown: what a driver or boto3 takes from the environment.
+_LISTENED_TO = ("PG", "AWS_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "FLOODMARK_MASK_KEY")
+_FLAGS = {
+    "layout": ("destination.layout", "--layout"),
+    "format": ("destination.format", "--format"),
+    "tables": ("this run's tables", "--table"),
+    "exclude": ("this run's tables", "--exclude"),
+    "connections": ("limits.connections", "--connections"),
+    "allow_unconditional_writes": ("destination.allow_unconditional_writes", "--allow-unconditional-writes"),
+}
+
+
+def configuration(settings: Settings, flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Where each value came from, and what was given in vain."""
+    keys = _keys_of_file(flags)
+    name = str(flags.config or DEFAULT_FILE)
+    lines = [*_places(settings, flags, environ, keys, name), *_others(flags, keys, name)]
+    heard = sorted(variable for variable in environ if environ[variable] and variable.startswith(_LISTENED_TO))
+    if heard:
+        lines.append(f"the environment also sets {', '.join(heard)}")
+    yield ok("configuration", "\n".join(lines))
+    yield from _in_vain(environ)
+
+
+def _places(settings: Settings, flags: Flags, environ: Mapping[str, str], keys: list[str], name: str) -> Iterator[str]:
+    gateway = "metrics.pushgateway"
+    destination = settings.destination
+
+    def origin(flag: object, flag_name: str, variables: tuple[str, ...], key: str, otherwise: str) -> str:
+        if flag is not None:
+            return flag_name
+        set_ones = [variable for variable in variables if environ.get(variable)]
+        return set_ones[0] if set_ones else f"{key}, {name}" if key in keys else otherwise
+
+    source = origin(flags.source, "--source", (SOURCE,), "source.url", "the PG… variables")
+    yield f"source: {open_source(settings).label} (from {source})"
+    where = origin(flags.destination, "--destination", (DESTINATION, OLD_DESTINATION), "destination.url", "")
+    yield f"destination: {destination.url} (from {where}), layout {destination.layout}"
+    where = origin(flags.state, "--state", (STATE,), "state.url", "the default, beside the data")
+    yield (
+        "state: none, every run extracts all"
+        if settings.state_url is None
+        else (f"state: {settings.state_url} (from {where})")
+    )
+    if settings.metrics.pushgateway is not None:
+        yield f"{gateway}: set (from {origin(flags.push_gateway, '--push-gateway', (PUSHGATEWAY,), gateway, '')})"
+
+
+def _others(flags: Flags, keys: list[str], name: str) -> Iterator[str]:
+    places = ("source.url", "destination.url", "state.url", "metrics.pushgateway")
+    rest = [key for key in keys if key not in places]
+    if rest:
+        yield f"from {name}: {', '.join(rest)}"
+    given = [text for field, (_, text) in _FLAGS.items() if getattr(flags, field)]
+    if given:
+        yield f"from the command line: {', '.join(given)}"
+
+
+def _keys_of_file(flags: Flags) -> list[str]:
+    """The dotted keys that the file sets. It was read, and so accepted, before."""
+    path = flags.config or DEFAULT_FILE
+    return list(_set_keys(read(path), "")) if path.exists() else []
+
+
+def _set_keys(section: Struct, prefix: str) -> Iterator[str]:
+    for field in section.__struct_fields__:
+        value = getattr(section, field)
+        if isinstance(value, Struct):
+            yield from _set_keys(value, f"{prefix}{field}.")
+        elif value not in (None, ()):
+            yield f"{prefix}{field}"
+
+
+def _in_vain(environ: Mapping[str, str]) -> Iterator[Finding]:
+    if environ.get(DESTINATION) and environ.get(OLD_DESTINATION, environ[DESTINATION]) != environ[DESTINATION]:
+        found = f"{OLD_DESTINATION} names another place than {DESTINATION}, which wins"
+        yield warning(
+            "configuration", found, f"Unset {OLD_DESTINATION}, or {DESTINATION} if that is the one left over."
+        )
+    known = {*VARIABLES, *_OTHER_VARIABLES}
+    for variable in sorted(environ):
+        if variable.startswith(_PREFIX) and variable not in known:
+            close = difflib.get_close_matches(variable, sorted(known), 1)
+            fix = f"Did you mean {close[0]}?" if close else "Unset it, or look at docs/configuration.md for its name."
+            yield warning("configuration", f"{variable} is set, and nothing reads it", fix)

@@ -1,0 +1,87 @@
+"""All checks of the source: the server's, if it is one, and those of the tables as a run's snapshot shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from functools import partial
+
+from msgspec import Struct
+
+from floodmark.config import Settings
+from floodmark.doctor import activity, landing, server, tables
+from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
+from floodmark.errors import ConfigError, FloodmarkError, SourceError
+from floodmark.model import SourceIdentity
+from floodmark.source.base import Snapshot
+from floodmark.stores import open_source
+
+_DIGEST = ""  # of the encoding: no lines are made
+
+
+class Known(Struct):
+    """What the source's checks leave for those of the state: which database it is, None where it can't be asked."""
+
+    identity: SourceIdentity | None = None
+
+
+def source(settings: Settings, known: Known) -> Iterator[Finding]:
+    if _is_postgresql(settings):
+        reached = yield from _server(settings)
+        if not reached:
+            yield unknown("tables", "the database can't be asked for them")
+            return
+    yield from _tables(settings, known)
+
+
+def _is_postgresql(settings: Settings) -> bool:
+    return settings.source.url is None or settings.source.url.reveal().strip().startswith("postgres")
+
+
+def _server(settings: Settings) -> Generator[Finding, None, bool]:
+    """Yields the findings; returns whether the server answers."""
+    try:
+        asked = server.Server(settings)
+    except FloodmarkError as error:
+        yield of_error("database", error)
+        return False
+    try:
+        for check, action in (*server.CHECKS, *activity.CHECKS):
+            yield from attempted(check, partial(action, asked))
+    finally:
+        asked.close()
+    return True
+
+
+def _tables(settings: Settings, known: Known) -> Iterator[Finding]:
+    try:
+        snapshot = open_source(settings).snapshot()
+    except FloodmarkError as error:
+        yield of_error("snapshot", error)
+        return
+    try:
+        known.identity = snapshot.identity
+        yield from _shared(snapshot)
+        yield from _judged(snapshot, settings)
+    except (ConfigError, SourceError) as error:
+        yield of_error("tables", error)
+    finally:
+        snapshot.close()
+
+
+def _shared(snapshot: Snapshot) -> Iterator[Finding]:
+    """A run of its own finds out whether other connections can share its snapshot; so it is asked."""
+    if not snapshot.warnings:
+        yield ok(
+            "snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {snapshot.parallelism} connections"
+        )
+    for sentence in snapshot.warnings:
+        fix = "Let PGHOST and PGPORT (source.url) name the server itself, not the pooler or balancer before it."
+        yield warning("snapshot", sentence, fix)
+
+
+def _judged(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
+    found = snapshot.tables(settings.selection, _DIGEST)
+    yield from tables.readable(found, settings.state_url is None)
+    yield from tables.proof(found)
+    yield from tables.size(found, settings, snapshot.point)
+    yield from landing.landing(found, snapshot.identity.database, settings)

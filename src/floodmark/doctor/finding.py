@@ -1,0 +1,67 @@
+"""What a check comes to, and how checks are run so that one that breaks hides no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from msgspec import Struct
+
+from floodmark.errors import ConfigError, FloodmarkError, SourceError, StorageError
+
+Result = Literal["ok", "warning", "problem", "unknown"]
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """What a check found, and what mends it: a setting to change, or a statement to run.
+
+    `unknown` is what could not be checked. `exit_code` is the one that a run would end with; 0 but for a problem.
+    Neither text holds a secret or a row's value; both may have several lines.
+    """
+
+    check: str
+    result: Result
+    found: str
+    fix: str | None = None
+    exit_code: int = 0
+
+
+# For an error that has no hint of its own.
+_WHERE_TO_LOOK = {
+    ConfigError.exit_code: "Mend the setting that is named; docs/configuration.md describes each.",
+    SourceError.exit_code: "Check where the database is: source.url, FLOODMARK_SOURCE, --source, or the PG… variables.",
+    StorageError.exit_code: "Check destination.url and state.url, the credentials (AWS_…) and AWS_ENDPOINT_URL_S3.",
+}
+
+Findings = Iterable[Finding]
+Check = Callable[[], Findings]
+
+
+def ok(check: str, found: str) -> Finding:
+    return Finding(check=check, result="ok", found=found)
+
+
+def warning(check: str, found: str, fix: str) -> Finding:
+    return Finding(check=check, result="warning", found=found, fix=fix)
+
+
+def unknown(check: str, found: str, fix: str | None = None) -> Finding:
+    return Finding(check=check, result="unknown", found=found, fix=fix)
+
+
+def problem(check: str, found: str, fix: str, exit_code: int) -> Finding:
+    return Finding(check=check, result="problem", found=found, fix=fix, exit_code=exit_code)
+
+
+def of_error(check: str, error: FloodmarkError) -> Finding:
+    """The problem that a run would end with."""
+    fix = error.hint or _WHERE_TO_LOOK.get(error.exit_code, "Set FLOODMARK_DEBUG=1 to see where it came from.")
+    return Finding(check=check, result="problem", found=error.sentence, fix=fix, exit_code=error.exit_code)
+
+
+def attempted(check: str, action: Check) -> Iterator[Finding]:
+    """A check's findings; where it can't be made, that is the finding."""
+    try:
+        yield from action()
+    except FloodmarkError as error:
+        yield unknown(check, error.sentence, error.hint)

@@ -1,0 +1,123 @@
+"""What a landing zone's receiver takes, as far as names, types and sizes tell it beforehand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from floodmark.config import Settings
+from floodmark.doctor.finding import Finding, ok, problem, warning
+from floodmark.doctor.tables import same_in_lower_case
+from floodmark.errors import ConfigError
+from floodmark.layout import LAYOUTS, Layout, database_segment
+from floodmark.model import TableInfo, TableName
+from floodmark.source.selection import spelled
+
+# A signed 64-bit integer has 19 digits; a receiver's own integers have no more.
+MOST_DIGITS = 19
+_NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?(?:\[\])*\Z")
+# JSON lines are larger than the rows: names are repeated, numbers are text.
+_GROWTH = 3
+_SHOWN = 10
+
+
+class Zone(Struct, frozen=True):
+    """A place that may be a landing zone: the destination's or a delivery's. Its checks are called by `name`."""
+
+    name: str
+    layout: Layout
+    database_name: str | None
+    setting: str
+
+
+def zones(settings: Settings) -> list[Zone]:
+    """The destination and every delivery."""
+    chosen = settings.destination
+    found = [Zone("landing", LAYOUTS[chosen.layout], chosen.database_name, "destination.database_name")]
+    for one in settings.deliver:
+        found.append(Zone(f"deliver {one.name}", LAYOUTS[one.layout], one.database_name, "its database_name"))
+    return found
+
+
+def landing(tables: Sequence[TableInfo], database: str, settings: Settings) -> Iterator[Finding]:
+    """Nothing where no layout asks for anything. What hangs on the tables alone is said once."""
+    found = zones(settings)
+    for zone in found:
+        if zone.layout.database_needs_underscore:
+            yield database_name(database, zone)
+    limits = [zone.layout.max_object_bytes for zone in found if zone.layout.max_object_bytes is not None]
+    if limits:
+        yield from integers(tables)
+        yield from names(tables)
+        yield from sizes(tables, min(limits), settings.chunk_bytes)
+
+
+def database_name(database: str, zone: Zone) -> Finding:
+    told = database_segment(zone.layout, database, zone.database_name, TableName("public", "t"))
+    if "_" in told:
+        return ok(f"{zone.name}: database name", f"keys begin with data/database_name={told}/ (for schema public)")
+    fix = f"Set {zone.setting}: {database}_public, or another name with an underscore."
+    return problem(f"{zone.name}: database name", f"{told} holds no underscore", fix, ConfigError.exit_code)
+
+
+def integers(tables: Sequence[TableInfo]) -> Iterator[Finding]:
+    """Columns that may hold an integer of 20 or more digits. A bigint can't: it has 19 at most."""
+    wide = [(table.table, column.name) for table in tables for column in table.columns if is_wide(column.type)]
+    if not wide:
+        yield ok("landing: integers", f"no column can hold an integer of more than {MOST_DIGITS} digits")
+        return
+    shown = ", ".join(f"{table.label}.{column}" for table, column in wide[:_SHOWN])
+    more = f" and {len(wide) - _SHOWN} more" if len(wide) > _SHOWN else ""
+    found = f"{shown}{more} can hold an integer of 20 or more digits, which the receiver takes for no integer"
+    table, column = wide[0]
+    fix = (
+        f"Where they do: tables.rules: {{{spelled(table)}: {{columns: {{exclude: [{column}]}}}}}}, "
+        f"or bound the column: numeric({MOST_DIGITS},0)."
+    )
+    yield warning("landing: integers", found, fix)
+
+
+def is_wide(type_name: str) -> bool:
+    """Whether a type holds integers of more digits than MOST_DIGITS: numeric without bounds, or with wide ones."""
+    match = _NUMERIC.match(type_name)
+    if match is None:
+        return False
+    return match[1] is None or int(match[1]) - int(match[2]) > MOST_DIGITS
+
+
+def names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
+    clashes = [
+        f"{table.table.label}: {', '.join(same)}"
+        for table in tables
+        if (same := same_in_lower_case([column.name for column in table.columns]))
+    ]
+    same_tables = same_in_lower_case([table.table.label for table in tables])
+    if same_tables:
+        clashes.append(f"tables {', '.join(same_tables)}")
+    if not clashes:
+        yield ok("landing: names", "no two tables or columns are the same in lower case")
+        return
+    found = "\n".join(["these are one in lower case, which the receiver's catalogue writes:", *clashes[:_SHOWN]])
+    yield warning(
+        "landing: names", found, "Leave one out (tables.rules.*.columns.exclude, tables.exclude), or rename it."
+    )
+
+
+def sizes(tables: Sequence[TableInfo], most: int, chunk_bytes: int) -> Iterator[Finding]:
+    """An object is a chunk, or all of a part that can't be cut into chunks."""
+    largest = {
+        table.table.label: max((chunk_bytes if part.by_block else part.total_bytes) for part in table.parts)
+        for table in tables
+        if table.parts
+    }
+    large = [label for label, size in largest.items() if size * _GROWTH > most]
+    if not large:
+        yield ok("landing: sizes", "every object stays well below 5 GiB")
+        return
+    found = f"an object of {', '.join(large[:_SHOWN])} may exceed 5 GiB, which the receiver refuses"
+    fix = (
+        "Lower chunk_size; a table that is read whole (see proof) needs a filter (tables.rules.*.where) or partitions."
+    )
+    yield warning("landing: sizes", found, fix)

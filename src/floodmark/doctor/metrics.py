@@ -1,0 +1,56 @@
+"""Where a run's metrics go, if anywhere. What is wrong there fails no run, so it is a warning at most."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from floodmark.config import Metrics, Secret
+from floodmark.doctor.finding import Finding, ok, warning
+from floodmark.errors import ConfigError
+from floodmark.metrics.push import PushFailed, reach
+from floodmark.metrics.server import MetricsServer
+
+
+def metrics(settings: Metrics) -> Iterator[Finding]:
+    if not settings.wanted:
+        yield ok("metrics", "a run sends none by itself; `floodmark exporter` shows what the state tells")
+    if settings.pushgateway is not None:
+        yield _gateway(settings.pushgateway)
+    if settings.textfile is not None:
+        yield _textfile(Path(settings.textfile))
+    if settings.port is not None:
+        yield _port(settings.address, settings.port)
+
+
+def _gateway(gateway: Secret) -> Finding:
+    try:
+        reach(gateway)
+    except PushFailed as error:
+        fix = "Mend metrics.pushgateway (FLOODMARK_PUSHGATEWAY, --push-gateway), its user and password, or NO_PROXY."
+        return warning("metrics: pushgateway", f"nothing can be pushed to {error}", fix)
+    return ok("metrics: pushgateway", "the Pushgateway answers")
+
+
+def _textfile(path: Path) -> Finding:
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        fix = (
+            "Mend metrics.textfile, or make the folder and give the user that runs Floodmark the right to write there."
+        )
+        return warning("metrics: textfile", f"{folder} is no folder that can be written to", fix)
+    if path.suffix != ".prom":
+        fix = f"Set metrics.textfile: {path.with_suffix('.prom')}"
+        return warning("metrics: textfile", "node_exporter reads only files that end in .prom", fix)
+    return ok("metrics: textfile", f"{folder} can be written to")
+
+
+def _port(address: str, port: int) -> Finding:
+    try:
+        MetricsServer(address, port, lambda: b"").close()
+    except ConfigError as error:
+        return warning(
+            "metrics: port", error.sentence, "Set another metrics.port (--metrics-port), or metrics.address."
+        )
+    return ok("metrics: port", f"port {port} is free")

@@ -1,0 +1,66 @@
+"""Where data, state and deliveries go: a folder is looked at, S3 is asked by what leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from boto3.session import Session
+
+from floodmark.config import Settings
+from floodmark.config.urls import bucket
+from floodmark.doctor import s3
+from floodmark.doctor.finding import Finding, of_error, ok, problem
+from floodmark.errors import FloodmarkError, StorageError
+from floodmark.extract import compressor
+from floodmark.layout import LAYOUTS
+from floodmark.model import Encoding
+from floodmark.storage import StorageOptions
+
+
+def places(settings: Settings) -> Iterator[Finding]:
+    """Destination, state and deliveries, each by itself: rights may differ by prefix."""
+    chosen = settings.destination
+    try:
+        compressor(Encoding(chosen.format, chosen.compression))
+        urls = [chosen.url, settings.state_url or "", *(one.url for one in settings.deliver)]
+        session = s3.session() if any(map(bucket, urls)) else None
+    except FloodmarkError as error:
+        yield of_error("destination", error)
+        return
+    stays = LAYOUTS[chosen.layout].objects_stay
+    options = StorageOptions(acl=chosen.acl, sse=chosen.sse, kms_key_id=chosen.kms_key_id, conditional=stays)
+    yield from _place("destination", chosen.url, options, chosen.allow_unconditional_writes, session)
+    if settings.state_url is not None:
+        own = StorageOptions(sse=chosen.sse, kms_key_id=chosen.kms_key_id) if stays else StorageOptions()
+        yield from _place("state", settings.state_url, own, chosen.allow_unconditional_writes, session)
+    for one in settings.deliver:  # by puts alone
+        sent = StorageOptions(acl=one.acl, sse=one.sse, kms_key_id=one.kms_key_id, conditional=False)
+        yield from _place(f"deliver {one.name}", one.url, sent, True, session)
+
+
+def _place(
+    name: str, url: str, options: StorageOptions, unconditional: bool, session: Session | None
+) -> Iterator[Finding]:
+    if session is None or bucket(url) is None:
+        yield _folder(name, url)
+    elif options.conditional:
+        yield from s3.probed(s3.Place(name, url, options, session), unconditional)
+    else:
+        yield from s3.looked_at(s3.Place(name, url, options, session))
+
+
+def _folder(name: str, url: str) -> Finding:
+    """By rights alone: nothing is written."""
+    path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url).absolute()
+    there = next(one for one in (path, *path.parents) if one.exists())
+    if not there.is_dir():
+        return problem(
+            name, f"{there} is no folder", f"Mend the url of {name}, or remove the file.", StorageError.exit_code
+        )
+    if not os.access(there, os.W_OK | os.X_OK):
+        fix = f"Give the user that runs Floodmark the right to write there, or mend the url of {name}."
+        return problem(name, f"the folder {there} can't be written to", fix, StorageError.exit_code)
+    return ok(name, f"the folder {path} " + ("can be written to" if there == path else f"can be made in {there}"))

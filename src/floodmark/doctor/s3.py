@@ -1,0 +1,371 @@
+"""S3 asked for what a run will want of it. Nothing stays: what can't be taken away again is not put.
+
+In a landing zone nothing is put at all, since its receiver would take it for data.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Any
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+from msgspec import Struct
+
+from floodmark.doctor.finding import Finding, of_error, ok, problem, unknown, warning
+from floodmark.errors import (
+    ConditionFailed,
+    FloodmarkError,
+    NoConditionalWrites,
+    ObjectMissing,
+    StorageDenied,
+    StorageError,
+)
+from floodmark.storage import StorageOptions
+from floodmark.storage.probe import no_conditional_writes
+from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentials, translated
+
+_BODY = b"Floodmark's doctor was here, and takes this away again.\n"
+_NONE: Mapping[str, str] = MappingProxyType({})
+_NO_ETAG = '"00000000000000000000000000000000"'
+_SKEW, _REFUSED_SKEW = 60, 900  # seconds; S3 itself refuses from a quarter of an hour on
+
+
+class Place(Struct, frozen=True):
+    """A destination or state in S3. `name` is what it is called in the configuration."""
+
+    name: str
+    url: str
+    options: StorageOptions
+    session: Session
+
+
+def session() -> Session:
+    """boto3's view of the environment, for all places. Raises StorageError where that can't be read."""
+    with translated("read boto3's configuration", "s3"):
+        return Session()
+
+
+class _Client:
+    """Requests without retries, whose errors come out as ours; notes each answer's date and status."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.bucket, _, prefix = place.url.removeprefix("s3://").partition("/")
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self.key = f"{self.prefix}floodmark-doctor-{uuid.uuid4().hex}"
+        self.skew: float | None = None
+        self.status = 0
+        self.versions: list[str] = []
+        with translated("find credentials", place.url):
+            found = place.session.get_credentials()
+            if found is None:
+                raise no_credentials(place.url)
+            found.get_frozen_credentials()
+            config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30)
+            try:
+                self.s3 = place.session.client("s3", config=config)
+            except BotoCoreError:
+                raise
+            except ValueError:
+                raise bad_endpoint(place.url) from None
+        self.s3.meta.events.register("after-call.s3", self._note)
+
+    def ask(self, what: str, operation: str, *, conditional: bool = False, **parameters: Any) -> Any:
+        """One request. Raises StorageError."""
+        self.status = 0
+        with translated(what, self.place.url, conditional):
+            answer = getattr(self.s3, operation)(Bucket=self.bucket, **parameters)
+        if operation in ("put_object", "delete_object") and answer.get("VersionId"):
+            self.versions.append(answer["VersionId"])
+        return answer
+
+    def put(self, what: str, body: bytes = _BODY, condition: Mapping[str, str] = _NONE) -> Any:
+        options = self.place.options
+        given = {"ACL": options.acl, "ServerSideEncryption": options.sse, "SSEKMSKeyId": options.kms_key_id}
+        return self.ask(
+            what,
+            "put_object",
+            conditional=bool(condition),
+            Key=self.key,
+            Body=body,
+            ChecksumSHA256=base64.b64encode(hashlib.sha256(_BODY).digest()).decode(),
+            **{name: value for name, value in given.items() if value is not None},
+            **condition,
+        )
+
+    def _note(self, http_response: Any, **_: Any) -> None:
+        self.status = http_response.status_code
+        with suppress(TypeError, ValueError):  # no date, or none that is one
+            theirs = parsedate_to_datetime(http_response.headers.get("date"))
+            self.skew = (datetime.now(UTC) - theirs).total_seconds()
+
+
+def probed(place: Place, unconditional: bool) -> Iterator[Finding]:
+    """A place whose objects stay: every right is tried. `unconditional`: the user does without conditions."""
+    try:
+        client = _Client(place)
+        listing = _listing(client)
+    except FloodmarkError as error:
+        yield of_error(place.name, error)
+        yield unknown(f"{place.name}: rights", "could not be checked while the store can't be spoken to")
+        return
+    yield ok(place.name, f"{place.url} answers")
+    yield listing
+    yield _clock(client)
+    yield from _objects(client, unconditional)
+    yield _abort(client)
+    yield from _bucket(client)
+
+
+def looked_at(place: Place) -> Iterator[Finding]:
+    """A landing zone: only what touches no object."""
+    try:
+        client = _Client(place)
+        client.ask("look at the bucket", "head_bucket")
+    except AccessDenied:
+        yield unknown(
+            place.name,
+            f"{place.url} answers, but does not say more (HTTP 403): the bucket is there, or the credentials are wrong",
+            "No harm where the role may only put. To be sure of the credentials: aws sts get-caller-identity",
+        )
+    except ObjectMissing:
+        fix = "Check the bucket's name and AWS_ENDPOINT_URL_S3."
+        yield problem(place.name, f"there is no bucket {client.bucket}", fix, StorageError.exit_code)
+        return
+    except FloodmarkError as error:
+        yield of_error(place.name, error)
+        return
+    else:
+        yield ok(place.name, f"{place.url} answers")
+    yield _clock(client)
+    sent = ", ".join(part for part in (place.options.acl, place.options.sse) if part)
+    found = f"whether objects may be put ({sent}): a test object would be taken for data by the receiver"
+    yield unknown(f"{place.name}: write", found, "A first run tells: `floodmark run --table` with one small table.")
+
+
+def _listing(client: _Client) -> Finding:
+    """The first request of all, so whatever is wrong with credentials, region or bucket shows here."""
+    check = f"{client.place.name}: list"
+    try:
+        client.ask("list objects", "list_objects_v2", Prefix=client.key, MaxKeys=1)
+    except AccessDenied:
+        found = "s3:ListBucket is missing: S3 then says 403 for an object that is not there; only prune needs to list"
+        return warning(
+            check, found, f"Allow s3:ListBucket on {client.bucket}, with the condition s3:prefix, if you can."
+        )
+    return ok(check, "objects may be listed")
+
+
+def _clock(client: _Client) -> Finding:
+    check = f"{client.place.name}: clock"
+    if client.skew is None:
+        return unknown(check, "the store's answers bear no date")
+    return judged_skew(check, client.skew)
+
+
+def judged_skew(check: str, skew: float) -> Finding:
+    """`skew` is how many seconds this machine's clock is ahead. Pure."""
+    if abs(skew) < _SKEW:
+        return ok(check, "this machine's clock and the store's agree")
+    found = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the store's"
+    fix = "Let this machine (the node, for a pod) keep its time by NTP: timedatectl set-ntp true"
+    if abs(skew) < _REFUSED_SKEW:
+        return warning(check, found, fix)
+    return problem(check, found, fix, StorageError.exit_code)
+
+
+def _objects(client: _Client, unconditional: bool) -> Iterator[Finding]:
+    """Put, get, conditions, checksum and delete, on one test object. Where it could not be deleted, none is put."""
+    name = client.place.name
+    try:
+        client.ask("delete an object", "delete_object", Key=client.key)
+    except StorageError as error:
+        found = f"an object may not be deleted ({error.why})"
+        fix = (
+            f"Allow s3:DeleteObject below {client.place.url}: prune needs it, and a first run, to take its probe away."
+        )
+        yield (
+            problem(f"{name}: delete", found, fix, error.exit_code)
+            if name == "state"
+            else warning(f"{name}: delete", found, fix)
+        )
+        yield unknown(f"{name}: write", "a test object could not be taken away again, so none was put")
+        return
+    try:
+        yield _written(client)
+    except StorageError as error:
+        yield _not_written(client, error)
+        return
+    try:
+        yield _read(client)
+        yield _checksum(client)
+        yield _conditions(client, unconditional)
+    finally:
+        removed = _removed(client)
+    yield removed
+
+
+def _written(client: _Client) -> Finding:
+    client.put("put an object")
+    options = client.place.options
+    sent = [text for text in (options.acl and f"ACL {options.acl}", options.sse and f"SSE {options.sse}") if text]
+    return ok(
+        f"{client.place.name}: write", " and ".join(["objects may be put", *(f"{one} is accepted" for one in sent)])
+    )
+
+
+def _not_written(client: _Client, error: StorageError) -> Finding:
+    options, fix = client.place.options, error.hint or "See what the code means in S3's list of error codes."
+    if options.acl or options.sse:
+        fix += (
+            f"\nIt was sent with ACL {options.acl or 'none'} and SSE {options.sse or 'none'}: see destination.acl, "
+            "destination.sse and destination.kms_key_id."
+        )
+    return problem(f"{client.place.name}: write", error.sentence, fix, error.exit_code)
+
+
+def _read(client: _Client) -> Finding:
+    check = f"{client.place.name}: read"
+    try:
+        data = client.ask("read an object", "get_object", Key=client.key)["Body"].read()
+    except StorageError as error:
+        return of_error(check, error)
+    if data != _BODY:
+        fix = "Do not use this store, or what stands between it and here."
+        return problem(check, "what was read is not what was put", fix, StorageError.exit_code)
+    return ok(check, "objects may be read")
+
+
+def _checksum(client: _Client) -> Finding:
+    """Bytes that are not those of the checksum must be refused."""
+    check = f"{client.place.name}: checksum"
+    try:
+        client.put("put a damaged object", _BODY[::-1])
+    except StorageDenied as error:
+        return unknown(check, error.sentence, error.hint)
+    except StorageError as error:
+        if 400 <= client.status < 500:
+            return ok(check, "the store verifies checksums: a damaged object is refused")
+        return unknown(check, error.sentence, error.hint)
+    found = "the store took an object that does not have the SHA-256 it was sent with"
+    return warning(
+        check, found, "Damage on the way there would stay unseen: run `floodmark verify --deep`, or take S3."
+    )
+
+
+def _conditions(client: _Client, unconditional: bool) -> Finding:
+    check = f"{client.place.name}: conditional put"
+    try:
+        for header, value in (("IfNoneMatch", "*"), ("IfMatch", _NO_ETAG)):
+            _must_refuse(client, header, value)
+    except NoConditionalWrites as error:
+        if unconditional:
+            return warning(check, error.sentence, "You accepted it: see that no two runs ever work at once.")
+        return of_error(check, error)
+    except StorageError as error:
+        return of_error(check, error)
+    return ok(check, "If-None-Match and If-Match are honoured")
+
+
+def _must_refuse(client: _Client, header: str, value: str) -> None:
+    with suppress(ConditionFailed):
+        client.put("put an object on a condition", condition={header: value})
+        raise no_conditional_writes(client.place.url, f"it took a write whose {header} did not hold")
+
+
+def _removed(client: _Client) -> Finding:
+    """Take the test object away."""
+    check = f"{client.place.name}: delete"
+    try:
+        client.ask("delete an object", "delete_object", Key=client.key)
+    except StorageError as error:
+        fix = f"Delete s3://{client.bucket}/{client.key}"
+        return warning(check, f"the test object is left behind: {error.sentence}", fix)
+    return ok(check, f"objects may be deleted; the test object is gone{_versions_removed(client)}")
+
+
+def _versions_removed(client: _Client) -> str:
+    """A bucket with versions keeps what was deleted, and that it was: both go too, if they may."""
+    try:
+        for version in tuple(client.versions):
+            client.ask("delete a version", "delete_object", Key=client.key, VersionId=version)
+    except StorageError:
+        return ", but for old versions, which the bucket keeps"
+    return ""
+
+
+def _abort(client: _Client) -> Finding:
+    """By an upload there is not: who may abort hears just that."""
+    check = f"{client.place.name}: abort uploads"
+    try:
+        client.ask("abort an upload", "abort_multipart_upload", Key=client.key, UploadId="floodmark-doctor")
+    except AccessDenied:
+        found = "s3:AbortMultipartUpload is missing: the parts of an upload that broke stay, and cost"
+        fix = "Allow it, or give the bucket a lifecycle rule with AbortIncompleteMultipartUpload."
+        return warning(check, found, fix)
+    except StorageError as error:
+        if not error.retryable and not isinstance(error, ObjectMissing):
+            return unknown(check, error.sentence)
+    return ok(check, "uploads may be aborted")
+
+
+def _bucket(client: _Client) -> Iterator[Finding]:
+    """Versions, for a state that must be restored; and rules that would delete what a manifest names."""
+    name = client.place.name
+    if name == "state":
+        yield _versions(client)
+    try:
+        answer = client.ask("read the lifecycle rules", "get_bucket_lifecycle_configuration")
+    except StorageError as error:
+        if "NoSuchLifecycleConfiguration" not in (error.why or ""):
+            yield unknown(
+                f"{name}: lifecycle", "the bucket's lifecycle rules may not be read", "Only to be checked here."
+            )
+            return
+        answer = {}
+    yield judged_rules(f"{name}: lifecycle", answer.get("Rules", []), client.prefix)
+
+
+def _versions(client: _Client) -> Finding:
+    check = f"{client.place.name}: versions"
+    try:
+        status = client.ask("read the bucket's versioning", "get_bucket_versioning").get("Status")
+    except StorageError:
+        return unknown(check, "the bucket's versioning may not be read", "Only to be checked here.")
+    if status == "Enabled":
+        return ok(check, "the bucket keeps versions: a state that was damaged can be restored")
+    fix = f"aws s3api put-bucket-versioning --bucket {client.bucket} --versioning-configuration Status=Enabled"
+    return warning(check, "the bucket keeps no versions: a state that someone deletes is gone", fix)
+
+
+def judged_rules(check: str, rules: list[dict[str, Any]], prefix: str) -> Finding:
+    """A rule that expires objects at this prefix deletes what a manifest names. Pure."""
+    active = [rule for rule in rules if rule.get("Status") == "Enabled" and _touches(rule, prefix)]
+    expiring = [str(rule.get("ID", "without a name")) for rule in active if _expires(rule)]
+    if expiring:
+        found = f"the rule {', '.join(expiring)} expires objects here, whether or not the manifest names them"
+        return warning(check, found, "Leave this prefix out of it, or let it expire old versions only.")
+    if not any("AbortIncompleteMultipartUpload" in rule for rule in active):
+        fix = "Add one: AbortIncompleteMultipartUpload after 7 days (ops/terraform has it)."
+        return warning(check, "no rule takes away the parts of uploads that broke", fix)
+    return ok(check, "no rule expires objects here, and one takes away uploads that broke")
+
+
+def _expires(rule: dict[str, Any]) -> bool:
+    expiration = rule.get("Expiration", {})
+    return "Days" in expiration or "Date" in expiration
+
+
+def _touches(rule: dict[str, Any], prefix: str) -> bool:
+    given = rule.get("Filter", {})
+    of_rule = str(rule.get("Prefix") or given.get("Prefix") or given.get("And", {}).get("Prefix") or "")
+    return of_rule.startswith(prefix) or prefix.startswith(of_rule)

@@ -1,0 +1,135 @@
+"""The PostgreSQL server: who answers, how it is spoken to, and what its settings mean for a run. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from floodmark.config import Settings
+from floodmark.doctor.finding import Finding, ok, problem, warning
+from floodmark.errors import SourceError
+from floodmark.source.postgres import tls
+from floodmark.source.postgres.address import address
+from floodmark.source.postgres.connect import close_quietly, connect, translated
+from floodmark.source.postgres.names import quoted
+from floodmark.source.postgres.transactions import SUPPORTED_FROM
+
+_PINNED = (
+    "BEGIN READ ONLY; SET LOCAL search_path = ''; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '5s'; "
+    "SET LOCAL client_encoding = 'UTF8'; SET LOCAL idle_in_transaction_session_timeout = 0"
+)
+_PATIENT_STANDBY = 3_600_000  # milliseconds
+_LONG_LAG = 3600  # seconds
+
+
+class Server:
+    """A connection that only asks: every question in a read-only transaction of its own, which is rolled back.
+
+    Raises what `connect` raises.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.where = address(settings.source.url)
+        self.connection = connect(self.where)
+
+    def rows(self, question: str) -> list[tuple[Any, ...]]:
+        """Raises SourceError, which never holds a driver's text."""
+        try:
+            self.connection.execute(_PINNED)
+            return self.connection.execute(question).fetchall()
+        except psycopg.Error as error:
+            told = translated(error, "can't ask the server", self.where.label)
+            raise SourceError(told.what, on=told.on, why=told.why) from None
+        finally:
+            with suppress(psycopg.Error):
+                self.connection.execute("ROLLBACK")
+
+    def row(self, question: str) -> tuple[Any, ...]:
+        (row,) = self.rows(question)
+        return row
+
+    @property
+    def role(self) -> str:
+        """The role we are, as SQL spells it."""
+        return quoted(self.connection.info.user)
+
+    def close(self) -> None:
+        close_quietly(self.connection)
+
+
+def reached(server: Server) -> Iterator[Finding]:
+    name, database, encoding = server.row(
+        "SELECT current_setting('server_version'), current_database(), current_setting('server_encoding')"
+    )
+    role = server.connection.info.user
+    yield ok("database", f"{server.where.label} answers: PostgreSQL {name}, database {database}, as role {role}")
+    version = server.connection.info.server_version
+    if version < SUPPORTED_FROM:
+        found = f"PostgreSQL {version // 10000} is not supported"
+        yield problem("version", found, "Floodmark reads PostgreSQL 14 and later.", SourceError.exit_code)
+    if encoding == "SQL_ASCII":
+        found = "the database's encoding is SQL_ASCII: it does not know which letters its bytes mean"
+        yield warning("encoding", found, "A table with bytes that are no UTF-8 fails: leave such columns out.")
+
+
+def encryption(server: Server) -> Iterator[Finding]:
+    connection = server.connection.pgconn
+    options = {option.keyword.decode(): (option.val or b"").decode() for option in connection.info}
+    used = "TLS is in use" if connection.ssl_in_use else "TLS is not in use"
+    if tls.is_local(server.where.arguments):
+        yield ok("tls", f"{used}; the server is on this machine")
+    elif connection.ssl_in_use and options.get("sslmode") == "verify-full":
+        yield ok("tls", "TLS is in use, and the server has proven who it is (sslmode verify-full)")
+    else:
+        mode = options.get("sslmode") or "prefer"
+        found = f"{used}, and a remote server need not prove who it is (sslmode {mode}): who poses as it gets all"
+        fix = (
+            "Set PGSSLMODE=verify-full (the default for a remote host; something sets another), and PGSSLROOTCERT "
+            "to the file with the CA's certificate (AWS RDS has its own bundle)."
+        )
+        yield warning("tls", found, fix)
+
+
+def standby(server: Server) -> Iterator[Finding]:
+    in_recovery, delay, feedback, lag = server.row(
+        "SELECT pg_is_in_recovery(), "
+        "(SELECT setting::bigint FROM pg_settings WHERE name = 'max_standby_streaming_delay'), "
+        "current_setting('hot_standby_feedback') = 'on', "
+        "coalesce(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0)::bigint"
+    )
+    if not in_recovery:
+        yield ok("standby", "this is a primary")
+    elif not feedback and 0 <= delay < _PATIENT_STANDBY:
+        found = f"a standby that cancels what is in the way of recovery after {delay // 1000} s, snapshots too"
+        fix = (
+            "On the standby: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf(); "
+            "or set max_standby_streaming_delay = -1, or read the primary."
+        )
+        yield warning("standby", found, fix)
+    elif lag > _LONG_LAG:
+        found = f"a standby that last replayed a transaction {lag // 60} min ago"
+        yield warning("standby", found, "If the primary is busy, look at pg_stat_replication there: it is behind.")
+    else:
+        yield ok("standby", "a hot standby that leaves snapshots alone; all is as of what it has replayed")
+
+
+def snapshots(server: Server) -> Iterator[Finding]:
+    (threshold,) = server.row("SELECT coalesce(current_setting('old_snapshot_threshold', true), '-1')")
+    if threshold in ("-1", ""):
+        yield ok("old_snapshot_threshold", "off, as it must be: a snapshot keeps all its rows")
+    else:
+        found = f"old_snapshot_threshold is {threshold}: an imported snapshot can silently lose rows, so runs refuse"
+        fix = "ALTER SYSTEM SET old_snapshot_threshold = -1; then restart the server."
+        yield problem("old_snapshot_threshold", found, fix, SourceError.exit_code)
+
+
+CHECKS: Sequence[tuple[str, Callable[[Server], Iterator[Finding]]]] = (
+    ("database", reached),
+    ("tls", encryption),
+    ("standby", standby),
+    ("old_snapshot_threshold", snapshots),
+)

@@ -1,0 +1,99 @@
+"""What the state tells: is it readable, is it this database's, how old is the last commit, is a run left hanging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from floodmark.config import Settings
+from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
+from floodmark.errors import FloodmarkError, SourceMismatch, StorageDenied
+from floodmark.events import silent
+from floodmark.model import SourceIdentity
+from floodmark.state.ledger import Current, Ledger, require_same_source
+from floodmark.state.manifest import Inflight, Working
+from floodmark.storage.retry import Patience
+from floodmark.stores import open_ledger
+
+_PATIENCE = Patience(tries=1)
+# A nightly run, and two hours for a slow one.
+_STALE = 26 * 3600
+# What a run does besides holding its snapshot.
+_SLACK = 3600
+
+
+def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Finding]:
+    """`identity` is the database's, None where it could not be asked."""
+    if settings.state_url is None:
+        fix = "Set FLOODMARK_STATE to a place in a bucket of your own, to move only what changed."
+        yield warning("head", "there is no state: every run extracts every table whole", fix)
+        return
+    try:
+        ledger = open_ledger(settings, silent, _PATIENCE)
+        assert ledger is not None
+        current = ledger.current()
+    except StorageDenied as error:
+        fix = "Without s3:ListBucket S3 refuses a missing head like a forbidden one: before a first run all is well."
+        yield unknown("head", error.sentence, fix)
+        return
+    except FloodmarkError as error:
+        yield of_error("head", error)
+        return
+    yield from _committed(current, identity)
+    yield from attempted("runs", lambda: _runs(ledger, settings))
+
+
+def _committed(current: Current | None, identity: SourceIdentity | None) -> Iterator[Finding]:
+    if current is None:
+        yield ok("head", "no run has been committed yet: the first one extracts everything")
+        return
+    yield ok("head", f"readable, and so is the manifest it names: run {current.head.run_id}")
+    yield _owner(current, identity)
+    age = (datetime.now(UTC) - datetime.fromisoformat(current.head.committed_at)).total_seconds()
+    yield judged_age(age)
+    failed = [entry.table.label for entry in current.manifest.tables if entry.status == "failed"]
+    if failed:
+        found = f"in the last run {len(failed)} tables failed: {', '.join(failed[:10])}"
+        yield warning("last run", found, "`floodmark show` says why.")
+
+
+def _owner(current: Current, identity: SourceIdentity | None) -> Finding:
+    if identity is None:
+        return unknown("state's database", f"it is {current.head.database}'s; whether that is ours can't be asked")
+    try:
+        require_same_source(current, identity, adopt=False)
+    except SourceMismatch as error:
+        return of_error("state's database", error)
+    return ok("state's database", f"it belongs to this database, {current.head.database}")
+
+
+def judged_age(age: float) -> Finding:
+    """`age` of the last commit in seconds. Pure."""
+    if age < _STALE:
+        return ok("last commit", f"{age / 3600:.1f} h ago")
+    fix = "Look at the job: is its schedule on, and how did its last run end? kubectl get cronjob,job; ops/runbook.md."
+    return warning("last commit", f"{age / 3600:.0f} h ago: no run has committed in the last night", fix)
+
+
+def _runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
+    found: Inflight = ledger.in_flight()
+    longest = settings.limits.max_snapshot_age + _SLACK
+    yield judged_runs(found.runs, datetime.now(UTC), longest)
+    if found.ended and found.ended.last.outcome not in ("success", "partial"):
+        last = found.ended.last
+        fix = "See its log. A finished part is not lost: the next run goes on from it."
+        yield warning(
+            "last run", f"{last.run_id} {last.outcome} with exit code {last.exit_code} at {last.ended_at}", fix
+        )
+
+
+def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding:
+    """No run holds a snapshot for longer than it may, so one that is listed for longer died. Pure."""
+    ages = {run.run_id: (now - datetime.fromisoformat(run.started_at)).total_seconds() for run in runs}
+    dead = [run for run, age in ages.items() if age > longest]
+    if dead:
+        found = f"{', '.join(dead)} began more than {longest // 3600} h ago and did not end: died, by the look of it"
+        return warning("runs", found, "Nothing needs to be done: the next run goes on from what it finished.")
+    if ages:
+        return ok("runs", f"at work, or dead for a short while: {', '.join(ages)}")
+    return ok("runs", "none is at work")

@@ -1,0 +1,81 @@
+"""The tables a run would be about: may they be read, can change be proven, how large are they. Judged from structs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from floodmark.config import Settings
+from floodmark.detect import Policy, Remembered, assess
+from floodmark.doctor.finding import Finding, ok, problem, warning
+from floodmark.errors import EXIT_PARTIAL, SourceError
+from floodmark.model import Point, TableInfo
+
+_SHOWN = 10
+_ASKED_FOR = "detect: always"
+
+
+def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
+    """Rights, row-level security, unlogged tables of a standby: each denied table says what would mend it."""
+    denied = [(table.table.label, table.denied) for table in tables if table.denied is not None]
+    if not tables:
+        fix = "Look at tables.include and tables.exclude, and at the database's name; grant USAGE on the schema."
+        yield warning("rights", "the selection holds no table", fix)
+    elif not denied:
+        yield ok("rights", f"all {len(tables)} tables may be read, with all their rows")
+    else:
+        what = (
+            "so a run without state refuses to begin" if stateless else f"a run fails them (exit code {EXIT_PARTIAL})"
+        )
+        names = ", ".join(label for label, _ in denied)
+        found = f"{len(denied)} of {len(tables)} tables can't be read ({names}): {what}"
+        fixes = [f"{label}: {why}" for label, why in denied]
+        fixes.append("For all tables at once, and those to come: GRANT pg_read_all_data TO the role.")
+        yield problem("rights", found, "\n".join(fixes), SourceError.exit_code)
+
+
+def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
+    """Tables whose change can't be proven, and why."""
+    why = {table.table.label: _no_proof(table) for table in tables if table.denied is None}
+    without = {label: reason for label, reason in why.items() if reason is not None and reason != _ASKED_FOR}
+    asked = sum(reason == _ASKED_FOR for reason in why.values())
+    if not without:
+        more = f"; {asked} are read whole on purpose ({_ASKED_FOR})" if asked else ""
+        yield ok("proof", f"change can be proven for {len(why) - asked} of {len(why)} tables{more}")
+        return
+    shown = [f"{label}: {reason}" for label, reason in list(without.items())[:_SHOWN]]
+    if len(without) > _SHOWN:
+        shown.append(f"and {len(without) - _SHOWN} more; `floodmark plan` shows all")
+    found = "\n".join(
+        [f"{len(without)} of {len(why)} tables are read whole each run (and put only if they differ):", *shown]
+    )
+    fix = (
+        "That is safe, only slower. Leaving out or masking the column that is named may make it provable "
+        "(tables.rules.*.columns); see docs/change-detection.md."
+    )
+    yield warning("proof", found, fix)
+
+
+def size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:
+    total = sum(part.total_bytes for table in tables for part in table.parts)
+    policy = Policy(settings.chunk_bytes, False, True, False)
+    chunks = sum(len(assess(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
+    yield ok("size", f"{len(tables)} tables, about {_bytes(total)} in the database, {chunks} chunks at first")
+
+
+def same_in_lower_case(names: Sequence[str]) -> list[str]:
+    """Those that differ from another only by case."""
+    many = Counter(name.lower() for name in names)
+    return [name for name in names if many[name.lower()] > 1]
+
+
+def _no_proof(table: TableInfo) -> str | None:
+    return next((part.no_proof for part in table.parts if part.no_proof is not None), None)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

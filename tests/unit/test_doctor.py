@@ -1,0 +1,191 @@
+"""What the doctor makes of what was seen: judgements that no server can be brought to provoke, and `init`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fix_canaries import CANARY, require_none
+from fix_command import Floodmark
+from floodmark.config import Flags, load
+from floodmark.config.template import Wanted, scalar, written
+from floodmark.doctor.activity import Room, judged_room, judged_time_limits, judged_xid_age
+from floodmark.doctor.holdings import suggested
+from floodmark.doctor.landing import database_name, is_wide, sizes, zones
+from floodmark.doctor.s3 import judged_rules, judged_skew
+from floodmark.doctor.state import judged_age, judged_runs
+from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
+from floodmark.state.manifest import Working
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+BASE = {"FLOODMARK_SOURCE": "postgresql://db/cases", "FLOODMARK_DESTINATION": "s3://moj-reg-x/landing"}
+
+
+@pytest.mark.parametrize(
+    ("type_name", "wide"),
+    [
+        ("numeric", True),
+        ("numeric[]", True),
+        ("numeric(20,0)", True),
+        ("numeric(21,2)", False),
+        ("numeric(22,2)", True),
+        ("numeric(18,-2)", True),
+        ("numeric(19,0)", False),
+        ("bigint", False),
+        ("text", False),
+    ],
+)
+def test_which_types_hold_an_integer_of_twenty_digits(type_name: str, wide: bool) -> None:
+    assert is_wide(type_name) is wide
+
+
+def test_old_transaction_ids_few_connections_and_short_idles() -> None:
+    assert judged_xid_age("a", 999_999_999).result == "ok"
+    assert "VACUUM (FREEZE)" in (judged_xid_age("a", 1_000_000_000).fix or "")
+    assert judged_room(Room(4, None, None), 4, '"r"').result == "ok"
+    few = judged_room(Room(90, 50, 3), 4, '"r"')
+    assert few.result == "warning" and few.found == "4 are free (the database's limit), a run takes 5"
+    assert "raise max_connections" in (judged_room(Room(1, None, None), 4, '"r"').fix or "")
+    limits = judged_time_limits({"statement_timeout": 5000, "idle_session_timeout": 0}, 3600)
+    assert limits.result == "ok" and limits.found.startswith("statement_timeout set here do not bite")
+
+
+def test_clocks_ages_and_runs_that_died() -> None:
+    assert [judged_skew("c", skew).result for skew in (59, -61, 901)] == ["ok", "warning", "problem"]
+    assert [judged_age(hours * 3600).result for hours in (25, 27)] == ["ok", "warning"]
+    run = Working(run_id="a-1", timestamp="t", progress="progress/a-1.json", started_at="2026-11-24T06:59:00Z")
+    assert judged_runs([run], NOW, 5 * 3600).result == "warning"
+    assert judged_runs([run], NOW, 6 * 3600).found == "at work, or dead for a short while: a-1"
+
+
+def test_a_rule_that_expires_data_is_seen_wherever_its_prefix_stands() -> None:
+    abort: dict[str, Any] = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}
+
+    def judged(prefix: str, **rule: Any) -> str:
+        return judged_rules(
+            "c", [abort, {"ID": "x", "Status": "Enabled", "Filter": {"Prefix": prefix}, **rule}], "lake/"
+        ).result
+
+    expiring = {"Expiration": {"Days": 30}}
+    assert [judged(prefix, **expiring) for prefix in ("", "lake/", "lake/data/", "other/")] == ["warning"] * 3 + ["ok"]
+    assert (
+        judged("", Expiration={"ExpiredObjectDeleteMarker": True}) == judged("", **expiring, Status="Disabled") == "ok"
+    )
+    assert judged_rules("c", [], "lake/").result == "warning"
+
+
+def test_a_landing_zone_s_names_and_sizes() -> None:
+    settings = load(Flags(), BASE)
+    assert (
+        database_name("cases", zones(settings)[0]).found
+        == "keys begin with data/database_name=cases_public/ (for schema public)"
+    )
+
+    def table(by_block: bool) -> TableInfo:
+        part = Part("1", TableName("public", "t"), 1, 1, 4 * 1024**3, by_block, None if by_block else "a view")
+        return TableInfo(
+            table=part.table, oid=1, kind="table", columns=(Column("a", "text", True),), parts=(part,),
+            fingerprint=Fingerprint("s", "c"),
+        )  # fmt: skip
+
+    most = 5 * 1024**3 - 1
+    assert [next(iter(sizes([table(cut)], most, 64 << 20))).result for cut in (True, False)] == ["ok", "warning"]
+
+
+def test_names_that_tell_of_a_person_get_a_mask_and_others_none() -> None:
+    named = ["email", "contact_email_address", "nino", "dateOfBirth", "dob", "mobile_phone", "first_name", "surname"]
+    masks = suggested([*named, "postcode", "id", "created_at", "status", "file_name", "addressed", "telling", "note"])
+    assert list(masks) == [*named, "postcode"]
+    assert masks["nino"] == masks["email"] == "hash" and masks["dob"] == masks["first_name"] == "redact"
+
+
+EVIL = 'a "b" \n# c: [\x85\u2028\x1b'
+
+
+def test_what_init_writes_is_accepted_with_and_without_its_suggestions(tmp_path: Path) -> None:
+    wanted = Wanted(
+        destination="s3://a/b", found=[EVIL], suggestions={'public."a b"': {"email": "redact", "x: #": "null"}}
+    )
+    text = written(wanted)
+    for content in (text, re.sub(r"^  # (rules:|  \")", r"  \1", text, flags=re.MULTILINE)):
+        (tmp_path / "f.yaml").write_text(content)
+        settings = load(Flags(config=tmp_path / "f.yaml"), {"FLOODMARK_SOURCE": "sqlite:///a.db"})
+        assert settings.destination.url == "s3://a/b" and settings.source.wait_seconds == 600
+    assert settings.selection.rules['public."a b"'].columns.mask == {"email": "redact", "x: #": "null"}
+    assert yaml.safe_load(scalar(EVIL)) == EVIL and len(scalar(EVIL).splitlines()) == 1
+    full = written(Wanted(source="postgresql://u@h/d", destination="/a", state="/b", layout="plain"))
+    assert re.findall(r"^ *\w+: \S", full, re.MULTILINE), full
+    for number, line in enumerate(lines := full.splitlines()):
+        if re.match(r"  \w", line):
+            assert lines[number - 1].startswith("  #"), f"{line} is not explained"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.executescript(f"CREATE TABLE person (id, email, notes); INSERT INTO person VALUES (1, '{CANARY}', 1)")
+    return tmp_path
+
+
+def test_init_takes_flags_where_no_one_can_be_asked(folder: Path) -> None:
+    job = Floodmark(folder, {})
+    assert "no destination is given" in job("init", code=2).err and not (folder / "floodmark.yaml").exists()
+    told = job("init", "--source", "sqlite:///a.db", "--destination", "lake").out
+    assert "1 columns may hold personal data" in told and "Next: floodmark doctor" in told
+    text = (folder / "floodmark.yaml").read_text()
+    assert '#   main.person: {columns: {mask: {"email": "hash"}}}' in text.replace('"main.person"', "main.person")
+    require_none(text)
+    assert "there is a configuration already" in job("init", "--destination", "x", code=2).err
+    assert (folder / "floodmark.yaml").read_text() == text
+    job("doctor")
+    job("run")
+    password = ("init", "--source", f"postgresql://u:{CANARY}@h/d", "--destination", "x", "--config", "b.yaml")
+    assert "a password on the command line is refused" in job(*password, code=10).err
+    gone = job("init", "--source", "postgresql://u@127.0.0.1:1/d", "--destination", "x", "--config", "b.yaml")
+    assert "was not looked at" in gone.err and "nothing listens" in gone.err
+    assert "can't be written" in job("init", "--destination", "x", "--config", "none/c.yaml", code=2).err
+    secret = {"FLOODMARK_SOURCE": f"postgresql://u:{CANARY}@127.0.0.1:1/d"}
+    job("init", "--destination", "x", "--config", "d.yaml", environment=secret)
+    require_none(folder / "d.yaml")
+
+
+def asked(folder: Path, answers: Mapping[str, str]) -> tuple[int, str]:
+    """Run `init` on a terminal, and answer each question by what stands in it."""
+    ours, theirs = pty.openpty()
+    job = Floodmark(folder, {})
+    process = subprocess.Popen(
+        job.command("init"), stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=job.environment
+    )
+    os.close(theirs)
+    said, waiting = "", ""
+    try:
+        while data := os.read(ours, 4096):
+            said += data.decode()
+            waiting += data.decode()
+            for question, answer in answers.items():
+                if question in waiting and waiting.rstrip(" ").endswith(":"):
+                    os.write(ours, f"{answer}\n".encode())
+                    waiting = ""
+    except OSError:  # the terminal's other end is gone
+        pass
+    os.close(ours)
+    return process.wait(60), said
+
+
+def test_init_asks_on_a_terminal(folder: Path) -> None:
+    code, said = asked(folder, {"Database": "sqlite:///a.db", "Destination": "lake", "State": ""})
+    assert code == 0, said
+    settings = load(Flags(config=folder / "floodmark.yaml"), {})
+    assert settings.source.url is not None and settings.source.url.reveal() == "sqlite:///a.db"
+    assert settings.destination.url == "lake" and settings.state_url == "lake/_floodmark/"
