@@ -98,6 +98,11 @@ def is_data_key(key: str) -> bool:
     return _DATA_KEY.fullmatch(key) is not None
 
 
+def is_csv(key: str) -> bool:
+    """Whether an object holds CSV, whatever it is compressed with."""
+    return key.removesuffix(".gz").removesuffix(".zst").endswith(".csv")
+
+
 def suffix(encoding: Encoding) -> str:
     """What the keys of objects that are written so end with."""
     return f".{encoding.format}{_SUFFIX[encoding.compression]}"

@@ -142,6 +142,23 @@ def test_every_kind_of_damage_is_found_and_a_full_run_mends_it(local: Floodmark)
         assert verified(local, "--deep")["ok"]
 
 
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+@pytest.mark.parametrize("file_format", ["jsonl", "csv"])
+def test_every_encoding_is_read_through(
+    local: Floodmark, service: PgDatabase, file_format: str, compression: str
+) -> None:
+    """In CSV a line is not always a record: there is a header, and values hold line breaks and quotes."""
+    service.execute("""UPDATE person SET note = E'a "quoted"\\nline, and\\r\\n another' WHERE id % 7 = 0""")
+    local.configure(TABLES + f"destination: {{format: {file_format}, compression: {compression}}}\n")
+    local.run()
+    report = verified(local, "--deep", "--against-source")
+    assert report["ok"] and all(one["source"]["same"] >= 1 for one in report["tables"])
+    first = entry_of(landing(local).manifest, "public.person").objects[0]
+    path = landing(local).folder / first.key
+    path.write_bytes(flipped(path.read_bytes()))
+    assert codes(verified(local, "--deep", code=14)) == {"person": ["wrong_checksum"]}
+
+
 def rewritten(place: Landing, change: Callable[[Any], Any]) -> None:
     """A manifest that a defect wrote: whole, and named by head, but not true."""
     state = place.folder / "_floodmark"

@@ -18,6 +18,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from floodmark.errors import ConfigError, ObjectMissing, StorageDenied, StorageUnavailable
 from floodmark.events import Observer, Retried
 from floodmark.extract import StopAsked
+from floodmark.layout import is_csv
 from floodmark.model import Format, ObjectEntry
 from floodmark.records import RowCounter
 from floodmark.storage.base import Storage
@@ -72,7 +73,7 @@ def denied(error: StorageDenied) -> Fault:
 
 def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> Fault | None:
     with closing(_Hashed(destination.open(entry.key), stopping)) as stored:
-        lines, broken = _Lines("csv" if ".csv" in entry.key.rpartition("/")[2] else "jsonl"), None
+        lines, broken = _Lines("csv" if is_csv(entry.key) else "jsonl"), None
         try:
             lines.take(decompressed(cast(BinaryIO, stored), entry.key))
         except _BROKEN as error:

@@ -1,0 +1,127 @@
+"""What is told of an object that is read through: each way in which it can differ, in every encoding."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from isal import igzip
+from msgspec.structs import replace
+
+from fix_state import put
+from floodmark.errors import StorageUnavailable
+from floodmark.events import Event, Retried, silent
+from floodmark.extract import StopAsked
+from floodmark.model import Chunk, ObjectEntry
+from floodmark.storage.memory import MemoryStorage
+from floodmark.verify import objects
+from floodmark.verify.report import Fault
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": igzip.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+LINES = b'{"a":1}\n{"a":"two"}\n'
+
+
+def stored(raw: bytes, rows: int, kind: str = "jsonl", packed: str = ".gz") -> tuple[MemoryStorage, ObjectEntry]:
+    """An object, and what a manifest says of it."""
+    store, data = MemoryStorage(), PACK[packed](raw)
+    key = f"data/database_name=d/table_name=t/extraction_timestamp=20261123010000Z/t-00000.{kind}{packed}"
+    put(store, key, data)
+    digest, content = (hashlib.sha256(one).hexdigest() for one in (data, raw))
+    return store, ObjectEntry(key, rows, len(raw), len(data), digest, content, Chunk("1"), "extracted")
+
+
+def told(store: MemoryStorage, entry: ObjectEntry) -> str | None:
+    fault = objects.read(store, entry, lambda: False, silent)
+    return None if fault is None else f"{fault.code}: {fault.detail}"
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_what_differs_is_told(packed: str) -> None:
+    store, entry = stored(LINES, 2, packed=packed)
+    assert told(store, entry) is None
+    for change, expected in (
+        ({"rows": 3}, "wrong_content: it holds 2 rows, not 3"),
+        ({"raw_bytes": 19}, "wrong_content: its lines are 20 bytes, not 19"),
+        ({"content_sha256": "0" * 64}, "wrong_content: its lines are not those that were extracted"),
+        ({"sha256": "0" * 64}, "wrong_checksum: its bytes are not those that were written"),
+        ({"stored_bytes": 7}, "wrong_size: it has"),
+        ({"key": "data/gone" + packed}, "missing: the object is gone"),
+    ):
+        found = told(store, replace(entry, **change))  # type: ignore[arg-type]
+        assert found is not None and found.startswith(expected)
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: b"?" + data[1:], lambda data: data + b"??"])
+def test_what_can_not_be_decompressed_is_told(packed: str, damage: Callable[[bytes], bytes]) -> None:
+    """Both where the store broke it, and where it was written so: then the bytes' own digest is right."""
+    store, entry = stored(LINES, 2, packed=packed)
+    data = damage(store.get(entry.key).data)
+    put(store, entry.key, data)
+    found = told(store, entry)
+    assert found is not None and found.startswith(("wrong_size", "wrong_checksum"))
+    as_written = replace(entry, stored_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    found = told(store, as_written)
+    assert found is not None and found.startswith("wrong_content")
+
+
+@given(st.lists(st.lists(st.text(st.sampled_from('a,"\n\r'), max_size=4), min_size=1, max_size=3), max_size=8))
+def test_csv_has_as_many_rows_as_records(rows: list[list[str]]) -> None:
+    text = "".join(",".join('"' + one.replace('"', '""') + '"' for one in row) + "\n" for row in [["h,\n"], *rows])
+    store, entry = stored(text.encode(), len(rows), "csv")
+    assert told(store, entry) is None
+
+
+def test_a_csv_record_may_lie_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entry = stored(b'h\n"a ""b""\n\n"\n\n"""\n"\n', 3, "csv")
+    for block in range(1, 12):
+        monkeypatch.setattr(objects, "BLOCK", block)
+        assert told(store, entry) is None, block
+
+
+def test_a_stream_that_breaks_is_begun_anew_and_one_that_the_store_finds_broken_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
+    store, entry = stored(LINES, 2)
+    events: list[Event] = []
+    why = ["a reset", "a reset"]
+
+    def breaks(operation: str, key: str, moment: str) -> None:
+        if operation == "open" and why:
+            raise StorageUnavailable("read an object", on=key, why=why.pop())
+
+    store.faults = breaks
+    assert objects.read(store, entry, lambda: False, events.append) is None
+    assert [event.why for event in events if isinstance(event, Retried)] == ["a reset", "a reset"]
+    why += ["FlexibleChecksumError"] * 9
+    fault = objects.read(store, entry, lambda: False, silent)
+    assert isinstance(fault, Fault) and fault.code == "wrong_checksum"
+    why += ["a reset"] * 99
+    with pytest.raises(StorageUnavailable):
+        objects.read(store, entry, lambda: False, silent)
+
+
+def test_memory_stays_flat_and_a_stop_is_heard() -> None:
+    """100 MB of lines that compress to almost nothing, read through in a few blocks' worth."""
+    raw = (b"x" * 99 + b"\n") * 1_000_000
+    store, entry = stored(raw, 1_000_000)
+    del raw
+    tracemalloc.start()
+    assert told(store, entry) is None
+    assert tracemalloc.get_traced_memory()[1] < 16 * 1024 * 1024
+    tracemalloc.stop()
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(StopAsked):
+        objects.read(store, entry, stop.is_set, silent)
