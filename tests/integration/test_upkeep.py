@@ -8,21 +8,26 @@ import shlex
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from isal import igzip
 from msgspec.structs import replace
 
-from fix_command import CHUNKS, Done, Floodmark, Landing, content, entry_of, keys
+from fix_command import CHUNKS, Done, Floodmark, Landing, content, entry_of, held, keys, until
 from fix_postgres import PgDatabase
 from fix_s3_proxy import S3Proxy, error
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark.cli import main
 from floodmark.layout import timestamp_moment
+from floodmark.prune import KeepLast
+from floodmark.prune import pruned as prune_stores
+from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Head, Manifest, checksum, decode, encode
+from floodmark.storage import StorageOptions, open_storage
 
 SERVICE = """
 CREATE TABLE person (id int PRIMARY KEY, name text, note text);
@@ -306,6 +311,30 @@ def test_days_of_runs_and_then_a_prune(remote: Floodmark, s3_bucket: S3Bucket, s
     text = remote("prune", "--keep-last", "1", "--grace", "0").out
     assert "out of reach, 1 kept; deleted" in text
     assert data(s3_bucket) == named(s3_bucket) and verified(remote, "--deep")["ok"]
+
+
+def test_what_a_killed_run_put_goes_when_it_is_old(
+    remote: Floodmark, s3_bucket: S3Bucket, service: PgDatabase, tmp_path: Path
+) -> None:
+    """A run is killed while a table is locked; the others were put by then, and nothing names them but its progress."""
+    remote.run()
+    before = data(s3_bucket)
+    with psycopg.connect(service.dsn) as other:
+        held(other, "nothing")
+        process = remote.start("run", "--full")
+        until(lambda: len(data(s3_bucket)) > len(before), patience=120)
+        process.kill()
+        process.communicate()
+    left = data(s3_bucket) - before
+    foreign = next(iter(left)).replace("extraction_timestamp=2026", "extraction_timestamp=2025")
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=f"lake/{foreign}", Body=b"another state's")
+    assert not pruned(remote, "--keep-last", "1", "--grace", "0")["objects"], "the next run goes on from them"
+    state, lake = (open_storage(f"{s3_bucket.url}/lake{place}", StorageOptions()) for place in ("/_floodmark", ""))
+    done = prune_stores(Ledger(state), lake, KeepLast(1), datetime.now(UTC) + timedelta(days=8), timedelta(days=7))
+    assert done is not None and set(done.objects) == left and len(done.progress) == 1
+    assert done.unknown == (foreign,) and data(s3_bucket) == before | {foreign}
+    assert verified(remote, "--deep")["ok"]
+    assert set(remote.run().outcomes.values()) <= {("unchanged", "unchanged"), ("unchanged", "identical")}
 
 
 def test_a_date_before_which_no_data_is_left(remote: Floodmark, s3_bucket: S3Bucket, service: PgDatabase) -> None:

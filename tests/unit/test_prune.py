@@ -165,17 +165,6 @@ def test_another_states_objects_are_left_alone(place: Place) -> None:
     assert len(place.objects) == 4
 
 
-def test_a_destination_that_holds_its_state_is_that_states_alone(place: Place) -> None:
-    """A dead run's progress is gone long before its objects may go."""
-    place.state._url = "memory:data/_floodmark"
-    place.ledger = quick_ledger(place.state)
-    place.commit(30)
-    orphans = {place.object(25, number=3), place.object(9, number=4)}
-    young, theirs = place.object(1, number=5), place.object(25, name="theirs")
-    assert set(place.prune(KeepLast(1)).objects) == orphans
-    assert {young, theirs} < place.objects
-
-
 def test_a_manifest_that_was_never_committed_goes_with_its_objects(place: Place) -> None:
     base = place.commit(30)
     loser = manifest("loser", point(1), entry("t", point(1), stored(place.object(20, number=5))))

@@ -61,8 +61,7 @@ class Progress(Struct, frozen=True):
 class Survey(Struct, frozen=True, kw_only=True):
     """What lies there. `reach` are the manifests in reach, newest first; where `lost` says why, older ones can't be
     read. `strays` are manifests out of reach, `unreadable` documents of which nothing can be told. `alive` are the
-    timestamps of runs that may be at work, `dead` those of runs that are not. `exclusive` says that the destination
-    is this state's alone."""
+    timestamps of runs that may be at work, `dead` those of runs that are not."""
 
     reach: tuple[Link, ...]
     lost: str | None
@@ -74,7 +73,6 @@ class Survey(Struct, frozen=True, kw_only=True):
     oldest: str | None
     floor: str | None
     objects: tuple[str, ...]
-    exclusive: bool = False
 
 
 class Remainder(Struct, frozen=True):
@@ -124,7 +122,7 @@ def decide(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> Decis
         stamp = timestamp_of(key)
         if key in named:
             continue
-        if stamp is None or not (survey.exclusive or stamp in known or isinstance(rule, EraseBefore)):
+        if stamp is None or not (stamp in known or isinstance(rule, EraseBefore)):
             unknown.append(key)
         elif stamp > cutoff:
             waiting += not isinstance(rule, EraseBefore) or stamp < rule.timestamp

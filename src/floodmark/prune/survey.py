@@ -45,7 +45,6 @@ def take_survey(ledger: Ledger, destination: Storage | None, current: Current, r
         dead={run.run_id: run.timestamp for run in dead},
         oldest=current.head.oldest,
         floor=current.head.floor,
-        exclusive=destination is not None and documents.at("").startswith(f"{destination.url}/"),
         objects=tuple(_objects(destination, names, rule)) if destination is not None else (),
     )
 
