@@ -323,7 +323,9 @@ spells = st.builds(
     st.sampled_from((1, 1, 1, 2, 3, 8)),
     st.sampled_from(("", "head.json", "manifests/", "data/", "progress/", "inflight.json")),
 )
-rules = st.sampled_from((KeepLast(1), KeepLast(1), KeepLast(2), KeepDays(1), KeepDays(10), EraseBefore("20261129000000Z")))
+rules = st.sampled_from(
+    (KeepLast(1), KeepLast(1), KeepLast(2), KeepDays(1), KeepDays(10), EraseBefore("20261129000000Z"))
+)
 spans = {"hours": timedelta(hours=7), "days": 3 * DAY, "week": 8 * DAY}
 
 

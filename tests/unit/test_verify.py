@@ -82,6 +82,14 @@ def test_csv_has_as_many_rows_as_records(rows: list[list[str]]) -> None:
     assert told(store, entry) is None
 
 
+def test_a_table_of_the_name_csv_is_no_csv() -> None:
+    """Its key is `audit.csv-00000.jsonl`; an odd quote in a line must not be taken for the beginning of a field."""
+    store, entry = stored(b'{"a":"b"}\n' * 3, 3)
+    other = replace(entry, key=entry.key.replace("/t-", "/audit.csv-"))
+    put(store, other.key, store.get(entry.key).data)
+    assert told(store, other) is None
+
+
 def test_a_csv_record_may_lie_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     store, entry = stored(b'h\n"a ""b""\n\n"\n\n"""\n"\n', 3, "csv")
     for block in range(1, 12):
