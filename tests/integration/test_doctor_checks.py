@@ -123,6 +123,9 @@ def test_old_transactions_limits_and_connections_are_seen(pg: PgDatabase, tmp_pa
     found = doctor(environ)
     assert found["connections"].result == "warning" and "4 are free (the role's limit)" in found["connections"].found
     assert "limits.connections: 3" in (found["connections"].fix or "") and found["time limits"].result == "ok"
+    assert found["time limits"].found.startswith("a run sets its own")
+    pg.execute("ALTER ROLE clerk SET statement_timeout = '9s'")
+    assert doctor(environ)["time limits"].found.startswith("statement_timeout set here do not bite: ")
     pg.execute("ALTER ROLE clerk CONNECTION LIMIT -1; ALTER ROLE clerk SET idle_session_timeout = '5s'")
     found = doctor(environ)
     assert found["connections"].result == "ok" and "5 s between two tasks" in found["time limits"].found
@@ -282,7 +285,10 @@ def test_a_store_that_does_not_do_as_it_must_is_found_out(
     assert found["destination: clock"].exit_code == 13 and "ahead of the store's" in found["destination: clock"].found
     proxied.always = error(403, "SignatureDoesNotMatch")
     found = doctor(environ)
-    assert found["destination"].exit_code == 13 and "AWS_SECRET_ACCESS_KEY" in (found["destination"].fix or "")
+    for check in ("destination", "state", "head"):
+        assert found[check].exit_code == 13 and "AWS_SECRET_ACCESS_KEY" in (found[check].fix or "")
+    proxied.always = refusing("GET /")
+    assert doctor(environ)["head"].result == "unknown"  # denied, as S3 says of a missing one, too
     assert not keys(s3_bucket)
 
 

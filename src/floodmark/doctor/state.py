@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
-from floodmark.errors import FloodmarkError, SourceMismatch, StorageDenied
+from floodmark.errors import FloodmarkError, SourceMismatch
 from floodmark.events import silent
 from floodmark.model import SourceIdentity
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Inflight, Working
 from floodmark.storage.retry import Patience
+from floodmark.storage.s3_errors import AccessDenied
 from floodmark.stores import open_ledger
 
 _PATIENCE = Patience(tries=1)
@@ -32,7 +33,7 @@ def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Findi
         ledger = open_ledger(settings, silent, _PATIENCE)
         assert ledger is not None
         current = ledger.current()
-    except StorageDenied as error:
+    except AccessDenied as error:
         fix = "Without s3:ListBucket S3 refuses a missing head like a forbidden one: before a first run all is well."
         yield unknown("head", error.sentence, fix)
         return
