@@ -1,4 +1,4 @@
-"""Deliver: hand changed tables to a landing zone, each as one complete set of files.
+"""Deliver: hand changed tables to a landing zone, each as one complete set of files. What, `delivery_plan` says.
 
 The order that is never broken, for each table: every object is verified, then all are put, then the cursor says so. The
 target is only ever put to. Before the first put the cursor names every table that will be sent, and the timestamp in
@@ -12,30 +12,22 @@ import hashlib
 import re
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Literal, cast
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from floodmark.config import DeliverySettings
-from floodmark.consume.changes import changes
 from floodmark.consume.cursor import StoredCursor
+from floodmark.consume.delivery_plan import Plan, name_of, planned, require_same_target
 from floodmark.consume.objects import as_stored, raw
 from floodmark.consume.reader import Snapshot, Table
 from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, Stopped, StorageError, VerificationFailed
 from floodmark.events import Observer
-from floodmark.layout import (
-    LAYOUTS,
-    data_key,
-    database_segment,
-    table_segment,
-    timestamp_moment,
-    timestamp_text,
-)
+from floodmark.layout import LAYOUTS, data_key, database_segment, table_segment
 from floodmark.model import Encoding, ObjectEntry, TableName
-from floodmark.state.consumers import Delivery, TakenTable
+from floodmark.state.consumers import Delivery
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Body, Storage
 from floodmark.storage.copying import Copier
@@ -117,8 +109,8 @@ def deliver(
 
     Raises ConfigError, Conflict where two deliveries share a cursor, StorageError, Stopped.
     """
-    _require_same_target(cursor, target)
-    plan = _planned(snapshot, target, cursor, only)
+    require_same_target(cursor, target.name, target.storage.url)
+    plan = planned(snapshot, cursor, target.form, target.settings.resend_after_days, only)
     work = _Work(snapshot, target, cursor, plan, stopping)
     outcomes = {name: Delivered(name, "gone") for name in plan.gone}
     for table in plan.unchanged:
@@ -132,75 +124,21 @@ def deliver(
     return Result(target.name, target.storage.url, snapshot.run_id, tables)
 
 
-class _Plan(Struct, frozen=True):
-    """`kept` is what the cursor goes on to say, `sending` what will be sent, with timestamps."""
-
-    stale: tuple[Table, ...]
-    unchanged: tuple[Table, ...]
-    gone: tuple[TableName, ...]
-    kept: tuple[TakenTable, ...]
-    sending: tuple[TakenTable, ...]
-    moves: bool
-
-
-def _planned(snapshot: Snapshot, target: Target, cursor: StoredCursor, only: Sequence[str]) -> _Plan:
-    before = _delivery(cursor)
-    taken = cursor.taken if before is None or before.form == target.form else ()
-    found = changes([(table, table.taken) for table in snapshot.tables], taken)
-    marks = {_name(mark): mark for mark in taken}
-    due = [table for table in found.unchanged if _is_due(marks[table.name], target.settings.resend_after_days)]
-    stale = [*(one.table for one in found.changed), *due]
-    if only:
-        wanted = {snapshot[label].name if label in snapshot else _no_such(label) for label in only}
-        stale = [table for table in stale if table.name in wanted]
-    gone = () if only else found.gone
-    sent_again = {table.name for table in stale}
-    sending = _sending(stale, [*cursor.taken, *(before.sending if before else ())], before, target)
-    kept = tuple(mark for mark in taken if _name(mark) not in {*sent_again, *gone})
-    unchanged = [table for table in found.unchanged if table.name not in sent_again]
-    return _Plan(
-        tuple(sorted(stale, key=lambda table: table.name)),
-        tuple(unchanged),
-        gone,
-        kept,
-        sending,
-        bool(stale or gone),
-    )
-
-
-def _sending(
-    stale: Iterable[Table], known: Sequence[TakenTable], before: Delivery | None, target: Target
-) -> tuple[TakenTable, ...]:
-    """What will be sent, each under its timestamp: that of an earlier try, or one later than any that was used."""
-    again = {_name(mark): mark for mark in before.sending} if before is not None and before.form == target.form else {}
-    used = max((mark.timestamp for mark in known if mark.timestamp is not UNSET), default=None)
-    moment = datetime.now(UTC)
-    if used is not None:
-        moment = max(moment, timestamp_moment(used) + timedelta(seconds=1))
-    fresh = timestamp_text(moment)
-    marks = []
-    for table in stale:
-        old, mark = again.get(table.name), table.taken
-        same = old is not None and (old.checksum, old.shape) == (mark.checksum, mark.shape)
-        marks.append(replace(mark, timestamp=old.timestamp if same and old is not None else fresh))
-    return tuple(marks)
-
-
 class _Work:
     """A delivery under way. The cursor moves with each table."""
 
     def __init__(
-        self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: _Plan, stopping: Callable[[], bool]
+        self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, stopping: Callable[[], bool]
     ) -> None:
         self._snapshot, self._target, self._stopping = snapshot, target, stopping
         self._cursor, self._taken = cursor, list(plan.kept)
-        self._sending = {_name(mark): mark for mark in plan.sending}
+        self._sending = {name_of(mark): mark for mark in plan.sending}
         self._copier = target.make_copier(snapshot.data)
 
     def announce(self) -> None:
         """Move the cursor to what has been and what is yet to be sent. Raises Conflict."""
         delivery = Delivery(url=self._target.storage.url, form=self._target.form, sending=tuple(self._sending.values()))
-        taken = sorted(self._taken, key=_name)
+        taken = sorted(self._taken, key=name_of)
         self._cursor = self._cursor.store.write(self._cursor, self._snapshot.run_id, taken, delivery)
 
     def send(self, table: Table) -> Delivered:
@@ -298,38 +236,3 @@ def _copier(data: Storage, settings: DeliverySettings, options: StorageOptions) 
 
     bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
     return Copier(data, S3Storage(bucket, prefix.strip("/"), options))
-
-
-def _require_same_target(cursor: StoredCursor, target: Target) -> None:
-    """A cursor tells of one target. Told of another, that one would get nothing."""
-    if cursor.cursor is None:
-        return
-    before = _delivery(cursor)
-    if before is None or before.url != target.storage.url:
-        is_of = "a consumer's" if before is None else f"of the delivery to {before.url}"
-        raise ConfigError(
-            "this name is taken",
-            on=target.name,
-            why=f"the cursor of that name is {is_of}",
-            hint="Give this delivery a name of its own; to start anew, delete that cursor from the state.",
-        )
-
-
-def _delivery(cursor: StoredCursor) -> Delivery | None:
-    found = None if cursor.cursor is None else cursor.cursor.delivery
-    return found if isinstance(found, Delivery) else None
-
-
-def _is_due(mark: TakenTable, days: int | None) -> bool:
-    """Whether a receiver that may have lost it gets it again."""
-    if days is None or not isinstance(mark.timestamp, str):
-        return False
-    return timestamp_moment(mark.timestamp) < datetime.now(UTC) - timedelta(days=days)
-
-
-def _name(mark: TakenTable) -> TableName:
-    return TableName(mark.schema, mark.name)
-
-
-def _no_such(label: str) -> TableName:
-    raise ConfigError("there is no such table", on=label, why="the snapshot does not hold it")

@@ -1,0 +1,119 @@
+"""What a delivery will send, and under which timestamp. Makes no request; `deliver` does the sending.
+
+A table is sent when the cursor does not say that this receiver has it as it is now, or when it is due again. A table
+that an earlier try set out to send, and that is still the same, keeps the timestamp of that try; any other gets one
+later than every timestamp that was ever used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from floodmark.consume.changes import changes
+from floodmark.consume.cursor import StoredCursor
+from floodmark.consume.reader import Snapshot, Table
+from floodmark.errors import ConfigError
+from floodmark.layout import timestamp_moment, timestamp_text
+from floodmark.model import TableName
+from floodmark.state.consumers import Delivery, TakenTable
+
+
+class Plan(Struct, frozen=True):
+    """`kept` is what the cursor goes on to say, `sending` what will be sent, with timestamps."""
+
+    stale: tuple[Table, ...]
+    unchanged: tuple[Table, ...]
+    gone: tuple[TableName, ...]
+    kept: tuple[TakenTable, ...]
+    sending: tuple[TakenTable, ...]
+
+    @property
+    def moves(self) -> bool:
+        """Whether the cursor has anything new to say."""
+        return bool(self.stale or self.gone)
+
+
+def planned(
+    snapshot: Snapshot, cursor: StoredCursor, form: str, resend_after_days: int | None, only: Sequence[str]
+) -> Plan:
+    """What is to be sent in this form. Raises ConfigError for a table that the snapshot does not hold."""
+    before = _delivery(cursor)
+    taken = cursor.taken if before is None or before.form == form else ()
+    found = changes([(table, table.taken) for table in snapshot.tables], taken)
+    marks = {name_of(mark): mark for mark in taken}
+    due = [table for table in found.unchanged if _is_due(marks[table.name], resend_after_days)]
+    stale = [*(one.table for one in found.changed), *due]
+    if only:
+        wanted = {snapshot[label].name if label in snapshot else _no_such(label) for label in only}
+        stale = [table for table in stale if table.name in wanted]
+    gone = () if only else found.gone
+    sent_again = {table.name for table in stale}
+    return Plan(
+        stale=tuple(sorted(stale, key=lambda table: table.name)),
+        unchanged=tuple(table for table in found.unchanged if table.name not in sent_again),
+        gone=gone,
+        kept=tuple(mark for mark in taken if name_of(mark) not in {*sent_again, *gone}),
+        sending=_sending(stale, cursor, form),
+    )
+
+
+def require_same_target(cursor: StoredCursor, name: str, url: str) -> None:
+    """A cursor tells of one target. Told of another, that one would get nothing. Raises ConfigError."""
+    if cursor.cursor is None:
+        return
+    before = _delivery(cursor)
+    if before is None or before.url != url:
+        is_of = "a consumer's" if before is None else f"of the delivery to {before.url}"
+        raise ConfigError(
+            "this name is taken",
+            on=name,
+            why=f"the cursor of that name is {is_of}",
+            hint="Give this delivery a name of its own; to start anew, delete that cursor from the state.",
+        )
+
+
+def name_of(mark: TakenTable) -> TableName:
+    return TableName(mark.schema, mark.name)
+
+
+def _sending(stale: Iterable[Table], cursor: StoredCursor, form: str) -> tuple[TakenTable, ...]:
+    """What will be sent, each under its timestamp: that of an earlier try, or one later than any that was used."""
+    before = _delivery(cursor)
+    earlier = () if before is None else before.sending
+    again = {name_of(mark): mark for mark in earlier} if before is not None and before.form == form else {}
+    fresh = _later_than([*cursor.taken, *earlier])
+    marks = []
+    for table in stale:
+        old, mark = again.get(table.name), table.taken
+        same = old is not None and (old.checksum, old.shape) == (mark.checksum, mark.shape)
+        marks.append(replace(mark, timestamp=old.timestamp if same and old is not None else fresh))
+    return tuple(marks)
+
+
+def _later_than(known: Iterable[TakenTable]) -> str:
+    """Now, or a second past the last timestamp that is known."""
+    used = max((mark.timestamp for mark in known if mark.timestamp is not UNSET), default=None)
+    moment = datetime.now(UTC)
+    if used is not None:
+        moment = max(moment, timestamp_moment(used) + timedelta(seconds=1))
+    return timestamp_text(moment)
+
+
+def _is_due(mark: TakenTable, days: int | None) -> bool:
+    """Whether a receiver that may have lost it gets it again."""
+    if days is None or not isinstance(mark.timestamp, str):
+        return False
+    return timestamp_moment(mark.timestamp) < datetime.now(UTC) - timedelta(days=days)
+
+
+def _delivery(cursor: StoredCursor) -> Delivery | None:
+    found = None if cursor.cursor is None else cursor.cursor.delivery
+    return found if isinstance(found, Delivery) else None
+
+
+def _no_such(label: str) -> TableName:
+    raise ConfigError("there is no such table", on=label, why="the snapshot does not hold it")
