@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import BinaryIO, Protocol, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
-from isal import isal_zlib
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 from tenacity import (
     RetryCallState,
@@ -26,11 +24,11 @@ from tenacity import (
     wait_random,
 )
 
+from floodmark.compression import compressor
 from floodmark.detect import ChunkPlan
 from floodmark.entries import ChunkOutcome
 from floodmark.errors import (
     ConditionFailed,
-    ConfigError,
     OutcomeUnknown,
     SourceUnavailable,
     StorageDenied,
@@ -38,6 +36,7 @@ from floodmark.errors import (
     TableError,
 )
 from floodmark.events import ChunkDone, Observer, Retried
+from floodmark.large_numbers import quote_large
 from floodmark.layout import Layout
 from floodmark.model import Encoding, ObjectEntry, TableInfo
 from floodmark.source.base import Snapshot
@@ -45,9 +44,6 @@ from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 
 # Beyond this a spool goes to a temporary file: with four chunks at work, memory stays flat.
 SPOOL_MEMORY = 24 * 1024**2
-# gzip level 1: measured, a higher one costs more time than it saves bytes on the way.
-GZIP_LEVEL = 1
-ZSTD_LEVEL = 1
 _TRIES = 4
 
 Task = TypeVar("Task")
@@ -58,46 +54,11 @@ class StopAsked(Exception):
     """Raised inside a chunk when the run is to end; the chunk's spool is thrown away."""
 
 
-class Compressor(Protocol):
-    """What zlib-like compressors have in common."""
-
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
-
-
-class _Stored:
-    """The compressor that does nothing."""
-
-    def compress(self, data: bytes, /) -> bytes:
-        return data
-
-    def flush(self) -> bytes:
-        return b""
-
-
-def compressor(encoding: Encoding) -> Compressor:
-    """A compressor for one object. Raises ConfigError where the optional library is not installed."""
-    if encoding.compression == "gzip":
-        return cast(Compressor, isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 16 + zlib.MAX_WBITS))
-    if encoding.compression == "zstd":
-        try:
-            import zstandard  # noqa: PLC0415 - optional extra
-        except ModuleNotFoundError:
-            raise ConfigError(
-                "destination.compression: zstd",
-                why="the zstandard package is not installed",
-                hint="pip install 'floodmark[zstd]', or choose gzip",
-            ) from None
-        return cast(Compressor, zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj())
-    return _Stored()
-
-
 class Spool:
     """Where a chunk's stored bytes wait, with the digests of what went in and of what came out."""
 
     def __init__(self, encoding: Encoding, stopping: Callable[[], bool]) -> None:
-        self._compressor = compressor(encoding)
+        self._compressor = compressor(encoding.compression)
         self._stopping = stopping
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY, prefix="floodmark-")  # noqa: SIM115
         self._raw, self._stored = hashlib.sha256(), hashlib.sha256()
@@ -185,7 +146,7 @@ class Extractor:
         spool = Spool(self._encoding, self._stopping)
         try:
             plan = job.plan
-            got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, spool.write)
+            got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, self._written(spool.write))
             spool.finish()
             entry = self._stored(job, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
@@ -193,6 +154,10 @@ class Extractor:
             return ChunkOutcome(plan, entry, got.observed)
         finally:
             spool.close()
+
+    def _written(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """What takes the source's lines, and passes them on as the encoding writes them."""
+        return take if self._encoding.numbers is UNSET else lambda lines: take(quote_large(lines))
 
     def digest(self, job: Job) -> str | None:
         """Extract a chunk for its content digest alone (None: no lines); nothing is stored."""
@@ -204,7 +169,7 @@ class Extractor:
             digest.update(lines)
 
         plan = job.plan
-        got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, take)
+        got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, self._written(take))
         return digest.hexdigest() if got.lines else None
 
     def _stored(self, job: Job, spool: Spool, lines: int) -> ObjectEntry:

@@ -13,14 +13,14 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from floodmark.model import Encoding, TableName
+from floodmark.model import Compression, Encoding, TableName
 
 LayoutName = Literal["plain", "moj-landing"]
 
 HEAD = "head.json"
 INFLIGHT = "inflight.json"
 
-_SUFFIX = {"none": "", "gzip": ".gz", "zstd": ".zst"}
+_SUFFIX: dict[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _TIMESTAMP = "%Y%m%d%H%M%SZ"
 _KEY_TIMESTAMP = re.compile(r"/extraction_timestamp=(\d{14}Z)/")
 _TABLE_PREFIX = re.compile(r"(data/database_name=[^/]+/)table_name=[^/]+/")
@@ -98,9 +98,10 @@ def is_data_key(key: str) -> bool:
     return _DATA_KEY.fullmatch(key) is not None
 
 
-def is_csv(key: str) -> bool:
-    """Whether an object holds CSV, whatever it is compressed with."""
-    return key.removesuffix(".gz").removesuffix(".zst").endswith(".csv")
+def encoding_of(key: str) -> Encoding:
+    """How the object of a data key is written, as far as the key tells: its format and its compression."""
+    compression: Compression = "gzip" if key.endswith(".gz") else "zstd" if key.endswith(".zst") else "none"
+    return Encoding("csv" if key.removesuffix(_SUFFIX[compression]).endswith(".csv") else "jsonl", compression)
 
 
 def suffix(encoding: Encoding) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 Status = Literal["extracted", "unchanged", "failed", "dropped"]
 Origin = Literal["extracted", "reused"]
 Format = Literal["jsonl", "csv"]
+Compression = Literal["gzip", "zstd", "none"]
+Numbers = Literal["as-is", "quote-large"]
 Outcome = Literal["success", "partial", "failed", "stopped"]
 ReasonCode = Literal[
     "first_run",
@@ -149,10 +151,19 @@ class ObjectEntry(Struct, frozen=True):
 
 
 class Encoding(Struct, frozen=True):
-    """How an object's rows are written. `format` is the rows' own, `compression` that of the whole object."""
+    """How an object's rows are written. `format` is the rows' own, `compression` that of the whole object.
+
+    `numbers` stands there only where lines hold large numbers as strings (`large_numbers`).
+    """
 
     format: Format = "jsonl"
-    compression: Literal["gzip", "zstd", "none"] = "gzip"
+    compression: Compression = "gzip"
+    numbers: Literal["quote-large"] | UnsetType = UNSET
+
+    @property
+    def digest(self) -> str:
+        """What goes into a table's config fingerprint: written otherwise, the same rows are other lines."""
+        return "/".join(part for part in (self.format, self.compression, self.numbers) if part is not UNSET)
 
 
 class TableEntry(Struct, frozen=True, kw_only=True):

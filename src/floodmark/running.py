@@ -56,7 +56,7 @@ class Run:
         self.finished = self._left_by_others()
         self.other_source = False
         self.default_schema = ""
-        self.encoding_digest = f"{self.stores.encoding.format}/{self.stores.encoding.compression}"
+        self.encoding_digest = self.stores.encoding.digest
 
     def _found(self, only_reads: bool) -> Current | None:
         """What is committed. Where S3 may not list, it refuses a head that is not there like one that may not be

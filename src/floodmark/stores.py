@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from floodmark.compression import compressor
 from floodmark.config import DestinationSettings, Settings
 from floodmark.errors import ConfigError
 from floodmark.events import Observer
-from floodmark.extract import compressor
 from floodmark.layout import LAYOUTS, Layout
 from floodmark.model import Encoding
 from floodmark.source.base import Source
@@ -31,8 +31,8 @@ class Stores(Struct, frozen=True):
 def open_stores(settings: Settings, observer: Observer) -> Stores:
     """Open destination and ledger. Raises ConfigError (also where a chosen option is not installed), StorageError."""
     chosen = settings.destination
-    encoding = Encoding(chosen.format, chosen.compression)
-    compressor(encoding)
+    encoding = Encoding(chosen.format, chosen.compression, UNSET if chosen.numbers == "as-is" else chosen.numbers)
+    compressor(encoding.compression)
     layout = LAYOUTS[chosen.layout]
     destination = open_storage(chosen.url, _options(chosen, conditional=layout.objects_stay))
     return Stores(

@@ -187,7 +187,7 @@ def test_a_server_that_can_lose_rows_is_refused(make_server: Callable[..., Clust
 
 
 LANDED = """
-CREATE TABLE account (id bigint, "Total" numeric, total numeric(19,0), rate numeric(30,11));
+CREATE TABLE account (id bigint, "Total" numeric, total numeric(18,0), rate numeric(30,12));
 CREATE TABLE fine (id int);
 """
 
@@ -202,6 +202,9 @@ def test_in_a_landing_zone_no_object_is_touched(
     assert found["destination: write"].result == "unknown" and "taken for data" in found["destination: write"].found
     assert found["destination"].result == "unknown" and "state" not in found and found["head"].result == "warning"
     assert found["landing: integers"].found.startswith("public.account.Total can hold") and "rate" not in str(found)
+    assert "numbers: quote-large" in (found["landing: integers"].fix or "")
+    quoting = doctor(places(pg, f"{s3_bucket.url}/landing"), layout="moj-landing", numbers="quote-large")
+    assert quoting["landing: integers"].result == "ok"
     assert found["landing: names"].result == "warning" and "Total, total" in found["landing: names"].found
     assert found["landing: sizes"].result == found["landing: database name"].result == "ok"
     proxied.always = None

@@ -21,9 +21,10 @@ ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(en
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark",),  # the version alone
     ("floodmark.errors", "floodmark.model"),
-    ("floodmark.events", "floodmark.layout", "floodmark.records"),
+    ("floodmark.events", "floodmark.layout", "floodmark.records", "floodmark.large_numbers"),
     ("floodmark.config",),
     ("floodmark.storage",),
+    ("floodmark.compression",),
     ("floodmark.state",),
     ("floodmark.source",),
     ("floodmark.detect",),

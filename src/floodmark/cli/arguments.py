@@ -18,7 +18,7 @@ from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
-from floodmark.model import Format
+from floodmark.model import Format, Numbers
 
 _URL = re.compile(r"\S*://\S*")
 _DESCRIPTION = (
@@ -89,6 +89,7 @@ def flags(options: argparse.Namespace) -> Flags:
         state=options.state,
         layout=getattr(options, "layout", None),
         format=getattr(options, "format", None),
+        numbers=getattr(options, "numbers", None),
         tables=tuple(getattr(options, "table", ())),
         exclude=tuple(getattr(options, "exclude", ())),
         connections=getattr(options, "connections", None),
@@ -156,6 +157,12 @@ def _add_deliver(commands: argparse._SubParsersAction[Parser]) -> None:
         choices=tuple(LAYOUTS),
         help="with --to: what is demanded (default: by its name)",
     )
+    deliver.add_argument(
+        "--numbers",
+        dest="to_numbers",
+        choices=get_args(Numbers),
+        help="with --to: quote-large sends numbers beyond 64 bits as strings",
+    )
     deliver.add_argument("--table", action="append", default=[], metavar="S.T", help="only this table; may be repeated")
     _add_places(deliver, source=False)
     _add_output(deliver)
@@ -200,6 +207,9 @@ def _add_layout(command: argparse.ArgumentParser) -> None:
         "--layout", choices=tuple(LAYOUTS), help="what the receiver of the destination demands (default: by its name)"
     )
     command.add_argument("--format", choices=get_args(Format), help="what a table's rows become (default: jsonl)")
+    command.add_argument(
+        "--numbers", choices=get_args(Numbers), help="quote-large: numbers beyond 64 bits as strings (default: as-is)"
+    )
 
 
 def _add_selection(command: argparse.ArgumentParser) -> None:

@@ -96,16 +96,18 @@ def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySe
     """What was asked for: a place, or deliveries of the file. Raises ConfigError where there is none."""
     if options.to is not None:
         known = [one for one in settings.deliver if one.url.rstrip("/") == options.to.rstrip("/")]
-        if known and options.name in (None, known[0].name) and options.to_layout is None:
+        if known and options.name in (None, known[0].name) and options.to_layout is options.to_numbers is None:
             return (known[0],)
-        return (to_url(options.to, options.name, options.to_layout),)
+        return (to_url(options.to, options.name, options.to_layout, options.to_numbers),)
     found = tuple(one for one in settings.deliver if options.name in (None, one.name))
     if not found:
         why = "the configuration holds no delivery" + ("" if options.name is None else " of that name")
         hint = "Give --to URL, or write deliver: [{name: …, url: …}] into floodmark.yaml."
         raise ConfigError("there is nowhere to deliver to", why=why, hint=hint)
-    if options.to_layout is not None:
-        raise ConfigError("--layout goes with --to alone", hint="In the file, layout stands with its delivery.")
+    for option in ("layout", "numbers"):
+        if getattr(options, f"to_{option}") is not None:
+            hint = f"In the file, {option} stands with its delivery."
+            raise ConfigError(f"--{option} goes with --to alone", hint=hint)
     return found
 
 

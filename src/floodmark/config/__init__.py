@@ -7,7 +7,6 @@ hold), `document` (reading one), `tables`, `urls` and `values` (what single sett
 from floodmark.config.load import load
 from floodmark.config.settings import (
     ColumnRule,
-    Compression,
     DeliverySettings,
     DestinationSettings,
     DetectMode,
@@ -25,7 +24,6 @@ from floodmark.config.urls import safe_label
 
 __all__ = [
     "ColumnRule",
-    "Compression",
     "DeliverySettings",
     "DestinationSettings",
     "DetectMode",

@@ -13,6 +13,7 @@ from floodmark.config.settings import DeliverySettings, Settings
 from floodmark.config.urls import bucket, check_place
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
+from floodmark.model import Numbers
 
 LANDING_ZONES = "moj-reg-"
 RESEND_AFTER_DAYS = 7
@@ -45,13 +46,16 @@ def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
     return _checked({**chosen, "url": url, "layout": layout}, path, name)
 
 
-def to_url(url: str, name: str | None, layout: LayoutName | None) -> DeliverySettings:
-    """What `--to`, `--name` and `--layout` say. Raises ConfigError."""
+def to_url(
+    url: str, name: str | None, layout: LayoutName | None = None, numbers: Numbers | None = None
+) -> DeliverySettings:
+    """What `--to`, `--name`, `--layout` and `--numbers` say. Raises ConfigError."""
     if name is not None and not _NAME.match(name):
         hint = "Write letters, digits, - or _."
         raise ConfigError(WHAT, on="--name", why="it is no name for a delivery", hint=hint)
     place = check_place(url, "--to")
-    return _checked({"url": place, "name": name or "", "layout": layout or layout_of(place)}, "--to", "command line")
+    chosen = {"url": place, "name": name or "", "layout": layout or layout_of(place), "numbers": numbers or "as-is"}
+    return _checked(chosen, "--to", "command line")
 
 
 def layout_of(url: str) -> LayoutName:

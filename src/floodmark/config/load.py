@@ -130,8 +130,11 @@ def _destination(
     landing = (bucket(url) or "").startswith(LANDING_ZONES)
     layout: LayoutName = arguments.layout or section.layout or ("moj-landing" if landing else "plain")
     chosen = _landing(section, url, name) if layout == "moj-landing" else _set(section)
-    if arguments.format is not None:
-        chosen["format"] = arguments.format
+    flags = {"format": arguments.format, "numbers": arguments.numbers}
+    chosen |= {field: value for field, value in flags.items() if value is not None}
+    if chosen.get("format") == "csv" and chosen.get("numbers") == "quote-large":
+        why, hint = "CSV holds no numbers, only text", "Remove it, or set format: jsonl."
+        raise ConfigError(WHAT, on="numbers: quote-large", why=why, hint=hint)
     _require_s3_settings(section, url, name)
     allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)
     return DestinationSettings(**{**chosen, "url": url, "layout": layout, "allow_unconditional_writes": allow})

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
-from floodmark.config.settings import Compression, DetectMode, Mask
+from floodmark.config.settings import DetectMode, Mask
 from floodmark.layout import LayoutName
-from floodmark.model import Format
+from floodmark.model import Compression, Format, Numbers
 
 Natural = Annotated[int, Meta(ge=0, le=2_147_483)]
 Positive = Annotated[int, Meta(ge=1, le=2_147_483)]
@@ -32,6 +32,7 @@ class DestinationSection(Struct, frozen=True):
     layout: LayoutName | None = None
     format: Format | None = None
     compression: Compression | None = None
+    numbers: Numbers | None = None
     database_name: str | None = None
     acl: Acl | None = None
     sse: Encryption | None = None
@@ -93,6 +94,7 @@ class DeliverSection(Struct, frozen=True):
     url: str | None = None
     layout: LayoutName | None = None
     compression: Literal["keep", "none"] | None = None
+    numbers: Numbers | None = None
     database_name: str | None = None
     acl: Acl | None = None
     sse: Encryption | None = None

@@ -8,11 +8,10 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from floodmark.layout import LayoutName
-from floodmark.model import Format
+from floodmark.model import Compression, Format, Numbers
 
 DetectMode = Literal["exact", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
-Compression = Literal["gzip", "zstd", "none"]
 
 DEFAULT_CHUNK_BYTES = 64 * 1024**2
 DEFAULT_GRACE = 7 * 86400  # seconds
@@ -82,13 +81,14 @@ class DestinationSettings(Struct, frozen=True):
     """Where data goes. `database_name` overrides the database_name= part of keys.
 
     `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing. `url` is empty only
-    where a command reads nothing but the state.
+    where a command reads nothing but the state. `numbers`: see `large_numbers`.
     """
 
     url: str
     layout: LayoutName = "plain"
     format: Format = "jsonl"
     compression: Compression = "gzip"
+    numbers: Numbers = "as-is"
     database_name: str | None = None
     acl: str | None = None
     sse: str | None = None
@@ -101,12 +101,14 @@ class DeliverySettings(Struct, frozen=True):
     """A landing zone that changed tables are handed on to. `name` is the cursor's; empty: made of the URL.
 
     `compression`: "none" turns the objects into plain lines, "keep" leaves them as they are stored.
+    `numbers`: "as-is" leaves them as they stand in the lines, "quote-large" makes strings of large ones.
     """
 
     url: str
     name: str = ""
     layout: LayoutName = "plain"
     compression: Literal["keep", "none"] = "keep"
+    numbers: Numbers = "as-is"
     database_name: str | None = None
     acl: str | None = None
     sse: str | None = None
@@ -170,6 +172,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     state: str | None = None
     layout: LayoutName | None = None
     format: Format | None = None
+    numbers: Numbers | None = None
     tables: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     connections: int | None = None

@@ -21,10 +21,11 @@ from msgspec.structs import replace
 from floodmark.config import DeliverySettings
 from floodmark.consume.cursor import StoredCursor
 from floodmark.consume.delivery_plan import Plan, name_of, planned, require_same_target
-from floodmark.consume.objects import as_stored, raw
+from floodmark.consume.objects import as_stored, converted
 from floodmark.consume.reader import Snapshot, Table
 from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, Stopped, StorageError, VerificationFailed
 from floodmark.events import Observer
+from floodmark.large_numbers import most_bytes
 from floodmark.layout import LAYOUTS, data_key, database_segment, table_segment
 from floodmark.model import Encoding, ObjectEntry, TableName
 from floodmark.state.consumers import Delivery
@@ -52,11 +53,14 @@ class Target(Struct, frozen=True):
     def form(self) -> str:
         """What the files are. Another form means other files: then everything is sent again."""
         chosen = self.settings
-        return f"{chosen.layout} {chosen.compression} {chosen.database_name or '-'}"
+        numbers = "" if chosen.numbers == "as-is" else f" {chosen.numbers}"
+        return f"{chosen.layout} {chosen.compression} {chosen.database_name or '-'}{numbers}"
 
     def encoding(self, table: Table) -> Encoding:
         stored = table.entry.encoding or Encoding()
-        return stored if self.settings.compression == "keep" else replace(stored, compression="none")
+        compression = stored.compression if self.settings.compression == "keep" else "none"
+        quoted = self.settings.numbers == "quote-large" and stored.format == "jsonl"
+        return replace(stored, compression=compression, numbers="quote-large" if quoted else stored.numbers)
 
 
 class Delivered(Struct, frozen=True):
@@ -174,7 +178,7 @@ class _Work:
         if copier is not None and copier.copied(one.key, one.stored_bytes, one.sha256, key):
             return
         data = self._snapshot.data
-        blocks = as_stored(data, one) if encoding == stored else raw(data, one, stored)
+        blocks = as_stored(data, one) if encoding == stored else converted(data, one, stored, encoding)
         with cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL_MEMORY, prefix="floodmark-")) as spool:
             self._target.storage.put(key, self._spooled(spool, blocks))
 
@@ -201,8 +205,7 @@ class _Work:
 
     def _require_sizes(self, table: Table, encoding: Encoding) -> None:
         limit = LAYOUTS[self._target.settings.layout].max_object_bytes
-        kept = encoding == (table.entry.encoding or Encoding())
-        largest = max((one.stored_bytes if kept else one.raw_bytes for one in table.objects), default=0)
+        largest = max((self._most_bytes(table, one, encoding) for one in table.objects), default=0)
         if limit is not None and largest > limit:
             raise ConfigError(
                 "an object is too large for the receiver",
@@ -210,6 +213,12 @@ class _Work:
                 why=f"{largest:,} bytes; it takes {limit:,}",
                 hint="Set a smaller chunk_size; a table that is read whole (a view, say) can't be split.",
             )
+
+    def _most_bytes(self, table: Table, one: ObjectEntry, encoding: Encoding) -> int:
+        stored = table.entry.encoding or Encoding()
+        if encoding == stored:
+            return one.stored_bytes
+        return one.raw_bytes if encoding.numbers == stored.numbers else most_bytes(one.raw_bytes)
 
     def _require_not_stopped(self) -> None:
         if self._stopping():

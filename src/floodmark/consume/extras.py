@@ -27,15 +27,6 @@ def duckdb() -> Any:
     return found
 
 
-def zstandard() -> Any:
-    """The zstandard package. Raises ConfigError."""
-    try:
-        import zstandard as found  # noqa: PLC0415 - optional extra
-    except ModuleNotFoundError:
-        raise _missing("zstd objects", "zstandard", "zstd") from None
-    return found
-
-
 def _missing(what: str, package: str, extra: str) -> ConfigError:
     return ConfigError(
         f"{what} can't be used here",

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from isal import igzip, isal_zlib
-
-from floodmark.consume.extras import zstandard
+from floodmark.compression import Undecompressed, compressed, decompressed
 from floodmark.errors import ObjectMissing, StorageError, VerificationFailed
+from floodmark.large_numbers import quote_large
 from floodmark.model import Encoding, Format, ObjectEntry
 from floodmark.records import RowCounter, whole_records
 from floodmark.storage.base import Storage
-from floodmark.storage.streams import Readable
 
 # Small enough that what is made of a block stays in the processor's cache: measured, a larger one is slower.
 BLOCK = 256 * 1024
@@ -139,6 +136,16 @@ def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[by
             raise damaged(storage, entry, "its lines are not those of the manifest")
 
 
+def converted(storage: Storage, entry: ObjectEntry, stored: Encoding, wanted: Encoding) -> Iterator[bytes]:
+    """An object's bytes as another encoding of the same format has them; an error at their end as from `raw`.
+
+    Raises as `blocks` does.
+    """
+    if wanted.numbers == stored.numbers:
+        return compressed(raw(storage, entry, stored), wanted.compression)
+    return compressed(map(quote_large, blocks(storage, entry, stored)), wanted.compression)
+
+
 def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
     """An object's bytes as they are stored; an error at their end means that none of them is good."""
     with closing(Stored(storage, entry)) as stored:
@@ -159,26 +166,15 @@ def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFaile
 
 def _plain(stored: Stored, storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
     """The raw bytes, a block at a time however well they were compressed."""
-    stream, failures = _decompressed(stored, encoding)
+    stream = decompressed(stored, encoding.compression)
     while True:
         try:
             block = stream.read(BLOCK)
-        except failures as error:
-            raise damaged(storage, entry, f"it can't be decompressed ({type(error).__name__})") from None
+        except Undecompressed as error:
+            raise damaged(storage, entry, f"it can't be decompressed ({error})") from None
         if not block:
             return
         yield block
-
-
-def _decompressed(stored: Stored, encoding: Encoding) -> tuple[Readable, tuple[type[Exception], ...]]:
-    """A stream of raw bytes, and what it raises where the stored ones are damaged."""
-    if encoding.compression == "gzip":
-        stream = igzip.GzipFile(fileobj=stored, mode="rb")  # type: ignore[no-untyped-call]
-        return cast(Readable, stream), (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error))
-    if encoding.compression == "zstd":
-        library = zstandard()
-        return library.ZstdDecompressor().stream_reader(stored, read_across_frames=True), (library.ZstdError,)
-    return stored, ()
 
 
 def _lines(plain: Iterator[bytes]) -> Iterator[bytes]:

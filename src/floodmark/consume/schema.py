@@ -56,12 +56,13 @@ def _mojap_column(column: Column, dialect: str) -> dict[str, Any]:
 
 
 def _row_schema(manifest: Manifest, entry: TableEntry) -> dict[str, Any]:
-    names = [column.name for column in entry.columns]
+    names, dialect = [column.name for column in entry.columns], manifest.source.dialect
+    quoted = entry.encoding is not None and entry.encoding.numbers == "quote-large"
     return {
         "$schema": _DRAFT,
         "title": entry.table.label,
         "type": "object",
-        "properties": {column.name: json_schema(column, manifest.source.dialect) for column in entry.columns},
+        "properties": {column.name: json_schema(column, dialect, quoted) for column in entry.columns},
         "required": names,
         "additionalProperties": False,
     }

@@ -156,6 +156,7 @@ def _sqlite(declared: str) -> ColumnType:
 _SPECIAL = {"enum": ["NaN", "Infinity", "-Infinity"]}
 _DATE = r"[0-9]{4,7}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+_LARGE = {"type": "string", "pattern": r"^-?[0-9]{19,}(\.[0-9]+)?$"}
 _JSON_SCHEMAS: dict[Kind, dict[str, Any]] = {
     "int16": {"type": "integer", "minimum": -(2**15), "maximum": 2**15 - 1},
     "int32": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
@@ -174,11 +175,17 @@ _JSON_SCHEMAS: dict[Kind, dict[str, Any]] = {
 }
 
 
-def json_schema(column: Column, dialect: str) -> dict[str, Any]:
-    """The JSON Schema of a column's values as they stand in the lines. {} where a value may be anything."""
-    found = _JSON_SCHEMAS.get(column_type(column, dialect).kind)
+def json_schema(column: Column, dialect: str, quoted: bool = False) -> dict[str, Any]:
+    """The JSON Schema of a column's values as they stand in the lines. {} where a value may be anything.
+
+    `quoted`: numbers beyond 64 bits are strings there.
+    """
+    kind = column_type(column, dialect).kind
+    found = _JSON_SCHEMAS.get(kind)
     if found is None:
         return {}
+    if quoted and kind == "decimal":
+        found = {"anyOf": [*found["anyOf"], _LARGE]}
     limit = length_limit(column)
     rule = {**found, "maxLength": limit} if limit is not None else found
     return {"anyOf": [rule, {"type": "null"}]} if column.nullable else rule

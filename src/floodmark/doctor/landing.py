@@ -11,12 +11,12 @@ from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.doctor.tables import same_in_lower_case
 from floodmark.errors import ConfigError
+from floodmark.large_numbers import DIGITS
 from floodmark.layout import LAYOUTS, Layout, database_segment
-from floodmark.model import TableInfo, TableName
-from floodmark.source.selection import spelled
+from floodmark.model import Numbers, TableInfo, TableName
 
-# A signed 64-bit integer has 19 digits; a receiver's own integers have no more.
-MOST_DIGITS = 19
+# Every number of so many digits fits into 64 bits, where a receiver keeps integers.
+MOST_DIGITS = DIGITS - 1
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?(?:\[\])*\Z")
 # JSON lines are larger than the rows: names are repeated, numbers are text.
 _GROWTH = 3
@@ -30,14 +30,21 @@ class Zone(Struct, frozen=True):
     layout: Layout
     database_name: str | None
     setting: str
+    numbers: Numbers = "as-is"
+
+    @property
+    def refuses_large_numbers(self) -> bool:
+        return self.layout.max_object_bytes is not None and self.numbers == "as-is"
 
 
 def zones(settings: Settings) -> list[Zone]:
     """The destination and every delivery."""
     chosen = settings.destination
-    found = [Zone("landing", LAYOUTS[chosen.layout], chosen.database_name, "destination.database_name")]
+    setting = "destination.database_name"
+    found = [Zone("landing", LAYOUTS[chosen.layout], chosen.database_name, setting, chosen.numbers)]
     for one in settings.deliver:
-        found.append(Zone(f"deliver {one.name}", LAYOUTS[one.layout], one.database_name, "its database_name"))
+        name, setting = f"deliver {one.name}", "its database_name"
+        found.append(Zone(name, LAYOUTS[one.layout], one.database_name, setting, one.numbers))
     return found
 
 
@@ -49,7 +56,7 @@ def landing(tables: Sequence[TableInfo], database: str, settings: Settings) -> I
             yield database_name(database, zone)
     limits = [zone.layout.max_object_bytes for zone in found if zone.layout.max_object_bytes is not None]
     if limits:
-        yield from integers(tables)
+        yield from integers(tables, [zone for zone in found if zone.refuses_large_numbers])
         yield from names(tables)
         yield from sizes(tables, min(limits), settings.chunk_bytes)
 
@@ -62,21 +69,20 @@ def database_name(database: str, zone: Zone) -> Finding:
     return problem(f"{zone.name}: database name", f"{told} holds no underscore", fix, ConfigError.exit_code)
 
 
-def integers(tables: Sequence[TableInfo]) -> Iterator[Finding]:
-    """Columns that may hold an integer of 20 or more digits. A bigint can't: it has 19 at most."""
+def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[Finding]:
+    """Columns that may hold a number beyond 64 bits, where numbers go `as-is`. What jsonb holds, no type tells."""
+    if not refusing:
+        yield ok("landing: integers", "large numbers are sent as strings (numbers: quote-large)")
+        return
     wide = [(table.table, column.name) for table in tables for column in table.columns if is_wide(column.type)]
     if not wide:
-        yield ok("landing: integers", f"no column can hold an integer of more than {MOST_DIGITS} digits")
+        yield ok("landing: integers", "no column but json can hold an integer beyond 64 bits")
         return
     shown = ", ".join(f"{table.label}.{column}" for table, column in wide[:_SHOWN])
     more = f" and {len(wide) - _SHOWN} more" if len(wide) > _SHOWN else ""
-    found = f"{shown}{more} can hold an integer of 20 or more digits, which the receiver takes for no integer"
-    table, column = wide[0]
-    fix = (
-        f"Where they do: tables.rules: {{{spelled(table)}: {{columns: {{exclude: [{column}]}}}}}}, "
-        f"or bound the column: numeric({MOST_DIGITS},0)."
-    )
-    yield warning("landing: integers", found, fix)
+    text = f"{shown}{more} can hold an integer beyond 64 bits, for which the receiver refuses the whole file"
+    fix = f"Where they do: numbers: quote-large ({', '.join(zone.name for zone in refusing)}) sends it as a string."
+    yield warning("landing: integers", text, fix)
 
 
 def is_wide(type_name: str) -> bool:

@@ -9,14 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from boto3.session import Session
 
+from floodmark.compression import compressor
 from floodmark.config import Settings
 from floodmark.config.urls import bucket
 from floodmark.doctor import s3
 from floodmark.doctor.finding import Finding, of_error, ok, problem
 from floodmark.errors import FloodmarkError, StorageError
-from floodmark.extract import compressor
 from floodmark.layout import LAYOUTS
-from floodmark.model import Encoding
 from floodmark.storage import StorageOptions
 
 
@@ -24,7 +23,7 @@ def places(settings: Settings) -> Iterator[Finding]:
     """Destination, state and deliveries, each by itself: rights may differ by prefix."""
     chosen = settings.destination
     try:
-        compressor(Encoding(chosen.format, chosen.compression))
+        compressor(chosen.compression)
         urls = [chosen.url, settings.state_url or "", *(one.url for one in settings.deliver)]
         session = s3.session() if any(map(bucket, urls)) else None
     except FloodmarkError as error:

@@ -173,7 +173,7 @@ def _compared(
         for warning in snapshot.warnings:
             observer(Warned(warning))
         stores, selection = open_stores(settings, observer), settings.selection
-        digest = f"{stores.encoding.format}/{stores.encoding.compression}"
+        digest = stores.encoding.digest
         infos = {info.table: info for info in snapshot.tables(selection, digest)}
         comparison = Comparison(
             snapshot=snapshot,

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zlib
 from collections.abc import Callable
 from contextlib import closing
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from isal import igzip, isal_zlib
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from floodmark.errors import ConfigError, ObjectMissing, StorageDenied, StorageUnavailable
+from floodmark.compression import Undecompressed, decompressed
+from floodmark.errors import ObjectMissing, StorageDenied, StorageUnavailable
 from floodmark.events import Observer, Retried
 from floodmark.extract import StopAsked
-from floodmark.layout import is_csv
+from floodmark.layout import encoding_of
 from floodmark.model import Format, ObjectEntry
 from floodmark.records import RowCounter
 from floodmark.storage.base import Storage
+from floodmark.storage.streams import Readable
 from floodmark.verify.report import Fault
 
 BLOCK = 1024 * 1024
 _TRIES = 4
-_BROKEN: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast("type[Exception]", isal_zlib.error))
 
 Stopping = Callable[[], bool]
 
@@ -73,11 +72,12 @@ def denied(error: StorageDenied) -> Fault:
 
 def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> Fault | None:
     with closing(_Hashed(destination.open(entry.key), stopping)) as stored:
-        lines, broken = _Lines("csv" if is_csv(entry.key) else "jsonl"), None
+        encoding = encoding_of(entry.key)
+        lines, broken = _Lines(encoding.format), None
         try:
-            lines.take(decompressed(cast(BinaryIO, stored), entry.key))
-        except _BROKEN as error:
-            broken = type(error).__name__
+            lines.take(decompressed(stored, encoding.compression))
+        except Undecompressed as error:
+            broken = str(error)
         while stored.read(BLOCK):
             pass  # what the decompressor did not ask for counts as well
     if stored.size != entry.stored_bytes:
@@ -87,38 +87,6 @@ def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> 
     if broken is not None:
         return Fault("wrong_content", f"it can't be decompressed ({broken}), though its bytes are those written")
     return lines.fault(entry)
-
-
-def decompressed(stored: BinaryIO, key: str) -> BinaryIO:
-    """The raw lines of an object, as a stream. Raises ConfigError where the library for it is not installed."""
-    if key.endswith(".gz"):
-        return cast(BinaryIO, igzip.IGzipFile(fileobj=stored, mode="rb"))  # type: ignore[no-untyped-call]
-    if not key.endswith(".zst"):
-        return stored
-    try:
-        import zstandard  # noqa: PLC0415 - optional extra
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "an object is compressed with zstd",
-            on=key,
-            why="the zstandard package is not installed",
-            hint="pip install 'floodmark[zstd]'",
-        ) from None
-    reader = zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True)
-    return cast(BinaryIO, _Zstd(reader, zstandard.ZstdError))
-
-
-class _Zstd:
-    """A zstd stream that breaks as the other streams do."""
-
-    def __init__(self, reader: BinaryIO, error: type[Exception]) -> None:
-        self._reader, self._error = reader, error
-
-    def read(self, amount: int) -> bytes:
-        try:
-            return self._reader.read(amount)
-        except self._error:
-            raise EOFError from None
 
 
 class _Hashed(io.RawIOBase):
@@ -152,7 +120,7 @@ class _Lines:
     def __init__(self, row_format: Format) -> None:
         self._digest, self._counter, self._size, self._end = hashlib.sha256(), RowCounter(row_format), 0, b"\n"
 
-    def take(self, stream: BinaryIO) -> None:
+    def take(self, stream: Readable) -> None:
         while block := stream.read(BLOCK):
             self._digest.update(block)
             self._counter.take(block)
