@@ -8,6 +8,7 @@ pytest_plugins = [
     "fix_runs",
     "fix_storage",
     "fix_s3_proxy",
+    "fix_receiver",
     "fix_crash",
     "fix_tools",
 ]

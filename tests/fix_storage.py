@@ -1,6 +1,7 @@
 """Real S3 servers for tests: SeaweedFS, which honours conditions and checksums, and moto, a fake of AWS.
 
-`s3_bucket` is a fresh bucket on a SeaweedFS that a worker shares, with the AWS_* environment set to it.
+`s3_bucket` is a fresh bucket on a SeaweedFS that a worker shares, with the AWS_* environment set to it. There a second
+set of credentials, `SERVICE`, may do nothing but what a bucket's policy grants: see `grant`.
 `S3Server` serves programs without pytest as well:
 
     with S3Server() as server:
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import socket
 import subprocess
 import sys
@@ -40,6 +42,9 @@ HOST = "127.0.0.1"
 REGION = "eu-west-2"
 ACCESS_KEY = "floodmark"
 SECRET_KEY = "not-a-secret-of-anyone"
+# Who may do nothing but what a bucket grants.
+SERVICE = ("service", "not-a-secret-of-a-service")
+_SERVICE_ARN = "arn:aws:iam::000000000000:user/service"
 _PATIENCE = 30.0  # seconds; about one is normal
 _PORTS = (
     *("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
@@ -56,6 +61,13 @@ _SETTINGS = {
     "s3.port.iceberg": 0,
     "s3.port.lance": 0,
 }
+_IDENTITIES = [
+    {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+    for name, (key, secret), actions in (
+        ("all", (ACCESS_KEY, SECRET_KEY), ["Admin", "Read", "Write", "List", "Tagging"]),
+        ("service", SERVICE, []),
+    )
+]
 _OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_WEB_IDENTITY_TOKEN_FILE")
 _numbers = itertools.count(1)
 
@@ -71,12 +83,12 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
 """
 
 
-def environment(endpoint: str) -> dict[str, str]:
+def environment(endpoint: str, key: str = ACCESS_KEY, secret: str = SECRET_KEY) -> dict[str, str]:
     """What makes boto3 find this endpoint, and nothing of the machine's own configuration."""
     return {
         "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
@@ -86,11 +98,26 @@ def environment(endpoint: str) -> dict[str, str]:
 
 
 @cache
-def client(endpoint: str) -> S3Client:
+def client(endpoint: str, key: str = ACCESS_KEY, secret: str = SECRET_KEY) -> S3Client:
     """A client that needs no environment, and does not try again."""
     config = Config(retries={"total_max_attempts": 1}, proxies={})
-    session = boto3.session.Session(ACCESS_KEY, SECRET_KEY, region_name=REGION)
+    session = boto3.session.Session(key, secret, region_name=REGION)
     return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+def grant(bucket: S3Bucket, prefix: str, *actions: str) -> None:
+    """Let `SERVICE` do so much below a prefix, and nothing else in the bucket. Uploads in parts are refused what comes
+    with no right to put on AWS: on SeaweedFS it does."""
+    place = f"arn:aws:s3:::{bucket.name}"
+    uploads = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads"]
+    statements = [
+        {"Effect": "Allow", "Action": actions, "Resource": f"{place}/{prefix}*"},
+        {"Effect": "Deny", "Action": uploads, "Resource": [place, f"{place}/*"]},
+    ]
+    given = [{"Principal": {"AWS": _SERVICE_ARN}, **one} for one in statements]
+    bucket.client.put_bucket_policy(
+        Bucket=bucket.name, Policy=json.dumps({"Version": "2012-10-17", "Statement": given})
+    )
 
 
 def make_bucket(endpoint: str, name: str) -> S3Client:
@@ -105,10 +132,11 @@ class S3Server:
     def __init__(self) -> None:
         self._ports = _free_ports()
         self._folder = Path(tempfile.mkdtemp(prefix="floodmark-s3-"))
+        (self._folder / "identities.json").write_text(json.dumps({"identities": _IDENTITIES}))
         self._keeper = subprocess.Popen(
             [sys.executable, "-c", _KEEPER, str(self._folder), *self._command()],
             stdin=subprocess.PIPE,
-            env={"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY},
+            env={},
         )
 
     @property
@@ -143,7 +171,8 @@ class S3Server:
                 left.unlink(missing_ok=True)
 
     def _command(self) -> list[str]:
-        given = {"dir": self._folder, "ip": HOST, "ip.bind": HOST, **_SETTINGS, **self._ports}
+        places = {"dir": self._folder, "s3.config": self._folder / "identities.json"}
+        given = {**places, "ip": HOST, "ip.bind": HOST, **_SETTINGS, **self._ports}
         weed = Path(sys.executable).with_name("weed")
         return [str(weed), "mini", *(f"-{name}={value}" for name, value in given.items())]
 
