@@ -121,6 +121,24 @@ def test_what_json_has_no_number_for(nightly: Nightly) -> None:
     assert table.column("n").to_pylist() == ["NaN", "1"] and isnan(table.column("f")[0].as_py())
 
 
+def test_json_beyond_what_python_holds(nightly: Nightly) -> None:
+    """A number that no float holds is a Decimal; what is nested too deep for a decoder is an error of our own."""
+    nightly.database.execute(
+        "CREATE TABLE odd (n int, j json); INSERT INTO odd VALUES (1, '[1e400, 2.5]'), (2, '1');"
+        "INSERT INTO odd VALUES (3, ('{\"a\":' || repeat('9', 5000) || '}')::json)"
+    )
+    nightly.run()
+    odd = consume.open(str(nightly.folder)).latest()["odd"]
+    assert [row["j"] for row in odd.rows()] == [[Decimal("1e400"), 2.5], 1, {"a": Decimal("9" * 5000)}]
+    nightly.database.execute("INSERT INTO odd VALUES (4, (repeat('[', 1500) || repeat(']', 1500))::json)")
+    nightly.run()
+    odd = consume.open(str(nightly.folder)).latest()["odd"]
+    for read in (lambda: list(odd.rows()), lambda: odd.arrow().read_all()):
+        with pytest.raises(DoesNotFit, match="nested too deep"):
+            read()
+    assert len(list(odd.lines())) == 4
+
+
 def test_dates_in_the_whole_range_and_what_has_no_counterpart(nightly: Nightly) -> None:
     rows = ", ".join(f"({text}::timestamp::date, {text}::timestamp, {text}::timestamptz)" for text in EXTREME)
     nightly.database.execute(f"CREATE TABLE eras (d date, t timestamp, z timestamptz); INSERT INTO eras VALUES {rows}")

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from floodmark.consume.extras import pyarrow
-from floodmark.consume.lines import SPECIAL, columns_reader, values_of
+from floodmark.consume.lines import SPECIAL, columns_reader, too_deep, values_of
 from floodmark.consume.moments import NoCounterpart, days, microseconds
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit, FloodmarkError
@@ -67,6 +67,8 @@ class Converter:
             columns, count = self._columns(lines)
         except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
             raise self._unfit(self._culprit(lines)) from None
+        except RecursionError:
+            raise too_deep(self._shape.label) from None
         if not columns:
             return self._pa.RecordBatch.from_struct_array(self._pa.array([{}] * count, self._pa.struct([])))
         arrays = [self._array(number, values) for number, values in enumerate(columns)]

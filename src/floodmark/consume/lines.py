@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from math import inf, nan
+from math import inf, isfinite, nan
 from typing import Any, TypedDict
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from floodmark.consume.types import ColumnType, Kind
+from floodmark.errors import DoesNotFit
 
 _READ_AS: dict[Kind, Any] = {
     **dict.fromkeys(("int16", "int32", "int64"), int | None),
@@ -47,10 +49,14 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
     read_as = {"decimal": Decimal | None, "float32": float | str | None, "float64": float | str | None}
     fields = {name: read_as.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
     floats = [name for name, kind in zip(names, types, strict=True) if kind.kind in ("float32", "float64")]
-    decode = _odd_rows(fields) if any(map(_odd, names)) else _row_decoder(fields)
+    patient = _odd_rows(fields)
+    decode = patient if any(map(_odd, names)) else _row_decoder(fields)
 
     def rows(lines: bytes) -> list[dict[str, Any]]:
-        found = decode(lines)
+        try:
+            found = decode(lines)
+        except msgspec.ValidationError:  # perhaps only a number inside json that is too large for it
+            found = patient(lines)
         for name in floats:
             for row in found:
                 if type(row[name]) is str:
@@ -67,6 +73,17 @@ def values_of(rows: Sequence[dict[str, Raw]], name: str, kind: ColumnType) -> li
         return [row[name] for row in rows]
     decode = msgspec.json.Decoder(wanted).decode
     return [decode(row[name]) for row in rows]
+
+
+def too_deep(label: str) -> DoesNotFit:
+    """The error for json that is nested deeper than a decoder follows (some 1,000 levels), which it says by a
+    RecursionError."""
+    return DoesNotFit(
+        "a value can't be read",
+        on=label,
+        why="it is json that is nested too deep",
+        hint="`lines()` gives the lines as they are; tables.rules.*.columns.exclude leaves the column out.",
+    )
 
 
 def _odd(name: str) -> bool:
@@ -87,5 +104,26 @@ def _row_decoder(fields: dict[str, Any]) -> Rows:
 
 def _odd_rows(fields: dict[str, Any]) -> Rows:
     decode = msgspec.json.Decoder(dict[str, Raw]).decode_lines
-    decoders = {name: msgspec.json.Decoder(wanted).decode for name, wanted in fields.items()}
+    decoders: dict[str, Callable[[Raw], Any]] = {
+        name: _anything if wanted is Any else msgspec.json.Decoder(wanted).decode for name, wanted in fields.items()
+    }
     return lambda lines: [{name: decoders[name](raw) for name, raw in row.items()} for row in decode(lines)]
+
+
+def _anything(raw: Raw) -> Any:
+    """A JSON value, where a number that no float holds, or whose digits are too many for an int, is a Decimal."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.ValidationError:
+        return json.loads(bytes(raw), parse_int=_integer, parse_float=_real)
+
+
+def _integer(text: str) -> int | Decimal:
+    try:
+        return int(text)
+    except ValueError:
+        return Decimal(text)
+
+
+def _real(text: str) -> float | Decimal:
+    return value if isfinite(value := float(text)) else Decimal(text)

@@ -25,7 +25,7 @@ from floodmark.consume import duckdb
 from floodmark.consume.arrow import Converter, Shape, Stream
 from floodmark.consume.changes import Changes, changes, shape
 from floodmark.consume.cursor import CursorStore, StoredCursor
-from floodmark.consume.lines import rows_reader
+from floodmark.consume.lines import rows_reader, too_deep
 from floodmark.consume.objects import blocks
 from floodmark.consume.types import ColumnType, column_type
 from floodmark.errors import ConfigError, DoesNotFit, ObjectMissing
@@ -194,8 +194,8 @@ class Table:
     def rows(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dicts of what JSON holds; a numeric column's values as Decimal, NaN and Infinity as numbers.
 
-        Dates, times, uuids and bytea stay the text that PostgreSQL gives. Numbers inside json are floats. Of CSV every
-        value is its text, or None.
+        Dates, times, uuids and bytea stay the text that PostgreSQL gives. Numbers inside json are ints and
+        floats, those beyond what these hold Decimals. Of CSV every value is its text, or None. Raises DoesNotFit.
         """
         names = tuple(column.name for column in self.columns)
         rows_of = self._csv_rows if self._csv else rows_reader(names, self.types())
@@ -204,6 +204,8 @@ class Table:
                 rows = rows_of(block)
             except (msgspec.MsgspecError, ValueError):
                 raise DoesNotFit("a line is not what the manifest says", on=self.label) from None
+            except RecursionError:
+                raise too_deep(self.label) from None
             yield from rows
 
     def batches(
