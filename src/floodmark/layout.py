@@ -23,6 +23,7 @@ INFLIGHT = "inflight.json"
 _SUFFIX: dict[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _TIMESTAMP = "%Y%m%d%H%M%SZ"
 _KEY_TIMESTAMP = re.compile(r"/extraction_timestamp=(\d{14}Z)/")
+_KEY_NAMES = re.compile(r"data/database_name=([^/]+)/table_name=([^/]+)/")
 _TABLE_PREFIX = re.compile(r"(data/database_name=[^/]+/)table_name=[^/]+/")
 _DATA_KEY = re.compile(
     r"data/database_name=[\w%-]+/table_name=(?P<table>[\w%.-]+)/extraction_timestamp=\d{14}Z/"
@@ -55,6 +56,11 @@ LAYOUTS: dict[LayoutName, Layout] = {"plain": PLAIN, "moj-landing": MOJ_LANDING}
 def encoded(name: str) -> str:
     """A name with every byte outside [A-Za-z0-9_-] percent-encoded, so that it is one path segment."""
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def default_schema(dialect: str) -> str:
+    """The schema whose tables stand in keys by their name alone."""
+    return "main" if dialect == "sqlite" else "public"
 
 
 def table_segment(table: TableName, default_schema: str) -> str:
@@ -113,6 +119,12 @@ def table_prefix(data_key: str, *, database_only: bool = False) -> str | None:
     """What all data keys of the same table (or of its whole database) begin with; None for a key that is none."""
     found = _TABLE_PREFIX.match(data_key)
     return None if found is None else found[1] if database_only else found[0]
+
+
+def key_names(data_key: str) -> tuple[str, str] | None:
+    """What stands for the database and for the table in a data key, as it is written there; None where it is none."""
+    found = _KEY_NAMES.match(data_key)
+    return (found[1], found[2]) if found else None
 
 
 def timestamp_of(data_key: str) -> str | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from jsonschema import Draft202012Validator
 from test_lines import fill_with_kinds
 
 from fix_runs import Nightly
 from floodmark import consume
-from floodmark.consume.schema import json_schemas, mojap
+from floodmark.consume.schema import Receiver, json_schemas, mojap
+from floodmark.errors import ConfigError
 
 
 def validator(nightly: Nightly, table: str) -> Draft202012Validator:
@@ -62,3 +64,52 @@ def test_mojap_metadata(nightly: Nightly) -> None:
     ]
     assert document["columns"][3]["datetime_format"] == "ISO8601"
     assert "datetime_format" not in document["columns"][4]
+    (document,) = mojap(nightly.last, Receiver(text=("public.person.at", "public.person.id")))
+    assert [(column["type"], "datetime_format" in column) for column in document["columns"]][::3] == [
+        ("string", False),
+        ("string", False),
+    ]
+    with pytest.raises(ConfigError, match="no such column"):
+        mojap(nightly.last, Receiver(text=("person.at",)))
+
+
+def test_a_json_value_may_be_null_where_its_column_may_not(nightly: Nightly) -> None:
+    nightly.database.execute(
+        "CREATE TABLE doc (j jsonb NOT NULL, k json NOT NULL, l int[] NOT NULL, m text NOT NULL);"
+        "INSERT INTO doc VALUES ('null', 'null', '{}', '')"
+    )
+    nightly.run()
+    assert nightly.last is not None
+    assert nightly.landed("public.doc") == [b'{"j":null,"k":null,"l":[],"m":""}\n']
+    (document,) = mojap(nightly.last)
+    assert [column["nullable"] for column in document["columns"]] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("run", "receiver", "person", "entry"),
+    [
+        ({}, Receiver(), "{db}", "{db}"),
+        ({}, Receiver("moj-landing"), "{db}_public", "{db}_audit"),
+        ({}, Receiver("moj-landing", "case_notes"), "case_notes", "case_notes"),
+        ({"layout": "moj-landing", "compression": "none"}, Receiver(), "{db}_public", "{db}_audit"),
+        ({"layout": "moj-landing", "compression": "none"}, Receiver("plain"), "{db}", "{db}"),
+        ({"database_name": "its own"}, Receiver(), "its%20own", "its%20own"),
+        ({"database_name": "its own"}, Receiver("moj-landing", "case_notes"), "case_notes", "case_notes"),
+    ],
+)
+def test_tables_bear_the_names_in_the_keys_of_their_receiver(
+    nightly: Nightly, run: dict[str, str], receiver: Receiver, person: str, entry: str
+) -> None:
+    nightly.database.execute(
+        "CREATE TABLE person (id int); INSERT INTO person VALUES (1); CREATE SCHEMA audit;"
+        'CREATE TABLE audit."an entry" (id int); INSERT INTO audit."an entry" VALUES (1); CREATE TABLE nothing (id int)'
+    )
+    nightly.run(**run, state_url=str(nightly.folder.with_name("state")))
+    assert nightly.last is not None
+    found = {document["name"]: document["database_name"] for document in mojap(nightly.last, receiver)}
+    database = nightly.database.name
+    assert set(found) == {"person", "nothing", "audit.an%20entry"}
+    assert found["person"] == person.format(db=database)
+    assert found["audit.an%20entry"] == entry.format(db=database)
+    if "database_name" not in run or receiver != Receiver():  # a table without rows has no key that would tell
+        assert found["nothing"] == found["person"]

@@ -139,6 +139,16 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
     load.add_argument("--adopt-source", action="store_true", help="take over a target that holds another database's")
     schema = commands.add_parser("schema", help="what the tables look like, for other tools")
     schema.add_argument("--format", choices=("mojap", "json-schema"), required=True, help="the kind of document")
+    schema.add_argument(
+        "--layout",
+        dest="to_layout",
+        choices=tuple(LAYOUTS),
+        help="with mojap: the names that a delivery in this layout gives (default: those of the run's own keys)",
+    )
+    schema.add_argument("--database-name", metavar="N", help="with mojap: the database's name in the delivery's keys")
+    schema.add_argument(
+        "--text", action="append", default=[], metavar="S.T.C", help="with mojap: this column is text; may be repeated"
+    )
     for command in (load, schema):
         command.add_argument(
             "--table", action="append", default=[], metavar="S.T", help="only this table; may be repeated"

@@ -18,7 +18,7 @@ from floodmark.consume.duckdb_file import DuckDBFile
 from floodmark.consume.load import LoadedTable, Result, Wishes
 from floodmark.consume.load import load as load_tables
 from floodmark.consume.parquet import ParquetPlace
-from floodmark.consume.schema import described, json_schemas, mojap
+from floodmark.consume.schema import ITSELF, Receiver, described, json_schemas, mojap
 from floodmark.consume.target import Target
 from floodmark.errors import (
     EXIT_OK,
@@ -31,6 +31,7 @@ from floodmark.errors import (
 )
 from floodmark.events import Event, Observer, Retried
 
+_NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
 
 
@@ -50,8 +51,11 @@ def load(options: argparse.Namespace, session: Session) -> int:
 
 def schema(options: argparse.Namespace, session: Session) -> int:
     """Print what the tables look like, for other tools."""
+    receiver = Receiver(options.to_layout, options.database_name, tuple(options.text))
+    if options.format != "mojap" and receiver != ITSELF:
+        raise UsageError("--layout, --database-name and --text go with --format mojap", hint=_NO_RECEIVER)
     manifest = _snapshot(options, session, _observer(session)).manifest
-    documents = (mojap if options.format == "mojap" else json_schemas)(manifest)
+    documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
     if options.table:
         labels = [f"{entry.schema}.{entry.name}" for entry in described(manifest)]
         unknown = [label for label in options.table if label not in labels]

@@ -26,7 +26,7 @@ from floodmark.consume.reader import Snapshot, Table
 from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, Stopped, StorageError, VerificationFailed
 from floodmark.events import Observer
 from floodmark.large_numbers import most_bytes
-from floodmark.layout import LAYOUTS, data_key, database_segment, table_segment
+from floodmark.layout import LAYOUTS, data_key, database_segment, default_schema, table_segment
 from floodmark.model import Encoding, ObjectEntry, TableName
 from floodmark.state.consumers import Delivery
 from floodmark.storage import StorageOptions, open_storage
@@ -37,7 +37,6 @@ from floodmark.storage.retry import RetryingStorage
 Status = Literal["delivered", "unchanged", "failed", "gone"]
 # Beyond this an object waits in a temporary file.
 SPOOL_MEMORY = 24 * 1024**2
-_DEFAULT_SCHEMA = {"sqlite": "main"}
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -196,7 +195,7 @@ class _Work:
     def _keys(self, table: Table, encoding: Encoding) -> Iterator[str]:
         source, mark = self._snapshot.manifest.source, self._sending[table.name]
         settings = self._target.settings
-        segment = table_segment(table.name, _DEFAULT_SCHEMA.get(source.dialect, "public"))
+        segment = table_segment(table.name, default_schema(source.dialect))
         layout = LAYOUTS[settings.layout]
         database = database_segment(layout, source.database, settings.database_name, table.name)
         assert isinstance(mark.timestamp, str)

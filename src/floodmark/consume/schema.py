@@ -1,10 +1,28 @@
-"""What tables look like, for others' tools, from the manifest alone: mojap metadata, and JSON Schema."""
+"""What tables look like, for others' tools, from the manifest alone: mojap metadata, and JSON Schema.
+
+The mojap documents are for the Ministry of Justice's data-linter and catalogue, which know a table by what stands in
+the keys of its files: so `database_name` and `name` are written as they are there. What the linter makes of which
+types was found by trying it: see docs/consumers.md and tests/integration/test_data_linter.py.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Struct
+
 from floodmark.consume.types import column_type, json_schema
+from floodmark.errors import ConfigError
+from floodmark.layout import (
+    LAYOUTS,
+    PLAIN,
+    LayoutName,
+    database_segment,
+    default_schema,
+    encoded,
+    key_names,
+    table_segment,
+)
 from floodmark.model import Column, TableEntry
 from floodmark.state.manifest import Manifest
 
@@ -14,9 +32,39 @@ MOJAP_SCHEMA = (
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def mojap(manifest: Manifest) -> list[dict[str, Any]]:
-    """A mojap metadata document (schema v1.5.0) for each table that has rows to read, or had some."""
-    return [_mojap_table(manifest, entry) for entry in described(manifest)]
+class Receiver(Struct, frozen=True):
+    """Who takes the files. His keys are those the run itself wrote, or those of a delivery in this layout.
+
+    `text` are columns, as schema.table.column, that he takes as text, whatever they are in the source.
+    """
+
+    layout: LayoutName | None = None
+    database_name: str | None = None
+    text: tuple[str, ...] = ()
+
+    def names(self, manifest: Manifest, entry: TableEntry) -> tuple[str, str]:
+        """What stands for the database and for the table in the keys. A table without rows has no keys yet."""
+        written = key_names(entry.objects[0].key) if entry.objects else None
+        if written is not None and self.layout is None and self.database_name is None:
+            return written
+        wanted = self.layout or manifest.layout
+        layout = next((one for one in LAYOUTS.values() if one.name == wanted), PLAIN)
+        source = manifest.source
+        database = database_segment(layout, source.database, self.database_name, entry.table)
+        return encoded(database), table_segment(entry.table, default_schema(source.dialect))
+
+
+ITSELF = Receiver()
+
+
+def mojap(manifest: Manifest, receiver: Receiver = ITSELF) -> list[dict[str, Any]]:
+    """A mojap metadata document (schema v1.5.0) for each table with a good snapshot. Raises ConfigError."""
+    columns = {f"{entry.table.label}.{column.name}" for entry in described(manifest) for column in entry.columns}
+    for label in receiver.text:
+        if label not in columns:
+            hint = "Write it as schema.table.column."
+            raise ConfigError("there is no such column", on=label, why="no table of the manifest has it", hint=hint)
+    return [_mojap_table(manifest, entry, receiver) for entry in described(manifest)]
 
 
 def json_schemas(manifest: Manifest) -> list[dict[str, Any]]:
@@ -29,26 +77,31 @@ def described(manifest: Manifest) -> list[TableEntry]:
     return [entry for entry in manifest.tables if entry.checksum is not None and entry.status != "dropped"]
 
 
-def _mojap_table(manifest: Manifest, entry: TableEntry) -> dict[str, Any]:
+def _mojap_table(manifest: Manifest, entry: TableEntry, receiver: Receiver) -> dict[str, Any]:
     encoding = entry.encoding
+    database, name = receiver.names(manifest, entry)
     return {
         "$schema": MOJAP_SCHEMA,
-        "name": entry.name,
-        "database_name": manifest.source.database,
+        "name": name,
+        "database_name": database,
         "file_format": encoding.format if encoding is not None else "jsonl",
-        "columns": [_mojap_column(column, manifest.source.dialect) for column in entry.columns],
+        "columns": [
+            _mojap_column(column, manifest.source.dialect, f"{entry.table.label}.{column.name}" in receiver.text)
+            for column in entry.columns
+        ],
         "primary_key": [],
         "partitions": [],
     }
 
 
-def _mojap_column(column: Column, dialect: str) -> dict[str, Any]:
-    kind = column_type(column, dialect)
+def _mojap_column(column: Column, dialect: str, as_text: bool) -> dict[str, Any]:
+    kind = column_type(column, dialect, as_text)
     described: dict[str, Any] = {
         "name": column.name,
         "type": kind.mojap,
         "description": f"{column.type} in the source",
-        "nullable": column.nullable,
+        # A NOT NULL column of json may hold the json value null, and its line holds nothing but null then.
+        "nullable": column.nullable or column.type in ("json", "jsonb"),
     }
     if kind.kind in ("timestamp", "timestamptz"):
         described["datetime_format"] = "ISO8601"
