@@ -50,6 +50,7 @@ class Linter:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch = scratch
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(scratch.parent), "AWS_DEFAULT_REGION": "eu-west-2"}
 
     def __call__(self, landed: Path, metadata: Sequence[dict[str, Any]]) -> dict[str, Verdict]:
         """The verdict on each object, by its key. The linter's exit code must agree with them."""
@@ -100,9 +101,8 @@ class Linter:
         return path
 
     def _run(self, *arguments: str, text: str | None = None) -> tuple[int, str]:
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.scratch.parent), "AWS_DEFAULT_REGION": "eu-west-2"}
         done = subprocess.run(
-            [str(PYTHON), *arguments], input=text, capture_output=True, text=True, env=environment, timeout=600
+            [str(PYTHON), *arguments], input=text, capture_output=True, text=True, env=self.environment, timeout=600
         )
         return done.returncode, done.stdout if done.returncode == 0 and text is not None else done.stdout + done.stderr
 

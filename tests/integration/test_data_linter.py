@@ -6,6 +6,11 @@ That the linter looks is shown too: it refuses what is broken, and what it is kn
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,7 @@ from typing import Any
 import pytest
 
 from fix_command import Floodmark, entry_of
-from fix_linter import Linter, Verdict
+from fix_linter import PYTHON, ROOT, Linter, Verdict
 from fix_postgres import PgDatabase
 from floodmark.state.manifest import Manifest
 
@@ -79,9 +84,9 @@ class Job:
         self.zone, self.lake = folder / "zone", folder / "lake"
         self.command = Floodmark(folder / "job", {"FLOODMARK_SOURCE": service.url})
 
-    def land(self, more: str = "", form: str = "jsonl") -> Manifest:
+    def land(self, more: str = "", form: str = "format: jsonl") -> Manifest:
         """A run straight into the zone, which remembers."""
-        destination = f"destination: {{url: {self.zone}, layout: moj-landing, format: {form}}}\n"
+        destination = f"destination: {{url: {self.zone}, layout: moj-landing, {form}}}\n"
         places = f"{destination}state: {{url: {self.lake}}}\n"
         self.command.configure(CHUNKS + places + more)
         return self.command.run().manifest
@@ -102,7 +107,7 @@ def require_accepted(verdicts: dict[str, Verdict]) -> None:
     assert not refused, refused
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize("form", ["format: jsonl", "format: csv"])
 def test_every_object_of_a_landing_is_accepted(job: Job, service: PgDatabase, linter: Linter, form: str) -> None:
     manifest = job.land(form=form)
     verdicts = linter(job.zone, job.metadata())
@@ -173,7 +178,8 @@ def test_what_is_broken_is_refused(job: Job, linter: Linter, tmp_path: Path) -> 
             assert "Value is too" in verdicts[key[name]].why
 
 
-# What a column of a table v holds, and in which formats the linter then refuses the whole file.
+# What a column of a table v holds, and the ways to land it at which the linter refuses the whole file.
+LINES = {"jsonl", "quoted"}
 LIMITS: dict[str, tuple[str, list[str | None], set[str]]] = {
     "above": ("numeric", ["18446744073709551616.5"], {"jsonl"}),
     "below": ("numeric(50,2)", ["-9223372036854775809", None], {"jsonl"}),
@@ -181,20 +187,22 @@ LIMITS: dict[str, tuple[str, list[str | None], set[str]]] = {
     "in_array": ("numeric[]", ["{-99999999999999999999}"], {"jsonl"}),
     "edges": ("numeric", ["18446744073709551615.5", "-9223372036854775808.5", None], set()),
     "json_edges": ("jsonb", ["[18446744073709551615, -9223372036854775808]", None], set()),
-    "deep": ("jsonb", ["[" * 1100 + "]" * 1100], {"jsonl"}),
-    "endless": ("date", ["infinity", "2026-01-01"], {"jsonl", "csv"}),
-    "ancient": ("timestamptz", ["0044-03-15 BC"], {"jsonl", "csv"}),
-    "remote": ("timestamp", ["10000-01-01"], {"jsonl", "csv"}),
+    "deep": ("jsonb", ["[" * 1100 + "]" * 1100], LINES),
+    "endless": ("date", ["infinity", "2026-01-01"], {*LINES, "csv"}),
+    "ancient": ("timestamptz", ["0044-03-15 BC"], {*LINES, "csv"}),
+    "remote": ("timestamp", ["10000-01-01"], {*LINES, "csv"}),
     "top": ("bigint NOT NULL", [str(2**63 - 1), str(-(2**63))], set()),
-    "top_or_null": ("bigint", [str(2**63 - 1), None], {"jsonl"}),
-    "no_number": ("numeric NOT NULL", ["NaN"], {"jsonl", "csv"}),
+    "top_or_null": ("bigint", [str(2**63 - 512), None], LINES),
+    "below_top_or_null": ("bigint", [str(2**63 - 513), None], set()),
+    "no_number": ("numeric NOT NULL", ["NaN"], {*LINES, "csv"}),
     "or_no_number": ("numeric", ["NaN", "Infinity", "1"], set()),
     "blank": ("text NOT NULL", [""], {"csv"}),
 }
+WAYS = {"jsonl": "format: jsonl", "quoted": "format: jsonl, numbers: quote-large", "csv": "format: csv"}
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_what_the_linter_does_not_take(pg: PgDatabase, tmp_path: Path, linter: Linter, form: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_what_the_linter_does_not_take(pg: PgDatabase, tmp_path: Path, linter: Linter, way: str) -> None:
     """As docs/consumers.md tells. Where only the type is the trouble, `--text` is the way."""
     for name, (kind, values, _) in LIMITS.items():
         pg.execute(f"CREATE TABLE {name} (v {kind})")
@@ -202,9 +210,33 @@ def test_what_the_linter_does_not_take(pg: PgDatabase, tmp_path: Path, linter: L
             pg.execute(f"INSERT INTO {name} VALUES (%s)", [value])
     pg.execute("CREATE TABLE named (valid int NOT NULL); INSERT INTO named VALUES (1)")
     job = Job(pg, tmp_path)
-    job.land(form=form)
-    refused = {name for name, (_, _, formats) in LIMITS.items() if form in formats} | {"named"}
+    job.land(form=WAYS[way])
+    refused = {name for name, (_, _, ways) in LIMITS.items() if way in ways} | {"named"}
     assert linter.refused(job.zone, job.metadata()) == refused
     text = {"endless", "ancient", "remote", "top_or_null"}
     options = [option for name in sorted(text) for option in ("--text", f"public.{name}.v")]
-    assert linter.refused(job.zone, job.metadata(*options)) == refused - text
+    documents = job.metadata(*options)
+    assert linter.refused(job.zone, documents) == refused - text
+    for document in documents:
+        document["columns"][0]["nullable"] = True
+    assert linter.refused(job.zone, documents) == refused - text - {"no_number", "blank", "named"}
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
+def test_the_example_of_the_documentation(service: PgDatabase, tmp_path: Path, linter: Linter) -> None:
+    (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/consumers.md").read_text(encoding="utf-8"), re.DOTALL)
+    programs = f"{Path(sys.executable).parent}:{PYTHON.parent}:{os.environ['PATH']}"
+    environment = {**linter.environment, "PATH": programs, "FLOODMARK_SOURCE": service.url}
+    looks = script[script.index("floodmark schema") :]
+
+    def code(text: str) -> int:
+        done = subprocess.run(["bash", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        said.append(done.stdout + done.stderr)
+        return done.returncode
+
+    said: list[str] = []
+    assert code(script) == 0, said
+    landed = [path for path in (tmp_path / "landing/data").rglob("*") if path.is_file()]
+    assert len(list((tmp_path / "passed").rglob("*.jsonl"))) == len(landed) == 7
+    landed[-1].write_bytes(landed[-1].read_bytes() + b"x\n")
+    assert code(looks) != 0 and "Tables did not pass linter" in said[-1]
