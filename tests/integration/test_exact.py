@@ -15,7 +15,7 @@ from fix_postgres import PgDatabase, Servers
 from fix_runs import Nightly
 from floodmark.config import TableRule
 from floodmark.errors import ConfigError, VerificationFailed
-from floodmark.events import Audited, Event, RunStarted, TableDecided
+from floodmark.events import Audited, ChunkDone, Event, RunStarted, TableDecided
 from floodmark.run import run
 from floodmark.state.manifest import Inflight, decode
 
@@ -129,6 +129,7 @@ def test_an_unchanged_day_writes_no_data_and_reads_none(nightly: Nightly) -> Non
     result = nightly.run()
     assert result.uploaded_bytes == 0
     assert set(nightly.folder.rglob("*.gz")) == before
+    assert not [event for event in nightly.events if isinstance(event, ChunkDone)], "rows were read"
 
 
 def test_a_transaction_left_open_across_runs(nightly: Nightly) -> None:
