@@ -60,6 +60,7 @@ class Receiver:
         self.complaints: list[str] = []
         self.arrivals: list[str] = []
         self.broken: Exception | None = None
+        self._taken: dict[str, bytes] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -75,10 +76,10 @@ class Receiver:
         assert self.broken is None, self.broken
         assert self.complaints == []
         found: dict[Extraction, dict[str, bytes]] = {}
-        for key in sorted(keys(self._own)):
+        for key, data in sorted(self._taken.items()):
             match = _KEY.fullmatch(key)
             assert match is not None
-            found.setdefault(Extraction(**match.groupdict()), {})[key] = content(self._own, key)
+            found.setdefault(Extraction(**match.groupdict()), {})[key] = data
         return found
 
     def _watch(self) -> None:
@@ -93,15 +94,12 @@ class Receiver:
         client, name = self.zone.client, self.zone.name
         answer = client.get_object(Bucket=name, Key=key)
         data = answer["Body"].read()
-        self.complaints += [f"{key}: {why}" for why in (*_judged(key, data, answer), *self._differs(key, data))]
+        self.complaints += [f"{key}: {why}" for why in _judged(key, data, answer)]
+        if self._taken.setdefault(key, data) != data:
+            self.complaints.append(f"{key}: came again, and is another")
         client.copy_object(Bucket=self._own.name, Key=key, CopySource={"Bucket": name, "Key": key})
-        client.delete_object(Bucket=name, Key=key)
         self.arrivals.append(key)
-
-    def _differs(self, key: str, data: bytes) -> Iterator[str]:
-        """A key may come again, but what it names stays what it is."""
-        if key in self.arrivals and content(self._own, key) != data:
-            yield "came again, and is another"
+        client.delete_object(Bucket=name, Key=key)
 
 
 def _judged(key: str, data: bytes, answer: Any) -> Iterator[str]:

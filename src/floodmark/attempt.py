@@ -46,11 +46,15 @@ def attempt(context: Context, tables: Sequence[TableInfo]) -> Result:
     for work in works:
         if work.open:
             _take_proven(context, work)
-    if any(work.open and work.plan.to_extract for work in works):
-        context.announce()
+    sending = [work.table for work in works if work.open and work.plan.to_extract]
+    if sending:
+        context.announce(sending)
     _extract(context, extractor, works)
     if not context.layout.objects_stay:
         _extract_what_was_held_back(context, extractor, works)
+        for work in works:
+            if work.open and len(work.outcomes) == len(work.plan.chunks):
+                context.landed(work.table, not _same_as_before(context, work))
     _require_snapshot(context, works)
     audited = audit(context, extractor, works)
     require_same_definitions(context, works, audited)
@@ -95,7 +99,9 @@ def _extract_what_was_held_back(context: Context, extractor: Extractor, works: S
 
 
 def _same_as_before(context: Context, work: Work) -> bool:
-    good = context.of(work.table).good
+    """Whether the receiver has these lines already, as the last that it was sent of the table."""
+    remembered = context.of(work.table)
+    good = remembered.good if remembered.sent_since == "nothing" else None
     objects = [outcome.object for outcome in in_order(work) if outcome.object is not None]
     return good is not None and good.checksum == checksum(objects)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import Literal
 
 from msgspec import Struct
 
@@ -63,11 +64,13 @@ class RememberedChunk(Struct, frozen=True):
 class Remembered(Struct, frozen=True):
     """What is known of a table: the last committed entry, if any, and its chunks by their place.
 
-    `chunks` may also hold what this run, or a dead one, extracted under an earlier snapshot.
+    `chunks` may also hold what this run, or a dead one, extracted under an earlier snapshot. `sent_since`: what a
+    landing zone was sent of the table after that entry; `half` where that may not be all of it.
     """
 
     entry: TableEntry | None = None
     chunks: Mapping[Chunk, RememberedChunk] = {}
+    sent_since: Literal["nothing", "whole", "half"] = "nothing"
 
     @property
     def good(self) -> TableEntry | None:
@@ -176,7 +179,7 @@ def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: T
             there = chunks.get(known.mark.chunk)
             if there is None or _rank(known, info, point) > _rank(there, info, point):
                 chunks[known.mark.chunk] = known
-    return Remembered(told.entry, chunks)
+    return Remembered(told.entry, chunks, told.sent_since)
 
 
 def _rank(known: RememberedChunk, info: TableInfo, point: Point) -> tuple[bool, bool, int, int, str]:
@@ -237,8 +240,10 @@ def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> 
     if policy.full:
         return Reason("forced", "--full was given")
     good = remembered.good
-    if good is None and not remembered.chunks:
+    if good is None and (policy.resend or not remembered.chunks):
         return Reason("first_run", "never extracted before")
+    if remembered.sent_since == "half":
+        return Reason("resend", "a run that did not end had begun to send it")
     if policy.resend:
         return Reason("resend", "last sent too long ago; the receiver may have lost it")
     return None

@@ -164,7 +164,9 @@ def _published(this: Run, manifest: Manifest) -> RunResult:
         committed = this.stores.ledger.commit(manifest, this.current, lambda table: not this.left_out(table))
         manifest, key = committed.manifest, committed.key
     this.published = True
-    this.finished.keep(entry.table for entry in manifest.tables if entry.status == "failed")
+    failed = {entry.table for entry in manifest.tables if entry.status == "failed"}
+    this.finished.keep(failed)
+    this.sent.commit(lambda table: table not in failed and not this.left_out(table))
     seconds = round(time.monotonic() - this.begun, 3)
     result = RunResult(manifest, key, this.uploaded, seconds)
     this.observe(RunFinished(this.run_id, len(manifest.tables), result.failed, this.uploaded, seconds))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay, wait_fixed
 
 from floodmark.config import Settings
@@ -20,8 +21,10 @@ from floodmark.events import Audited, ChunkDone, Event, Observer, Retried, RunEn
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
 from floodmark.resume import Finished, usable
+from floodmark.sent import Sent
 from floodmark.source.base import Snapshot, Source
 from floodmark.source.selection import narrowed_away
+from floodmark.state.inflight import begun
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import FinishedChunks, Progress
 from floodmark.stores import Stores, open_stores
@@ -47,6 +50,7 @@ class Run:
         self.database = ""
         self._deadline: float | None = None
         self._claimed = False
+        self._last_claim: datetime | None = None
         self.published = False
         self._observer = observer
         self._stop = stop
@@ -54,6 +58,7 @@ class Run:
         self.stores: Stores = open_stores(settings, self.observe)
         self.current = self._found(only_reads)
         self.finished = self._left_by_others()
+        self.sent = self._sent_by_others()
         self.other_source = False
         self.default_schema = ""
         self.encoding_digest = self.stores.encoding.digest
@@ -141,7 +146,8 @@ class Run:
         """A timestamp that is this attempt's own, for the keys of its objects."""
         ledger = self.stores.ledger
         if ledger is None:
-            return timestamp_text(datetime.now(UTC))
+            self._last_claim = _later(self._last_claim, datetime.now(UTC))
+            return timestamp_text(self._last_claim)
         if self.current is None and not self.settings.destination.allow_unconditional_writes:
             ledger.check()
         self._claimed = True  # unless it fails; but then it may have taken effect all the same
@@ -160,7 +166,8 @@ class Run:
             key=_keys(self, snapshot, timestamp),
             observer=self.observe,
             stopping=self.stopping,
-            announce=lambda: self.finished.announce(timestamp),
+            announce=lambda tables: self._announce(tables, timestamp),
+            landed=lambda table, put: self.sent.landed(table, put=put),
             done=lambda info, outcome: self._done(snapshot, info, outcome),
             redefined=lambda tables: snapshot.redefined(tables, settings.selection, self.encoding_digest),
             audit_chunks=settings.audit_chunks,
@@ -170,10 +177,20 @@ class Run:
         told = self.committed()
         return {
             info.table: with_finished(
-                told.get(info.table, Remembered()), self.finished.of(info.table), info, snapshot.point
+                replace(told.get(info.table, Remembered()), sent_since=self.sent.since(info.table)),
+                self.finished.of(info.table),
+                info,
+                snapshot.point,
             )
             for info in tables
         }
+
+    def _announce(self, tables: Sequence[TableName], timestamp: str) -> None:
+        """Objects of these tables are about to be put under this timestamp. Raises StorageError, Conflict."""
+        if self.stores.layout.objects_stay:
+            self.finished.announce(timestamp)
+        else:
+            self.sent.begin(tables, timestamp)
 
     def _done(self, snapshot: Snapshot, info: TableInfo, outcome: ChunkOutcome) -> None:
         known = remembered_chunk(outcome, info, snapshot.point)
@@ -197,7 +214,7 @@ class Run:
         elif self._claimed and ledger is not None:
             if self.published and not self.finished.scattered:
                 ledger.remove_progress(self.run_id)  # else it is left, for prune to know our objects by
-            ledger.release(self.run_id, ended)
+            ledger.release(self.run_id, ended, self.sent.committed if self.published else ())
             tell = False
         # A run that was refused before it began anything does not begin a state.
         if tell and ledger is not None and (self._claimed or self.current is not None):
@@ -228,6 +245,12 @@ class Run:
         left = [usable(progress, here, self.stores.encoding, self.started, floor) for progress in found]
         return Finished(left, partial(self._save, ledger), self.observe)
 
+    def _sent_by_others(self) -> Sent:
+        ledger = self.stores.ledger
+        if ledger is None or self.stores.layout.objects_stay:
+            return Sent((), None)
+        return Sent(begun(ledger.in_flight()), ledger.begin)
+
     def _save(
         self, ledger: Ledger, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]
     ) -> None:
@@ -244,6 +267,11 @@ class Run:
                 chunks=chunks,
             )
         )
+
+
+def _later(before: datetime | None, now: datetime) -> datetime:
+    """Now, or the second after: no two snapshots may put under one timestamp."""
+    return now if before is None else max(now, before + timedelta(seconds=1))
 
 
 def iso(moment: datetime) -> str:
@@ -294,6 +322,6 @@ def _policy(this: Run) -> Callable[[Remembered], Policy]:
     def policy(remembered: Remembered) -> Policy:
         sent = [timestamp_of(entry.key) for entry in remembered.good.objects] if remembered.good else []
         due = not stays and any(text is not None and timestamp_moment(text) < oldest for text in sent)
-        return Policy(settings.chunk_bytes, settings.full, stays, due)
+        return Policy(settings.chunk_bytes, settings.full, stays, due or remembered.sent_since == "half")
 
     return policy

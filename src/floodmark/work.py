@@ -23,8 +23,9 @@ class Context(Struct, frozen=True):
     """What an attempt works with.
 
     `key` makes an object's key of a table and a chunk's number. `stopping` says that the run is to end (told to,
-    or out of time). `announce` is called before the first object is put, and `done` hears of each chunk that is
-    finished and not committed yet.
+    or out of time). `announce` is called before the first object is put, with the tables that any may be of; `done`
+    hears of each chunk that is finished and not committed yet, `landed` of each table that a landing zone has whole,
+    and whether anything was put for that.
     """
 
     snapshot: Snapshot
@@ -37,7 +38,8 @@ class Context(Struct, frozen=True):
     key: Callable[[TableName, int], str]
     observer: Observer
     stopping: Callable[[], bool]
-    announce: Callable[[], None]
+    announce: Callable[[Sequence[TableName]], None]
+    landed: Callable[[TableName, bool], None]
     done: Callable[[TableInfo, ChunkOutcome], None]
     redefined: Callable[[Sequence[TableInfo]], Sequence[TableName]]
     audit_chunks: int

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.source",),
     ("floodmark.detect",),
     ("floodmark.entries",),
-    ("floodmark.resume",),
+    ("floodmark.resume", "floodmark.sent"),
     ("floodmark.extract",),
     ("floodmark.stores",),
     ("floodmark.work",),

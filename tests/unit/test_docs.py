@@ -94,6 +94,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Reason: "reason",
     model.TableEntry: "table",
     model.Watermark: "watermark",
+    manifest.Begun: "begun",
     manifest.FinishedChunks: "finished",
     manifest.Head: "head",
     manifest.Inflight: "inflight",

@@ -23,7 +23,8 @@ from floodmark.state.consumers import Delivery, TakenTable
 
 
 class Plan(Struct, frozen=True):
-    """`kept` is what the cursor goes on to say, `sending` what will be sent, with timestamps."""
+    """`kept` is what the cursor goes on to say, `sending` what will be sent, with timestamps; also by a later delivery,
+    where an earlier one did not finish a table that this one is not about."""
 
     stale: tuple[Table, ...]
     unchanged: tuple[Table, ...]
@@ -52,12 +53,15 @@ def planned(
         stale = [table for table in stale if table.name in wanted]
     gone = () if only else found.gone
     sent_again = {table.name for table in stale}
+    sending = _sending(stale, cursor, form)
+    if only:
+        sending += tuple(mark for mark in _unfinished(cursor, form) if name_of(mark) not in sent_again)
     return Plan(
         stale=tuple(sorted(stale, key=lambda table: table.name)),
         unchanged=tuple(table for table in found.unchanged if table.name not in sent_again),
         gone=gone,
         kept=tuple(mark for mark in taken if name_of(mark) not in {*sent_again, *gone}),
-        sending=_sending(stale, cursor, form),
+        sending=sending,
     )
 
 
@@ -83,15 +87,20 @@ def name_of(mark: TakenTable) -> TableName:
 def _sending(stale: Iterable[Table], cursor: StoredCursor, form: str) -> tuple[TakenTable, ...]:
     """What will be sent, each under its timestamp: that of an earlier try, or one later than any that was used."""
     before = _delivery(cursor)
-    earlier = () if before is None else before.sending
-    again = {name_of(mark): mark for mark in earlier} if before is not None and before.form == form else {}
-    fresh = _later_than([*cursor.taken, *earlier])
+    again = {name_of(mark): mark for mark in _unfinished(cursor, form)}
+    fresh = _later_than([*cursor.taken, *(() if before is None else before.sending)])
     marks = []
     for table in stale:
         old, mark = again.get(table.name), table.taken
         same = old is not None and (old.checksum, old.shape) == (mark.checksum, mark.shape)
         marks.append(replace(mark, timestamp=old.timestamp if same and old is not None else fresh))
     return tuple(marks)
+
+
+def _unfinished(cursor: StoredCursor, form: str) -> tuple[TakenTable, ...]:
+    """What an earlier try set out to send in this form, and the receiver may have some of."""
+    before = _delivery(cursor)
+    return before.sending if before is not None and before.form == form else ()
 
 
 def _later_than(known: Iterable[TakenTable]) -> str:

@@ -7,7 +7,7 @@ failed and left objects behind: the list remembers the latest that was given awa
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StateUnr
 from floodmark.layout import HEAD, INFLIGHT, progress_key, timestamp_moment, timestamp_text
 from floodmark.model import Ended
 from floodmark.state.documents import Documents
-from floodmark.state.manifest import Head, Inflight, Record, Working, encode, unreadable
+from floodmark.state.manifest import Begun, Head, Inflight, Record, Working, encode, unreadable
 from floodmark.storage.base import IfAbsent, IfMatch
 
 MAX_TRIES = 20
@@ -95,13 +95,33 @@ def alive_and_dead(documents: Documents, now: datetime) -> tuple[list[Working], 
     return [run for run in found if run not in ended], ended
 
 
-def release(documents: Documents, run_id: str, sleep: Sleep, ended: Ended | None = None) -> bool:
-    """Take a run out of the list, and note in the same write how it ended. False where that failed: it will be
-    forgotten in time."""
+def begun(inflight: Inflight) -> tuple[Begun, ...]:
+    """The tables that a landing zone's receiver may hold half of."""
+    return () if inflight.begun is UNSET else inflight.begun
+
+
+def begin(documents: Documents, tables: Collection[Begun], sleep: Sleep) -> None:
+    """Write down what is about to be sent to a landing zone. Raises Conflict, OutcomeUnknown, StateUnreadable,
+    StorageError: then it may not be sent."""
+
+    def enter(inflight: Inflight) -> tuple[Inflight, None]:
+        known = begun(inflight)
+        return replace(inflight, begun=(*known, *(one for one in tables if one not in known))), None
+
+    _swap(documents, enter, lambda inflight, _: set(tables) <= set(begun(inflight)), sleep)
+
+
+def release(
+    documents: Documents, run_id: str, sleep: Sleep, ended: Ended | None = None, landed: Collection[Begun] = ()
+) -> bool:
+    """Take a run out of the list, and what has `landed` out of what was begun; note in the same write how it ended.
+    False where that failed: it will be forgotten in time."""
 
     def leave(inflight: Inflight) -> tuple[Inflight, None]:
         record = inflight.ended if ended is None else noted(inflight.ended, ended)
-        return replace(inflight, runs=tuple(run for run in inflight.runs if run.run_id != run_id), ended=record), None
+        left = tuple(one for one in begun(inflight) if one not in landed)
+        runs = tuple(run for run in inflight.runs if run.run_id != run_id)
+        return replace(inflight, runs=runs, ended=record, begun=left or UNSET), None
 
     def left(inflight: Inflight, _: None) -> bool:
         return (ended is None or _told(inflight, ended)) and all(run.run_id != run_id for run in inflight.runs)

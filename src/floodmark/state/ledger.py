@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
@@ -30,6 +30,7 @@ from floodmark.model import Ended, SourceIdentity, TableName
 from floodmark.state import inflight, progress
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import (
+    Begun,
     Head,
     Inflight,
     Manifest,
@@ -155,10 +156,14 @@ class Ledger:
         """Enter a run among those in flight, with a timestamp of its own: see `inflight.claim`."""
         return inflight.claim(self._documents, run_id, now, self._sleep)
 
-    def release(self, run_id: str, ended: Ended | None = None) -> bool:
-        """Take a run out of those in flight, and note how it ended. False where that failed: it will be forgotten
-        in time."""
-        return inflight.release(self._documents, run_id, self._sleep, ended)
+    def begin(self, tables: Collection[Begun]) -> None:
+        """Write down what is about to be sent to a landing zone: see `inflight.begin`."""
+        inflight.begin(self._documents, tables, self._sleep)
+
+    def release(self, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
+        """Take a run out of those in flight, and what has landed out of what was begun; note how it ended. False where
+        that failed: it will be forgotten in time."""
+        return inflight.release(self._documents, run_id, self._sleep, ended, landed)
 
     def note(self, ended: Ended) -> bool:
         """Note how a run ended that was never in flight, or stays among those. False where that failed."""

@@ -15,7 +15,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
-from floodmark.model import Encoding, Ended, Fingerprint, ObjectEntry, Point, SourceIdentity, TableEntry, Watermark
+from floodmark.model import (
+    Encoding,
+    Ended,
+    Fingerprint,
+    ObjectEntry,
+    Point,
+    SourceIdentity,
+    TableEntry,
+    TableName,
+    Watermark,
+)
 from floodmark.state.consumers import Cursor, ParquetIndex
 
 VERSION: Final = 1
@@ -108,10 +118,23 @@ class Record(Struct, frozen=True, kw_only=True):
     uploaded_bytes: int = 0
 
 
+class Begun(Struct, frozen=True, kw_only=True):
+    """A table that a run set out to send to a landing zone under this timestamp, and that no manifest tells of yet."""
+
+    schema: str
+    name: str
+    timestamp: str
+
+    @property
+    def table(self) -> TableName:
+        return TableName(self.schema, self.name)
+
+
 class Inflight(Struct, frozen=True, kw_only=True):
     """The runs now working; moved by compare-and-swap. `latest` is the last timestamp that was given away.
 
-    `ended` tells of the runs that ended, once there is one.
+    `ended` tells of the runs that ended, once there is one. `begun`: what the receiver of a landing zone may hold half
+    of; it stays until a run has committed the table.
     """
 
     format: Literal["floodmark.inflight"] = "floodmark.inflight"
@@ -119,6 +142,7 @@ class Inflight(Struct, frozen=True, kw_only=True):
     latest: str | None = None
     runs: tuple[Working, ...] = ()
     ended: Record | UnsetType = UNSET
+    begun: tuple[Begun, ...] | UnsetType = UNSET
 
 
 class FinishedChunks(Struct, frozen=True, kw_only=True):

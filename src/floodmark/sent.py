@@ -1,0 +1,51 @@
+"""What the receiver of a landing zone may hold of a table that no manifest tells of: perhaps half of it.
+
+Nothing that was put there can be looked at, or taken back. So before the first put the state is told which tables
+will be sent and under which timestamp, and that stays there until a run has committed the table. Whoever dies, fails
+or loses its snapshot in between: the table is sent again, whole and under a later timestamp, even where it is by then
+again what was committed before, and nothing else would show that the receiver has something newer and worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal
+
+from floodmark.model import TableName
+from floodmark.state.manifest import Begun
+
+Begin = Callable[[Collection[Begun]], None]
+Since = Literal["nothing", "whole", "half"]
+
+
+class Sent:
+    """What runs before this one had begun to send, and this one has. Without `begin` it serves this run alone."""
+
+    def __init__(self, before: Collection[Begun], begin: Begin | None) -> None:
+        self._begin = begin
+        self._begun = list(before)
+        self._since: dict[TableName, Since] = {one.table: "half" for one in before}
+        self.committed: tuple[Begun, ...] = ()
+
+    def begin(self, tables: Sequence[TableName], timestamp: str) -> None:
+        """These are about to be sent. Raises StorageError, Conflict: then they must not be."""
+        told = [Begun(schema=table.schema, name=table.name, timestamp=timestamp) for table in tables]
+        if self._begin is not None:
+            self._begin(told)
+        self._begun += told
+        self._since |= dict.fromkeys(tables, "half")
+
+    def landed(self, table: TableName, *, put: bool) -> None:
+        """All of it was sent that there was to send; nothing at all, unless something was `put`."""
+        if not put:
+            self._since.pop(table, None)
+        elif table in self._since:
+            self._since[table] = "whole"
+
+    def since(self, table: TableName) -> Since:
+        """What was sent of a table since the last commit."""
+        return self._since.get(table, "nothing")
+
+    def commit(self, whole: Callable[[TableName], bool]) -> None:
+        """A manifest tells of these tables now."""
+        self.committed = tuple(one for one in self._begun if whole(one.table))
