@@ -13,7 +13,7 @@ import pytest
 from isal import igzip
 from msgspec.structs import replace
 
-from fix_command import Done, Floodmark, content, entry_of, keys, until
+from fix_command import Done, Floodmark, Landing, content, entry_of, keys, until
 from fix_postgres import PgDatabase
 from fix_runs import lines_of
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error
@@ -136,11 +136,42 @@ def test_a_damaged_object_keeps_its_whole_table_back_and_no_other(
     last.write_bytes(good[:-9] + bytes(9))
     to = ("deliver", "--to", str(zone.folder), "--layout", "moj-landing", "--output", "json")
     broken = floodmark(*to, code=14)
-    assert delivered(broken)["public.person"] == "failed" and "SHA-256" in broken.err
     assert set(tables(zone.new())) == {"visit", "audit.an%20entry"}
+    assert delivered(broken)["public.person"] == "failed" and "SHA-256" in broken.err
     last.write_bytes(good)
     assert delivered(floodmark(*to))["public.person"] == "delivered"
     assert set(tables(zone.new())) == {"person"}
+
+
+@pytest.mark.parametrize(
+    ("written", "suffix"),
+    [("format: csv", ".csv.gz"), ("compression: zstd", ".jsonl.zst"), ("format: csv, compression: zstd", ".csv.zst")],
+)
+def test_what_is_compressed_is_delivered_plain(
+    floodmark: Floodmark, service: PgDatabase, tmp_path: Path, zone: Zone, written: str, suffix: str
+) -> None:
+    """The same bytes, object by object, as a run that lands them plain."""
+    service.execute("""INSERT INTO person VALUES (2001, 'a,"b"\nc'), (2002, NULL), (2003, '')""")
+    floodmark.configure(f"{CHUNKS}destination: {{{written}}}\n")
+    manifest = floodmark.run().manifest
+    stored = [one.key for entry in manifest.tables for one in entry.objects]
+    assert len(stored) > 4 and all(key.endswith(suffix) for key in stored)
+    floodmark("deliver", "--to", str(zone.folder), "--layout", "moj-landing")
+    came = zone.new()
+    assert {key[key.rindex(".") :] for key in came} == {"." + suffix.split(".")[1]}
+
+    plain = written.replace("zstd", "none") if "zstd" in written else f"{written}, compression: none"
+    floodmark.configure(f"{CHUNKS}destination: {{{plain}}}\n")
+    floodmark("run", "--destination", str(tmp_path / "plain"))
+    wanted = Landing(tmp_path / "plain").files
+    assert files_of(came) == files_of({key: data for key, data in wanted.items() if key.startswith("data/")})
+    assert b'"a,""b""\nc"' in b"".join(came.values()) or suffix.startswith(".jsonl")
+
+
+def files_of(found: dict[str, bytes]) -> dict[str, bytes]:
+    """By the objects' own names, which hold their tables'."""
+    assert len({key.rpartition("/")[2] for key in found}) == len(found)
+    return {key.rpartition("/")[2]: data for key, data in found.items()}
 
 
 def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
@@ -154,7 +185,12 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     }
     for given, says in refusals.items():
         assert says in floodmark("deliver", *given, code=10).err, given
-    assert not zone.folder.exists()
+    lake = Path(floodmark.environment.pop("FLOODMARK_DESTINATION"))
+    for place, within in ((lake / "inside", "destination"), (lake, "state"), (lake / "_floodmark/x", "state")):
+        refused = floodmark("deliver", "--state", str(lake / "_floodmark"), "--to", str(place), code=10)
+        assert f"lies within the {within}" in refused.err
+    floodmark.environment["FLOODMARK_DESTINATION"] = str(lake)
+    assert not zone.folder.exists() and not (lake / "inside").exists()
     floodmark("deliver", "--to", str(zone.folder), "--name", "one", "--table", "public.visit")
     assert "this name is taken" in floodmark("deliver", "--to", str(tmp_path / "x"), "--name", "one", code=10).err
     floodmark("deliver", "--to", str(zone.folder), "--layout", "csv", code=2)

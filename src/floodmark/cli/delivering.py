@@ -75,6 +75,9 @@ def _all(settings: Settings, chosen: Sequence[DeliverySettings], only: tuple[str
     assert settings.state_url is not None
     reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
+    # Where no destination is given, only the manifest says where it is.
+    found = replace(settings.destination, url=snapshot.data.url)
+    require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
     with StopSignals(session.log.style if session.log else "text") as stop:
         for one in chosen:
             target = open_target(one, observer)
