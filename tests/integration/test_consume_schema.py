@@ -9,10 +9,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from test_lines import fill_with_kinds
 
+from fix_cli import session
 from fix_runs import Nightly
 from floodmark import consume
+from floodmark.cli.arguments import parse
+from floodmark.cli.commands import COMMANDS
 from floodmark.consume.schema import Receiver, json_schemas, mojap
-from floodmark.errors import ConfigError
+from floodmark.errors import ConfigError, UsageError
 
 
 def validator(nightly: Nightly, table: str) -> Draft202012Validator:
@@ -113,3 +116,10 @@ def test_tables_bear_the_names_in_the_keys_of_their_receiver(
     assert found["audit.an%20entry"] == entry.format(db=database)
     if "database_name" not in run or receiver != Receiver():  # a table without rows has no key that would tell
         assert found["nothing"] == found["person"]
+
+
+@pytest.mark.parametrize("option", [["--layout", "plain"], ["--database-name", "a_b"], ["--text", "a.b.c"]])
+def test_a_json_schema_has_no_receiver(option: list[str]) -> None:
+    talk, _, _ = session({})
+    with pytest.raises(UsageError, match="go with --format mojap"):
+        COMMANDS["schema"](parse(["schema", "--format", "json-schema", *option]), talk)
