@@ -6,6 +6,7 @@ pytest_plugins = [
     "fix_balancer",
     "fix_prometheus",
     "fix_runs",
+    "fix_load",
     "fix_storage",
     "fix_s3_proxy",
     "fix_receiver",

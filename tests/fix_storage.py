@@ -247,6 +247,26 @@ def moto_server() -> Iterator[str]:
     server.stop()
 
 
+# A moto of its own process, which ends with ours.
+_MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address=sys.argv[1], port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def glue_server() -> Iterator[str]:
+    """The endpoint of a Glue catalog: moto's, in a process of its own."""
+    command = [sys.executable, "-c", _MOTO, HOST]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as moto:
+        assert moto.stdout is not None
+        yield f"http://{HOST}:{int(moto.stdout.readline())}"
+
+
 @pytest.fixture
 def moto_bucket(moto_server: str, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
     """A fresh bucket on moto; the environment points there until the test ends."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -19,94 +18,14 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from fix_cli import session
-from fix_runs import Nightly
+from fix_load import DAY_2, FIRST, SECOND, Job, unchanged
 from fix_storage import S3Bucket
-from floodmark.cli.arguments import parse
-from floodmark.cli.commands import COMMANDS
-from floodmark.cli.failure import report
 from floodmark.config import Flags
 from floodmark.config import load as settings
 from floodmark.consume.parquet import ParquetPlace
-from floodmark.errors import FloodmarkError
 from floodmark.run import run
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
-
-DAY_1 = """
-    CREATE TABLE big (id int, t text) WITH (autovacuum_enabled = off);
-    INSERT INTO big SELECT n, repeat('x', 200) FROM generate_series(1, 1500) n;
-    CREATE TABLE person (id bigint, name text, born date, doc jsonb, paid numeric(10,2), at timestamptz);
-    INSERT INTO person VALUES (1, 'Ada', '1815-12-10', '{"a": 1.10}', 12.50, '2026-07-01 12:00Z'),
-                              (2, NULL, NULL, NULL, NULL, NULL);
-    CREATE TABLE empty (a int);
-    CREATE SCHEMA audit; CREATE TABLE audit.log (a int[]); INSERT INTO audit.log VALUES ('{1,2}')"""
-DAY_2 = """
-    INSERT INTO big VALUES (0, 'new'); ALTER TABLE person ADD COLUMN note text;
-    UPDATE person SET note = 'n' WHERE id = 1;
-    DROP TABLE empty; CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (7)"""
-
-
-class Job:
-    """A service's nightly run into a folder, and the command that loads what it landed, in this process."""
-
-    def __init__(self, nightly: Nightly) -> None:
-        self._nightly, self.landing = nightly, nightly.folder
-        self.environment = {"FLOODMARK_DESTINATION": str(self.landing)}
-        self.night(DAY_1)
-
-    def night(self, sql: str) -> None:
-        self._nightly.database.execute(sql)
-        self.run_id = self._nightly.run().manifest.run_id
-
-    def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of a command."""
-        talk, out, err = session(self.environment)
-        try:
-            options = parse(arguments)
-            code = COMMANDS[options.command](options, talk)
-        except FloodmarkError as error:
-            code = report(error, talk)
-        return code, out.getvalue(), err.getvalue()
-
-    def load(self, into: str, *arguments: str, code: int = 0) -> dict[str, str]:
-        """The status of every table."""
-        ended, out, err = self.command("load", "--into", into, "--output", "json", *arguments)
-        assert ended == code, err
-        return {f"{one['schema']}.{one['name']}": one["status"] for one in json.loads(out)["tables"]}
-
-    def refused(self, into: str, *arguments: str, code: int) -> str:
-        ended, _, err = self.command("load", "--into", into, *arguments)
-        assert ended == code, err
-        return err
-
-    def process(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A program in a process of its own."""
-        command = [sys.executable, "-c", program, *arguments]
-        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
-
-    def hide_data(self) -> Path:
-        """Take all data away, so that nothing of it can be read."""
-        return (self.landing / "data").rename(self.landing / "hidden")
-
-
-@pytest.fixture
-def job(nightly: Nightly) -> Job:
-    return Job(nightly)
-
-
-FIRST = {"audit.log": "loaded", "public.big": "loaded", "public.empty": "loaded", "public.person": "loaded"}
-SECOND = {
-    "audit.log": "unchanged",
-    "public.big": "loaded",
-    "public.empty": "gone",
-    "public.fresh": "loaded",
-    "public.person": "loaded",
-}
-
-
-def unchanged(of: dict[str, str]) -> dict[str, str]:
-    return {label: "unchanged" if status == "loaded" else status for label, status in of.items()}
 
 
 def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
@@ -152,7 +71,7 @@ def test_duckdb_targets_that_are_something_else_stay_as_they_are(job: Job, tmp_p
         assert why in job.refused(f"duckdb:{file}", code=10) and file.read_bytes() == before
     assert "can't be opened" in job.refused(f"duckdb:{tmp_path}/nowhere/x.duckdb", code=10)
     assert "no place to load into" in job.refused("postgres:x", code=2)
-    assert "no such table" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--table", "public.nothing", code=10)
+    assert "selects no table" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--table", "public.nothing", code=10)
     assert "no such column" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--text", "public.person.x", code=10)
 
 
@@ -286,6 +205,44 @@ def test_a_load_that_is_killed_leaves_one_whole_snapshot(job: Job, tmp_path: Pat
     if kind == "duckdb":
         left = "SELECT * FROM duckdb_tables() WHERE table_name LIKE '%floodmark_new%'"
         assert ask(Path(target.partition(":")[2]), left) == []
+
+
+@pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in POINTS for point in POINTS[kind]])
+def test_a_first_load_that_is_killed_is_no_hindrance(job: Job, tmp_path: Path, kind: str, point: str) -> None:
+    target = TARGETS[kind](tmp_path)
+    assert job.process(KILLED, point, "load", "--into", target).returncode == -signal.SIGKILL
+    assert job.load(target) == (unchanged(FIRST) if point.endswith("commit") else FIRST)
+    assert len(held(target, "public.big")) == 1500 and len(held(target, "public.person")) == 2
+
+
+PICKED = {
+    "public.*": {"public.big", "public.empty", "public.person"},
+    "*.l?g": {"audit.log"},
+    "b*": {"public.big"},
+    "person": {"public.person"},
+    '"public".big': {"public.big"},
+}
+
+
+@pytest.mark.parametrize("pattern", PICKED)
+def test_patterns_pick_tables_as_a_run_does(job: Job, tmp_path: Path, pattern: str) -> None:
+    into = f"duckdb:{tmp_path}/cases.duckdb"
+    assert job.load(into, "--table", pattern) == dict.fromkeys(PICKED[pattern], "loaded")
+    both = job.load(into, "--table", pattern, "--table", "audit.*")
+    assert both == {"audit.log": "loaded", **dict.fromkeys(PICKED[pattern], "unchanged")}
+    code, out, _ = job.command("schema", "--format", "json-schema", "--table", pattern)
+    document = json.loads(out)
+    titles = {one["title"] for one in document["tables"]} if "tables" in document else {document["title"]}
+    assert code == 0 and titles == PICKED[pattern]
+    assert ("tables" in document) == any(sign in pattern for sign in "*?"), "one table named in full is its document"
+
+
+def test_a_pattern_that_picks_nothing_is_refused_and_names_what_is_near(job: Job, tmp_path: Path) -> None:
+    file = tmp_path / "cases.duckdb"
+    for arguments in (("load", "--into", f"duckdb:{file}"), ("schema", "--format", "mojap")):
+        code, out, err = job.command(*arguments, "--table", "public.*", "--table", "public.persn")
+        assert (code, out) == (10, "") and "Did you mean public.person " in err
+    assert not file.exists()
 
 
 def test_parquet_rewrites_changed_chunks_only_and_deletes_what_it_replaced(job: Job, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(en
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark",),  # the version alone
     ("floodmark.errors", "floodmark.model"),
-    ("floodmark.events", "floodmark.layout", "floodmark.records", "floodmark.large_numbers"),
+    ("floodmark.stop", "floodmark.events", "floodmark.layout", "floodmark.records", "floodmark.large_numbers"),
     ("floodmark.config",),
     ("floodmark.storage",),
     ("floodmark.compression",),

@@ -151,7 +151,7 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     for command in (load, schema):
         command.add_argument(
-            "--table", action="append", default=[], metavar="S.T", help="only this table; may be repeated"
+            "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
         )
         _add_places(command, source=False)
     _add_output(load)

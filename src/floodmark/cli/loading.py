@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.render import count, plural, table
+from floodmark.cli.stoppable import stoppable
+from floodmark.cli.tally import Tally
 from floodmark.config import load as load_settings
 from floodmark.consume.duckdb_file import DuckDBFile
 from floodmark.consume.load import LoadedTable, Result, Wishes
 from floodmark.consume.load import load as load_tables
 from floodmark.consume.parquet import ParquetPlace
+from floodmark.consume.reader import Table
 from floodmark.consume.schema import ITSELF, Receiver, described, json_schemas, mojap
-from floodmark.consume.target import Target
+from floodmark.consume.target import Target, Watch
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -29,7 +32,11 @@ from floodmark.errors import (
     UsageError,
     VerificationFailed,
 )
-from floodmark.events import Event, Observer, Retried
+from floodmark.events import Event, Observer, Retried, Warned
+from floodmark.model import TableEntry, TableName
+from floodmark.source.selection import Pattern, pick
+from floodmark.state.manifest import Manifest
+from floodmark.stop import Stop
 
 _NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
@@ -37,16 +44,22 @@ _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
 
 def load(options: argparse.Namespace, session: Session) -> int:
     """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
-    observer = _observer(session)
+    result, place = stoppable(session, Tally(), lambda observer, stop: _loaded(options, session, observer, stop.event))
+    _show(result, place, options, session)
+    return _exit_code(result.failures)
+
+
+def _loaded(options: argparse.Namespace, session: Session, observer: Observer, stop: Stop) -> tuple[Result, str]:
+    """What was loaded, and where."""
     target = _target(options, observer)
     try:
         snapshot = _snapshot(options, session, observer)
-        wishes = Wishes(tuple(options.table), tuple(options.text), options.drop, options.adopt_source)
-        result = load_tables(snapshot, target, wishes, lambda one: _tell(one, session))
+        only = _picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
+        wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source)
+        result = load_tables(snapshot, target, wishes, lambda one: _tell(one, observer), Watch(observer, stop))
     finally:
         target.close()
-    _show(result, target, options, session)
-    return _exit_code(result.failures)
+    return result, target.url
 
 
 def schema(options: argparse.Namespace, session: Session) -> int:
@@ -57,13 +70,21 @@ def schema(options: argparse.Namespace, session: Session) -> int:
     manifest = _snapshot(options, session, _observer(session)).manifest
     documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
     if options.table:
-        labels = [f"{entry.schema}.{entry.name}" for entry in described(manifest)]
-        unknown = [label for label in options.table if label not in labels]
-        if unknown:
-            raise ConfigError("there is no such table", on=unknown[0], why="the manifest does not hold it")
-        documents = [one for label, one in zip(labels, documents, strict=True) if label in options.table]
-    _write_json(session, documents[0] if len(options.table) == 1 else {"tables": documents})
+        entries = described(manifest)
+        picked = _picked(options.table, manifest, entries)
+        documents = [one for entry, one in zip(entries, documents, strict=True) if entry.table in picked]
+    _write_json(session, documents[0] if _names_one(options.table) else {"tables": documents})
     return EXIT_OK
+
+
+def _picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]) -> frozenset[TableName]:
+    names = [one.name if isinstance(one, Table) else one.table for one in tables]
+    return frozenset(pick(names, patterns, manifest.source.default_schema, "the snapshot"))
+
+
+def _names_one(patterns: Sequence[str]) -> bool:
+    """Whether one table was named in full: what stdout gets must not hang on how many tables a wildcard fits."""
+    return len(patterns) == 1 and Pattern(patterns[0], "public", "--table").table is not None
 
 
 def _snapshot(options: argparse.Namespace, session: Session, observer: Observer) -> consume.Snapshot:
@@ -100,25 +121,24 @@ def _observer(session: Session) -> Observer:
     return talk
 
 
-def _tell(one: LoadedTable, session: Session) -> None:
+def _tell(one: LoadedTable, observer: Observer) -> None:
     """A table's trouble is said when it occurs."""
     if one.error is not None:
-        session.err.line(f"floodmark: {printable(one.table.label)} keeps its old rows: {printable(one.error.sentence)}")
-        if one.error.hint is not None:
-            session.err.line(f"  {printable(one.error.hint)}")
+        hint = "" if one.error.hint is None else f" ({one.error.hint})"
+        observer(Warned(f"{one.table.label} keeps its old rows: {one.error.sentence}{hint}"))
 
 
-def _show(result: Result, target: Target, options: argparse.Namespace, session: Session) -> None:
+def _show(result: Result, place: str, options: argparse.Namespace, session: Session) -> None:
     if options.output == "json":
         tables = [_view(one) for one in result.tables]
-        _write_json(session, {"run_id": result.run_id, "target": target.url, "tables": tables})
+        _write_json(session, {"run_id": result.run_id, "target": place, "tables": tables})
         return
     rows = [(one.table.label, one.status, count(one.rows)) for one in result.tables]
     to = console(session.out, session.environ)
     session.out.write(table(("table", "status", ">rows"), rows, to))
     statuses = [one.status for one in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "loaded", *statuses))]
-    line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} in {target.url}"
+    line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} in {place}"
     session.out.write(f"{printable(line)}\n")
 
 

@@ -8,6 +8,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from floodmark.stop import Stop
+
 _WORDS = b"floodmark: stopping; once more ends at once\n"
 _JSON = b'{"level":"warning","event":"stopping; once more ends at once"}\n'
 
@@ -20,7 +22,7 @@ class StopSignals:
 
     def __init__(self, style: str = "text") -> None:
         self._words = _JSON if style == "json" else _WORDS
-        self.event = threading.Event()
+        self.event = Stop()
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -40,7 +42,7 @@ class StopSignals:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-        self.event.set()
+        self.event.ask(number)
         # Not through sys.stderr: the signal may have come in the middle of a write to it.
         try:
             os.write(2, self._words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from floodmark.consume import extras
@@ -31,13 +32,25 @@ def insert(connection: Any, into: str, stream: Stream, types: Sequence[ColumnTyp
     connection.register(_INCOMING, stream.reader)
     try:
         columns = [_cast(field.name, kind) for field, kind in zip(stream.reader.schema, types, strict=True)]
-        connection.execute(f"{into} SELECT {', '.join(columns)} FROM {_INCOMING}")
+        _execute(connection, f"{into} SELECT {', '.join(columns)} FROM {_INCOMING}")
     except extras.duckdb().Error:
         if stream.failure is not None:
             raise stream.failure from None
         raise
     finally:
         connection.unregister(_INCOMING)
+
+
+def _execute(connection: Any, statement: str) -> None:
+    """Execute in another thread: DuckDB does not give this one back before its end, and signals would wait for that."""
+    with ThreadPoolExecutor(1, "floodmark-duckdb") as pool:
+        done = pool.submit(connection.execute, statement)
+        try:
+            done.result()
+        except BaseException:
+            if not done.done():  # this thread was interrupted
+                connection.interrupt()
+            raise
 
 
 def _cast(name: str, kind: ColumnType) -> str:

@@ -53,6 +53,8 @@ class DuckDBFile:
             return None
         with self._translated("read what was loaded"):
             rows = self._connection.execute(f"SELECT * FROM {_OWN}.format").fetchall()
+            if not rows:  # the first load did not come to its end
+                return None
             if len(rows) != 1 or rows[0][:2] != (FORMAT, VERSION):
                 raise ConfigError(
                     "this file was loaded by another Floodmark",
@@ -113,6 +115,10 @@ class DuckDBFile:
         self._connection = self._connected(read_only=False)
         with self._translated("prepare the file"):
             self._connection.execute(_CREATE)
+        self.abandon()
+
+    def abandon(self) -> None:
+        with self._translated("clear away what was not finished"):
             left = self._connection.execute(
                 "SELECT schema_name, table_name FROM duckdb_tables() WHERE starts_with(table_name, ?)", [_NEW]
             ).fetchall()

@@ -5,23 +5,25 @@ A table that can't be loaded does not sink the others: it keeps its old rows in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 from floodmark.consume.reader import Snapshot, Table
-from floodmark.consume.target import Loaded, Source, Staged, Target, shape_in
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch
+from floodmark.consume.target import Loaded, Source, Staged, Target, Watch, shape_in
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch, Stopped
+from floodmark.events import TableDecided
 from floodmark.model import TableName
 
 Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
 
 class Wishes(Struct, frozen=True):
-    """What the user asked for besides. `text` are `schema.table.column`, to be loaded as they stand in the lines."""
+    """What the user asked for besides. `only` are all tables that are meant, None for every one that there is; `text`
+    are `schema.table.column`, to be loaded as they stand in the lines."""
 
-    only: tuple[str, ...] = ()
+    only: frozenset[TableName] | None = None
     text: tuple[str, ...] = ()
     drop: bool = False
     adopt_source: bool = False
@@ -47,23 +49,27 @@ class Result(Struct, frozen=True):
         return [one.error for one in self.tables if one.error is not None]
 
 
-def load(snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[LoadedTable], None]) -> Result:
-    """Bring the target up to date; a table's own trouble is in the result. Raises ConfigError, Conflict, StorageError.
+def load(
+    snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[LoadedTable], None], watch: Watch
+) -> Result:
+    """Bring the target up to date; a table's own trouble is in the result.
 
-    `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target.
+    `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target. Being
+    told to stop ends it before it publishes, or not at all. Raises ConfigError, Conflict, StorageError, Stopped.
     """
     manifest = snapshot.manifest
     source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded()
     _require_same_source(before, source, target.url, wishes)
     tables, texts = _wanted(snapshot, wishes), _texts(snapshot, wishes.text)
-    wanted = [_wanted_as(table, target, texts.get(table.name, ())) for table in tables]
+    wanted = [_wanted_as(table, target, texts.get(table.name, ()), watch) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing(snapshot, before, wishes)
     drop = missing if wishes.drop else []
+    watch.stop.require_not_asked()
     if stale or drop:
         target.prepare()
-    outcomes = {one.table.name: _stage(one, target, tell) for one in stale}
+    outcomes = _staged(stale, target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     if staged or drop:
         target.publish(source, snapshot.run_id, staged, drop)
@@ -74,9 +80,9 @@ def load(snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[Loa
     return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
 
 
-def _wanted_as(table: Table, target: Target, text: tuple[str, ...]) -> Staged:
+def _wanted_as(table: Table, target: Target, text: tuple[str, ...], watch: Watch) -> Staged:
     types = table.types(text)
-    return Staged(table, types, shape_in(target, table, types), text)
+    return Staged(table, types, shape_in(target, table, types), text, watch)
 
 
 def _is_loaded(one: Staged, before: Loaded | None) -> bool:
@@ -84,11 +90,29 @@ def _is_loaded(one: Staged, before: Loaded | None) -> bool:
     return before is not None and before.tables.get(one.table.name) == (one.table.entry.checksum, one.shape)
 
 
+def _staged(
+    stale: Sequence[Staged], target: Target, tell: Callable[[LoadedTable], None], watch: Watch
+) -> dict[TableName, LoadedTable]:
+    """Bring all that is stale to the target, unseen. Where that ends early, what was brought is taken back."""
+    for one in stale:
+        entry = one.table.entry
+        chunks = len(entry.objects)
+        watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.raw_bytes or 0))
+    try:
+        outcomes = {one.table.name: _stage(one, target, tell) for one in stale}
+        watch.stop.require_not_asked()
+    except FloodmarkError:
+        target.abandon()
+        raise
+    return outcomes
+
+
 def _stage(one: Staged, target: Target, tell: Callable[[LoadedTable], None]) -> LoadedTable:
     """Bring one table to the target. Its trouble is its own, but for another loader's success."""
+    one.watch.stop.require_not_asked()
     try:
         outcome = LoadedTable(one.table.name, "loaded", target.stage(one))
-    except Conflict:
+    except (Conflict, Stopped):
         raise
     except FloodmarkError as error:
         outcome = LoadedTable(one.table.name, "failed", error=error)
@@ -97,13 +121,8 @@ def _stage(one: Staged, target: Target, tell: Callable[[LoadedTable], None]) -> 
 
 
 def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
-    """The tables that were asked for, all of them by default. Raises ConfigError for one that is not there."""
-    if not wishes.only:
-        return list(snapshot.tables)
-    for label in wishes.only:
-        if label not in snapshot:
-            raise ConfigError("there is no such table", on=label, why="the snapshot does not hold it")
-    return [snapshot[label] for label in dict.fromkeys(wishes.only)]
+    """The tables that were asked for, all of them by default."""
+    return [table for table in snapshot.tables if wishes.only is None or table.name in wishes.only]
 
 
 def _texts(snapshot: Snapshot, wanted: Collection[str]) -> Mapping[TableName, tuple[str, ...]]:
@@ -121,7 +140,7 @@ def _texts(snapshot: Snapshot, wanted: Collection[str]) -> Mapping[TableName, tu
 
 def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[TableName]:
     """What the target holds and the snapshot no longer does; nothing where only some tables were asked for."""
-    if before is None or wishes.only:
+    if before is None or wishes.only is not None:
         return []
     there = {entry.table for entry in snapshot.manifest.tables if entry.status != "dropped"}
     return sorted(name for name in before.tables if name not in there)

@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any, BinaryIO, cast
@@ -38,6 +38,7 @@ _GRACE = timedelta(days=1)
 # Batches that make a row group: some 32 MiB of lines.
 _BATCHES = 4
 _LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
+_LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 
 
 class ParquetPlace:
@@ -64,7 +65,7 @@ class ParquetPlace:
         """What the index names. Raises ConfigError where other files are, StateUnreadable, StorageError."""
         found = self._documents.fetch(ParquetIndex, INDEX)
         if found is None:
-            self._require_empty()
+            self._require_ours()
             return None
         self._index, self._etag = found
         source = Source(self._index.dialect, self._index.database, self._index.system_identifier)
@@ -82,7 +83,8 @@ class ParquetPlace:
         table = staged.table
         there = self._files_of(table.name, staged.shape)
         files = tuple(
-            there.get(one.content_sha256) or self._file(staged, number, one) for number, one in enumerate(table.objects)
+            self._taken_over(staged, one, there) or self._file(staged, number, one)
+            for number, one in enumerate(table.objects)
         )
         self._staged[table.name] = ParquetTable(
             schema=table.name.schema,
@@ -105,7 +107,7 @@ class ParquetPlace:
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         self.commit(source, run_id, staged, drop)
-        self.clear(staged)
+        self.clear([*(one.table.name for one in staged), *drop])
 
     def commit(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         """Move the index. Raises Conflict where another load did so meanwhile; this one's files go then."""
@@ -139,12 +141,13 @@ class ParquetPlace:
         self._superseded = [one.key for table in old for one in table.files]
         self._index, self._etag = now
 
-    def clear(self, staged: Sequence[Staged]) -> None:
-        """Delete what the index names no more, and what loads that died left behind in the staged tables."""
+    def clear(self, tables: Iterable[TableName], more: Iterable[str] = ()) -> None:
+        """Delete what the index names no more, `more`, and what loads that died left behind in these tables."""
         assert self._index is not None
-        named = {one.key for table in self._index.tables for one in table.files}
-        left = [key for one in staged for key in self._storage.list(f"{segment(one.table.name)}/") if _is_dead(key)]
-        self._delete(key for key in dict.fromkeys([*self._superseded, *left]) if key not in named)
+        kept = {one.key for table in self._index.tables for one in table.files} | set(self._written)
+        folders = [folder for name in tables for folder in (f"{segment(name)}/", f"{lists(name)}/")]
+        left = [key for folder in folders for key in self._storage.list(folder) if _is_dead(key)]
+        self._delete(key for key in dict.fromkeys([*self._superseded, *more, *left]) if key not in kept)
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
         """Write an object that no other load can write. Returns its size and SHA-256."""
@@ -157,8 +160,17 @@ class ParquetPlace:
         self._written.append(key)
         return size, digest.hexdigest()
 
+    def abandon(self) -> None:
+        self._delete(self._written)
+
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _taken_over(self, staged: Staged, one: ObjectEntry, there: Mapping[str, ParquetFile]) -> ParquetFile | None:
+        found = there.get(one.content_sha256)
+        if found is not None:
+            staged.is_there(one)
+        return found
 
     def _file(self, staged: Staged, number: int, one: ObjectEntry) -> ParquetFile:
         name = segment(staged.table.name)
@@ -181,8 +193,9 @@ class ParquetPlace:
             for file in table.files
         }
 
-    def _require_empty(self) -> None:
-        if next(iter(self._storage.list("")), None) is not None:
+    def _require_ours(self) -> None:
+        """Without an index there is at most what a first load has written and not yet finished, or never did."""
+        if not all(_LOADED.search(key) for key in self._storage.list("")):
             raise ConfigError(
                 "this place holds what Floodmark did not load",
                 on=self.url,
@@ -198,6 +211,11 @@ class ParquetPlace:
 def segment(name: TableName) -> str:
     """A table's folder below the place."""
     return table_segment(name, "")
+
+
+def lists(name: TableName) -> str:
+    """The folder of the lists of a table's files, which a catalog's table points at: one for each load."""
+    return f"_floodmark/symlink/{segment(name)}"
 
 
 def _write(file: IO[bytes], staged: Staged, one: ObjectEntry) -> int:
@@ -224,6 +242,6 @@ def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _is_dead(key: str) -> bool:
-    """Whether a file was written by a load that began more than a day ago."""
-    found = _LOADED.search(key)
+    """Whether an object was written by a load that began more than a day ago."""
+    found = _LOADED.search(key) or _LISTED.search(key)
     return found is not None and datetime.now(UTC) - timestamp_moment(found[1]) > _GRACE

@@ -215,7 +215,7 @@ class Table:
 
         Raises DoesNotFit for a value without an exact counterpart; `text` lets such a column come as text.
         """
-        return self._converter(text, infinite).batches(self.blocks(chunks))
+        return self.converter(text, infinite).batches(self.blocks(chunks))
 
     def arrow(
         self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
@@ -227,7 +227,19 @@ class Table:
         self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
     ) -> Stream:
         """The same with what broke it, for those who read it from C++."""
-        return self._converter(text, infinite).stream(self.blocks(chunks))
+        return self.converter(text, infinite).stream(self.blocks(chunks))
+
+    def converter(self, text: Collection[str] = (), infinite: bool = False) -> Converter:
+        """What makes record batches of blocks of its lines."""
+        if self._csv:
+            raise ConfigError(
+                "CSV can't be read as typed values",
+                on=self.label,
+                why="its fields are the source's own text, which does not tell an array from a string",
+                hint="Land JSON Lines (destination.format: jsonl), or read the text: rows() of the reader.",
+            )
+        names = tuple(column.name for column in self.columns)
+        return Converter(Shape(self.label, names, self.types(text), infinite))
 
     def relation(self, connection: Any, *, name: str | None = None, text: Collection[str] = ()) -> Any:
         """The table as a DuckDB relation on a connection, over a temporary table that holds its verified rows.
@@ -245,17 +257,6 @@ class Table:
     def _csv_rows(self, block: bytes) -> list[dict[str, Any]]:
         names = tuple(column.name for column in self.columns)
         return [dict(zip(names, fields(record), strict=True)) for record in split_records(block)]
-
-    def _converter(self, text: Collection[str], infinite: bool) -> Converter:
-        if self._csv:
-            raise ConfigError(
-                "CSV can't be read as typed values",
-                on=self.label,
-                why="its fields are the source's own text, which does not tell an array from a string",
-                hint="Land JSON Lines (destination.format: jsonl), or read the text: rows() of the reader.",
-            )
-        names = tuple(column.name for column in self.columns)
-        return Converter(Shape(self.label, names, self.types(text), infinite))
 
 
 def open(destination: str | None = None, *, state: str | None = None, observer: Observer = silent) -> Reader:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -12,7 +13,9 @@ from msgspec import Struct
 from floodmark.consume.arrow import Stream
 from floodmark.consume.reader import Table
 from floodmark.consume.types import ColumnType
+from floodmark.events import ChunkDone, Observer, silent
 from floodmark.model import ObjectEntry, TableName
+from floodmark.stop import NEVER, Stop
 
 
 class Source(Struct, frozen=True):
@@ -30,6 +33,13 @@ class Loaded(Struct, frozen=True):
     tables: Mapping[TableName, tuple[str, str]]
 
 
+class Watch(Struct, frozen=True):
+    """Who follows a load, and what may end it: before it is published, at any block of lines."""
+
+    observer: Observer = silent
+    stop: Stop = NEVER
+
+
 class Staged(Struct, frozen=True):
     """A table to load as these types. `shape` is the digest of what it will look like in the target."""
 
@@ -37,17 +47,37 @@ class Staged(Struct, frozen=True):
     types: tuple[ColumnType, ...]
     shape: str
     text: tuple[str, ...] = ()
+    watch: Watch = Watch()
 
     def stream(self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None) -> Stream:
-        """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers."""
-        return self.table.stream(chunks, text=self.text, infinite=infinite)
+        """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers.
+
+        Reading it raises Stopped as well.
+        """
+        blocks = self._watched(self.table.objects if chunks is None else chunks)
+        return self.table.converter(self.text, infinite).stream(blocks)
+
+    def is_there(self, one: ObjectEntry) -> None:
+        """Say that a chunk need not be read: the target holds it."""
+        self.watch.stop.require_not_asked()
+        self.watch.observer(ChunkDone(self.table.name, 0, 0, 0, 0.0))
+
+    def _watched(self, chunks: Iterable[ObjectEntry]) -> Iterator[bytes]:
+        for one in chunks:
+            begun = time.monotonic()
+            for block in self.table.blocks([one]):
+                self.watch.stop.require_not_asked()
+                yield block
+            seconds = time.monotonic() - begun
+            self.watch.observer(ChunkDone(self.table.name, one.rows, one.raw_bytes, 0, seconds))
 
 
 class Target(Protocol):
     """Where tables are loaded. What its readers see changes in `publish` alone, and there all at once.
 
-    A load that ends before that, however it ends, leaves the old tables readable; what it left behind is cleared away
-    by a later one. Two loads at once end with a Conflict for one of them, or one after the other.
+    A load that ends before that, however it ends, leaves the old tables readable; what it left behind `abandon` takes
+    away or, where it could not, a later load. Two loads at once end with a Conflict for one of them, or one after the
+    other.
     """
 
     @property
@@ -73,6 +103,10 @@ class Target(Protocol):
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         """Show all that was staged, and drop tables. Raises Conflict, StorageError."""
+        ...
+
+    def abandon(self) -> None:
+        """Take back what was staged. Only where nothing was published. Raises StorageError."""
         ...
 
     def close(self) -> None: ...

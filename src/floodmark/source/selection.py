@@ -7,7 +7,7 @@ Pure. A source lists what it has as `Candidate`s; `choose` and `rules_by_table` 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Literal
 
@@ -112,6 +112,22 @@ def spelled(table: TableName) -> str:
         '"' + part.replace('"', '""') + '"' if not part or _NEEDS_QUOTES.search(part) else part
         for part in (table.schema, table.name)
     )
+
+
+def pick(tables: Iterable[TableName], patterns: Iterable[str], default_schema: str, where: str) -> set[TableName]:
+    """Those of some tables that `--table` means. Raises ConfigError for a pattern that none of them fits."""
+    known, picked = sorted(tables), set[TableName]()
+    for text in patterns:
+        pattern = Pattern(text, default_schema, "--table")
+        hits = {table for table in known if pattern.matches(table)}
+        if not hits:
+            close = get_close_matches(text, [spelled(table) for table in known], n=3)
+            hint = f"Did you mean {' or '.join(close)}?" if close else "`floodmark status` shows the tables there are."
+            raise ConfigError(
+                "a pattern selects no table", on=f"--table: {text}", why=f"{where} holds none such", hint=hint
+            )
+        picked |= hits
+    return picked
 
 
 def narrowed_away(table: TableName, selection: Selection, default_schema: str) -> bool:

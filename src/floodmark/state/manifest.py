@@ -49,6 +49,11 @@ class ManifestSource(Struct, frozen=True, kw_only=True):
     def identity(self) -> SourceIdentity:
         return SourceIdentity(self.dialect, self.system_identifier, self.database, self.server_version)
 
+    @property
+    def default_schema(self) -> str:
+        """The schema that a pattern without one means."""
+        return "main" if self.dialect == "sqlite" else "public"
+
 
 class Manifest(Struct, frozen=True, kw_only=True):
     """The immutable document of a run: a complete, verifiable snapshot of every table."""

@@ -18,7 +18,7 @@ from floodmark.events import Observer, Warned
 from floodmark.extract import Extractor, StopAsked, run_all
 from floodmark.layout import LAYOUTS
 from floodmark.model import ObjectEntry, TableEntry, TableName
-from floodmark.source.selection import Pattern
+from floodmark.source.selection import pick
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
 from floodmark.storage.base import Storage
@@ -103,12 +103,9 @@ def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int
 
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
     """The entries that are meant. What was dropped is verified as well: until history is cut, it is in reach."""
-    default = "main" if manifest.source.dialect == "sqlite" else "public"
-    patterns = [Pattern(text, default, "--table") for text in only]
-    for text, pattern in zip(only, patterns, strict=True):
-        if not any(pattern.matches(entry.table) for entry in manifest.tables):
-            raise ConfigError("a pattern selects no table", on=f"--table: {text}", why="the manifest names none such")
-    return [e for e in manifest.tables if not patterns or any(pattern.matches(e.table) for pattern in patterns)]
+    default = manifest.source.default_schema
+    picked = pick((entry.table for entry in manifest.tables), only, default, "the manifest")
+    return [entry for entry in manifest.tables if not only or entry.table in picked]
 
 
 def _require_verifiable(manifest: Manifest, request: Request) -> bool:

@@ -1,0 +1,400 @@
+"""`load` into Glue, cut off at any request, and two of them at once: each table stays whole, and the next load heals.
+
+The files lie on a real S3 server, the catalog is moto's, in a process of its own. moto takes no notice of the version
+that an UpdateTable names; the proxy before it refuses an old one as Amazon documents it.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyarrow.parquet as pq
+import pytest
+from botocore.httpsession import URLLib3Session
+
+from fix_command import Floodmark
+from fix_load import Job
+from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, lost_answer, no_answer
+from fix_storage import S3Bucket
+from floodmark.consume import parquet
+from floodmark.consume.parquet import ParquetPlace
+from floodmark.state.consumers import ParquetIndex
+from floodmark.state.manifest import decode
+
+DAY_2 = """
+    INSERT INTO big VALUES (0, 'new');
+    ALTER TABLE person ADD COLUMN note text, DROP COLUMN born, ALTER COLUMN paid TYPE int;
+    UPDATE person SET note = 'n' WHERE id = 1;
+    DROP TABLE empty; CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (7)"""
+ARROW_OF = {
+    "bigint": "int64", "int": "int32", "string": "string", "date": "date32[day]",
+    "timestamp": "timestamp[us, tz=UTC]", "decimal(10,2)": "decimal128(10, 2)",
+}  # fmt: skip
+_numbers = itertools.count(1)
+
+Rows = list[tuple[Any, ...]]
+
+
+class Lake:
+    """A Glue database of its own, and the prefix its files go to."""
+
+    def __init__(self, bucket: S3Bucket, endpoint: str) -> None:
+        self.name = f"lake_{next(_numbers)}"
+        self.bucket, self.into, self.place = bucket, f"glue:{self.name}", f"{bucket.url}/{self.name}"
+        self.client = boto3.client("glue", endpoint_url=endpoint)
+        self.client.create_database(DatabaseInput={"Name": self.name, "LocationUri": self.place})
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        return {one["Name"]: one for one in self.client.get_tables(DatabaseName=self.name)["TableList"]}
+
+    def rows(self) -> dict[str, Rows]:
+        """What Athena finds: of each table the rows of all files in its list, in the columns that the catalog has."""
+        return {name: sorted(self._rows(table), key=repr) for name, table in self.tables.items()}
+
+    def objects(self) -> set[str]:
+        found = self.bucket.client.list_objects_v2(Bucket=self.bucket.name, Prefix=f"{self.name}/").get("Contents", [])
+        return {one["Key"].removeprefix(f"{self.name}/") for one in found}
+
+    def named(self) -> set[str]:
+        """The index, the files in it, and the list of each Glue table: all that a load has left when nothing died."""
+        index = decode(ParquetIndex, self._object(f"{self.place}/{parquet.INDEX}"), "")
+        files = {file.key for table in index.tables for file in table.files}
+        lists = {f"{_location(table)}files.txt".removeprefix(f"{self.place}/") for table in self.tables.values()}
+        return {parquet.INDEX} | files | lists
+
+    def _rows(self, table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+        columns = [(one["Name"], ARROW_OF[one["Type"]]) for one in table["StorageDescriptor"]["Columns"]]
+        for url in self._object(f"{_location(table)}files.txt").decode().splitlines():
+            found = pq.read_table(io.BytesIO(self._object(url)))
+            assert [(field.name, str(field.type)) for field in found.schema] == columns
+            yield from (tuple(row.values()) for row in found.to_pylist())
+
+    def _object(self, url: str) -> bytes:
+        key = url.removeprefix(f"{self.bucket.url}/")
+        return self.bucket.client.get_object(Bucket=self.bucket.name, Key=key)["Body"].read()
+
+
+def _location(table: dict[str, Any]) -> str:
+    return str(table["StorageDescriptor"]["Location"])
+
+
+class Catalog:
+    """The proxy before Glue. `meets` is called with each request's action, and gives what happens to it."""
+
+    def __init__(self, proxy: S3Proxy) -> None:
+        self.endpoint = proxy.endpoint
+        self.asked: list[str] = []
+        self.meets: Callable[[str], Callable[[Seen, Forward], Answer | None] | None] = lambda action: None
+        proxy.always = self._handle
+
+    def _handle(self, seen: Seen, forward: Forward) -> Answer | None:
+        action = seen.headers["x-amz-target"].removeprefix("AWSGlue.")
+        self.asked.append(action)
+        fault = self.meets(action)
+        return (
+            self._versioned(seen, forward) if fault is None else fault(seen, lambda one: self._versioned(one, forward))
+        )
+
+    @staticmethod
+    def _versioned(seen: Seen, forward: Forward) -> Answer:
+        if seen.headers["x-amz-target"] == "AWSGlue.UpdateTable":
+            asked = json.loads(seen.body)
+            look = json.dumps({"DatabaseName": asked["DatabaseName"], "Name": asked["TableInput"]["Name"]}).encode()
+            head = {**seen.headers, "x-amz-target": "AWSGlue.GetTable", "content-length": str(len(look))}
+            there = json.loads(forward(Seen(seen.method, seen.path, head, look)).body)
+            if asked.get("VersionId") not in (None, there["Table"]["VersionId"]):
+                text = b'{"__type": "ConcurrentModificationException", "Message": "CANARY"}'
+                head = {"content-type": "application/x-amz-json-1.1", "content-length": str(len(text))}
+                return Answer(400, head, text)
+        return forward(seen)
+
+
+def once(action: str, do: Callable[[Seen, Forward], Answer | None]) -> Callable[[str], Any]:
+    """What meets the first request of a kind."""
+    faults = [do]
+    return lambda asked: faults.pop() if asked == action and faults else None
+
+
+@pytest.fixture
+def catalog(
+    glue_server: str, make_proxy: Callable[[str], S3Proxy], monkeypatch: pytest.MonkeyPatch, s3_bucket: S3Bucket
+) -> Catalog:
+    made = Catalog(make_proxy(glue_server))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", made.endpoint)
+    return made
+
+
+@pytest.fixture
+def make_lake(catalog: Catalog, s3_bucket: S3Bucket, glue_server: str) -> Callable[[], Lake]:
+    return lambda: Lake(s3_bucket, glue_server)
+
+
+@pytest.fixture
+def lake(make_lake: Callable[[], Lake]) -> Lake:
+    return make_lake()
+
+
+class Killed(BaseException):
+    """The process is gone: nothing it would do after this reaches anyone."""
+
+
+class Cut:
+    """Lets so many requests out, and none after them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch, self._whole, self.seen = monkeypatch, URLLib3Session.send, 0
+
+    def load(self, job: Job, allowed: int | None, *arguments: str) -> bool:
+        """Whether the load came to its end."""
+        self.seen = 0
+
+        def send(session: Any, request: Any) -> Any:
+            if self.seen == allowed:
+                raise Killed
+            self.seen += 1
+            return self._whole(session, request)
+
+        with self._patch.context() as patch:
+            patch.setattr(URLLib3Session, "send", send)
+            try:
+                job.load(*arguments)
+            except Killed:
+                return False
+        return True
+
+
+@pytest.fixture
+def two_days(job: Job, tmp_path: Path) -> tuple[str, str]:
+    """Where the first night's snapshot can still be loaded from, and the second's."""
+    first = tmp_path / "first"
+    shutil.copytree(job.landing, first)
+    job.night(DAY_2)
+    return str(first), str(job.landing)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_load_killed_before_any_request_leaves_every_table_whole_and_the_next_one_heals(
+    job: Job,
+    two_days: tuple[str, str],
+    make_lake: Callable[[], Lake],
+    monkeypatch: pytest.MonkeyPatch,
+    part: int,
+) -> None:
+    (first, second), cut, lake = two_days, Cut(monkeypatch), make_lake()
+    job.load(lake.into, "--destination", first)
+    old = lake.rows()
+    assert cut.load(job, None, lake.into, "--destination", second, "--drop")
+    new, requests = lake.rows(), cut.seen
+    assert old.keys() == {"audit_log", "big", "empty", "person"} and new.keys() == {
+        "audit_log",
+        "big",
+        "fresh",
+        "person",
+    }
+    assert old["person"] != new["person"] and len(old["big"]) == 1500 and len(new["big"]) == 1501
+    assert lake.objects() == lake.named() and requests > 25
+    for allowed in range(part, requests, 4):
+        lake = make_lake()
+        job.load(lake.into, "--destination", first)
+        assert not cut.load(job, allowed, lake.into, "--destination", second, "--drop")
+        for name, rows in lake.rows().items():
+            assert rows in (old.get(name), new.get(name)), f"{name} is not whole after {allowed} requests"
+        assert old.keys() - lake.tables.keys() <= {"empty"}
+        job.load(lake.into, "--destination", second, "--drop")
+        assert lake.rows() == new, f"after {allowed} requests the next load does not heal"
+        assert set(job.load(lake.into, "--destination", second).values()) == {"unchanged"}
+        assert lake.named() <= lake.objects()
+
+
+def test_a_first_load_killed_before_any_request_is_no_hindrance(
+    job: Job, make_lake: Callable[[], Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, cut = make_lake(), Cut(monkeypatch)
+    assert cut.load(job, None, lake.into)
+    whole = lake.rows()
+    for allowed in range(0, cut.seen, 2):
+        lake = make_lake()
+        assert not cut.load(job, allowed, lake.into)
+        assert all(rows == whole[name] for name, rows in lake.rows().items())
+        job.load(lake.into)
+        assert lake.rows() == whole
+
+
+def test_what_killed_loads_left_is_cleared_away_a_day_later(
+    job: Job, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = Cut(monkeypatch)
+    job.load(lake.into)
+
+    def left() -> set[str]:
+        return {key for key in lake.objects() - lake.named() if "public.big" in key}
+
+    while not any("/symlink/" in key for key in left()):  # each comes one request further, up to the lists
+        job.night("UPDATE big SET t = t || 'x'")
+        cut.load(job, len(left()) + 5, lake.into)
+        assert len(left()) < 40
+    assert any(key.endswith(".parquet") for key in left())
+    job.load(lake.into)
+    assert left(), "what is younger than a day may be another load's"
+    monkeypatch.setattr(parquet, "_GRACE", -parquet._GRACE)
+    job.night("UPDATE big SET t = t || 'x'")
+    job.load(lake.into)
+    assert not left()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("action", ["UpdateTable", "CreateTable", "DeleteTable"])
+def test_a_process_killed_at_the_catalog_is_healed(
+    job: Job,
+    two_days: tuple[str, str],
+    lake: Lake,
+    catalog: Catalog,
+    tmp_path: Path,
+    action: str,
+    moment: str,
+) -> None:
+    first, second = two_days
+    job.load(lake.into, "--destination", first)
+    old = lake.rows()
+    floodmark = Floodmark(tmp_path / "process", {**os.environ, "FLOODMARK_DESTINATION": second})
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def kill(seen: Seen, forward: Forward) -> None:
+        if moment == "after":
+            forward(seen)
+        processes[0].kill()
+        processes[0].wait()
+
+    catalog.meets = once(action, kill)
+    processes.append(floodmark.start("load", "--into", lake.into, "--drop"))
+    assert floodmark.end(processes[0]).code == -signal.SIGKILL
+    between = lake.rows()
+    job.load(lake.into, "--destination", second, "--drop")
+    new = lake.rows()
+    assert new.keys() == {"audit_log", "big", "fresh", "person"} and len(new["big"]) == 1501
+    assert all(rows in (old.get(name), new.get(name)) for name, rows in between.items())
+    assert set(job.load(lake.into, "--destination", second).values()) == {"unchanged"}
+
+
+def test_of_two_loads_at_once_the_one_that_finds_another_index_says_so(
+    job: Job, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.load(lake.into)
+    job.night(DAY_2)
+    whole = ParquetPlace.commit
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(ParquetPlace, "commit", whole)
+        job.load(lake.into, "--drop")
+        whole(*arguments)
+
+    monkeypatch.setattr(ParquetPlace, "commit", late)
+    assert "another load finished first" in job.refused(lake.into, "--drop", code=11)
+    assert len(lake.rows()["big"]) == 1501 and "empty" not in lake.tables
+    assert lake.objects() == lake.named(), "the loser took its own files away, and no other"
+
+
+@pytest.mark.parametrize("action", ["UpdateTable", "CreateTable"])
+def test_a_load_overtaken_at_the_catalog_says_so_and_the_later_one_stands(
+    job: Job, lake: Lake, catalog: Catalog, action: str
+) -> None:
+    job.load(lake.into)
+    job.night(DAY_2)
+
+    def overtake(seen: Seen, forward: Forward) -> Answer:
+        job.night("INSERT INTO big VALUES (-1, 'newer'); INSERT INTO fresh VALUES (8)")
+        assert job.load(lake.into)["public.big"] == "loaded"
+        return forward(seen)
+
+    catalog.meets = once(action, overtake)
+    said = job.refused(lake.into, code=11)
+    assert "another load say" in said and "CANARY" not in said
+    rows = lake.rows()
+    assert len(rows["big"]) == 1502 and len(rows["fresh"]) == 2
+    assert set(job.load(lake.into).values()) == {"unchanged", "gone"}
+
+
+@pytest.mark.parametrize("action", ["UpdateTable", "CreateTable", "DeleteTable"])
+@pytest.mark.parametrize("fault", [lost_answer, no_answer])
+def test_an_answer_of_the_catalog_that_is_lost_is_no_conflict(
+    job: Job, lake: Lake, catalog: Catalog, action: str, fault: Callable[[Seen, Forward], Any]
+) -> None:
+    job.load(lake.into)
+    job.night(DAY_2)
+    catalog.meets = once(action, fault)
+    assert job.load(lake.into, "--drop")["public.empty"] == "dropped"
+    assert catalog.asked.count(action) >= 2, "it was tried again"
+    assert lake.rows().keys() == {"audit_log", "big", "fresh", "person"}
+    assert lake.objects() == lake.named()
+
+
+def test_columns_added_removed_retyped_and_renamed_arrive_with_their_rows(job: Job, lake: Lake) -> None:
+    job.night(
+        "CREATE TABLE added (a int); CREATE TABLE removed (a int, b int); CREATE TABLE retyped (a int);"
+        "CREATE TABLE renamed (a int);"
+        + "".join(f"INSERT INTO {name} VALUES (1);" for name in ("added", "removed", "retyped", "renamed"))
+    )
+    job.load(lake.into)
+    job.night(
+        "ALTER TABLE added ADD b text DEFAULT 'x'; ALTER TABLE removed DROP b;"
+        "ALTER TABLE retyped ALTER a TYPE text; ALTER TABLE renamed RENAME a TO b"
+    )
+    job.load(lake.into)
+    columns = {
+        name: [(one["Name"], one["Type"]) for one in table["StorageDescriptor"]["Columns"]]
+        for name, table in lake.tables.items()
+    }
+    rows = lake.rows()
+    assert (columns["added"], rows["added"]) == ([("a", "int"), ("b", "string")], [(1, "x")])
+    assert (columns["removed"], rows["removed"]) == ([("a", "int")], [(1,)])
+    assert (columns["retyped"], rows["retyped"]) == ([("a", "string")], [("1",)])
+    assert (columns["renamed"], rows["renamed"]) == ([("b", "int")], [(1,)])
+    assert lake.objects() == lake.named()
+
+
+def test_a_dropped_table_stays_until_it_is_to_be_dropped(job: Job, lake: Lake) -> None:
+    job.load(lake.into)
+    job.night("DROP TABLE empty; DROP TABLE person")
+    assert job.load(lake.into)["public.person"] == "gone"
+    assert len(lake.rows()["person"]) == 2
+    assert job.load(lake.into, "--drop")["public.person"] == "dropped"
+    assert lake.tables.keys() == {"audit_log", "big"} and lake.objects() == lake.named()
+
+
+def test_a_table_that_took_the_name_of_one_of_ours_is_neither_replaced_nor_dropped(job: Job, lake: Lake) -> None:
+    job.load(lake.into)
+    lake.client.delete_table(DatabaseName=lake.name, Name="person")
+    own = {"Name": "person", "Parameters": {"floodmark_table": "public.person"}}
+    lake.client.create_table(DatabaseName=lake.name, TableInput=own)
+    assert job.load(lake.into, code=3)["public.person"] == "failed"
+    job.night("DROP TABLE person")
+    assert job.load(lake.into, "--drop")["public.person"] == "dropped"
+    assert lake.tables["person"]["Parameters"] == own["Parameters"] and "StorageDescriptor" not in lake.tables["person"]
+
+
+def test_what_was_loaded_into_another_place_is_not_replaced(job: Job, lake: Lake) -> None:
+    job.load(lake.into)
+    tables, rows = lake.tables, lake.rows()
+    other = f"{lake.bucket.url}/another"
+    assert set(job.load(lake.into, "--files", other, code=3).values()) == {"failed"}
+    assert (lake.tables, lake.rows()) == (tables, rows)
+    said = job.refused(lake.into, "--files", other, code=3)
+    assert "there is a Glue table of this name already" in said and "another Glue database" in said
+
+
+def test_two_tables_with_one_name_in_glue_do_not_sink_the_others(job: Job, lake: Lake) -> None:
+    job.night("CREATE TABLE audit_log (a int); INSERT INTO audit_log VALUES (5)")
+    outcome = job.load(lake.into, code=3)
+    assert sorted((outcome["audit.log"], outcome["public.audit_log"])) == ["failed", "loaded"]
+    assert outcome["public.big"] == "loaded" and lake.rows().keys() == {"audit_log", "big", "empty", "person"}

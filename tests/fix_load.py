@@ -1,0 +1,93 @@
+"""Two days of a service, and the commands that load what its runs landed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fix_cli import session
+from fix_runs import Nightly
+from floodmark.cli.arguments import parse
+from floodmark.cli.commands import COMMANDS
+from floodmark.cli.failure import report
+from floodmark.errors import FloodmarkError
+
+DAY_1 = """
+    CREATE TABLE big (id int, t text) WITH (autovacuum_enabled = off);
+    INSERT INTO big SELECT n, repeat('x', 200) FROM generate_series(1, 1500) n;
+    CREATE TABLE person (id bigint, name text, born date, doc jsonb, paid numeric(10,2), at timestamptz);
+    INSERT INTO person VALUES (1, 'Ada', '1815-12-10', '{"a": 1.10}', 12.50, '2026-07-01 12:00Z'),
+                              (2, NULL, NULL, NULL, NULL, NULL);
+    CREATE TABLE empty (a int);
+    CREATE SCHEMA audit; CREATE TABLE audit.log (a int[]); INSERT INTO audit.log VALUES ('{1,2}')"""
+DAY_2 = """
+    INSERT INTO big VALUES (0, 'new'); ALTER TABLE person ADD COLUMN note text;
+    UPDATE person SET note = 'n' WHERE id = 1;
+    DROP TABLE empty; CREATE TABLE fresh (a int); INSERT INTO fresh VALUES (7)"""
+
+
+class Job:
+    """A service's nightly run into a folder, and the command that loads what it landed, in this process."""
+
+    def __init__(self, nightly: Nightly) -> None:
+        self._nightly, self.landing = nightly, nightly.folder
+        self.environment = {"FLOODMARK_DESTINATION": str(self.landing)}
+        self.night(DAY_1)
+
+    def night(self, sql: str) -> None:
+        self._nightly.database.execute(sql)
+        self.run_id = self._nightly.run().manifest.run_id
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of a command."""
+        talk, out, err = session(self.environment)
+        try:
+            options = parse(arguments)
+            code = COMMANDS[options.command](options, talk)
+        except FloodmarkError as error:
+            code = report(error, talk)
+        return code, out.getvalue(), err.getvalue()
+
+    def load(self, into: str, *arguments: str, code: int = 0) -> dict[str, str]:
+        """The status of every table."""
+        ended, out, err = self.command("load", "--into", into, "--output", "json", *arguments)
+        assert ended == code, err
+        return {f"{one['schema']}.{one['name']}": one["status"] for one in json.loads(out)["tables"]}
+
+    def refused(self, into: str, *arguments: str, code: int) -> str:
+        ended, _, err = self.command("load", "--into", into, *arguments)
+        assert ended == code, err
+        return err
+
+    def process(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A program in a process of its own."""
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+
+    def hide_data(self) -> Path:
+        """Take all data away, so that nothing of it can be read."""
+        return (self.landing / "data").rename(self.landing / "hidden")
+
+
+@pytest.fixture
+def job(nightly: Nightly) -> Job:
+    return Job(nightly)
+
+
+FIRST = {"audit.log": "loaded", "public.big": "loaded", "public.empty": "loaded", "public.person": "loaded"}
+SECOND = {
+    "audit.log": "unchanged",
+    "public.big": "loaded",
+    "public.empty": "gone",
+    "public.fresh": "loaded",
+    "public.person": "loaded",
+}
+
+
+def unchanged(of: dict[str, str]) -> dict[str, str]:
+    return {label: "unchanged" if status == "loaded" else status for label, status in of.items()}
