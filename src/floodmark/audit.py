@@ -9,6 +9,7 @@ from floodmark.detect import ChunkPlan
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
 from floodmark.events import Audited, Warned
 from floodmark.extract import Extractor, Job, StopAsked, patiently, run_all
+from floodmark.model import TableInfo
 from floodmark.work import Context, Work
 
 Audit = tuple[Work, ChunkPlan, bool]
@@ -52,12 +53,25 @@ def require_no_mismatch(context: Context, audited: Sequence[Audit]) -> None:
     for work, _, same in audited:
         if work.open:
             context.observer(Audited(work.table, same))
-    wrong = sorted({work.table.label for work, _, same in audited if not same and work.open})
+    infos = [work.plan.info for work, _, same in audited if not same and work.open]
+    wrong = sorted({info.table.label for info in infos})
     if wrong:
         raise VerificationFailed(
             "the audit found a chunk that was called unchanged and is not",
             on=", ".join(wrong),
             why="its lines differ from those that are stored",
-            hint="Nothing was committed. Extract it anew with `floodmark run --full --table TABLE`, and please "
-            "report this: it must never happen.",
+            hint=f"Nothing was committed. Extract it anew with `floodmark run --full --table TABLE`. {_meaning(infos)}",
         )
+
+
+def _meaning(wrong: Sequence[TableInfo]) -> str:
+    """What it tells that these were wrong: of a proof, that it is none; of a column, only what it can't show."""
+    by_column = sorted({f"{info.table.label} by {info.watched}" for info in wrong if info.watched is not None})
+    told = (
+        f"`detect: column` ({', '.join(by_column)}) sees the number of rows and the greatest value alone: changes that "
+        "leave both as they were are missed. Where such are made, leave `detect` at exact."
+    )
+    if all(info.watched is not None for info in wrong):
+        return told
+    report = "Please report this: a proof must never be wrong."
+    return f"{report} {told}" if by_column else report

@@ -13,6 +13,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from floodmark.columns import difference
 from floodmark.model import (
     Chunk,
     ChunkMark,
@@ -249,12 +250,21 @@ def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> 
     return None
 
 
-def _fingerprint_reason(info: TableInfo, known: Fingerprint) -> Reason | None:
+def _fingerprint_reason(info: TableInfo, known: Fingerprint, good: TableEntry | None) -> Reason | None:
     if known.schema != info.fingerprint.schema:
-        return Reason("schema_changed", "the table's definition, or that of a type it uses, changed")
+        return Reason("schema_changed", _redefinition(info, good))
     if known.config != info.fingerprint.config:
         return Reason("config_changed", "columns, masks, filter or output format were changed")
     return None
+
+
+def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
+    """What became of the columns that were landed last, as far as is known."""
+    if good is None:
+        return "the table's definition, or that of a type it uses, changed"
+    return difference(good.columns, info.columns) or (
+        "defined otherwise: the table, or a type it uses; its columns have the same names and types"
+    )
 
 
 def _reason_without_asking(
@@ -262,7 +272,7 @@ def _reason_without_asking(
 ) -> Reason | None:
     """Why a chunk must be extracted whatever its rows say, or None if they can answer."""
     fingerprint = known.fingerprint if known else (good.fingerprint if good else None)
-    if fingerprint is not None and (reason := _fingerprint_reason(info, fingerprint)):
+    if fingerprint is not None and (reason := _fingerprint_reason(info, fingerprint, good)):
         return reason
     if part.no_proof is not None:
         return Reason("no_proof", part.no_proof)

@@ -325,8 +325,9 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     told = head.replace(sha256(old).hexdigest().encode(), sha256(manifest.read_bytes()).hexdigest().encode())
     (state / "head.json").write_bytes(told)
     assert nightly.plan()["public.person"].reason.code == "unchanged"
-    with pytest.raises(VerificationFailed, match=r"public\.person"):
+    with pytest.raises(VerificationFailed, match=r"public\.person") as found:
         nightly.run(audit_chunks=99)
+    assert "a proof must never be wrong" in str(found.value.hint) and "detect: column" not in str(found.value.hint)
     audits = [event.same for event in nightly.events if isinstance(event, Audited)]
     assert audits.count(False) == 1 and len(audits) > 1
     assert (state / "head.json").read_bytes() == told
@@ -336,6 +337,34 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     nightly.run(full=True)
     nightly.run(audit_chunks=99)
     assert {event.same for event in nightly.events if isinstance(event, Audited)} == {True}
+
+
+def test_what_a_column_could_not_show_is_told_as_that_and_not_as_a_broken_proof(nightly: Nightly) -> None:
+    filled(nightly)
+    rules = {"public.person": TableRule(detect="column", column="seen")}
+    whole = 1024**3  # in one chunk, so that no row can move to another
+    nightly.run(rules=rules, chunk_bytes=whole)
+    nightly.database.execute("UPDATE person SET name = 'unseen'")
+    with pytest.raises(VerificationFailed, match=r"public\.person") as found:
+        nightly.run(rules=rules, chunk_bytes=whole, audit_chunks=99)
+    hint = str(found.value.hint)
+    assert "public.person by seen" in hint and "number of rows and the greatest value" in hint
+    assert "must never" not in hint and "report" not in hint
+    nightly.run(rules=rules, chunk_bytes=whole, full=True, only=("public.person",))
+    assert day(nightly, rules=rules, chunk_bytes=whole, audit_chunks=99) == ("unchanged", "unchanged")
+
+
+def test_a_change_of_definition_says_which_columns_it_is_about(nightly: Nightly) -> None:
+    filled(nightly)
+    nightly.run()
+    nightly.database.execute("ALTER TABLE person ADD note text, DROP born, ALTER name TYPE varchar")
+    nightly.run()
+    assert nightly.entry("public.person").reason.detail.startswith(
+        "columns added: note; removed: born; type changed: name (text to character varying)"
+    )
+    nightly.database.execute("ALTER TABLE person DROP note, ADD COLUMN note text")
+    nightly.run()
+    assert "schema_changed: defined otherwise" in nightly.entry("public.person").reason.detail
 
 
 def test_detect_by_column(nightly: Nightly) -> None:

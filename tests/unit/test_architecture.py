@@ -21,7 +21,14 @@ ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(en
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark",),  # the version alone
     ("floodmark.errors", "floodmark.model"),
-    ("floodmark.stop", "floodmark.events", "floodmark.layout", "floodmark.records", "floodmark.large_numbers"),
+    (
+        "floodmark.stop",
+        "floodmark.events",
+        "floodmark.layout",
+        "floodmark.records",
+        "floodmark.large_numbers",
+        "floodmark.columns",
+    ),
     ("floodmark.config",),
     ("floodmark.storage",),
     ("floodmark.compression",),

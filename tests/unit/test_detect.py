@@ -158,6 +158,25 @@ def test_a_table_that_is_not_what_it_was(info: TableInfo, code: str) -> None:
     assert set(codes(assess(info, remember(entry()), POLICY, NOW))) == {code}
 
 
+@pytest.mark.parametrize(
+    ("columns", "config", "detail"),
+    [
+        (
+            (Column("id", "bigint", False), Column("note", "text", True)),
+            "config",
+            "columns added: note (2 of 2 chunks)",
+        ),
+        ((Column("id", "integer", False),), "config", "type changed: id (bigint to integer) (2 of 2 chunks)"),
+        (INFO.columns, "config", "defined otherwise"),
+        ((Column("note", "text", True),), "other", "columns added: note; removed: id"),
+    ],
+)
+def test_a_change_of_definition_names_its_columns(columns: tuple[Column, ...], config: str, detail: str) -> None:
+    info = replace(INFO, columns=columns, fingerprint=Fingerprint("other", config))
+    reason = assess(info, remember(entry()), POLICY, NOW).reason
+    assert reason.code == "schema_changed" and reason.detail.startswith(detail)
+
+
 def test_what_was_not_provable_then_is_not_proven_now() -> None:
     before = entry()
     assert before.watermark is not None

@@ -72,7 +72,9 @@ RETRIES = _counter("retries_total", "What failed in runs and was tried again.", 
 UPLOADED = _counter("uploaded_bytes_total", "Bytes of data that runs put into the destination.", "database")
 AUDITED = _counter("audited_chunks_total", "Chunks proven unchanged that were read again and compared.", "database")
 MISMATCHES = _counter(
-    "audit_mismatches_total", "Chunks that were called unchanged and had changed. Anything but 0 is a bug.", "database"
+    "audit_mismatches_total",
+    "Chunks called unchanged that had changed: a bug, unless detect: column could not see it.",
+    "database",
 )
 
 TABLE_ROWS = _gauge("table_rows", "Rows in the table's last good snapshot.", *_TABLE)

@@ -1,0 +1,46 @@
+"""What is told of columns that changed: which ones, and never more than fits in a line or two."""
+
+from __future__ import annotations
+
+import pytest
+
+from floodmark.columns import SHOWN, difference
+from floodmark.model import Column
+
+MANY = "abcdefgh"
+
+
+def columns(*told: str) -> list[Column]:
+    """`name:type`, text where none is given."""
+    pairs = (one.partition(":") for one in told)
+    return [Column(name, kind or "text", True) for name, _, kind in pairs]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ("a b", "a b", None),
+        ("a b", "b a", None),
+        ("a", "a x y", "columns added: x, y"),
+        ("a z", "a", "columns removed: z"),
+        ("a w:integer", "a w:bigint", "type changed: w (integer to bigint)"),
+        ("a old", "a new", "columns added: new; removed: old"),
+        (
+            "a z w:integer",
+            "a x y w:bigint",
+            "columns added: x, y; removed: z; type changed: w (integer to bigint)",
+        ),
+        ("", " ".join(MANY), "columns added: a, b, c, d, e and 3 more"),
+        (" ".join(MANY[:SHOWN]), "", "columns removed: a, b, c, d, e"),
+        ("a", "a " + "x" * 1000, "columns added: " + "x" * 64 + "…"),
+    ],
+)
+def test_what_is_told(before: str, now: str, told: str | None) -> None:
+    assert difference(columns(*before.split()), columns(*now.split())) == told
+
+
+def test_it_stays_short_whatever_changes() -> None:
+    before = columns(*(f"{'k' * 500}{n}:{'t' * 500}" for n in range(3000)), *(f"{'g' * 500}{n}" for n in range(3000)))
+    now = columns(*(f"{'k' * 500}{n}:{'u' * 500}" for n in range(3000)), *(f"{'n' * 500}{n}" for n in range(3000)))
+    told = difference(before, now)
+    assert told is not None and len(told) < 2000 and told.count("and 2,995 more") == 3
