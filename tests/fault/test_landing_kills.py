@@ -17,6 +17,7 @@ from fix_crash import KILLED, CrashServer, Ended
 from fix_postgres import PgDatabase
 from fix_receiver import LandingZone, extractions, truth
 from fix_runs import Nightly, lines_of
+from fix_s3_proxy import Answer, Fault, Forward, Seen, error
 from floodmark.events import ChunkDone, Event, RunStarted
 from floodmark.state.manifest import Manifest
 
@@ -159,15 +160,37 @@ def test_a_run_killed_while_it_lands(job: Job, landing: LandingZone) -> None:
     assert halves >= 2
 
 
-def test_a_run_killed_while_it_landed_what_is_gone_by_the_next(job: Job, landing: LandingZone, pg: PgDatabase) -> None:
+@pytest.mark.parametrize("end", ["killed", "refused"])
+def test_a_run_that_ended_while_it_landed_what_is_gone_by_the_next(
+    job: Job, landing: LandingZone, pg: PgDatabase, end: str
+) -> None:
     job.environment |= {"S3_DESTINATION": f"{landing.url}a", "FLOODMARK_STATE": f"{landing.own.url}/a"}
     job.run()
     pg.execute("INSERT INTO person VALUES (9999, 'soon gone')")
-    job("run", kill=("after PUT data", 1))
+    if end == "killed":
+        job("run", kill=("after PUT data", 1))
+    else:
+        landing.proxy.always = after_the_first_put(landing)
+        job("run", code=13)
+        landing.proxy.always = None
     pg.execute("DELETE FROM person WHERE id = 9999")
     manifest = job.run()
     assert {table: found[-1] for table, found in job.came("a").items()} == job.truth(manifest)
     assert {table: len(found) for table, found in job.came("a").items()} == {"note": 1, "person": 3, "visit": 1}
+    assert {one.status for one in job.run().tables} == {"unchanged"}
+
+
+def after_the_first_put(landing: LandingZone) -> Fault:
+    """The zone takes one object more, and then refuses all."""
+    taken: list[Seen] = []
+
+    def judge(seen: Seen, forward: Forward) -> Answer | None:
+        if not seen.path.startswith(f"/{landing.zone.name}/"):
+            return forward(seen)
+        taken.append(seen)
+        return forward(seen) if len(taken) == 1 else error(403, "AccessDenied")(seen, forward)
+
+    return judge
 
 
 COORDINATOR = (

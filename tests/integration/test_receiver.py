@@ -51,6 +51,10 @@ def times(landing: LandingZone) -> dict[str, int]:
     return {table: len(found) for table, found in extractions(landing.receiver.held).items()}
 
 
+def databases(landing: LandingZone) -> set[str]:
+    return {one.database for one in landing.receiver.held}
+
+
 def require_truth(landing: LandingZone, service: PgDatabase, done: Done) -> None:
     """The latest extraction of each table is the table, whole."""
     latest = {table: found[-1] for table, found in extractions(landing.receiver.held).items()}
@@ -138,7 +142,7 @@ def test_runs_without_state(floodmark: Floodmark, service: PgDatabase, landing: 
     for day in (1, 2):
         require_truth(landing, service, floodmark.run())
         assert times(landing) == dict.fromkeys(ALL, day) and landing.requests
-    assert keys(landing.own) == {}
+    assert keys(landing.own) == {} and databases(landing) == {f"{service.name}_public", f"{service.name}_audit"}
 
 
 def test_csv(floodmark: Floodmark, landing: LandingZone) -> None:
@@ -169,6 +173,7 @@ def test_deliveries_from_a_lake_of_one_s_own(floodmark: Floodmark, service: PgDa
     require_truth(landing, service, second)
     assert times(landing) == {**ALL, "person": 2, "nothing": 1} and landing.requests
     assert len(set(landing.receiver.arrivals)) == len(landing.receiver.arrivals)
+    assert databases(landing) == {f"{service.name}_public", f"{service.name}_audit"}
 
 
 def test_deliveries_that_follow_a_run(floodmark: Floodmark, service: PgDatabase, landing: LandingZone) -> None:
