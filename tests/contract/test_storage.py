@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,12 @@ def test_url_names_the_place_and_errors_name_the_key(store: Storage) -> None:
     with pytest.raises(ObjectMissing) as caught:
         store.get("some/key")
     assert "some/key" in str(caught.value)
+
+
+@stores(ALL)
+def test_a_put_that_ended_leaves_nothing_unfinished(store: Storage) -> None:
+    store.put("data/a", body(b"one"), IfAbsent())
+    assert not won(lambda: store.put("data/a", body(b"two"), IfAbsent()))
+    assert list(store.unfinished(datetime.now(UTC) + timedelta(days=1))) == []
+    store.discard(".floodmark-" + "0" * 32)
+    assert store.get("data/a").data == b"one"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shlex
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -380,3 +384,64 @@ def test_a_right_that_prune_lacks_is_named_and_nothing_is_lost(
     assert verified(remote)["ok"]
     pruned(remote, "--keep-last", "1", "--grace", "0")
     assert data(s3_bucket) == named(s3_bucket)
+
+
+KILLED_PUT = """
+import hashlib, io, os, signal, sys
+from pathlib import Path
+from floodmark.storage.base import Body
+from floodmark.storage.local import LocalStorage
+class Cut(io.BytesIO):
+    def read(self, amount=-1):
+        if self.tell() > 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(3)
+LocalStorage(Path(sys.argv[1])).put(sys.argv[2], Body(Cut(b"whole"), 5, hashlib.sha256(b"whole").hexdigest()))
+"""
+
+
+def killed_put(folder: Path, key: str) -> Path:
+    """What a put leaves in the folder that was killed midway."""
+    before = set(folder.rglob(".floodmark-*"))
+    done = subprocess.run([sys.executable, "-c", KILLED_PUT, str(folder), key])
+    assert done.returncode == -signal.SIGKILL
+    (left,) = set(folder.rglob(".floodmark-*")) - before - {folder / ".floodmark-lock"}
+    return left
+
+
+def aged(path: Path, span: timedelta) -> Path:
+    moment = (datetime.now(UTC) - span).timestamp()
+    os.utime(path, (moment, moment))
+    return path
+
+
+def test_prune_sweeps_what_killed_puts_left_in_folders_once_it_is_old(local: Floodmark, service: PgDatabase) -> None:
+    local.run()
+    folder = local.folder / "landing"
+    key = next(iter(entry_of(landing(local).manifest, "public.person").objects)).key
+    before = landing(local).files
+    old = [aged(killed_put(folder, place), timedelta(days=8)) for place in (f"{key}x", "data/gone/x", "x")]
+    old.append(aged(killed_put(folder / "_floodmark", "manifests/x.json"), timedelta(days=8)))
+    young = aged(killed_put(folder, f"{key}y"), timedelta(days=6))
+    others = [folder / ".floodmark-notes", folder / f".floodmark-{'g' * 32}", folder / f"x.floodmark-{'0' * 32}"]
+    for path in others:
+        path.touch()
+        aged(path, timedelta(days=80))
+    told = local("prune", "--keep-last", "9", "--dry-run", "--output", "json").json
+    assert told["unfinished"] == sorted(map(str, old)) and all(path.exists() for path in old)
+    assert (
+        "4 unfinished files of puts that were killed would be swept"
+        in local("prune", "--keep-last", "9", "--dry-run").out
+    )
+    assert "4 unfinished files of puts that were killed swept" in local("prune", "--keep-last", "9").out
+    assert not any(path.exists() for path in old) and not (folder / "data/gone").exists()
+    assert young.exists() and all(path.exists() for path in others)
+    assert local("prune", "--keep-last", "9", "--output", "json").json["unfinished"] == []
+    for path in (young, *others):
+        assert aged(path, timedelta(minutes=50)).exists()
+    assert local("prune", "--keep-last", "9", "--grace", "0", "--output", "json").json["unfinished"] == []
+    aged(young, timedelta(minutes=70))
+    assert local("prune", "--keep-last", "9", "--grace", "0", "--output", "json").json["unfinished"] == [str(young)]
+    assert not young.exists()
+    data = {name: held for name, held in landing(local).files.items() if name.endswith(".gz")}
+    assert data == {name: held for name, held in before.items() if name.endswith(".gz")}

@@ -145,6 +145,9 @@ def _prune_text(done: Pruned, rule: Rule) -> str:
             f"{plural(done.waiting, 'object')} more that nothing in reach names: younger than the grace time, or of a "
             "run at work"
         )
+    if done.unfinished:
+        verb = "would be swept" if done.dry_run else "swept"
+        lines.append(f"{plural(len(done.unfinished), 'unfinished file')} of puts that were killed {verb}")
     if done.unknown:
         lines.append(f"{plural(len(done.unknown), 'key')} left alone: nothing tells whose they are, or how old")
         lines += [f"  {key}" for key in done.unknown[:_SHOWN]]

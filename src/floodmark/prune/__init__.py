@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from signal import SIGINT
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from floodmark.config import Settings
 from floodmark.errors import ConfigError, Conflict, StateUnreadable, Stopped, StorageDenied
@@ -31,6 +32,8 @@ __all__ = ["EraseBefore", "KeepDays", "KeepLast", "Pruned", "Remainder", "Rule",
 
 MAX_TRIES = 5
 DELETIONS = 16
+# However short the grace time: a put that is under way is not swept away under it.
+SHORTEST_PUT_GRACE = timedelta(hours=1)
 
 
 class Pruned(Struct, frozen=True, kw_only=True):
@@ -39,7 +42,8 @@ class Pruned(Struct, frozen=True, kw_only=True):
     `kept` and `cut` are run_ids, newest first. `waiting` objects are named by nothing in reach and too young to go;
     `unknown` keys are left alone, since nothing tells whose they are. `history_lost` says why older manifests
     could not be read. `remains` and `in_reach_still` speak of an erasure: the current snapshot's objects from before
-    its date, by table, and those that snapshots within the grace time name besides.
+    its date, by table, and those that snapshots within the grace time name besides. `unfinished` are temporary files
+    in folders, by their whole paths, which puts left behind that were killed.
     """
 
     dry_run: bool
@@ -56,6 +60,7 @@ class Pruned(Struct, frozen=True, kw_only=True):
     in_reach_still: int = 0
     remains: tuple[Remainder, ...] = ()
     data_left_to_receiver: bool = False
+    unfinished: tuple[str, ...] = ()
 
 
 Stopping = Callable[[], bool]
@@ -101,11 +106,14 @@ def pruned(
             continue  # another prune took what history named when we began to read it
         decision = decide(seen, rule, now, grace)
         report = _report(current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None)
+        before = now - max(grace, SHORTEST_PUT_GRACE)
+        report = replace(report, unfinished=_unfinished(ledger, destination, before))
         if dry_run:
             return report
         _require_safe_swap(ledger, seen)
         if cut(ledger.documents, current.head, current.etag, decision.oldest, decision.floor, sleep):
             _delete(ledger, destination, decision, stopping)
+            _sweep(ledger, destination, before, stopping)
             return report
     raise Conflict(
         "others kept moving head while history was to be cut",
@@ -151,6 +159,21 @@ def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, sto
         _delete_all(destination.delete, decision.objects, destination.url, stopping)
     _delete_all(ledger.documents.delete, decision.progress, ledger.url, stopping)
     _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stopping)
+
+
+def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
+    """State often lies within the destination: each file is told once."""
+    found = {f"{ledger.url}/{name}" for name in ledger.documents.unfinished(before)}
+    if destination is not None:
+        found |= {f"{destination.url}/{name}" for name in destination.unfinished(before)}
+    return tuple(sorted(found))
+
+
+def _sweep(ledger: Ledger, destination: Storage | None, before: datetime, stopping: Stopping) -> None:
+    """No one reads an unfinished file, and no one goes on with it: its age is all that has to be known."""
+    _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stopping)
+    if destination is not None:
+        _delete_all(destination.discard, destination.unfinished(before), destination.url, stopping)
 
 
 def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, stopping: Stopping) -> None:

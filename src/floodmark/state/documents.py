@@ -6,6 +6,7 @@ Knows nothing of what the documents mean to each other: that is the ledger's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from floodmark.errors import ConditionFailed, ObjectMissing, OutcomeUnknown, StorageUnavailable
 from floodmark.state.manifest import Document, decode
@@ -56,6 +57,14 @@ class Documents:
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below a prefix. Only for prune."""
         return self._storage.list(prefix)
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        """What puts that were killed left behind. Only for prune."""
+        return self._storage.unfinished(before)
+
+    def discard(self, name: str) -> None:
+        """Remove what `unfinished` named. Raises StorageError."""
+        self._storage.discard(name)
 
     def put(self, key: str, data: bytes, condition: IfAbsent | IfMatch) -> None:
         """Write on a condition. Raises ConditionFailed, OutcomeUnknown, StorageError."""

@@ -15,6 +15,7 @@ Obligations, tested for every implementation by tests/contract/test_storage.py:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from msgspec import Struct
@@ -96,4 +97,12 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below a prefix, in no order. Only for prune; never to learn the state."""
+        ...
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        """What puts that were killed before that moment left behind, by names that are no keys. Only for prune."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove what `unfinished` named; no error where it is gone. Raises StorageError."""
         ...

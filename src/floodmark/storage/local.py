@@ -3,7 +3,8 @@
 An object is written to a temporary file beside its place, synced, and then linked (where none may be) or
 renamed there; then the folder is synced, and each folder made on the way. What checks a condition or takes
 an object away holds the lock of the root, so two processes on one machine exclude each other; on a network
-file system that holds as far as its locks do. A crash may leave a temporary file, never part of an object.
+file system that holds as far as its locks do. A crash may leave a temporary file, never part of an object;
+prune sweeps it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +31,7 @@ from floodmark.storage.streams import BLOCK, not_as_announced, reader
 
 # No key has a segment that begins so: the lock and the unfinished files can't be taken for objects.
 _OWN = ".floodmark-"
+_UNFINISHED = re.compile(re.escape(_OWN) + "[0-9a-f]{32}")
 _TRIES_AGAINST_PRUNE = 10
 
 
@@ -98,6 +102,24 @@ class LocalStorage:
         with translated("list objects", folder):
             found = [key for key in self._keys(folder) if key.startswith(prefix)]
         return iter(found)
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        with translated("look for unfinished files", self._root):
+            found = [path for path in self._temporaries() if _is_older(path, before)]
+        return (path.relative_to(self._root).as_posix() for path in found)
+
+    def discard(self, name: str) -> None:
+        """Remove an unfinished file, and the folders it leaves empty."""
+        path = self._root / name
+        if not _UNFINISHED.fullmatch(path.name):
+            raise StorageError("remove an unfinished file", on=str(path), why="its name is not of one")
+        with translated("remove an unfinished file", path), self._locked():
+            path.unlink(missing_ok=True)
+            self._remove_empty(path.parent)
+
+    def _temporaries(self) -> Iterator[Path]:
+        for folder, _, files in os.walk(self._root):  # a folder that may not be read holds none of ours
+            yield from (Path(folder) / name for name in files if _UNFINISHED.fullmatch(name))
 
     def _keys(self, top: Path) -> Iterator[str]:
         for folder, _, files in os.walk(top, onerror=_raise_unless_gone):
@@ -223,6 +245,12 @@ def _found(path: Path) -> os.stat_result | None:
     except NOT_THERE:
         return None
     return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _is_older(path: Path, than: datetime) -> bool:
+    """Whether a file was last written before a moment. One that is gone meanwhile is not."""
+    found = _found(path)
+    return found is not None and found.st_mtime < than.timestamp()
 
 
 def _etag(found: os.stat_result) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import BinaryIO, Literal
 
 from floodmark.errors import ConditionFailed, ObjectMissing, StorageUnavailable
@@ -92,6 +93,13 @@ class MemoryStorage:
             keys = [key for key in self._objects if key.startswith(prefix)]
         self.faults("list", prefix, "after")
         return iter(keys)
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        """An object is there all at once."""
+        return iter(())
+
+    def discard(self, name: str) -> None:
+        """There is nothing of that kind."""
 
     def _found(self, key: str) -> Fetched:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import BinaryIO, NoReturn
 
 from floodmark.errors import StorageError
@@ -44,6 +45,12 @@ class PutOnlyStorage:
 
     def list(self, prefix: str) -> Iterator[str]:
         self._refuse("list objects", prefix)
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        self._refuse("list what puts left behind", "")
+
+    def discard(self, name: str) -> None:
+        self._refuse("delete what a put left behind", name)
 
     def _refuse(self, what: str, key: str) -> NoReturn:
         raise StorageError(

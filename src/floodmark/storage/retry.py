@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import BinaryIO, TypeVar
 
 from msgspec import Struct
@@ -78,6 +79,12 @@ class RetryingStorage:
     def list(self, prefix: str) -> Iterator[str]:
         """Whole before the first key is given, so that a listing begun anew gives no key twice."""
         return iter(self._patiently(f"list {prefix}", lambda: [*self._inner.list(prefix)]))
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        return iter(self._patiently("list what puts left behind", lambda: [*self._inner.unfinished(before)]))
+
+    def discard(self, name: str) -> None:
+        self._patiently(f"delete {name}", lambda: self._inner.discard(name))
 
     def _put_on_condition(self, key: str, body: Body, condition: Condition) -> str:
         unanswered = 0

@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from boto3.session import Session
@@ -141,6 +142,13 @@ class S3Storage:
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield found["Key"].removeprefix(self._prefix)
+
+    def unfinished(self, before: datetime) -> Iterator[str]:
+        """Parts of an upload that broke are the bucket's lifecycle rule's."""
+        return iter(())
+
+    def discard(self, name: str) -> None:
+        """There is nothing of that kind."""
 
     def copy_from(self, other: Storage, from_key: str, etag: str, key: str) -> str | None:
         """As `copying.CanCopy` has it: needs the right to read there and to put here."""
