@@ -235,7 +235,9 @@ class Cluster(PostgresServer):
         self._wait("SELECT NOT pg_is_in_recovery()")
 
     def wait_for(self, primary: Cluster) -> None:
-        """Return when all that the primary has written up to now is replayed here."""
+        """Return when all that the primary has written up to now is replayed here, uncommitted rows too: their WAL
+        lies in memory until somebody commits."""
+        primary.admin().execute("SELECT pg_logical_emit_message(true, 'floodmark', 'flush')")
         ((position,),) = primary.admin().execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
         self._wait("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)
 
