@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from floodmark.model import TableEntry
 from floodmark.run import PlannedTable, RunResult, plan, run
 from floodmark.source.postgres.connect import pinned_settings
 from floodmark.state.manifest import Manifest
+from floodmark.stop import Stop
 
 # Small chunks, so that small tables have many.
 CHUNK = 8 * 8192
@@ -48,7 +48,7 @@ class Nightly:
         }
         return Settings(**{**given, **changes})
 
-    def run(self, stop: threading.Event | None = None, **changes: Any) -> RunResult:
+    def run(self, stop: Stop | None = None, **changes: Any) -> RunResult:
         self.events = []
         result = run(self.settings(**changes), self.events.append, stop)
         self.last = result.manifest

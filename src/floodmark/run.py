@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -28,6 +27,7 @@ from floodmark.model import Reason, TableInfo, TableName
 from floodmark.running import Run
 from floodmark.source.base import Snapshot, Source
 from floodmark.state.manifest import Manifest
+from floodmark.stop import Stop
 from floodmark.stores import open_source
 
 # A table rewritten under every one of so many snapshots is given up until the next run; and so is the run, when so
@@ -68,9 +68,9 @@ class Seen(Struct, frozen=True):
     gone: Sequence[TableName]
 
 
-def run(settings: Settings, observer: Observer = silent, stop: threading.Event | None = None) -> RunResult:
+def run(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> RunResult:
     """Do the whole job. Raises FloodmarkError; a table's own failure is an entry in the manifest instead."""
-    this = Run(settings, observer, stop or threading.Event())
+    this = Run(settings, observer, stop or Stop())
     try:
         seen = _worked(this, open_source(settings))
         entries = entries_of(this, seen.tables, seen.result, seen.gone)
@@ -90,9 +90,9 @@ def run(settings: Settings, observer: Observer = silent, stop: threading.Event |
     return result
 
 
-def plan(settings: Settings, observer: Observer = silent, stop: threading.Event | None = None) -> list[PlannedTable]:
+def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> list[PlannedTable]:
     """What a run would do, and why. Reads only."""
-    this = Run(settings, observer, stop or threading.Event(), only_reads=True)
+    this = Run(settings, observer, stop or Stop(), only_reads=True)
     snapshot = this.snapshot(open_source(settings), again=False)
     try:
         tables = this.selected(snapshot)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_us
 from floodmark.config import Settings
 from floodmark.detect import Policy, Remembered, remember, with_finished
 from floodmark.entries import Attempt, ChunkOutcome, remembered_chunk
-from floodmark.errors import ConfigError, SourceError, SourceUnavailable, Stopped, StorageDenied
+from floodmark.errors import ConfigError, SourceError, SourceUnavailable, StorageDenied
 from floodmark.events import Audited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
@@ -27,6 +26,7 @@ from floodmark.source.selection import narrowed_away
 from floodmark.state.inflight import begun
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import FinishedChunks, Progress
+from floodmark.stop import Stop
 from floodmark.stores import Stores, open_stores
 from floodmark.work import Context
 
@@ -39,9 +39,7 @@ class Run:
     """One execution. Its progress and its place in the list of runs are left behind when it dies; when it ends,
     only if something it finished is not committed."""
 
-    def __init__(
-        self, settings: Settings, observer: Observer, stop: threading.Event, *, only_reads: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, observer: Observer, stop: Stop, *, only_reads: bool = False) -> None:
         self.settings = settings
         self.started = datetime.now(UTC)
         self.run_id = f"{self.started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
@@ -92,8 +90,7 @@ class Run:
         return self._stop.is_set() or (self._deadline is not None and time.monotonic() > self._deadline)
 
     def require_not_stopped(self) -> None:
-        if self._stop.is_set():
-            raise Stopped(signal.SIGINT)
+        self._stop.require_not_asked()
 
     def left_out(self, table: TableName) -> bool:
         """Whether --table or --exclude leaves the table out of this run alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from floodmark.consume.deliver import Delivered, deliver, open_target
 from floodmark.errors import Conflict, Stopped
 from floodmark.events import silent
 from floodmark.layout import LAYOUTS, MOJ_LANDING, timestamp_moment
+from floodmark.stop import NEVER, Stop
 
 _numbers = itertools.count(1)
 SERVICE = """
@@ -196,6 +198,19 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     floodmark("deliver", "--to", str(zone.folder), "--layout", "csv", code=2)
 
 
+class AfterLooks(Stop):
+    """Stops a delivery once it has looked so many times whether it is to stop."""
+
+    def __init__(self, looks: int, number: int) -> None:
+        super().__init__()
+        self._left = looks
+        self.number = number
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
 class Hand:
     """A delivery in this process, into a folder, of what a run landed."""
 
@@ -205,9 +220,9 @@ class Hand:
         self.target = open_target(DeliverySettings(str(tmp_path / "zone"), **chosen), silent)
         self.zone = Zone(tmp_path / "zone")
 
-    def deliver(self, stopping: Callable[[], bool] = lambda: False) -> dict[str, str]:
+    def deliver(self, stop: Stop = NEVER) -> dict[str, str]:
         told: list[Delivered] = []
-        result = deliver(self.reader.latest(), self.target, self.reader.cursor("hand"), (), told.append, stopping)
+        result = deliver(self.reader.latest(), self.target, self.reader.cursor("hand"), (), told.append, stop)
         return {one.table.label: one.status for one in result.tables}
 
 
@@ -251,9 +266,9 @@ def test_a_delivery_that_died_is_repeated_under_the_same_keys(
 def test_a_table_that_changed_before_the_repetition_goes_under_a_later_timestamp(
     hand: Hand, floodmark: Floodmark, service: PgDatabase
 ) -> None:
-    asked = itertools.count()
-    with pytest.raises(Stopped):
-        hand.deliver(lambda: next(asked) > 8)
+    with pytest.raises(Stopped) as stopped:
+        hand.deliver(AfterLooks(9, signal.SIGTERM))
+    assert stopped.value.code == 143
     cursor = hand.reader.cursor("hand").cursor
     assert cursor is not None and len(cursor.delivery.sending) > 0  # type: ignore[union-attr]
     (old,) = {mark.timestamp for mark in cursor.delivery.sending}  # type: ignore[union-attr]

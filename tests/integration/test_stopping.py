@@ -8,13 +8,24 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from fix_canaries import TABLES, require_none
 from fix_command import Floodmark, Landing, at_work, held, until
 from fix_postgres import PgDatabase
+from fix_runs import Nightly
+from floodmark.errors import Stopped
+from floodmark.events import silent
+from floodmark.prune import KeepLast, prune
+from floodmark.run import plan, run
+from floodmark.state.manifest import Inflight, decode
+from floodmark.stop import Stop
+from floodmark.verify import Request, verify
 
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -38,9 +49,9 @@ def landing(tmp_path: Path) -> Landing:
     return Landing(tmp_path / "out")
 
 
-def waiting(floodmark: Floodmark, service: PgDatabase, table: str) -> subprocess.Popen[bytes]:
+def waiting(floodmark: Floodmark, service: PgDatabase, table: str, *arguments: str) -> subprocess.Popen[bytes]:
     """A run that waits for a table which a migration holds."""
-    process = floodmark.start("run", "--output", "json")
+    process = floodmark.start("run", "--output", "json", *arguments)
     until(lambda: process.poll() is not None or at_work(service, f"%{table}%")(), patience=60)
     assert process.poll() is None
     return process
@@ -55,7 +66,7 @@ def test_the_first_signal_ends_the_run_cleanly(
     service.execute("INSERT INTO person VALUES (0, 'new'); INSERT INTO sick VALUES (2, 'new', '')")
     migration = service.connect()
     held(migration, "sick")
-    process = waiting(floodmark, service, "sick")
+    process = waiting(floodmark, service, "sick", "--metrics-textfile", "run.prom")
     process.send_signal(number)
     time.sleep(0.3)
     assert process.poll() is None  # it waits for what it is in the middle of
@@ -66,6 +77,11 @@ def test_the_first_signal_ends_the_run_cleanly(
         "once more ends at once" in done.err
         and ("interrupted" if number == signal.SIGINT else "terminated") in done.err
     )
+    record = decode(Inflight, landing.files["_floodmark/inflight.json"], "").ended
+    assert record is not UNSET and (record.last.outcome, record.last.exit_code) == ("stopped", ENDS[number])
+    told = (floodmark.folder / "run.prom").read_text().splitlines()
+    (exit_code,) = [line for line in told if line.startswith("floodmark_run_exit_code")]
+    assert float(exit_code.rpartition(" ")[2]) == ENDS[number]
     require_same_snapshot(landing, before)
     assert list(floodmark.temporary.iterdir()) == []
     again = floodmark.run()
@@ -108,6 +124,28 @@ def test_plan_is_stopped_too(floodmark: Floodmark, service: PgDatabase, landing:
     migration.rollback()
     assert floodmark.end(process).code == 130
     assert landing.files == before
+
+
+@pytest.mark.parametrize("number", ENDS, ids=lambda number: number.name)
+def test_whatever_is_stopped_names_the_signal_that_asked_for_it(nightly: Nightly, number: signal.Signals) -> None:
+    nightly.database.execute("CREATE TABLE t AS SELECT 1 AS a")
+    settings = nightly.settings()
+    nightly.run()
+    nightly.database.execute("UPDATE t SET a = 2")
+    nightly.run()
+    stop = Stop()
+    stop.ask(number)
+    work: list[Callable[[], object]] = [
+        lambda: run(settings, silent, stop),
+        lambda: plan(settings, silent, stop),
+        lambda: verify(settings, Request(), silent, stop),
+        lambda: verify(settings, Request(deep=True), silent, stop),
+        lambda: prune(replace(settings, prune_grace=0), KeepLast(1), silent, stop),
+    ]
+    for one in work:
+        with pytest.raises(Stopped) as stopped:
+            one()
+        assert stopped.value.code == ENDS[number]
 
 
 # --- what a terminal shows --------------------------------------------------------------------------------------

@@ -348,7 +348,6 @@ sys.path.insert(0, {tests!r})
 from types import SimpleNamespace
 from fix_cli import EVIL, entry, manifest
 from floodmark.cli import commands, main
-from floodmark.errors import Stopped
 from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
 from floodmark.run import RunResult
@@ -358,7 +357,7 @@ WAITING = """
 def run(settings, observer, stop):
     observer(Warned("ready"))
     stop.wait(30)
-    raise Stopped(2)
+    stop.require_not_asked()
 commands.runs.run = run
 """
 DEAF = """

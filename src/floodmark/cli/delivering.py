@@ -83,9 +83,9 @@ def _all(settings: Settings, chosen: Sequence[DeliverySettings], only: tuple[str
             target = open_target(one, observer)
             cursor = reader.cursor(target.name)
             try:
-                done.append(Done(one, deliver(snapshot, target, cursor, only, _teller(session), stop.event.is_set)))
+                done.append(Done(one, deliver(snapshot, target, cursor, only, _teller(session), stop.event)))
             except Stopped:
-                raise Stopped(stop.number or 2) from None
+                raise
             except FloodmarkError as error:
                 errors.append(error)
     for earlier in errors[:-1]:

@@ -9,7 +9,6 @@ from floodmark.cli.output import Session
 from floodmark.cli.progress import progress
 from floodmark.cli.signals import StopSignals
 from floodmark.cli.tally import Tally
-from floodmark.errors import Stopped
 from floodmark.events import Observer
 
 Outcome = TypeVar("Outcome")
@@ -19,9 +18,4 @@ Work = Callable[[Observer, StopSignals], Outcome]
 def stoppable(session: Session, tally: Tally, work: Work[Outcome]) -> Outcome:
     """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
     with StopSignals(session.log.style if session.log else "text") as stop, progress(session, tally) as observer:
-        try:
-            return work(observer, stop)
-        except Stopped:
-            if stop.number is None:
-                raise
-            raise Stopped(stop.number) from None
+        return work(observer, stop)

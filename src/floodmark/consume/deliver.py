@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Literal, cast
@@ -23,12 +22,13 @@ from floodmark.consume.cursor import StoredCursor
 from floodmark.consume.delivery_plan import Plan, name_of, planned, require_same_target
 from floodmark.consume.objects import as_stored, converted
 from floodmark.consume.reader import Snapshot, Table
-from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, Stopped, StorageError, VerificationFailed
+from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageError, VerificationFailed
 from floodmark.events import Observer
 from floodmark.large_numbers import most_bytes
 from floodmark.layout import LAYOUTS, data_key, database_segment, default_schema, table_segment
 from floodmark.model import Encoding, ObjectEntry, TableName
 from floodmark.state.consumers import Delivery
+from floodmark.stop import NEVER, Stop
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Body, Storage
 from floodmark.storage.copying import Copier
@@ -106,7 +106,7 @@ def deliver(
     cursor: StoredCursor,
     only: Sequence[str],
     tell: Callable[[Delivered], None],
-    stopping: Callable[[], bool] = lambda: False,
+    stop: Stop = NEVER,
 ) -> Result:
     """Send what is not there yet; a table's own trouble is in the result.
 
@@ -114,7 +114,7 @@ def deliver(
     """
     require_same_target(cursor, target.name, target.storage.url)
     plan = planned(snapshot, cursor, target.form, target.settings.resend_after_days, only)
-    work = _Work(snapshot, target, cursor, plan, stopping)
+    work = _Work(snapshot, target, cursor, plan, stop)
     outcomes = {name: Delivered(name, "gone") for name in plan.gone}
     for table in plan.unchanged:
         outcomes[table.name] = Delivered(table.name, "unchanged", table.entry.rows)
@@ -130,10 +130,8 @@ def deliver(
 class _Work:
     """A delivery under way. The cursor moves with each table."""
 
-    def __init__(
-        self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, stopping: Callable[[], bool]
-    ) -> None:
-        self._snapshot, self._target, self._stopping = snapshot, target, stopping
+    def __init__(self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, stop: Stop) -> None:
+        self._snapshot, self._target, self._stop = snapshot, target, stop
         self._cursor, self._taken = cursor, list(plan.kept)
         self._sending = {name_of(mark): mark for mark in plan.sending}
         self._copier = target.make_copier(snapshot.data)
@@ -146,7 +144,7 @@ class _Work:
 
     def send(self, table: Table) -> Delivered:
         """One table, whole. A damaged object, or one that is too large, is this table's trouble alone."""
-        self._require_not_stopped()
+        self._stop.require_not_asked()
         try:
             keys = self._sent(table)
         except (VerificationFailed, ObjectMissing, ConfigError) as error:
@@ -169,7 +167,7 @@ class _Work:
         if len(table.objects) > 1:
             for one in table.objects:
                 for _ in as_stored(self._snapshot.data, one):
-                    self._require_not_stopped()
+                    self._stop.require_not_asked()
 
     def _put(self, table: Table, one: ObjectEntry, key: str, encoding: Encoding) -> None:
         stored = table.entry.encoding or Encoding()
@@ -185,7 +183,7 @@ class _Work:
         """A verified object, ready to be put. Nothing of it has left before its end was reached."""
         digest, size = hashlib.sha256(), 0
         for block in blocks:
-            self._require_not_stopped()
+            self._stop.require_not_asked()
             digest.update(block)
             size += len(block)
             _keep(spool, block)
@@ -218,10 +216,6 @@ class _Work:
         if encoding == stored:
             return one.stored_bytes
         return one.raw_bytes if encoding.numbers == stored.numbers else most_bytes(one.raw_bytes)
-
-    def _require_not_stopped(self) -> None:
-        if self._stopping():
-            raise Stopped(signal.SIGINT)
 
 
 def _keep(spool: BinaryIO, block: bytes) -> None:

@@ -7,17 +7,15 @@ lies there, `decide` (pure) says what may go and why that is safe. Runs, readers
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from signal import SIGINT
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from floodmark.config import Settings
-from floodmark.errors import ConfigError, Conflict, StateUnreadable, Stopped, StorageDenied
+from floodmark.errors import ConfigError, Conflict, StateUnreadable, StorageDenied
 from floodmark.events import Observer
 from floodmark.extract import run_all
 from floodmark.layout import LAYOUTS, timestamp_of
@@ -25,6 +23,7 @@ from floodmark.prune.decide import Decision, EraseBefore, KeepDays, KeepLast, Re
 from floodmark.prune.survey import take_survey
 from floodmark.state.cut import cut
 from floodmark.state.ledger import Current, Ledger
+from floodmark.stop import NEVER, Stop
 from floodmark.storage.base import Storage
 from floodmark.stores import open_destination, open_ledger
 
@@ -63,23 +62,19 @@ class Pruned(Struct, frozen=True, kw_only=True):
     unfinished: tuple[str, ...] = ()
 
 
-Stopping = Callable[[], bool]
-
-
 def prune(
-    settings: Settings, rule: Rule, observer: Observer, stop: threading.Event | None = None, *, dry_run: bool = False
+    settings: Settings, rule: Rule, observer: Observer, stop: Stop = NEVER, *, dry_run: bool = False
 ) -> Pruned | None:
     """Do it, or say what would be done. None where no run has been committed yet. Raises FloodmarkError."""
     ledger = open_ledger(settings, observer)
     if ledger is None:
         raise ConfigError("there is nothing to prune", why="runs to this landing zone are stateless")
-    stopping = stop.is_set if stop is not None else lambda: False
     current = ledger.current()
     if current is None:
         return None
     destination = _data(settings, current, observer)
     grace = timedelta(seconds=settings.prune_grace)
-    return pruned(ledger, destination, rule, datetime.now(UTC), grace, stopping, dry_run=dry_run)
+    return pruned(ledger, destination, rule, datetime.now(UTC), grace, stop, dry_run=dry_run)
 
 
 def pruned(
@@ -88,7 +83,7 @@ def pruned(
     rule: Rule,
     now: datetime,
     grace: timedelta,
-    stopping: Stopping = lambda: False,
+    stop: Stop = NEVER,
     *,
     dry_run: bool = False,
     sleep: Callable[[float], None] = time.sleep,
@@ -112,8 +107,8 @@ def pruned(
             return report
         _require_safe_swap(ledger, seen)
         if cut(ledger.documents, current.head, current.etag, decision.oldest, decision.floor, sleep):
-            _delete(ledger, destination, decision, stopping)
-            _sweep(ledger, destination, before, stopping)
+            _delete(ledger, destination, decision, stop)
+            _sweep(ledger, destination, before, stop)
             return report
     raise Conflict(
         "others kept moving head while history was to be cut",
@@ -154,11 +149,11 @@ def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
         )
 
 
-def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, stopping: Stopping) -> None:
+def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, stop: Stop) -> None:
     if destination is not None:
-        _delete_all(destination.delete, decision.objects, destination.url, stopping)
-    _delete_all(ledger.documents.delete, decision.progress, ledger.url, stopping)
-    _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stopping)
+        _delete_all(destination.delete, decision.objects, destination.url, stop)
+    _delete_all(ledger.documents.delete, decision.progress, ledger.url, stop)
+    _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stop)
 
 
 def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
@@ -169,17 +164,16 @@ def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -
     return tuple(sorted(found))
 
 
-def _sweep(ledger: Ledger, destination: Storage | None, before: datetime, stopping: Stopping) -> None:
+def _sweep(ledger: Ledger, destination: Storage | None, before: datetime, stop: Stop) -> None:
     """No one reads an unfinished file, and no one goes on with it: its age is all that has to be known."""
-    _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stopping)
+    _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stop)
     if destination is not None:
-        _delete_all(destination.discard, destination.unfinished(before), destination.url, stopping)
+        _delete_all(destination.discard, destination.unfinished(before), destination.url, stop)
 
 
-def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, stopping: Stopping) -> None:
+def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, stop: Stop) -> None:
     def one(key: str) -> None:
-        if stopping():
-            raise Stopped(SIGINT)
+        stop.require_not_asked()
         delete(key)
 
     for _, error in run_all(one, keys, DELETIONS):

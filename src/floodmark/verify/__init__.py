@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -21,6 +19,7 @@ from floodmark.model import ObjectEntry, TableEntry, TableName
 from floodmark.source.selection import pick
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
+from floodmark.stop import Stop
 from floodmark.storage.base import Storage
 from floodmark.stores import open_destination, open_ledger, open_source, open_stores
 from floodmark.verify import objects
@@ -43,11 +42,10 @@ class Request(Struct, frozen=True):
     against_source: bool = False
 
 
-Stopping = Callable[[], bool]
 Faults = Mapping[str, Fault]
 
 
-def verify(settings: Settings, request: Request, observer: Observer, stop: threading.Event) -> Report | None:
+def verify(settings: Settings, request: Request, observer: Observer, stop: Stop) -> Report | None:
     """Look, and say what is wrong; None where no run has been committed yet.
 
     Raises StateUnreadable where head, or a manifest in reach, is missing or damaged; SourceMismatch, StorageError,
@@ -66,13 +64,12 @@ def verify(settings: Settings, request: Request, observer: Observer, stop: threa
     if _require_verifiable(manifest, request):
         destination = open_destination(settings, manifest, observer)
         _warn_of_another_place(destination, manifest, observer)
-        faults = _object_faults(destination, entries, request.deep, stop.is_set, observer)
+        faults = _object_faults(destination, entries, request.deep, stop, observer)
         level: Level = "content" if request.deep else "objects"
     else:
         level = "manifest"
     compared = _compared(settings, current, entries, observer, stop) if request.against_source else {}
-    if stop.is_set():
-        raise Stopped(signal.SIGINT)
+    stop.require_not_asked()
     tables = tuple(_table_report(entry, faults, compared.get(entry.table)) for entry in entries)
     seconds = round(time.monotonic() - begun, 3)
     return Report(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
@@ -131,20 +128,20 @@ def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: O
 
 
 def _object_faults(
-    destination: Storage, entries: Iterable[TableEntry], deep: bool, stopping: Stopping, observer: Observer
+    destination: Storage, entries: Iterable[TableEntry], deep: bool, stop: Stop, observer: Observer
 ) -> Faults:
     """What is wrong with each object, by key. Raises StorageDenied where none may be looked at."""
     named = {one.key: one for entry in entries for one in entry.objects}
 
     def one_object(one: ObjectEntry) -> Fault | None:
-        if stopping():
+        if stop.is_set():
             raise StopAsked
-        return objects.read(destination, one, stopping, observer) if deep else objects.look(destination, one)
+        return objects.read(destination, one, stop.is_set, observer) if deep else objects.look(destination, one)
 
     faults: dict[str, Fault] = {}
     for one, fault in run_all(one_object, named.values(), READS if deep else LOOKS):
         if isinstance(fault, StopAsked):
-            raise Stopped(signal.SIGINT)
+            raise Stopped(stop.number)
         if isinstance(fault, StorageDenied):
             refused, fault = fault, objects.denied(fault)
         elif isinstance(fault, BaseException):
@@ -157,7 +154,7 @@ def _object_faults(
 
 
 def _compared(
-    settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: threading.Event
+    settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
 ) -> dict[TableName, Compared]:
     snapshot = open_source(settings).snapshot()
     deadline = time.monotonic() + settings.limits.max_snapshot_age
