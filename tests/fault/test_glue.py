@@ -26,10 +26,17 @@ from fix_command import Floodmark
 from fix_load import Job
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, lost_answer, no_answer
 from fix_storage import S3Bucket
+from floodmark import consume
 from floodmark.consume import parquet
+from floodmark.consume.glue import GlueDatabase
+from floodmark.consume.load import LoadedTable, Wishes, load
 from floodmark.consume.parquet import ParquetPlace
+from floodmark.consume.target import Watch
+from floodmark.errors import Stopped
+from floodmark.events import silent
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
+from floodmark.stop import Stop
 
 DAY_2 = """
     INSERT INTO big VALUES (0, 'new');
@@ -398,3 +405,21 @@ def test_two_tables_with_one_name_in_glue_do_not_sink_the_others(job: Job, lake:
     outcome = job.load(lake.into, code=3)
     assert sorted((outcome["audit.log"], outcome["public.audit_log"])) == ["failed", "loaded"]
     assert outcome["public.big"] == "loaded" and lake.rows().keys() == {"audit_log", "big", "empty", "person"}
+
+
+def test_a_load_that_is_told_to_stop_takes_back_what_it_staged(job: Job, lake: Lake) -> None:
+    job.load(lake.into)
+    objects, rows = lake.objects(), lake.rows()
+    job.night(DAY_2)
+    stop, target = Stop(), GlueDatabase(lake.name, None, silent)
+    staged: list[set[str]] = []
+
+    def tell(one: LoadedTable) -> None:
+        staged.append(lake.objects() - objects)
+        stop.ask(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        load(consume.open(str(job.landing)).latest(), target, Wishes(drop=True), tell, Watch(silent, stop))
+    assert stopped.value.code == 143
+    assert len(staged) == 1 and staged[0], "it had begun"
+    assert (lake.objects(), lake.rows()) == (objects, rows)
