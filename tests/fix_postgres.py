@@ -169,6 +169,12 @@ class PgDatabase:
         return self._own[1]
 
 
+_NONE_HELD_BY_REPLAY = """
+    SELECT NOT EXISTS (SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+                       WHERE backend_type = 'startup' AND locktype = 'relation' AND mode = 'AccessExclusiveLock')
+"""
+
+
 class Cluster(PostgresServer):
     """A server that hands out databases. As a standby it can be held back and promoted."""
 
@@ -222,9 +228,15 @@ class Cluster(PostgresServer):
     # As a standby
 
     def pause(self) -> None:
-        """Stop replaying: from here on this standby lags behind."""
-        self.admin().execute("SELECT pg_wal_replay_pause()")
-        self._wait("SELECT pg_get_wal_replay_pause_state() = 'paused'")
+        """Stop replaying: from here on this standby lags behind. Not, if that passes, between the lock of a migration,
+        or of a vacuum that truncates, and its end: who reads would wait for that until replay goes on."""
+        for left in reversed(range(50)):
+            self.admin().execute("SELECT pg_wal_replay_pause()")
+            self._wait("SELECT pg_get_wal_replay_pause_state() = 'paused'")
+            if not left or self.admin().execute(_NONE_HELD_BY_REPLAY).fetchall() == [(True,)]:
+                return
+            self.resume()
+            time.sleep(0.1)
 
     def resume(self) -> None:
         self.admin().execute("SELECT pg_wal_replay_resume()")

@@ -182,7 +182,7 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
         (): "nowhere to deliver to",
         ("--to", str(tmp_path / "lake/inside")): "lies within the destination",
         ("--to", str(zone.folder), "--name", "a b"): "no name for a delivery",
-        ("--to", str(zone.folder), "--table", "public.nobody"): "there is no such table",
+        ("--to", str(zone.folder), "--table", "public.nobody"): "a pattern selects no table",
         ("--to", "ftp://x/y"): "not supported",
     }
     for given, says in refusals.items():
@@ -193,7 +193,7 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
         assert f"lies within the {within}" in refused.err
     floodmark.environment["FLOODMARK_DESTINATION"] = str(lake)
     assert not zone.folder.exists() and not (lake / "inside").exists()
-    floodmark("deliver", "--to", str(zone.folder), "--name", "one", "--table", "public.visit")
+    floodmark("deliver", "--to", str(zone.folder), "--name", "one", "--table", "vis*")
     assert "this name is taken" in floodmark("deliver", "--to", str(tmp_path / "x"), "--name", "one", code=10).err
     floodmark("deliver", "--to", str(zone.folder), "--layout", "csv", code=2)
 
@@ -222,7 +222,7 @@ class Hand:
 
     def deliver(self, stop: Stop = NEVER) -> dict[str, str]:
         told: list[Delivered] = []
-        result = deliver(self.reader.latest(), self.target, self.reader.cursor("hand"), (), told.append, stop)
+        result = deliver(self.reader.latest(), self.target, self.reader.cursor("hand"), None, told.append, stop)
         return {one.table.label: one.status for one in result.tables}
 
 

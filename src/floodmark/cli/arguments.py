@@ -173,7 +173,9 @@ def _add_deliver(commands: argparse._SubParsersAction[Parser]) -> None:
         choices=get_args(Numbers),
         help="with --to: quote-large sends numbers beyond 64 bits as strings",
     )
-    deliver.add_argument("--table", action="append", default=[], metavar="S.T", help="only this table; may be repeated")
+    deliver.add_argument(
+        "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
+    )
     _add_places(deliver, source=False)
     _add_output(deliver)
 

@@ -14,6 +14,7 @@ from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.failure import report
 from floodmark.cli.output import Session, console, printable
+from floodmark.cli.picking import picked
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.signals import StopSignals
 from floodmark.config import DeliverySettings, Settings
@@ -36,7 +37,7 @@ def command(options: argparse.Namespace, session: Session) -> int:
     settings = load_settings(arguments.flags(options), session.environ, state_only=True)
     chosen = _chosen(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
-    done = _all(settings, chosen, tuple(options.table), session)
+    done = _all(settings, chosen, options.table, session)
     if options.output == "json":
         session.out.write_json(msgspec.json.format(msgspec.json.encode({"deliveries": [_view(one) for one in done]})))
     else:
@@ -69,12 +70,15 @@ def _failed(error: FloodmarkError) -> StorageError:
     return StorageError("a delivery failed", on=error.what, why=why, hint=hint)
 
 
-def _all(settings: Settings, chosen: Sequence[DeliverySettings], only: tuple[str, ...], session: Session) -> list[Done]:
+def _all(
+    settings: Settings, chosen: Sequence[DeliverySettings], patterns: Sequence[str], session: Session
+) -> list[Done]:
     """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last."""
     observer, errors, done = _observer(session), list[FloodmarkError](), list[Done]()
     assert settings.state_url is not None
     reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
+    only = picked(patterns, snapshot.manifest, snapshot.tables) if patterns else None
     # Where no destination is given, only the manifest says where it is.
     found = replace(settings.destination, url=snapshot.data.url)
     require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")

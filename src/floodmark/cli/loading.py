@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, console, printable
+from floodmark.cli.picking import names_one, picked
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
@@ -20,7 +21,6 @@ from floodmark.consume.duckdb_file import DuckDBFile
 from floodmark.consume.load import LoadedTable, Result, Wishes
 from floodmark.consume.load import load as load_tables
 from floodmark.consume.parquet import ParquetPlace
-from floodmark.consume.reader import Table
 from floodmark.consume.schema import ITSELF, Receiver, described, json_schemas, mojap
 from floodmark.consume.target import Target, Watch
 from floodmark.errors import (
@@ -33,9 +33,6 @@ from floodmark.errors import (
     VerificationFailed,
 )
 from floodmark.events import Event, Observer, Retried, Warned
-from floodmark.model import TableEntry, TableName
-from floodmark.source.selection import Pattern, pick
-from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop
 
 _NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
@@ -54,7 +51,7 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
     target = _target(options, observer)
     try:
         snapshot = _snapshot(options, session, observer)
-        only = _picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
+        only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
         wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source)
         result = load_tables(snapshot, target, wishes, lambda one: _tell(one, observer), Watch(observer, stop))
     finally:
@@ -71,20 +68,10 @@ def schema(options: argparse.Namespace, session: Session) -> int:
     documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
     if options.table:
         entries = described(manifest)
-        picked = _picked(options.table, manifest, entries)
-        documents = [one for entry, one in zip(entries, documents, strict=True) if entry.table in picked]
-    _write_json(session, documents[0] if _names_one(options.table) else {"tables": documents})
+        wanted = picked(options.table, manifest, entries)
+        documents = [one for entry, one in zip(entries, documents, strict=True) if entry.table in wanted]
+    _write_json(session, documents[0] if names_one(options.table) else {"tables": documents})
     return EXIT_OK
-
-
-def _picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]) -> frozenset[TableName]:
-    names = [one.name if isinstance(one, Table) else one.table for one in tables]
-    return frozenset(pick(names, patterns, manifest.source.default_schema, "the snapshot"))
-
-
-def _names_one(patterns: Sequence[str]) -> bool:
-    """Whether one table was named in full: what stdout gets must not hang on how many tables a wildcard fits."""
-    return len(patterns) == 1 and Pattern(patterns[0], "public", "--table").table is not None
 
 
 def _snapshot(options: argparse.Namespace, session: Session, observer: Observer) -> consume.Snapshot:

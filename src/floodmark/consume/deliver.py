@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import BinaryIO, Literal, cast
 
 from msgspec import Struct
@@ -104,11 +104,11 @@ def deliver(
     snapshot: Snapshot,
     target: Target,
     cursor: StoredCursor,
-    only: Sequence[str],
+    only: Collection[TableName] | None,
     tell: Callable[[Delivered], None],
     stop: Stop = NEVER,
 ) -> Result:
-    """Send what is not there yet; a table's own trouble is in the result.
+    """Send what is not there yet; a table's own trouble is in the result. `only`: of these tables, None: of all.
 
     Raises ConfigError, Conflict where two deliveries share a cursor, StorageError, Stopped.
     """

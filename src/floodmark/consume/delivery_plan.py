@@ -7,7 +7,7 @@ later than every timestamp that was ever used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from msgspec import UNSET, Struct
@@ -39,22 +39,25 @@ class Plan(Struct, frozen=True):
 
 
 def planned(
-    snapshot: Snapshot, cursor: StoredCursor, form: str, resend_after_days: int | None, only: Sequence[str]
+    snapshot: Snapshot,
+    cursor: StoredCursor,
+    form: str,
+    resend_after_days: int | None,
+    only: Collection[TableName] | None,
 ) -> Plan:
-    """What is to be sent in this form. Raises ConfigError for a table that the snapshot does not hold."""
+    """What is to be sent in this form. `only`: of these tables alone."""
     before = _delivery(cursor)
     taken = cursor.taken if before is None or before.form == form else ()
     found = changes([(table, table.taken) for table in snapshot.tables], taken)
     marks = {name_of(mark): mark for mark in taken}
     due = [table for table in found.unchanged if _is_due(marks[table.name], resend_after_days)]
     stale = [*(one.table for one in found.changed), *due]
-    if only:
-        wanted = {snapshot[label].name if label in snapshot else _no_such(label) for label in only}
-        stale = [table for table in stale if table.name in wanted]
-    gone = () if only else found.gone
+    if only is not None:
+        stale = [table for table in stale if table.name in only]
+    gone = found.gone if only is None else ()
     sent_again = {table.name for table in stale}
     sending = _sending(stale, cursor, form)
-    if only:
+    if only is not None:
         sending += tuple(mark for mark in _unfinished(cursor, form) if name_of(mark) not in sent_again)
     return Plan(
         stale=tuple(sorted(stale, key=lambda table: table.name)),
@@ -122,7 +125,3 @@ def _is_due(mark: TakenTable, days: int | None) -> bool:
 def _delivery(cursor: StoredCursor) -> Delivery | None:
     found = None if cursor.cursor is None else cursor.cursor.delivery
     return found if isinstance(found, Delivery) else None
-
-
-def _no_such(label: str) -> TableName:
-    raise ConfigError("there is no such table", on=label, why="the snapshot does not hold it")

@@ -1,0 +1,21 @@
+"""Which tables of a manifest `--table` means, for the commands that read no source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from floodmark.consume.reader import Table
+from floodmark.model import TableEntry, TableName
+from floodmark.source.selection import Pattern, pick
+from floodmark.state.manifest import Manifest
+
+
+def picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]) -> frozenset[TableName]:
+    """Those that any of the patterns fits. Raises ConfigError for a pattern that fits none."""
+    names = [one.name if isinstance(one, Table) else one.table for one in tables]
+    return frozenset(pick(names, patterns, manifest.source.default_schema, "the snapshot"))
+
+
+def names_one(patterns: Sequence[str]) -> bool:
+    """Whether one table was named in full: what stdout gets must not hang on how many tables a wildcard fits."""
+    return len(patterns) == 1 and Pattern(patterns[0], "public", "--table").table is not None
