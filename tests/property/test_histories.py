@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from fix_acts import ACTS, OPEN_ACTS, REWRITING, TABLES, Act
 from fix_history import History, Meanwhile
@@ -75,7 +75,9 @@ class Histories(RuleBasedStateMachine):
     def somebody_leaves_open(self, act: Act) -> None:
         self.history.leave_open(act)
 
-    @precondition(lambda self: self.history.open)
+    # Where there is none, nothing happens. A precondition would let what is drawn hang on what a server did in time, and
+    # Hypothesis calls that flaky.
+
     @rule(which=st.integers(0, 2), how=HOWS)
     def an_open_one_ends(self, which: int, how: str) -> None:
         self.history.end_open(which, how)
@@ -84,7 +86,6 @@ class Histories(RuleBasedStateMachine):
     def somebody_prepares(self, act: Act) -> None:
         self.history.prepare(act)
 
-    @precondition(lambda self: self.history.prepared)
     @rule(which=st.integers(0, 2), how=HOWS)
     def a_prepared_one_ends(self, which: int, how: str) -> None:
         self.history.end_prepared(which, how)
