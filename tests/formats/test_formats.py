@@ -195,6 +195,8 @@ def test_what_can_not_be_upgraded_is_refused_too(document: bytes, why: str) -> N
     with pytest.raises(StateUnreadable) as refusal:
         decode(Toy, document, "x")
     assert refusal.value.why == why
+    newer = why.startswith("version 4")
+    assert ("newer Floodmark" if newer else "Restore it") in (refusal.value.hint or "")
 
 
 @pytest.mark.usefixtures("toys")

@@ -75,8 +75,8 @@ class Histories(RuleBasedStateMachine):
     def somebody_leaves_open(self, act: Act) -> None:
         self.history.leave_open(act)
 
-    # Where there is none, nothing happens. A precondition would let what is drawn hang on what a server did in time, and
-    # Hypothesis calls that flaky.
+    # Where there is none, nothing happens. A precondition would let what is drawn hang on what a server did in time,
+    # and Hypothesis calls that flaky.
 
     @rule(which=st.integers(0, 2), how=HOWS)
     def an_open_one_ends(self, which: int, how: str) -> None:

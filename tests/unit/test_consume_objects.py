@@ -98,7 +98,7 @@ def test_a_missing_object_is_said_with_its_place() -> None:
     store.delete(entry.key)
     with pytest.raises(ObjectMissing) as refusal:
         list(blocks(store, entry, encoding))
-    assert "read the current manifest" in (refusal.value.hint or "")
+    assert "run --table T --full" in (refusal.value.hint or "")
 
 
 class Breaking(MemoryStorage):

@@ -129,7 +129,8 @@ def _observer(session: Session) -> Observer:
 def _teller(session: Session) -> Callable[[Delivered], None]:
     def tell(one: Delivered) -> None:
         if one.error is not None:
-            _say(session, "error", "not delivered", {"table": one.table.label, "why": one.error.sentence})
+            hint = {} if one.error.hint is None else {"hint": one.error.hint}
+            _say(session, "error", "not delivered", {"table": one.table.label, "why": one.error.sentence, **hint})
 
     return tell
 

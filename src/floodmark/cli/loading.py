@@ -112,7 +112,7 @@ def _tell(one: LoadedTable, observer: Observer) -> None:
     """A table's trouble is said when it occurs."""
     if one.error is not None:
         hint = "" if one.error.hint is None else f" ({one.error.hint})"
-        observer(Warned(f"{one.table.label} keeps its old rows: {one.error.sentence}{hint}"))
+        observer(Warned(f"{one.table.label} stays as it was there: {one.error.sentence}{hint}"))
 
 
 def _show(result: Result, place: str, options: argparse.Namespace, session: Session) -> None:

@@ -79,7 +79,8 @@ class Stored:
             return self._storage.open(self._entry.key)
         except ObjectMissing as error:
             hint = (
-                "A prune may have taken it: read the current manifest. `floodmark verify` tells what else is missing."
+                "An object of an earlier run may have been pruned. For the current one, `floodmark verify` tells what "
+                "else is missing, and `floodmark run --table T --full` lands it anew."
             )
             raise ObjectMissing(error.what, on=error.on, why=error.why, hint=hint) from None
 

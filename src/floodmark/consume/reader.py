@@ -57,7 +57,7 @@ class Reader:
                 "read the current manifest",
                 on=self.url,
                 why="no run has been committed here",
-                hint="Give the destination of `floodmark run`, or its state location as state=….",
+                hint="Name the destination of `floodmark run`, or the place of its state (--state; state=… in Python).",
             )
         return self._snapshot(current.manifest)
 

@@ -221,15 +221,16 @@ def checksum(objects: Iterable[ObjectEntry]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def unreadable(where: str, why: str) -> StateUnreadable:
+_DAMAGED = (
+    "Nothing was written over it. Restore it from the bucket's versions; to start anew, use another place "
+    "(--state, or another target)."
+)
+_NEWER = "A newer Floodmark wrote it: use that one here, too. Nothing was written over it."
+
+
+def unreadable(where: str, why: str, hint: str = _DAMAGED) -> StateUnreadable:
     """The error for what lies at `where` and is not what Floodmark wrote."""
-    return StateUnreadable(
-        "state can't be read",
-        on=where,
-        why=why,
-        hint="Nothing was written over it. Restore it from the bucket's versions, or, to start the history "
-        "anew, use another --state location.",
-    )
+    return StateUnreadable("state can't be read", on=where, why=why, hint=hint)
 
 
 def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
@@ -251,7 +252,8 @@ def _upgraded(raw: dict[str, Any], format: str, newest: int, where: str) -> dict
     version = raw.get("version")
     if type(version) is not int or not oldest <= version <= newest:
         known = f"{newest}" if oldest == newest else f"{oldest} to {newest}"
-        raise unreadable(where, f"version {version!r} is not known to this Floodmark (it reads {known})")
+        hint = _NEWER if type(version) is int and version > newest else _DAMAGED
+        raise unreadable(where, f"version {version!r} is not known to this Floodmark (it reads {known})", hint)
     for step in range(version, newest):
         try:
             raw = _UPGRADES[(format, step)](raw)
