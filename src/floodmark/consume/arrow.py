@@ -19,8 +19,10 @@ from floodmark.consume.moments import NoCounterpart, days, microseconds
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit, FloodmarkError
 
-# A batch is as large as some blocks of lines: what readers of Arrow like, and no more memory than that.
-BLOCKS_A_BATCH = 32
+# A batch is made of so many bytes of lines, or of one block that is longer: what readers of Arrow like.
+BATCH_BYTES = 8 * 2**20
+# A column costs something for each block, so those of a wide table are put together up to about this size.
+_WIDE, _WIDE_BYTES = 500, 2**20
 _NULL = b"null"
 
 
@@ -59,6 +61,7 @@ class Converter:
         self._columns = columns_reader(shape.names, shape.types)
         fields = [self._field(name, kind) for name, kind in zip(shape.names, shape.types, strict=True)]
         self.schema = self._pa.schema(fields)
+        self._types = self.schema.types  # pyarrow makes this list anew each time it is asked
         self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._maker(kind.kind) for kind in shape.types]
 
     def batch(self, lines: bytes) -> Any:
@@ -77,11 +80,13 @@ class Converter:
     def batches(self, blocks: Iterable[bytes]) -> Iterator[Any]:
         """Blocks of lines as record batches of a few MiB. Raises DoesNotFit, and what the blocks raise."""
         waiting: list[Any] = []
-        for block in blocks:
+        size = 0
+        for block in _together(blocks) if len(self._shape.names) >= _WIDE else blocks:
             waiting.append(self.batch(block))
-            if len(waiting) == BLOCKS_A_BATCH:
+            size += len(block)
+            if size >= BATCH_BYTES:
                 yield self._joined(waiting)
-                waiting = []
+                waiting, size = [], 0
         if waiting:
             yield self._joined(waiting)
 
@@ -99,7 +104,7 @@ class Converter:
 
     def _array(self, number: int, values: Sequence[Any]) -> Any:
         try:
-            return self._makers[number](values, self.schema.types[number])
+            return self._makers[number](values, self._types[number])
         except (self._pa.ArrowException, LookupError, ValueError, OverflowError, NoCounterpart):
             raise self._unfit(number) from None
 
@@ -172,6 +177,20 @@ class Converter:
 
     def _any(self, values: Sequence[Raw], kind: Any) -> Any:
         return self._pa.array([_text(bytes(value)) for value in values], kind)
+
+
+def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same lines in larger blocks."""
+    waiting: list[bytes] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= _WIDE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
 
 
 def _arrow_type(pa: Any, kind: ColumnType) -> Any:

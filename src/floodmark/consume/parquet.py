@@ -35,8 +35,8 @@ from floodmark.storage.streams import BLOCK
 INDEX = "_floodmark/parquet.json"
 # A load that has not moved the index after so long is taken for dead.
 _GRACE = timedelta(days=1)
-# Batches that make a row group: some 32 MiB of lines.
-_BATCHES = 4
+# What a row group has in memory, as Arrow has it, or the size of one batch that is larger.
+GROUP_BYTES = 32 * 2**20
 _LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 
@@ -177,7 +177,7 @@ class ParquetPlace:
         key = f"{name}/{name}-{self._load}-{number:05d}.parquet"
         with tempfile.TemporaryFile(prefix="floodmark-") as file:
             try:
-                rows = _write(file, staged, one)
+                rows = write_groups(file, staged.stream(infinite=False, chunks=[one]).reader)
             except OSError as error:
                 raise StorageError("can't write a Parquet file", on=tempfile.gettempdir(), why=error.strerror) from None
             size, sha256 = self.put(key, file)
@@ -218,13 +218,12 @@ def lists(name: TableName) -> str:
     return f"_floodmark/symlink/{segment(name)}"
 
 
-def _write(file: IO[bytes], staged: Staged, one: ObjectEntry) -> int:
-    """One chunk's rows as a Parquet file. Returns how many."""
+def write_groups(file: IO[bytes], reader: Any) -> int:
+    """Rows of a RecordBatchReader as a Parquet file. Returns how many."""
     pa = extras.pyarrow()
-    stream = staged.stream(infinite=False, chunks=[one])
     rows = 0
-    with pa.parquet.ParquetWriter(file, stream.reader.schema, compression="snappy") as writer:
-        for group in _groups(stream.reader):
+    with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy") as writer:
+        for group in _groups(reader):
             writer.write_table(pa.Table.from_batches(group))
             rows += sum(batch.num_rows for batch in group)
     return rows
@@ -232,11 +231,13 @@ def _write(file: IO[bytes], staged: Staged, one: ObjectEntry) -> int:
 
 def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
     group: list[Any] = []
+    size = 0
     for batch in batches:
         group.append(batch)
-        if len(group) == _BATCHES:
+        size += batch.nbytes
+        if size >= GROUP_BYTES:
             yield group
-            group = []
+            group, size = [], 0
     if group:
         yield group
 
