@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 
 from fix_cli import session
@@ -91,3 +93,24 @@ SECOND = {
 
 def unchanged(of: dict[str, str]) -> dict[str, str]:
     return {label: "unchanged" if status == "loaded" else status for label, status in of.items()}
+
+
+def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(file), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+# A process that runs a command, and is killed after the first call of a method: `module.Class.method` comes first.
+KILLED = """
+import os, signal, sys
+from floodmark.cli import main
+from floodmark.consume import duckdb_file, parquet
+module, kind, name = sys.argv.pop(1).split(".")
+owner = getattr(globals()[module], kind)
+whole = getattr(owner, name)
+def cut(*arguments, **named):
+    whole(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(owner, name, cut)
+main()
+"""

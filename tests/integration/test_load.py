@@ -18,7 +18,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from fix_load import DAY_2, FIRST, SECOND, Job, unchanged
+from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_storage import S3Bucket
 from floodmark.config import Flags
 from floodmark.config import load as settings
@@ -26,11 +26,6 @@ from floodmark.consume.parquet import ParquetPlace
 from floodmark.run import run
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
-
-
-def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(file), read_only=True) as connection:
-        return connection.execute(query).fetchall()
 
 
 def test_duckdb_day_by_day(job: Job, tmp_path: Path) -> None:
@@ -54,7 +49,7 @@ def test_duckdb_day_by_day(job: Job, tmp_path: Path) -> None:
     assert ask(file, "SELECT a::varchar FROM audit.log") == [("[1,2]",)]
     assert job.load(into, "--drop") == {**unchanged(SECOND), "public.empty": "dropped"}
     tables = "SELECT table_schema || '.' || table_name FROM information_schema.tables ORDER BY 1"
-    ours = [("_floodmark.format",), ("_floodmark.tables",)]
+    ours = [("_floodmark.format",), ("_floodmark.staged",), ("_floodmark.tables",)]
     assert ask(file, tables) == [*ours, ("audit.log",), ("public.big",), ("public.fresh",), ("public.person",)]
     runs = ask(file, "SELECT DISTINCT run_id FROM _floodmark.tables WHERE name IN ('big', 'person')")
     assert runs == [(job.run_id,)]
@@ -171,22 +166,14 @@ def test_a_value_that_does_not_fit_and_its_column_as_text(job: Job, target: str)
 
 # Where a load is killed: the method after whose first call it happens.
 POINTS = {
-    "duckdb": ["duckdb_file.DuckDBFile.prepare", "duckdb_file.DuckDBFile.stage", "duckdb_file.DuckDBFile._rename"],
+    "duckdb": [
+        "duckdb_file.DuckDBFile.prepare",
+        "duckdb_file.DuckDBFile.stage",
+        "duckdb_file.DuckDBFile._drop",
+        "duckdb_file.DuckDBFile._rename",
+    ],
     "parquet": ["parquet.ParquetPlace.put", "parquet.ParquetPlace.stage", "parquet.ParquetPlace.commit"],
 }
-KILLED = """
-import os, signal, sys
-from floodmark.cli import main
-from floodmark.consume import duckdb_file, parquet
-module, kind, name = sys.argv.pop(1).split(".")
-owner = getattr(globals()[module], kind)
-whole = getattr(owner, name)
-def cut(*arguments, **named):
-    whole(*arguments, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(owner, name, cut)
-main()
-"""
 
 
 @pytest.mark.parametrize(("kind", "point"), [(kind, point) for kind in POINTS for point in POINTS[kind]])

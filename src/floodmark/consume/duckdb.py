@@ -4,22 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, count
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
+from uuid import uuid4
 
 from floodmark.consume import extras
 from floodmark.consume.arrow import Stream
 from floodmark.consume.types import ColumnType
+from floodmark.errors import ConfigError
+from floodmark.model import TableName
 
-_INCOMING = "_floodmark_incoming"
+_FOLDED = str.maketrans(ascii_uppercase, ascii_lowercase)
+# What a name alone stands for on a connection: temporary tables first, then those of its current schema.
+_IN_SIGHT = """
+SELECT table_name FROM duckdb_tables() WHERE temporary
+    OR (database_name = current_database() AND schema_name = current_schema())
+UNION ALL SELECT view_name FROM duckdb_views() WHERE temporary
+    OR (database_name = current_database() AND schema_name = current_schema())"""
 
 
-def relation(connection: Any, name: str, stream: Stream, types: Sequence[ColumnType]) -> Any:
+def relation(connection: Any, table: TableName, name: str | None, stream: Stream, types: Sequence[ColumnType]) -> Any:
     """A temporary table on a connection with all rows of an Arrow stream, as a relation.
 
-    Raises what the stream raised; a table of that name stays as it was then.
+    It replaces and hides nothing: without a name it gets the table's own or, where that is taken, one with a number.
+    Raises ConfigError for a name that is taken and for columns that DuckDB can't have, and what the stream raised.
     """
-    insert(connection, f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS", stream, types)
-    return connection.table(f"temp.{quoted(name)}")
+    require_columns(table, stream.reader.schema.names)
+    free = _free_name(connection, table.name) if name is None else _require_free(connection, name)
+    insert(connection, f"CREATE TEMP TABLE {quoted(free)} AS", stream, types)
+    return connection.table(f"temp.main.{quoted(free)}")
+
+
+def require_columns(table: TableName, columns: Sequence[str]) -> None:
+    """Raise ConfigError for columns that no table of DuckDB's has."""
+    if not columns:
+        raise ConfigError("a table can't be loaded into DuckDB", on=table.label, why="it has no column")
+    if len(set(map(folded, columns))) < len(columns):
+        raise ConfigError("a table can't be loaded into DuckDB", on=table.label, why="two columns differ only in case")
+
+
+def folded(name: str) -> str:
+    """What DuckDB tells names apart by: it takes A to Z for a to z, and every other letter as it is."""
+    return name.translate(_FOLDED)
 
 
 def quoted(name: str) -> str:
@@ -29,16 +56,17 @@ def quoted(name: str) -> str:
 
 def insert(connection: Any, into: str, stream: Stream, types: Sequence[ColumnType]) -> None:
     """Let DuckDB take all of a stream. What the stream raises comes out as it was raised."""
-    connection.register(_INCOMING, stream.reader)
+    incoming = f"_floodmark_incoming_{uuid4().hex}"
+    connection.register(incoming, stream.reader)
     try:
         columns = [_cast(field.name, kind) for field, kind in zip(stream.reader.schema, types, strict=True)]
-        _execute(connection, f"{into} SELECT {', '.join(columns)} FROM {_INCOMING}")
+        _execute(connection, f"{into} SELECT {', '.join(columns)} FROM {incoming}")
     except extras.duckdb().Error:
         if stream.failure is not None:
             raise stream.failure from None
         raise
     finally:
-        connection.unregister(_INCOMING)
+        connection.unregister(incoming)
 
 
 def _execute(connection: Any, statement: str) -> None:
@@ -57,3 +85,23 @@ def _cast(name: str, kind: ColumnType) -> str:
     """Arrow brings everything but these in DuckDB's own type."""
     column = quoted(name)
     return f"{column}::{kind.duckdb} AS {column}" if kind.kind in ("time", "uuid", "json") else column
+
+
+def _in_sight(connection: Any) -> set[str]:
+    return {folded(name) for (name,) in connection.execute(_IN_SIGHT).fetchall()}
+
+
+def _free_name(connection: Any, name: str) -> str:
+    taken = _in_sight(connection)
+    return next(one for one in chain([name], (f"{name}_{n}" for n in count(2))) if folded(one) not in taken)
+
+
+def _require_free(connection: Any, name: str) -> str:
+    if folded(name) in _in_sight(connection):
+        raise ConfigError(
+            "there is a table or view of this name on the connection",
+            on=name,
+            why="a relation replaces and hides nothing",
+            hint="Drop it there, or give another name; without one a free name is found.",
+        )
+    return name

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from floodmark.consume import extras
-from floodmark.consume.duckdb import insert, quoted
+from floodmark.consume.duckdb import folded, insert, quoted, require_columns
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageError
@@ -23,17 +24,21 @@ from floodmark.model import TableName
 
 FORMAT, VERSION = "floodmark.duckdb", 1
 _OWN = "_floodmark"
-_NEW = "_floodmark_new_"
 _MAGIC = slice(8, 12)
 # DuckDB may use so much besides what Python and Arrow need; together they stay within 512 MiB.
 _MEMORY = "192MiB"
-_CREATE = f"""
-CREATE SCHEMA IF NOT EXISTS {_OWN};
-CREATE TABLE IF NOT EXISTS {_OWN}.format (
+# Schemas of DuckDB's own, in every file.
+_RESERVED = ("information_schema", "pg_catalog")
+_CREATE = """
+CREATE SCHEMA IF NOT EXISTS {own};
+CREATE TABLE IF NOT EXISTS {own}.format (
     format VARCHAR, version INTEGER, dialect VARCHAR, database VARCHAR, system_identifier VARCHAR);
-CREATE TABLE IF NOT EXISTS {_OWN}.tables (
+CREATE TABLE IF NOT EXISTS {own}.tables (
     "schema" VARCHAR, name VARCHAR, run_id VARCHAR, as_of TIMESTAMPTZ, rows BIGINT, loaded_at TIMESTAMPTZ,
-    checksum VARCHAR, shape VARCHAR)"""
+    checksum VARCHAR, shape VARCHAR);
+CREATE TABLE IF NOT EXISTS {own}.staged ("schema" VARCHAR, name VARCHAR)"""
+_TABLES = "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = current_database()"
+_VIEWS = "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = current_database()"
 
 
 class DuckDBFile:
@@ -42,6 +47,11 @@ class DuckDBFile:
     def __init__(self, path: Path) -> None:
         self._duckdb = extras.duckdb()
         self._connection: Any = None
+        self._catalog = ""
+        self._ours: dict[tuple[str, str], TableName] = {}
+        self._taken: set[tuple[str, str]] = set()
+        self._named: dict[tuple[str, str], TableName] = {}
+        self._staged: dict[TableName, TableName] = {}
         self.url = str(path)
         if path.exists():
             _require_duckdb(path)
@@ -49,10 +59,12 @@ class DuckDBFile:
 
     def loaded(self) -> Loaded | None:
         """What the file holds of Floodmark's, None for nothing. Raises ConfigError where a newer one wrote it."""
-        if self._connection is None or not self._has_table(TableName(_OWN, "format")):
+        if self._connection is None:
             return None
         with self._translated("read what was loaded"):
-            rows = self._connection.execute(f"SELECT * FROM {_OWN}.format").fetchall()
+            if _key(TableName(_OWN, "format")) not in self._marks():
+                return None
+            rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
             if not rows:  # the first load did not come to its end
                 return None
             if len(rows) != 1 or rows[0][:2] != (FORMAT, VERSION):
@@ -62,98 +74,129 @@ class DuckDBFile:
                     why=f"its {_OWN}.format is not {FORMAT} version {VERSION}",
                     hint="Use the Floodmark that wrote it, or load into another file.",
                 )
-            tables = self._connection.execute(f'SELECT "schema", name, checksum, shape FROM {_OWN}.tables').fetchall()
-        return Loaded(
-            Source(*rows[0][2:]), {TableName(schema, name): (checksum, own) for schema, name, checksum, own in tables}
-        )
+            return Loaded(Source(*rows[0][2:]), self._held())
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
         return tuple(kind.duckdb for kind in types)
 
+    def prepare(self) -> None:
+        """Open for writing, clear away what an interrupted load left, and see what is there."""
+        self.close()
+        self._connection = self._connected(read_only=False)
+        with self._translated("prepare the file"):
+            self._connection.execute(_CREATE.format(own=self._own))
+            self.abandon()
+            held = self._held()
+            for name in self._recorded().keys() - held.keys():
+                self._forget("tables", name)
+            self._ours = {_key(name): name for name in held}
+            views = self._connection.execute(_VIEWS).fetchall()
+            self._taken = {*self._marks(), *(_key(TableName(*view)) for view in views)}
+
     def stage(self, staged: Staged) -> int:
         """Load a table beside the one it will replace. Raises what its rows' stream raised, StorageError."""
         name = staged.table.name
-        self._require_ours(staged)
+        self._require_fit(staged)
+        new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
         with self._translated(f"load {name.label}"):
-            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(name.schema)}")
-            new = f"{quoted(name.schema)}.{quoted(_NEW + name.name)}"
-            insert(self._connection, f"CREATE OR REPLACE TABLE {new} AS", staged.stream(infinite=True), staged.types)
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
+            self._connection.execute(f"INSERT INTO {self._own}.staged VALUES (?, ?)", [new.schema, new.name])
+            insert(self._connection, f"CREATE TABLE {self._sql(new)} AS", staged.stream(infinite=True), staged.types)
+        self._staged[name] = new
         return staged.table.entry.rows or 0
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         """Exchange all staged tables, and drop others, in one transaction."""
         with self._translated("exchange the tables"):
             self._connection.execute("BEGIN")
-            self._connection.execute(f"DELETE FROM {_OWN}.format")
+            self._connection.execute(f"DELETE FROM {self._own}.format")
             self._connection.execute(
-                f"INSERT INTO {_OWN}.format VALUES (?, ?, ?, ?, ?)",
+                f"INSERT INTO {self._own}.format VALUES (?, ?, ?, ?, ?)",
                 [FORMAT, VERSION, source.dialect, source.database, source.system_identifier],
             )
-            for name in (*drop, *(one.table.name for one in staged)):
-                self._connection.execute(f"DROP TABLE IF EXISTS {quoted(name.schema)}.{quoted(name.name)}")
-                self._connection.execute(f'DELETE FROM {_OWN}.tables WHERE "schema" = ? AND name = ?', [*_key(name)])
+            for name in drop:
+                self._drop(name, of=name)
             for one in staged:
+                self._drop(one.table.name)
                 self._rename(one, run_id)
             self._connection.execute("COMMIT")
+
+    def abandon(self) -> None:
+        with self._translated("clear away what was not finished"):
+            left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
+            for schema, name in left:
+                self._connection.execute(f"DROP TABLE IF EXISTS {self._sql(TableName(schema, name))}")
+            self._connection.execute(f"DELETE FROM {self._own}.staged")
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _rename(self, staged: Staged, run_id: str) -> None:
-        name, entry = staged.table.name, staged.table.entry
-        self._connection.execute(
-            f"ALTER TABLE {quoted(name.schema)}.{quoted(_NEW + name.name)} RENAME TO {quoted(name.name)}"
-        )
-        record = [*_key(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), entry.checksum, staged.shape]
-        self._connection.execute(f"INSERT INTO {_OWN}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
+    @property
+    def _own(self) -> str:
+        return f"{self._catalog}.{_OWN}"
 
-    def prepare(self) -> None:
-        """Open for writing, and clear away what an interrupted load left."""
-        self.close()
-        self._connection = self._connected(read_only=False)
-        with self._translated("prepare the file"):
-            self._connection.execute(_CREATE)
-        self.abandon()
+    def _sql(self, name: TableName) -> str:
+        """With the file's own name, which may be a schema's too."""
+        return f"{self._catalog}.{quoted(name.schema)}.{quoted(name.name)}"
 
-    def abandon(self) -> None:
-        with self._translated("clear away what was not finished"):
-            left = self._connection.execute(
-                "SELECT schema_name, table_name FROM duckdb_tables() WHERE starts_with(table_name, ?)", [_NEW]
-            ).fetchall()
-            for schema, name in left:
-                self._connection.execute(f"DROP TABLE {quoted(schema)}.{quoted(name)}")
+    def _marks(self) -> dict[tuple[str, str], str | None]:
+        """Every table in the file, and the comment on it."""
+        tables = self._connection.execute(_TABLES).fetchall()
+        return {_key(TableName(schema, name)): comment for schema, name, comment in tables}
 
-    def _require_ours(self, staged: Staged) -> None:
-        """Names differ by more than case in DuckDB; and what Floodmark did not load it does not replace."""
+    def _held(self) -> dict[TableName, tuple[str, str]]:
+        """The tables that are in the file as they were loaded into it, with checksum and shape: they bear its mark."""
+        marks, recorded = self._marks(), self._recorded()
+        return {name: facts for name, facts in recorded.items() if marks.get(_key(name)) == _mark(name, *facts)}
+
+    def _recorded(self) -> dict[TableName, tuple[str, str]]:
+        rows = self._connection.execute(f'SELECT "schema", name, checksum, shape FROM {self._own}.tables').fetchall()
+        return {TableName(schema, name): (checksum, shape) for schema, name, checksum, shape in rows}
+
+    def _require_fit(self, staged: Staged) -> None:
+        """Names differ by more than case in DuckDB; and what is not as Floodmark loaded it, it does not replace."""
         name = staged.table.name
-        lower = [column.name.lower() for column in staged.table.columns]
-        if len(set(lower)) < len(lower):
+        require_columns(name, [column.name for column in staged.table.columns])
+        if folded(name.schema) in _RESERVED:
             raise ConfigError(
-                "a table can't be loaded into DuckDB", on=name.label, why="two columns differ only in case"
+                "a table can't be loaded into DuckDB", on=name.label, why="DuckDB keeps this schema for itself"
             )
-        if not lower:
-            raise ConfigError("a table can't be loaded into DuckDB", on=name.label, why="it has no column")
-        known = self._connection.execute(
-            f'SELECT count(*) FROM {_OWN}.tables WHERE "schema" = ? AND name = ?', [*_key(name)]
-        ).fetchone()[0]
-        if not known and self._has_table(name):
+        ours = self._ours.get(_key(name))
+        holder = ours if ours in staged.snapshot else self._named.setdefault(_key(name), name)
+        if holder != name:
+            why, hint = f"{holder.label} and {name.label}", "Load one of them with --table."
+            raise ConfigError("two tables have one name in DuckDB", on=name.label, why=why, hint=hint)
+        if ours is None and _key(name) in self._taken:
             raise ConfigError(
                 "there is a table or view of this name already",
                 on=f"{self.url}: {name.label}",
-                why="Floodmark did not load it, and does not replace it (names that differ only in case are one)",
-                hint="Rename it, or load into another file.",
+                why="it is not what Floodmark loaded there, and is left alone (names that differ only in case are one)",
+                hint="Rename it or drop it, or load into another file.",
             )
 
-    def _has_table(self, name: TableName) -> bool:
-        with self._translated("look into the file"):
-            found = self._connection.execute(
-                "SELECT count(*) FROM information_schema.tables "
-                "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
-                [*_key(name)],
-            ).fetchone()
-        return bool(found[0])
+    def _drop(self, name: TableName, of: TableName | None = None) -> None:
+        """Drop what was loaded under a name, of whatever case; `of`: only if it is this table."""
+        ours = self._ours.get(_key(name))
+        if ours is None or of not in (None, ours):
+            return
+        self._connection.execute(f"DROP TABLE {self._sql(ours)}")
+        self._forget("tables", ours)
+        del self._ours[_key(name)]
+
+    def _rename(self, staged: Staged, run_id: str) -> None:
+        name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
+        checksum = entry.checksum or ""
+        self._connection.execute(f"ALTER TABLE {self._sql(new)} RENAME TO {quoted(name.name)}")
+        mark = _mark(name, checksum, staged.shape).replace("'", "''")
+        self._connection.execute(f"COMMENT ON TABLE {self._sql(name)} IS '{mark}'")
+        record = [*_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
+        self._connection.execute(f"INSERT INTO {self._own}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
+        self._forget("staged", new)
+
+    def _forget(self, where: str, name: TableName) -> None:
+        self._connection.execute(f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_parts(name)])
 
     def _connected(self, *, read_only: bool) -> Any:
         config = {
@@ -164,9 +207,11 @@ class DuckDBFile:
             "autoload_known_extensions": False,
         }
         try:
-            return self._duckdb.connect(self.url, read_only=read_only, config=config)
+            connection = self._duckdb.connect(self.url, read_only=read_only, config=config)
+            self._catalog = quoted(connection.execute("SELECT current_database()").fetchone()[0])
         except self._duckdb.Error as error:
             raise self._not_opened(error) from None
+        return connection
 
     def _not_opened(self, error: Exception) -> FloodmarkError:
         if "lock" in str(error) or isinstance(error, self._duckdb.ConnectionException):
@@ -208,4 +253,14 @@ def _require_duckdb(path: Path) -> None:
 
 
 def _key(name: TableName) -> tuple[str, str]:
+    """What DuckDB tells tables apart by."""
+    return folded(name.schema), folded(name.name)
+
+
+def _parts(name: TableName) -> tuple[str, str]:
     return name.schema, name.name
+
+
+def _mark(name: TableName, checksum: str, shape: str) -> str:
+    """The comment on a loaded table, which no other table bears."""
+    return f"Loaded by Floodmark: {name.label}, checksum {checksum}, shape {shape}"

@@ -6,6 +6,7 @@ A table that can't be loaded does not sink the others: it keeps its old rows in 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from msgspec import Struct
@@ -61,8 +62,9 @@ def load(
     source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded()
     _require_same_source(before, source, target.url, wishes)
-    tables, texts = _wanted(snapshot, wishes), _texts(snapshot, wishes.text)
-    wanted = [_wanted_as(table, target, texts.get(table.name, ()), watch) for table in tables]
+    texts = _texts(snapshot, wishes.text)
+    as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot))
+    wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in _wanted(snapshot, wishes)]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing(snapshot, before, wishes)
     drop = missing if wishes.drop else []
@@ -80,9 +82,11 @@ def load(
     return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
 
 
-def _wanted_as(table: Table, target: Target, text: tuple[str, ...], watch: Watch) -> Staged:
+def _wanted_as(
+    table: Table, text: tuple[str, ...], target: Target, watch: Watch, there: frozenset[TableName]
+) -> Staged:
     types = table.types(text)
-    return Staged(table, types, shape_in(target, table, types), text, watch)
+    return Staged(table, types, shape_in(target, table, types), text, watch, there)
 
 
 def _is_loaded(one: Staged, before: Loaded | None) -> bool:
@@ -142,8 +146,12 @@ def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[
     """What the target holds and the snapshot no longer does; nothing where only some tables were asked for."""
     if before is None or wishes.only is not None:
         return []
-    there = {entry.table for entry in snapshot.manifest.tables if entry.status != "dropped"}
-    return sorted(name for name in before.tables if name not in there)
+    return sorted(before.tables.keys() - _there(snapshot))
+
+
+def _there(snapshot: Snapshot) -> frozenset[TableName]:
+    """The source's tables as of the snapshot, those among them that were never read too."""
+    return frozenset(entry.table for entry in snapshot.manifest.tables if entry.status != "dropped")
 
 
 def _require_same_source(before: Loaded | None, source: Source, url: str, wishes: Wishes) -> None:

@@ -244,11 +244,10 @@ class Table:
     def relation(self, connection: Any, *, name: str | None = None, text: Collection[str] = ()) -> Any:
         """The table as a DuckDB relation on a connection, over a temporary table that holds its verified rows.
 
-        `name` is the temporary table's; the table's own by default. Needs the extra `duckdb`.
+        `name` is the temporary table's, and must be free; by default the table's own, with a number where that is
+        taken: the relation's `alias`. Needs the extra `duckdb`. Raises ConfigError.
         """
-        return duckdb.relation(
-            connection, name or self.name.name, self.stream(text=text, infinite=True), self.types(text)
-        )
+        return duckdb.relation(connection, self.name, name, self.stream(text=text, infinite=True), self.types(text))
 
     @property
     def _csv(self) -> bool:

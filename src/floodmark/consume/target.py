@@ -41,13 +41,17 @@ class Watch(Struct, frozen=True):
 
 
 class Staged(Struct, frozen=True):
-    """A table to load as these types. `shape` is the digest of what it will look like in the target."""
+    """A table to load as these types. `shape` is the digest of what it will look like in the target.
+
+    `snapshot` are all tables of the snapshot that it is from.
+    """
 
     table: Table
     types: tuple[ColumnType, ...]
     shape: str
     text: tuple[str, ...] = ()
     watch: Watch = Watch()
+    snapshot: frozenset[TableName] = frozenset()
 
     def stream(self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None) -> Stream:
         """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers.

@@ -1,0 +1,145 @@
+"""`floodmark load` into a DuckDB file that others use too, and of sources whose names are hard on DuckDB."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
+
+
+def change(file: Path, *statements: str) -> None:
+    """What someone does to the file between two loads."""
+    with duckdb.connect(str(file)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_tables_whose_names_differ_only_in_case(job: Job, tmp_path: Path) -> None:
+    into, file = f"duckdb:{tmp_path}/cases.duckdb", tmp_path / "cases.duckdb"
+    assert job.load(into, "--table", "public.person")["public.person"] == "loaded"
+    job.night(
+        'CREATE TABLE "Person" (a int); CREATE SCHEMA "AUDIT"; CREATE TABLE "AUDIT".log (a int);'
+        'CREATE TABLE "AUDIT".other (a int); INSERT INTO "AUDIT".other VALUES (5);'
+        'CREATE TABLE "É" (a int); CREATE TABLE "é" (a int)'
+    )
+    twins = {"audit.log": "failed", "public.Person": "failed"}
+    both = {**FIRST, "AUDIT.log": "loaded", "AUDIT.other": "loaded", "public.É": "loaded", "public.é": "loaded"}
+    assert job.load(into, code=3) == {**both, **twins, "public.person": "unchanged"}
+    said = job.refused(into, code=3)
+    assert "public.person and public.Person" in said and "AUDIT.log and audit.log" in said
+    assert ask(file, "SELECT count(name) FROM public.person") == [(1,)] and ask(file, "FROM audit.other") == [(5,)]
+    job.night("DELETE FROM person WHERE id = 2")
+    assert job.load(into, code=3) == {**unchanged(both), **twins, "public.person": "loaded"}
+    assert ask(file, "SELECT id FROM public.person") == [(1,)]
+
+
+@pytest.mark.parametrize("options", [(), ("--drop",)])
+def test_a_rename_that_only_changes_case(job: Job, tmp_path: Path, options: tuple[str, ...]) -> None:
+    into = f"duckdb:{tmp_path}/cases.duckdb"
+    assert job.load(into) == FIRST
+    job.night('ALTER TABLE person RENAME TO "Person"; ALTER SCHEMA audit RENAME TO "Audit"')
+    gone = "dropped" if options else "gone"
+    before = {"public.big": "unchanged", "public.empty": "unchanged"}
+    renamed = {"public.Person": "loaded", "Audit.log": "loaded"}
+    assert job.load(into, *options) == {**before, **renamed, "public.person": gone, "audit.log": gone}
+    assert job.load(into, *options) == unchanged({**before, **renamed})
+    assert ask(tmp_path / "cases.duckdb", "SELECT name FROM public.person ORDER BY 1") == [("Ada",), (None,)]
+    assert ask(tmp_path / "cases.duckdb", "SELECT list(name ORDER BY name) FROM _floodmark.tables") == [
+        (["Person", "big", "empty", "log"],)
+    ]
+
+
+@pytest.mark.parametrize("stem", ["public", "audit", "temp", "_floodmark"])
+def test_a_file_named_like_a_schema_and_schemas_that_duckdb_has_itself(job: Job, tmp_path: Path, stem: str) -> None:
+    file = tmp_path / f"{stem}.duckdb"
+    job.night(
+        "CREATE SCHEMA temp; CREATE TABLE temp.a (n int); CREATE SCHEMA main; CREATE TABLE main.a (n int);"
+        "CREATE SCHEMA system; CREATE TABLE system.a (n int);"
+        "INSERT INTO temp.a VALUES (1); INSERT INTO main.a VALUES (2)"
+    )
+    all_of_them = {**FIRST, "main.a": "loaded", "system.a": "loaded", "temp.a": "loaded"}
+    assert job.load(f"duckdb:{file}") == all_of_them
+    assert job.load(f"duckdb:{file}") == unchanged(all_of_them)
+    job.night(DAY_2)
+    second = {**SECOND, "main.a": "unchanged", "system.a": "unchanged", "temp.a": "unchanged"}
+    assert job.load(f"duckdb:{file}", "--drop") == {**second, "public.empty": "dropped"}
+    catalog = "temp_db" if stem == "temp" else stem
+    assert ask(file, f"SELECT count(*) FROM {catalog}.public.person") == [(2,)]
+    assert ask(file, f"SELECT n FROM {catalog}.temp.a UNION ALL SELECT n FROM {catalog}.main.a ORDER BY 1") == [
+        (1,),
+        (2,),
+    ]
+
+
+def test_schemas_that_duckdb_keeps_for_itself(job: Job, tmp_path: Path) -> None:
+    job.night(
+        'CREATE SCHEMA "Information_Schema"; CREATE TABLE "Information_Schema".tables (a int);'
+        'CREATE SCHEMA "PG_CATALOG"; CREATE TABLE "PG_CATALOG".a (a int)'
+    )
+    into, failed = f"duckdb:{tmp_path}/x.duckdb", ("Information_Schema.tables", "PG_CATALOG.a")
+    assert job.load(into, code=3) == {**FIRST, **dict.fromkeys(failed, "failed")}
+    assert "DuckDB keeps this schema for itself" in job.refused(into, code=3)
+
+
+def test_what_is_no_longer_in_the_file_is_loaded_again(job: Job, tmp_path: Path) -> None:
+    file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
+    assert job.load(into) == FIRST
+    change(file, "DROP TABLE public.person", "ALTER TABLE audit.log RENAME TO kept")
+    again = {**unchanged(FIRST), "audit.log": "loaded", "public.person": "loaded"}
+    assert job.load(into) == again and job.load(into) == unchanged(FIRST)
+    assert ask(file, "SELECT count(*) FROM public.person") == [(2,)]
+    assert ask(file, "SELECT a::varchar FROM audit.kept") == [("[1,2]",)], "what someone renamed is theirs"
+    change(file, "DROP TABLE public.empty")
+    job.night("DROP TABLE empty")
+    assert job.load(into, "--drop") == {label: "unchanged" for label in FIRST if label != "public.empty"}
+    assert ask(file, "SELECT count(*) FROM _floodmark.tables") == [(4,)], "until something is written"
+
+
+THEIRS = {
+    "a table": ("DROP TABLE public.person", "CREATE TABLE public.Person AS SELECT 42 AS mine"),
+    "another landed table": ("DROP TABLE public.person", "ALTER TABLE public.big RENAME TO person"),
+    "a table made over": ("CREATE OR REPLACE TABLE public.person AS SELECT 42 AS mine",),
+    "a view": ("DROP TABLE public.person", "CREATE VIEW public.person AS SELECT 42 AS mine"),
+}
+
+
+@pytest.mark.parametrize("what", THEIRS)
+@pytest.mark.parametrize("in_source", [True, False])
+def test_what_someone_put_under_a_landed_name_is_left_alone(
+    job: Job, tmp_path: Path, what: str, in_source: bool
+) -> None:
+    file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
+    assert job.load(into) == FIRST
+    change(file, *THEIRS[what])
+    theirs = ask(file, "FROM public.person")
+    job.night(f"{DAY_2}; {'' if in_source else 'DROP TABLE person'}")
+    failed, code = ({"public.person": "failed"}, 3) if in_source else ({}, 0)
+    rest = {label: status for label, status in SECOND.items() if label not in ("public.empty", "public.person")}
+    assert job.load(into, "--drop", code=code) == {**rest, "public.empty": "dropped", **failed}
+    assert ask(file, "FROM public.person") == theirs and ask(file, "SELECT count(*) FROM public.big") == [(1501,)]
+    if in_source:
+        assert "is left alone" in job.refused(into, code=3)
+        change(file, f"DROP {'VIEW' if what == 'a view' else 'TABLE'} public.person")
+        assert job.load(into) == {**unchanged(rest), "public.person": "loaded"}
+
+
+def test_only_what_a_load_itself_staged_is_cleared_away(job: Job, tmp_path: Path) -> None:
+    file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
+    job.night("CREATE TABLE _floodmark_new_person (a int); INSERT INTO _floodmark_new_person VALUES (3)")
+    first = {**FIRST, "public._floodmark_new_person": "loaded"}
+    assert job.load(into) == first
+    change(file, "CREATE SCHEMA mine", "CREATE TABLE mine._floodmark_new_x AS SELECT 42 AS a")
+    job.night(DAY_2)
+    done = job.process(KILLED, "duckdb_file.DuckDBFile.stage", "load", "--into", into)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(ask(file, "FROM duckdb_tables() WHERE table_name LIKE '_floodmark_new_%'")) == 3
+    assert job.load(into) == {**SECOND, "public._floodmark_new_person": "unchanged"}
+    assert ask(file, "FROM public._floodmark_new_person") == [(3,)] and ask(file, "FROM mine._floodmark_new_x") == [
+        (42,)
+    ]
+    assert len(ask(file, "FROM duckdb_tables() WHERE table_name LIKE '_floodmark_new_%'")) == 2
+    assert ask(file, "FROM _floodmark.staged") == []
