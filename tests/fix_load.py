@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,12 @@ class Job:
         assert ended == code, err
         return err
 
-    def process(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A program in a process of its own."""
-        command = [sys.executable, "-c", program, *arguments]
-        return subprocess.run(command, env={**os.environ, **self.environment}, capture_output=True, text=True)
+    def process(
+        self, program: str, *arguments: str, before: Callable[[], None] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """A program in a process of its own, where `before` is called first."""
+        command, environ = [sys.executable, "-c", program, *arguments], {**os.environ, **self.environment}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, preexec_fn=before)
 
     def hide_data(self) -> Path:
         """Take all data away, so that nothing of it can be read."""

@@ -10,7 +10,7 @@ import ctypes
 import platform
 from collections.abc import Callable
 
-_NUMBERS = {"x86_64": {"write": 1, "fsync": 74}, "aarch64": {"write": 64, "fsync": 82}}
+_NUMBERS = {"x86_64": {"write": 1, "pwrite": 18, "fsync": 74}, "aarch64": {"write": 64, "pwrite": 68, "fsync": 82}}
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000

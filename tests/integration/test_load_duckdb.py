@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import resource
 import signal
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import duckdb
 import pytest
 
 from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
+from fix_seccomp import refusing
+
+MAIN = "from floodmark.cli import main; import sys; sys.exit(main())"
 
 
 def change(file: Path, *statements: str) -> None:
@@ -143,3 +148,47 @@ def test_only_what_a_load_itself_staged_is_cleared_away(job: Job, tmp_path: Path
     ]
     assert len(ask(file, "FROM duckdb_tables() WHERE table_name LIKE '_floodmark_new_%'")) == 2
     assert ask(file, "FROM _floodmark.staged") == []
+
+
+def test_a_table_that_needs_more_memory_says_so_and_gets_it(job: Job, tmp_path: Path) -> None:
+    into = f"duckdb:{tmp_path}/cases.duckdb"
+    job.night("CREATE TABLE long (t text); INSERT INTO long SELECT repeat('x', 30000000) FROM generate_series(1, 3)")
+    done = job.process(MAIN, "load", "--into", into, "--memory", "64MiB")
+    assert done.returncode == 13 and "Traceback" not in done.stderr
+    assert "DuckDB needs more memory than the 64MiB that it may use" in done.stderr and "--memory 1GiB" in done.stderr
+    assert "pin" not in done.stderr and "Possible solutions" not in done.stderr
+    assert ask(tmp_path / "cases.duckdb", "SELECT count(*) FROM public.big") == [(1500,)]
+    assert job.load(into, "--memory", "640MiB") == {**unchanged(FIRST), "public.long": "loaded"}
+    assert "--memory goes with duckdb" in job.refused(f"parquet:{tmp_path}/lake", "--memory", "1GiB", code=2)
+    for size, why in (("much", "a size is wanted"), ("1MiB", "64MiB or more")):
+        assert why in job.refused(into, "--memory", size, code=2)
+
+
+REFUSALS = {
+    "full": (refusing("write", errno.ENOSPC), "the disk is full"),
+    "quota": (refusing("write", errno.EDQUOT), "the disk is full"),
+    "small files": (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000)), "the file can't grow"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_a_disk_that_takes_no_more(job: Job, tmp_path: Path, fault: str) -> None:
+    file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
+    assert job.load(into) == FIRST
+    job.night(
+        f"{DAY_2}; CREATE TABLE long (t text); INSERT INTO long SELECT md5(n::text) FROM generate_series(1, 60000) n"
+    )
+    before, why = REFUSALS[fault]
+    done = job.process(MAIN, "load", "--into", into, before=before)
+    assert done.returncode == 13 and "Traceback" not in done.stderr, done.stderr
+    assert why in done.stderr and "DuckDB gave" not in done.stderr, done.stderr
+    assert ask(file, "SELECT count(*) FROM public.big")[0][0] in (1500, 1501)
+    assert job.load(into) and ask(file, "SELECT count(*) FROM public.long") == [(60000,)]
+
+
+def test_a_disk_without_room_for_a_new_file(job: Job, tmp_path: Path) -> None:
+    before = refusing("pwrite", errno.ENOSPC)
+    done = job.process(MAIN, "load", "--into", f"duckdb:{tmp_path}/new.duckdb", before=before)
+    assert done.returncode == 13 and "the disk is full" in done.stderr, done.stderr
+    (tmp_path / "new.duckdb").unlink(missing_ok=True)
+    assert job.load(f"duckdb:{tmp_path}/new.duckdb") == FIRST

@@ -16,10 +16,12 @@ from typing import NoReturn, get_args
 from floodmark import __version__
 from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
+from floodmark.config.values import size
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
 from floodmark.model import Format, Numbers
 
+_MIN_MEMORY = 64 * 1024**2
 _URL = re.compile(r"\S*://\S*")
 _DESCRIPTION = (
     "Lands a database in S3, or in a folder, every night: moves only what changed, and proves the rest unchanged."
@@ -132,6 +134,9 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
     load = commands.add_parser("load", help="bring a DuckDB file, Parquet files or a Glue database up to date")
     load.add_argument("--into", required=True, metavar="TARGET", help="duckdb:FILE, parquet:URL or glue:DATABASE")
     load.add_argument("--files", metavar="URL", help="with glue: where the files go (default: the database's location)")
+    load.add_argument(
+        "--memory", type=_memory, metavar="SIZE", help="with duckdb: how much DuckDB may use (default: 192MiB)"
+    )
     load.add_argument(
         "--text", action="append", default=[], metavar="S.T.C", help="load this column as text; may be repeated"
     )
@@ -293,6 +298,17 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("a number from 1 on is wanted")
     return number
+
+
+def _memory(text: str) -> str:
+    """As DuckDB reads it."""
+    try:
+        found = size(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    if found < _MIN_MEMORY:
+        raise argparse.ArgumentTypeError("DuckDB needs 64MiB or more")
+    return text if text[-1].isalpha() else f"{text}B"
 
 
 def _port(text: str) -> int:

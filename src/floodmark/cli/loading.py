@@ -17,7 +17,7 @@ from floodmark.cli.render import count, plural, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import load as load_settings
-from floodmark.consume.duckdb_file import DuckDBFile
+from floodmark.consume.duckdb_file import MEMORY, DuckDBFile
 from floodmark.consume.load import LoadedTable, Result, Wishes
 from floodmark.consume.load import load as load_tables
 from floodmark.consume.parquet import ParquetPlace
@@ -91,8 +91,10 @@ def _target(options: argparse.Namespace, observer: Observer) -> Target:
         raise UsageError("this is no place to load into", hint=_FORMS)
     if options.files is not None and kind != "glue":
         raise UsageError("--files goes with glue: alone", hint=_FORMS)
+    if options.memory is not None and kind != "duckdb":
+        raise UsageError("--memory goes with duckdb: alone", hint=_FORMS)
     if kind == "duckdb":
-        return DuckDBFile(Path(where))
+        return DuckDBFile(Path(where), options.memory or MEMORY)
     if kind == "parquet":
         return ParquetPlace(where, observer)
     from floodmark.consume.glue import GlueDatabase  # noqa: PLC0415 - by need: boto3 takes long to load

@@ -8,8 +8,7 @@ time, so two loaders can't meet. No error of DuckDB's is shown: its text may hol
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,17 @@ from uuid import uuid4
 
 from floodmark.consume import extras
 from floodmark.consume.duckdb import folded, insert, quoted, require_columns
+from floodmark.consume.duckdb_errors import Refusals
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageError
+from floodmark.errors import ConfigError
 from floodmark.model import TableName
 
 FORMAT, VERSION = "floodmark.duckdb", 1
 _OWN = "_floodmark"
 _MAGIC = slice(8, 12)
 # DuckDB may use so much besides what Python and Arrow need; together they stay within 512 MiB.
-_MEMORY = "192MiB"
+MEMORY = "192MiB"
 # Schemas of DuckDB's own, in every file.
 _RESERVED = ("information_schema", "pg_catalog")
 _CREATE = """
@@ -44,8 +44,8 @@ _VIEWS = "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name 
 class DuckDBFile:
     """A target of `load`. Nothing is written before `prepare`: an unchanged day opens the file for reading alone."""
 
-    def __init__(self, path: Path) -> None:
-        self._duckdb = extras.duckdb()
+    def __init__(self, path: Path, memory: str = MEMORY) -> None:
+        self._duckdb, self._memory = extras.duckdb(), memory
         self._connection: Any = None
         self._catalog = ""
         self._ours: dict[tuple[str, str], TableName] = {}
@@ -53,6 +53,7 @@ class DuckDBFile:
         self._named: dict[tuple[str, str], TableName] = {}
         self._staged: dict[TableName, TableName] = {}
         self.url = str(path)
+        self._refusals = Refusals(self.url, memory)
         if path.exists():
             _require_duckdb(path)
             self._connection = self._connected(read_only=True)
@@ -61,7 +62,7 @@ class DuckDBFile:
         """What the file holds of Floodmark's, None for nothing. Raises ConfigError where a newer one wrote it."""
         if self._connection is None:
             return None
-        with self._translated("read what was loaded"):
+        with self._refusals.translated("read what was loaded"):
             if _key(TableName(_OWN, "format")) not in self._marks():
                 return None
             rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
@@ -83,7 +84,7 @@ class DuckDBFile:
         """Open for writing, clear away what an interrupted load left, and see what is there."""
         self.close()
         self._connection = self._connected(read_only=False)
-        with self._translated("prepare the file"):
+        with self._refusals.translated("prepare the file"):
             self._connection.execute(_CREATE.format(own=self._own))
             self.abandon()
             held = self._held()
@@ -98,7 +99,7 @@ class DuckDBFile:
         name = staged.table.name
         self._require_fit(staged)
         new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
-        with self._translated(f"load {name.label}"):
+        with self._refusals.translated(f"load {name.label}"):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
             self._connection.execute(f"INSERT INTO {self._own}.staged VALUES (?, ?)", [new.schema, new.name])
             insert(self._connection, f"CREATE TABLE {self._sql(new)} AS", staged.stream(infinite=True), staged.types)
@@ -107,7 +108,7 @@ class DuckDBFile:
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         """Exchange all staged tables, and drop others, in one transaction."""
-        with self._translated("exchange the tables"):
+        with self._refusals.translated("exchange the tables"):
             self._connection.execute("BEGIN")
             self._connection.execute(f"DELETE FROM {self._own}.format")
             self._connection.execute(
@@ -122,7 +123,7 @@ class DuckDBFile:
             self._connection.execute("COMMIT")
 
     def abandon(self) -> None:
-        with self._translated("clear away what was not finished"):
+        with self._refusals.translated("clear away what was not finished"):
             left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
             for schema, name in left:
                 self._connection.execute(f"DROP TABLE IF EXISTS {self._sql(TableName(schema, name))}")
@@ -200,7 +201,7 @@ class DuckDBFile:
 
     def _connected(self, *, read_only: bool) -> Any:
         config = {
-            "memory_limit": _MEMORY,
+            "memory_limit": self._memory,
             "threads": min(4, os.cpu_count() or 1),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
@@ -210,30 +211,8 @@ class DuckDBFile:
             connection = self._duckdb.connect(self.url, read_only=read_only, config=config)
             self._catalog = quoted(connection.execute("SELECT current_database()").fetchone()[0])
         except self._duckdb.Error as error:
-            raise self._not_opened(error) from None
+            raise self._refusals.not_opened(error) from None
         return connection
-
-    def _not_opened(self, error: Exception) -> FloodmarkError:
-        if "lock" in str(error) or isinstance(error, self._duckdb.ConnectionException):
-            return Conflict(
-                "the DuckDB file is in use",
-                on=self.url,
-                why="another process has it open, and DuckDB lets no two in while one writes",
-                hint="Close it there (another load, a notebook), and load again.",
-            )
-        return ConfigError(
-            "the DuckDB file can't be opened",
-            on=self.url,
-            why=f"DuckDB {self._duckdb.__version__} gave {type(error).__name__}",
-            hint="Check that its folder exists and can be written, and that no newer DuckDB wrote it.",
-        )
-
-    @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except self._duckdb.Error as error:
-            raise StorageError(f"can't {what}", on=self.url, why=f"DuckDB gave {type(error).__name__}") from None
 
 
 def _require_duckdb(path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What DuckDB's refusals of a file mean. DuckDB's own text is looked into and never shown: it may hold a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from floodmark.consume import extras
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageError
+
+# The same trouble comes as an exception of many a kind, by where it happens; its words are what tells it.
+_DISK_FULL = ("no space left", "quota exceeded", "max_temp_directory_size")
+_FILE_TOO_LARGE = ("file too large",)
+_MEMORY = ("out of memory", "failed to pin block", "failed to allocate", "could not allocate", "memory_limit")
+_BROKEN = ("FatalException", "InternalException")
+
+
+class Refusals:
+    """What errors are said about: a file, and how much memory DuckDB may use for it."""
+
+    def __init__(self, url: str, memory: str) -> None:
+        self._url, self._memory = url, memory
+
+    @contextmanager
+    def translated(self, what: str) -> Iterator[None]:
+        """Raise the StorageError that an error of DuckDB's stands for."""
+        try:
+            yield
+        except extras.duckdb().Error as error:
+            why, hint = self._reason(error)
+            raise StorageError(f"can't {what}", on=self._url, why=why, hint=hint) from None
+
+    def not_opened(self, error: Exception) -> FloodmarkError:
+        """The error for a file that DuckDB did not open."""
+        duckdb = extras.duckdb()
+        if _says(error, _DISK_FULL):
+            why, hint = self._reason(error)
+            return StorageError("can't open the DuckDB file", on=self._url, why=why, hint=hint)
+        if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
+            return Conflict(
+                "the DuckDB file is in use",
+                on=self._url,
+                why="another process has it open, and DuckDB lets no two in while one writes",
+                hint="Close it there (another load, a notebook), and load again.",
+            )
+        return ConfigError(
+            "the DuckDB file can't be opened",
+            on=self._url,
+            why=f"DuckDB {duckdb.__version__} gave {type(error).__name__}",
+            hint="Check that its folder exists and can be written, and that no newer DuckDB wrote it.",
+        )
+
+    def _reason(self, error: Exception) -> tuple[str, str | None]:
+        """Why it failed, and what to do."""
+        if _says(error, _DISK_FULL):
+            hint = "Free some space and load again, or load into a file elsewhere. What was loaded before stands."
+            return "the disk is full (DuckDB keeps its temporary files there too, beside the file)", hint
+        if _says(error, _FILE_TOO_LARGE):
+            return "the file can't grow", "A limit on the size of files (ulimit -f) is in the way."
+        if _says(error, _MEMORY):
+            hint = "Give it more, --memory 1GiB say: a table of very many columns or very long values needs that."
+            return f"DuckDB needs more memory than the {self._memory} that it may use", hint
+        if type(error).__name__ in _BROKEN:
+            return "DuckDB gave up (an error of its own)", "What was loaded before stands. Load again."
+        return f"DuckDB gave {type(error).__name__}", None
+
+
+def _says(error: Exception, words: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(one in text for one in words)
