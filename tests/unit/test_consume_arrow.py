@@ -14,6 +14,7 @@ from floodmark.consume import arrow
 from floodmark.consume.arrow import BATCH_BYTES, Converter, Shape
 from floodmark.consume.parquet import GROUP_BYTES, write_groups
 from floodmark.consume.types import ColumnType, Kind
+from floodmark.model import Chunk, ObjectEntry
 
 
 def converter(columns: int, kind: Kind = "int32") -> Converter:
@@ -59,6 +60,13 @@ def lines_of(size: int, count: int) -> Iterator[bytes]:
     return (b'{"c0":"%s"}\n' % (b"%06d" % number * (size // 6)) for number in range(count))
 
 
+def parquet_of(size: int, count: int) -> pq.FileMetaData:
+    file, lines = io.BytesIO(), list(lines_of(size, count))
+    chunk = ObjectEntry("", count, sum(map(len, lines)), 0, "", "", Chunk("1"), "extracted")
+    assert write_groups(file, converter(1, "text").stream(lines).reader, chunk) == count
+    return pq.ParquetFile(file).metadata
+
+
 def test_a_batch_of_long_lines_is_no_larger_than_one_of_short_ones() -> None:
     size = BATCH_BYTES // 4
     batches = list(converter(1, "text").batches(lines_of(size, 40)))
@@ -69,10 +77,14 @@ def test_a_batch_of_long_lines_is_no_larger_than_one_of_short_ones() -> None:
 
 
 def test_a_row_group_of_long_lines_is_no_larger_than_one_of_short_ones() -> None:
-    file = io.BytesIO()
-    assert write_groups(file, converter(1, "text").stream(lines_of(GROUP_BYTES // 2 + 6, 6)).reader) == 6
-    written = pq.ParquetFile(file).metadata
+    written = parquet_of(GROUP_BYTES // 2 + 6, 6)
     assert [written.row_group(number).num_rows for number in range(written.num_row_groups)] == [2, 2, 2]
+
+
+def test_there_are_statistics_of_what_can_be_looked_for_and_none_of_long_lines() -> None:
+    """They are several copies of a group's smallest and largest value while it is written."""
+    assert parquet_of(600, 10).row_group(0).column(0).is_stats_set
+    assert not parquet_of(2 * 2**20, 3).row_group(0).column(0).is_stats_set
 
 
 def test_small_blocks_of_a_wide_table_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,8 @@ INDEX = "_floodmark/parquet.json"
 _GRACE = timedelta(days=1)
 # What a row group has in memory, as Arrow has it, or the size of one batch that is larger.
 GROUP_BYTES = 32 * 2**20
+# Lines that are longer on average have no statistics: these would be copies of the longest values, several of each.
+_LONG_LINE = 2**20
 _LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 
@@ -177,7 +179,7 @@ class ParquetPlace:
         key = f"{name}/{name}-{self._load}-{number:05d}.parquet"
         with tempfile.TemporaryFile(prefix="floodmark-") as file:
             try:
-                rows = write_groups(file, staged.stream(infinite=False, chunks=[one]).reader)
+                rows = write_groups(file, staged.stream(infinite=False, chunks=[one]).reader, one)
             except OSError as error:
                 raise StorageError("can't write a Parquet file", on=tempfile.gettempdir(), why=error.strerror) from None
             size, sha256 = self.put(key, file)
@@ -218,11 +220,11 @@ def lists(name: TableName) -> str:
     return f"_floodmark/symlink/{segment(name)}"
 
 
-def write_groups(file: IO[bytes], reader: Any) -> int:
-    """Rows of a RecordBatchReader as a Parquet file. Returns how many."""
+def write_groups(file: IO[bytes], reader: Any, one: ObjectEntry) -> int:
+    """A chunk's rows, of a RecordBatchReader, as a Parquet file. Returns how many."""
     pa = extras.pyarrow()
-    rows = 0
-    with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy") as writer:
+    statistics, rows = one.raw_bytes < one.rows * _LONG_LINE, 0
+    with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy", write_statistics=statistics) as writer:
         for group in _groups(reader):
             writer.write_table(pa.Table.from_batches(group))
             rows += sum(batch.num_rows for batch in group)
