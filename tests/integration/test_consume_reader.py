@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC
 from decimal import Decimal
-from math import isnan
+from math import copysign, isnan
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,28 @@ def test_what_json_has_no_number_for(nightly: Nightly) -> None:
     assert "public.odd, column n" in refusal.value.sentence and "--text public.odd.n" in (refusal.value.hint or "")
     table = odd.arrow(text=["n"]).read_all()
     assert table.column("n").to_pylist() == ["NaN", "1"] and isnan(table.column("f")[0].as_py())
+
+
+def test_no_digit_and_no_sign_of_a_number_is_lost(nightly: Nightly) -> None:
+    """A numeric is a Decimal; elsewhere a number is a float only where that is the very number."""
+    digits = "12345678901234567890123456789012345678901234567890.0123456789"
+    nightly.database.execute(
+        "CREATE DOMAIN cents AS numeric(10,2);"
+        "CREATE TABLE digits (w numeric(60,10), c cents, a numeric[], j jsonb, f float8, g real, h float8[]);"
+        f"INSERT INTO digits VALUES ({digits}, 12345678.10, ARRAY[{digits}, 1.50], '[{digits}, 0.10, 1e-400]',"
+        "'-0', '-0', '{-0, 0.1}'), (7, 7, NULL, NULL, 0, 0, NULL)"
+    )
+    nightly.run()
+    table = consume.open(str(nightly.folder)).latest()["digits"]
+    first, second = table.rows()
+    exact = Decimal(digits)
+    assert first["w"] == exact and (type(second["w"]), second["w"]) == (Decimal, 7)
+    assert first["a"] == [exact, 1.5] and first["j"] == [exact, 0.1, Decimal("1e-400")] and first["c"] == 12345678.1
+    assert [copysign(1, row[name]) for row in (first, second) for name in "fg"] == [-1, -1, 1, 1]
+    assert table.arrow().read_all().column("w").to_pylist() == [digits, "7.0000000000"]
+    with duckdb.connect() as connection:
+        signs = table.relation(connection).project("signbit(f), signbit(g)").fetchall()
+    assert signs == [(True, True), (False, False)]
 
 
 def test_json_beyond_what_python_holds(nightly: Nightly) -> None:

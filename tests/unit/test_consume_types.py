@@ -21,7 +21,7 @@ TYPES = {
     "numeric": ("decimal", "decimal128(38, 10)", "DECIMAL(38,10)", "decimal(38,10)", "decimal128(38,10)"),
     "numeric(3,-2)": ("decimal", "decimal128(5, 0)", "DECIMAL(5,0)", "decimal(5,0)", "decimal128(5,0)"),
     "numeric(2,5)": ("decimal", "decimal128(5, 5)", "DECIMAL(5,5)", "decimal(5,5)", "decimal128(5,5)"),
-    "numeric(39,2)": ("any", "string", "VARCHAR", "string", "string"),
+    "numeric(39,2)": ("digits", "string", "VARCHAR", "string", "string"),
     "real": ("float32", "float", "FLOAT", "float", "float32"),
     "double precision": ("float64", "double", "DOUBLE", "double", "float64"),
     "boolean": ("bool", "bool", "BOOLEAN", "boolean", "bool"),

@@ -142,6 +142,7 @@ class Converter:
             "bytes": self._bytes,
             "json": self._json,
             "any": self._any,
+            "digits": self._any,
         }
         return makers.get(kind, self._plainly)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from decimal import Decimal
-from math import inf, isfinite, nan
+from decimal import Decimal, InvalidOperation
+from math import inf, nan
 from typing import Any, TypedDict
 
 import msgspec
@@ -15,13 +15,21 @@ from msgspec.structs import astuple
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit
 
+_FLOATS: tuple[Kind, ...] = ("float32", "float64")
 _READ_AS: dict[Kind, Any] = {
     **dict.fromkeys(("int16", "int32", "int64"), int | None),
-    **dict.fromkeys(("float32", "float64"), float | str | None),
+    **dict.fromkeys(_FLOATS, float | str | None),
     "decimal": Decimal | None,
     "bool": bool | None,
-    **dict.fromkeys(("json", "any"), Raw),
+    **dict.fromkeys(("json", "any", "digits"), Raw),
 }
+# What reads a float for which msgspec takes an integer: the sign of -0 would be lost.
+_CAREFULLY: dict[Kind, Any] = {**_READ_AS, **dict.fromkeys(_FLOATS, Raw)}
+_ROWS_READ_AS: dict[Kind, Any] = {
+    **dict.fromkeys(("decimal", "digits"), Decimal | None),
+    **dict.fromkeys(_FLOATS, float | str | None),
+}
+_decode_float = msgspec.json.Decoder(float | str | None).decode
 # What stands in a line where JSON has no number for it.
 SPECIAL = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
 Columns = Callable[[bytes], tuple[Sequence[Sequence[Any]], int]]
@@ -32,29 +40,34 @@ def columns_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Columns
     """What turns lines into columns of values, and says how many lines there were."""
     if any(map(_odd, names)):
         return lambda lines: _odd_columns(lines, names, types)
-    labels = [f"c{number}" for number in range(len(names))]
-    fields = [(label, _READ_AS.get(kind.kind, str | None)) for label, kind in zip(labels, types, strict=True)]
-    row = msgspec.defstruct("Row", fields, rename=dict(zip(labels, names, strict=True)), gc=False)
-    decode = msgspec.json.Decoder(row).decode_lines
+    quick = _struct_columns(names, types, _READ_AS)
+    floats = _float_numbers(types)
+    if not floats:
+        return quick
+    careful = _struct_columns(names, types, _CAREFULLY)
 
     def columns(lines: bytes) -> tuple[Sequence[Sequence[Any]], int]:
-        rows = decode(lines)
-        return list(zip(*map(astuple, rows), strict=True)), len(rows)
+        if not _has_minus_zero(lines):
+            return quick(lines)
+        found, count = careful(lines)
+        return [list(map(_float, one)) if number in floats else one for number, one in enumerate(found)], count
 
     return columns
 
 
 def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
-    """What turns lines into dicts: JSON's own values, but numerics as Decimal, and NaN and infinity as numbers."""
-    read_as = {"decimal": Decimal | None, "float32": float | str | None, "float64": float | str | None}
-    fields = {name: read_as.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
-    floats = [name for name, kind in zip(names, types, strict=True) if kind.kind in ("float32", "float64")]
+    """What turns lines into dicts: JSON's own values, but numerics as Decimal, and NaN and infinity as numbers.
+
+    Elsewhere a number is a float where that is the very number, and else a Decimal.
+    """
+    fields = {name: _ROWS_READ_AS.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
+    floats = [names[number] for number in sorted(_float_numbers(types))]
     patient = _odd_rows(fields)
     decode = patient if any(map(_odd, names)) else _row_decoder(fields)
 
     def rows(lines: bytes) -> list[dict[str, Any]]:
         try:
-            found = decode(lines)
+            found = patient(lines) if floats and _has_minus_zero(lines) else decode(lines)
         except msgspec.ValidationError:  # perhaps only a number inside json that is too large for it
             found = patient(lines)
         for name in floats:
@@ -68,6 +81,8 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
 
 def values_of(rows: Sequence[dict[str, Raw]], name: str, kind: ColumnType) -> list[Any]:
     """One column's values. Raises msgspec's errors, KeyError, ValueError where they are not what the type promises."""
+    if kind.kind in _FLOATS:
+        return [_float(row[name]) for row in rows]
     wanted = _READ_AS.get(kind.kind, str | None)
     if wanted is Raw:
         return [row[name] for row in rows]
@@ -91,6 +106,32 @@ def _odd(name: str) -> bool:
     return '"' in name or "\\" in name or min(name, default=" ") < " "
 
 
+def _float_numbers(types: Sequence[ColumnType]) -> frozenset[int]:
+    return frozenset(number for number, one in enumerate(types) if one.kind in _FLOATS)
+
+
+def _has_minus_zero(lines: bytes) -> bool:
+    """Whether a value may be one; a text that looks like it does no harm."""
+    return b":-0," in lines or b":-0}" in lines
+
+
+def _float(raw: Raw) -> float | str | None:
+    return -0.0 if bytes(raw) == b"-0" else _decode_float(raw)
+
+
+def _struct_columns(names: Sequence[str], types: Sequence[ColumnType], read_as: dict[Kind, Any]) -> Columns:
+    labels = [f"c{number}" for number in range(len(names))]
+    fields = [(label, read_as.get(kind.kind, str | None)) for label, kind in zip(labels, types, strict=True)]
+    row = msgspec.defstruct("Row", fields, rename=dict(zip(labels, names, strict=True)), gc=False)
+    decode = msgspec.json.Decoder(row).decode_lines
+
+    def columns(lines: bytes) -> tuple[Sequence[Sequence[Any]], int]:
+        rows = decode(lines)
+        return list(zip(*map(astuple, rows), strict=True)), len(rows)
+
+    return columns
+
+
 def _odd_columns(
     lines: bytes, names: Sequence[str], types: Sequence[ColumnType]
 ) -> tuple[Sequence[Sequence[Any]], int]:
@@ -99,21 +140,25 @@ def _odd_columns(
 
 
 def _row_decoder(fields: dict[str, Any]) -> Rows:
-    return msgspec.json.Decoder(TypedDict("Row", fields)).decode_lines  # type: ignore[operator]
+    return msgspec.json.Decoder(TypedDict("Row", fields), float_hook=_real).decode_lines  # type: ignore[operator]
 
 
 def _odd_rows(fields: dict[str, Any]) -> Rows:
     decode = msgspec.json.Decoder(dict[str, Raw]).decode_lines
-    decoders: dict[str, Callable[[Raw], Any]] = {
-        name: _anything if wanted is Any else msgspec.json.Decoder(wanted).decode for name, wanted in fields.items()
-    }
+    decoders = {name: _value_decoder(wanted) for name, wanted in fields.items()}
     return lambda lines: [{name: decoders[name](raw) for name, raw in row.items()} for row in decode(lines)]
 
 
+def _value_decoder(wanted: Any) -> Callable[[Raw], Any]:
+    if wanted is Any:
+        return _anything
+    return _float if wanted == float | str | None else msgspec.json.Decoder(wanted).decode
+
+
 def _anything(raw: Raw) -> Any:
-    """A JSON value, where a number that no float holds, or whose digits are too many for an int, is a Decimal."""
+    """A JSON value. An integer whose digits are too many for an int is a Decimal."""
     try:
-        return msgspec.json.decode(raw)
+        return _decode_anything(raw)
     except msgspec.ValidationError:
         return json.loads(bytes(raw), parse_int=_integer, parse_float=_real)
 
@@ -126,4 +171,16 @@ def _integer(text: str) -> int | Decimal:
 
 
 def _real(text: str) -> float | Decimal:
-    return value if isfinite(value := float(text)) else Decimal(text)
+    """The number that is spelled: a float where that prints as the same number, else a Decimal. Raises ValueError."""
+    value = float(text)
+    printed = repr(value)
+    if printed == text:
+        return value
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:  # its exponent has more than 18 digits
+        raise ValueError from None
+    return value if Decimal(printed) == exact else exact
+
+
+_decode_anything = msgspec.json.Decoder(float_hook=_real).decode

@@ -17,7 +17,7 @@ from floodmark.model import Column
 
 Kind = Literal[
     "int16", "int32", "int64", "decimal", "float32", "float64", "bool", "date", "timestamp", "timestamptz", "time",
-    "uuid", "json", "bytes", "text", "any",
+    "uuid", "json", "bytes", "text", "any", "digits",
 ]  # fmt: skip
 
 # A numeric without precision holds what this does, or its reading is an error.
@@ -26,7 +26,10 @@ _MOST_DIGITS = 38
 
 
 class ColumnType(Struct, frozen=True):
-    """What a column's values are. `any` is text where a line holds a string, and the JSON text of anything else."""
+    """What a column's values are. `any` is text where a line holds a string, and the JSON text of anything else.
+
+    `digits` is a numeric that has more of them than decimal types hold: the same, but a Decimal in a row.
+    """
 
     kind: Kind
     precision: int = 0
@@ -80,6 +83,7 @@ _TARGETS: dict[Kind, _Targets] = {
     "bytes": _Targets("binary", "BLOB", "binary", "string"),
     "text": _TEXT,
     "any": _TEXT,
+    "digits": _TEXT,
 }
 
 _POSTGRES: dict[str, Kind] = {
@@ -140,7 +144,7 @@ def _postgres(name: str) -> ColumnType:
 def _decimal(precision: int, scale: int) -> ColumnType:
     """PostgreSQL's scale may be negative, or larger than the precision."""
     digits = precision - min(scale, 0) if scale <= precision else scale
-    return ColumnType("decimal", digits, max(scale, 0)) if digits <= _MOST_DIGITS else ColumnType("any")
+    return ColumnType("decimal", digits, max(scale, 0)) if digits <= _MOST_DIGITS else ColumnType("digits")
 
 
 def _sqlite(declared: str) -> ColumnType:
@@ -153,7 +157,7 @@ def _sqlite(declared: str) -> ColumnType:
     return ColumnType("float64" if any(part in name for part in ("REAL", "FLOA", "DOUB")) else "any")
 
 
-_SPECIAL = {"enum": ["NaN", "Infinity", "-Infinity"]}
+_NUMBER = {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
 _DATE = r"[0-9]{4,7}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
 _LARGE = {"type": "string", "pattern": r"^-?[0-9]{19,}(\.[0-9]+)?$"}
@@ -161,9 +165,10 @@ _JSON_SCHEMAS: dict[Kind, dict[str, Any]] = {
     "int16": {"type": "integer", "minimum": -(2**15), "maximum": 2**15 - 1},
     "int32": {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
     "int64": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
-    "decimal": {"anyOf": [{"type": "number"}, _SPECIAL]},
-    "float32": {"anyOf": [{"type": "number"}, _SPECIAL]},
-    "float64": {"anyOf": [{"type": "number"}, _SPECIAL]},
+    "decimal": _NUMBER,
+    "digits": _NUMBER,
+    "float32": _NUMBER,
+    "float64": _NUMBER,
     "bool": {"type": "boolean"},
     "date": {"type": "string", "pattern": rf"^({_DATE}( BC)?|-?infinity)$"},
     "timestamp": {"type": "string", "pattern": rf"^({_DATE}T{_TIME}( BC)?|-?infinity)$"},
@@ -184,7 +189,7 @@ def json_schema(column: Column, dialect: str, quoted: bool = False) -> dict[str,
     found = _JSON_SCHEMAS.get(kind)
     if found is None:
         return {}
-    if quoted and kind == "decimal":
+    if quoted and kind in ("decimal", "digits"):
         found = {"anyOf": [*found["anyOf"], _LARGE]}
     limit = length_limit(column)
     rule = {**found, "maxLength": limit} if limit is not None else found
