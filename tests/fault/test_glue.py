@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,9 @@ class Lake:
         return {one["Key"].removeprefix(f"{self.name}/") for one in found}
 
     def named(self) -> set[str]:
-        """The index, the files in it, and the list of each Glue table: all that a load has left when nothing died."""
+        """The index, what it names, and the list of each Glue table: all that a load has left when nothing died."""
         index = decode(ParquetIndex, self._object(f"{self.place}/{parquet.INDEX}"), "")
-        files = {file.key for table in index.tables for file in table.files}
+        files = {file.key for table in index.tables for file in table.files} | {one.key for one in index.superseded}
         lists = {f"{_location(table)}files.txt".removeprefix(f"{self.place}/") for table in self.tables.values()}
         return {parquet.INDEX} | files | lists
 
@@ -199,6 +200,7 @@ def test_a_load_killed_before_any_request_leaves_every_table_whole_and_the_next_
     part: int,
 ) -> None:
     (first, second), cut, lake = two_days, Cut(monkeypatch), make_lake()
+    monkeypatch.setattr(parquet, "_KEPT", timedelta(0))  # so that deleting is among what is cut off
     job.load(lake.into, "--destination", first)
     old = lake.rows()
     assert cut.load(job, None, lake.into, "--destination", second, "--drop")
@@ -242,6 +244,7 @@ def test_what_killed_loads_left_is_cleared_away_a_day_later(
     job: Job, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = Cut(monkeypatch)
+    monkeypatch.setattr(parquet, "_KEPT", timedelta(0))
     job.load(lake.into)
 
     def left() -> set[str]:
@@ -344,6 +347,44 @@ def test_an_answer_of_the_catalog_that_is_lost_is_no_conflict(
     assert catalog.asked.count(action) >= 2, "it was tried again"
     assert lake.rows().keys() == {"audit_log", "big", "fresh", "person"}
     assert lake.objects() == lake.named()
+
+
+def test_a_query_that_began_before_finds_its_list_and_files_for_a_day(
+    job: Job, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.load(lake.into)
+    begun, rows = lake.tables["big"], lake.rows()["big"]
+    job.night(DAY_2)
+    job.load(lake.into, "--drop")
+    assert sorted(lake._rows(begun), key=repr) == rows != lake.rows()["big"]
+    assert lake.objects() == lake.named()
+    monkeypatch.setattr(parquet, "_KEPT", timedelta(0))  # a day later
+    job.night("INSERT INTO fresh VALUES (8)")
+    job.load(lake.into)
+    assert lake.objects() == lake.named() and not any("public.empty" in key for key in lake.objects())
+    with pytest.raises(lake.bucket.client.exceptions.NoSuchKey):
+        list(lake._rows(begun))
+
+
+def test_what_a_glue_table_that_lags_behind_still_names_is_kept_however_old(
+    job: Job, lake: Lake, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.load(lake.into)
+    old = lake.rows()
+    job.night(DAY_2)
+
+    def refuse(seen: Seen, forward: Forward) -> Answer:
+        text = b'{"__type": "AccessDeniedException"}'
+        return Answer(400, {"content-type": "application/x-amz-json-1.1", "content-length": str(len(text))}, text)
+
+    catalog.meets = once("UpdateTable", refuse)
+    job.refused(lake.into, code=13)
+    monkeypatch.setattr(parquet, "_KEPT", timedelta(microseconds=1))  # a day later
+    job.night("INSERT INTO fresh VALUES (8)")
+    job.load(lake.into, "--table", "public.fresh")
+    assert {name: lake.rows()[name] for name in ("big", "person")} == {name: old[name] for name in ("big", "person")}
+    job.load(lake.into)
+    assert len(lake.rows()["big"]) == 1501
 
 
 def test_columns_added_removed_retyped_and_renamed_arrive_with_their_rows(job: Job, lake: Lake) -> None:

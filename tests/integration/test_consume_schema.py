@@ -48,6 +48,14 @@ def test_every_line_satisfies_its_tables_json_schema_and_others_do_not(nightly: 
     assert not check.is_valid({name: value for name, value in good.items() if name != "v"})
 
 
+def test_csv_has_no_json_schema(nightly: Nightly) -> None:
+    nightly.database.execute("CREATE TABLE person (id int)")
+    nightly.run(format="csv")
+    assert nightly.last is not None and mojap(nightly.last)[0]["file_format"] == "csv"
+    with pytest.raises(ConfigError, match=r"public\.person: its lines are records of text"):
+        json_schemas(nightly.last)
+
+
 def test_mojap_metadata(nightly: Nightly) -> None:
     nightly.database.execute(
         "CREATE TABLE person"

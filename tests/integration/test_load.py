@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def test_a_pattern_that_picks_nothing_is_refused_and_names_what_is_near(job: Job
     assert not file.exists()
 
 
-def test_parquet_rewrites_changed_chunks_only_and_deletes_what_it_replaced(job: Job, tmp_path: Path) -> None:
+def test_parquet_rewrites_changed_chunks_only(job: Job, tmp_path: Path) -> None:
     place = tmp_path / "lake"
     assert job.load(f"parquet:{place}") == FIRST
     first = {path: path.stat().st_mtime_ns for path in place.rglob("*.parquet")}
@@ -243,10 +244,62 @@ def test_parquet_rewrites_changed_chunks_only_and_deletes_what_it_replaced(job: 
     big = [path for path in second if path.parent.name == "public.big"]
     assert len(big) > 4 and len([path for path in big if first.get(path) == second[path]]) == len(big) - 1
     assert {path.parent.name for path in second} == {"audit.log", "public.big", "public.fresh", "public.person"}
-    assert len([path for path in second if path.parent.name == "public.person"]) == 1, "what was replaced is gone"
-    (person,) = (path for path in second if path.parent.name == "public.person")
+    (person,) = (path for path in second.keys() - first.keys() if path.parent.name == "public.person")
     assert str(pq.read_schema(person).field("paid").type) == "decimal128(10, 2)"
     assert job.load(f"parquet:{place}", "--drop")["public.empty"] == "dropped"
+
+
+def index_of(place: Path) -> ParquetIndex:
+    return decode(ParquetIndex, (place / "_floodmark/parquet.json").read_bytes(), "")
+
+
+def dated_back(place: Path, days: float) -> None:
+    """As if that much time had passed since files were superseded."""
+    path = place / "_floodmark/parquet.json"
+    document = json.loads(path.read_bytes())
+    for one in document["superseded"]:
+        moment = datetime.fromisoformat(one["superseded_at"]) - timedelta(days=days)
+        one["superseded_at"] = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    path.write_text(json.dumps(document))
+
+
+def test_a_reader_that_began_before_finds_its_parquet_files_for_a_day(job: Job, tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    into = f"parquet:{place}"
+    job.load(into)
+    first = index_of(place)
+    old = {file.key for table in first.tables for file in table.files}
+    job.night(DAY_2)
+    assert job.load(into) == SECOND
+    second = index_of(place)
+    replaced = {one.key for one in second.superseded}
+    assert replaced == old - {file.key for table in second.tables for file in table.files} and len(replaced) == 2
+    dated_back(place, 0.9)
+    job.night("INSERT INTO audit.log VALUES (NULL)")
+    job.load(into)
+    third = index_of(place)
+    assert all((place / key).exists() for key in old) and replaced < {one.key for one in third.superseded}
+    dated_back(place, 0.2)
+    job.night("INSERT INTO fresh VALUES (8)")
+    job.load(into)
+    assert not any((place / key).exists() for key in replaced), "although another table changed"
+    left = {one.key for one in index_of(place).superseded}
+    assert left and not left & replaced and all((place / key).exists() for key in left)
+
+
+def test_two_chunks_of_the_same_lines_have_a_parquet_file_each(job: Job, tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    job.night(
+        "CREATE TABLE twin (t text) WITH (autovacuum_enabled = off);"
+        "INSERT INTO twin SELECT repeat('x', 200) FROM generate_series(1, 1500)"
+    )
+    job.load(f"parquet:{place}")
+    job.night("INSERT INTO twin VALUES ('another')")
+    assert job.load(f"parquet:{place}")["public.twin"] == "loaded"
+    (twin,) = (table for table in index_of(place).tables if table.name == "twin")
+    digests = [file.content_sha256 for file in twin.files]
+    assert len(set(digests)) < len(digests), "the same lines twice is what this is about"
+    assert len({file.key for file in twin.files}) == len(twin.files) and twin.rows == 1501
 
 
 def test_a_parquet_place_that_floodmark_did_not_write(job: Job, tmp_path: Path) -> None:
@@ -282,7 +335,8 @@ def test_of_two_loads_at_once_one_stands_whole_and_the_other_says_so(
     assert len(held(f"parquet:{place}", "public.big")) == 1501
     index = decode(ParquetIndex, (place / "_floodmark/parquet.json").read_bytes(), "")
     named = {place / file.key for table in index.tables for file in table.files}
-    assert set(place.rglob("*.parquet")) == named, "the loser took its own files away, and no other"
+    waiting = {place / one.key for one in index.superseded}
+    assert set(place.rglob("*.parquet")) == named | waiting, "the loser took its own files away, and no other"
 
 
 def test_parquet_in_s3(job: Job, s3_bucket: S3Bucket) -> None:

@@ -109,6 +109,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     consumers.ParquetIndex: "parquet",
     consumers.ParquetTable: "parquet table",
     consumers.ParquetFile: "parquet file",
+    consumers.SupersededFile: "superseded file",
 }
 _WORDS = {inspect.StrType: "string", inspect.IntType: "integer", inspect.BoolType: "boolean"}
 

@@ -2,9 +2,10 @@
 
 A Glue table points at a small file that lists the table's Parquet files (Hive's symlink format), so one UpdateTable
 exchanges columns and files in one step, and readers never see files of a load at work. The order: files, index, lists,
-Glue tables, and only then is anything deleted. A load that ended in between leaves each table readable, as it was or
-as it is now; the next one sees by the Glue table's own parameters that it lags behind, and moves it on without writing
-a file anew. Of two loads at once, one does not find the index, or the version of a Glue table, that it read.
+Glue tables, and only then is anything deleted, of what was superseded a day ago. A load that ended in between leaves
+each table readable, as it was or as it is now; the next one sees by the Glue table's own parameters that it lags
+behind, and moves it on without writing a file anew. Of two loads at once, one does not find the index, or the version
+of a Glue table, that it read.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class GlueDatabase:
         self._parquet = ParquetPlace(url, observer)
         self._tables: dict[str, GlueTable] = {}
         self._labels: dict[str, str] = {}
+        self._behind: frozenset[TableName] = frozenset()
         self.url = f"glue:{database} ({self._parquet.url})"
 
     def loaded(self) -> Loaded | None:
@@ -79,8 +81,8 @@ class GlueDatabase:
             return None
         current = {name: marks for name, marks in found.tables.items() if self._marks(name) == marks}
         left = (one.table for one in self._tables.values() if one.table is not None and self._is_ours(one, one.table))
-        behind = dict.fromkeys({*found.tables, *left} - current.keys(), ("", ""))
-        return Loaded(found.source, {**current, **behind})
+        self._behind = frozenset({*found.tables, *left} - current.keys())
+        return Loaded(found.source, {**current, **dict.fromkeys(self._behind, ("", ""))})
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
         return self._parquet.shape(types)
@@ -93,13 +95,14 @@ class GlueDatabase:
         return self._parquet.stage(staged)
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
-        self._parquet.commit(source, run_id, staged, drop)
+        changed = [*(one.table.name for one in staged), *drop]
+        old_lists = filter(None, map(self._old_list, changed))
+        self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
         for one in staged:
             self._update(one, run_id)
         for table in drop:
             self._drop(table)
-        changed = [*(one.table.name for one in staged), *drop]
-        self._parquet.clear(changed, filter(None, map(self._old_list, changed)))
+        self._parquet.clear(changed)
 
     def abandon(self) -> None:
         self._parquet.abandon()

@@ -1,8 +1,9 @@
 """Tables as Parquet files, one for each chunk, with an index that says which files are the tables now.
 
-Files are never changed: a load writes new ones under names of its own, then moves the index by compare-and-swap, then
-deletes what the index no longer names. So a reader that goes by the index sees one run's snapshot, and a load that
-ended before the index was moved changed nothing; its files are cleared away by a later load, a day after.
+Files are never changed: a load writes new ones under names of its own, then moves the index by compare-and-swap. What
+the index then no longer names it keeps as superseded, for readers that began before, and a load a day later deletes
+it. So a reader that goes by the index sees one run's snapshot, and a load that ended before the index was moved
+changed nothing; its files are cleared away by a later load, a day after.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import hashlib
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any, BinaryIO, cast
@@ -26,21 +28,24 @@ from floodmark.errors import ConditionFailed, ConfigError, Conflict, OutcomeUnkn
 from floodmark.events import Observer
 from floodmark.layout import table_segment, timestamp_moment, timestamp_text
 from floodmark.model import Column, ObjectEntry, TableName
-from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable
+from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, SupersededFile
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
 from floodmark.storage.base import Body, IfAbsent, IfMatch
 from floodmark.storage.streams import BLOCK
 
 INDEX = "_floodmark/parquet.json"
-# A load that has not moved the index after so long is taken for dead.
+# When a load that has not moved the index is taken for dead, and how long a superseded file is kept for its readers.
 _GRACE = timedelta(days=1)
+_KEPT = timedelta(days=1)
 # What a row group has in memory, as Arrow has it, or the size of one batch that is larger.
 GROUP_BYTES = 32 * 2**20
 # Lines that are longer on average have no statistics: these would be copies of the longest values, several of each.
 _LONG_LINE = 2**20
 _LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
+# By the digest of the lines that they hold.
+_Files = defaultdict[str, list[ParquetFile]]
 
 
 class ParquetPlace:
@@ -55,7 +60,7 @@ class ParquetPlace:
         self._etag: str | None = None
         self._staged: dict[TableName, ParquetTable] = {}
         self._written: list[str] = []
-        self._superseded: list[str] = []
+        self._expired: list[str] = []
         self.url = self._storage.url
 
     @property
@@ -111,45 +116,33 @@ class ParquetPlace:
         self.commit(source, run_id, staged, drop)
         self.clear([*(one.table.name for one in staged), *drop])
 
-    def commit(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
-        """Move the index. Raises Conflict where another load did so meanwhile; this one's files go then."""
-        old = self._index.tables if self._index is not None else ()
-        tables = {TableName(one.schema, one.name): one for one in old}
-        for name in drop:
-            tables.pop(name, None)
-        for one in staged:
-            tables[one.table.name] = replace(self._staged[one.table.name], run_id=run_id)
-        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        index = ParquetIndex(
-            run_id=run_id,
-            loaded_at=moment,
-            dialect=source.dialect,
-            system_identifier=source.system_identifier,
-            database=source.database,
-            tables=tuple(tables[name] for name in sorted(tables)),
-        )
-        with suppress(ConditionFailed, OutcomeUnknown):  # what lies there now tells
-            condition = IfAbsent() if self._etag is None else IfMatch(self._etag)
-            self._documents.put(INDEX, encode(index), condition)
-        now = self._documents.fetch(ParquetIndex, INDEX)
-        if now is None or now[0] != index:
-            self._delete(self._written)
-            raise Conflict(
-                "another load finished first",
-                on=f"{self.url}/{INDEX}",
-                why="it changed the index while this one was at work",
-                hint="What it loaded stands. Load again, if it loaded an older run.",
-            )
-        self._superseded = [one.key for table in old for one in table.files]
-        self._index, self._etag = now
+    def commit(
+        self,
+        source: Source,
+        run_id: str,
+        staged: Sequence[Staged],
+        drop: Sequence[TableName],
+        more: Iterable[str] = (),
+        in_use: Iterable[TableName] = (),
+    ) -> None:
+        """Move the index. Raises Conflict where another load did so meanwhile; this one's files go then.
 
-    def clear(self, tables: Iterable[TableName], more: Iterable[str] = ()) -> None:
-        """Delete what the index names no more, `more`, and what loads that died left behind in these tables."""
+        `more` are keys of other objects that are superseded by this; what was superseded of the tables `in_use` is
+        still read, and counts as superseded only now.
+        """
+        index = self._next_index(source, run_id, staged, drop)
+        now = datetime.now(UTC)
+        superseded = self._superseded(index.tables, more, in_use, _text(now))
+        waiting = tuple(one for one in superseded if one.superseded_at > _text(now - _KEPT))
+        self._expired = [one.key for one in superseded if one not in waiting]
+        self._move(replace(index, loaded_at=_text(now), superseded=waiting))
+
+    def clear(self, tables: Iterable[TableName]) -> None:
+        """Delete what was superseded a day ago, and what loads that died left behind in these tables."""
         assert self._index is not None
-        kept = {one.key for table in self._index.tables for one in table.files} | set(self._written)
-        folders = [folder for name in tables for folder in (f"{segment(name)}/", f"{lists(name)}/")]
-        left = [key for folder in folders for key in self._storage.list(folder) if _is_dead(key)]
-        self._delete(key for key in dict.fromkeys([*self._superseded, *more, *left]) if key not in kept)
+        kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
+        left = [key for folder in _folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
+        self._delete(key for key in dict.fromkeys([*self._expired, *left]) if key not in kept)
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
         """Write an object that no other load can write. Returns its size and SHA-256."""
@@ -168,11 +161,57 @@ class ParquetPlace:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _taken_over(self, staged: Staged, one: ObjectEntry, there: Mapping[str, ParquetFile]) -> ParquetFile | None:
-        found = there.get(one.content_sha256)
-        if found is not None:
-            staged.is_there(one)
-        return found
+    def _next_index(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> ParquetIndex:
+        old = self._index.tables if self._index is not None else ()
+        tables = {TableName(one.schema, one.name): one for one in old if TableName(one.schema, one.name) not in drop}
+        for one in staged:
+            tables[one.table.name] = replace(self._staged[one.table.name], run_id=run_id)
+        return ParquetIndex(
+            run_id=run_id,
+            loaded_at="",
+            dialect=source.dialect,
+            system_identifier=source.system_identifier,
+            database=source.database,
+            tables=tuple(tables[name] for name in sorted(tables)),
+        )
+
+    def _move(self, index: ParquetIndex) -> None:
+        with suppress(ConditionFailed, OutcomeUnknown):  # what lies there now tells
+            condition = IfAbsent() if self._etag is None else IfMatch(self._etag)
+            self._documents.put(INDEX, encode(index), condition)
+        found = self._documents.fetch(ParquetIndex, INDEX)
+        if found is None or found[0] != index:
+            self._delete(self._written)
+            raise Conflict(
+                "another load finished first",
+                on=f"{self.url}/{INDEX}",
+                why="it changed the index while this one was at work",
+                hint="What it loaded stands. Load again, if it loaded an older run.",
+            )
+        self._index, self._etag = found
+
+    def _superseded(
+        self, tables: Iterable[ParquetTable], more: Iterable[str], in_use: Iterable[TableName], now: str
+    ) -> list[SupersededFile]:
+        """All that was superseded and is not deleted yet, each file once, where these are the tables from now on."""
+        if self._index is None:
+            return []
+        used = tuple(_folders(in_use))
+        found = {
+            one.key: now if one.key.startswith(used) else one.superseded_at for one in self._index.superseded
+        } | dict.fromkeys(more, now)
+        for key in _keys(self._index.tables) - _keys(tables):
+            found[key] = now
+        return [SupersededFile(key=key, superseded_at=found[key]) for key in sorted(found)]
+
+    def _taken_over(self, staged: Staged, one: ObjectEntry, there: _Files) -> ParquetFile | None:
+        """A file that is there already. It stands for one chunk alone, also where another has the same lines."""
+        if not there[one.content_sha256]:
+            return None
+        staged.is_there(one)
+        return there[one.content_sha256].pop(0)
 
     def _file(self, staged: Staged, number: int, one: ObjectEntry) -> ParquetFile:
         name = segment(staged.table.name)
@@ -185,15 +224,14 @@ class ParquetPlace:
             size, sha256 = self.put(key, file)
         return ParquetFile(key=key, rows=rows, stored_bytes=size, sha256=sha256, content_sha256=one.content_sha256)
 
-    def _files_of(self, name: TableName, shape: str) -> dict[str, ParquetFile]:
+    def _files_of(self, name: TableName, shape: str) -> _Files:
         """The files of the table as it is loaded, by what they hold, where their columns are the same."""
-        tables = self._index.tables if self._index is not None else ()
-        return {
-            file.content_sha256: file
-            for table in tables
-            if TableName(table.schema, table.name) == name and table.shape == shape
-            for file in table.files
-        }
+        found: _Files = defaultdict(list)
+        for table in self._index.tables if self._index is not None else ():
+            if TableName(table.schema, table.name) == name and table.shape == shape:
+                for file in table.files:
+                    found[file.content_sha256].append(file)
+        return found
 
     def _require_ours(self) -> None:
         """Without an index there is at most what a first load has written and not yet finished, or never did."""
@@ -218,6 +256,19 @@ def segment(name: TableName) -> str:
 def lists(name: TableName) -> str:
     """The folder of the lists of a table's files, which a catalog's table points at: one for each load."""
     return f"_floodmark/symlink/{segment(name)}"
+
+
+def _folders(tables: Iterable[TableName]) -> list[str]:
+    """Where the tables' files and their lists are."""
+    return [folder for name in tables for folder in (f"{segment(name)}/", f"{lists(name)}/")]
+
+
+def _keys(tables: Iterable[ParquetTable]) -> set[str]:
+    return {one.key for table in tables for one in table.files}
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def write_groups(file: IO[bytes], reader: Any, one: ObjectEntry) -> int:

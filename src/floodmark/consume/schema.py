@@ -68,7 +68,18 @@ def mojap(manifest: Manifest, receiver: Receiver = ITSELF) -> list[dict[str, Any
 
 
 def json_schemas(manifest: Manifest) -> list[dict[str, Any]]:
-    """A JSON Schema (2020-12) of a row for each table: every line that was landed satisfies its table's."""
+    """A JSON Schema (2020-12) of a row for each table: every line that was landed satisfies its table's.
+
+    Raises ConfigError for tables in CSV.
+    """
+    for entry in described(manifest):
+        if entry.encoding is not None and entry.encoding.format == "csv":
+            raise ConfigError(
+                "CSV has no JSON Schema",
+                on=entry.table.label,
+                why="its lines are records of text, and no JSON",
+                hint="--format mojap describes CSV, too; or land JSON Lines (destination.format: jsonl).",
+            )
     return [_row_schema(manifest, entry) for entry in described(manifest)]
 
 

@@ -75,6 +75,13 @@ class ParquetTable(Struct, frozen=True, kw_only=True):
     files: tuple[ParquetFile, ...]
 
 
+class SupersededFile(Struct, frozen=True, kw_only=True):
+    """A file that the index named until `superseded_at`, left for who began to read before that."""
+
+    key: str
+    superseded_at: str
+
+
 class ParquetIndex(Struct, frozen=True, kw_only=True):
     """Which Parquet files are the tables now: readers go by it, never by a listing. Moved by compare-and-swap."""
 
@@ -86,3 +93,4 @@ class ParquetIndex(Struct, frozen=True, kw_only=True):
     system_identifier: str
     database: str
     tables: tuple[ParquetTable, ...]
+    superseded: tuple[SupersededFile, ...] = ()
