@@ -22,7 +22,8 @@ INSERT INTO big SELECT n, '{ROW} ' || repeat(md5(n::text), 20) FROM generate_ser
 CREATE TABLE small (id int, name text); INSERT INTO small VALUES (1, '{ROW}');
 """
 COPYING = (
-    "SELECT pid FROM pg_stat_activity WHERE application_name = 'floodmark' AND query LIKE 'COPY%' AND state = 'active'"
+    "SELECT pid FROM pg_stat_activity WHERE application_name = 'floodmark' AND state = 'active' "
+    "AND query LIKE 'COPY%big%' AND datname = current_database()"
 )
 HOLDING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'floodmark' AND state = 'idle in transaction' "
