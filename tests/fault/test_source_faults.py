@@ -23,7 +23,7 @@ CREATE TABLE small (id int, name text); INSERT INTO small VALUES (1, '{ROW}');
 """
 COPYING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'floodmark' AND state = 'active' "
-    "AND query LIKE 'COPY%big%' AND datname = current_database()"
+    "AND query LIKE 'COPY%.\"big\"%' AND datname = current_database()"
 )
 HOLDING = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'floodmark' AND state = 'idle in transaction' "
