@@ -246,15 +246,15 @@ class Cluster(PostgresServer):
         self.admin().execute("SELECT pg_promote(true, 60)")
         self._wait("SELECT NOT pg_is_in_recovery()")
 
-    def wait_for(self, primary: Cluster) -> None:
+    def wait_for(self, primary: Cluster, patience: float = 60) -> None:
         """Return when all that the primary has written up to now is replayed here, uncommitted rows too: their WAL
         lies in memory until somebody commits."""
         primary.admin().execute("SELECT pg_logical_emit_message(true, 'floodmark', 'flush')")
         ((position,),) = primary.admin().execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
-        self._wait("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position)
+        self._wait("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position, patience=patience)
 
-    def _wait(self, condition: str, *params: Any) -> None:
-        deadline = time.monotonic() + 60
+    def _wait(self, condition: str, *params: Any, patience: float = 60) -> None:
+        deadline = time.monotonic() + patience
         while self.admin().execute(condition, params).fetchall() != [(True,)]:
             assert time.monotonic() < deadline, f"waited in vain: {condition}"
             time.sleep(0.01)
