@@ -98,6 +98,14 @@ class Nightly:
             lines += found
         return lines
 
+    def received(self) -> dict[str, dict[str, list[bytes]]]:
+        """What was landed as plain lines, by any run: for each table what each timestamp holds, in their order."""
+        found: dict[str, dict[str, list[bytes]]] = {}
+        for path in sorted(self.folder.rglob("*.jsonl")):
+            table, timestamp = (part.partition("=")[2] for part in path.parts[-3:-1])
+            found.setdefault(table, {}).setdefault(timestamp, []).extend(path.read_bytes().splitlines(keepends=True))
+        return found
+
     def require_truth(self, *labels: str) -> None:
         """Every table that the manifest calls good holds just what the database holds now."""
         assert self.last is not None

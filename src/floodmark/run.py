@@ -25,6 +25,7 @@ from floodmark.events import Observer, Retried, RunFinished, RunStarted, silent
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
 from floodmark.running import Run
+from floodmark.sent import latest_sent
 from floodmark.source.base import Snapshot, Source
 from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop
@@ -166,7 +167,8 @@ def _published(this: Run, manifest: Manifest) -> RunResult:
     this.published = True
     failed = {entry.table for entry in manifest.tables if entry.status == "failed"}
     this.finished.keep(failed)
-    this.sent.commit(lambda table: table not in failed and not this.left_out(table))
+    latest = latest_sent(manifest)
+    this.sent.commit(lambda table: "" if this.left_out(table) else latest(table))
     seconds = round(time.monotonic() - this.begun, 3)
     result = RunResult(manifest, key, this.uploaded, seconds)
     this.observe(RunFinished(this.run_id, len(manifest.tables), result.failed, this.uploaded, seconds))

@@ -33,6 +33,8 @@ from floodmark.work import Context
 # A server that went down under a run is given so long to come back, even where `source.wait_seconds` is less.
 SECONDS_TO_COME_BACK = 300
 _SECONDS_BETWEEN_TRIES = 5
+# Claims lie so far ahead at most, one second for each snapshot in vain; more than that is a clock that was set back.
+MAX_SECONDS_AHEAD = 5
 
 
 class Run:
@@ -216,7 +218,16 @@ class Run:
         # A run that was refused before it began anything does not begin a state.
         if tell and ledger is not None and (self._claimed or self.current is not None):
             ledger.note(ended)
+        self._outlive_its_second()
         self.observe(RunEnded(ended))
+
+    def _outlive_its_second(self) -> None:
+        """Without state nothing else keeps a run that is started right after this one from having its timestamp, and so
+        from putting other objects under the same keys."""
+        if self._last_claim is not None:
+            over = self._last_claim.replace(microsecond=0) + timedelta(seconds=1)
+            left = (over - datetime.now(UTC)).total_seconds()
+            time.sleep(min(max(left, 0), MAX_SECONDS_AHEAD))
 
     def _ended(self, outcome: Outcome, exit_code: int) -> Ended:
         return Ended(

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from floodmark.model import TableName
-from floodmark.state.manifest import Begun
+from floodmark.state.manifest import Begun, Manifest
+from floodmark.state.rebase import sent_under
 
 Begin = Callable[[Collection[Begun]], None]
 Since = Literal["nothing", "whole", "half"]
@@ -46,6 +47,21 @@ class Sent:
         """What was sent of a table since the last commit."""
         return self._since.get(table, "nothing")
 
-    def commit(self, whole: Callable[[TableName], bool]) -> None:
-        """A manifest tells of these tables now."""
-        self.committed = tuple(one for one in self._begun if whole(one.table))
+    def commit(self, latest: Callable[[TableName], str]) -> None:
+        """A manifest tells of these tables now. `latest` is the timestamp under which what it says of a table was sent,
+        "" for a table that it tells nothing new of: what was begun later, by whomever, is still to be made good."""
+        self.committed = tuple(one for one in self._begun if one.timestamp <= latest(one.table))
+
+
+def latest_sent(manifest: Manifest) -> Callable[[TableName], str]:
+    """The timestamp under which a table's receiver got what a manifest says of it, whichever run sent that. Of a table
+    that has no rows, or is gone, nothing can be sent: that is as good as sent with the manifest."""
+    entries = {entry.table: entry for entry in manifest.tables}
+
+    def latest(table: TableName) -> str:
+        entry = entries.get(table)
+        if entry is None or entry.status == "dropped":
+            return manifest.timestamp
+        return "" if entry.status == "failed" else sent_under(entry) or manifest.timestamp
+
+    return latest

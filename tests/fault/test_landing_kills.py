@@ -217,10 +217,7 @@ def test_a_run_whose_snapshot_is_lost_while_it_lands(nightly: Nightly, tmp_path:
 
     nightly.run_observed(lose, **given)
     assert lost and sum(isinstance(event, RunStarted) for event in nightly.events) == 2
-    found: dict[str, dict[str, list[bytes]]] = {"person": {}, "note": {}, "visit": {}}
-    for path in sorted(nightly.folder.rglob("*.jsonl")):
-        table, timestamp = (part.partition("=")[2] for part in path.parts[-3:-1])
-        found[table].setdefault(timestamp, []).extend(path.read_bytes().splitlines(keepends=True))
+    found = nightly.received()
     for table, sent in found.items():
         truth = lines_of(nightly.database.dsn, f"public.{table}", nightly.entry(f"public.{table}"))
         assert sorted(sent[max(sent)]) == sorted(truth), table

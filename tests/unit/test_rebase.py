@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from fix_state import HOME, RESTORED, dropped, entry, failed_over, manifest, never, point, stored, table
-from floodmark.model import Lineage, Point, TableEntry
-from floodmark.state.rebase import rebase
+from floodmark.model import Lineage, ObjectEntry, Point, TableEntry
+from floodmark.state.rebase import overtaken, rebase
 
 OLD, NEW, MINE = stored("t/old", "reused"), stored("t/theirs"), stored("t/mine")
 
@@ -160,3 +160,37 @@ def test_a_drop_both_saw_stood_in_their_manifest_and_goes() -> None:
     assert merged(gone, gone, ours_at=point(9), theirs_at=point(5)) is None
     assert merged(gone, None, ours_at=point(9), theirs_at=point(5)) is None
     assert merged(None, gone, ours_at=point(4), theirs_at=point(5)) is None
+
+
+def at(second: int) -> ObjectEntry:
+    """An object that was landed under that timestamp."""
+    key = f"data/table_name=t/extraction_timestamp=2026112301000{second}Z/t-00000"
+    return stored(key)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "expected"),
+    [
+        (entry("t", point(9), at(1)), entry("t", point(5), at(2)), ["20261123010002Z"]),
+        (entry("t", point(9)), entry("t", point(5), at(2)), ["20261123010002Z"]),
+        (entry("t", point(9), at(2)), entry("t", point(5), at(1)), []),
+        (entry("t", point(9), at(2)), entry("t", point(5), at(2)), []),
+        (failed_over(entry("t", point(9), at(1))), entry("t", point(5), at(2)), []),
+        (entry("other", point(9), at(1)), entry("t", point(5), at(2)), []),
+    ],
+    ids=["sent before theirs", "empty since", "sent after theirs", "the same", "failed", "another table"],
+)
+def test_what_theirs_sent_under_a_later_timestamp_than_ours(
+    mine: TableEntry, theirs: TableEntry, expected: list[str]
+) -> None:
+    landed = {"layout": "moj-landing"}
+    ours, base = manifest("ours", point(9), mine, **landed), manifest("theirs", point(5), theirs, **landed)
+    assert [one.timestamp for one in overtaken(ours, base)] == expected
+    assert overtaken(replace(ours, layout="plain"), base) == [], "in a lake readers go by the manifest"
+
+
+def test_the_same_rows_under_a_later_timestamp_are_as_good() -> None:
+    mine, theirs = entry("t", point(9), at(1)), entry("t", point(5), at(2))
+    same = replace(theirs, checksum=mine.checksum)
+    ours = manifest("ours", point(9), mine, layout="moj-landing")
+    assert overtaken(ours, manifest("theirs", point(5), same)) == []

@@ -41,7 +41,7 @@ from floodmark.state.manifest import (
     encode,
     unreadable,
 )
-from floodmark.state.rebase import may_follow, rebase
+from floodmark.state.rebase import may_follow, overtaken, rebase
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
 
 MAX_REBASES = 5
@@ -204,7 +204,7 @@ class Ledger:
         """
         ours, rebased = manifest, 0
         if base is not None and not _may_land(ours, base):
-            ours = _rebased(manifest, base, attempted)
+            ours = self._rebased(manifest, base, attempted)
         for _ in range(2 * MAX_REBASES):
             key = manifest_key(manifest.run_id, rebased)
             data = encode(ours)
@@ -214,7 +214,7 @@ class Ledger:
             if winner is None:
                 return Committed(key, ours, rebased)
             if base is None or winner.head.manifest != base.head.manifest or not _may_land(ours, winner):
-                ours, rebased = _rebased(manifest, winner, attempted), rebased + 1
+                ours, rebased = self._rebased(manifest, winner, attempted), rebased + 1
             base = winner
             if rebased > MAX_REBASES:
                 break
@@ -224,6 +224,14 @@ class Ledger:
             why=f"and others did again, {MAX_REBASES} times over",
             hint="Nothing of this run was published. Run it again when the others are done.",
         )
+
+    def _rebased(self, manifest: Manifest, base: Current, attempted: Callable[[TableName], bool]) -> Manifest:
+        """Ours on top of base. What that makes the next run send again is written down before any reader sees it."""
+        ours = _rebased(manifest, base, attempted)
+        later = overtaken(ours, base.manifest)
+        if later:
+            self.begin(later)
+        return ours
 
     def _require_in_time(self, manifest: Manifest) -> None:
         """A run that slept for days may name objects that prune took for a dead one's."""

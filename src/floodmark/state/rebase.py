@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from floodmark.layout import timestamp_of
+from floodmark.layout import LAYOUTS, timestamp_of
 from floodmark.model import Point, Reason, TableEntry, TableName
-from floodmark.state.manifest import Manifest
+from floodmark.state.manifest import Begun, Manifest
 
 Mine = Callable[[TableName], bool]
 
@@ -52,6 +52,26 @@ def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor
             entries[entry.table] = landed
     tables = tuple(entries[name] for name in sorted(entries))
     return replace(ours, parent=parent, consistent=False, tables=tables)
+
+
+def overtaken(rebased: Manifest, theirs: Manifest) -> list[Begun]:
+    """Tables of a landing zone whose receiver goes by what they sent, since that has the later timestamp, where it is
+    ours that stands: the one that saw the source last need not be the one that took its timestamp last."""
+    if LAYOUTS[rebased.layout].objects_stay:  # type: ignore[index]
+        return []
+    ours = {entry.table: entry for entry in rebased.tables if entry.status in ("extracted", "unchanged")}
+    return [
+        Begun(schema=other.schema, name=other.name, timestamp=sent_under(other))
+        for other in theirs.tables
+        if (entry := ours.get(other.table)) is not None
+        and entry.checksum != other.checksum
+        and sent_under(entry) < sent_under(other)
+    ]
+
+
+def sent_under(entry: TableEntry) -> str:
+    """The latest timestamp among a table's objects, "" where there are none."""
+    return max((timestamp_of(one.key) or "" for one in entry.objects), default="")
 
 
 def _beats(entry: TableEntry, ours: Manifest, other: TableEntry, theirs: Manifest) -> bool:
