@@ -132,6 +132,61 @@ def test_what_someone_put_under_a_landed_name_is_left_alone(
         assert job.load(into) == {**unchanged(rest), "public.person": "loaded"}
 
 
+DEPENDENTS = {
+    "a foreign key": (
+        ("ALTER TABLE public.person ADD PRIMARY KEY (id)", "CREATE TABLE public.mine (p bigint REFERENCES person(id))"),
+        "DROP TABLE public.mine",
+    ),
+    "a view": (
+        ("SET enable_view_dependencies = true", "CREATE VIEW public.mine AS SELECT id AS p FROM public.person"),
+        "DROP VIEW public.mine",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DEPENDENTS)
+@pytest.mark.parametrize("in_source", [True, False])
+def test_a_table_that_something_else_depends_on_fails_alone(
+    job: Job, tmp_path: Path, what: str, in_source: bool
+) -> None:
+    file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
+    make, unmake = DEPENDENTS[what]
+    assert job.load(into) == FIRST
+    change(file, "USE cases.public", *make)
+    mine = "FROM duckdb_dependencies()"
+    old, held = ask(file, "FROM public.person"), len(ask(file, mine))
+    if in_source:
+        job.night(DAY_2)
+        options, rest = (), {**SECOND, "public.person": "failed"}
+    else:
+        job.night(f"{DAY_2}; DROP TABLE person")
+        options, rest = ("--drop",), {**SECOND, "public.person": "failed", "public.empty": "dropped"}
+    assert job.load(into, *options, code=3) == rest
+    assert ask(file, "FROM public.person") == old and len(ask(file, mine)) == held
+    assert ask(file, "SELECT count(*) FROM public.big") == [(1501,)] and ask(file, "FROM public.fresh") == [(7,)]
+    assert "public.mine in that file depends on it" in job.refused(into, *options, code=3)
+    assert ask(file, "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE '_floodmark_new_%'") == [(0,)]
+    change(file, "USE cases.public", unmake)
+    done = {"public.person": "loaded" if in_source else "dropped"}
+    last = {label: status for label, status in unchanged(rest).items() if status != "dropped"}
+    assert job.load(into, *options) == {**last, **done}
+
+
+def test_indices_views_and_macros_that_hold_nothing_are_no_hindrance(job: Job, tmp_path: Path) -> None:
+    file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
+    assert job.load(into) == FIRST
+    change(
+        file,
+        "CREATE INDEX by_name ON public.person (name)",
+        "ALTER TABLE public.big ADD PRIMARY KEY (id)",
+        "CREATE VIEW people AS FROM public.person",
+        "CREATE MACRO everyone() AS TABLE FROM public.person",
+    )
+    job.night(DAY_2)
+    assert job.load(into) == SECOND
+    assert ask(file, "SELECT note FROM people ORDER BY id") == ask(file, "SELECT note FROM everyone() ORDER BY id")
+
+
 def test_only_what_a_load_itself_staged_is_cleared_away(job: Job, tmp_path: Path) -> None:
     file, into = tmp_path / "cases.duckdb", f"duckdb:{tmp_path}/cases.duckdb"
     job.night("CREATE TABLE _floodmark_new_person (a int); INSERT INTO _floodmark_new_person VALUES (3)")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from floodmark.consume import extras
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageError
+from floodmark.model import TableName
 
 # The same trouble comes as an exception of many a kind, by where it happens; its words are what tells it.
 _DISK_FULL = ("no space left", "quota exceeded", "max_temp_directory_size")
@@ -63,6 +64,18 @@ class Refusals:
         if type(error).__name__ in _BROKEN:
             return "DuckDB gave up (an error of its own)", "What was loaded before stands. Load again."
         return f"DuckDB gave {type(error).__name__}", None
+
+
+def held_back(url: str, table: TableName, dependents: Sequence[str]) -> ConfigError:
+    """The error for a table that can't be dropped or replaced, since something of the user's depends on it."""
+    them = ", ".join(dependents) or "something"
+    return ConfigError(
+        "the table can't be exchanged",
+        on=f"{url}: {table.label}",
+        why=f"{them} in that file depends on it, by a foreign key or as a view",
+        hint="Drop what depends on it and load again; then make it anew, without the foreign key "
+        "or without enable_view_dependencies.",
+    )
 
 
 def _says(error: Exception, words: tuple[str, ...]) -> bool:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from floodmark.consume import extras
 from floodmark.consume.duckdb import folded, insert, quoted, require_columns
-from floodmark.consume.duckdb_errors import Refusals
+from floodmark.consume.duckdb_errors import Refusals, held_back
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError
@@ -39,6 +39,16 @@ CREATE TABLE IF NOT EXISTS {own}.tables (
 CREATE TABLE IF NOT EXISTS {own}.staged ("schema" VARCHAR, name VARCHAR)"""
 _TABLES = "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = current_database()"
 _VIEWS = "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = current_database()"
+
+# Foreign keys are never of another schema's tables, views may be; indices (`a`) are dropped with their table.
+_DEPENDENTS = """
+SELECT DISTINCT coalesce(v.schema_name, u.schema_name), coalesce(v.view_name, u.table_name)
+FROM duckdb_dependencies() d JOIN duckdb_tables() t ON t.table_oid = d.objid
+LEFT JOIN duckdb_tables() u ON u.table_oid = d.refobjid AND u.database_name = t.database_name
+LEFT JOIN duckdb_views() v ON v.view_oid = d.refobjid AND v.database_name = t.database_name
+WHERE t.database_name = current_database() AND t.schema_name = ? AND t.table_name = ? AND d.deptype <> 'a'
+    AND coalesce(v.view_name, u.table_name) IS NOT NULL
+ORDER BY ALL"""
 
 
 class DuckDBFile:
@@ -98,6 +108,7 @@ class DuckDBFile:
         """Load a table beside the one it will replace. Raises what its rows' stream raised, StorageError."""
         name = staged.table.name
         self._require_fit(staged)
+        self.require_droppable(name)
         new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
         with self._refusals.translated(f"load {name.label}"):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
@@ -105,6 +116,17 @@ class DuckDBFile:
             insert(self._connection, f"CREATE TABLE {self._sql(new)} AS", staged.stream(infinite=True), staged.types)
         self._staged[name] = new
         return staged.table.entry.rows or 0
+
+    def require_droppable(self, name: TableName) -> None:
+        """What someone made to depend on a loaded table, a foreign key say, keeps it where it is."""
+        ours = self._ours.get(_key(name))
+        if ours is None:
+            return
+        with self._refusals.translated(f"look at what depends on {ours.label}"):
+            if self._lets_go(ours):
+                return
+            found = self._connection.execute(_DEPENDENTS, [*_parts(ours)]).fetchall()
+        raise held_back(self.url, ours, [".".join(one) for one in found])
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         """Exchange all staged tables, and drop others, in one transaction."""
@@ -195,6 +217,17 @@ class DuckDBFile:
         record = [*_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
         self._connection.execute(f"INSERT INTO {self._own}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
         self._forget("staged", new)
+
+    def _lets_go(self, name: TableName) -> bool:
+        """Whether DuckDB would drop a table. It is tried: a refusal in `publish` would be that of all tables."""
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.execute(f"DROP TABLE {self._sql(name)}")
+        except (self._duckdb.CatalogException, self._duckdb.DependencyException):
+            return False
+        finally:
+            self._connection.execute("ROLLBACK")
+        return True
 
     def _forget(self, where: str, name: TableName) -> None:
         self._connection.execute(f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_parts(name)])

@@ -94,6 +94,9 @@ class GlueDatabase:
         self._require_fit(staged)
         return self._parquet.stage(staged)
 
+    def require_droppable(self, name: TableName) -> None:
+        """Nothing keeps a table here."""
+
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         changed = [*(one.table.name for one in staged), *drop]
         old_lists = filter(None, map(self._old_list, changed))

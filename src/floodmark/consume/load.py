@@ -16,6 +16,7 @@ from floodmark.consume.target import Loaded, Source, Staged, Target, Watch, shap
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch, Stopped
 from floodmark.events import TableDecided
 from floodmark.model import TableName
+from floodmark.stop import Stop
 
 Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
@@ -67,18 +68,18 @@ def load(
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in _wanted(snapshot, wishes)]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing(snapshot, before, wishes)
-    drop = missing if wishes.drop else []
     watch.stop.require_not_asked()
-    if stale or drop:
+    if stale or (missing and wishes.drop):
         target.prepare()
-    outcomes = _staged(stale, target, tell, watch)
+    outcomes = _staged(stale, missing if wishes.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
+    drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
     if staged or drop:
         target.publish(source, snapshot.run_id, staged, drop)
     for one in wanted:
         outcomes.setdefault(one.table.name, LoadedTable(one.table.name, "unchanged", one.table.entry.rows))
     for name in missing:
-        outcomes[name] = LoadedTable(name, "dropped" if wishes.drop else "gone")
+        outcomes.setdefault(name, LoadedTable(name, "gone"))
     return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
 
 
@@ -95,15 +96,21 @@ def _is_loaded(one: Staged, before: Loaded | None) -> bool:
 
 
 def _staged(
-    stale: Sequence[Staged], target: Target, tell: Callable[[LoadedTable], None], watch: Watch
+    stale: Sequence[Staged],
+    drop: Sequence[TableName],
+    target: Target,
+    tell: Callable[[LoadedTable], None],
+    watch: Watch,
 ) -> dict[TableName, LoadedTable]:
     """Bring all that is stale to the target, unseen. Where that ends early, what was brought is taken back."""
     for one in stale:
         entry = one.table.entry
         chunks = len(entry.objects)
         watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.raw_bytes or 0))
+    tried = partial(_tried, tell=tell, stop=watch.stop)
     try:
-        outcomes = {one.table.name: _stage(one, target, tell) for one in stale}
+        outcomes = {one.table.name: tried(one.table.name, "loaded", partial(target.stage, one)) for one in stale}
+        outcomes |= {name: tried(name, "dropped", partial(target.require_droppable, name)) for name in drop}
         watch.stop.require_not_asked()
     except FloodmarkError:
         target.abandon()
@@ -111,15 +118,17 @@ def _staged(
     return outcomes
 
 
-def _stage(one: Staged, target: Target, tell: Callable[[LoadedTable], None]) -> LoadedTable:
-    """Bring one table to the target. Its trouble is its own, but for another loader's success."""
-    one.watch.stop.require_not_asked()
+def _tried(
+    table: TableName, status: Status, act: Callable[[], int | None], tell: Callable[[LoadedTable], None], stop: Stop
+) -> LoadedTable:
+    """What is done for one table before all are published. Its trouble is its own, but for another loader's success."""
+    stop.require_not_asked()
     try:
-        outcome = LoadedTable(one.table.name, "loaded", target.stage(one))
+        outcome = LoadedTable(table, status, act())
     except (Conflict, Stopped):
         raise
     except FloodmarkError as error:
-        outcome = LoadedTable(one.table.name, "failed", error=error)
+        outcome = LoadedTable(table, "failed", error=error)
     tell(outcome)
     return outcome
 

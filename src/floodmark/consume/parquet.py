@@ -112,6 +112,9 @@ class ParquetPlace:
         """What was staged for a table."""
         return self._staged[name]
 
+    def require_droppable(self, name: TableName) -> None:
+        """Nothing keeps a table here."""
+
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         self.commit(source, run_id, staged, drop)
         self.clear([*(one.table.name for one in staged), *drop])

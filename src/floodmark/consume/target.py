@@ -105,6 +105,10 @@ class Target(Protocol):
         """Bring a table's rows there, unseen. Returns how many. Raises FloodmarkError: the table keeps its old rows."""
         ...
 
+    def require_droppable(self, name: TableName) -> None:
+        """Called for each table to drop, before `publish`. Raises FloodmarkError: the table has to stay."""
+        ...
+
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
         """Show all that was staged, and drop tables. Raises Conflict, StorageError."""
         ...
