@@ -12,7 +12,7 @@ import pytest
 
 from floodmark.consume import arrow
 from floodmark.consume.arrow import BATCH_BYTES, Converter, Shape
-from floodmark.consume.parquet import GROUP_BYTES, write_groups
+from floodmark.consume.parquet_file import GROUP_BYTES, write_groups
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.model import Chunk, ObjectEntry
 

@@ -13,14 +13,15 @@ import re
 import secrets
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from msgspec.structs import replace
 
 from floodmark.consume import extras
+from floodmark.consume.parquet_file import write_groups
 from floodmark.consume.reader import open_data
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
@@ -38,10 +39,6 @@ INDEX = "_floodmark/parquet.json"
 # When a load that has not moved the index is taken for dead, and how long a superseded file is kept for its readers.
 _GRACE = timedelta(days=1)
 _KEPT = timedelta(days=1)
-# What a row group has in memory, as Arrow has it, or the size of one batch that is larger.
-GROUP_BYTES = 32 * 2**20
-# Lines that are longer on average have no statistics: these would be copies of the longest values, several of each.
-_LONG_LINE = 2**20
 _LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 # By the digest of the lines that they hold.
@@ -272,30 +269,6 @@ def _keys(tables: Iterable[ParquetTable]) -> set[str]:
 
 def _text(moment: datetime) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def write_groups(file: IO[bytes], reader: Any, one: ObjectEntry) -> int:
-    """A chunk's rows, of a RecordBatchReader, as a Parquet file. Returns how many."""
-    pa = extras.pyarrow()
-    statistics, rows = one.raw_bytes < one.rows * _LONG_LINE, 0
-    with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy", write_statistics=statistics) as writer:
-        for group in _groups(reader):
-            writer.write_table(pa.Table.from_batches(group))
-            rows += sum(batch.num_rows for batch in group)
-    return rows
-
-
-def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
-    group: list[Any] = []
-    size = 0
-    for batch in batches:
-        group.append(batch)
-        size += batch.nbytes
-        if size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _is_dead(key: str) -> bool:
