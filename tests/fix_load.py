@@ -108,6 +108,7 @@ KILLED = """
 import os, signal, sys
 from floodmark.cli import main
 from floodmark.consume import duckdb_file, parquet
+from floodmark.storage import local
 module, kind, name = sys.argv.pop(1).split(".")
 owner = getattr(globals()[module], kind)
 whole = getattr(owner, name)

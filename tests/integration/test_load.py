@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -289,6 +290,32 @@ def test_a_reader_that_began_before_finds_its_parquet_files_for_a_day(
     assert not any((place / key).exists() for key in replaced), "although another table changed"
     left = {one.key for one in index_of(place).superseded}
     assert left and not left & replaced and all((place / key).exists() for key in left)
+
+
+def test_what_a_killed_load_had_half_put_is_swept_a_day_later(job: Job, tmp_path: Path) -> None:
+    place = tmp_path / "lake"
+    into = f"parquet:{place}"
+    job.load(into)
+    job.night(DAY_2)
+    assert job.process(KILLED, "local.LocalStorage._written", "load", "--into", into).returncode == -signal.SIGKILL
+    (left,) = place.rglob(".floodmark-" + "?" * 32)
+    theirs = place / "mine/.floodmark-notes"
+    theirs.parent.mkdir()
+    theirs.touch()
+    another = left.with_name(f".floodmark-{0:032x}")  # what a load has in work at this moment
+    another.touch()
+    days_ago(0.9, left)
+    days_ago(30, theirs)
+    assert job.load(into) == SECOND and left.exists(), "it may be that of a load at work"
+    days_ago(1.1, left)
+    job.night("INSERT INTO audit.log VALUES (NULL)")
+    assert job.load(into)["audit.log"] == "loaded"
+    assert not left.exists() and another.exists() and theirs.exists()
+
+
+def days_ago(days: float, path: Path) -> None:
+    moment = (datetime.now() - timedelta(days=days)).timestamp()
+    os.utime(path, (moment, moment))
 
 
 def test_two_chunks_of_the_same_lines_have_a_parquet_file_each(job: Job, tmp_path: Path) -> None:

@@ -138,11 +138,13 @@ class ParquetPlace:
         self._move(replace(index, loaded_at=_text(now), superseded=waiting))
 
     def clear(self, tables: Iterable[TableName]) -> None:
-        """Delete what was superseded a day ago, and what loads that died left behind in these tables."""
+        """Delete what was superseded a day ago, and what loads that died left behind: in these tables, and half put."""
         assert self._index is not None
         kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
         left = [key for folder in _folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
         self._delete(key for key in dict.fromkeys([*self._expired, *left]) if key not in kept)
+        for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
+            self._storage.discard(name)
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
         """Write an object that no other load can write. Returns its size and SHA-256."""

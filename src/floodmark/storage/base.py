@@ -100,7 +100,7 @@ class Storage(Protocol):
         ...
 
     def unfinished(self, before: datetime) -> Iterator[str]:
-        """What puts that were killed before that moment left behind, by names that are no keys. Only for prune."""
+        """What puts that were killed before that moment left behind, by names that are no keys: for who sweeps."""
         ...
 
     def discard(self, name: str) -> None:

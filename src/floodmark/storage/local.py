@@ -4,7 +4,7 @@ An object is written to a temporary file beside its place, synced, and then link
 renamed there; then the folder is synced, and each folder made on the way. What checks a condition or takes
 an object away holds the lock of the root, so two processes on one machine exclude each other; on a network
 file system that holds as far as its locks do. A crash may leave a temporary file, never part of an object;
-prune sweeps it.
+prune sweeps it, and so does a later load into the folder.
 """
 
 from __future__ import annotations
