@@ -14,9 +14,11 @@ import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
+from fix_state import never
 from floodmark import consume
 from floodmark.consume import Reader, Table
 from floodmark.errors import ConfigError, Conflict, DoesNotFit, ObjectMissing, StateUnreadable, VerificationFailed
@@ -241,6 +243,22 @@ def test_what_changed_since_a_run_a_snapshot_or_a_cursor(nightly: Nightly) -> No
         assert any(row["id"] == 0 for row in big.table.rows(big.new))
     assert [snapshot.run_id for snapshot in reader.history()] == [now.run_id, first.run_id]
     assert cursor.advance(now).run_id == now.run_id
+
+
+def test_a_table_that_could_not_be_read_is_not_gone(nightly: Nightly) -> None:
+    """It has no snapshot in the manifest: the first run since another database was adopted failed at it."""
+    reader = grown(nightly)
+    first = reader.latest()
+    reader.cursor("etl").advance(first)
+    tables = [never("old") if entry.name == "old" else entry for entry in first.manifest.tables]
+    unread = consume.Snapshot(replace(first.manifest, tables=tuple(tables)), first.data)
+    for since in (first, reader.cursor("etl")):
+        changes = unread.changes(since)
+        assert not changes and [table.label for table in changes.unchanged] == ["public.big", "public.same"]
+    reader.cursor("etl").advance(unread)
+    assert not first.changes(reader.cursor("etl")), "and when it is read again, it is what was taken before"
+    without = consume.Snapshot(replace(first.manifest, tables=first.manifest.tables[:1]), first.data)
+    assert [name.label for name in without.changes(reader.cursor("etl")).gone] == ["public.same", "public.old"]
 
 
 def test_a_column_that_is_renamed_or_retyped_makes_every_chunk_new(nightly: Nightly) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from isal import igzip
@@ -311,6 +312,19 @@ def test_another_form_and_old_age_send_again(hand: Hand, tmp_path: Path, monkeyp
     assert set(due.deliver().values()) == {"delivered"} and len(due.zone.new()) == len(first)
 
 
+def test_another_name_of_the_database_is_another_key_for_every_table(hand: Hand) -> None:
+    """A source was adopted whose database bears another name, which is in the keys unless one is configured."""
+    hand.deliver()
+    first = hand.zone.new()
+    latest = hand.reader.latest()
+    source = replace(latest.manifest.source, database="renamed")
+    renamed = consume.Snapshot(replace(latest.manifest, source=source), latest.data)
+    deliver(renamed, hand.target, hand.reader.cursor("hand"), None, lambda one: None)
+    came = hand.zone.new()
+    assert {key.split("/")[1] for key in came} == {"database_name=renamed_public", "database_name=renamed_audit"}
+    assert sorted(came.values()) == sorted(first.values())
+
+
 def test_an_object_too_large_for_the_receiver(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is 5 GiB."""
     monkeypatch.setitem(LAYOUTS, "moj-landing", replace(MOJ_LANDING, max_object_bytes=10_000))
@@ -339,6 +353,41 @@ class OnlyPuts:
         found = [seen for seen in self.proxy.seen if self._is_there(seen)]
         self.proxy.seen.clear()
         return found
+
+
+def test_a_receiver_that_refuses_one_table_gets_the_others(
+    floodmark: Floodmark, s3_server: S3Server, s3_bucket: S3Bucket, make_proxy: Callable[[str], S3Proxy]
+) -> None:
+    name = f"moj-reg-deliver-{next(_numbers)}"
+    bucket = S3Bucket(name, s3_server.make_bucket(name))
+    proxy = make_proxy(s3_server.endpoint)
+    floodmark.environment.update(environment(proxy.endpoint), FLOODMARK_DESTINATION=f"{s3_bucket.url}/lake")
+    floodmark("run")
+
+    def refuse(seen: Seen, forward: Forward) -> Answer | None:
+        denied = seen.path.startswith(f"/{name}/") and "/table_name=person/" in unquote(seen.path)
+        return error(403, "AccessDenied")(seen, forward) if denied else forward(seen)
+
+    proxy.always = refuse
+    to = ("deliver", "--to", f"s3://{name}/landing", "--output", "json")
+    done = floodmark(*to, code=13)
+    others = {"audit.an entry": "delivered", "public.nothing": "delivered", "public.visit": "delivered"}
+    assert delivered(done) == {**others, "public.person": "failed"}
+    assert "not delivered" in done.err and "public.person" in done.err
+    assert not [key for key in keys(bucket) if "/table_name=person/" in key]
+    proxy.always = None
+    assert delivered(floodmark(*to)) == {**dict.fromkeys(others, "unchanged"), "public.person": "delivered"}
+
+
+def test_what_was_delivered_is_told_beside_the_delivery_that_could_not_be(
+    floodmark: Floodmark, zone: Zone, tmp_path: Path
+) -> None:
+    (tmp_path / "wall").write_text("in the way")
+    two = f"{{name: two, url: {zone.folder}, layout: moj-landing}}"
+    floodmark.configure(f"{CHUNKS}deliver: [{{name: one, url: {tmp_path}/wall}}, {two}]\n")
+    assert "a delivery failed" in floodmark.run(code=13).err
+    done = floodmark("deliver", "--output", "json", code=13)
+    assert set(delivered(done).values()) == {"unchanged"} and str(tmp_path / "wall") in done.err
 
 
 def test_within_s3_only_puts_reach_the_target_and_the_store_copies_where_it_can(

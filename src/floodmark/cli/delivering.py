@@ -37,12 +37,14 @@ def command(options: argparse.Namespace, session: Session) -> int:
     settings = load_settings(arguments.flags(options), session.environ, state_only=True)
     chosen = _chosen(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
-    done = _all(settings, chosen, options.table, session)
+    done, broken = _all(settings, chosen, options.table, session)
     if options.output == "json":
         session.out.write_json(msgspec.json.format(msgspec.json.encode({"deliveries": [_view(one) for one in done]})))
     else:
         for one in done:
             _show(one, session)
+    if broken is not None:
+        raise broken
     failures = [error for one in done for error in one.result.failures]
     damaged = any(isinstance(error, VerificationFailed) for error in failures)
     return VerificationFailed.exit_code if damaged else StorageError.exit_code if failures else EXIT_OK
@@ -51,16 +53,17 @@ def command(options: argparse.Namespace, session: Session) -> int:
 def after_run(settings: Settings, session: Session) -> int:
     """The deliveries of the configuration, once a run is committed. Their failure is told, and keeps the commit."""
     try:
-        done = _all(settings, settings.deliver, (), session)
+        done, broken = _all(settings, settings.deliver, (), session)
     except Stopped:
         raise
     except FloodmarkError as error:
-        report(_failed(error), session)
-        return StorageError.exit_code
+        done, broken = [], error
     for one in done:
         counts = {status: len(one.result.of(status)) for status in ("delivered", "unchanged", "failed")}
         _say(session, "info", "delivered", {"name": one.settings.name, "run_id": one.result.run_id, **counts})
-    return StorageError.exit_code if any(one.result.failures for one in done) else EXIT_OK
+    if broken is not None:
+        report(_failed(broken), session)
+    return StorageError.exit_code if broken or any(one.result.failures for one in done) else EXIT_OK
 
 
 def _failed(error: FloodmarkError) -> StorageError:
@@ -72,8 +75,9 @@ def _failed(error: FloodmarkError) -> StorageError:
 
 def _all(
     settings: Settings, chosen: Sequence[DeliverySettings], patterns: Sequence[str], session: Session
-) -> list[Done]:
-    """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last."""
+) -> tuple[list[Done], FloodmarkError | None]:
+    """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last,
+    beside what was done."""
     observer, errors, done = _observer(session), list[FloodmarkError](), list[Done]()
     assert settings.state_url is not None
     reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
@@ -94,9 +98,7 @@ def _all(
                 errors.append(error)
     for earlier in errors[:-1]:
         report(earlier, session)
-    if errors:
-        raise errors[-1]
-    return done
+    return done, errors[-1] if errors else None
 
 
 def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:

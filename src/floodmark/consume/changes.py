@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -41,7 +41,8 @@ class Changed(Struct, Generic[T], frozen=True):
 
 
 class Changes(Struct, Generic[T], frozen=True):
-    """`gone` are tables that were taken and are no longer part of the snapshot: dropped, renamed or excluded."""
+    """`gone` are tables that were taken and are no longer part of the snapshot: dropped, renamed or excluded. One that
+    is there and could not be read is in none of the three."""
 
     changed: tuple[Changed[T], ...]
     unchanged: tuple[T, ...]
@@ -56,8 +57,11 @@ def shape(columns: Sequence[Column]) -> str:
     return hashlib.sha256(msgspec.json.encode([(column.name, column.type) for column in columns])).hexdigest()
 
 
-def changes(now: Iterable[tuple[T, TakenTable]], taken: Iterable[TakenTable]) -> Changes[T]:
-    """Compare tables, each with what taking it would mean, with what was taken."""
+def changes(
+    now: Iterable[tuple[T, TakenTable]], taken: Iterable[TakenTable], unread: Collection[TableName]
+) -> Changes[T]:
+    """Compare tables, each with what taking it would mean, with what was taken. `unread` are there as well, though no
+    one knows what is in them."""
     before = {(one.schema, one.name): one for one in taken}
     changed: list[Changed[T]] = []
     unchanged: list[T] = []
@@ -67,7 +71,8 @@ def changes(now: Iterable[tuple[T, TakenTable]], taken: Iterable[TakenTable]) ->
             unchanged.append(table)
         else:
             changed.append(_changed(table, mark, old))
-    return Changes(tuple(changed), tuple(unchanged), tuple(TableName(*key) for key in before))
+    gone = (TableName(*key) for key in before)
+    return Changes(tuple(changed), tuple(unchanged), tuple(name for name in gone if name not in unread))
 
 
 def _changed(table: T, mark: TakenTable, old: TakenTable | None) -> Changed[T]:

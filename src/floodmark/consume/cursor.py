@@ -16,6 +16,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from floodmark.errors import ConditionFailed, ConfigError, Conflict, OutcomeUnknown
 from floodmark.layout import cursor_key
+from floodmark.model import TableName
 from floodmark.state.consumers import Cursor, Delivery, TakenTable
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
@@ -32,6 +33,9 @@ class Taken(Protocol):
 
     @property
     def taken(self) -> tuple[TakenTable, ...]: ...
+
+    @property
+    def unread(self) -> frozenset[TableName]: ...
 
 
 class StoredCursor(Struct, frozen=True):
@@ -52,8 +56,10 @@ class StoredCursor(Struct, frozen=True):
         return () if self.cursor is None else self.cursor.tables
 
     def advance(self, to: Taken) -> StoredCursor:
-        """Say that all of a snapshot was taken. Raises Conflict where someone else moved the cursor meanwhile."""
-        return self.store.write(self, to.run_id, to.taken)
+        """Say that all of a snapshot was taken; of what it could not read that is what was taken before. Raises
+        Conflict where someone else moved the cursor meanwhile."""
+        left = [mark for mark in self.taken if TableName(mark.schema, mark.name) in to.unread]
+        return self.store.write(self, to.run_id, (*to.taken, *left))
 
 
 class CursorStore:

@@ -22,7 +22,7 @@ from floodmark.consume.cursor import StoredCursor
 from floodmark.consume.delivery_plan import Plan, name_of, planned, require_same_target
 from floodmark.consume.objects import as_stored, converted
 from floodmark.consume.reader import Snapshot, Table
-from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageError, VerificationFailed
+from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageDenied, StorageError, VerificationFailed
 from floodmark.events import Observer
 from floodmark.large_numbers import most_bytes
 from floodmark.layout import LAYOUTS, data_key, database_segment, default_schema, table_segment
@@ -48,12 +48,12 @@ class Target(Struct, frozen=True):
     storage: Storage
     make_copier: Callable[[Storage], Copier | None]
 
-    @property
-    def form(self) -> str:
-        """What the files are. Another form means other files: then everything is sent again."""
+    def form(self, database: str) -> str:
+        """What the files of a source's database are. Another form means other files, or other keys: then everything is
+        sent again."""
         chosen = self.settings
         numbers = "" if chosen.numbers == "as-is" else f" {chosen.numbers}"
-        return f"{chosen.layout} {chosen.compression} {chosen.database_name or '-'}{numbers}"
+        return f"{chosen.layout} {chosen.compression} {chosen.database_name or f'-{database}'}{numbers}"
 
     def encoding(self, table: Table) -> Encoding:
         stored = table.entry.encoding or Encoding()
@@ -113,8 +113,9 @@ def deliver(
     Raises ConfigError, Conflict where two deliveries share a cursor, StorageError, Stopped.
     """
     require_same_target(cursor, target.name, target.storage.url)
-    plan = planned(snapshot, cursor, target.form, target.settings.resend_after_days, only)
-    work = _Work(snapshot, target, cursor, plan, stop)
+    form = target.form(snapshot.manifest.source.database)
+    plan = planned(snapshot, cursor, form, target.settings.resend_after_days, only)
+    work = _Work(snapshot, target, cursor, plan, form, stop)
     outcomes = {name: Delivered(name, "gone") for name in plan.gone}
     for table in plan.unchanged:
         outcomes[table.name] = Delivered(table.name, "unchanged", table.entry.rows)
@@ -130,24 +131,27 @@ def deliver(
 class _Work:
     """A delivery under way. The cursor moves with each table."""
 
-    def __init__(self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, stop: Stop) -> None:
-        self._snapshot, self._target, self._stop = snapshot, target, stop
+    def __init__(
+        self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, form: str, stop: Stop
+    ) -> None:
+        self._snapshot, self._target, self._form, self._stop = snapshot, target, form, stop
         self._cursor, self._taken = cursor, list(plan.kept)
         self._sending = {name_of(mark): mark for mark in plan.sending}
         self._copier = target.make_copier(snapshot.data)
 
     def announce(self) -> None:
         """Move the cursor to what has been and what is yet to be sent. Raises Conflict."""
-        delivery = Delivery(url=self._target.storage.url, form=self._target.form, sending=tuple(self._sending.values()))
+        delivery = Delivery(url=self._target.storage.url, form=self._form, sending=tuple(self._sending.values()))
         taken = sorted(self._taken, key=name_of)
         self._cursor = self._cursor.store.write(self._cursor, self._snapshot.run_id, taken, delivery)
 
     def send(self, table: Table) -> Delivered:
-        """One table, whole. A damaged object, or one that is too large, is this table's trouble alone."""
+        """One table, whole. A damaged object, one that is too large, or a key that this receiver refuses, is this
+        table's trouble alone."""
         self._stop.require_not_asked()
         try:
             keys = self._sent(table)
-        except (VerificationFailed, ObjectMissing, ConfigError) as error:
+        except (VerificationFailed, ObjectMissing, ConfigError, StorageDenied) as error:
             return Delivered(table.name, "failed", error=error)
         self._taken.append(self._sending.pop(table.name))
         self.announce()

@@ -48,7 +48,7 @@ def planned(
     """What is to be sent in this form. `only`: of these tables alone."""
     before = _delivery(cursor)
     taken = cursor.taken if before is None or before.form == form else ()
-    found = changes([(table, table.taken) for table in snapshot.tables], taken)
+    found = changes([(table, table.taken) for table in snapshot.tables], taken, snapshot.unread)
     marks = {name_of(mark): mark for mark in taken}
     due = [table for table in found.unchanged if _is_due(marks[table.name], resend_after_days)]
     stale = [*(one.table for one in found.changed), *due]

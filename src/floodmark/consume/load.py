@@ -160,7 +160,7 @@ def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[
 
 def _there(snapshot: Snapshot) -> frozenset[TableName]:
     """The source's tables as of the snapshot, those among them that were never read too."""
-    return frozenset(entry.table for entry in snapshot.manifest.tables if entry.status != "dropped")
+    return snapshot.unread.union(table.name for table in snapshot.tables)
 
 
 def _require_same_source(before: Loaded | None, source: Source, url: str, wishes: Wishes) -> None:

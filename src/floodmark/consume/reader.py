@@ -106,10 +106,16 @@ class Snapshot(Mapping[str, "Table"]):
         good = [entry for entry in self.manifest.tables if entry.checksum is not None and entry.status != "dropped"]
         return tuple(Table(entry, self.manifest.source.dialect, self._data) for entry in good)
 
+    @property
+    def unread(self) -> frozenset[TableName]:
+        """Tables that the source has and that could not be read so far: no one may take them for dropped."""
+        known = (entry for entry in self.manifest.tables if entry.checksum is None and entry.status != "dropped")
+        return frozenset(entry.table for entry in known)
+
     def changes(self, since: Snapshot | StoredCursor | None) -> Changes[Table]:
         """What is not as it was in an earlier snapshot, or as a consumer took it: tables, and chunks within them."""
         taken = () if since is None else since.taken
-        return changes([(table, table.taken) for table in self.tables], taken)
+        return changes([(table, table.taken) for table in self.tables], taken, self.unread)
 
     @property
     def taken(self) -> tuple[TakenTable, ...]:
