@@ -120,6 +120,30 @@ def test_a_target_of_another_database(job: Job, tmp_path: Path) -> None:
     assert adopted["main.n"] == "loaded" and adopted["public.big"] == "gone"
 
 
+def notes_of(file: Path, *, adopt: bool = False) -> Path:
+    """A lake beside some SQLite files, after a run that takes one of them for its source."""
+    with sqlite3.connect(file) as connection:
+        connection.executescript("CREATE TABLE IF NOT EXISTS n (a); CREATE TABLE IF NOT EXISTS o (b)")
+    connection.close()
+    lake = file.parent / "notes"
+    flags = Flags(destination=str(lake), adopt_source=adopt)
+    run(settings(flags, {"FLOODMARK_SOURCE": f"sqlite:///{file}"}))
+    return lake
+
+
+def take_over_a_moved_database(job: Job, into: str, folder: Path) -> None:
+    """Its tables are as they were before it was moved."""
+    lake = str(notes_of(folder / "before.db"))
+    assert set(job.load(into, "--destination", lake).values()) == {"loaded"}
+    notes_of(folder / "after.db", adopt=True)
+    assert "holds another database's tables" in job.refused(into, "--destination", lake, code=10)
+    same = {"main.n": "unchanged", "main.o": "unchanged"}
+    assert job.load(into, "--destination", lake, "--adopt-source") == same
+    assert job.load(into, "--destination", lake) == same, "once is enough"
+    notes_of(folder / "before.db", adopt=True)
+    assert "holds another database's tables" in job.refused(into, "--destination", lake, code=10)
+
+
 TARGETS: dict[str, Callable[[Path], str]] = {
     "duckdb": lambda folder: f"duckdb:{folder}/cases.duckdb",
     "parquet": lambda folder: f"parquet:{folder}/lake",
@@ -157,6 +181,27 @@ def test_damage_sinks_its_own_table_alone_and_the_old_rows_stay(job: Job, target
     path.write_bytes(good)
     assert job.load(target) == {**unchanged(SECOND), "public.person": "loaded"}
     assert len(held(target, "public.person")[0]) == len(old[0]) + 1
+
+
+def test_a_moved_database_is_taken_over_though_no_table_changed(job: Job, target: str, tmp_path: Path) -> None:
+    take_over_a_moved_database(job, target, tmp_path)
+
+
+def test_a_moved_database_is_taken_over_though_a_table_fails(job: Job, target: str, tmp_path: Path) -> None:
+    lake = str(notes_of(tmp_path / "before.db"))
+    job.load(target, "--destination", lake)
+    with sqlite3.connect(tmp_path / "after.db") as connection:
+        connection.execute("CREATE TABLE n AS SELECT 5 AS a")
+    connection.close()
+    notes_of(tmp_path / "after.db", adopt=True)
+    (path,) = (tmp_path / "notes/data").rglob("n-*.gz")
+    good = path.read_bytes()
+    path.write_bytes(good[:-5] + b"12345")
+    failed = {"main.n": "failed", "main.o": "unchanged"}
+    assert job.load(target, "--destination", lake, "--adopt-source", code=14) == failed
+    assert job.load(target, "--destination", lake, code=14) == failed
+    path.write_bytes(good)
+    assert job.load(target, "--destination", lake) == {"main.n": "loaded", "main.o": "unchanged"}
 
 
 def test_a_value_that_does_not_fit_and_its_column_as_text(job: Job, target: str) -> None:
@@ -448,6 +493,12 @@ def test_a_glue_table_that_lags_behind_is_moved_on_and_no_other_is_touched(job: 
     assert job.load(into) == {**unchanged(FIRST), "public.big": "loaded", "public.person": "loaded"}
     assert len(rows_in_glue(client, database, "big", bucket, tmp_path / "big")) == 1500
     assert files_of(bucket, "lake/public.big/") == before, "its files were there already"
+
+
+def test_glue_takes_a_moved_database_over_though_no_table_changed(job: Job, glue: Any, tmp_path: Path) -> None:
+    client, database, _ = glue
+    take_over_a_moved_database(job, f"glue:{database}", tmp_path)
+    assert sorted(one["Name"] for one in client.get_tables(DatabaseName=database)["TableList"]) == ["n", "o"]
 
 
 def test_glue_databases_that_do_not_do(job: Job, glue: Any) -> None:

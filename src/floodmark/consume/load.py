@@ -62,19 +62,21 @@ def load(
     manifest = snapshot.manifest
     source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded()
-    _require_same_source(before, source, target.url, wishes)
+    adopted = before is not None and before.source != source
+    if before is not None and adopted and not wishes.adopt_source:
+        raise _mismatch(before.source, target.url)
     texts = _texts(snapshot, wishes.text)
     as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot))
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in _wanted(snapshot, wishes)]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing(snapshot, before, wishes)
     watch.stop.require_not_asked()
-    if stale or (missing and wishes.drop):
+    if stale or adopted or (missing and wishes.drop):
         target.prepare()
     outcomes = _staged(stale, missing if wishes.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
-    if staged or drop:
+    if staged or drop or adopted:  # what did not change is the adopted database's all the same
         target.publish(source, snapshot.run_id, staged, drop)
     for one in wanted:
         outcomes.setdefault(one.table.name, LoadedTable(one.table.name, "unchanged", one.table.entry.rows))
@@ -163,13 +165,10 @@ def _there(snapshot: Snapshot) -> frozenset[TableName]:
     return snapshot.unread.union(table.name for table in snapshot.tables)
 
 
-def _require_same_source(before: Loaded | None, source: Source, url: str, wishes: Wishes) -> None:
-    if before is None or before.source == source or wishes.adopt_source:
-        return
-    raise SourceMismatch(
+def _mismatch(before: Source, url: str) -> SourceMismatch:
+    return SourceMismatch(
         "this target holds another database's tables",
         on=url,
-        why=f"they are of {before.source.dialect} database {before.source.database} "
-        f"(system identifier {before.source.system_identifier})",
+        why=f"they are of {before.dialect} database {before.database} (system identifier {before.system_identifier})",
         hint="Load into another place or, if the database was moved or restored on purpose, once with --adopt-source.",
     )

@@ -110,7 +110,10 @@ class Target(Protocol):
         ...
 
     def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
-        """Show all that was staged, and drop tables. Raises Conflict, StorageError."""
+        """Show all that was staged, drop tables, and say whose all tables are from now on; there may be neither.
+
+        Raises Conflict, StorageError.
+        """
         ...
 
     def abandon(self) -> None:
