@@ -31,7 +31,6 @@ from floodmark.errors import (
     ConditionFailed,
     OutcomeUnknown,
     SourceUnavailable,
-    StorageDenied,
     StorageError,
     TableError,
 )
@@ -41,6 +40,7 @@ from floodmark.layout import Layout
 from floodmark.model import Encoding, ObjectEntry, TableInfo
 from floodmark.source.base import Snapshot
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
+from floodmark.storage.stands import stands
 
 # Beyond this a spool goes to a temporary file: with four chunks at work, memory stays flat.
 SPOOL_MEMORY = 24 * 1024**2
@@ -203,22 +203,13 @@ class Extractor:
         try:
             self._destination.put(key, body, condition)
         except (OutcomeUnknown, ConditionFailed):
-            if not _stands(self._destination, key, body.size, body.sha256):
+            if not stands(self._destination, key, body.size, body.sha256):
                 raise
 
 
 def still_there(destination: Storage, entry: ObjectEntry) -> bool:
-    """Whether an object stands at the destination as it was put, as far as the store can tell."""
-    return _stands(destination, entry.key, entry.stored_bytes, entry.sha256)
-
-
-def _stands(destination: Storage, key: str, size: int, sha256: str) -> bool:
-    """What may not be looked at is not relied upon: S3 says so of a missing key, too, where it may not list."""
-    try:
-        found = destination.stat(key)
-    except StorageDenied:
-        return False
-    return found is not None and found.size == size and found.sha256 in (None, sha256)
+    """Whether an object that a manifest names stands at the destination."""
+    return stands(destination, entry.key, entry.stored_bytes, entry.sha256)
 
 
 def patiently(observer: Observer, what: str) -> Retrying:

@@ -296,6 +296,35 @@ def test_parquet_rewrites_changed_chunks_only(job: Job, tmp_path: Path) -> None:
     assert job.load(f"parquet:{place}", "--drop")["public.empty"] == "dropped"
 
 
+@pytest.mark.parametrize("harm", ["gone", "cut off"])
+def test_a_parquet_file_that_is_not_as_it_was_put_is_not_taken_over(job: Job, tmp_path: Path, harm: str) -> None:
+    place = tmp_path / "lake"
+    target = f"parquet:{place}"
+    job.load(target)
+    files = sorted((place / "public.big").glob("*.parquet"))
+    for file in files[:2]:
+        file.unlink() if harm == "gone" else os.truncate(file, file.stat().st_size - 1)
+    job.night(DAY_2)
+    assert job.load(target)["public.big"] == "loaded"
+    assert len(held(target, "public.big")) == 1501
+    assert set(files[2:]) & set((place / "public.big").glob("*.parquet")), "the others were not written anew"
+
+
+def test_a_target_that_someone_has_touched_is_loaded_anew_when_that_is_asked_for(job: Job, target: str) -> None:
+    job.load(target)
+    whole = held(target, "public.person")
+    where = Path(target.partition(":")[2])
+    if where.is_dir():
+        (file,) = (where / "public.person").glob("*.parquet")
+        pq.write_table(pq.read_table(file).slice(1), file)
+    else:
+        with duckdb.connect(str(where)) as connection:
+            connection.execute("DELETE FROM public.person WHERE id = 1")
+    assert job.load(target) == unchanged(FIRST), "what it says of itself is believed"
+    assert job.load(target, "--full", "--table", "public.p*") == {"public.person": "loaded"}
+    assert held(target, "public.person") == whole
+
+
 def index_of(place: Path) -> ParquetIndex:
     return decode(ParquetIndex, (place / "_floodmark/parquet.json").read_bytes(), "")
 

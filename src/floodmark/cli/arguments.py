@@ -140,6 +140,7 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
     load.add_argument(
         "--text", action="append", default=[], metavar="S.T.C", help="load this column as text; may be repeated"
     )
+    load.add_argument("--full", action="store_true", help="load everything anew, whatever the target holds")
     load.add_argument("--drop", action="store_true", help="drop tables that are no longer part of the snapshot")
     load.add_argument("--adopt-source", action="store_true", help="take over a target that holds another database's")
     schema = commands.add_parser("schema", help="what the tables look like, for other tools")

@@ -52,7 +52,7 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
     try:
         snapshot = _snapshot(options, session, observer)
         only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
-        wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source)
+        wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source, options.full)
         result = load_tables(snapshot, target, wishes, lambda one: _tell(one, observer), Watch(observer, stop))
     finally:
         target.close()

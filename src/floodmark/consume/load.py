@@ -23,12 +23,13 @@ Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
 class Wishes(Struct, frozen=True):
     """What the user asked for besides. `only` are all tables that are meant, None for every one that there is; `text`
-    are `schema.table.column`, to be loaded as they stand in the lines."""
+    are `schema.table.column`, to be loaded as they stand in the lines; `full`: anew, whatever the target holds."""
 
     only: frozenset[TableName] | None = None
     text: tuple[str, ...] = ()
     drop: bool = False
     adopt_source: bool = False
+    full: bool = False
 
 
 class LoadedTable(Struct, frozen=True):
@@ -66,7 +67,7 @@ def load(
     if before is not None and adopted and not wishes.adopt_source:
         raise _mismatch(before.source, target.url)
     texts = _texts(snapshot, wishes.text)
-    as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot))
+    as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot), anew=wishes.full)
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in _wanted(snapshot, wishes)]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing(snapshot, before, wishes)
@@ -86,15 +87,19 @@ def load(
 
 
 def _wanted_as(
-    table: Table, text: tuple[str, ...], target: Target, watch: Watch, there: frozenset[TableName]
+    table: Table, text: tuple[str, ...], target: Target, watch: Watch, there: frozenset[TableName], anew: bool
 ) -> Staged:
     types = table.types(text)
-    return Staged(table, types, shape_in(target, table, types), text, watch, there)
+    return Staged(table, types, shape_in(target, table, types), text, watch, there, anew)
 
 
 def _is_loaded(one: Staged, before: Loaded | None) -> bool:
-    """Whether the target holds the very same rows in the same columns."""
-    return before is not None and before.tables.get(one.table.name) == (one.table.entry.checksum, one.shape)
+    """Whether the target says that it holds the very same rows in the same columns, and is to be believed."""
+    return (
+        not one.anew
+        and before is not None
+        and before.tables.get(one.table.name) == (one.table.entry.checksum, one.shape)
+    )
 
 
 def _staged(

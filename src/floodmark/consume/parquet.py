@@ -33,6 +33,7 @@ from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, S
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
 from floodmark.storage.base import Body, IfAbsent, IfMatch
+from floodmark.storage.stands import stands
 from floodmark.storage.streams import BLOCK
 
 INDEX = "_floodmark/parquet.json"
@@ -85,7 +86,7 @@ class ParquetPlace:
     def stage(self, staged: Staged) -> int:
         """Write the files that are not there yet, and take the others over."""
         table = staged.table
-        there = self._files_of(table.name, staged.shape)
+        there = self._files_of(table.name, staged.shape) if not staged.anew else _Files(list)
         files = tuple(
             self._taken_over(staged, one, there) or self._file(staged, number, one)
             for number, one in enumerate(table.objects)
@@ -210,10 +211,13 @@ class ParquetPlace:
 
     def _taken_over(self, staged: Staged, one: ObjectEntry, there: _Files) -> ParquetFile | None:
         """A file that is there already. It stands for one chunk alone, also where another has the same lines."""
-        if not there[one.content_sha256]:
-            return None
-        staged.is_there(one)
-        return there[one.content_sha256].pop(0)
+        left = there[one.content_sha256]
+        while left:
+            file = left.pop(0)
+            if stands(self._storage, file.key, file.stored_bytes, file.sha256):
+                staged.is_there(one)
+                return file
+        return None
 
     def _file(self, staged: Staged, number: int, one: ObjectEntry) -> ParquetFile:
         name = segment(staged.table.name)

@@ -43,7 +43,7 @@ class Watch(Struct, frozen=True):
 class Staged(Struct, frozen=True):
     """A table to load as these types. `shape` is the digest of what it will look like in the target.
 
-    `snapshot` are all tables of the snapshot that it is from.
+    `snapshot` are all tables of the snapshot that it is from. `anew`: nothing that is there already is relied upon.
     """
 
     table: Table
@@ -52,6 +52,7 @@ class Staged(Struct, frozen=True):
     text: tuple[str, ...] = ()
     watch: Watch = Watch()
     snapshot: frozenset[TableName] = frozenset()
+    anew: bool = False
 
     def stream(self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None) -> Stream:
         """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers.
