@@ -437,6 +437,20 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str], unbuffered: s
     assert (process.returncode, err) == (0, b"")
 
 
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_a_stream_that_is_closed_leads_nowhere(closed: tuple[int, ...]) -> None:
+    """Nor does what is opened next get its number, and with it what is written to the stream."""
+    opened = "\nimport os\nassert os.open('file', os.O_CREAT | os.O_RDWR) > 2\nos._exit(code)"
+    prelude = PRELUDE.format(tests=str(Path(__file__).parent.parent))
+    main = MAIN.replace("sys.exit(main())", f"code = main(){opened}")
+    assert opened in main
+    command = [sys.executable, "-c", prelude + LONG + main, "show", *STATE]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    done = subprocess.run(command, preexec_fn=lambda: [os.close(one) for one in closed] and None, check=False, **pipes)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (1 not in closed)
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_is_an_error_in_one_sentence(unbuffered: str) -> None:
     environ = {"PYTHONUNBUFFERED": unbuffered}

@@ -13,13 +13,14 @@ from floodmark.cli.arguments import parse
 from floodmark.cli.commands import COMMANDS
 from floodmark.cli.failure import report
 from floodmark.cli.logs import Log, chosen
-from floodmark.cli.output import Session, Stream, is_terminal
+from floodmark.cli.output import Session, Stream, is_terminal, open_what_is_closed
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command and return its exit code; see docs/cli.md. Raises nothing."""
+    open_what_is_closed()
     session = Session(Stream(sys.stdout), Stream(sys.stderr), environ)
     try:
         options = _options(argv)

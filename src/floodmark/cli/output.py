@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from msgspec import Struct
@@ -38,6 +40,19 @@ def printable_json(document: bytes) -> bytes:
         return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
     return _UNPRINTABLE.sub(escaped, document.decode("utf-8")).encode("utf-8")
+
+
+def open_what_is_closed() -> None:
+    """Let a standard stream that was closed (`>&-`) lead nowhere. Otherwise the next file or connection that is opened
+    gets its number, and with it what others write there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it stays open
 
 
 class Stream:
