@@ -73,6 +73,20 @@ def test_duckdb_targets_that_are_something_else_stay_as_they_are(job: Job, tmp_p
     assert "no such column" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--text", "public.person.x", code=10)
 
 
+@pytest.mark.parametrize("where", [":memory:", "md:x?motherduck_token=s3cret", "postgres://u:s3cret@h/db", "s3://b/x"])
+def test_what_duckdb_takes_for_something_else_than_a_file_is_refused(job: Job, where: str) -> None:
+    said = job.refused(f"duckdb:{where}", code=2)
+    assert "this is no file to load into" in said and "s3cret" not in said
+
+
+def test_rows_come_to_duckdb_by_arrow_and_without_it_nothing_is_made(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "pip install 'floodmark[arrow]'" in job.refused(f"duckdb:{tmp_path}/a.duckdb", code=10)
+    assert not (tmp_path / "a.duckdb").exists()
+
+
 def test_a_table_of_the_users_own_is_not_replaced(job: Job, tmp_path: Path) -> None:
     file = tmp_path / "mine.duckdb"
     with duckdb.connect(str(file)) as connection:

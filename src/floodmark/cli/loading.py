@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from floodmark.events import Event, Observer, Retried, Warned
 from floodmark.stop import Stop
 
 _NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
+_NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
 
 
@@ -94,12 +96,22 @@ def _target(options: argparse.Namespace, observer: Observer) -> Target:
     if options.memory is not None and kind != "duckdb":
         raise UsageError("--memory goes with duckdb: alone", hint=_FORMS)
     if kind == "duckdb":
+        _require_file(where)
         return DuckDBFile(Path(where), options.memory or MEMORY)
     if kind == "parquet":
         return ParquetPlace(where, observer)
     from floodmark.consume.glue import GlueDatabase  # noqa: PLC0415 - by need: boto3 takes long to load
 
     return GlueDatabase(where, options.files, observer)
+
+
+def _require_file(where: str) -> None:
+    """DuckDB takes more for a database than files: memory that is gone with this process, and servers, whose addresses
+    may hold a password."""
+    kind = _NO_FILE.match(where)
+    if kind is not None:
+        hint = "Write duckdb:FILE; a file whose name has a colon as duckdb:./NAME."
+        raise UsageError("this is no file to load into", on=f"duckdb:{kind[0]}…", hint=hint)
 
 
 def _observer(session: Session) -> Observer:

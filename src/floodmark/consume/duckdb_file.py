@@ -56,6 +56,7 @@ class DuckDBFile:
 
     def __init__(self, path: Path, memory: str = MEMORY) -> None:
         self._duckdb, self._memory = extras.duckdb(), memory
+        extras.pyarrow()  # rows come that way: where it is missing, no table can be loaded
         self._connection: Any = None
         self._catalog = ""
         self._ours: dict[tuple[str, str], TableName] = {}
