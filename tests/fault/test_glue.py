@@ -134,6 +134,22 @@ def once(action: str, do: Callable[[Seen, Forward], Answer | None]) -> Callable[
     return lambda asked: faults.pop() if asked == action and faults else None
 
 
+def refusal(code: str, table: str | None = None) -> Callable[[Seen, Forward], Answer]:
+    """The catalog refuses to write a table, or any."""
+    text = f'{{"__type": "{code}", "Message": "CANARY"}}'.encode()
+    head = {"content-type": "application/x-amz-json-1.1", "content-length": str(len(text))}
+
+    def answer(seen: Seen, forward: Forward) -> Answer:
+        asked = json.loads(seen.body)
+        name = asked.get("TableInput", asked).get("Name")
+        return Answer(400, head, text) if table in (None, name) else forward(seen)
+
+    return answer
+
+
+WRITES = ("CreateTable", "UpdateTable", "DeleteTable")
+
+
 @pytest.fixture
 def catalog(
     glue_server: str, make_proxy: Callable[[str], S3Proxy], monkeypatch: pytest.MonkeyPatch, s3_bucket: S3Bucket
@@ -374,18 +390,85 @@ def test_what_a_glue_table_that_lags_behind_still_names_is_kept_however_old(
     old = lake.rows()
     job.night(DAY_2)
 
-    def refuse(seen: Seen, forward: Forward) -> Answer:
-        text = b'{"__type": "AccessDeniedException"}'
-        return Answer(400, {"content-type": "application/x-amz-json-1.1", "content-length": str(len(text))}, text)
-
-    catalog.meets = once("UpdateTable", refuse)
+    catalog.meets = lambda action: refusal("AccessDeniedException") if action == "UpdateTable" else None
     job.refused(lake.into, code=13)
+    catalog.meets = lambda action: None
     monkeypatch.setattr(parquet, "_KEPT", timedelta(microseconds=1))  # a day later
     job.night("INSERT INTO fresh VALUES (8)")
     job.load(lake.into, "--table", "public.fresh")
     assert {name: lake.rows()[name] for name in ("big", "person")} == {name: old[name] for name in ("big", "person")}
     job.load(lake.into)
     assert len(lake.rows()["big"]) == 1501
+
+
+# A table that can't be written, what becomes of it in the second night, and what it has afterwards.
+REFUSED = {"big": "loaded", "fresh": "loaded", "empty": "dropped"}
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "InvalidInputException"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_glue_table_that_cannot_be_written_sinks_no_other(
+    job: Job, lake: Lake, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str, code: str
+) -> None:
+    job.load(lake.into)
+    old = lake.rows()
+    job.night(DAY_2)
+    monkeypatch.setattr(parquet, "_GRACE", -parquet._GRACE)  # every load is long ago
+    catalog.meets = lambda action: refusal(code, name) if action in WRITES else None
+    done = {"audit.log": "unchanged", "public.big": "loaded", "public.fresh": "loaded", "public.person": "loaded"}
+    whole = {**done, "public.empty": "dropped", f"public.{name}": "failed"}
+    assert job.load(lake.into, "--drop", code=13) == whole
+    rows = lake.rows()
+    assert rows.get(name) == old.get(name) and rows["person"] != old["person"]
+    monkeypatch.setattr(parquet, "_KEPT", timedelta(microseconds=1))  # a day later
+    job.night("INSERT INTO person VALUES (3)")
+    ended, out, err = job.command("load", "--into", lake.into, "--drop", "--output", "json")
+    said = {one["name"]: one for one in json.loads(out)["tables"]}
+    assert ended == 13 and said[name]["status"] == "failed" and f"Glue table: {name}: " in said[name]["error"]
+    assert f"public.{name} stays as it was there" in err and code in err and "CANARY" not in out + err
+    assert ("Lake Formation" in err) == (code == "AccessDeniedException")
+    assert said["person"]["status"] == "loaded" and len(lake.rows()["person"]) == 3
+    assert lake.rows().get(name) == old.get(name), "what it names is there still"
+    catalog.meets = lambda action: None
+    assert job.load(lake.into, "--drop")[f"public.{name}"] == REFUSED[name]
+    assert set(job.load(lake.into).values()) == {"unchanged"}
+    assert len(lake.rows()["big"]) == 1501 and lake.tables.keys() == {"audit_log", "big", "fresh", "person"}
+
+
+def test_a_glue_table_that_the_role_may_not_see_sinks_no_other(job: Job, lake: Lake, catalog: Catalog) -> None:
+    job.load(lake.into, "--table", "audit.log", "--table", "empty")
+    lake.client.create_table(DatabaseName=lake.name, TableInput={"Name": "big", "Parameters": {"owner": "someone"}})
+
+    def hide(seen: Seen, forward: Forward) -> Answer:
+        answer = forward(seen)
+        tables = json.loads(answer.body)
+        shown = [one for one in tables["TableList"] if one["Name"] != "big"]
+        text = json.dumps({**tables, "TableList": shown}).encode()
+        return Answer(answer.status, {**answer.headers, "content-length": str(len(text))}, text)
+
+    catalog.meets = lambda action: hide if action == "GetTables" else None
+    rest = {"audit.log": "unchanged", "public.empty": "unchanged", "public.person": "loaded"}
+    assert job.load(lake.into, code=13) == {**rest, "public.big": "failed"}
+    said = job.refused(lake.into, code=13)
+    assert "there is a Glue table of this name that the role may not see" in said
+    assert lake.tables["big"]["Parameters"] == {"owner": "someone"} and "person" in lake.tables
+
+
+def test_a_catalog_that_is_gone_is_not_asked_for_every_table(job: Job, lake: Lake, catalog: Catalog) -> None:
+    job.load(lake.into)
+    job.night(DAY_2)
+    gone = False
+
+    def meets(action: str) -> Any:
+        nonlocal gone
+        gone = gone or action == "UpdateTable"
+        return no_answer if gone else None
+
+    catalog.meets = meets
+    job.refused(lake.into, code=13)
+    assert catalog.asked.count("CreateTable") == 4 and catalog.asked.count("UpdateTable") <= 6
+    catalog.meets = lambda action: None
+    assert job.load(lake.into, "--drop")["public.empty"] == "dropped"
 
 
 def test_columns_added_removed_retyped_and_renamed_arrive_with_their_rows(job: Job, lake: Lake) -> None:

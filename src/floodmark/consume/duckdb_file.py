@@ -8,7 +8,7 @@ time, so two loaders can't meet. No error of DuckDB's is shown: its text may hol
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from floodmark.consume.duckdb import folded, insert, quoted, require_columns
 from floodmark.consume.duckdb_errors import Refusals, held_back
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
-from floodmark.errors import ConfigError
+from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.model import TableName
 
 FORMAT, VERSION = "floodmark.duckdb", 1
@@ -129,7 +129,9 @@ class DuckDBFile:
             found = self._connection.execute(_DEPENDENTS, [*_parts(ours)]).fetchall()
         raise held_back(self.url, ours, [".".join(one) for one in found])
 
-    def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
         """Exchange all staged tables, and drop others, in one transaction."""
         with self._refusals.translated("exchange the tables"):
             self._connection.execute("BEGIN")
@@ -144,6 +146,7 @@ class DuckDBFile:
                 self._drop(one.table.name)
                 self._rename(one, run_id)
             self._connection.execute("COMMIT")
+        return {}
 
     def abandon(self) -> None:
         with self._refusals.translated("clear away what was not finished"):

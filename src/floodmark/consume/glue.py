@@ -12,23 +12,17 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-from msgspec import Struct
-
+from floodmark.consume.glue_catalog import Catalog, CatalogTable
 from floodmark.consume.parquet import ParquetPlace, lists
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageDenied, StorageError
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import Observer
 from floodmark.model import TableName
-
-if TYPE_CHECKING:
-    from mypy_boto3_glue import GlueClient
 
 _INPUT = "org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat"
 _OUTPUT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
@@ -37,50 +31,30 @@ _CHECKSUM, _SHAPE = "floodmark_checksum", "floodmark_shape"
 _TABLE, _SCHEMA = "floodmark_table", "floodmark_schema"
 _LIST = "files.txt"
 _DEFAULT_SCHEMAS = ("public", "main")
-_DENIED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidClientTokenId")
-
-
-class GlueTable(Struct, frozen=True):
-    """What the catalog says of a table: Floodmark's own marks on it, its place, and the version to replace."""
-
-    name: str
-    marks: dict[str, str]
-    version: str | None
-    location: str
-
-    @property
-    def table(self) -> TableName | None:
-        """The table that Floodmark loaded into it."""
-        schema, label = self.marks.get(_SCHEMA), self.marks.get(_TABLE, "")
-        if schema is None or not label.startswith(f"{schema}."):
-            return None
-        return TableName(schema, label.removeprefix(f"{schema}."))
 
 
 class GlueDatabase:
     """A target of `load`. `files` is where the Parquet files go, None for the Glue database's own location."""
 
     def __init__(self, database: str, files: str | None, observer: Observer) -> None:
-        self._database = database
-        with self._translated("connect to Glue", database):
-            self._glue: GlueClient = boto3.client("glue")
+        self._database, self._catalog = database, Catalog(database)
         url = files or self._location()
         if not url.startswith("s3://"):
             raise ConfigError("the files of a Glue table lie in S3", on=url, hint="Give --files s3://bucket/prefix.")
         self._parquet = ParquetPlace(url, observer)
-        self._tables: dict[str, GlueTable] = {}
+        self._tables: dict[str, CatalogTable] = {}
         self._labels: dict[str, str] = {}
         self._behind: frozenset[TableName] = frozenset()
         self.url = f"glue:{database} ({self._parquet.url})"
 
     def loaded(self) -> Loaded | None:
         """What the index and the catalog hold; a table that lags behind in one of them is loaded, or dropped, again."""
-        self._tables = {one.name: one for one in self._read_tables()}
+        self._tables = {one.name: one for one in self._catalog.tables()}
         found = self._parquet.loaded()
         if found is None:
             return None
         current = {name: marks for name, marks in found.tables.items() if self._marks(name) == marks}
-        left = (one.table for one in self._tables.values() if one.table is not None and self._is_ours(one, one.table))
+        left = filter(None, map(self._loaded_into, self._tables.values()))
         self._behind = frozenset({*found.tables, *left} - current.keys())
         return Loaded(found.source, {**current, **dict.fromkeys(self._behind, ("", ""))})
 
@@ -97,15 +71,18 @@ class GlueDatabase:
     def require_droppable(self, name: TableName) -> None:
         """Nothing keeps a table here."""
 
-    def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """Move the index, then one Glue table after the other. The index is ahead of those that can't be written."""
         changed = [*(one.table.name for one in staged), *drop]
         old_lists = filter(None, map(self._old_list, changed))
         self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
-        for one in staged:
-            self._update(one, run_id)
-        for table in drop:
-            self._drop(table)
+        acts = {one.table.name: partial(self._update, one, run_id) for one in staged}
+        acts |= {name: partial(self._drop, name) for name in drop}
+        tried = {name: _own_trouble(act) for name, act in acts.items()}
         self._parquet.clear(changed)
+        return {name: error for name, error in tried.items() if error is not None}
 
     def abandon(self) -> None:
         self._parquet.abandon()
@@ -117,13 +94,20 @@ class GlueDatabase:
         table = self._tables.get(glue_name(name))
         if table is None or not self._is_ours(table, name):
             return None
-        return table.marks.get(_CHECKSUM, ""), table.marks.get(_SHAPE, "")
+        return table.parameters.get(_CHECKSUM, ""), table.parameters.get(_SHAPE, "")
 
-    def _is_ours(self, table: GlueTable, name: TableName) -> bool:
+    def _is_ours(self, table: CatalogTable, name: TableName) -> bool:
         """Whether it is what was loaded of this table into this place."""
-        return table.marks.get(_TABLE) == name.label and table.location.startswith(
-            f"{self._parquet.url}/{lists(name)}/"
-        )
+        place = f"{self._parquet.url}/{lists(name)}/"
+        return table.parameters.get(_TABLE) == name.label and table.location.startswith(place)
+
+    def _loaded_into(self, table: CatalogTable) -> TableName | None:
+        """The table that was loaded into it, None where it is not of this place."""
+        schema, label = table.parameters.get(_SCHEMA), table.parameters.get(_TABLE, "")
+        if schema is None or not label.startswith(f"{schema}."):
+            return None
+        name = TableName(schema, label.removeprefix(f"{schema}."))
+        return name if self._is_ours(table, name) else None
 
     def _old_list(self, name: TableName) -> str | None:
         """The list that the Glue table pointed at before this load."""
@@ -140,34 +124,13 @@ class GlueDatabase:
         text = "".join(f"{self._parquet.url}/{one.key}\n" for one in files)
         self._parquet.put(f"{folder}/{_LIST}", io.BytesIO(text.encode()))
         table = _table_input(staged, f"{self._parquet.url}/{folder}/", run_id)
-        with self._translated("write a Glue table", table["Name"]):
-            try:
-                self._write(table)
-            except (ClientError, BotoCoreError):
-                # boto3 tries again by itself; what is refused then may be what the first try has done.
-                if not self._is_written(table):
-                    raise
-
-    def _write(self, table: dict[str, Any]) -> None:
-        old = self._tables.get(table["Name"])
-        if old is None:
-            self._glue.create_table(DatabaseName=self._database, TableInput=table)  # type: ignore[arg-type]
-        else:
-            version = {} if old.version is None else {"VersionId": old.version}
-            self._glue.update_table(DatabaseName=self._database, TableInput=table, **version)  # type: ignore[arg-type]
-
-    def _is_written(self, table: dict[str, Any]) -> bool:
-        """Whether the catalog has just this: no other load has a list at its location."""
-        place = table["StorageDescriptor"]["Location"]
-        return any(one.name == table["Name"] and one.location == place for one in self._read_tables())
+        self._catalog.write(table, self._tables.get(table["Name"]))
 
     def _drop(self, table: TableName) -> None:
-        name, gone = glue_name(table), self._glue.exceptions.EntityNotFoundException
+        name = glue_name(table)
         there = self._tables.get(name)
-        if there is None or not self._is_ours(there, table):
-            return
-        with self._translated("drop a Glue table", name), suppress(gone):
-            self._glue.delete_table(DatabaseName=self._database, Name=name)
+        if there is not None and self._is_ours(there, table):
+            self._catalog.delete(name)
 
     def _require_fit(self, staged: Staged) -> None:
         name, label = glue_name(staged.table.name), staged.table.label
@@ -187,17 +150,9 @@ class GlueDatabase:
                 hint="Rename it or delete it from the catalog, or load into another Glue database.",
             )
 
-    def _read_tables(self) -> Iterator[GlueTable]:
-        with self._translated("read the tables of a Glue database", self._database):
-            for page in self._glue.get_paginator("get_tables").paginate(DatabaseName=self._database):
-                for one in page["TableList"]:
-                    location = one.get("StorageDescriptor", {}).get("Location", "")
-                    yield GlueTable(one["Name"], dict(one.get("Parameters", {})), one.get("VersionId"), location)
-
     def _location(self) -> str:
-        with self._translated("read a Glue database", self._database):
-            found = self._glue.get_database(Name=self._database)["Database"].get("LocationUri")
-        if not found:
+        found = self._catalog.location()
+        if found is None:
             raise ConfigError(
                 "there is no place for the files",
                 on=f"Glue database {self._database}",
@@ -206,35 +161,23 @@ class GlueDatabase:
             )
         return found
 
-    @contextmanager
-    def _translated(self, what: str, on: str) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            raise _from_answer(error, what, on) from None
-        except BotoCoreError as error:
-            hint = "boto3 needs credentials and a region; AWS_ENDPOINT_URL_GLUE names another Glue than Amazon's."
-            raise StorageError(what, on=on, why=type(error).__name__, hint=hint) from None
+
+def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
+    """What keeps one Glue table from being written. What is not its own is raised: another load's success, a catalog
+    that can't be reached."""
+    try:
+        act()
+    except (Conflict, StorageUnavailable):
+        raise
+    except FloodmarkError as error:
+        return error
+    return None
 
 
 def glue_name(name: TableName) -> str:
     """A table's name in the catalog: lower case, and with its schema where that is not the default one."""
     whole = name.name if name.schema in _DEFAULT_SCHEMAS else f"{name.schema}_{name.name}"
     return re.sub(r"[^a-z0-9_]", "_", whole.lower())
-
-
-def _from_answer(error: ClientError, what: str, on: str) -> FloodmarkError:
-    code = str(error.response.get("Error", {}).get("Code", "no code"))
-    if code == "EntityNotFoundException":
-        hint = "Make the Glue database first; Floodmark makes only the tables in it."
-        return ConfigError(what, on=on, why="there is no such Glue database or table", hint=hint)
-    if code in ("ConcurrentModificationException", "AlreadyExistsException"):
-        hint = "What was loaded there stands. Load again."
-        return Conflict(what, on=on, why="someone else, another load say, wrote it meanwhile", hint=hint)
-    if code in _DENIED:
-        hint = "The role needs glue:GetDatabase, GetTables, CreateTable, UpdateTable and DeleteTable."
-        return StorageDenied(what, on=on, why=code, hint=hint)
-    return StorageError(what, on=on, why=f"Glue gave {code}")
 
 
 def _table_input(staged: Staged, location: str, run_id: str) -> dict[str, Any]:

@@ -57,8 +57,9 @@ def load(
 ) -> Result:
     """Bring the target up to date; a table's own trouble is in the result.
 
-    `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target. Being
-    told to stop ends it before it publishes, or not at all. Raises ConfigError, Conflict, StorageError, Stopped.
+    `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target, and
+    once more for one that could not be shown there. Being told to stop ends it before it publishes, or not at all.
+    Raises ConfigError, Conflict, StorageError, Stopped.
     """
     manifest = snapshot.manifest
     source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
@@ -78,12 +79,16 @@ def load(
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
     if staged or drop or adopted:  # what did not change is the adopted database's all the same
-        target.publish(source, snapshot.run_id, staged, drop)
-    for one in wanted:
-        outcomes.setdefault(one.table.name, LoadedTable(one.table.name, "unchanged", one.table.entry.rows))
-    for name in missing:
-        outcomes.setdefault(name, LoadedTable(name, "gone"))
+        left = target.publish(source, snapshot.run_id, staged, drop)
+        outcomes |= {name: _failed(name, error, tell) for name, error in left.items()}
+    outcomes = {**_untouched(wanted, missing), **outcomes}
     return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
+
+
+def _untouched(wanted: Sequence[Staged], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
+    """What becomes of tables with which nothing is done."""
+    unchanged = {one.table.name: LoadedTable(one.table.name, "unchanged", one.table.entry.rows) for one in wanted}
+    return {**unchanged, **{name: LoadedTable(name, "gone") for name in missing}}
 
 
 def _wanted_as(
@@ -135,7 +140,13 @@ def _tried(
     except (Conflict, Stopped):
         raise
     except FloodmarkError as error:
-        outcome = LoadedTable(table, "failed", error=error)
+        return _failed(table, error, tell)
+    tell(outcome)
+    return outcome
+
+
+def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable], None]) -> LoadedTable:
+    outcome = LoadedTable(table, "failed", error=error)
     tell(outcome)
     return outcome
 

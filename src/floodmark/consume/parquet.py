@@ -13,7 +13,7 @@ import re
 import secrets
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO, BinaryIO, cast
@@ -25,7 +25,7 @@ from floodmark.consume.parquet_file import write_groups
 from floodmark.consume.reader import open_data
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
-from floodmark.errors import ConditionFailed, ConfigError, Conflict, OutcomeUnknown, StorageError
+from floodmark.errors import ConditionFailed, ConfigError, Conflict, FloodmarkError, OutcomeUnknown, StorageError
 from floodmark.events import Observer
 from floodmark.layout import table_segment, timestamp_moment, timestamp_text
 from floodmark.model import Column, ObjectEntry, TableName
@@ -113,9 +113,13 @@ class ParquetPlace:
     def require_droppable(self, name: TableName) -> None:
         """Nothing keeps a table here."""
 
-    def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """All of them or none, in one step."""
         self.commit(source, run_id, staged, drop)
         self.clear([*(one.table.name for one in staged), *drop])
+        return {}
 
     def commit(
         self,

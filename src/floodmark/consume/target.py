@@ -13,6 +13,7 @@ from msgspec import Struct
 from floodmark.consume.arrow import Stream
 from floodmark.consume.reader import Table
 from floodmark.consume.types import ColumnType
+from floodmark.errors import FloodmarkError
 from floodmark.events import ChunkDone, Observer, silent
 from floodmark.model import ObjectEntry, TableName
 from floodmark.stop import NEVER, Stop
@@ -110,10 +111,13 @@ class Target(Protocol):
         """Called for each table to drop, before `publish`. Raises FloodmarkError: the table has to stay."""
         ...
 
-    def publish(self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]) -> None:
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
         """Show all that was staged, drop tables, and say whose all tables are from now on; there may be neither.
 
-        Raises Conflict, StorageError.
+        Returns what kept a table as its readers knew it: `loaded` does not give such a one as it was to be, so that the
+        next load tries again. Raises Conflict, StorageError.
         """
         ...
 

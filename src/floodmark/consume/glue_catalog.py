@@ -1,0 +1,120 @@
+"""A Glue database's tables: read, written only over the version that was read, deleted; and what Glue's refusals mean.
+
+What the tables are for, and which of them may be touched, is `glue`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+from msgspec import Struct
+
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageDenied, StorageError, StorageUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_glue import GlueClient
+
+_DENIED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidClientTokenId")
+_RIGHTS = (
+    "The role needs glue:GetDatabase, GetTables, CreateTable, UpdateTable and DeleteTable; where Lake Formation guards "
+    "the catalog, also CREATE_TABLE on the database, and DESCRIBE, ALTER and DROP on its tables. Then load again."
+)
+
+
+class CatalogTable(Struct, frozen=True):
+    """What the catalog says of a table: its parameters, its place, and the version to replace."""
+
+    name: str
+    parameters: dict[str, str]
+    version: str | None
+    location: str
+
+
+class Catalog:
+    """One Glue database. Raises ConfigError, Conflict, StorageError."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        with _translated("connect to Glue", database):
+            self._glue: GlueClient = boto3.client("glue")
+
+    def location(self) -> str | None:
+        """The database's own place."""
+        with _translated("read a Glue database", self._database):
+            return self._glue.get_database(Name=self._database)["Database"].get("LocationUri") or None
+
+    def tables(self) -> Iterator[CatalogTable]:
+        with _translated("read the tables of a Glue database", self._database):
+            for page in self._glue.get_paginator("get_tables").paginate(DatabaseName=self._database):
+                for one in page["TableList"]:
+                    location = one.get("StorageDescriptor", {}).get("Location", "")
+                    yield CatalogTable(one["Name"], dict(one.get("Parameters", {})), one.get("VersionId"), location)
+
+    def write(self, table: dict[str, Any], old: CatalogTable | None) -> None:
+        """Make a table, or replace the version that was read. Its location is one that no other load has."""
+        with _translated("write a Glue table", table["Name"]):
+            try:
+                self._put(table, old)
+            except (ClientError, BotoCoreError) as error:
+                # boto3 tries again by itself; what is refused then may be what the first try has done.
+                there = next((one for one in self.tables() if one.name == table["Name"]), None)
+                if there is None and _code(error) == "AlreadyExistsException":
+                    raise _hidden(f"{self._database}.{table['Name']}") from None
+                if there is None or there.location != table["StorageDescriptor"]["Location"]:
+                    raise
+
+    def delete(self, name: str) -> None:
+        """Delete a table, if it is there."""
+        gone = self._glue.exceptions.EntityNotFoundException
+        with _translated("drop a Glue table", name), suppress(gone):
+            self._glue.delete_table(DatabaseName=self._database, Name=name)
+
+    def _put(self, table: dict[str, Any], old: CatalogTable | None) -> None:
+        if old is None:
+            self._glue.create_table(DatabaseName=self._database, TableInput=table)  # type: ignore[arg-type]
+        else:
+            version = {} if old.version is None else {"VersionId": old.version}
+            self._glue.update_table(DatabaseName=self._database, TableInput=table, **version)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _translated(what: str, on: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        raise _from_answer(error, what, on) from None
+    except BotoCoreError as error:
+        hint = "boto3 needs credentials and a region; AWS_ENDPOINT_URL_GLUE names another Glue than Amazon's."
+        kind = StorageUnavailable if isinstance(error, (ConnectionError, HTTPClientError)) else StorageError
+        raise kind(what, on=on, why=type(error).__name__, hint=hint) from None
+
+
+def _from_answer(error: ClientError, what: str, on: str) -> FloodmarkError:
+    code = _code(error)
+    if code == "EntityNotFoundException":
+        hint = "Make the Glue database first; Floodmark makes only the tables in it."
+        return ConfigError(what, on=on, why="there is no such Glue database or table", hint=hint)
+    if code in ("ConcurrentModificationException", "AlreadyExistsException"):
+        hint = "What was loaded there stands. Load again."
+        return Conflict(what, on=on, why="someone else, another load say, wrote it meanwhile", hint=hint)
+    if code in _DENIED:
+        return StorageDenied(what, on=on, why=code, hint=_RIGHTS)
+    return StorageError(what, on=on, why=f"Glue gave {code}")
+
+
+def _code(error: Exception) -> str | None:
+    """The code of Glue's answer, None where there was none."""
+    return str(error.response.get("Error", {}).get("Code", "no code")) if isinstance(error, ClientError) else None
+
+
+def _hidden(name: str) -> StorageDenied:
+    return StorageDenied(
+        "there is a Glue table of this name that the role may not see",
+        on=name,
+        why="Glue says that it exists, and does not list it",
+        hint="Rename or delete it, let the role DESCRIBE it in Lake Formation, or load into another Glue database.",
+    )
