@@ -24,8 +24,10 @@ from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_storage import S3Bucket
 from floodmark.config import Flags
 from floodmark.config import load as settings
-from floodmark.consume import parquet
+from floodmark.consume import parquet, reader
 from floodmark.consume.parquet import ParquetPlace
+from floodmark.errors import StorageUnavailable
+from floodmark.model import ObjectEntry
 from floodmark.run import run
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
@@ -195,6 +197,22 @@ def test_damage_sinks_its_own_table_alone_and_the_old_rows_stay(job: Job, target
     path.write_bytes(good)
     assert job.load(target) == {**unchanged(SECOND), "public.person": "loaded"}
     assert len(held(target, "public.person")[0]) == len(old[0]) + 1
+
+
+def test_a_store_that_is_gone_is_not_waited_for_once_a_table(
+    job: Job, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def gone(data: object, one: ObjectEntry, encoding: object) -> Iterator[bytes]:
+        tried.append(one.key)
+        raise StorageUnavailable("get an object", why="a test says so")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reader, "blocks", gone)
+        assert job.load(target, code=13) == dict.fromkeys(FIRST, "failed")
+    assert len(tried) == 2 and len(FIRST) == 4
+    assert job.load(target) == FIRST
 
 
 def test_a_moved_database_is_taken_over_though_no_table_changed(job: Job, target: str, tmp_path: Path) -> None:

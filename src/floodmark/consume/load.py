@@ -13,11 +13,13 @@ from msgspec import Struct
 
 from floodmark.consume.reader import Snapshot, Table
 from floodmark.consume.target import Loaded, Source, Staged, Target, Watch, shape_in
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch, Stopped
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch, Stopped, StorageUnavailable
 from floodmark.events import TableDecided
 from floodmark.model import TableName
 from floodmark.stop import Stop
 
+# So many tables in a row are tried while the store does not answer; the others fail at once.
+MAX_UNREACHABLE = 2
 Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
 
@@ -121,13 +123,33 @@ def _staged(
         watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.raw_bytes or 0))
     tried = partial(_tried, tell=tell, stop=watch.stop)
     try:
-        outcomes = {one.table.name: tried(one.table.name, "loaded", partial(target.stage, one)) for one in stale}
+        outcomes = _each_staged(stale, target, tried)
         outcomes |= {name: tried(name, "dropped", partial(target.require_droppable, name)) for name in drop}
         watch.stop.require_not_asked()
     except FloodmarkError:
         target.abandon()
         raise
     return outcomes
+
+
+def _each_staged(
+    stale: Sequence[Staged], target: Target, tried: Callable[[TableName, Status, Callable[[], int]], LoadedTable]
+) -> dict[TableName, LoadedTable]:
+    """Try one table after the other, until the store is gone: each of them would wait for it as patiently again."""
+    outcomes: dict[TableName, LoadedTable] = {}
+    in_vain = 0
+    for one in stale:
+        act = partial(target.stage, one) if in_vain < MAX_UNREACHABLE else _not_tried
+        outcomes[one.table.name] = outcome = tried(one.table.name, "loaded", act)
+        if isinstance(outcome.error, StorageUnavailable):
+            in_vain += 1
+        elif one.table.objects:
+            in_vain = 0
+    return outcomes
+
+
+def _not_tried() -> int:
+    raise StorageUnavailable("not tried", why="the store could not be reached for the tables before it")
 
 
 def _tried(
