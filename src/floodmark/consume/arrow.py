@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from floodmark.consume.extras import pyarrow
 from floodmark.consume.lines import SPECIAL, columns_reader, too_deep, values_of
 from floodmark.consume.moments import NoCounterpart, days, microseconds
+from floodmark.consume.texts import texts
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit, FloodmarkError
 
@@ -68,7 +69,7 @@ class Converter:
         """A block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit."""
         try:
             columns, count = self._columns(lines)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        except (msgspec.MsgspecError, KeyError, ValueError):
             raise self._unfit(self._culprit(lines)) from None
         except RecursionError:
             raise too_deep(self._shape.label) from None
@@ -121,11 +122,14 @@ class Converter:
         )
 
     def _culprit(self, lines: bytes) -> int | None:
-        """The first column that does not hold what its type promises."""
-        rows = msgspec.json.Decoder(dict[str, Raw])
+        """The first column that does not hold what its type promises, None where the lines are no JSON at all."""
+        try:
+            rows = texts(lines)
+        except (msgspec.MsgspecError, ValueError):
+            return None
         for number, (name, kind) in enumerate(zip(self._shape.names, self._shape.types, strict=True)):
             try:
-                values_of(rows.decode_lines(lines), name, kind)
+                values_of(rows, name, kind)
             except (msgspec.MsgspecError, KeyError, ValueError):
                 return number
         return None
@@ -173,8 +177,7 @@ class Converter:
         return self._pa.array([None if value is None else _unhexed(value) for value in values], kind)
 
     def _json(self, values: Sequence[Raw], kind: Any) -> Any:
-        texts = map(bytes, values)
-        return self._pa.array([None if text == _NULL else text for text in texts], kind)
+        return self._pa.array([None if text == _NULL else text for text in map(bytes, values)], kind)
 
     def _any(self, values: Sequence[Raw], kind: Any) -> Any:
         return self._pa.array([_text(bytes(value)) for value in values], kind)
@@ -215,7 +218,10 @@ def _unhexed(value: str) -> bytes:
 
 
 def _text(value: bytes) -> bytes | str | None:
-    """What a string says; anything else as its JSON text."""
+    """What a string says; anything else as its JSON text, and so a string that no UTF-8 holds."""
     if value.startswith(b'"'):
-        return msgspec.json.decode(value, type=str)
+        try:
+            return msgspec.json.decode(value, type=str)
+        except msgspec.DecodeError:
+            return value
     return None if value == _NULL else value

@@ -15,6 +15,8 @@ from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError
 from floodmark.model import TableName
 
+# How Arrow says of a column of strings that it is JSON: https://arrow.apache.org/docs/format/CanonicalExtensions.html
+_JSON = {"ARROW:extension:name": "arrow.json", "ARROW:extension:metadata": ""}
 _FOLDED = str.maketrans(ascii_uppercase, ascii_lowercase)
 # What a name alone stands for on a connection: temporary tables first, then those of its current schema.
 _IN_SIGHT = """
@@ -57,7 +59,7 @@ def quoted(name: str) -> str:
 def insert(connection: Any, into: str, stream: Stream, types: Sequence[ColumnType]) -> None:
     """Let DuckDB take all of a stream. What the stream raises comes out as it was raised."""
     incoming = f"_floodmark_incoming_{uuid4().hex}"
-    connection.register(incoming, stream.reader)
+    connection.register(incoming, _with_json(stream.reader, types))
     try:
         columns = [_cast(field.name, kind) for field, kind in zip(stream.reader.schema, types, strict=True)]
         _execute(connection, f"{into} SELECT {', '.join(columns)} FROM {incoming}")
@@ -81,10 +83,23 @@ def _execute(connection: Any, statement: str) -> None:
             raise
 
 
+def _with_json(reader: Any, types: Sequence[ColumnType]) -> Any:
+    """The same batches, whose json DuckDB takes for its JSON as it is: a cast would refuse half a surrogate pair.
+
+    That it is JSON is known, since it was read as a part of a line.
+    """
+    fields = [
+        field.with_metadata(_JSON) if kind.kind == "json" else field
+        for field, kind in zip(reader.schema, types, strict=True)
+    ]
+    pa = extras.pyarrow()
+    return pa.RecordBatchReader.from_batches(pa.schema(fields), reader)
+
+
 def _cast(name: str, kind: ColumnType) -> str:
     """Arrow brings everything but these in DuckDB's own type."""
     column = quoted(name)
-    return f"{column}::{kind.duckdb} AS {column}" if kind.kind in ("time", "uuid", "json") else column
+    return f"{column}::{kind.duckdb} AS {column}" if kind.kind in ("time", "uuid") else column
 
 
 def _in_sight(connection: Any) -> set[str]:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
+from floodmark.consume.texts import Texts, texts
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit
 
@@ -30,16 +31,28 @@ _ROWS_READ_AS: dict[Kind, Any] = {
     **dict.fromkeys(_FLOATS, float | str | None),
 }
 _decode_float = msgspec.json.Decoder(float | str | None).decode
+_AS_IT_IS = "`lines()` gives the lines as they are; tables.rules.*.columns.exclude leaves the column out."
 # What stands in a line where JSON has no number for it.
 SPECIAL = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
 Columns = Callable[[bytes], tuple[Sequence[Sequence[Any]], int]]
 Rows = Callable[[bytes], list[dict[str, Any]]]
 
 
+class Unreadable(ValueError):
+    """A column holds a value that is not what its type promises, or that Python has nothing for."""
+
+    def __init__(self, column: str) -> None:
+        super().__init__(column)
+        self.column = column
+
+
 def columns_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
     """What turns lines into columns of values, and says how many lines there were."""
-    if any(map(_odd, names)):
-        return lambda lines: _odd_columns(lines, names, types)
+    patient = _patient_columns(names, types)
+    return patient if any(map(_odd, names)) else _unless_malformed(_quick_columns(names, types), patient)
+
+
+def _quick_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
     quick = _struct_columns(names, types, _READ_AS)
     floats = _float_numbers(types)
     if not floats:
@@ -58,17 +71,17 @@ def columns_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Columns
 def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
     """What turns lines into dicts: JSON's own values, but numerics as Decimal, and NaN and infinity as numbers.
 
-    Elsewhere a number is a float where that is the very number, and else a Decimal.
+    Elsewhere a number is a float where that is the very number, and else a Decimal. It raises Unreadable.
     """
     fields = {name: _ROWS_READ_AS.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
     floats = [names[number] for number in sorted(_float_numbers(types))]
-    patient = _odd_rows(fields)
+    patient = _patient_rows(fields)
     decode = patient if any(map(_odd, names)) else _row_decoder(fields)
 
     def rows(lines: bytes) -> list[dict[str, Any]]:
         try:
             found = patient(lines) if floats and _has_minus_zero(lines) else decode(lines)
-        except msgspec.ValidationError:  # perhaps only a number inside json that is too large for it
+        except (msgspec.DecodeError, ValueError):  # perhaps only a number or a string in json that is too much for it
             found = patient(lines)
         for name in floats:
             for row in found:
@@ -79,7 +92,7 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
     return rows
 
 
-def values_of(rows: Sequence[dict[str, Raw]], name: str, kind: ColumnType) -> list[Any]:
+def values_of(rows: Sequence[Texts], name: str, kind: ColumnType) -> list[Any]:
     """One column's values. Raises msgspec's errors, KeyError, ValueError where they are not what the type promises."""
     if kind.kind in _FLOATS:
         return [_float(row[name]) for row in rows]
@@ -90,6 +103,16 @@ def values_of(rows: Sequence[dict[str, Raw]], name: str, kind: ColumnType) -> li
     return [decode(row[name]) for row in rows]
 
 
+def unreadable(label: str, column: str) -> DoesNotFit:
+    """The error for a value that a row can't hold."""
+    return DoesNotFit(
+        "a value can't be read",
+        on=f"{label}, column {column}",
+        why="Python has no such number, or it is not what the manifest says of the column",
+        hint=_AS_IT_IS,
+    )
+
+
 def too_deep(label: str) -> DoesNotFit:
     """The error for json that is nested deeper than a decoder follows (some 1,000 levels), which it says by a
     RecursionError."""
@@ -97,7 +120,7 @@ def too_deep(label: str) -> DoesNotFit:
         "a value can't be read",
         on=label,
         why="it is json that is nested too deep",
-        hint="`lines()` gives the lines as they are; tables.rules.*.columns.exclude leaves the column out.",
+        hint=_AS_IT_IS,
     )
 
 
@@ -115,7 +138,7 @@ def _has_minus_zero(lines: bytes) -> bool:
     return b":-0," in lines or b":-0}" in lines
 
 
-def _float(raw: Raw) -> float | str | None:
+def _float(raw: Raw | bytes) -> float | str | None:
     return -0.0 if bytes(raw) == b"-0" else _decode_float(raw)
 
 
@@ -132,34 +155,61 @@ def _struct_columns(names: Sequence[str], types: Sequence[ColumnType], read_as: 
     return columns
 
 
-def _odd_columns(
-    lines: bytes, names: Sequence[str], types: Sequence[ColumnType]
-) -> tuple[Sequence[Sequence[Any]], int]:
-    rows = msgspec.json.Decoder(dict[str, Raw]).decode_lines(lines)
-    return [values_of(rows, name, kind) for name, kind in zip(names, types, strict=True)], len(rows)
+def _patient_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
+    def columns(lines: bytes) -> tuple[Sequence[Sequence[Any]], int]:
+        rows = texts(lines)
+        return [values_of(rows, name, kind) for name, kind in zip(names, types, strict=True)], len(rows)
+
+    return columns
+
+
+def _unless_malformed(quick: Columns, patient: Columns) -> Columns:
+    """The quick way, but for lines that are JSON and not to msgspec."""
+
+    def columns(lines: bytes) -> tuple[Sequence[Sequence[Any]], int]:
+        try:
+            return quick(lines)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            return patient(lines)
+
+    return columns
 
 
 def _row_decoder(fields: dict[str, Any]) -> Rows:
     return msgspec.json.Decoder(TypedDict("Row", fields), float_hook=_real).decode_lines  # type: ignore[operator]
 
 
-def _odd_rows(fields: dict[str, Any]) -> Rows:
-    decode = msgspec.json.Decoder(dict[str, Raw]).decode_lines
+def _patient_rows(fields: dict[str, Any]) -> Rows:
     decoders = {name: _value_decoder(wanted) for name, wanted in fields.items()}
-    return lambda lines: [{name: decoders[name](raw) for name, raw in row.items()} for row in decode(lines)]
+
+    def rows(lines: bytes) -> list[dict[str, Any]]:
+        all_of_them, found, name = texts(lines), list[dict[str, Any]](), ""
+        try:
+            for raws in all_of_them:
+                row = {}
+                for name, raw in raws.items():
+                    row[name] = decoders[name](raw)
+                found.append(row)
+        except (msgspec.DecodeError, ValueError):
+            raise Unreadable(name) from None
+        return found
+
+    return rows
 
 
-def _value_decoder(wanted: Any) -> Callable[[Raw], Any]:
+def _value_decoder(wanted: Any) -> Callable[[Raw | bytes], Any]:
     if wanted is Any:
         return _anything
     return _float if wanted == float | str | None else msgspec.json.Decoder(wanted).decode
 
 
-def _anything(raw: Raw) -> Any:
-    """A JSON value. An integer whose digits are too many for an int is a Decimal."""
+def _anything(raw: Raw | bytes) -> Any:
+    """A JSON value. An integer of too many digits for an int is a Decimal; half a surrogate pair is a character."""
     try:
         return _decode_anything(raw)
-    except msgspec.ValidationError:
+    except msgspec.DecodeError:
         return json.loads(bytes(raw), parse_int=_integer, parse_float=_real)
 
 

@@ -25,7 +25,7 @@ from floodmark.consume import duckdb
 from floodmark.consume.arrow import Converter, Shape, Stream
 from floodmark.consume.changes import Changes, changes, shape
 from floodmark.consume.cursor import CursorStore, StoredCursor
-from floodmark.consume.lines import rows_reader, too_deep
+from floodmark.consume.lines import Unreadable, rows_reader, too_deep, unreadable
 from floodmark.consume.objects import blocks
 from floodmark.consume.types import ColumnType, column_type
 from floodmark.errors import ConfigError, DoesNotFit, ObjectMissing
@@ -209,6 +209,8 @@ class Table:
         for block in self.blocks(chunks):
             try:
                 rows = rows_of(block)
+            except Unreadable as error:
+                raise unreadable(self.label, error.column) from None
             except (msgspec.MsgspecError, ValueError):
                 raise DoesNotFit("a line is not what the manifest says", on=self.label) from None
             except RecursionError:
