@@ -146,6 +146,16 @@ def test_what_has_no_row_or_one_column(nightly: Nightly) -> None:
     assert landed(nightly, "public.one") == [(None,), ("",), ("a",), (None,)]
 
 
+def test_rows_without_a_column(nightly: Nightly) -> None:
+    """An empty record is one null where there is a column, and nothing where there is none."""
+    nightly.database.execute("CREATE TABLE bare (); INSERT INTO bare DEFAULT VALUES; INSERT INTO bare DEFAULT VALUES")
+    nightly.run(format="csv")
+    bare = consume.open(str(nightly.folder)).latest()["bare"]
+    assert list(bare.rows()) == [{}, {}] and list(bare.lines()) == [b"", b""] and bare.entry.rows == 2
+    nightly.run(format="jsonl")
+    assert list(consume.open(str(nightly.folder)).latest()["bare"].rows()) == [{}, {}]
+
+
 def test_rules_hold_in_csv(nightly: Nightly) -> None:
     nightly.database.execute(PERSON)
     rule = TableRule(columns=ColumnRule(exclude=("note",), mask={"name": "redact"}), where="id <= 3")

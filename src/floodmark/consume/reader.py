@@ -264,7 +264,8 @@ class Table:
 
     def _csv_rows(self, block: bytes) -> list[dict[str, Any]]:
         names = tuple(column.name for column in self.columns)
-        return [dict(zip(names, fields(record), strict=True)) for record in split_records(block)]
+        values = (fields(record) if names or record else [] for record in split_records(block))
+        return [dict(zip(names, one, strict=True)) for one in values]
 
 
 def open(destination: str | None = None, *, state: str | None = None, observer: Observer = silent) -> Reader:
