@@ -245,6 +245,18 @@ def test_what_changed_since_a_run_a_snapshot_or_a_cursor(nightly: Nightly) -> No
     assert cursor.advance(now).run_id == now.run_id
 
 
+def test_places_are_paths_too_and_everything_says_what_it_is(nightly: Nightly) -> None:
+    nightly.database.execute(
+        "CREATE TABLE t (a int); CREATE SCHEMA s; CREATE TABLE s.t (a int); INSERT INTO s.t VALUES (1)"
+    )
+    nightly.run()
+    snapshot = consume.open(nightly.folder).latest()
+    assert consume.open(state=nightly.folder / "_floodmark").latest().run_id == snapshot.run_id
+    assert snapshot.run_id in repr(snapshot) and repr(snapshot["s.t"]) == "<Table s.t: 1 rows in 1 chunks>"
+    with pytest.raises(KeyError, match=r"t is one of public\.t, s\.t"):
+        snapshot["t"]
+
+
 def test_a_table_that_could_not_be_read_is_not_gone(nightly: Nightly) -> None:
     """It has no snapshot in the manifest: the first run since another database was adopted failed at it."""
     reader = grown(nightly)

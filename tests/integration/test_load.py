@@ -444,7 +444,9 @@ def test_a_parquet_place_that_floodmark_did_not_write(job: Job, tmp_path: Path) 
     other.mkdir()
     (other / "precious.parquet").write_bytes(b"PAR1")
     assert "did not load" in job.refused(f"parquet:{other}", code=10)
-    assert "did not load" in job.refused(f"parquet:{job.landing}", code=10)
+    for taken in ("", "/data/pq", "/_floodmark", "/_floodmark/manifests/pq"):
+        assert "this place is taken" in job.refused(f"parquet:{job.landing}{taken}", code=10)
+    assert job.load(f"parquet:{job.landing}/parquet") == FIRST, "beside the data is not within it"
     assert [path.name for path in other.iterdir()] == ["precious.parquet"]
     place = tmp_path / "lake"
     job.load(f"parquet:{place}")

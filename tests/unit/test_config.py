@@ -335,6 +335,10 @@ WRONG_FILES = [
     ("deliver: [moj]", ["deliver[0]", "keys are wanted"]),
     ("deliver: [{nme: moj}]", ["deliver[0].nme", "name?"]),
     ("deliver: [{name: a, url: s3://z/x}, {name: a, url: s3://y/x}]", ["deliver", "two deliveries are named a"]),
+    (
+        "deliver: [{name: a, url: s3://z/x}, {name: b, url: s3://z/x/}]",
+        ["deliver", "a and another deliver to the same"],
+    ),
     ("deliver: [{name: a, url: s3://moj-reg-x/x, compression: keep}]", ["deliver[0].compression", "plain lines"]),
     ("deliver: [{name: a, url: s3://moj-reg-x/x, database_name: b}]", ["deliver[0].database_name", "underscore"]),
     ("deliver: [{name: a, url: /x, acl: private}]", ["deliver[0].acl", "a local folder"]),

@@ -17,7 +17,9 @@ from floodmark.cli.picking import names_one, picked
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
+from floodmark.config import Settings
 from floodmark.config import load as load_settings
+from floodmark.config.deliveries import nested
 from floodmark.consume.duckdb_file import MEMORY, DuckDBFile
 from floodmark.consume.load import LoadedTable, Result, Wishes
 from floodmark.consume.load import load as load_tables
@@ -50,9 +52,10 @@ def load(options: argparse.Namespace, session: Session) -> int:
 
 def _loaded(options: argparse.Namespace, session: Session, observer: Observer, stop: Stop) -> tuple[Result, str]:
     """What was loaded, and where."""
-    target = _target(options, observer)
+    settings = _settings(options, session)
+    target = _target(options, settings, observer)
     try:
-        snapshot = _snapshot(options, session, observer)
+        snapshot = _snapshot(settings, observer)
         only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
         wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source, options.full)
         result = load_tables(snapshot, target, wishes, lambda one: _tell(one, observer), Watch(observer, stop))
@@ -66,7 +69,7 @@ def schema(options: argparse.Namespace, session: Session) -> int:
     receiver = Receiver(options.to_layout, options.database_name, tuple(options.text))
     if options.format != "mojap" and receiver != ITSELF:
         raise UsageError("--layout, --database-name and --text go with --format mojap", hint=_NO_RECEIVER)
-    manifest = _snapshot(options, session, _observer(session)).manifest
+    manifest = _snapshot(_settings(options, session), _observer(session)).manifest
     documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
     if options.table:
         entries = described(manifest)
@@ -76,18 +79,23 @@ def schema(options: argparse.Namespace, session: Session) -> int:
     return EXIT_OK
 
 
-def _snapshot(options: argparse.Namespace, session: Session, observer: Observer) -> consume.Snapshot:
-    """The current snapshot of the state that the options name."""
+def _settings(options: argparse.Namespace, session: Session) -> Settings:
+    """What the options, the environment and the file say of where things are."""
     settings = load_settings(arguments.flags(options), session.environ, state_only=True)
     if settings.state_url is None:
         why = "runs to this landing zone are stateless: nothing is remembered"
         hint = "Give --state URL or set FLOODMARK_STATE to the place where runs keep their state."
         raise ConfigError("there is no state to read", why=why, hint=hint)
+    return settings
+
+
+def _snapshot(settings: Settings, observer: Observer) -> consume.Snapshot:
+    """The current snapshot of the state."""
     destination = settings.destination.url if settings.destination.layout == "plain" else ""
     return consume.open(destination or None, state=settings.state_url, observer=observer).latest()
 
 
-def _target(options: argparse.Namespace, observer: Observer) -> Target:
+def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> Target:
     kind, _, where = options.into.partition(":")
     if not where or kind not in ("duckdb", "parquet", "glue"):
         raise UsageError("this is no place to load into", hint=_FORMS)
@@ -98,11 +106,21 @@ def _target(options: argparse.Namespace, observer: Observer) -> Target:
     if kind == "duckdb":
         _require_file(where)
         return DuckDBFile(Path(where), options.memory or MEMORY)
+    _require_apart(where if kind == "parquet" else options.files, settings)
     if kind == "parquet":
         return ParquetPlace(where, observer)
     from floodmark.consume.glue import GlueDatabase  # noqa: PLC0415 - by need: boto3 takes long to load
 
     return GlueDatabase(where, options.files, observer)
+
+
+def _require_apart(place: str | None, settings: Settings) -> None:
+    """Files of a load may not lie among those of runs, which `prune` looks after, nor these among them."""
+    data = settings.destination.url and f"{settings.destination.url}/data"
+    for what, other in (("the destination's data", data), ("the state", settings.state_url)):
+        if place and other and nested(place, other):
+            why, hint = f"it lies within {what}, or that in it", "Load into a place of its own."
+            raise ConfigError("this place is taken", on=place, why=why, hint=hint)
 
 
 def _require_file(where: str) -> None:

@@ -28,6 +28,13 @@ def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliveryS
     if twice is not None:
         hint = "Each needs a name of its own: what it has delivered is remembered by it."
         raise ConfigError(WHAT, on=f"deliver ({name})", why=f"two deliveries are named {twice}", hint=hint)
+    places = [(one.url.rstrip("/"), one.database_name) for one in found]
+    shared = next((one.name for one, place in zip(found, places, strict=True) if places.count(place) > 1), None)
+    if shared is not None:
+        why = f"{shared} and another deliver to the same place, where one's files may replace the other's"
+        raise ConfigError(
+            WHAT, on=f"deliver ({name})", why=why, hint="Give each a place or a database_name of its own."
+        )
     return found
 
 

@@ -80,7 +80,8 @@ class Stored:
         except ObjectMissing as error:
             hint = (
                 "An object of an earlier run may have been pruned. For the current one, `floodmark verify` tells what "
-                "else is missing, and `floodmark run --table T --full` lands it anew."
+                "else is missing, and `floodmark run --table T --full` lands it anew. Data that was moved is found by "
+                "--destination (in Python the first argument of `open`)."
             )
             raise ObjectMissing(error.what, on=error.on, why=error.why, hint=hint) from None
 

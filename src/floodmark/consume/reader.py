@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from os import PathLike, fspath
 from typing import Any
 
 import msgspec
@@ -126,9 +127,14 @@ class Snapshot(Mapping[str, "Table"]):
         """A table by `schema.table`, or by its name alone where only one has it. Raises KeyError."""
         exact = [table for table in self.tables if table.label == label]
         found = exact or [table for table in self.tables if table.name.name == label]
-        if len(found) != 1:
+        if len(found) > 1:
+            raise KeyError(f"{label} is one of {', '.join(table.label for table in found)}")
+        if not found:
             raise KeyError(label)
         return found[0]
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.run_id} of {self.manifest.source.database}: {len(self.manifest.tables)} tables>"
 
     def __iter__(self) -> Iterator[str]:
         return (table.label for table in self.tables)
@@ -147,6 +153,9 @@ class Table:
 
     def __init__(self, entry: TableEntry, dialect: str, data: Storage) -> None:
         self.entry, self._dialect, self._data = entry, dialect, data
+
+    def __repr__(self) -> str:
+        return f"<Table {self.label}: {self.entry.rows} rows in {len(self.objects)} chunks>"
 
     @property
     def name(self) -> TableName:
@@ -268,7 +277,12 @@ class Table:
         return [dict(zip(names, one, strict=True)) for one in values]
 
 
-def open(destination: str | None = None, *, state: str | None = None, observer: Observer = silent) -> Reader:
+def open(
+    destination: str | PathLike[str] | None = None,
+    *,
+    state: str | PathLike[str] | None = None,
+    observer: Observer = silent,
+) -> Reader:
     """Open what runs to a destination have landed: `s3://bucket/prefix`, or a folder's path. Makes no request.
 
     `state` is the state location, where that is not DESTINATION/_floodmark. With `state` alone the manifest says where
@@ -276,8 +290,8 @@ def open(destination: str | None = None, *, state: str | None = None, observer: 
     """
     if destination is None and state is None:
         raise ConfigError("open what was landed", why="neither a destination nor a state is given")
-    place = state if state is not None else f"{(destination or '').rstrip('/')}/_floodmark"
-    data = None if destination is None else open_data(destination, observer)
+    place = fspath(state) if state is not None else f"{fspath(destination or '').rstrip('/')}/_floodmark"
+    data = None if destination is None else open_data(fspath(destination), observer)
     return Reader(open_data(place, observer), data, observer)
 
 
