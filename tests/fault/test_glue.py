@@ -24,7 +24,7 @@ import pytest
 from botocore.httpsession import URLLib3Session
 
 from fix_command import Floodmark
-from fix_load import Job
+from fix_load import FIRST, Job, unchanged
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, lost_answer, no_answer
 from fix_storage import S3Bucket
 from floodmark import consume
@@ -530,6 +530,87 @@ def test_two_tables_with_one_name_in_glue_do_not_sink_the_others(job: Job, lake:
     outcome = job.load(lake.into, code=3)
     assert sorted((outcome["audit.log"], outcome["public.audit_log"])) == ["failed", "loaded"]
     assert outcome["public.big"] == "loaded" and lake.rows().keys() == {"audit_log", "big", "empty", "person"}
+
+
+def test_a_table_that_is_in_glue_keeps_its_name_from_one_that_comes_later(job: Job, lake: Lake) -> None:
+    job.night("CREATE TABLE audit_log (a int); INSERT INTO audit_log VALUES (5)")
+    assert job.load(lake.into, "--table", "public.audit_log") == {"public.audit_log": "loaded"}
+    job.night("INSERT INTO audit_log VALUES (6)")
+    outcome = job.load(lake.into, code=3)
+    assert (outcome["audit.log"], outcome["public.audit_log"]) == ("failed", "loaded")
+    assert lake.rows()["audit_log"] == [(5,), (6,)]
+    said = job.refused(lake.into, code=3)
+    assert "two tables have one name in Glue: audit_log: public.audit_log and audit.log" in said
+    job.night('CREATE SCHEMA "x.y"; CREATE TABLE "x.y".z (a int); CREATE SCHEMA x; CREATE TABLE x."y.z" (a int)')
+    assert list(job.load(lake.into, "--table", "x*.*", code=3).values()) in (["failed"], ["loaded", "failed"])
+
+
+MAIN = "CREATE SCHEMA main; CREATE TABLE main.person (a int); INSERT INTO main.person VALUES (5)"
+
+
+def test_only_public_tables_go_without_their_schema(job: Job, lake: Lake) -> None:
+    job.night(MAIN)
+    assert set(job.load(lake.into).values()) == {"loaded"}
+    rows = lake.rows()
+    assert rows.keys() == {"audit_log", "big", "empty", "main_person", "person"}
+    assert rows["main_person"] == [(5,)] and len(rows["person"]) == 2
+
+
+def renamed(lake: Lake, old: str, new: str) -> None:
+    """As if an earlier Floodmark had given a table another name."""
+    table = lake.tables[old]
+    wanted = {"Parameters": table["Parameters"], "StorageDescriptor": table["StorageDescriptor"]}
+    lake.client.create_table(DatabaseName=lake.name, TableInput={"Name": new, **wanted})
+    lake.client.delete_table(DatabaseName=lake.name, Name=old)
+
+
+@pytest.fixture
+def misnamed(job: Job, lake: Lake) -> Lake:
+    """`person` is main.person, which was called so once; public.person is not loaded yet."""
+    job.night(MAIN)
+    assert job.load(lake.into, "--table", "main.*") == {"main.person": "loaded"}
+    renamed(lake, "main_person", "person")
+    return lake
+
+
+def test_a_glue_table_that_was_named_otherwise_gets_its_name(job: Job, misnamed: Lake) -> None:
+    whole = {**FIRST, "main.person": "loaded"}
+    assert job.load(misnamed.into) == whole
+    rows = misnamed.rows()
+    assert rows["main_person"] == [(5,)] and len(rows["person"]) == 2 and misnamed.objects() == misnamed.named()
+    assert job.load(misnamed.into) == unchanged(whole)
+
+
+def test_a_glue_table_that_was_named_otherwise_is_dropped_with_its_table(job: Job, misnamed: Lake) -> None:
+    job.night("DROP SCHEMA main CASCADE")
+    assert job.load(misnamed.into, "--table", "big", "--table", "audit.*") and misnamed.rows()["person"] == [(5,)]
+    outcome = job.load(misnamed.into, "--drop", code=3)
+    assert (outcome["main.person"], outcome["public.person"]) == ("dropped", "failed")
+    assert job.load(misnamed.into)["public.person"] == "loaded" and len(misnamed.rows()["person"]) == 2
+
+
+@pytest.mark.parametrize("action", ["CreateTable", "DeleteTable"])
+def test_a_glue_table_keeps_its_old_name_until_the_new_one_is_there(
+    job: Job, misnamed: Lake, catalog: Catalog, action: str
+) -> None:
+    name = "main_person" if action == "CreateTable" else "person"
+    catalog.meets = lambda asked: refusal("AccessDeniedException", name) if asked == action else None
+    failed = {"main.person": "failed", "public.person": "failed"}
+    for _ in range(2):
+        done = job.load(misnamed.into, code=13)
+        assert {label: done[label] for label in failed} == failed
+        assert misnamed.rows()["person"] == [(5,)]
+    catalog.meets = lambda asked: None
+    assert job.load(misnamed.into) == {**unchanged(FIRST), "main.person": "loaded", "public.person": "loaded"}
+    assert misnamed.rows()["main_person"] == [(5,)] and len(misnamed.rows()["person"]) == 2
+
+
+def test_a_copy_that_someone_made_of_a_glue_table_stays(job: Job, lake: Lake) -> None:
+    job.load(lake.into)
+    renamed(lake, "person", "copied")
+    job.night("INSERT INTO person VALUES (3); DROP TABLE empty")
+    assert job.load(lake.into, "--drop")["public.person"] == "loaded"
+    assert lake.tables.keys() == {"audit_log", "big", "copied", "person"}
 
 
 def test_a_load_that_is_told_to_stop_takes_back_what_it_staged(job: Job, lake: Lake) -> None:

@@ -69,7 +69,7 @@ class DuckDBFile:
             _require_duckdb(path)
             self._connection = self._connected(read_only=True)
 
-    def loaded(self) -> Loaded | None:
+    def loaded(self, source: Source) -> Loaded | None:
         """What the file holds of Floodmark's, None for nothing. Raises ConfigError where a newer one wrote it."""
         if self._connection is None:
             return None

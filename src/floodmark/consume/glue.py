@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import Observer
+from floodmark.layout import default_schema
 from floodmark.model import TableName
 
 _INPUT = "org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat"
@@ -30,7 +31,6 @@ _SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 _CHECKSUM, _SHAPE = "floodmark_checksum", "floodmark_shape"
 _TABLE, _SCHEMA = "floodmark_table", "floodmark_schema"
 _LIST = "files.txt"
-_DEFAULT_SCHEMAS = ("public", "main")
 
 
 class GlueDatabase:
@@ -43,14 +43,17 @@ class GlueDatabase:
             raise ConfigError("the files of a Glue table lie in S3", on=url, hint="Give --files s3://bucket/prefix.")
         self._parquet = ParquetPlace(url, observer)
         self._tables: dict[str, CatalogTable] = {}
-        self._labels: dict[str, str] = {}
+        self._default_schema = ""
+        self._named: dict[str, TableName] = {}
+        self._vacated: set[str] = set()
         self._behind: frozenset[TableName] = frozenset()
         self.url = f"glue:{database} ({self._parquet.url})"
 
-    def loaded(self) -> Loaded | None:
+    def loaded(self, source: Source) -> Loaded | None:
         """What the index and the catalog hold; a table that lags behind in one of them is loaded, or dropped, again."""
         self._tables = {one.name: one for one in self._catalog.tables()}
-        found = self._parquet.loaded()
+        self._default_schema = default_schema(source.dialect)
+        found = self._parquet.loaded(source)
         if found is None:
             return None
         current = {name: marks for name, marks in found.tables.items() if self._marks(name) == marks}
@@ -65,8 +68,15 @@ class GlueDatabase:
         """There is nothing to prepare."""
 
     def stage(self, staged: Staged) -> int:
-        self._require_fit(staged)
-        return self._parquet.stage(staged)
+        name = staged.table.name
+        _require_columns(staged)
+        self._require_free(name, staged.snapshot, self._vacated)
+        twin = self._named.setdefault(self._name(name), name)
+        if twin != name:
+            raise _twins(self._name(name), twin, name, "Load one of them with --table.")
+        rows = self._parquet.stage(staged)
+        self._vacated |= {one.name for one in self._misnamed(name)}
+        return rows
 
     def require_droppable(self, name: TableName) -> None:
         """Nothing keeps a table here."""
@@ -76,7 +86,7 @@ class GlueDatabase:
     ) -> Mapping[TableName, FloodmarkError]:
         """Move the index, then one Glue table after the other. The index is ahead of those that can't be written."""
         changed = [*(one.table.name for one in staged), *drop]
-        old_lists = filter(None, map(self._old_list, changed))
+        old_lists = (self._list_of(table) for name in changed for table in self._ours(name))
         self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
         acts = {one.table.name: partial(self._update, one, run_id) for one in staged}
         acts |= {name: partial(self._drop, name) for name in drop}
@@ -90,11 +100,28 @@ class GlueDatabase:
     def close(self) -> None:
         self._parquet.close()
 
+    def _name(self, name: TableName) -> str:
+        return glue_name(name, self._default_schema)
+
     def _marks(self, name: TableName) -> tuple[str, str] | None:
-        table = self._tables.get(glue_name(name))
-        if table is None or not self._is_ours(table, name):
+        """Checksum and shape of what the catalog has of a table, None where that is nothing, or under another name."""
+        ours = self._ours(name)
+        if [one.name for one in ours] != [self._name(name)]:
             return None
-        return table.parameters.get(_CHECKSUM, ""), table.parameters.get(_SHAPE, "")
+        return ours[0].parameters.get(_CHECKSUM, ""), ours[0].parameters.get(_SHAPE, "")
+
+    def _ours(self, name: TableName) -> list[CatalogTable]:
+        """The Glue table that was loaded of a table, and what was loaded of it when it was named otherwise."""
+        there = self._tables.get(self._name(name))
+        own = [there] if there is not None and self._is_ours(there, name) else []
+        return [*own, *self._misnamed(name)]
+
+    def _misnamed(self, name: TableName) -> list[CatalogTable]:
+        """Once, tables of public and main went without their schema, whatever the dialect."""
+        if name.schema not in ("public", "main"):
+            return []
+        others = {glue_name(name, name.schema), glue_name(name, "")} - {self._name(name)}
+        return [one for one in map(self._tables.get, others) if one is not None and self._is_ours(one, name)]
 
     def _is_ours(self, table: CatalogTable, name: TableName) -> bool:
         """Whether it is what was loaded of this table into this place."""
@@ -109,46 +136,48 @@ class GlueDatabase:
         name = TableName(schema, label.removeprefix(f"{schema}."))
         return name if self._is_ours(table, name) else None
 
-    def _old_list(self, name: TableName) -> str | None:
-        """The list that the Glue table pointed at before this load."""
-        table = self._tables.get(glue_name(name))
-        if table is None or not self._is_ours(table, name):
-            return None
+    def _list_of(self, table: CatalogTable) -> str:
+        """The key of the list that a Glue table of ours points at."""
         return table.location.removeprefix(f"{self._parquet.url}/") + _LIST
 
     def _update(self, staged: Staged, run_id: str) -> None:
         """Write the list of a table's files, and let the catalog's table name it."""
-        name = staged.table.name
+        name, glue = staged.table.name, self._name(staged.table.name)
+        self._require_free(name, staged.snapshot)
         folder = f"{lists(name)}/{self._parquet.load_id}"
         files = self._parquet.staged(name).files
         text = "".join(f"{self._parquet.url}/{one.key}\n" for one in files)
         self._parquet.put(f"{folder}/{_LIST}", io.BytesIO(text.encode()))
-        table = _table_input(staged, f"{self._parquet.url}/{folder}/", run_id)
-        self._catalog.write(table, self._tables.get(table["Name"]))
+        table = _table_input(glue, staged, f"{self._parquet.url}/{folder}/", run_id)
+        self._catalog.write(table, self._tables.get(glue))
+        self._delete(self._misnamed(name))
 
-    def _drop(self, table: TableName) -> None:
-        name = glue_name(table)
-        there = self._tables.get(name)
-        if there is not None and self._is_ours(there, table):
-            self._catalog.delete(name)
+    def _drop(self, name: TableName) -> None:
+        self._delete(self._ours(name))
 
-    def _require_fit(self, staged: Staged) -> None:
-        name, label = glue_name(staged.table.name), staged.table.label
-        lower = [column.name.lower() for column in staged.table.columns]
-        if len(set(lower)) < len(lower):
-            raise ConfigError("a table can't be in Glue", on=label, why="two columns differ only in case")
-        twin = self._labels.setdefault(name, label)
-        if twin != label:
-            hint = "Load one of them with --table."
-            raise ConfigError("two tables have one name in Glue", on=name, why=f"{twin} and {label}", hint=hint)
-        there = self._tables.get(name)
-        if there is not None and not self._is_ours(there, staged.table.name):
-            raise ConfigError(
-                "there is a Glue table of this name already",
-                on=f"{self._database}.{name}",
-                why=f"it is not what was loaded of {label} into {self._parquet.url}, and is not replaced",
-                hint="Rename it or delete it from the catalog, or load into another Glue database.",
-            )
+    def _delete(self, tables: Iterable[CatalogTable]) -> None:
+        for one in tables:
+            self._catalog.delete(one.name)
+            del self._tables[one.name]
+
+    def _require_free(
+        self, name: TableName, snapshot: Collection[TableName], vacated: Collection[str] = frozenset()
+    ) -> None:
+        """Its name in the catalog must be free, or its own, or `vacated` by a table that gets another one."""
+        glue = self._name(name)
+        there = self._tables.get(glue)
+        if there is None or glue in vacated or self._is_ours(there, name):
+            return
+        holder = self._loaded_into(there)
+        if holder is not None:
+            gone = "--drop drops what is gone. Then load again."
+            raise _twins(glue, holder, name, "Load one of them with --table." if holder in snapshot else gone)
+        raise ConfigError(
+            "there is a Glue table of this name already",
+            on=f"{self._database}.{glue}",
+            why=f"it is not what was loaded of {name.label} into {self._parquet.url}, and is not replaced",
+            hint="Rename it or delete it from the catalog, or load into another Glue database.",
+        )
 
     def _location(self) -> str:
         found = self._catalog.location()
@@ -174,20 +203,31 @@ def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
     return None
 
 
-def glue_name(name: TableName) -> str:
-    """A table's name in the catalog: lower case, and with its schema where that is not the default one."""
-    whole = name.name if name.schema in _DEFAULT_SCHEMAS else f"{name.schema}_{name.name}"
+def _require_columns(staged: Staged) -> None:
+    lower = [column.name.lower() for column in staged.table.columns]
+    if len(set(lower)) < len(lower):
+        raise ConfigError("a table can't be in Glue", on=staged.table.label, why="two columns differ only in case")
+
+
+def _twins(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
+    why = f"{holder.label} and {name.label}"
+    return ConfigError("two tables have one name in Glue", on=glue, why=why, hint=hint)
+
+
+def glue_name(name: TableName, default_schema: str) -> str:
+    """A table's name in the catalog: lower case, and with its schema where that is not the source's default one."""
+    whole = name.name if name.schema == default_schema else f"{name.schema}_{name.name}"
     return re.sub(r"[^a-z0-9_]", "_", whole.lower())
 
 
-def _table_input(staged: Staged, location: str, run_id: str) -> dict[str, Any]:
+def _table_input(name: str, staged: Staged, location: str, run_id: str) -> dict[str, Any]:
     table = staged.table
     columns = [
         {"Name": column.name.lower(), "Type": kind.glue, "Comment": column.type[:255]}
         for column, kind in zip(table.columns, staged.types, strict=True)
     ]
     return {
-        "Name": glue_name(table.name),
+        "Name": name,
         "TableType": "EXTERNAL_TABLE",
         "Parameters": {
             "EXTERNAL": "TRUE",

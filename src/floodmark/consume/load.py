@@ -65,7 +65,7 @@ def load(
     """
     manifest = snapshot.manifest
     source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
-    before = target.loaded()
+    before = target.loaded(source)
     adopted = before is not None and before.source != source
     if before is not None and adopted and not wishes.adopt_source:
         raise _mismatch(before.source, target.url)

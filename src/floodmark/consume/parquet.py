@@ -66,7 +66,7 @@ class ParquetPlace:
         """What the names of this load's files hold: no other load has it."""
         return self._load
 
-    def loaded(self) -> Loaded | None:
+    def loaded(self, source: Source) -> Loaded | None:
         """What the index names. Raises ConfigError where other files are, StateUnreadable, StorageError."""
         found = self._documents.fetch(ParquetIndex, INDEX)
         if found is None:

@@ -91,8 +91,11 @@ class Target(Protocol):
         """Where this is, as a person would write it."""
         ...
 
-    def loaded(self) -> Loaded | None:
-        """What is there, None for nothing yet. Raises ConfigError where something else is there."""
+    def loaded(self, source: Source) -> Loaded | None:
+        """What is there, None for nothing yet. `source` is what will be loaded from; what is there may be another's.
+
+        Raises ConfigError where something else is there.
+        """
         ...
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
