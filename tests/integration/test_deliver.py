@@ -194,6 +194,11 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
         assert f"lies within the {within}" in refused.err
     floodmark.environment["FLOODMARK_DESTINATION"] = str(lake)
     assert not zone.folder.exists() and not (lake / "inside").exists()
+    assert "the configuration holds no delivery named fifth" in floodmark("deliver", "--name", "fifth", code=10).err
+    floodmark.configure("deliver: [{name: first, url: s3://a/b}, {name: second, url: s3://b/c}]")
+    missing = floodmark("deliver", "--name", "fifth", code=10).err
+    assert "no delivery named fifth" in missing and "first, second" in missing
+    floodmark.configure(CHUNKS)
     floodmark("deliver", "--to", str(zone.folder), "--name", "one", "--table", "vis*")
     assert "this name is taken" in floodmark("deliver", "--to", str(tmp_path / "x"), "--name", "one", code=10).err
     floodmark("deliver", "--to", str(zone.folder), "--layout", "csv", code=2)

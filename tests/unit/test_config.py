@@ -301,7 +301,7 @@ WRONG_FILES = [
     ("source: {wait_seconds: -1}", ["source.wait_seconds", "a whole number from 0"]),
     ("source: {wait_seconds: true}", ["source.wait_seconds", "not true or false"]),
     ("source: {wait_seconds: 1.5}", ["source.wait_seconds", "not a fraction"]),
-    ("destination: {resend_after_days: 0}", ["destination.resend_after_days", "a whole number from 1"]),
+    ("destination: {resend_after_days: 0}", ["destination.resend_after_days", "not a smaller one"]),
     ("destination: {allow_unconditional_writes: 1}", ["destination.allow_unconditional_writes", "true or false"]),
     ("tables: {include: public.*}", ["tables.include", "a list is wanted, not text", "include: ["]),
     ("tables: {include: [public.a, 7]}", ["tables.include[1]", "text is wanted", "quotes"]),
@@ -311,8 +311,8 @@ WRONG_FILES = [
     ("tables: {rules: {public.a: {where: true}}}", ["tables.rules.public.a.where", "text is wanted", "quotes"]),
     ("tables: {rules: {public.a: {columns: {exclude: [no]}}}}", ["public.a.columns.exclude[0]", "quotes"]),
     ("tables: {rules: {public.a: {columns: {mask: {on: hash}}}}}", ["public.a.columns.mask", "quotes"]),
-    ("limits: {connections: 0}", ["limits.connections", "from 1 to 128"]),
-    ("limits: {connections: 129}", ["limits.connections", "from 1 to 128"]),
+    ("limits: {connections: 0}", ["limits.connections", "from 1 to 128 is wanted, not a smaller one"]),
+    ("limits: {connections: 129}", ["limits.connections", "from 1 to 128 is wanted, not a larger one"]),
     ("audit: {chunks_per_run: -1}", ["audit.chunks_per_run", "from 0"]),
     # words
     ("destination: {layout: plian}", ["destination.layout", "Did you mean plain?", "plain or moj-landing"]),
@@ -333,6 +333,7 @@ WRONG_FILES = [
     ("deliver: [{name: a/b, url: s3://zone/x}]", ["deliver[0].name", "letters, digits"]),
     ("deliver: {name: a}", ["deliver", "a list is wanted"]),
     ("deliver: [moj]", ["deliver[0]", "keys are wanted"]),
+    ("deliver: [{name: a, url: s3://z/x, resend_after_days: 0}]", ["resend_after_days", "not a smaller one"]),
     ("deliver: [{nme: moj}]", ["deliver[0].nme", "name?"]),
     ("deliver: [{name: a, url: s3://z/x}, {name: a, url: s3://y/x}]", ["deliver", "two deliveries are named a"]),
     (

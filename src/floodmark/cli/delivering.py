@@ -19,7 +19,7 @@ from floodmark.cli.render import count, plural, table
 from floodmark.cli.signals import StopSignals
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config import load as load_settings
-from floodmark.config.deliveries import require_deliverable, to_url
+from floodmark.config.deliveries import require_deliverable, require_name, to_url
 from floodmark.consume.deliver import Delivered, Result, deliver, open_target
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
 from floodmark.events import Event, Observer, Retried
@@ -110,14 +110,22 @@ def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySe
         return (to_url(options.to, options.name, options.to_layout, options.to_numbers),)
     found = tuple(one for one in settings.deliver if options.name in (None, one.name))
     if not found:
-        why = "the configuration holds no delivery" + ("" if options.name is None else " of that name")
-        hint = "Give --to URL, or write deliver: [{name: …, url: …}] into floodmark.yaml."
-        raise ConfigError("there is nowhere to deliver to", why=why, hint=hint)
+        raise _nowhere(options.name, [one.name for one in settings.deliver])
     for option in ("layout", "numbers"):
         if getattr(options, f"to_{option}") is not None:
             hint = f"In the file, {option} stands with its delivery."
             raise ConfigError(f"--{option} goes with --to alone", hint=hint)
     return found
+
+
+def _nowhere(name: str | None, known: Sequence[str]) -> ConfigError:
+    why, hint = "the configuration holds no delivery", "write deliver: [{name: …, url: …}] into floodmark.yaml."
+    if name is not None:
+        require_name(name)
+        why += f" named {name}"
+    if known:
+        hint = f"use one of the names it has: {', '.join(known)}."
+    return ConfigError("there is nowhere to deliver to", why=why, hint=f"Give --to URL, or {hint}")
 
 
 def _observer(session: Session) -> Observer:

@@ -57,12 +57,18 @@ def to_url(
     url: str, name: str | None, layout: LayoutName | None = None, numbers: Numbers | None = None
 ) -> DeliverySettings:
     """What `--to`, `--name`, `--layout` and `--numbers` say. Raises ConfigError."""
-    if name is not None and not _NAME.match(name):
-        hint = "Write letters, digits, - or _."
-        raise ConfigError(WHAT, on="--name", why="it is no name for a delivery", hint=hint)
+    if name is not None:
+        require_name(name)
     place = check_place(url, "--to")
     chosen = {"url": place, "name": name or "", "layout": layout or layout_of(place), "numbers": numbers or "as-is"}
     return _checked(chosen, "--to", "command line")
+
+
+def require_name(name: str) -> None:
+    """Raises ConfigError where `--name` can't be a delivery's name."""
+    if not _NAME.match(name):
+        hint = "Write letters, digits, - or _."
+        raise ConfigError(WHAT, on="--name", why="it is no name for a delivery", hint=hint)
 
 
 def layout_of(url: str) -> LayoutName:

@@ -175,7 +175,8 @@ class _Checker:
         if options and isinstance(value, str):
             self.refuse(path, "not one of the words it takes", f"{did_you_mean(value, options)}It takes {wanted}.")
         quote = "Put the value in quotes." if kind is str else f"Write {wanted} after {_last(path)}:"
-        self.refuse(path, f"{wanted} is wanted, not {_yaml_name(value)}", quote)
+        given = _beyond(kind, value) if type(value) is int else None
+        self.refuse(path, f"{wanted} is wanted, not {given or _yaml_name(value)}", quote)
 
 
 def _joined(path: str, key: object) -> str:
@@ -190,12 +191,24 @@ def _wanted(kind: Any) -> str:
     """What a key takes, for a person."""
     if get_origin(kind) is Literal:
         return " or ".join((", ".join(get_args(kind)[:-1]), get_args(kind)[-1])).removeprefix(" or ")
-    bounds = next((meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)), None)
+    bounds = _bounds(kind)
     if bounds is not None:
         return f"a whole number from {bounds.ge} to {bounds.le}"
     if kind is bool:
         return "true or false"
     return "text" if kind is str else "a number or text with a unit"
+
+
+def _bounds(kind: Any) -> Meta | None:
+    return next((meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)), None)
+
+
+def _beyond(kind: Any, value: int) -> str | None:
+    """On which side of a key's bounds a whole number lies."""
+    bounds = _bounds(kind)
+    if bounds is None or bounds.ge is None:
+        return None
+    return "a smaller one" if value < bounds.ge else "a larger one"
 
 
 def _yaml_name(value: object) -> str:
