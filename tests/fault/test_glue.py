@@ -540,7 +540,8 @@ def test_a_table_that_is_in_glue_keeps_its_name_from_one_that_comes_later(job: J
     assert (outcome["audit.log"], outcome["public.audit_log"]) == ("failed", "loaded")
     assert lake.rows()["audit_log"] == [(5,), (6,)]
     said = job.refused(lake.into, code=3)
-    assert "two tables have one name in Glue: audit_log: public.audit_log and audit.log" in said
+    assert "two tables have one name in Glue: audit.log as audit_log: public.audit_log and audit.log" in said
+    assert "--exclude" in said and job.load(lake.into, "--exclude", "audit.log")["public.audit_log"] == "unchanged"
     job.night('CREATE SCHEMA "x.y"; CREATE TABLE "x.y".z (a int); CREATE SCHEMA x; CREATE TABLE x."y.z" (a int)')
     assert list(job.load(lake.into, "--table", "x*.*", code=3).values()) in (["failed"], ["loaded", "failed"])
 

@@ -177,6 +177,16 @@ def files_of(found: dict[str, bytes]) -> dict[str, bytes]:
     return {key.rpartition("/")[2]: data for key, data in found.items()}
 
 
+def test_what_is_left_out_is_not_delivered(floodmark: Floodmark, zone: Zone) -> None:
+    floodmark("run")
+    to = ("deliver", "--to", str(zone.folder), "--output", "json")
+    others = {"audit.an entry": "delivered", "public.nothing": "delivered", "public.person": "delivered"}
+    assert delivered(floodmark(*to, "--exclude", "v?s*")) == others
+    assert delivered(floodmark(*to, "--exclude", "visit")) == dict.fromkeys(others, "unchanged")
+    assert not any("visit" in key for key in zone.new())
+    assert delivered(floodmark(*to)) == {**dict.fromkeys(others, "unchanged"), "public.visit": "delivered"}
+
+
 def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     floodmark("run")
     refusals = {
@@ -184,6 +194,7 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
         ("--to", str(tmp_path / "lake/inside")): "lies within the destination",
         ("--to", str(zone.folder), "--name", "a b"): "no name for a delivery",
         ("--to", str(zone.folder), "--table", "public.nobody"): "a pattern selects no table",
+        ("--to", str(zone.folder), "--exclude", "public.nobody"): "a pattern selects no table",
         ("--to", "ftp://x/y"): "not supported",
     }
     for given, says in refusals.items():

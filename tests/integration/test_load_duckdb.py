@@ -42,6 +42,41 @@ def test_tables_whose_names_differ_only_in_case(job: Job, tmp_path: Path) -> Non
     assert ask(file, "SELECT id FROM public.person") == [(1,)]
 
 
+def test_tables_that_can_never_be_in_the_file_are_left_out(job: Job, tmp_path: Path) -> None:
+    into = f"duckdb:{tmp_path}/cases.duckdb"
+    job.night(
+        'CREATE TABLE "Person" (a int); CREATE TABLE nothing (); CREATE TABLE x (a int);'
+        'CREATE TABLE twin_columns (a int, "A" int)'
+    )
+    failing = {"public.nothing": "failed", "public.person": "failed", "public.twin_columns": "failed"}
+    done = {**FIRST, "public.Person": "loaded", "public.x": "loaded", **failing}
+    assert job.load(into, code=3) == done
+    assert job.refused(into, code=3).count("--exclude") == len(failing)
+    rest = {label: status for label, status in unchanged(done).items() if status != "failed"}
+    left_out = ("--exclude", "nothing", "--exclude", "public.person", "--exclude", "*.twin?columns")
+    assert job.load(into, *left_out) == rest
+    assert job.load(into, "--table", "public.?e*", "--table", "b*", *left_out) == {
+        "public.Person": "unchanged",
+        "public.big": "unchanged",
+    }
+    job.night("DROP TABLE empty; DROP TABLE x")
+    assert job.load(into, *left_out, "--exclude", "public.*", "--drop") == {"audit.log": "unchanged"}
+    assert job.load(into, *left_out, "--drop") == {**rest, "public.empty": "dropped", "public.x": "dropped"}
+
+
+def test_what_is_left_out_stays_as_it_is(job: Job, tmp_path: Path) -> None:
+    into, file = f"duckdb:{tmp_path}/cases.duckdb", tmp_path / "cases.duckdb"
+    job.load(into)
+    job.night(f"{DAY_2}; DROP TABLE audit.log; CREATE TABLE audit.other (a int)")
+    code, out, err = job.command("load", "--into", into, "--exclude", "public.nothing_like_it")
+    assert (code, out) == (10, "") and "--exclude: public.nothing_like_it" in err
+    done = {"public.empty": "dropped", "public.fresh": "loaded", "public.person": "loaded"}
+    assert job.load(into, "--drop", "--exclude", "audit.*", "--exclude", "big") == done
+    assert ask(file, "SELECT count(*) FROM public.big") == [(1500,)] and len(ask(file, "FROM audit.log")) == 1
+    rest = {"audit.log": "dropped", "audit.other": "loaded", "public.big": "loaded"}
+    assert job.load(into, "--drop") == {**rest, "public.fresh": "unchanged", "public.person": "unchanged"}
+
+
 @pytest.mark.parametrize("options", [(), ("--drop",)])
 def test_a_rename_that_only_changes_case(job: Job, tmp_path: Path, options: tuple[str, ...]) -> None:
     into = f"duckdb:{tmp_path}/cases.duckdb"

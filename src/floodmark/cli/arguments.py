@@ -159,6 +159,8 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
         command.add_argument(
             "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
         )
+        if command is load:
+            _add_exclude(load)
         _add_places(command, source=False)
     _add_output(load)
 
@@ -182,8 +184,15 @@ def _add_deliver(commands: argparse._SubParsersAction[Parser]) -> None:
     deliver.add_argument(
         "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
     )
+    _add_exclude(deliver)
     _add_places(deliver, source=False)
     _add_output(deliver)
+
+
+def _add_exclude(to: argparse._ActionsContainer) -> None:
+    to.add_argument(
+        "--exclude", action="append", default=[], metavar="T", help="not this table or pattern; may be repeated"
+    )
 
 
 def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -235,9 +244,7 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     tables.add_argument(
         "--table", action="append", default=[], metavar="T", help="only this table or pattern; may be repeated"
     )
-    tables.add_argument(
-        "--exclude", action="append", default=[], metavar="T", help="not this table or pattern; may be repeated"
-    )
+    _add_exclude(tables)
     tables.add_argument("--full", action="store_true", help="extract everything, whatever is proven")
     safety = command.add_argument_group("safety")
     safety.add_argument("--adopt-source", action="store_true", help="take over a state that is another database's")

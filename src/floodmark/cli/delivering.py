@@ -14,7 +14,7 @@ from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.failure import report
 from floodmark.cli.output import Session, console, printable
-from floodmark.cli.picking import picked
+from floodmark.cli.picking import left_out, picked
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.signals import StopSignals
 from floodmark.config import DeliverySettings, Settings
@@ -23,6 +23,7 @@ from floodmark.config.deliveries import require_deliverable, require_name, to_ur
 from floodmark.consume.deliver import Delivered, Result, deliver, open_target
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
 from floodmark.events import Event, Observer, Retried
+from floodmark.model import TableName
 
 
 class Done(Struct, frozen=True):
@@ -37,7 +38,7 @@ def command(options: argparse.Namespace, session: Session) -> int:
     settings = load_settings(arguments.flags(options), session.environ, state_only=True)
     chosen = _chosen(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
-    done, broken = _all(settings, chosen, options.table, session)
+    done, broken = _all(settings, chosen, options.table, options.exclude, session)
     if options.output == "json":
         session.out.write_json(msgspec.json.format(msgspec.json.encode({"deliveries": [_view(one) for one in done]})))
     else:
@@ -53,7 +54,7 @@ def command(options: argparse.Namespace, session: Session) -> int:
 def after_run(settings: Settings, session: Session) -> int:
     """The deliveries of the configuration, once a run is committed. Their failure is told, and keeps the commit."""
     try:
-        done, broken = _all(settings, settings.deliver, (), session)
+        done, broken = _all(settings, settings.deliver, (), (), session)
     except Stopped:
         raise
     except FloodmarkError as error:
@@ -74,7 +75,11 @@ def _failed(error: FloodmarkError) -> StorageError:
 
 
 def _all(
-    settings: Settings, chosen: Sequence[DeliverySettings], patterns: Sequence[str], session: Session
+    settings: Settings,
+    chosen: Sequence[DeliverySettings],
+    patterns: Sequence[str],
+    exclude: Sequence[str],
+    session: Session,
 ) -> tuple[list[Done], FloodmarkError | None]:
     """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last,
     beside what was done."""
@@ -82,7 +87,7 @@ def _all(
     assert settings.state_url is not None
     reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
-    only = picked(patterns, snapshot.manifest, snapshot.tables) if patterns else None
+    only = _only(snapshot, patterns, exclude)
     # Where no destination is given, only the manifest says where it is.
     found = replace(settings.destination, url=snapshot.data.url)
     require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
@@ -99,6 +104,15 @@ def _all(
     for earlier in errors[:-1]:
         report(earlier, session)
     return done, errors[-1] if errors else None
+
+
+def _only(snapshot: consume.Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
+    """The tables that are meant, None for all of them."""
+    if not patterns and not exclude:
+        return None
+    excluded = left_out(exclude, snapshot.manifest)
+    meant = picked(patterns, snapshot.manifest, snapshot.tables) if patterns else [one.name for one in snapshot.tables]
+    return frozenset(table for table in meant if not excluded(table))
 
 
 def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:

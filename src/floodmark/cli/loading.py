@@ -13,7 +13,7 @@ import msgspec
 from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, console, printable
-from floodmark.cli.picking import names_one, picked
+from floodmark.cli.picking import left_out, names_one, picked
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
@@ -57,7 +57,8 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
     try:
         snapshot = _snapshot(settings, observer)
         only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
-        wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source, options.full)
+        excluded = left_out(options.exclude, snapshot.manifest)
+        wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
         result = load_tables(snapshot, target, wishes, lambda one: _tell(one, observer), Watch(observer, stop))
     finally:
         target.close()

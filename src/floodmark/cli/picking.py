@@ -1,8 +1,8 @@
-"""Which tables of a manifest `--table` means, for the commands that read no source."""
+"""Which tables of a manifest `--table` and `--exclude` mean, for the commands that read no source."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from floodmark.consume.reader import Table
 from floodmark.model import TableEntry, TableName
@@ -14,6 +14,15 @@ def picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table |
     """Those that any of the patterns fits. Raises ConfigError for a pattern that fits none."""
     names = [one.name if isinstance(one, Table) else one.table for one in tables]
     return frozenset(pick(names, patterns, manifest.source.default_schema, "the snapshot"))
+
+
+def left_out(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName], bool]:
+    """Whether any of the patterns fits a table, be it one that is no longer there. Raises ConfigError as `picked`."""
+    default_schema = manifest.source.default_schema
+    there = [entry.table for entry in manifest.tables if entry.status != "dropped"]
+    pick(there, patterns, default_schema, "the snapshot", "--exclude")
+    fits = [Pattern(text, default_schema, "--exclude").matches for text in patterns]
+    return lambda table: any(fit(table) for fit in fits)
 
 
 def names_one(patterns: Sequence[str]) -> bool:

@@ -38,12 +38,13 @@ def relation(connection: Any, table: TableName, name: str | None, stream: Stream
     return connection.table(f"temp.main.{quoted(free)}")
 
 
-def require_columns(table: TableName, columns: Sequence[str]) -> None:
+def require_columns(table: TableName, columns: Sequence[str], hint: str | None = None) -> None:
     """Raise ConfigError for columns that no table of DuckDB's has."""
+    what, on = "a table can't be loaded into DuckDB", table.label
     if not columns:
-        raise ConfigError("a table can't be loaded into DuckDB", on=table.label, why="it has no column")
+        raise ConfigError(what, on=on, why="it has no column", hint=hint)
     if len(set(map(folded, columns))) < len(columns):
-        raise ConfigError("a table can't be loaded into DuckDB", on=table.label, why="two columns differ only in case")
+        raise ConfigError(what, on=on, why="two columns differ only in case", hint=hint)
 
 
 def folded(name: str) -> str:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from floodmark.consume import extras
 from floodmark.consume.duckdb import folded, insert, quoted, require_columns
 from floodmark.consume.duckdb_errors import Refusals, held_back
-from floodmark.consume.target import Loaded, Source, Staged
+from floodmark.consume.target import LEAVE_OUT, Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.model import TableName
@@ -185,22 +185,21 @@ class DuckDBFile:
     def _require_fit(self, staged: Staged) -> None:
         """Names differ by more than case in DuckDB; and what is not as Floodmark loaded it, it does not replace."""
         name = staged.table.name
-        require_columns(name, [column.name for column in staged.table.columns])
+        require_columns(name, [column.name for column in staged.table.columns], LEAVE_OUT)
         if folded(name.schema) in _RESERVED:
-            raise ConfigError(
-                "a table can't be loaded into DuckDB", on=name.label, why="DuckDB keeps this schema for itself"
-            )
+            why = "DuckDB keeps this schema for itself"
+            raise ConfigError("a table can't be loaded into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
         ours = self._ours.get(_key(name))
         holder = ours if ours in staged.snapshot else self._named.setdefault(_key(name), name)
         if holder != name:
-            why, hint = f"{holder.label} and {name.label}", "Load one of them with --table."
-            raise ConfigError("two tables have one name in DuckDB", on=name.label, why=why, hint=hint)
+            why = f"{holder.label} and {name.label}"
+            raise ConfigError("two tables have one name in DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
         if ours is None and _key(name) in self._taken:
             raise ConfigError(
                 "there is a table or view of this name already",
                 on=f"{self.url}: {name.label}",
                 why="it is not what Floodmark loaded there, and is left alone (names that differ only in case are one)",
-                hint="Rename it or drop it, or load into another file.",
+                hint="Rename it or drop it, or load into another file. Or leave the table out with --exclude.",
             )
 
     def _drop(self, name: TableName, of: TableName | None = None) -> None:

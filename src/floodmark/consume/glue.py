@@ -18,7 +18,7 @@ from typing import Any
 
 from floodmark.consume.glue_catalog import Catalog, CatalogTable
 from floodmark.consume.parquet import ParquetPlace, lists
-from floodmark.consume.target import Loaded, Source, Staged
+from floodmark.consume.target import LEAVE_OUT, Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import Observer
@@ -73,7 +73,7 @@ class GlueDatabase:
         self._require_free(name, staged.snapshot, self._vacated)
         twin = self._named.setdefault(self._name(name), name)
         if twin != name:
-            raise _twins(self._name(name), twin, name, "Load one of them with --table.")
+            raise _twins(self._name(name), twin, name, LEAVE_OUT)
         rows = self._parquet.stage(staged)
         self._vacated |= {one.name for one in self._misnamed(name)}
         return rows
@@ -171,12 +171,13 @@ class GlueDatabase:
         holder = self._loaded_into(there)
         if holder is not None:
             gone = "--drop drops what is gone. Then load again."
-            raise _twins(glue, holder, name, "Load one of them with --table." if holder in snapshot else gone)
+            raise _twins(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
         raise ConfigError(
             "there is a Glue table of this name already",
             on=f"{self._database}.{glue}",
             why=f"it is not what was loaded of {name.label} into {self._parquet.url}, and is not replaced",
-            hint="Rename it or delete it from the catalog, or load into another Glue database.",
+            hint="Rename it or delete it from the catalog, or load into another Glue database. Or leave the table out "
+            "with --exclude.",
         )
 
     def _location(self) -> str:
@@ -206,12 +207,13 @@ def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
 def _require_columns(staged: Staged) -> None:
     lower = [column.name.lower() for column in staged.table.columns]
     if len(set(lower)) < len(lower):
-        raise ConfigError("a table can't be in Glue", on=staged.table.label, why="two columns differ only in case")
+        why = "two columns differ only in case"
+        raise ConfigError("a table can't be in Glue", on=staged.table.label, why=why, hint=LEAVE_OUT)
 
 
 def _twins(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
     why = f"{holder.label} and {name.label}"
-    return ConfigError("two tables have one name in Glue", on=glue, why=why, hint=hint)
+    return ConfigError("two tables have one name in Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
 
 
 def glue_name(name: TableName, default_schema: str) -> str:

@@ -25,13 +25,15 @@ Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
 class Wishes(Struct, frozen=True):
     """What the user asked for besides. `only` are all tables that are meant, None for every one that there is; `text`
-    are `schema.table.column`, to be loaded as they stand in the lines; `full`: anew, whatever the target holds."""
+    are `schema.table.column`, to be loaded as they stand in the lines; `full`: anew, whatever the target holds. What is
+    `excluded` stays as it is in the target, also where it is gone."""
 
     only: frozenset[TableName] | None = None
     text: tuple[str, ...] = ()
     drop: bool = False
     adopt_source: bool = False
     full: bool = False
+    excluded: Callable[[TableName], bool] = lambda table: False
 
 
 class LoadedTable(Struct, frozen=True):
@@ -175,7 +177,8 @@ def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable
 
 def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
     """The tables that were asked for, all of them by default."""
-    return [table for table in snapshot.tables if wishes.only is None or table.name in wishes.only]
+    meant = [table for table in snapshot.tables if wishes.only is None or table.name in wishes.only]
+    return [table for table in meant if not wishes.excluded(table.name)]
 
 
 def _texts(snapshot: Snapshot, wanted: Collection[str]) -> Mapping[TableName, tuple[str, ...]]:
@@ -195,7 +198,7 @@ def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[
     """What the target holds and the snapshot no longer does; nothing where only some tables were asked for."""
     if before is None or wishes.only is not None:
         return []
-    return sorted(before.tables.keys() - _there(snapshot))
+    return sorted(name for name in before.tables.keys() - _there(snapshot) if not wishes.excluded(name))
 
 
 def _there(snapshot: Snapshot) -> frozenset[TableName]:

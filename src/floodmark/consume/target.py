@@ -18,6 +18,9 @@ from floodmark.events import ChunkDone, Observer, silent
 from floodmark.model import ObjectEntry, TableName
 from floodmark.stop import NEVER, Stop
 
+# What to do about a table that can never be there, so that not every load ends with its error.
+LEAVE_OUT = "Leave it out with --exclude."
+
 
 class Source(Struct, frozen=True):
     """The database that a target's tables come from. One target holds tables of one database."""

@@ -114,17 +114,19 @@ def spelled(table: TableName) -> str:
     )
 
 
-def pick(tables: Iterable[TableName], patterns: Iterable[str], default_schema: str, where: str) -> set[TableName]:
-    """Those of some tables that `--table` means. Raises ConfigError for a pattern that none of them fits."""
+def pick(
+    tables: Iterable[TableName], patterns: Iterable[str], default_schema: str, where: str, option: str = "--table"
+) -> set[TableName]:
+    """Those of some tables that an option means. Raises ConfigError for a pattern that none of them fits."""
     known, picked = sorted(tables), set[TableName]()
     for text in patterns:
-        pattern = Pattern(text, default_schema, "--table")
+        pattern = Pattern(text, default_schema, option)
         hits = {table for table in known if pattern.matches(table)}
         if not hits:
             close = get_close_matches(text, [spelled(table) for table in known], n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "`floodmark status` shows the tables there are."
             raise ConfigError(
-                "a pattern selects no table", on=f"--table: {text}", why=f"{where} holds none such", hint=hint
+                "a pattern selects no table", on=f"{option}: {text}", why=f"{where} holds none such", hint=hint
             )
         picked |= hits
     return picked
