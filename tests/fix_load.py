@@ -46,6 +46,10 @@ class Job:
         self._nightly.database.execute(sql)
         self.run_id = self._nightly.run().manifest.run_id
 
+    def csv(self, *only: str) -> None:
+        """A night whose tables, all of them or these, are landed as CSV."""
+        self.run_id = self._nightly.run(format="csv", only=only).manifest.run_id
+
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command."""
         talk, out, err = session(self.environment)

@@ -236,6 +236,25 @@ def test_a_moved_database_is_taken_over_though_a_table_fails(job: Job, target: s
     assert job.load(target, "--destination", lake) == {"main.n": "loaded", "main.o": "unchanged"}
 
 
+def test_a_lake_of_csv_is_refused_before_anything_is_made(job: Job, target: str, tmp_path: Path) -> None:
+    job.csv()
+    said = job.refused(target, code=10)
+    assert said.startswith("floodmark: CSV can't be loaded: ") and said.count("CSV") == 1
+    assert "destination.format: jsonl" in said
+    assert not Path(target.partition(":")[2]).exists()
+    assert "CSV can't be loaded" in job.refused(target, "--table", "public.empty", code=10)
+
+
+def test_a_table_that_is_csv_still_fails_alone(job: Job, target: str) -> None:
+    """The lake is JSON Lines by now, and some tables could not be read since."""
+    job.night(DAY_2)
+    job.csv("public.person", "public.fresh")
+    failed = {"public.person": "failed", "public.fresh": "failed"}
+    assert job.load(target, code=3) == {"audit.log": "loaded", "public.big": "loaded", **failed}
+    assert "CSV can't be read as typed values" in job.refused(target, code=3)
+    assert "CSV can't be loaded" in job.refused(target, "--table", "person", code=10)
+
+
 def test_a_value_that_does_not_fit_and_its_column_as_text(job: Job, target: str) -> None:
     job.night("CREATE TABLE price (n numeric); INSERT INTO price VALUES (0.12345678901), (1)")
     said = job.refused(target, code=3)

@@ -65,6 +65,8 @@ def load(
     once more for one that could not be shown there. Being told to stop ends it before it publishes, or not at all.
     Raises ConfigError, Conflict, StorageError, Stopped.
     """
+    tables = _wanted(snapshot, wishes)
+    _require_typed(tables)
     manifest = snapshot.manifest
     source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded(source)
@@ -73,7 +75,7 @@ def load(
         raise _mismatch(before.source, target.url)
     texts = _texts(snapshot, wishes.text)
     as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot), anew=wishes.full)
-    wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in _wanted(snapshot, wishes)]
+    wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing(snapshot, before, wishes)
     watch.stop.require_not_asked()
@@ -179,6 +181,18 @@ def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
     """The tables that were asked for, all of them by default."""
     meant = [table for table in snapshot.tables if wishes.only is None or table.name in wishes.only]
     return [table for table in meant if not wishes.excluded(table.name)]
+
+
+def _require_typed(tables: Sequence[Table]) -> None:
+    """A lake of CSV is one error, not one for each table. A table that is CSV still, or by now, is its own trouble."""
+    encodings = [table.entry.encoding for table in tables]
+    if encodings and all(one is not None and one.format == "csv" for one in encodings):
+        raise ConfigError(
+            "CSV can't be loaded",
+            on=tables[0].label if len(tables) == 1 else f"all {len(tables)} tables",
+            why="its fields are the source's own text, which does not tell an array from a string",
+            hint="Load from a lake of JSON Lines (destination.format: jsonl).",
+        )
 
 
 def _texts(snapshot: Snapshot, wanted: Collection[str]) -> Mapping[TableName, tuple[str, ...]]:
