@@ -258,22 +258,34 @@ def test_a_folder_of_someone_else_is_denied() -> None:
                 store.check,
                 store.check_writable,
             ):
-                with pytest.raises(StorageDenied, match="EACCES"):
+                with pytest.raises(StorageDenied, match="EACCES") as refusal:
                     use()
+                assert refusal.value.hint == "The user Floodmark runs as needs to write there."
             assert store.get("key").data == b"x"
         root.chmod(0o700)
 
 
 def test_an_unreadable_object_is_denied_not_missing() -> None:
+    """And what is wanted is the right to read."""
     with tempfile.TemporaryDirectory(prefix="floodmark-denied-") as folder:
         Path(folder).chmod(0o755)
         store = LocalStorage(Path(folder))
         store.put("key", body_of(b"x"))
-        (Path(folder) / "key").chmod(0)
+        store.put("closed/key", body_of(b"x"))
+        for closed in ("key", "closed"):
+            (Path(folder) / closed).chmod(0)
         with unprivileged():
-            for read in (store.get, store.open):
-                with pytest.raises(StorageDenied, match="EACCES"):
-                    read("key")
+            for read, key in (
+                (store.get, "key"),
+                (store.open, "key"),
+                (store.get, "closed/key"),
+                (store.stat, "closed/key"),
+                (store.list, "closed/"),
+            ):
+                with pytest.raises(StorageDenied, match="EACCES") as refusal:
+                    read(key)
+                assert refusal.value.hint == "The user Floodmark runs as needs to read there."
+        (Path(folder) / "closed").chmod(0o755)
 
 
 def test_a_root_that_is_a_file_is_an_error(root: Path) -> None:

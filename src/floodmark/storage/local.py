@@ -77,11 +77,11 @@ class LocalStorage:
         path = self._path(key)
         with reads(path):
             file = path.open("rb", buffering=0)
-        return reader(file, lambda: translated("read an object", path))
+        return reader(file, lambda: translated("read an object", path, "read"))
 
     def stat(self, key: str) -> Stat | None:
         path = self._path(key)
-        with translated("look at an object", path):
+        with translated("look at an object", path, "read"):
             found = _found(path)
         return None if found is None else Stat(found.st_size, _etag(found), None)
 
@@ -99,12 +99,12 @@ class LocalStorage:
     def list(self, prefix: str) -> Iterator[str]:
         above = prefix.rpartition("/")[0]
         folder = self._path(above) if above else self._root
-        with translated("list objects", folder):
+        with translated("list objects", folder, "read"):
             found = [key for key in self._keys(folder) if key.startswith(prefix)]
         return iter(found)
 
     def unfinished(self, before: datetime) -> Iterator[str]:
-        with translated("look for unfinished files", self._root):
+        with translated("look for unfinished files", self._root, "read"):
             found = [path for path in self._temporaries() if _is_older(path, before)]
         return (path.relative_to(self._root).as_posix() for path in found)
 

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from floodmark.errors import ObjectMissing, StorageDenied, StorageError, StorageUnavailable
 
@@ -17,8 +18,6 @@ _HINTS = {
     errno.ENOSPC: "Free some space, or choose another place.",
     errno.EDQUOT: "The user's quota is used up.",
     errno.EROFS: "The file system is mounted read-only.",
-    errno.EACCES: "The user Floodmark runs as needs to write there.",
-    errno.EPERM: "The user Floodmark runs as needs to write there.",
     errno.ENOTDIR: "A part of the path is a file, where a folder is wanted.",
     errno.EFBIG: "A limit on the size of files (ulimit -f) is in the way.",
     errno.ENAMETOOLONG: "A table's name, percent-encoded, is longer than this file system's names may be.",
@@ -27,18 +26,21 @@ _HINTS = {
 
 
 @contextmanager
-def translated(what: str, path: Path) -> Iterator[None]:
-    """Raise the StorageError that an OSError stands for, with the path and the errno's name."""
+def translated(what: str, path: Path, right: Literal["read", "write"] = "write") -> Iterator[None]:
+    """Raise the StorageError that an OSError stands for, with the path and the errno's name.
+
+    `right` is what one needs who is to do this.
+    """
     try:
         yield
     except OSError as error:
-        raise _error(error)(what, on=str(path), why=_name(error), hint=_HINTS.get(error.errno or 0)) from None
+        raise _error(error)(what, on=str(path), why=_name(error), hint=_hint(error, right)) from None
 
 
 @contextmanager
 def reads(path: Path) -> Iterator[None]:
     """As `translated`, for reading: what is not there, or no file, is a missing object."""
-    with translated("read an object", path):
+    with translated("read an object", path, "read"):
         try:
             yield
         except NOT_THERE:
@@ -49,6 +51,12 @@ def _error(error: OSError) -> type[StorageError]:
     if error.errno in _DENIED:
         return StorageDenied
     return StorageUnavailable if error.errno in _PASSING else StorageError
+
+
+def _hint(error: OSError, right: str) -> str | None:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"The user Floodmark runs as needs to {right} there."
+    return _HINTS.get(error.errno or 0)
 
 
 def _name(error: OSError) -> str:
