@@ -81,6 +81,24 @@ def test_what_duckdb_takes_for_something_else_than_a_file_is_refused(job: Job, w
     assert "this is no file to load into" in said and "s3cret" not in said
 
 
+def test_names_that_a_shell_or_duckdb_would_make_something_of(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    for into, place in (
+        ("duckdb:./cases:2026.duckdb", "cases:2026.duckdb"),
+        ("duckdb:~/cases.duckdb", "home/cases.duckdb"),
+        ("parquet:~/lake", "home/lake"),
+    ):
+        assert job.load(into) == FIRST and (tmp_path / place).exists(), into
+        assert job.load(into) == unchanged(FIRST), into
+    for into in ("duckdb:", "duckdb: ", "parquet:", "parquet:\t", "glue:", "duckdb", ""):
+        assert "no place to load into" in job.refused(into, code=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cases:2026.duckdb", "home", "landing"]
+
+
 def test_rows_come_to_duckdb_by_arrow_and_without_it_nothing_is_made(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

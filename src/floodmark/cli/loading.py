@@ -98,7 +98,7 @@ def _snapshot(settings: Settings, observer: Observer) -> consume.Snapshot:
 
 def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> Target:
     kind, _, where = options.into.partition(":")
-    if not where or kind not in ("duckdb", "parquet", "glue"):
+    if not where.strip() or kind not in ("duckdb", "parquet", "glue"):
         raise UsageError("this is no place to load into", hint=_FORMS)
     if options.files is not None and kind != "glue":
         raise UsageError("--files goes with glue: alone", hint=_FORMS)
@@ -106,7 +106,8 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
         raise UsageError("--memory goes with duckdb: alone", hint=_FORMS)
     if kind == "duckdb":
         _require_file(where)
-        return DuckDBFile(Path(where), options.memory or MEMORY)
+        return DuckDBFile(Path(where).expanduser(), options.memory or MEMORY)
+    where = where if "://" in where else str(Path(where).expanduser())  # no shell does it behind a colon
     _require_apart(where if kind == "parquet" else options.files, settings)
     if kind == "parquet":
         return ParquetPlace(where, observer)

@@ -63,7 +63,7 @@ class DuckDBFile:
         self._taken: set[tuple[str, str]] = set()
         self._named: dict[tuple[str, str], TableName] = {}
         self._staged: dict[TableName, TableName] = {}
-        self.url = str(path)
+        self._path, self.url = path, str(path)
         self._refusals = Refusals(self.url, memory)
         if path.exists():
             _require_duckdb(path)
@@ -244,7 +244,8 @@ class DuckDBFile:
             "autoload_known_extensions": False,
         }
         try:
-            connection = self._duckdb.connect(self.url, read_only=read_only, config=config)
+            path = str(self._path.absolute())  # else DuckDB takes what stands before a colon for a kind of database
+            connection = self._duckdb.connect(path, read_only=read_only, config=config)
             self._catalog = quoted(connection.execute("SELECT current_database()").fetchone()[0])
         except self._duckdb.Error as error:
             raise self._refusals.not_opened(error) from None
