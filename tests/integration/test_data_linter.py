@@ -187,6 +187,7 @@ LIMITS: dict[str, tuple[str, list[str | None], set[str]]] = {
     "in_array": ("numeric[]", ["{-99999999999999999999}"], {"jsonl"}),
     "edges": ("numeric", ["18446744073709551615.5", "-9223372036854775808.5", None], set()),
     "json_edges": ("jsonb", ["[18446744073709551615, -9223372036854775808]", None], set()),
+    "half_a_pair": ("json", [r'"\udc00"'], LINES),
     "deep": ("jsonb", ["[" * 1100 + "]" * 1100], LINES),
     "endless": ("date", ["infinity", "2026-01-01"], {*LINES, "csv"}),
     "ancient": ("timestamptz", ["0044-03-15 BC"], {*LINES, "csv"}),
