@@ -25,7 +25,7 @@ from botocore.httpsession import URLLib3Session
 
 from fix_command import Floodmark
 from fix_load import FIRST, Job, unchanged
-from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, lost_answer, no_answer
+from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, lost_answer, no_answer
 from fix_storage import S3Bucket
 from floodmark import consume
 from floodmark.consume import parquet
@@ -469,6 +469,42 @@ def test_a_catalog_that_is_gone_is_not_asked_for_every_table(job: Job, lake: Lak
     assert catalog.asked.count("CreateTable") == 4 and catalog.asked.count("UpdateTable") <= 6
     catalog.meets = lambda action: None
     assert job.load(lake.into, "--drop")["public.empty"] == "dropped"
+
+
+@pytest.mark.parametrize("right", ["s3:ListBucket", "s3:DeleteObject"])
+@pytest.mark.parametrize("kind", ["glue", "parquet"])
+def test_a_load_that_may_not_sweep_is_done_all_the_same_and_names_the_right(
+    job: Job,
+    lake: Lake,
+    make_proxy: Callable[[str], S3Proxy],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    right: str,
+) -> None:
+    into = lake.into if kind == "glue" else f"parquet:{lake.place}"
+    monkeypatch.setattr(parquet, "_KEPT", timedelta(0))
+    monkeypatch.setattr(parquet, "_GRACE", -parquet._GRACE)  # every load is long ago
+    job.load(into)
+    first = lake.objects()
+    proxy = make_proxy(os.environ["AWS_ENDPOINT_URL_S3"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+
+    def refuse(seen: Seen, forward: Forward) -> Answer | None:
+        denied = "list-type" in seen.path if right == "s3:ListBucket" else seen.method == "DELETE"
+        return error(403, "AccessDenied")(seen, forward) if denied else forward(seen)
+
+    proxy.always = refuse
+    job.night(DAY_2)
+    code, out, err = job.command("load", "--into", into, "--output", "json")
+    statuses = {one["name"]: one["status"] for one in json.loads(out)["tables"]}
+    assert code == 0 and (statuses["big"], statuses["person"], statuses["fresh"]) == ("loaded",) * 3
+    assert "level=warning" in err and right in err and "What was loaded stands" in err and "CANARY" not in err
+    assert (first <= lake.objects()) == (right == "s3:DeleteObject"), "what it may do it does"
+    assert set(job.load(into).values()) == {"unchanged", "gone"}
+    proxy.always = None
+    job.night("UPDATE big SET t = t || 'x'; UPDATE person SET note = 'm'; INSERT INTO fresh VALUES (8)")
+    code, _, err = job.command("load", "--into", into)
+    assert (code, err) == (0, "") and lake.objects() == lake.named()
 
 
 def test_columns_added_removed_retyped_and_renamed_arrive_with_their_rows(job: Job, lake: Lake) -> None:

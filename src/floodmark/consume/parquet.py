@@ -13,8 +13,8 @@ import re
 import secrets
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO, BinaryIO, cast
 
@@ -25,8 +25,16 @@ from floodmark.consume.parquet_file import write_groups
 from floodmark.consume.reader import open_data
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
-from floodmark.errors import ConditionFailed, ConfigError, Conflict, FloodmarkError, OutcomeUnknown, StorageError
-from floodmark.events import Observer
+from floodmark.errors import (
+    ConditionFailed,
+    ConfigError,
+    Conflict,
+    FloodmarkError,
+    OutcomeUnknown,
+    StorageDenied,
+    StorageError,
+)
+from floodmark.events import Observer, Warned
 from floodmark.layout import table_segment, timestamp_moment, timestamp_text
 from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, SupersededFile
@@ -51,6 +59,7 @@ class ParquetPlace:
 
     def __init__(self, url: str, observer: Observer) -> None:
         extras.pyarrow()
+        self._observer = observer
         self._storage = open_data(url, observer)
         self._documents = Documents(self._storage)
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
@@ -143,13 +152,28 @@ class ParquetPlace:
         self._move(replace(index, loaded_at=_text(now), superseded=waiting))
 
     def clear(self, tables: Iterable[TableName]) -> None:
-        """Delete what was superseded a day ago, and what loads that died left behind: in these tables, and half put."""
+        """Delete what was superseded a day ago, and what loads that died left behind: in these tables, and half put.
+
+        The load is done before that. What keeps old files from being deleted is told, and is no error of it.
+        """
         assert self._index is not None
         kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
-        left = [key for folder in _folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
-        self._delete(key for key in dict.fromkeys([*self._expired, *left]) if key not in kept)
-        for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
-            self._storage.discard(name)
+        with self._told("s3:DeleteObject"):
+            self._delete(key for key in self._expired if key not in kept)
+        with self._told("s3:ListBucket for this prefix, and s3:DeleteObject"):
+            left = [key for folder in _folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
+            self._delete(key for key in left if key not in kept)
+            for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
+                self._storage.discard(name)
+
+    @contextmanager
+    def _told(self, rights: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            lacks = isinstance(error, StorageDenied) and self.url.startswith("s3://")
+            needs = f" (the role needs {rights})" if lacks else ""
+            self._observer(Warned(f"old files are not removed: {error.sentence}{needs}. What was loaded stands"))
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
         """Write an object that no other load can write. Returns its size and SHA-256."""
