@@ -84,6 +84,64 @@ def test_text_is_the_same_in_pairs_and_its_errors_are_sentences(capsys: Reader) 
     assert "\nfloodmark: " in "\n" + capsys.readouterr().err
 
 
+LOAD = ["load", "--destination", "out", "--into", "parquet:files"]
+DELIVER = ["deliver", "--destination", "out", "--to", "zone"]
+LABELS = ["main.t", "main.u"]
+
+
+@pytest.mark.parametrize(("command", "done", "end"), [(LOAD, "loaded", "load"), (DELIVER, "delivered", "delivery")])
+def test_a_load_and_a_delivery_talk_as_a_run_does(
+    capsys: Reader, monkeypatch: pytest.MonkeyPatch, command: list[str], done: str, end: str
+) -> None:
+    assert main(RUN) == 0
+    run_id = told(capsys)[-1]["run_id"]
+    for status in (done, "unchanged"):
+        assert main(command) == 0
+        found = told(capsys)
+        assert [line["event"] for line in found] == [f"table {status}"] * 2 + [f"{end} finished"]
+        assert [line.get("table") for line in found] == [*LABELS, None] and found[0]["rows"] == 1
+        assert all(list(line)[:3] == ["timestamp", "level", "event"] and line["run_id"] == run_id for line in found)
+        assert found[-1][status] == found[-1]["tables"] == 2 and {line["level"] for line in found} == {"info"}
+    assert main([*command, "--log-level", "warning"]) == 0 and not told(capsys)
+    assert main([*command, "--table", "nobody"]) == 10
+    assert told(capsys)[-1]["exit_code"] == 10
+    monkeypatch.setenv(logs.FORMAT, "text")
+    assert main(command) == 0
+    *tables, finished = capsys.readouterr().err.splitlines()
+    assert all(f' level=info event="table unchanged" run_id={run_id} ' in line for line in tables)
+    assert [line.partition(" table=")[2] for line in tables] == ["main.t rows=1", "main.u rows=0"]
+    assert f'event="{end} finished" run_id={run_id} ' in finished and finished.endswith(" tables=2 unchanged=2")
+
+
+@pytest.mark.parametrize(("command", "end"), [(LOAD, "load"), (DELIVER, "delivery")])
+def test_a_table_that_a_load_or_a_delivery_could_not_bring_is_an_error(
+    capsys: Reader, command: list[str], end: str
+) -> None:
+    assert main(RUN) == 0
+    (path,) = Path("out/data").rglob("t-*.gz")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
+    assert main(command) == 14
+    failed, other, finished = told(capsys)
+    assert (failed["level"], failed["event"], failed["table"]) == ("error", "table failed", "main.t")
+    assert "not what the manifest says" in failed["why"] and "--full" in failed["hint"] and other["table"] == "main.u"
+    assert (finished["level"], finished["event"], finished["failed"]) == ("warning", f"{end} finished", 1)
+
+
+def test_a_run_s_deliveries_are_lines_of_its_log(capsys: Reader) -> None:
+    Path("floodmark.yaml").write_text(
+        "deliver: [{name: one, url: zone}, {name: two, url: a.db/x}, {name: three, url: z}]"
+    )
+    assert main(RUN) == 13
+    found = told(capsys)
+    after = found[[line["event"] for line in found].index("run finished") + 1 :]
+    assert {line["run_id"] for line in after} == {found[-1]["run_id"]}
+    assert [(line["event"], line.get("delivery")) for line in after[:-1]] == [
+        (event, name) for name in ("one", "three") for event in (*["table delivered"] * 2, "delivery finished")
+    ]
+    assert after[-1]["level"] == "error" and "a delivery failed" in after[-1]["event"]
+
+
 @pytest.mark.parametrize("style", ["text", "json"])
 def test_no_name_breaks_a_line_or_steers_a_terminal(style: logs.Style) -> None:
     lines: list[str] = []

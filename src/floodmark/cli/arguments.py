@@ -163,6 +163,7 @@ def _add_consumers(commands: argparse._SubParsersAction[Parser]) -> None:
             _add_exclude(load)
         _add_places(command, source=False)
     _add_output(load)
+    _add_log(load)
 
 
 def _add_deliver(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -187,6 +188,7 @@ def _add_deliver(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_exclude(deliver)
     _add_places(deliver, source=False)
     _add_output(deliver)
+    _add_log(deliver)
 
 
 def _add_exclude(to: argparse._ActionsContainer) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,8 +14,10 @@ from msgspec.structs import replace
 from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.failure import report
+from floodmark.cli.logs import Log, finished_line, table_line
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.picking import left_out, picked
+from floodmark.cli.progress import log_of
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.signals import StopSignals
 from floodmark.config import DeliverySettings, Settings
@@ -22,7 +25,7 @@ from floodmark.config import load as load_settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
 from floodmark.consume.deliver import Delivered, Result, deliver, open_target
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
-from floodmark.events import Event, Observer, Retried
+from floodmark.events import Event
 from floodmark.model import TableName
 
 
@@ -59,9 +62,6 @@ def after_run(settings: Settings, session: Session) -> int:
         raise
     except FloodmarkError as error:
         done, broken = [], error
-    for one in done:
-        counts = {status: len(one.result.of(status)) for status in ("delivered", "unchanged", "failed")}
-        _say(session, "info", "delivered", {"name": one.settings.name, "run_id": one.result.run_id, **counts})
     if broken is not None:
         report(_failed(broken), session)
     return StorageError.exit_code if broken or any(one.result.failures for one in done) else EXIT_OK
@@ -83,10 +83,15 @@ def _all(
 ) -> tuple[list[Done], FloodmarkError | None]:
     """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last,
     beside what was done."""
-    observer, errors, done = _observer(session), list[FloodmarkError](), list[Done]()
+    log, errors, done = log_of(session), list[FloodmarkError](), list[Done]()
+
+    def observer(event: Event) -> None:
+        log.take(event)
+
     assert settings.state_url is not None
     reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
+    log.bind(run_id=snapshot.run_id)
     only = _only(snapshot, patterns, exclude)
     # Where no destination is given, only the manifest says where it is.
     found = replace(settings.destination, url=snapshot.data.url)
@@ -96,11 +101,14 @@ def _all(
             target = open_target(one, observer)
             cursor = reader.cursor(target.name)
             try:
-                done.append(Done(one, deliver(snapshot, target, cursor, only, _teller(session), stop.event)))
+                result = deliver(snapshot, target, cursor, only, partial(_tell, log, target.name), stop.event)
             except Stopped:
                 raise
             except FloodmarkError as error:
                 errors.append(error)
+            else:
+                done.append(Done(one, result))
+                _tell_end(log, result)
     for earlier in errors[:-1]:
         report(earlier, session)
     return done, errors[-1] if errors else None
@@ -142,29 +150,18 @@ def _nowhere(name: str | None, known: Sequence[str]) -> ConfigError:
     return ConfigError("there is nowhere to deliver to", why=why, hint=f"Give --to URL, or {hint}")
 
 
-def _observer(session: Session) -> Observer:
-    def talk(event: Event) -> None:
-        if isinstance(event, Retried):
-            _say(session, "warning", "retry", {"attempt": event.attempt, "what": event.what, "why": event.why})
-
-    return talk
+def _tell(log: Log, delivery: str, one: Delivered) -> None:
+    fields = {"delivery": delivery, "table": one.table.label, "rows": one.rows, "objects": one.objects}
+    log.write(table_line(one.status, fields, one.error))
 
 
-def _teller(session: Session) -> Callable[[Delivered], None]:
-    def tell(one: Delivered) -> None:
-        if one.error is not None:
-            hint = {} if one.error.hint is None else {"hint": one.error.hint}
-            _say(session, "error", "not delivered", {"table": one.table.label, "why": one.error.sentence, **hint})
-
-    return tell
-
-
-def _say(session: Session, level: str, event: str, fields: dict[str, Any]) -> None:
-    if session.log is not None:
-        session.log.say(level, event, fields)
-    elif level != "info":
-        said = ", ".join(f"{name} {value}" for name, value in fields.items())
-        session.err.line(f"floodmark: {event}: {printable(said)}")
+def _tell_end(log: Log, result: Result) -> None:
+    """What became of the tables of which nothing was sent, and of the whole."""
+    for one in result.tables:
+        if one.status in ("unchanged", "gone"):
+            _tell(log, result.name, one)
+    ends = {"delivery": result.name, "url": result.url}
+    log.write(finished_line("delivery", ends, [one.status for one in result.tables]))
 
 
 def _show(one: Done, session: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import msgspec
 
 from floodmark import consume
 from floodmark.cli import arguments
+from floodmark.cli.logs import Log, finished_line, table_line
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.picking import left_out, names_one, picked
+from floodmark.cli.progress import log_of
 from floodmark.cli.render import count, plural, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
@@ -35,7 +38,7 @@ from floodmark.errors import (
     UsageError,
     VerificationFailed,
 )
-from floodmark.events import Event, Observer, Retried, Warned
+from floodmark.events import Event, Observer, Retried
 from floodmark.stop import Stop
 
 _NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
@@ -46,6 +49,11 @@ _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
 def load(options: argparse.Namespace, session: Session) -> int:
     """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
     result, place = stoppable(session, Tally(), lambda observer, stop: _loaded(options, session, observer, stop.event))
+    log = log_of(session)
+    for one in result.tables:
+        if one.error is None:  # a table's trouble was told when it occurred
+            log.write(table_line(one.status, {"table": one.table.label, "rows": one.rows}, None))
+    log.write(finished_line("load", {"target": place}, [one.status for one in result.tables]))
     _show(result, place, options, session)
     return _exit_code(result.failures)
 
@@ -56,10 +64,12 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
     target = _target(options, settings, observer)
     try:
         snapshot = _snapshot(settings, observer)
+        log = log_of(session)
+        log.bind(run_id=snapshot.run_id)
         only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
         excluded = left_out(options.exclude, snapshot.manifest)
         wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
-        result = load_tables(snapshot, target, wishes, lambda one: _tell(one, observer), Watch(observer, stop))
+        result = load_tables(snapshot, target, wishes, partial(_tell, log), Watch(observer, stop))
     finally:
         target.close()
     return result, target.url
@@ -142,11 +152,9 @@ def _observer(session: Session) -> Observer:
     return talk
 
 
-def _tell(one: LoadedTable, observer: Observer) -> None:
-    """A table's trouble is said when it occurs."""
+def _tell(log: Log, one: LoadedTable) -> None:
     if one.error is not None:
-        hint = "" if one.error.hint is None else f" ({one.error.hint})"
-        observer(Warned(f"{one.table.label} stays as it was there: {one.error.sentence}{hint}"))
+        log.write(table_line(one.status, {"table": one.table.label}, one.error))
 
 
 def _show(result: Result, place: str, options: argparse.Namespace, session: Session) -> None:

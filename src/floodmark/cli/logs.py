@@ -7,14 +7,14 @@ or a secret. structlog is loaded with the first line that is written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
 import msgspec
 from msgspec import Struct
 
 from floodmark.cli.output import printable, printable_json
-from floodmark.errors import ConfigError
+from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.events import (
     Audited,
     ChunkDone,
@@ -71,11 +71,14 @@ class Log:
             self.bind(run_id=event.run_id)
         line = line_of(event)
         if line is not None:
-            self.say(line.level, line.event, line.fields)
+            self.write(line)
         return line is not None and self.heeds(line.level)
 
     def heeds(self, level: str) -> bool:
         return _RANK[level] >= _RANK[self.level]
+
+    def write(self, line: Line) -> None:
+        self.say(line.level, line.event, line.fields)
 
     def say(self, level: str, event: str, fields: Mapping[str, object]) -> None:
         if not self.heeds(level):
@@ -120,6 +123,19 @@ def line_of(event: Event) -> Line | None:
     if isinstance(event, RunFinished):
         return Line("warning" if event.failed else "info", "run finished", _finished(event))
     return None
+
+
+def table_line(status: str, fields: Mapping[str, Any], error: FloodmarkError | None) -> Line:
+    """What became of a table in another place than a run's."""
+    why = {} if error is None else {"why": error.sentence, "hint": error.hint}
+    return Line(_OF_STATUS.get(status, "info"), f"table {status}", {**fields, **why})
+
+
+def finished_line(what: str, fields: Mapping[str, Any], statuses: Sequence[str]) -> Line:
+    """The end of such work: how many tables there were, and of each status."""
+    counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+    level: Level = "warning" if "failed" in counts else "info"
+    return Line(level, f"{what} finished", {**fields, "tables": len(statuses), **counts})
 
 
 def _logger(sink: _Sink, style: Style) -> Any:

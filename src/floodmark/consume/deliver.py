@@ -88,9 +88,6 @@ class Result(Struct, frozen=True):
     def failures(self) -> list[FloodmarkError]:
         return [one.error for one in self.tables if one.error is not None]
 
-    def of(self, status: Status) -> list[Delivered]:
-        return [one for one in self.tables if one.status == status]
-
 
 def open_target(settings: DeliverySettings, observer: Observer) -> Target:
     """Open where a delivery goes. Makes no request. Raises ConfigError."""
