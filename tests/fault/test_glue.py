@@ -505,7 +505,25 @@ def test_a_load_that_may_not_sweep_is_done_all_the_same_and_names_the_right(
     proxy.always = None
     job.night("UPDATE big SET t = t || 'x'; UPDATE person SET note = 'm'; INSERT INTO fresh VALUES (8)")
     code, _, err = job.command("load", "--into", into)
-    assert (code, err) == (0, "") and lake.objects() == lake.named()
+    assert code == 0 and "level=warning" not in err and lake.objects() == lake.named()
+
+
+@pytest.mark.parametrize("kind", ["glue", "parquet"])
+def test_a_first_load_that_may_not_list_names_the_right(
+    job: Job, lake: Lake, make_proxy: Callable[[str], S3Proxy], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    proxy = make_proxy(os.environ["AWS_ENDPOINT_URL_S3"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+
+    def refuse(seen: Seen, forward: Forward) -> Answer | None:
+        """As S3 does without that right, of what is missing too."""
+        missing = "list-type" not in seen.path and forward(seen).status == 404
+        return error(403, "AccessDenied")(seen, forward) if "list-type" in seen.path or missing else forward(seen)
+
+    proxy.always = refuse
+    said = job.refused(lake.into if kind == "glue" else f"parquet:{lake.place}", code=13)
+    assert "The first load into a place has to list it" in said and "s3:ListBucket" in said
+    assert not lake.objects() and not lake.tables
 
 
 def test_columns_added_removed_retyped_and_renamed_arrive_with_their_rows(job: Job, lake: Lake) -> None:

@@ -77,10 +77,13 @@ class ParquetPlace:
 
     def loaded(self, source: Source) -> Loaded | None:
         """What the index names. Raises ConfigError where other files are, StateUnreadable, StorageError."""
-        found = self._documents.fetch(ParquetIndex, INDEX)
-        if found is None:
-            self._require_ours()
-            return None
+        try:
+            found = self._documents.fetch(ParquetIndex, INDEX)
+            if found is None:
+                self._require_ours()
+                return None
+        except StorageDenied as error:
+            raise _not_seen(error, self.url) from None
         self._index, self._etag = found
         source = Source(self._index.dialect, self._index.database, self._index.system_identifier)
         tables = {TableName(one.schema, one.name): (one.checksum, one.shape) for one in self._index.tables}
@@ -280,6 +283,13 @@ class ParquetPlace:
     def _delete(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._storage.delete(key)
+
+
+def _not_seen(error: StorageDenied, url: str) -> StorageDenied:
+    hint = "The first load into a place has to list it, and any has to read there."
+    if url.startswith("s3://"):
+        hint += " Grant s3:ListBucket on the bucket for this prefix, and s3:GetObject below it."
+    return StorageDenied("can't see what was loaded before", on=url, why=error.why, hint=hint)
 
 
 def segment(name: TableName) -> str:
