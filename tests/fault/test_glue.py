@@ -661,12 +661,13 @@ def test_a_glue_table_keeps_its_old_name_until_the_new_one_is_there(
     assert misnamed.rows()["main_person"] == [(5,)] and len(misnamed.rows()["person"]) == 2
 
 
-def test_a_copy_that_someone_made_of_a_glue_table_stays(job: Job, lake: Lake) -> None:
+@pytest.mark.parametrize("copy", ["copied", "public_person"])
+def test_a_copy_that_someone_made_of_a_glue_table_stays(job: Job, lake: Lake, copy: str) -> None:
     job.load(lake.into)
-    renamed(lake, "person", "copied")
+    renamed(lake, "person", copy)
     job.night("INSERT INTO person VALUES (3); DROP TABLE empty")
     assert job.load(lake.into, "--drop")["public.person"] == "loaded"
-    assert lake.tables.keys() == {"audit_log", "big", "copied", "person"}
+    assert lake.tables.keys() == {"audit_log", "big", copy, "person"}
 
 
 def test_a_load_that_is_told_to_stop_takes_back_what_it_staged(job: Job, lake: Lake) -> None:

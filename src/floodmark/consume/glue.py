@@ -117,11 +117,11 @@ class GlueDatabase:
         return [*own, *self._misnamed(name)]
 
     def _misnamed(self, name: TableName) -> list[CatalogTable]:
-        """Once, tables of public and main went without their schema, whatever the dialect."""
-        if name.schema not in ("public", "main"):
-            return []
-        others = {glue_name(name, name.schema), glue_name(name, "")} - {self._name(name)}
-        return [one for one in map(self._tables.get, others) if one is not None and self._is_ours(one, name)]
+        """Once, tables of public and main went without their schema, whatever the dialect; and so they do after a
+        database of another dialect was adopted."""
+        there = self._tables.get(glue_name(name, name.schema)) if name.schema in ("public", "main") else None
+        wrong = there is not None and there.name != self._name(name) and self._is_ours(there, name)
+        return [there] if there is not None and wrong else []
 
     def _is_ours(self, table: CatalogTable, name: TableName) -> bool:
         """Whether it is what was loaded of this table into this place."""
