@@ -1,6 +1,7 @@
 """The fixtures live in the fix_* modules beside this file."""
 
 pytest_plugins = [
+    "fix_hypothesis",
     "fix_postgres",
     "fix_pooler",
     "fix_balancer",

@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from fix_ports import own_port
 from floodmark.demo.server import SUPERUSER, PostgresServer
 
 DEFAULT_VERSION = 18
@@ -180,6 +181,7 @@ class Cluster(PostgresServer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.port = own_port()
         self._databases: list[PgDatabase] = []
         self._admin: tuple[int, psycopg.Connection[Any]] | None = None
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,7 +19,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-HOST = "127.0.0.1"
+from fix_ports import HOST, own_port
+
 _OPENER = build_opener(ProxyHandler({}))
 _PATIENCE = 60.0
 
@@ -52,13 +52,6 @@ def get(url: str) -> bytes:
     with _OPENER.open(url, timeout=20) as answer:
         body: bytes = answer.read()
     return body
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def eventually(look: Callable[[], Any], what: str) -> Any:
@@ -125,7 +118,7 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
             "scrape_configs:\n- job_name: floodmark\n  honor_labels: true\n"
             f"  static_configs: [{{targets: [{targets}]}}]\n"
         )
-        port = free_port()
+        port = own_port()
         command = [program("prometheus", "prometheus"), f"--web.listen-address={HOST}:{port}"]
         command += ["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=warn"]
         context = running(command, f"http://{HOST}:{port}/-/ready", folder)
@@ -143,7 +136,7 @@ def pushgateway(tmp_path: Path) -> Iterator[int]:
     """The port of a Pushgateway of the test's own."""
     folder = tmp_path / "pushgateway"
     folder.mkdir()
-    port = free_port()
+    port = own_port()
     command = [program("prometheus-pushgateway", "prometheus-pushgateway"), f"--web.listen-address={HOST}:{port}"]
     with running(command, f"http://{HOST}:{port}/-/ready", folder):
         yield port

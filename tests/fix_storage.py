@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -33,12 +31,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from moto.server import ThreadedMotoServer
 from msgspec import Struct
 
+from fix_ports import HOST, own_port
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 else:
     S3Client = Any
 
-HOST = "127.0.0.1"
 REGION = "eu-west-2"
 ACCESS_KEY = "floodmark"
 SECRET_KEY = "not-a-secret-of-anyone"
@@ -130,7 +129,7 @@ class S3Server:
     """A SeaweedFS of its own on 127.0.0.1, in a temporary folder that goes with it."""
 
     def __init__(self) -> None:
-        self._ports = _free_ports()
+        self._ports = {name: own_port() for name in _PORTS}
         self._folder = Path(tempfile.mkdtemp(prefix="floodmark-s3-"))
         (self._folder / "identities.json").write_text(json.dumps({"identities": _IDENTITIES}))
         self._keeper = subprocess.Popen(
@@ -197,19 +196,6 @@ class S3Server:
 
     def _log(self) -> str:
         return " / ".join((self._folder / "log").read_text(errors="replace").splitlines()[-5:])
-
-
-def _free_ports() -> dict[str, int]:
-    """A port for each of its parts, all different."""
-    with ExitStack() as held:
-        return {name: _bound(held) for name in _PORTS}
-
-
-def _bound(held: ExitStack) -> int:
-    probe = held.enter_context(socket.socket())
-    probe.bind((HOST, 0))
-    port: int = probe.getsockname()[1]
-    return port
 
 
 class S3Bucket(Struct, frozen=True):

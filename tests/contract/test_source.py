@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from fix_ports import closed_port
 from fix_postgres import PgDatabase
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
-from floodmark.demo.host import free_port
 from floodmark.errors import ConfigError, SourceError, TableError
 from floodmark.model import Chunk, Question, TableInfo, TableName
 from floodmark.source.base import Snapshot, Source
@@ -69,7 +69,7 @@ def sqlite_world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def postgresql_world(pg: PgDatabase) -> Iterator[World]:
     limits = Limits(connections=3)
-    nowhere = f"postgresql://user:{CANARY}@127.0.0.1:{free_port()}/x"
+    nowhere = f"postgresql://user:{CANARY}@127.0.0.1:{closed_port()}/x"
     world = World(
         PostgresSource(Secret(pg.url), limits, KEY),
         PostgresSource(Secret(nowhere), limits, None),

@@ -11,10 +11,10 @@ import pytest
 
 from fix_canaries import CANARY, PASSWORD, SQL_PASSWORD, TABLES, URL_PASSWORD, require_none
 from fix_command import Floodmark, Landing, entry_of, keys, until
+from fix_ports import closed_port
 from fix_postgres import Cluster, PgDatabase
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, ignored_conditions
 from fix_storage import S3Bucket, S3Server, environment
-from floodmark.demo.host import free_port
 
 Change = Callable[[Floodmark], None]
 MakeProxy = Callable[[str], S3Proxy]
@@ -60,7 +60,7 @@ def at(service: PgDatabase, *, who: str = "postgres", path: str = "", port: int 
 
 REFUSALS: dict[str, tuple[str, Callable[[PgDatabase], str], str, str]] = {
     # name: what has to be so, the source's URL, what is said, what is hinted at
-    "port closed": ("", lambda db: at(db, port=free_port()), "connection refused", "source.wait_seconds"),
+    "port closed": ("", lambda db: at(db, port=closed_port()), "connection refused", "source.wait_seconds"),
     "wrong password": ("CREATE ROLE r1 LOGIN PASSWORD 'x'", lambda db: at(db, who="r1"), "password was", "PGPASSWORD"),
     "no such role": ("", lambda db: at(db, who="no_one"), "the password was refused", "role there is not"),
     "no such database": ("", lambda db: at(db, path="nowhere"), "no such database", "PGDATABASE"),
@@ -360,7 +360,7 @@ def test_a_bucket_that_refuses(
 
 
 def test_an_endpoint_no_one_answers_at(floodmark: Floodmark, service: PgDatabase) -> None:
-    to_s3(floodmark, f"http://user:{CANARY}@127.0.0.1:{free_port()}", "s3://lake/x")
+    to_s3(floodmark, f"http://user:{CANARY}@127.0.0.1:{closed_port()}", "s3://lake/x")
     said = refused(floodmark, 13, "EndpointConnectionError", "AWS_ENDPOINT_URL_S3")
     assert said.count("retry") == 6  # half a minute
 

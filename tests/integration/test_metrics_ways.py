@@ -13,7 +13,8 @@ from subprocess import Popen
 import pytest
 
 from fix_command import Floodmark
-from fix_prometheus import HOST, Prometheus, eventually, free_port, get, require_clean
+from fix_ports import HOST, closed_port, own_port
+from fix_prometheus import Prometheus, eventually, get, require_clean
 
 ROWS = 1000
 Start = Callable[..., Prometheus]
@@ -37,7 +38,7 @@ def change(job: Floodmark, script: str) -> None:
 @contextmanager
 def exporter(job: Floodmark, *arguments: str) -> Iterator[int]:
     """An exporter of the job's state, which must end cleanly when it is told to."""
-    port = free_port()
+    port = own_port()
     given = ("--address", HOST, "--port", str(port), "--interval", "1", *arguments)
     process = job.start("exporter", *given, environment={"FLOODMARK_SOURCE": ""})
     try:
@@ -128,7 +129,7 @@ def test_a_failed_run_is_pushed_and_takes_nothing_away(job: Floodmark, pushgatew
 
 
 def test_prometheus_sees_the_end_of_a_run_that_lingers(job: Floodmark, prometheus: Start) -> None:
-    port = free_port()
+    port = own_port()
     seen = prometheus(port)
     job.configure(f"metrics: {{port: {port}, address: {HOST}, linger: 1m}}\n")
     process: Popen[bytes] = job.start("run")
@@ -141,7 +142,7 @@ def test_prometheus_sees_the_end_of_a_run_that_lingers(job: Floodmark, prometheu
 
 
 def test_a_pushgateway_that_is_away_fails_no_run(job: Floodmark) -> None:
-    gone = f"http://user:c4n4ry@{HOST}:{free_port()}"
+    gone = f"http://user:c4n4ry@{HOST}:{closed_port()}"
     done = job.run(environment={"FLOODMARK_PUSHGATEWAY": gone})
     assert "metrics can't be pushed" in done.err and "Connection refused" in done.err
     assert "c4n4ry" not in done.said

@@ -15,6 +15,7 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID
 
 import fix_s3_proxy as fault
+from fix_ports import HOST, closed_port
 from fix_s3_proxy import S3Proxy
 from fix_storage import ACCESS_KEY, SECRET_KEY, S3Bucket, S3Server, use
 from floodmark.errors import (
@@ -282,12 +283,8 @@ def test_an_object_damaged_on_its_way_back_is_found_out(store: S3Storage, proxy:
         stream.read()
 
 
-def test_an_endpoint_that_is_not_there_is_unavailable(
-    s3_bucket: S3Bucket, make_proxy: MakeProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone = make_proxy("http://127.0.0.1:1")
-    use(monkeypatch, gone.endpoint)
-    gone.close()
+def test_an_endpoint_that_is_not_there_is_unavailable(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, f"http://{HOST}:{closed_port()}")
     with pytest.raises(StorageUnavailable, match="EndpointConnectionError") as caught:
         S3Storage(s3_bucket.name).put("key", body_of(b"x"))
     assert "AWS_ENDPOINT_URL_S3" in (caught.value.hint or "")

@@ -18,7 +18,8 @@ import pytest
 from msgspec.structs import replace
 
 from fix_cli import entry, head, manifest
-from fix_prometheus import HOST, free_port, get
+from fix_ports import HOST, closed_port, own_port
+from fix_prometheus import get
 from fix_state import Plan, commit, lost, put, quick_ledger
 from floodmark.cli import main
 from floodmark.config import Metrics, Secret
@@ -295,7 +296,7 @@ def test_the_exporter_ends_when_it_is_told() -> None:
 def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
     fine = True
     long = b"floodmark_x 1\n" * 200
-    with MetricsServer(HOST, free_port(), lambda: long, lambda: fine) as server:
+    with MetricsServer(HOST, 0, lambda: long, lambda: fine) as server:
         base = f"http://{HOST}:{server.port}"
         assert get(f"{base}/metrics") == long and get(f"{base}/health") == b"ok\n"
         with urlopen(Request(f"{base}/metrics?x=1", headers={"Accept-Encoding": "gzip"})) as answer:
@@ -316,11 +317,11 @@ def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
 @pytest.mark.parametrize("address", ["256.1.1.1", "no such host", "192.0.2.1"])
 def test_an_address_that_can_not_be_had_is_an_error(address: str) -> None:
     with pytest.raises(ConfigError, match="metrics can't be served"):
-        MetricsServer(address, free_port(), lambda: b"")
+        MetricsServer(address, 0, lambda: b"")
 
 
 def test_ipv6_is_served_too() -> None:
-    with MetricsServer("::1", free_port(), lambda: b"x") as server:
+    with MetricsServer("::1", 0, lambda: b"x") as server:
         assert get(f"http://[::1]:{server.port}/metrics") == b"x"
 
 
@@ -359,7 +360,7 @@ def test_a_push_goes_to_the_databases_group_with_the_urls_password(gateway: Any)
 
 @pytest.mark.parametrize("path", ["/refuse", None])
 def test_a_push_that_fails_says_why_and_no_password(gateway: Any, path: str | None) -> None:
-    address = f"{gateway[0]}{path}" if path else f"{HOST}:{free_port()}"
+    address = f"{gateway[0]}{path}" if path else f"{HOST}:{closed_port()}"
     with pytest.raises(PushFailed) as failure:
         push(Secret(f"http://user:c4n4ry@{address}"), registry(list), "cases")
     assert "c4n4ry" not in str(failure.value) and "user" not in str(failure.value)
@@ -413,8 +414,8 @@ def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
         raise StorageError("get an object", on="s3://state/head.json", why="a test says so")
 
     events: list[Event] = []
-    with MetricsServer(HOST, free_port(), lambda: b"") as taken:
-        gone = Secret(f"http://user:c4n4ry@{HOST}:{free_port()}")
+    with MetricsServer(HOST, 0, lambda: b"") as taken:
+        gone = Secret(f"http://user:c4n4ry@{HOST}:{closed_port()}")
         wanted = Metrics(taken.port, HOST, 0, gone, str(tmp_path / "nowhere" / "a.prom"))
         with ways(tmp_path, events, wanted=wanted, known=unreadable) as out:
             out.observe(RunEnded(ENDED))
@@ -431,7 +432,7 @@ def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("outcome", "waits"), [("success", [7]), ("failed", [7]), ("stopped", [])])
 def test_the_port_lingers_but_not_after_a_signal(tmp_path: Path, outcome: str, waits: list[int]) -> None:
     waited: list[float] = []
-    port = free_port()
+    port = own_port()
     with ways(tmp_path, [], wanted=Metrics(port, HOST, 7)) as out:
         out.observe(STARTED)
         out.observe(TableDecided(PERSON, Reason("forced", ""), 5, 3, 0))
