@@ -5,6 +5,9 @@ write, fsync, utime, link, rename, unlink, mkdir, rmdir; and before and after ea
 counting: Python's audit events, and a wrapper around the calls that have none. Each is named by the call and by what
 it is about ("os.link data", "before PUT head"), which is the same from run to run, whatever the threads' order.
 
+A run is stopped where none of its threads holds a folder's lock: who sleeps with the lock in his hand keeps everyone
+waiting. A process that is killed lets go of it.
+
 A fork costs no imports, so hundreds of runs take a minute; it is a process of its own because one with threads
 should not fork.
 
@@ -16,10 +19,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +47,17 @@ class Points:
         self._number = 0
         self.names: list[str] = []
         self._lock = threading.Lock()
+        self.folders = threading.RLock()  # held by whoever holds a folder's lock
 
     def pass_by(self, name: str) -> None:
         with self._lock:
             self.names.append(name)
             self._number += name == self._only
-            if name == self._only and self._number == self._kill_at:
+            here = name == self._only and self._number == self._kill_at
+            if here and self._signal == signal.SIGKILL:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if here:
+            with self.folders:
                 os.kill(os.getpid(), self._signal)
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -77,6 +87,7 @@ def watch(points: Points) -> None:
     """From here on every crash point of this process is counted."""
     sys.addaudithook(points.audit)
     fsync, write, send = os.fsync, local._write, URLLib3Session.send
+    locked = local.LocalStorage._locked
 
     def counted_fsync(handle: int) -> None:
         points.pass_by(f"fsync {about(handle)}")
@@ -95,7 +106,13 @@ def watch(points: Points) -> None:
         points.pass_by(f"after {name}")
         return answer
 
+    @contextmanager
+    def locked_alone(self: local.LocalStorage) -> Iterator[None]:
+        with points.folders, locked(self):
+            yield
+
     os.fsync, local._write, URLLib3Session.send = counted_fsync, counted_write, counted_send
+    local.LocalStorage._locked = locked_alone
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +126,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
             json.dump(told, pipe)
         os._exit(code)
     os.close(writing)
-    Path(request["folder"], "pid").write_text(str(child))
+    unfinished = Path(request["folder"], "pid-unfinished")
+    unfinished.write_text(str(child))
+    unfinished.rename(unfinished.with_name("pid"))  # who sees it, sees it whole
     with os.fdopen(reading) as pipe:
         text = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -102,15 +103,15 @@ class Floodmark:
         """`floodmark run --output json`."""
         return self("run", "--output", "json", *arguments, code=code, **named)
 
-    def end(self, process: subprocess.Popen[bytes], patience: float = 60) -> Done:
-        """Wait for a command's end, and look at what no command may do."""
+    def end(self, process: subprocess.Popen[bytes], patience: float = 60, said: bytes = b"") -> Done:
+        """Wait for a command's end, and look at what no command may do. `said`: what it had said on stderr before."""
         try:
             out, err = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
             raise AssertionError(f"it does not end: {out!r} {err!r}") from None
-        done = Done(process.returncode, (out or b"").decode(), err.decode())
+        done = Done(process.returncode, (out or b"").decode(), (said + err).decode())
         assert "Traceback" not in done.said and "internal error" not in done.said, done.said
         require_none(done.said)
         return done
@@ -171,6 +172,19 @@ def until(condition: Callable[[], object], patience: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def asked_to_stop(process: subprocess.Popen[bytes], number: signal.Signals) -> bytes:
+    """Send a command the signal, and wait until it has heard it: two that are sent before it gets to run come in the
+    order of their numbers. Returns what it had said on stderr by then."""
+    process.send_signal(number)
+    assert process.stderr is not None
+    said = b""
+    while b"once more ends at once" not in said:
+        more = os.read(process.stderr.fileno(), 4096)
+        assert more, f"it ended without a word: {said!r}"
+        said += more
+    return said
 
 
 def at_work(database: PgDatabase, pattern: str) -> Callable[[], bool]:

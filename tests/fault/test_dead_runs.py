@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fix_command import CHUNKS, Floodmark, Landing, entry_of, until
+from fix_command import CHUNKS, Floodmark, Landing, asked_to_stop, entry_of, held, until
 from fix_crash import KILLED, CrashServer, Ended
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly, lines_of
@@ -127,10 +127,13 @@ def test_what_a_run_took_over_outlives_its_own_death(job: Job) -> None:
 def test_a_run_that_is_told_to_stop_publishes_nothing_and_leaves_what_it_finished(
     job: Job, number: signal.Signals
 ) -> None:
-    process = job.command.start("run")
-    until(lambda: len(job.objects) >= 30)
-    process.send_signal(number)
-    done = job.command.end(process)
+    with job.database.connect() as migration:
+        held(migration, "small")  # so that it is at work when it is told, however long the signal takes
+        process = job.command.start("run")
+        until(lambda: len(job.objects) >= 30, 60)
+        said = asked_to_stop(process, number)
+        migration.rollback()
+    done = job.command.end(process, said=said)
     assert done.code == 128 + number
     assert "_floodmark/head.json" not in job.landing.files
     (left,) = job.progress

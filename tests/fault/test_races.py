@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -56,19 +54,8 @@ class Service:
         pid.unlink(missing_ok=True)
         future = self._running = self._pool.submit(self._run, place, number, arguments)
         until(lambda: future.done() or (pid.exists() and self._state() == "T"), 60)
-        self._out_of_the_locks(future)
         assert not future.done(), future.result()
         return future
-
-    def _out_of_the_locks(self, future: Future[Ended]) -> None:
-        """Another thread may hold a folder's lock at the point where this one stopped: let it go on for a moment."""
-        locks = [self._folder / "landing" / place / ".floodmark-lock" for place in ("", "_floodmark")]
-        while not future.done() and any(map(_is_held, locks)):
-            pid = int((self._folder / "pid").read_text())
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(0.001)
-            os.kill(pid, signal.SIGSTOP)
-            until(lambda: future.done() or self._state() == "T", 60)
 
     def go_on(self, future: Future[Ended]) -> Ended:
         os.kill(int((self._folder / "pid").read_text()), signal.SIGCONT)
@@ -111,17 +98,6 @@ class Service:
             kill_at=number,
             sign=signal.SIGSTOP,
         )
-
-
-def _is_held(lock: Path) -> bool:
-    if not lock.exists():
-        return False
-    with lock.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import duckdb
 import pytest
 from test_stopping import ENDS, on_a_terminal
 
-from fix_command import CHUNKS, Done, Floodmark
+from fix_command import CHUNKS, Done, Floodmark, asked_to_stop
 from fix_postgres import PgDatabase
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen
 from fix_storage import S3Bucket, S3Server, environment
@@ -82,13 +81,14 @@ def stopped(floodmark: Floodmark, proxy: S3Proxy, into: str, *numbers: signal.Si
     proxy.always = gate
     process = floodmark.start("load", "--into", into)
     assert gate.arrived.wait(60)
-    for number in numbers:
+    first, *more = numbers
+    said = asked_to_stop(process, first)
+    assert process.poll() is None, "it waits for what it is in the middle of"
+    for number in more:
         process.send_signal(number)
-        time.sleep(0.3)
-    if len(numbers) == 1:
-        assert process.poll() is None, "it waits for what it is in the middle of"
+        process.wait(60)
     gate.opened.set()
-    done = floodmark.end(process)
+    done = floodmark.end(process, said=said)
     proxy.always = None
     return done
 

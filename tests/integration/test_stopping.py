@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from fix_canaries import TABLES, require_none
-from fix_command import Floodmark, Landing, at_work, held, until
+from fix_command import Floodmark, Landing, asked_to_stop, at_work, held, until
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
 from floodmark.errors import Stopped
@@ -67,11 +66,10 @@ def test_the_first_signal_ends_the_run_cleanly(
     migration = service.connect()
     held(migration, "sick")
     process = waiting(floodmark, service, "sick", "--metrics-textfile", "run.prom")
-    process.send_signal(number)
-    time.sleep(0.3)
+    said = asked_to_stop(process, number)
     assert process.poll() is None  # it waits for what it is in the middle of
     migration.rollback()
-    done = floodmark.end(process)
+    done = floodmark.end(process, said=said)
     assert done.code == ENDS[number] and done.out == ""
     assert (
         "once more ends at once" in done.err
@@ -100,9 +98,7 @@ def test_the_second_signal_ends_at_once(floodmark: Floodmark, service: PgDatabas
     migration = service.connect()
     held(migration, "sick")
     process = waiting(floodmark, service, "sick")
-    process.send_signal(signal.SIGTERM)
-    until(lambda: not at_work(service, "%nothing%")())
-    time.sleep(0.2)
+    asked_to_stop(process, signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     done = floodmark.end(process, patience=20)
     assert done.code == 130
@@ -120,7 +116,7 @@ def test_plan_is_stopped_too(floodmark: Floodmark, service: PgDatabase, landing:
     process = floodmark.start("plan")
     until(lambda: process.poll() is not None or at_work(service, "%pg_seclabel%")(), patience=60)
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    asked_to_stop(process, signal.SIGINT)
     migration.rollback()
     assert floodmark.end(process).code == 130
     assert landing.files == before
