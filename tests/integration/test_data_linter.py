@@ -178,7 +178,7 @@ def test_what_is_broken_is_refused(job: Job, linter: Linter, tmp_path: Path) -> 
             assert "Value is too" in verdicts[key[name]].why
 
 
-# What a column of a table v holds, and the ways to land it at which the linter refuses the whole file.
+# What a column v of a table holds, and the ways to land it at which the linter refuses the whole file.
 LINES = {"jsonl", "quoted"}
 LIMITS: dict[str, tuple[str, list[str | None], set[str]]] = {
     "above": ("numeric", ["18446744073709551616.5"], {"jsonl"}),
@@ -193,12 +193,33 @@ LIMITS: dict[str, tuple[str, list[str | None], set[str]]] = {
     "ancient": ("timestamptz", ["0044-03-15 BC"], {*LINES, "csv"}),
     "remote": ("timestamp", ["10000-01-01"], {*LINES, "csv"}),
     "top": ("bigint NOT NULL", [str(2**63 - 1), str(-(2**63))], set()),
-    "top_or_null": ("bigint", [str(2**63 - 512), None], LINES),
+    "top_or_null": ("bigint", [str(2**63 - 512), None], {*LINES, "csv"}),
     "below_top_or_null": ("bigint", [str(2**63 - 513), None], set()),
     "no_number": ("numeric NOT NULL", ["NaN"], {*LINES, "csv"}),
     "or_no_number": ("numeric", ["NaN", "Infinity", "1"], set()),
     "blank": ("text NOT NULL", [""], {"csv"}),
+    # In CSV a column is read as numbers, whatever its type, where all it holds in a file are whole ones.
+    "whole": ("numeric", ["1", "18446744073709551616", None], {"jsonl", "csv"}),
+    "whole_below": ("numeric(19,0)", ["-9223372036854775809"], {"jsonl", "csv"}),
+    "whole_or_nan": ("numeric(38,0)", ["NaN", "1" * 38], {"jsonl", "csv"}),
+    "whole_json": ("jsonb", ["1e20", "null", None], {"jsonl", "csv"}),
+    "digits": ("text", ["12345678901234567890123", "7", "", "null", None], {"csv"}),
+    "signed": ("varchar(30)", ["+18446744073709551616", " -0018446744073709551616"], {"csv"}),
+    "flags": ("varbit", ["0" * 100 + "1" * 21], {"csv"}),
+    "whole_edges": ("numeric(20,0)", ["18446744073709551615", "-9223372036854775808"], set()),
+    "whole_or_null": ("numeric", [str(2**63), None], {"csv"}),
+    "below_whole_or_null": ("numeric", [str(2**63 - 1), None], set()),
+    "pointed_or_nan": ("numeric", ["18446744073709551616", "0.5", "NaN"], {"jsonl", "csv"}),
+    "digits_edges": ("text", ["18446744073709551615", "9", None], set()),
+    "with_a_point": ("numeric", ["18446744073709551616", "0.5", None], {"jsonl"}),
+    "with_places": ("numeric(30,2)", ["18446744073709551616", "NaN", None], {"jsonl"}),
+    "or_infinite": ("numeric", ["18446744073709551616", "Infinity"], {"jsonl"}),
+    "with_a_letter": ("text", ["18446744073709551616", "7", "x"], set()),
+    "padded": ("char(21)", ["18446744073709551616"], set()),
+    "listed": ("numeric[]", ["{1}"], set()),
+    "masked": ("text", ["18446744073709551616"], set()),
 }
+MASKED = "tables: {rules: {public.masked: {columns: {mask: {v: redact}}}}}\n"
 WAYS = {"jsonl": "format: jsonl", "quoted": "format: jsonl, numbers: quote-large", "csv": "format: csv"}
 
 
@@ -206,20 +227,23 @@ WAYS = {"jsonl": "format: jsonl", "quoted": "format: jsonl, numbers: quote-large
 def test_what_the_linter_does_not_take(pg: PgDatabase, tmp_path: Path, linter: Linter, way: str) -> None:
     """As docs/consumers.md tells. Where only the type is the trouble, `--text` is the way."""
     for name, (kind, values, _) in LIMITS.items():
-        pg.execute(f"CREATE TABLE {name} (v {kind})")
+        pg.execute(f"CREATE TABLE {name} (id serial, v {kind})")
         for value in values:
-            pg.execute(f"INSERT INTO {name} VALUES (%s)", [value])
+            pg.execute(f"INSERT INTO {name} (v) VALUES (%s)", [value])
     pg.execute("CREATE TABLE named (valid int NOT NULL); INSERT INTO named VALUES (1)")
     job = Job(pg, tmp_path)
-    job.land(form=WAYS[way])
+    job.land(MASKED, WAYS[way])
     refused = {name for name, (_, _, ways) in LIMITS.items() if way in ways} | {"named"}
     assert linter.refused(job.zone, job.metadata()) == refused
-    text = {"endless", "ancient", "remote", "top_or_null"}
-    options = [option for name in sorted(text) for option in ("--text", f"public.{name}.v")]
+    text = {"endless", "ancient", "remote", "top_or_null", "whole_or_null"}
+    text |= {"pointed_or_nan"} if way == "csv" else set()
+    # A column of digits alone is none that it helps.
+    options = [option for name in sorted(text | {"digits", "whole"}) for option in ("--text", f"public.{name}.v")]
     documents = job.metadata(*options)
     assert linter.refused(job.zone, documents) == refused - text
     for document in documents:
-        document["columns"][0]["nullable"] = True
+        for column in document["columns"]:
+            column["nullable"] = True
     assert linter.refused(job.zone, documents) == refused - text - {"no_number", "blank", "named"}
 
 

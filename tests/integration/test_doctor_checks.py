@@ -205,6 +205,8 @@ def test_in_a_landing_zone_no_object_is_touched(
     assert "numbers: quote-large" in (found["landing: integers"].fix or "")
     quoting = doctor(places(pg, f"{s3_bucket.url}/landing"), layout="moj-landing", numbers="quote-large")
     assert quoting["landing: integers"].result == "ok"
+    csv = doctor(places(pg, f"{s3_bucket.url}/landing"), layout="moj-landing", format="csv")["landing: integers"]
+    assert csv.found.startswith("public.account.Total can hold") and "jsonl" in (csv.fix or "")
     assert found["landing: names"].result == "warning" and "Total, total" in found["landing: names"].found
     assert found["landing: sizes"].result == found["landing: database name"].result == "ok"
     proxied.always = None

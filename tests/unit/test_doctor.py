@@ -7,7 +7,7 @@ import pty
 import re
 import sqlite3
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,9 @@ from fix_command import Floodmark
 from floodmark.config import Flags, load
 from floodmark.config.template import Wanted, scalar, written
 from floodmark.doctor.activity import Room, judged_room, judged_time_limits, judged_xid_age
+from floodmark.doctor.finding import Finding
 from floodmark.doctor.holdings import suggested
-from floodmark.doctor.landing import database_name, is_wide, sizes, zones
+from floodmark.doctor.landing import database_name, is_wide, landing, sizes, zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
 from floodmark.doctor.state import judged_age, judged_runs
 from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
@@ -101,6 +102,75 @@ def test_a_landing_zone_s_names_and_sizes() -> None:
 
     most = 5 * 1024**3 - 1
     assert [next(iter(sizes([table(cut)], most, 64 << 20))).result for cut in (True, False)] == ["ok", "warning"]
+
+
+NUMERIC = ["numeric", "numeric(19,0)", "numeric(38,0)", "numeric(20,-2)"]
+TEXT = [
+    "text",
+    "citext",
+    "name",
+    "bpchar",
+    "character varying",
+    "character varying(20)",
+    "character(20)",
+    "json",
+    "jsonb",
+]
+TEXT += ["bit varying", "bit(21)"]
+NEITHER = [
+    "numeric(18,0)",
+    "numeric(30,2)",
+    "numeric[]",
+    "text[]",
+    "bigint",
+    "double precision",
+    "uuid",
+    "date",
+    "bytea",
+]
+NEITHER += ["character varying(19)", "character(1)", '"char"', "bit(20)", "inet", "money", "int8range", "interval"]
+
+
+def told_of_integers(types: Sequence[str], text: str, tmp_path: Path, place: str = "s3://moj-reg-x/y") -> Finding:
+    columns = tuple(Column(f"c{number}", name, True) for number, name in enumerate(types))
+    name = TableName("public", "t")
+    table = TableInfo(
+        table=name, oid=1, kind="table", columns=columns, parts=(), fingerprint=Fingerprint("s", "c")
+    )  # fmt: skip
+    (tmp_path / "f.yaml").write_text(text)
+    environ = {**BASE, "FLOODMARK_DESTINATION": place, "FLOODMARK_MASK_KEY": "k" * 32}
+    settings = load(Flags(config=tmp_path / "f.yaml"), environ)
+    return next(one for one in landing([table], "cases", settings, "public") if one.check == "landing: integers")
+
+
+@pytest.mark.parametrize("place", ["s3://moj-reg-x/y", "s3://lake/cases"])
+def test_in_csv_digits_of_any_type_are_told_of_and_what_helps(place: str, tmp_path: Path) -> None:
+    text = "destination: {format: csv}\n"
+    if place == "s3://lake/cases":
+        text += "deliver: [{name: moj, url: s3://moj-reg-x/y, numbers: quote-large}]"
+    found = told_of_integers([*NUMERIC, *NEITHER], text, tmp_path, place)
+    assert found.result == "warning" and re.findall(r"public\.t\.c(\d+)", found.found) == list("0123")
+    assert "quote-large" in found.fix and "jsonl" in found.fix and "mask" in found.fix  # type: ignore[operator]
+    assert "--text" not in str(found)
+    words = told_of_integers([*NEITHER, *TEXT], text, tmp_path, place)
+    assert words.result == "unknown" and "no type tells" in words.found and words.fix == found.fix
+    named = [int(number) - len(NEITHER) for number in re.findall(r"public\.t\.c(\d+)", words.found)]
+    assert named == list(range(10)) and "and 1 more" in words.found
+    both = told_of_integers(["text", "numeric"], text, tmp_path, place)
+    assert both.result == "warning" and re.findall(r"\.c(\d)", both.found) == ["1", "0"]
+    assert told_of_integers(NEITHER, text, tmp_path, place).result == "ok"
+
+
+def test_in_csv_what_is_masked_is_not_told_of(tmp_path: Path) -> None:
+    rule = "tables: {rules: {t: {columns: {mask: {c0: hash}}}}}\ndestination: {format: csv}"
+    assert told_of_integers(["text"], rule, tmp_path).result == "ok"
+    assert re.findall(r"\.c(\d)", told_of_integers(["text", "text"], rule, tmp_path).found) == ["1"]
+
+
+def test_in_json_lines_text_is_no_number(tmp_path: Path) -> None:
+    found = told_of_integers([*NEITHER, *TEXT], "", tmp_path)
+    assert found.result == "warning" and re.findall(r"\.c(\d+)", found.found) == ["1", "2"]
+    assert told_of_integers(TEXT, "", tmp_path).result == "ok"
 
 
 def test_names_that_tell_of_a_person_get_a_mask_and_others_none() -> None:

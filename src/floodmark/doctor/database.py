@@ -84,4 +84,4 @@ def _judged(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
     yield from tables.readable(found, settings.state_url is None)
     yield from tables.proof(found)
     yield from tables.size(found, settings, snapshot.point)
-    yield from landing.landing(found, snapshot.identity.database, settings)
+    yield from landing.landing(found, snapshot.identity.database, settings, snapshot.default_schema)

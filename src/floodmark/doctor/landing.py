@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from msgspec import Struct
 
-from floodmark.config import Settings
-from floodmark.doctor.finding import Finding, ok, problem, warning
+from floodmark.config import Selection, Settings
+from floodmark.doctor.finding import Finding, ok, problem, unknown, warning
 from floodmark.doctor.tables import same_in_lower_case
 from floodmark.errors import ConfigError
 from floodmark.large_numbers import DIGITS
 from floodmark.layout import LAYOUTS, Layout, database_segment
 from floodmark.model import Numbers, TableInfo, TableName
+from floodmark.source.selection import Pattern
 
 # Every number of so many digits fits into 64 bits, where a receiver keeps integers.
 MOST_DIGITS = DIGITS - 1
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?(?:\[\])*\Z")
+_TEXT = re.compile(r"(?:ci)?text|name|jsonb?|bpchar|(?:character|(bit))(?: varying)?(?:\((\d+)\))?")
+_INTEGERS = "landing: integers"
+_INSTEAD_OF_CSV = (
+    "Where they do: land JSON Lines (format: jsonl) with numbers: quote-large, or mask the column or leave it out "
+    "(tables.rules.*.columns); docs/consumers.md tells which are refused."
+)
 # JSON lines are larger than the rows: names are repeated, numbers are text.
 _GROWTH = 3
 _SHOWN = 10
@@ -48,15 +55,18 @@ def zones(settings: Settings) -> list[Zone]:
     return found
 
 
-def landing(tables: Sequence[TableInfo], database: str, settings: Settings) -> Iterator[Finding]:
+def landing(tables: Sequence[TableInfo], database: str, settings: Settings, default_schema: str) -> Iterator[Finding]:
     """Nothing where no layout asks for anything. What hangs on the tables alone is said once."""
     found = zones(settings)
     for zone in found:
         if zone.layout.database_needs_underscore:
             yield database_name(database, zone)
     limits = [zone.layout.max_object_bytes for zone in found if zone.layout.max_object_bytes is not None]
-    if limits:
+    if limits and settings.destination.format == "csv":
+        yield digits(tables, _masked(settings.selection, default_schema))
+    elif limits:
         yield from integers(tables, [zone for zone in found if zone.refuses_large_numbers])
+    if limits:
         yield from names(tables)
         yield from sizes(tables, min(limits), settings.chunk_bytes)
 
@@ -72,17 +82,46 @@ def database_name(database: str, zone: Zone) -> Finding:
 def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[Finding]:
     """Columns that may hold a number beyond 64 bits, where numbers go `as-is`. What jsonb holds, no type tells."""
     if not refusing:
-        yield ok("landing: integers", "large numbers are sent as strings (numbers: quote-large)")
+        yield ok(_INTEGERS, "large numbers are sent as strings (numbers: quote-large)")
         return
-    wide = [(table.table, column.name) for table in tables for column in table.columns if is_wide(column.type)]
+    wide = _columns(tables, is_wide)
     if not wide:
-        yield ok("landing: integers", "no column but json can hold an integer beyond 64 bits")
+        yield ok(_INTEGERS, "no column but json can hold an integer beyond 64 bits")
         return
-    shown = ", ".join(f"{table.label}.{column}" for table, column in wide[:_SHOWN])
-    more = f" and {len(wide) - _SHOWN} more" if len(wide) > _SHOWN else ""
-    text = f"{shown}{more} can hold an integer beyond 64 bits, for which the receiver refuses the whole file"
+    text = f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver refuses the whole file"
     fix = f"Where they do: numbers: quote-large ({', '.join(zone.name for zone in refusing)}) sends it as a string."
-    yield warning("landing: integers", text, fix)
+    yield warning(_INTEGERS, text, fix)
+
+
+def digits(tables: Sequence[TableInfo], masked: Collection[tuple[TableName, str]]) -> Finding:
+    """The same for CSV. It has no types: what a file holds of a column makes the receiver take it for numbers."""
+    wide = _columns(tables, lambda name: is_wide(name) and _is_whole(name))
+    text = [one for one in _columns(tables, is_text) if one not in masked]
+    if not wide and not text:
+        return ok(_INTEGERS, "no column can hold nothing but digits beyond 64 bits")
+    found = []
+    if wide:
+        found.append(
+            f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver may refuse a whole file"
+        )
+    if text:
+        found.append(f"no type tells whether {_listed(text)} hold digits alone; in CSV these are integers, too")
+    return (warning if wide else unknown)(_INTEGERS, "\n".join(found), _INSTEAD_OF_CSV)
+
+
+def _columns(tables: Sequence[TableInfo], of_type: Callable[[str], bool]) -> list[tuple[TableName, str]]:
+    return [(table.table, column.name) for table in tables for column in table.columns if of_type(column.type)]
+
+
+def _listed(columns: Sequence[tuple[TableName, str]]) -> str:
+    shown = ", ".join(f"{table.label}.{column}" for table, column in columns[:_SHOWN])
+    return f"{shown} and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else shown
+
+
+def _masked(selection: Selection, default_schema: str) -> set[tuple[TableName, str]]:
+    """The columns whose values never leave the database: no mask gives digits alone."""
+    rules = [(Pattern(text, default_schema, "tables.rules").table, rule) for text, rule in selection.rules.items()]
+    return {(table, column) for table, rule in rules if table is not None for column in rule.columns.mask}
 
 
 def is_wide(type_name: str) -> bool:
@@ -91,6 +130,19 @@ def is_wide(type_name: str) -> bool:
     if match is None:
         return False
     return match[1] is None or int(match[1]) - int(match[2]) > MOST_DIGITS
+
+
+def _is_whole(type_name: str) -> bool:
+    """Whether a numeric may be written without a point, and is no array, which has braces around it."""
+    match = _NUMERIC.match(type_name)
+    return match is not None and not type_name.endswith("]") and (match[2] is None or int(match[2]) <= 0)
+
+
+def is_text(type_name: str) -> bool:
+    """Whether a type takes digits alone, and enough of them for a number beyond 64 bits; of zeros and ones it takes one
+    more."""
+    match = _TEXT.fullmatch(type_name)
+    return match is not None and (match[2] is None or int(match[2]) > (DIGITS if match[1] is None else DIGITS + 1))
 
 
 def names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
