@@ -32,6 +32,7 @@ from floodmark.consume import parquet
 from floodmark.consume.glue import GlueDatabase
 from floodmark.consume.load import LoadedTable, Wishes, load
 from floodmark.consume.parquet import ParquetPlace
+from floodmark.consume.parquet_keys import INDEX
 from floodmark.consume.target import Watch
 from floodmark.errors import Stopped
 from floodmark.events import silent
@@ -76,10 +77,10 @@ class Lake:
 
     def named(self) -> set[str]:
         """The index, what it names, and the list of each Glue table: all that a load has left when nothing died."""
-        index = decode(ParquetIndex, self._object(f"{self.place}/{parquet.INDEX}"), "")
+        index = decode(ParquetIndex, self._object(f"{self.place}/{INDEX}"), "")
         files = {file.key for table in index.tables for file in table.files} | {one.key for one in index.superseded}
         lists = {f"{_location(table)}files.txt".removeprefix(f"{self.place}/") for table in self.tables.values()}
-        return {parquet.INDEX} | files | lists
+        return {INDEX} | files | lists
 
     def _rows(self, table: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         columns = [(one["Name"], ARROW_OF[one["Type"]]) for one in table["StorageDescriptor"]["Columns"]]

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Any
 
 from floodmark.consume.glue_catalog import Catalog, CatalogTable
-from floodmark.consume.parquet import ParquetPlace, lists
+from floodmark.consume.parquet import ParquetPlace
+from floodmark.consume.parquet_keys import LIST, lists
 from floodmark.consume.target import LEAVE_OUT, Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
@@ -30,7 +31,6 @@ _OUTPUT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
 _SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 _CHECKSUM, _SHAPE = "floodmark_checksum", "floodmark_shape"
 _TABLE, _SCHEMA = "floodmark_table", "floodmark_schema"
-_LIST = "files.txt"
 
 
 class GlueDatabase:
@@ -138,7 +138,7 @@ class GlueDatabase:
 
     def _list_of(self, table: CatalogTable) -> str:
         """The key of the list that a Glue table of ours points at."""
-        return table.location.removeprefix(f"{self._parquet.url}/") + _LIST
+        return table.location.removeprefix(f"{self._parquet.url}/") + LIST
 
     def _update(self, staged: Staged, run_id: str) -> None:
         """Write the list of a table's files, and let the catalog's table name it."""
@@ -147,7 +147,7 @@ class GlueDatabase:
         folder = f"{lists(name)}/{self._parquet.load_id}"
         files = self._parquet.staged(name).files
         text = "".join(f"{self._parquet.url}/{one.key}\n" for one in files)
-        self._parquet.put(f"{folder}/{_LIST}", io.BytesIO(text.encode()))
+        self._parquet.put(f"{folder}/{LIST}", io.BytesIO(text.encode()))
         table = _table_input(glue, staged, f"{self._parquet.url}/{folder}/", run_id)
         self._catalog.write(table, self._tables.get(glue))
         self._delete(self._misnamed(name))

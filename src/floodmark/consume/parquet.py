@@ -9,7 +9,6 @@ changed nothing; its files are cleared away by a later load, a day after.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import tempfile
 from collections import defaultdict
@@ -22,6 +21,7 @@ from msgspec.structs import replace
 
 from floodmark.consume import extras
 from floodmark.consume.parquet_file import write_groups
+from floodmark.consume.parquet_keys import INDEX, begun, file_key, folders, is_file
 from floodmark.consume.reader import open_data
 from floodmark.consume.target import Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
@@ -35,7 +35,7 @@ from floodmark.errors import (
     StorageError,
 )
 from floodmark.events import Observer, Warned
-from floodmark.layout import table_segment, timestamp_moment, timestamp_text
+from floodmark.layout import timestamp_text
 from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, SupersededFile
 from floodmark.state.documents import Documents
@@ -44,12 +44,9 @@ from floodmark.storage.base import Body, IfAbsent, IfMatch
 from floodmark.storage.stands import stands
 from floodmark.storage.streams import BLOCK
 
-INDEX = "_floodmark/parquet.json"
 # When a load that has not moved the index is taken for dead, and how long a superseded file is kept for its readers.
 _GRACE = timedelta(days=1)
 _KEPT = timedelta(days=1)
-_LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
-_LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 # By the digest of the lines that they hold.
 _Files = defaultdict[str, list[ParquetFile]]
 
@@ -164,7 +161,7 @@ class ParquetPlace:
         with self._told("s3:DeleteObject"):
             self._delete(key for key in self._expired if key not in kept)
         with self._told("s3:ListBucket for this prefix, and s3:DeleteObject"):
-            left = [key for folder in _folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
+            left = [key for folder in folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
             self._delete(key for key in left if key not in kept)
             for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
                 self._storage.discard(name)
@@ -232,7 +229,7 @@ class ParquetPlace:
         """All that was superseded and is not deleted yet, each file once, where these are the tables from now on."""
         if self._index is None:
             return []
-        used = tuple(_folders(in_use))
+        used = tuple(folders(in_use))
         found = {
             one.key: now if one.key.startswith(used) else one.superseded_at for one in self._index.superseded
         } | dict.fromkeys(more, now)
@@ -251,8 +248,7 @@ class ParquetPlace:
         return None
 
     def _file(self, staged: Staged, number: int, one: ObjectEntry) -> ParquetFile:
-        name = segment(staged.table.name)
-        key = f"{name}/{name}-{self._load}-{number:05d}.parquet"
+        key = file_key(staged.table.name, self._load, number)
         with tempfile.TemporaryFile(prefix="floodmark-") as file:
             try:
                 rows = write_groups(file, staged.stream(infinite=False, chunks=[one]).reader, one)
@@ -272,7 +268,7 @@ class ParquetPlace:
 
     def _require_ours(self) -> None:
         """Without an index there is at most what a first load has written and not yet finished, or never did."""
-        if not all(_LOADED.search(key) for key in self._storage.list("")):
+        if not all(is_file(key) for key in self._storage.list("")):
             raise ConfigError(
                 "this place holds what Floodmark did not load",
                 on=self.url,
@@ -292,21 +288,6 @@ def _not_seen(error: StorageDenied, url: str) -> StorageDenied:
     return StorageDenied("can't see what was loaded before", on=url, why=error.why, hint=hint)
 
 
-def segment(name: TableName) -> str:
-    """A table's folder below the place."""
-    return table_segment(name, "")
-
-
-def lists(name: TableName) -> str:
-    """The folder of the lists of a table's files, which a catalog's table points at: one for each load."""
-    return f"_floodmark/symlink/{segment(name)}"
-
-
-def _folders(tables: Iterable[TableName]) -> list[str]:
-    """Where the tables' files and their lists are."""
-    return [folder for name in tables for folder in (f"{segment(name)}/", f"{lists(name)}/")]
-
-
 def _keys(tables: Iterable[ParquetTable]) -> set[str]:
     return {one.key for table in tables for one in table.files}
 
@@ -317,5 +298,5 @@ def _text(moment: datetime) -> str:
 
 def _is_dead(key: str) -> bool:
     """Whether an object was written by a load that began more than a day ago."""
-    found = _LOADED.search(key) or _LISTED.search(key)
-    return found is not None and datetime.now(UTC) - timestamp_moment(found[1]) > _GRACE
+    moment = begun(key)
+    return moment is not None and datetime.now(UTC) - moment > _GRACE
