@@ -26,11 +26,12 @@ from floodmark.config import Flags
 from floodmark.config import load as settings
 from floodmark.consume import parquet, reader
 from floodmark.consume.parquet import ParquetPlace
-from floodmark.errors import StorageUnavailable
+from floodmark.errors import StorageDenied, StorageUnavailable
 from floodmark.model import ObjectEntry
 from floodmark.run import run
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
+from floodmark.storage.local import LocalStorage
 
 
 def test_duckdb_day_by_day(job: Job, tmp_path: Path) -> None:
@@ -518,6 +519,28 @@ def test_of_two_loads_at_once_one_stands_whole_and_the_other_says_so(
     named = {place / file.key for table in index.tables for file in table.files}
     waiting = {place / one.key for one in index.superseded}
     assert set(place.rglob("*.parquet")) == named | waiting, "the loser took its own files away, and no other"
+
+
+def test_what_can_t_be_taken_away_does_not_hide_why_the_load_ended(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "lake"
+    job.load(f"parquet:{place}")
+    job.night(DAY_2)
+    whole = ParquetPlace.commit
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(ParquetPlace, "commit", whole)
+        assert job.load(f"parquet:{place}") == SECOND
+        monkeypatch.setattr(LocalStorage, "delete", refuse)
+        whole(*arguments)
+
+    def refuse(storage: object, key: str) -> None:
+        raise StorageDenied("delete an object", why="a test says so")
+
+    monkeypatch.setattr(ParquetPlace, "commit", late)
+    said = job.refused(f"parquet:{place}", code=11)
+    assert "another load finished first" in said and "not removed: delete an object: a test says so" in said
 
 
 def test_parquet_in_s3(job: Job, s3_bucket: S3Bucket) -> None:

@@ -154,7 +154,7 @@ class ParquetPlace:
     def clear(self, tables: Iterable[TableName]) -> None:
         """Delete what was superseded a day ago, and what loads that died left behind: in these tables, and half put.
 
-        The load is done before that. What keeps old files from being deleted is told, and is no error of it.
+        The load is done before that, so what keeps them from being deleted is told, and is no error.
         """
         assert self._index is not None
         kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
@@ -173,7 +173,7 @@ class ParquetPlace:
         except StorageError as error:
             lacks = isinstance(error, StorageDenied) and self.url.startswith("s3://")
             needs = f" (the role needs {rights})" if lacks else ""
-            self._observer(Warned(f"old files are not removed: {error.sentence}{needs}. What was loaded stands"))
+            self._observer(Warned(f"files that no reader sees are not removed: {error.sentence}{needs}"))
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
         """Write an object that no other load can write. Returns its size and SHA-256."""
@@ -187,7 +187,9 @@ class ParquetPlace:
         return size, digest.hexdigest()
 
     def abandon(self) -> None:
-        self._delete(self._written)
+        """Why it is abandoned is worth more than why its files stay: that is told, and no error."""
+        with self._told("s3:DeleteObject"):
+            self._delete(self._written)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -214,7 +216,7 @@ class ParquetPlace:
             self._documents.put(INDEX, encode(index), condition)
         found = self._documents.fetch(ParquetIndex, INDEX)
         if found is None or found[0] != index:
-            self._delete(self._written)
+            self.abandon()
             raise Conflict(
                 "another load finished first",
                 on=f"{self.url}/{INDEX}",
