@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -27,10 +28,11 @@ from floodmark.config import load as settings
 from floodmark.consume import parquet, reader
 from floodmark.consume.parquet import ParquetPlace
 from floodmark.errors import StorageDenied, StorageUnavailable
-from floodmark.model import ObjectEntry
+from floodmark.model import Encoding, ObjectEntry
 from floodmark.run import run
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
+from floodmark.storage.base import Storage
 from floodmark.storage.local import LocalStorage
 
 
@@ -285,6 +287,39 @@ def test_a_value_that_does_not_fit_and_its_column_as_text(job: Job, target: str)
     )
     assert job.load(target, "--text", "public.price.n") == {**unchanged(FIRST), "public.price": "loaded"}
     assert held(target, "public.price") == [("0.12345678901",), ("1",)]
+
+
+UNFIT = """
+    CREATE TABLE odd (id int, t text, a numeric, "b c" numeric, d numeric, e numeric(10,2), until timestamptz);
+    INSERT INTO odd SELECT n, repeat('x', 300), 1, 2, 3, 4, now() FROM generate_series(1, 1500) n;
+    UPDATE odd SET d = 'NaN' WHERE id = 1499; UPDATE odd SET "b c" = 0.12345678901 WHERE id = 1500;
+    UPDATE odd SET a = 0.12345678901 WHERE id = 3; UPDATE odd SET until = '0044-03-15 BC' WHERE id = 700"""
+
+
+def test_all_columns_that_do_not_fit_are_told_at_once(job: Job, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever chunk they stand in, and no object is read twice for it."""
+    job.night(UNFIT)
+    read, blocks = list[str](), reader.blocks
+
+    def counted(data: Storage, one: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
+        read.append(one.key)
+        return blocks(data, one, encoding)
+
+    monkeypatch.setattr(reader, "blocks", counted)
+    said = job.refused(target, "--table", "odd", code=3)
+    assert len(read) == len(set(read)) > 2
+    options = re.findall(r"--text (?:'([^']+)'|(public\.\S+))", said)
+    columns = [quoted or plain for quoted, plain in options]
+    assert columns == ["public.odd.a", "public.odd.b c", "public.odd.d"] and "NaN" not in said and "0.123" not in said
+    text = [word for column in columns for word in ("--text", column)]
+    assert job.load(target, "--table", "odd", *text) == {"public.odd": "loaded"}
+
+
+def test_text_for_a_table_that_is_left_out_is_refused(job: Job, target: str) -> None:
+    for left_out in (("--table", "big"), ("--exclude", "person")):
+        said = job.refused(target, *left_out, "--text", "public.person.paid", code=2)
+        assert "--text" in said and "public.person.paid" in said and f"{left_out[0]} leaves its table out" in said
+    assert job.load(target, "--table", "p*", "--text", "public.person.paid") == {"public.person": "loaded"}
 
 
 # Where a load is killed: the method after whose first call it happens.

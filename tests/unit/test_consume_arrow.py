@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from floodmark.consume import arrow
 from floodmark.consume.arrow import BATCH_BYTES, Converter, Shape
 from floodmark.consume.parquet_file import GROUP_BYTES, write_groups
 from floodmark.consume.types import ColumnType, Kind
+from floodmark.errors import DoesNotFit
 from floodmark.model import Chunk, ObjectEntry
 
 
@@ -56,6 +58,30 @@ def test_the_types_of_a_wide_table_are_listed_once(monkeypatch: pytest.MonkeyPat
     assert counting.asked == 1
 
 
+def blocks_of(*lines: bytes) -> Iterator[bytes]:
+    return (b'{"a":%s,"b":%s,"c":%s}\n' % tuple(line.split()) for line in lines)
+
+
+def test_all_columns_that_do_not_fit_are_told_at_once() -> None:
+    kinds = (ColumnType("int32"), ColumnType("decimal", 38, 10), ColumnType("date"))
+    reader = Converter(Shape("public.t", ("a", "b", "c"), kinds))
+    after = iter([b'{"a":1,"b":1,"c":null}\n'])
+    blocks = blocks_of(b"1 1 null", b"1 0.12345678901 null", b'1 0.12345678901 "infinity"', b'"x" 1 null', b"1 1 null")
+    with pytest.raises(DoesNotFit) as refusal:
+        list(reader.batches(blocks, after))
+    assert next(blocks, None) is next(after, None) is None
+    assert refusal.value.sentence == (
+        "values can't be kept as they are: public.t, columns a (int32), b (decimal128(38, 10)), c (date32[day]): "
+        "they have no exact counterpart in these types"
+    )
+    assert "--text public.t.a --text public.t.b --text public.t.c (in Python text=[…])." in str(refusal.value.hint)
+    with pytest.raises(DoesNotFit, match=re.escape("columns a (int32), b (decimal")):
+        reader.batch(b"".join(blocks_of(b'"x" 0.12345678901 null', b"1 1 null")))
+    for lines, after in (([b'1 1 "infinity"'], [b'{"a":1,"b":1}\n']), ([b'1 1 "infinity"', b"1 1 null"], [b"{\n"])):
+        with pytest.raises(DoesNotFit, match="column c: it has no exact counterpart in date32"):
+            list(reader.batches(blocks_of(*lines), after))
+
+
 def lines_of(size: int, count: int) -> Iterator[bytes]:
     return (b'{"c0":"%s"}\n' % (b"%06d" % number * (size // 6)) for number in range(count))
 
@@ -93,7 +119,7 @@ def test_small_blocks_of_a_wide_table_are_read_together(monkeypatch: pytest.Monk
     blocks = [line % tuple(range(number, number + 600)) for number in range(500)]
     expected = pa.Table.from_batches([wide.batch(b"".join(blocks))])
     read: list[int] = []
-    whole = wide.batch
-    monkeypatch.setattr(wide, "batch", lambda lines: read.append(len(lines)) or whole(lines))
+    whole = wide._made
+    monkeypatch.setattr(wide, "_made", lambda lines: read.append(len(lines)) or whole(lines))
     assert pa.Table.from_batches(wide.batches(blocks)).equals(expected)
     assert 2 <= len(read) <= 5 and sum(read) == sum(map(len, blocks))

@@ -7,16 +7,19 @@ line has it, or is an error that names the column and never the value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from shlex import quote
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from floodmark.consume.extras import pyarrow
-from floodmark.consume.lines import SPECIAL, columns_reader, too_deep, values_of
+from floodmark.consume.lines import SPECIAL, columns_reader, not_as_described, too_deep, values_of
 from floodmark.consume.moments import NoCounterpart, days, microseconds
-from floodmark.consume.texts import texts
+from floodmark.consume.texts import Texts, texts
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit, FloodmarkError
 
@@ -25,6 +28,7 @@ BATCH_BYTES = 8 * 2**20
 # A column costs something for each block, so those of a wide table are put together up to about this size.
 _WIDE, _WIDE_BYTES = 500, 2**20
 _NULL = b"null"
+_TEXT = ColumnType("any")
 
 
 class Shape(Struct, frozen=True):
@@ -37,6 +41,14 @@ class Shape(Struct, frozen=True):
     names: tuple[str, ...]
     types: tuple[ColumnType, ...]
     infinite: bool = False
+
+
+class _Unfit(Exception):
+    """Values of these columns have no exact counterpart in their types."""
+
+    def __init__(self, columns: Collection[int]) -> None:
+        super().__init__()
+        self.columns = columns
 
 
 class Stream:
@@ -66,24 +78,26 @@ class Converter:
         self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._maker(kind.kind) for kind in shape.types]
 
     def batch(self, lines: bytes) -> Any:
-        """A block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit."""
+        """A block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, for all columns of which it is true."""
         try:
-            columns, count = self._columns(lines)
-        except (msgspec.MsgspecError, KeyError, ValueError):
-            raise self._unfit(self._culprit(lines)) from None
-        except RecursionError:
-            raise too_deep(self._shape.label) from None
-        if not columns:
-            return self._pa.RecordBatch.from_struct_array(self._pa.array([{}] * count, self._pa.struct([])))
-        arrays = [self._array(number, values) for number, values in enumerate(columns)]
-        return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+            return self._made(lines)
+        except _Unfit as unfit:
+            raise self._does_not_fit(unfit.columns) from None
 
-    def batches(self, blocks: Iterable[bytes]) -> Iterator[Any]:
-        """Blocks of lines as record batches of a few MiB. Raises DoesNotFit, and what the blocks raise."""
+    def batches(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Iterator[Any]:
+        """Blocks of lines as record batches of a few MiB. Raises DoesNotFit, and what the blocks raise.
+
+        Where a value does not fit, the other blocks are read on, so that the error names all columns of which it is
+        true, and so are those that someone else would read `after` them.
+        """
         waiting: list[Any] = []
         size = 0
-        for block in _together(blocks) if len(self._shape.names) >= _WIDE else blocks:
-            waiting.append(self.batch(block))
+        rest = iter(_together(blocks) if len(self._shape.names) >= _WIDE else blocks)
+        for block in rest:
+            try:
+                waiting.append(self._made(block))
+            except _Unfit as unfit:
+                raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
             size += len(block)
             if size >= BATCH_BYTES:
                 yield self._joined(waiting)
@@ -91,11 +105,28 @@ class Converter:
         if waiting:
             yield self._joined(waiting)
 
-    def stream(self, blocks: Iterable[bytes]) -> Stream:
+    def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Stream:
         """The same as a pyarrow.RecordBatchReader, which can be read once."""
         stream = Stream()
-        stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, stream.watched(self.batches(blocks)))
+        batches = stream.watched(self.batches(blocks, after))
+        stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, batches)
         return stream
+
+    def _made(self, lines: bytes) -> Any:
+        """A record batch. Raises _Unfit and, where it is no column's trouble, DoesNotFit."""
+        try:
+            columns, count = self._columns(lines)
+        except (msgspec.MsgspecError, KeyError, ValueError):
+            raise _Unfit(self._unreadable(lines)) from None
+        except RecursionError:
+            raise too_deep(self._shape.label) from None
+        if not columns:
+            return self._pa.RecordBatch.from_struct_array(self._pa.array([{}] * count, self._pa.struct([])))
+        arrays = [self._array(number, values) for number, values in enumerate(columns)]
+        unfit = [number for number, array in enumerate(arrays) if array is None]
+        if unfit:
+            raise _Unfit(unfit)
+        return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _joined(self, waiting: list[Any]) -> Any:
         return waiting[0] if len(waiting) == 1 else self._pa.concat_batches(waiting)
@@ -103,36 +134,52 @@ class Converter:
     def _field(self, name: str, kind: ColumnType) -> Any:
         return self._pa.field(name, _arrow_type(self._pa, kind))
 
-    def _array(self, number: int, values: Sequence[Any]) -> Any:
+    def _array(self, number: int, values: Sequence[Any]) -> Any | None:
+        """A column's array, None where a value does not fit."""
         try:
             return self._makers[number](values, self._types[number])
         except (self._pa.ArrowException, LookupError, ValueError, OverflowError, NoCounterpart):
-            raise self._unfit(number) from None
+            return None
 
-    def _unfit(self, number: int | None) -> DoesNotFit:
-        shape = self._shape
-        if number is None:
-            return DoesNotFit("a line is not what the manifest says", on=shape.label)
-        name = shape.names[number]
-        return DoesNotFit(
-            "a value can't be kept as it is",
-            on=f"{shape.label}, column {name}",
-            why=f"it has no exact counterpart in {shape.types[number].arrow}",
-            hint=f"Read this column as text: --text {shape.label}.{name}, or text=[…] in Python.",
-        )
-
-    def _culprit(self, lines: bytes) -> int | None:
-        """The first column that does not hold what its type promises, None where the lines are no JSON at all."""
+    def _unreadable(self, lines: bytes) -> list[int]:
+        """The columns that do not hold what their types promise, or more than these can keep. Raises DoesNotFit where
+        there is none, since the lines are no JSON at all."""
         try:
             rows = texts(lines)
         except (msgspec.MsgspecError, ValueError):
-            return None
-        for number, (name, kind) in enumerate(zip(self._shape.names, self._shape.types, strict=True)):
+            raise not_as_described(self._shape.label) from None
+        found = [number for number in range(len(self._shape.names)) if not self._fits(number, rows)]
+        if not found:
+            raise not_as_described(self._shape.label)
+        return found
+
+    def _fits(self, number: int, rows: Sequence[Texts]) -> bool:
+        try:
+            values = values_of(rows, self._shape.names[number], self._shape.types[number])
+        except (msgspec.MsgspecError, KeyError, ValueError):
+            return False
+        return self._array(number, values) is not None
+
+    def _all_unfit(self, columns: Collection[int], blocks: Iterable[bytes]) -> set[int]:
+        """These columns, and all others of which a value does not fit in what comes."""
+        found = set(columns)
+        reader = self._with_text(found)
+        for block in blocks:
             try:
-                values_of(rows, name, kind)
-            except (msgspec.MsgspecError, KeyError, ValueError):
-                return number
-        return None
+                reader._made(block)
+            except _Unfit as unfit:
+                found.update(unfit.columns)
+                reader = self._with_text(found)
+            except DoesNotFit:
+                continue  # that is told once the columns are seen to
+        return found
+
+    def _with_text(self, columns: Collection[int]) -> Converter:
+        types = tuple(_TEXT if number in columns else kind for number, kind in enumerate(self._shape.types))
+        return Converter(replace(self._shape, types=types))
+
+    def _does_not_fit(self, columns: Collection[int]) -> DoesNotFit:
+        return does_not_fit(self._shape, [self._shape.names[number] for number in sorted(columns)])
 
     # One maker a kind: values as msgspec read them, and the Arrow type → an array
 
@@ -181,6 +228,26 @@ class Converter:
 
     def _any(self, values: Sequence[Raw], kind: Any) -> Any:
         return self._pa.array([_text(bytes(value)) for value in values], kind)
+
+
+def does_not_fit(shape: Shape, columns: Sequence[str]) -> DoesNotFit:
+    """The error for columns with a value that their types can't keep."""
+    types = dict(zip(shape.names, shape.types, strict=True))
+    options = " ".join(f"--text {quote(f'{shape.label}.{name}')}" for name in columns)
+    if len(columns) == 1:
+        return DoesNotFit(
+            "a value can't be kept as it is",
+            on=f"{shape.label}, column {columns[0]}",
+            why=f"it has no exact counterpart in {types[columns[0]].arrow}",
+            hint=f"Read this column as text: {options} (in Python text=[…]).",
+        )
+    named = ", ".join(f"{name} ({types[name].arrow})" for name in columns)
+    return DoesNotFit(
+        "values can't be kept as they are",
+        on=f"{shape.label}, columns {named}",
+        why="they have no exact counterpart in these types",
+        hint=f"Read these columns as text: {options} (in Python text=[…]).",
+    )
 
 
 def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -113,6 +113,11 @@ def unreadable(label: str, column: str) -> DoesNotFit:
     )
 
 
+def not_as_described(label: str) -> DoesNotFit:
+    """The error for lines that are not even JSON with the manifest's columns."""
+    return DoesNotFit("a line is not what the manifest says", on=label)
+
+
 def too_deep(label: str) -> DoesNotFit:
     """The error for json that is nested deeper than a decoder follows (some 1,000 levels), which it says by a
     RecursionError."""

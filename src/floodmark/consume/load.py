@@ -5,7 +5,7 @@ A table that can't be loaded does not sink the others: it keeps its old rows in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -13,7 +13,15 @@ from msgspec import Struct
 
 from floodmark.consume.reader import Snapshot, Table
 from floodmark.consume.target import Loaded, Source, Staged, Target, Watch, shape_in
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, SourceMismatch, Stopped, StorageUnavailable
+from floodmark.errors import (
+    ConfigError,
+    Conflict,
+    FloodmarkError,
+    SourceMismatch,
+    Stopped,
+    StorageUnavailable,
+    UsageError,
+)
 from floodmark.events import TableDecided
 from floodmark.model import TableName
 from floodmark.stop import Stop
@@ -34,6 +42,12 @@ class Wishes(Struct, frozen=True):
     adopt_source: bool = False
     full: bool = False
     excluded: Callable[[TableName], bool] = lambda table: False
+
+    def left_out_by(self, table: TableName) -> str | None:
+        """The option that leaves a table of the snapshot out, None where it is meant."""
+        if self.excluded(table):
+            return "--exclude"
+        return None if self.only is None or table in self.only else "--table"
 
 
 class LoadedTable(Struct, frozen=True):
@@ -63,7 +77,7 @@ def load(
 
     `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target, and
     once more for one that could not be shown there. Being told to stop ends it before it publishes, or not at all.
-    Raises ConfigError, Conflict, StorageError, Stopped.
+    Raises UsageError, ConfigError, Conflict, StorageError, Stopped.
     """
     tables = _wanted(snapshot, wishes)
     _require_typed(tables)
@@ -73,7 +87,7 @@ def load(
     adopted = before is not None and before.source != source
     if before is not None and adopted and not wishes.adopt_source:
         raise _mismatch(before.source, target.url)
-    texts = _texts(snapshot, wishes.text)
+    texts = _texts(snapshot, wishes)
     as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot), anew=wishes.full)
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
@@ -179,8 +193,7 @@ def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable
 
 def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
     """The tables that were asked for, all of them by default."""
-    meant = [table for table in snapshot.tables if wishes.only is None or table.name in wishes.only]
-    return [table for table in meant if not wishes.excluded(table.name)]
+    return [table for table in snapshot.tables if wishes.left_out_by(table.name) is None]
 
 
 def _require_typed(tables: Sequence[Table]) -> None:
@@ -195,15 +208,20 @@ def _require_typed(tables: Sequence[Table]) -> None:
         )
 
 
-def _texts(snapshot: Snapshot, wanted: Collection[str]) -> Mapping[TableName, tuple[str, ...]]:
-    """Columns to be loaded as text, by table. Raises ConfigError for a column that is not there."""
+def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, ...]]:
+    """Columns to be loaded as text, by table. Raises ConfigError for a column that is not there, UsageError for one of
+    a table that is left out."""
     columns = {f"{t.label}.{column.name}": (t.name, column.name) for t in snapshot.tables for column in t.columns}
     found: dict[TableName, tuple[str, ...]] = {}
-    for label in wanted:
+    for label in wishes.text:
         if label not in columns:
             hint = "Write it as schema.table.column."
             raise ConfigError("there is no such column", on=label, why="no table of the snapshot has it", hint=hint)
         table, column = columns[label]
+        left_out_by = wishes.left_out_by(table)
+        if left_out_by is not None:
+            why, hint = f"{left_out_by} leaves its table out", "Leave that or this --text away."
+            raise UsageError("--text is for columns that are loaded", on=label, why=why, hint=hint)
         found[table] = (*found.get(table, ()), column)
     return found
 

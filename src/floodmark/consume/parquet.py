@@ -97,7 +97,7 @@ class ParquetPlace:
         table = staged.table
         there = self._files_of(table.name, staged.shape) if not staged.anew else _Files(list)
         files = tuple(
-            self._taken_over(staged, one, there) or self._file(staged, number, one)
+            self._taken_over(staged, one, there) or self._file(staged, number, there)
             for number, one in enumerate(table.objects)
         )
         self._staged[table.name] = ParquetTable(
@@ -249,11 +249,13 @@ class ParquetPlace:
                 return file
         return None
 
-    def _file(self, staged: Staged, number: int, one: ObjectEntry) -> ParquetFile:
+    def _file(self, staged: Staged, number: int, there: _Files) -> ParquetFile:
+        one, *others = staged.table.objects[number:]
+        after = [other for other in others if not there[other.content_sha256]]
         key = file_key(staged.table.name, self._load, number)
         with tempfile.TemporaryFile(prefix="floodmark-") as file:
             try:
-                rows = write_groups(file, staged.stream(infinite=False, chunks=[one]).reader, one)
+                rows = write_groups(file, staged.stream(infinite=False, chunks=[one], after=after).reader, one)
             except OSError as error:
                 raise StorageError("can't write a Parquet file", on=tempfile.gettempdir(), why=error.strerror) from None
             size, sha256 = self.put(key, file)

@@ -26,10 +26,10 @@ from floodmark.consume import duckdb
 from floodmark.consume.arrow import Converter, Shape, Stream
 from floodmark.consume.changes import Changes, changes, shape
 from floodmark.consume.cursor import CursorStore, StoredCursor
-from floodmark.consume.lines import Unreadable, rows_reader, too_deep, unreadable
+from floodmark.consume.lines import Unreadable, not_as_described, rows_reader, too_deep, unreadable
 from floodmark.consume.objects import blocks
 from floodmark.consume.types import ColumnType, column_type
-from floodmark.errors import ConfigError, DoesNotFit, ObjectMissing
+from floodmark.errors import ConfigError, ObjectMissing
 from floodmark.events import Observer, silent
 from floodmark.layout import LAYOUTS
 from floodmark.model import Column, Encoding, ObjectEntry, TableEntry, TableName
@@ -221,7 +221,7 @@ class Table:
             except Unreadable as error:
                 raise unreadable(self.label, error.column) from None
             except (msgspec.MsgspecError, ValueError):
-                raise DoesNotFit("a line is not what the manifest says", on=self.label) from None
+                raise not_as_described(self.label) from None
             except RecursionError:
                 raise too_deep(self.label) from None
             yield from rows

@@ -58,13 +58,16 @@ class Staged(Struct, frozen=True):
     snapshot: frozenset[TableName] = frozenset()
     anew: bool = False
 
-    def stream(self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None) -> Stream:
-        """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers.
+    def stream(
+        self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()
+    ) -> Stream:
+        """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers. `after`:
+        chunks that would be read after these; where a value does not fit, the error speaks for them, too.
 
         Reading it raises Stopped as well.
         """
         blocks = self._watched(self.table.objects if chunks is None else chunks)
-        return self.table.converter(self.text, infinite).stream(blocks)
+        return self.table.converter(self.text, infinite).stream(blocks, self._watched(after))
 
     def is_there(self, one: ObjectEntry) -> None:
         """Say that a chunk need not be read: the target holds it."""
