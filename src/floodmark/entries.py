@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from floodmark.columns import alike
 from floodmark.detect import ChunkPlan, Remembered, RememberedChunk, TablePlan
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import (
@@ -62,7 +63,7 @@ def finished(
         if outcome.object is not None
     )
     digest = checksum(objects)
-    same_lines = good is not None and good.checksum == digest and good.columns == info.columns
+    same_lines = good is not None and good.checksum == digest and alike(good.columns, info.columns)
     unchanged = same_lines and good is not None and good.encoding == attempt.encoding and _all_reused(objects)
     return TableEntry(
         schema=info.table.schema,

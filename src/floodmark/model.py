@@ -60,11 +60,20 @@ class Reason(Struct, frozen=True):
 
 
 class Column(Struct, frozen=True):
-    """A column as it is extracted, in order. `type` is the source's own name for it."""
+    """A column as it is extracted, in order. `type` is the source's own name for it.
+
+    `base` stands there only where that is a domain: the type beneath it, through domains over domains.
+    """
 
     name: str
     type: str
     nullable: bool
+    base: str | UnsetType = UNSET
+
+    @property
+    def plain_type(self) -> str:
+        """The type whose values it holds: the one beneath, where `type` is a domain and that was told."""
+        return self.type if self.base is UNSET else self.base
 
 
 class Fingerprint(Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floodmark.columns import SHOWN, difference
+from floodmark.columns import SHOWN, alike, difference
 from floodmark.model import Column
 
 MANY = "abcdefgh"
@@ -37,6 +37,38 @@ def columns(*told: str) -> list[Column]:
 )
 def test_what_is_told(before: str, now: str, told: str | None) -> None:
     assert difference(columns(*before.split()), columns(*now.split())) == told
+
+
+AMOUNT = Column("a", "public.amount", True)
+TOLD = Column("a", "public.amount", True, "numeric(12,2)")
+WIDER = Column("a", "public.amount", True, "numeric(14,2)")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        ([TOLD], [TOLD], True),
+        ([AMOUNT], [TOLD], True),
+        ([AMOUNT], [AMOUNT], True),
+        ([TOLD], [WIDER], False),
+        ([TOLD], [AMOUNT], False),
+        ([AMOUNT], [Column("a", "public.price", True, "numeric(12,2)")], False),
+        ([AMOUNT], [Column("a", "public.amount", False, "numeric(12,2)")], False),
+        ([AMOUNT], [TOLD, TOLD], False),
+        ([AMOUNT, TOLD], [TOLD], False),
+    ],
+)
+def test_to_say_what_lies_beneath_a_domain_changes_no_column(
+    before: list[Column], now: list[Column], same: bool
+) -> None:
+    assert alike(before, now) is same
+
+
+def test_what_is_told_of_a_domain_of_the_same_name() -> None:
+    told = "type changed: a (public.amount, numeric(12,2) to public.amount, numeric(14,2))"
+    assert difference([TOLD], [WIDER]) == told
+    assert difference([AMOUNT], [TOLD]) is None
+    assert difference([TOLD], [Column("a", "text", True)]) == "type changed: a (public.amount to text)"
 
 
 def test_it_stays_short_whatever_changes() -> None:

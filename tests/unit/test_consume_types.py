@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from floodmark.consume.changes import shape
 from floodmark.consume.moments import NoCounterpart, days, microseconds
-from floodmark.consume.types import ColumnType, column_type
+from floodmark.consume.types import ColumnType, column_type, json_schema
 from floodmark.model import Column
 
 # type in the manifest → kind, Arrow, DuckDB, Glue, mojap
@@ -52,6 +54,26 @@ TYPES = {
 def test_what_a_postgresql_type_becomes(name: str) -> None:
     found = column_type(Column("c", name, True), "postgresql")
     assert (found.kind, found.arrow, found.duckdb, found.glue, found.mojap) == TYPES[name]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_domain_is_what_lies_beneath_it(name: str) -> None:
+    domain = Column("c", "public.d", True, name)
+    assert column_type(domain, "postgresql") == column_type(Column("c", name, True), "postgresql")
+    assert json_schema(domain, "postgresql") == json_schema(Column("c", name, True), "postgresql")
+    assert column_type(domain, "postgresql", as_text=True) == ColumnType("any")
+
+
+def test_a_domain_of_which_nothing_is_told_is_text() -> None:
+    assert column_type(Column("c", "public.d", True), "postgresql") == ColumnType("any")
+
+
+def test_a_shape_is_what_it_was_but_for_domains() -> None:
+    """A cursor that an older release wrote holds it: docs/format.md specifies it."""
+    plain = [Column("id", "integer", False), Column("paid", "public.amount", True)]
+    assert shape(plain) == hashlib.sha256(b'[["id","integer"],["paid","public.amount"]]').hexdigest()
+    told = [plain[0], Column("paid", "public.amount", True, "numeric(12,2)")]
+    assert shape(told) == hashlib.sha256(b'[["id","integer"],["paid","public.amount","numeric(12,2)"]]').hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,10 @@ NEITHER += ["character varying(19)", "character(1)", '"char"', "bit(20)", "inet"
 
 
 def told_of_integers(types: Sequence[str], text: str, tmp_path: Path, place: str = "s3://moj-reg-x/y") -> Finding:
-    columns = tuple(Column(f"c{number}", name, True) for number, name in enumerate(types))
+    return told_of(tuple(Column(f"c{number}", name, True) for number, name in enumerate(types)), text, tmp_path, place)
+
+
+def told_of(columns: tuple[Column, ...], text: str, tmp_path: Path, place: str) -> Finding:
     name = TableName("public", "t")
     table = TableInfo(
         table=name, oid=1, kind="table", columns=columns, parts=(), fingerprint=Fingerprint("s", "c")
@@ -141,6 +144,13 @@ def told_of_integers(types: Sequence[str], text: str, tmp_path: Path, place: str
     environ = {**BASE, "FLOODMARK_DESTINATION": place, "FLOODMARK_MASK_KEY": "k" * 32}
     settings = load(Flags(config=tmp_path / "f.yaml"), environ)
     return next(one for one in landing([table], "cases", settings, "public") if one.check == "landing: integers")
+
+
+def test_a_domain_holds_the_numbers_of_what_lies_beneath(tmp_path: Path) -> None:
+    domains = (Column("c0", "public.d", True, "numeric(12,2)"), Column("c1", "public.d", True, "numeric(30,0)"))
+    for text in ("{}", "destination: {format: csv}"):
+        found = told_of(domains, text, tmp_path, "s3://moj-reg-x/y")
+        assert found.result == "warning" and re.findall(r"public\.t\.c(\d+)", found.found) == ["1"]
 
 
 @pytest.mark.parametrize("place", ["s3://moj-reg-x/y", "s3://lake/cases"])

@@ -43,6 +43,7 @@ def digest(**changed: Any) -> str:
         {20001: [f["enum_label"]]},
         [f["cast"]],
         frozenset(),
+        {},
     )
     columns = [
         f["attribute"],

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.state.consumers import TakenTable
@@ -53,8 +53,9 @@ class Changes(Struct, Generic[T], frozen=True):
 
 
 def shape(columns: Sequence[Column]) -> str:
-    """SHA-256 of the names and types that a table's lines have."""
-    return hashlib.sha256(msgspec.json.encode([(column.name, column.type) for column in columns])).hexdigest()
+    """SHA-256 of the names and types that a table's lines have; of a domain with what lies beneath it."""
+    told = [(one.name, one.type) if one.base is UNSET else (one.name, one.type, one.base) for one in columns]
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
 
 def changes(

@@ -112,7 +112,7 @@ def _mojap_column(column: Column, dialect: str, as_text: bool) -> dict[str, Any]
         "type": kind.mojap,
         "description": f"{column.type} in the source",
         # A NOT NULL column of json may hold the json value null, and its line holds nothing but null then.
-        "nullable": column.nullable or column.type in ("json", "jsonb"),
+        "nullable": column.nullable or column.plain_type in ("json", "jsonb"),
     }
     if kind.kind in ("timestamp", "timestamptz"):
         described["datetime_format"] = "ISO8601"

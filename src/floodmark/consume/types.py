@@ -1,9 +1,10 @@
 """What a source's types become with consumers: one table for Arrow, DuckDB, Glue, mojap and JSON Schema.
 
-Read from the manifest alone: it names each column's type as the source spells it. Where a target has no type
-that holds every value exactly, the value travels as text, never as something close to it; where one value of a
-column has no exact counterpart (an infinite date in Parquet, a bare numeric with more than 10 decimals), reading it
-is an error that names the column, and `text` lets that column travel as text. No pyarrow, no duckdb: see `arrow`.
+Read from the manifest alone: it names each column's type as the source spells it, and what lies beneath a domain.
+Where a target has no type that holds every value exactly, the value travels as text, never as something close to it;
+where one value of a column has no exact counterpart (an infinite date in Parquet, a bare numeric with more than 10
+decimals), reading it is an error that names the column, and `text` lets that column travel as text. No pyarrow, no
+duckdb: see `arrow`.
 """
 
 from __future__ import annotations
@@ -117,12 +118,12 @@ def column_type(column: Column, dialect: str, as_text: bool = False) -> ColumnTy
     """What a manifest's column holds. `as_text`: the user wants its values as they stand in the lines."""
     if as_text:
         return ColumnType("any")
-    return _sqlite(column.type) if dialect == "sqlite" else _postgres(column.type)
+    return _sqlite(column.type) if dialect == "sqlite" else _postgres(column.plain_type)
 
 
 def length_limit(column: Column) -> int | None:
     """How many characters a value has at most, where the type says so."""
-    found = _CHARACTERS.fullmatch(column.type)
+    found = _CHARACTERS.fullmatch(column.plain_type)
     return int(found[1]) if found and found[1] else None
 
 

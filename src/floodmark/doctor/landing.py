@@ -110,7 +110,7 @@ def digits(tables: Sequence[TableInfo], masked: Collection[tuple[TableName, str]
 
 
 def _columns(tables: Sequence[TableInfo], of_type: Callable[[str], bool]) -> list[tuple[TableName, str]]:
-    return [(table.table, column.name) for table in tables for column in table.columns if of_type(column.type)]
+    return [(table.table, column.name) for table in tables for column in table.columns if of_type(column.plain_type)]
 
 
 def _listed(columns: Sequence[tuple[TableName, str]]) -> str:

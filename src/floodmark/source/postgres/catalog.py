@@ -128,7 +128,7 @@ def _members(
 
 def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     root = family.root.relation
-    columns = extracted_columns(root.table, family.root.attributes, rule)
+    columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
         raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(root.table)}")
     info = TableInfo(

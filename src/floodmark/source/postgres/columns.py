@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.config import Mask, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, TableName
 from floodmark.source.postgres.masks import masked
 from floodmark.source.postgres.names import quoted
-from floodmark.source.postgres.types import Attribute
+from floodmark.source.postgres.types import Attribute, Types
 from floodmark.source.selection import spelled
 
 
 class Extracted(Struct, frozen=True):
-    """A column that is extracted, behind its mask if it has one."""
+    """A column that is extracted, behind its mask if it has one. `base` is what lies beneath its domain."""
 
     attribute: Attribute
     mask: Mask | None
+    base: str | None = None
 
     @property
     def column(self) -> Column:
         a = self.attribute
         if self.mask is None:
-            return Column(a.name, a.type_name or "", not a.not_null)
+            return Column(a.name, a.type_name or "", not a.not_null, UNSET if self.base is None else self.base)
         return Column(a.name, "text", self.mask == "null" or not a.not_null)
 
     @property
@@ -36,7 +37,9 @@ class Extracted(Struct, frozen=True):
         return f"{name} AS {name}" if self.mask is None else masked(self.attribute.name, self.mask)
 
 
-def extracted_columns(table: TableName, attributes: Iterable[Attribute], rule: TableRule) -> tuple[Extracted, ...]:
+def extracted_columns(
+    table: TableName, attributes: Iterable[Attribute], rule: TableRule, types: Types
+) -> tuple[Extracted, ...]:
     """The columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if not a.dropped]
     names = [a.name for a in present]
@@ -50,7 +53,7 @@ def extracted_columns(table: TableName, attributes: Iterable[Attribute], rule: T
             on=f"tables.rules: {spelled(table)}",
             hint="To leave the table out, name it in tables.exclude.",
         )
-    return tuple(Extracted(a, rule.columns.mask.get(a.name)) for a in kept)
+    return tuple(Extracted(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
 
 
 def _missing(table: TableName, name: str, names: Sequence[str]) -> ConfigError:

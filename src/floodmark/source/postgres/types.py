@@ -95,7 +95,8 @@ FROM pg_attribute a WHERE a.attrelid = ANY(%s::oid[]) AND a.attnum > 0 ORDER BY 
 _TYPES = """
 SELECT t.oid, t.typname, n.nspname, t.typtype::text, t.typelem, coalesce(e.typarray, 0), t.typbasetype,
        t.typrelid, t.typoutput::oid, coalesce(r.rngsubtype, m.rngtypid, 0), t.xmin::text,
-       coalesce(r.xmin, m.xmin)::text
+       coalesce(r.xmin, m.xmin)::text,
+       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem
 LEFT JOIN pg_range r ON r.rngtypid = t.oid
@@ -120,8 +121,10 @@ class Types:
         labels: dict[int, list[tuple[int, str, str]]],
         casts: list[Cast],
         unruly_collations: frozenset[int],
+        base_names: dict[int, str],
     ) -> None:
         self._types, self._attributes, self._labels, self._casts = types, attributes, labels, casts
+        self._base_names = base_names
         self._unruly_collations = unruly_collations
         self._to_json = {c.source for c in casts if c.target == JSON}
         self._to_text = {c.source for c in casts if c.target == TEXT}
@@ -138,6 +141,13 @@ class Types:
         if base in self._to_text:
             return f"{self._label(base)} has a cast to text of its own"
         return self.unstable(oid)
+
+    def base_name(self, oid: int) -> str | None:
+        """What lies beneath a domain, with its length or precision, however many domains lie between; else None."""
+        name = None
+        while self._types[oid].kind == "d":
+            name, oid = self._base_names[oid], self._types[oid].base
+        return name
 
     def filter_kind(self, attribute: Attribute) -> Kind | None:
         """What a provable filter may do with a column, None for nothing."""
@@ -208,12 +218,14 @@ def read_attributes(connection: psycopg.Connection[Any], relations: Iterable[int
 def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int]) -> Types:
     """The wanted types and all they reach: one round of queries per level of nesting, not per type."""
     types: dict[int, PgType] = {}
+    base_names: dict[int, str] = {}  # beside the types: these go into fingerprints as they are
     attributes: dict[int, list[Attribute]] = {}
     missing = set(wanted)
     while missing:
         rows = connection.execute(_TYPES, [sorted(missing)], prepare=False).fetchall()
-        level = [PgType(*row) for row in rows]
+        level = [PgType(*row[:-1]) for row in rows]
         types |= {kind.oid: kind for kind in level}
+        base_names |= {row[0]: row[-1] for row in rows if row[-1] is not None}
         relations = {kind.relation for kind in level if kind.relation}
         attributes |= read_attributes(connection, relations) if relations else {}
         missing = {part for kind in level for part in _parts(kind, attributes)} - types.keys()
@@ -222,7 +234,7 @@ def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int]) -> Ty
         labels.setdefault(owner, []).append((label[0], label[1], label[2]))
     casts = [Cast(*row) for row in connection.execute(_CASTS, prepare=False)]
     unruly = frozenset(row[0] for row in connection.execute(_COLLATIONS, prepare=False))
-    return Types(types, attributes, labels, casts, unruly)
+    return Types(types, attributes, labels, casts, unruly, base_names)
 
 
 def _parts(kind: PgType, attributes: dict[int, list[Attribute]]) -> list[int]:
