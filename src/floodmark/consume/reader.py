@@ -209,10 +209,9 @@ class Table:
     def rows(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[dict[str, Any]]:
         """Rows as dicts of what JSON holds; a numeric column's values as Decimal, NaN and Infinity as numbers.
 
-        Dates, times, uuids and bytea stay the text that PostgreSQL gives. A domain's are those of the type
+        Dates, times, uuids and bytea stay the text that PostgreSQL gives. A domain's values are those of the type
         beneath it. Numbers inside json, arrays and composites are ints, or floats where these print as the same number,
-        else Decimals.
-        Of CSV every value is its text, or None. Raises DoesNotFit.
+        else Decimals. Of CSV every value is its text, or None. Raises DoesNotFit.
         """
         names = tuple(column.name for column in self.columns)
         rows_of = self._csv_rows if self._csv else rows_reader(names, self.types())
