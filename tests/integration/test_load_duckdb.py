@@ -12,6 +12,7 @@ import pytest
 
 from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_seccomp import refusing
+from floodmark.consume import duckdb_file
 
 MAIN = "from floodmark.cli import main; import sys; sys.exit(main())"
 
@@ -40,6 +41,33 @@ def test_tables_whose_names_differ_only_in_case(job: Job, tmp_path: Path) -> Non
     job.night("DELETE FROM person WHERE id = 2")
     assert job.load(into, code=3) == {**unchanged(both), **twins, "public.person": "loaded"}
     assert ask(file, "SELECT id FROM public.person") == [(1,)]
+
+
+def test_a_wide_table_is_written_in_smaller_row_groups_and_no_other_table(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB holds a whole one in memory; at its own measure a thousand columns want a gigabyte."""
+    monkeypatch.setattr(duckdb_file, "_VALUES_IN_ROW_GROUP", 101 * 2048)
+    names = [f"c{number}" for number in range(101)]
+    job.night(
+        "CREATE TABLE tall AS SELECT n FROM generate_series(1, 5000) n;"
+        f"CREATE TABLE wide ({' int, '.join(names)} int);"
+        f"INSERT INTO wide SELECT {', '.join(['n'] * 101)} FROM generate_series(1, 5000) n"
+    )
+    file = tmp_path / "it's.duckdb"
+    expected = {**FIRST, "public.tall": "loaded", "public.wide": "loaded"}
+    assert job.load(f"duckdb:{file}") == expected
+    groups = "SELECT count(DISTINCT row_group_id) FROM pragma_storage_info('public.{}')"
+    assert [ask(file, groups.format(table)) for table in ("wide", "tall")] == [[(3,)], [(1,)]]
+    assert ask(file, "SELECT count(*), sum(c0), sum(c100) FROM public.wide") == [(5000, 12502500, 12502500)]
+    assert job.load(f"duckdb:{file}") == unchanged(expected)
+    job.night("DELETE FROM wide WHERE c0 > 100; UPDATE person SET name = 'x'")
+    changed = {"public.wide": "loaded", "public.person": "loaded"}
+    assert job.load(f"duckdb:{file}") == {**unchanged(expected), **changed}
+    assert ask(file, "SELECT count(*) FROM public.wide") == [(100,)]
+    assert sorted(path.name for path in tmp_path.glob("*.duckdb*")) == ["it's.duckdb"]
+    tables = "SELECT count(*) FROM duckdb_tables() WHERE schema_name <> '_floodmark'"
+    assert ask(file, tables) == [(len(expected),)]
 
 
 def test_tables_that_can_never_be_in_the_file_are_left_out(job: Job, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Refusals:
         if _says(error, _FILE_TOO_LARGE):
             return "the file can't grow", "A limit on the size of files (ulimit -f) is in the way."
         if _says(error, _MEMORY):
-            hint = "Give it more, --memory 1GiB say: a table of very many columns or very long values needs that."
+            hint = "Give it more, --memory 1GiB say: a table of very long values needs that."
             return f"DuckDB needs more memory than the {self._memory} that it may use", hint
         if type(error).__name__ in _BROKEN:
             return "DuckDB gave up (an error of its own)", "What was loaded before stands. Load again."

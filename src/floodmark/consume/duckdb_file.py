@@ -27,6 +27,10 @@ _OWN = "_floodmark"
 _MAGIC = slice(8, 12)
 # DuckDB may use so much besides what Python and Arrow need; together they stay within 512 MiB.
 MEMORY = "192MiB"
+# DuckDB holds a row group of each thread in memory before it writes it: 122,880 rows by default, all columns at once. A
+# table of more columns than these has fewer rows in each; ordinary tables would grow by a third and more that way.
+_WIDE, _VALUES_IN_ROW_GROUP, _VECTOR = 100, 2_048_000, 2048
+_WIDE_NAME = "_floodmark_target"
 # Schemas of DuckDB's own, in every file.
 _RESERVED = ("information_schema", "pg_catalog")
 _CREATE = """
@@ -58,7 +62,7 @@ class DuckDBFile:
         self._duckdb, self._memory = extras.duckdb(), memory
         extras.pyarrow()  # rows come that way: where it is missing, no table can be loaded
         self._connection: Any = None
-        self._catalog = ""
+        self._catalog, self._row_group = "", 0
         self._ours: dict[tuple[str, str], TableName] = {}
         self._taken: set[tuple[str, str]] = set()
         self._named: dict[tuple[str, str], TableName] = {}
@@ -93,8 +97,7 @@ class DuckDBFile:
 
     def prepare(self) -> None:
         """Open for writing, clear away what an interrupted load left, and see what is there."""
-        self.close()
-        self._connection = self._connected(read_only=False)
+        self._reopen(0)
         with self._refusals.translated("prepare the file"):
             self._connection.execute(_CREATE.format(own=self._own))
             self.abandon()
@@ -110,6 +113,8 @@ class DuckDBFile:
         name = staged.table.name
         self._require_fit(staged)
         self.require_droppable(name)
+        if self._row_group != (rows := _row_group(len(staged.types))):
+            self._reopen(rows)
         new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
         with self._refusals.translated(f"load {name.label}"):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
@@ -235,17 +240,30 @@ class DuckDBFile:
     def _forget(self, where: str, name: TableName) -> None:
         self._connection.execute(f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_parts(name)])
 
+    def _reopen(self, row_group: int) -> None:
+        """Open for writing, with row groups of so many rows, 0 for DuckDB's own measure."""
+        self.close()
+        self._row_group = row_group
+        self._connection = self._connected(read_only=False)
+
     def _connected(self, *, read_only: bool) -> Any:
         config = {
             "memory_limit": self._memory,
-            "threads": min(4, os.cpu_count() or 1),
+            "threads": min(4, os.cpu_count() or 1) if self._row_group != _VECTOR else 1,
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
         try:
             path = str(self._path.absolute())  # else DuckDB takes what stands before a colon for a kind of database
-            connection = self._duckdb.connect(path, read_only=read_only, config=config)
+            if self._row_group:  # which only ATTACH can say
+                config["temp_directory"] = f"{path}.tmp"
+                connection = self._duckdb.connect(config=config)
+                literal = path.replace("'", "''")
+                connection.execute(f"ATTACH '{literal}' AS {_WIDE_NAME} (ROW_GROUP_SIZE {self._row_group})")
+                connection.execute(f"USE {_WIDE_NAME}")
+            else:
+                connection = self._duckdb.connect(path, read_only=read_only, config=config)
             self._catalog = quoted(connection.execute("SELECT current_database()").fetchone()[0])
         except self._duckdb.Error as error:
             raise self._refusals.not_opened(error) from None
@@ -266,6 +284,11 @@ def _require_duckdb(path: Path) -> None:
             why="it does not begin as one",
             hint="Name a file that DuckDB made, or one that does not exist yet.",
         )
+
+
+def _row_group(columns: int) -> int:
+    """How many rows a row group of so many columns is to have, 0 for DuckDB's own measure."""
+    return max(_VALUES_IN_ROW_GROUP // columns // _VECTOR, 1) * _VECTOR if columns > _WIDE else 0
 
 
 def _key(name: TableName) -> tuple[str, str]:

@@ -96,7 +96,7 @@ class Storage(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below a prefix, in no order. Only for prune; never to learn the state."""
+        """Keys below a prefix, in no order. For those who sweep; never to learn the state."""
         ...
 
     def unfinished(self, before: datetime) -> Iterator[str]:
