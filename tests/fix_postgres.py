@@ -180,7 +180,9 @@ class Cluster(PostgresServer):
     """A server that hands out databases. As a standby it can be held back and promoted."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+        # A standby has no slot: a backup's checkpoint would remove the segment that it is about to receive.
+        settings = {"wal_keep_size": "64MB", **(named.pop("settings", None) or {})}
+        super().__init__(*arguments, settings=settings, **named)
         self.port = own_port()
         self._databases: list[PgDatabase] = []
         self._admin: tuple[int, psycopg.Connection[Any]] | None = None
