@@ -251,10 +251,18 @@ class Cluster(PostgresServer):
         self._wait("SELECT NOT pg_is_in_recovery()")
 
     def wait_for(self, primary: Cluster, patience: float = 60) -> None:
-        """Return when all that the primary has written up to now is replayed here, uncommitted rows too: their WAL
-        lies in memory until somebody commits."""
-        primary.admin().execute("SELECT pg_logical_emit_message(true, 'floodmark', 'flush')")
-        ((position,),) = primary.admin().execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
+        """Return when all that the primary has written up to now is replayed here."""
+        self.wait_until(primary.flushed(), patience)
+
+    def flushed(self) -> str:
+        """How far the WAL goes, with all that was written up to now, uncommitted rows too: theirs lies in memory until
+        somebody commits. That takes a transaction id."""
+        self.admin().execute("SELECT pg_logical_emit_message(true, 'floodmark', 'flush')")
+        ((position,),) = self.admin().execute("SELECT pg_current_wal_flush_lsn()::text").fetchall()
+        return str(position)
+
+    def wait_until(self, position: str, patience: float = 60) -> None:
+        """Return when the primary's WAL is replayed here up to a position."""
         self._wait("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", position, patience=patience)
 
     def _wait(self, condition: str, *params: Any, patience: float = 60) -> None:

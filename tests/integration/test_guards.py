@@ -280,9 +280,9 @@ def test_a_snapshot_of_the_same_name_and_look_on_another_server(private_server: 
     """Two idle standbys can export one name for what looks like one snapshot; they are two servers all the same."""
     database = private_server.database()
     here, there = (database.on(standby(private_server)) for _ in range(2))
+    position = private_server.flushed()  # of both: a transaction between them would make two looks
     for one in (here, there):
-        one.server.wait_for(private_server)
-        one.server.pause()
+        one.server.wait_until(position)
     with ExitStack() as stack:
         coordinator = _one_name_on_both(stack, here, there)
         transactions = Transactions(coordinator, address(Secret(there.url)), Limits(), {})

@@ -329,7 +329,8 @@ def test_what_a_killed_run_put_goes_when_it_is_old(
         process.kill()
         process.communicate()
     left = data(s3_bucket) - before
-    foreign = next(iter(left)).replace("extraction_timestamp=2026", "extraction_timestamp=2025")
+    before_year, _, rest = next(iter(left)).partition("extraction_timestamp=")
+    foreign = f"{before_year}extraction_timestamp={int(rest[:4]) - 1}{rest[4:]}"
     s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=f"lake/{foreign}", Body=b"another state's")
     assert not pruned(remote, "--keep-last", "1", "--grace", "0")["objects"], "the next run goes on from them"
     state, lake = (open_storage(f"{s3_bucket.url}/lake{place}", StorageOptions()) for place in ("/_floodmark", ""))
