@@ -13,6 +13,7 @@ import pytest
 from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_seccomp import refusing
 from floodmark.consume import duckdb_file
+from floodmark.errors import ConfigError
 
 MAIN = "from floodmark.cli import main; import sys; sys.exit(main())"
 
@@ -68,6 +69,29 @@ def test_a_wide_table_is_written_in_smaller_row_groups_and_no_other_table(
     assert sorted(path.name for path in tmp_path.glob("*.duckdb*")) == ["it's.duckdb"]
     tables = "SELECT count(*) FROM duckdb_tables() WHERE schema_name <> '_floodmark'"
     assert ask(file, tables) == [(len(expected),)]
+
+
+def test_a_file_that_is_taken_while_a_wide_table_is_about_to_be_loaded(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is opened anew for that, and for a moment anyone may have it."""
+    file = tmp_path / "cases.duckdb"
+    assert job.load(f"duckdb:{file}") == FIRST
+    job.night(f"UPDATE big SET t = 'y'; CREATE TABLE public.wide ({', '.join(f'c{n} int' for n in range(101))})")
+    opened = duckdb_file.DuckDBFile._reopen
+
+    def taken(target: duckdb_file.DuckDBFile, row_group: int) -> None:
+        if not row_group:
+            return opened(target, row_group)
+        target.close()
+        raise ConfigError("the DuckDB file can't be opened", on="it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duckdb_file.DuckDBFile, "_reopen", taken)
+        assert "can't be opened" in job.refused(f"duckdb:{file}", code=11)
+    assert ask(file, "SELECT count(*) FROM public.big WHERE t = 'y'") == [(0,)]
+    assert job.load(f"duckdb:{file}") == {**unchanged(FIRST), "public.big": "loaded", "public.wide": "loaded"}
+    assert ask(file, "SELECT * FROM duckdb_tables() WHERE table_name LIKE '%floodmark_new%'") == []
 
 
 def test_tables_that_can_never_be_in_the_file_are_left_out(job: Job, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from floodmark.consume.duckdb import folded, insert, quoted, require_columns
 from floodmark.consume.duckdb_errors import Refusals, held_back
 from floodmark.consume.target import LEAVE_OUT, Loaded, Source, Staged
 from floodmark.consume.types import ColumnType
-from floodmark.errors import ConfigError, FloodmarkError
+from floodmark.errors import ConfigError, Conflict, FloodmarkError
 from floodmark.model import TableName
 
 FORMAT, VERSION = "floodmark.duckdb", 1
@@ -114,7 +114,7 @@ class DuckDBFile:
         self._require_fit(staged)
         self.require_droppable(name)
         if self._row_group != (rows := _row_group(len(staged.types))):
-            self._reopen(rows)
+            self._reopen_midway(rows)
         new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
         with self._refusals.translated(f"load {name.label}"):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
@@ -154,6 +154,8 @@ class DuckDBFile:
         return {}
 
     def abandon(self) -> None:
+        if self._connection is None:  # someone else has the file by now; the next load clears away what is recorded
+            return
         with self._refusals.translated("clear away what was not finished"):
             left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
             for schema, name in left:
@@ -245,6 +247,13 @@ class DuckDBFile:
         self.close()
         self._row_group = row_group
         self._connection = self._connected(read_only=False)
+
+    def _reopen_midway(self, row_group: int) -> None:
+        """The same between two tables, where someone else may have taken the file: then nothing more can be loaded."""
+        try:
+            self._reopen(row_group)
+        except FloodmarkError as error:
+            raise Conflict(error.what, on=error.on, why=error.why, hint=error.hint) from None
 
     def _connected(self, *, read_only: bool) -> Any:
         config = {
