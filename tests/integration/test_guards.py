@@ -276,13 +276,17 @@ def test_a_definition_is_compared_on_the_server_that_was_read(
     twin.resume()
 
 
-def test_a_snapshot_of_the_same_name_and_look_on_another_server(private_server: Cluster, standby: MakeStandby) -> None:
-    """Two idle standbys can export one name for what looks like one snapshot; they are two servers all the same."""
-    database = private_server.database()
-    here, there = (database.on(standby(private_server)) for _ in range(2))
-    position = private_server.flushed()  # of both: a transaction between them would make two looks
+def test_a_snapshot_of_the_same_name_and_look_on_another_server(make_server: MakeServer, standby: MakeStandby) -> None:
+    """Two standbys that were both promoted can export one name for what looks like one snapshot. They are two."""
+    primary = make_server(settings={"autovacuum": "off"})  # it takes transaction ids, too
+    database = primary.database()
+    here, there = (database.on(standby(primary)) for _ in range(2))
+    position = primary.flushed()  # of both: a transaction between them would make two looks
     for one in (here, there):
         one.server.wait_until(position)
+    primary.stop()
+    for one in (here, there):
+        one.server.promote()
     with ExitStack() as stack:
         coordinator = _one_name_on_both(stack, here, there)
         transactions = Transactions(coordinator, address(Secret(there.url)), Limits(), {})

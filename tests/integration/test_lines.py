@@ -78,6 +78,7 @@ PERVERSE = {
     "row_security": "on",
     "lc_monetary": "'C'",
     "jit": "on",
+    "constraint_exclusion": "on",
 }
 
 

@@ -16,6 +16,7 @@ from floodmark.errors import ConfigError
 from floodmark.model import Fingerprint, Part, TableInfo, TableName
 from floodmark.source.postgres import fingerprint, proof
 from floodmark.source.postgres.columns import Extracted, extracted_columns
+from floodmark.source.postgres.identity import Reads
 from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.relations import (
     KINDS,
@@ -146,6 +147,7 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
         columns_sql=tuple(c.sql for c in columns),
         where=rule.where,
         raw_newlines=any(c.mask is None and context.types.raw_newlines(c.attribute.type) for c in columns),
+        reads=_reads(family, columns, rule, context),
     )
 
 
@@ -173,6 +175,40 @@ def _parts(family: Family, columns: tuple[Extracted, ...], rule: TableRule, cont
     if whole is not None:
         return (_whole(family, whole, block_size),)
     return tuple(_part(member, doubt, relocated, block_size) for member in family.holders)
+
+
+def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> dict[str, Reads]:
+    """What a statement about each part must lock: see `identity.Reads`."""
+    beyond = (
+        proof.of_labels(label for member in family.members for label in member.labels)
+        or proof.of_extensions(context.extensions)
+        or proof.of_columns(columns, context.types)
+        or proof.of_filter(rule.where, family.root.attributes, context.types)
+    )
+    relocated = proof.of_extensions(context.extensions) is not None
+    if _through_parent(family, columns, rule) is None:
+        return {str(m.relation.oid): _reads_of_one(m, beyond is None, relocated) for m in family.holders}
+    root = family.root.relation.oid
+    return {
+        str(root): Reads(
+            root,
+            below=frozenset(m.relation.oid for m in family.partitions),
+            all_below=rule.where is None,
+            exact=beyond is None and all(m.relation.kind in "rp" for m in family.members),
+            only=False,
+            toast=frozenset(m.detail.toast for m in family.holders),
+        )
+    }
+
+
+def _reads_of_one(member: Member, exact: bool, relocated: bool) -> Reads:
+    kind = member.relation.kind
+    return Reads(
+        member.relation.oid,
+        exact=exact and kind in "rm",
+        only=kind == "r" and not relocated,
+        toast=frozenset({member.detail.toast}),
+    )
 
 
 def _part(member: Member, doubt: str | None, relocated: str | None, block_size: int) -> Part:

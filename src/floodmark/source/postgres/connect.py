@@ -37,6 +37,7 @@ _PINNED = {
     "quote_all_identifiers": "off",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
+    "constraint_exclusion": "partition",  # with `on`, a statement about a partition can lock its parent too
     "max_parallel_workers_per_gather": "0",
     "synchronize_seqscans": "off",
     "enable_tidscan": "on",

@@ -54,6 +54,7 @@ class Detail(Struct, frozen=True, array_like=True):
     heap_bytes: int
     toast_bytes: int | None
     measured: bool = True
+    toast: int = 0  # the oid of its TOAST table, 0 where it has none
 
 
 class Edge(Struct, frozen=True, array_like=True):
@@ -100,7 +101,7 @@ SELECT c.oid, c.relam, c.relpersistence::text, c.relfilenode, c.relpartbound::te
        has_schema_privilege(c.relnamespace, 'USAGE'), row_security_active(c.oid),
        coalesce(CASE WHEN s.measurable THEN pg_relation_size(c.oid, 'main') ELSE s.estimate END, 0),
        CASE WHEN c.reltoastrelid = 0 THEN 0 WHEN s.measurable THEN pg_relation_size(c.reltoastrelid, 'main') END,
-       s.measurable
+       s.measurable, c.reltoastrelid
 FROM pg_class c, LATERAL (
     SELECT c.relkind IN ('r', 'm') AND c.oid NOT IN (SELECT relation FROM held) AS measurable,
            greatest(c.relpages, 0) * pg_size_bytes(current_setting('block_size')) AS estimate) s

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import psycopg
 from msgspec import Struct
@@ -25,16 +25,15 @@ from floodmark.source.base import Write
 from floodmark.source.postgres.address import Address, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
+from floodmark.source.postgres.identity import Locked, Reads, oids, replaced
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.statements import (
     IN_HEAP_ORDER,
-    LOCKED,
-    REWRITTEN_AMONG_LOCKED,
     copy_csv,
     copy_groups,
     copy_rows,
+    locked,
     observe,
-    present,
     reads_by_groups,
 )
 from floodmark.source.postgres.table import PgTable
@@ -43,6 +42,9 @@ from floodmark.source.postgres.transactions import Connection, Coordinator, Tran
 # Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
 _TRIES_FOR_THE_SAME_SERVER = 8
+# Going back to a savepoint lets go of the locks that were taken after it.
+_SCOPE = "SAVEPOINT questions"
+_LET_GO = "ROLLBACK TO SAVEPOINT questions"
 
 
 class PostgresSource:
@@ -153,8 +155,17 @@ class PostgresSnapshot:
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         on = questions[0].table.label if questions else ""
         with self._transactions.begin("can't observe", on) as connection:
-            observations = [_observed(connection, q) for q in questions]
-            _require_meant(connection, {q.part.id: q.table for q in questions})
+            observations = []
+            before: set[int] = set()
+            for asked in questions:
+                root = self._reads(asked.table, asked.part).root
+                if not before:
+                    connection.execute(_SCOPE)
+                elif root in before:  # a relation that is locked already could be read under another's name
+                    connection.execute(_LET_GO)
+                    before.clear()
+                observations.append(self._observed(connection, asked, before))
+                before.add(root)
         return observations
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
@@ -168,20 +179,46 @@ class PostgresSnapshot:
                 copied = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
             else:
                 copied = _copy_rows(connection, copy_rows(known, part, chunk, open_end), write)
+            read = self._require_meant(connection, table.table, part)
             if not part.by_block:
-                _require_not_rewritten(connection, table.table)
                 return Extracted(copied.lines, None)
-            _require_meant(connection, {part.id: table.table})
             if copied.counted and table.watched is None:
-                seen = _counted(connection, table.table, part, copied)
+                seen = Observation(copied.rows, 0, copied.frozen, part.relfilenode)
             else:
                 question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
-                seen = _observed(connection, question)
+                seen = self._observed(connection, question, read - {known.reads[part.id].root})
         if known.where is None and seen.rows != copied.lines:
             raise TableError(
                 "row counts do not agree", on=table.table.label, why=f"{copied.lines} lines, {seen.rows} rows counted"
             )
         return Extracted(copied.lines, seen)
+
+    def _reads(self, table: TableName, part: Part) -> Reads:
+        return self._tables[table].reads[part.id]
+
+    def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
+        """Raise SnapshotLost unless the one statement of this transaction read what the snapshot means, from the files
+        that it means. Return the relations that are locked."""
+        found = [Locked(*row) for row in connection.execute(locked(self._database))]
+        _require_not_replaced(table, replaced(self._reads(table, part), oids(found)))
+        if any(one.rewritten for one in found):
+            raise SnapshotLost("a table that was read was rewritten after the snapshot", on=table.label)
+        return oids(found)
+
+    def _observed(self, connection: Connection, asked: Question, before: Set[int]) -> Observation:
+        """Ask one question. `before` are the relations that earlier statements of the transaction read."""
+        statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
+        row = connection.execute(statement).fetchone()
+        assert row is not None
+        rows, young, frozen, newest, file_now, read = row
+        _require_not_replaced(asked.table, replaced(self._reads(asked.table, asked.part), frozenset(read), before))
+        if file_now != asked.part.relfilenode:
+            raise SnapshotLost("the table was rewritten after the snapshot", on=asked.table.label)
+        return Observation(rows, young, frozen, asked.part.relfilenode, newest)
+
+    @property
+    def _database(self) -> int:
+        return self._coordinator.exported.database
 
     def stands(self) -> bool:
         return self._coordinator.alive()
@@ -254,43 +291,6 @@ def _copy_groups(connection: Connection, statement: str, write: Write) -> _Copie
     return _Copied(number, True, rows, frozen)
 
 
-def _counted(connection: Connection, table: TableName, part: Part, copied: _Copied) -> Observation:
-    """The observation of a chunk whose rows were counted by the very scan that made its lines.
-
-    That is no weaker than a second scan. Should the first ever miss a row, a later observation counts one more
-    than is remembered, and the chunk is extracted. And what the table is now is asked after that scan, under
-    its lock, as a scan of its own would ask it.
-    """
-    row = connection.execute(present(part)).fetchone()
-    assert row is not None
-    _require_present(table, part, *row)
-    return Observation(copied.rows, 0, copied.frozen, part.relfilenode)
-
-
-def _observed(connection: Connection, asked: Question) -> Observation:
-    statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched)
-    row = connection.execute(statement).fetchone()
-    assert row is not None
-    rows, young, frozen, newest, relfilenode = row
-    _require_present(asked.table, asked.part, relfilenode)
-    return Observation(rows, young, frozen, relfilenode, newest)
-
-
-def _require_present(table: TableName, part: Part, relfilenode: int | None) -> None:
-    """The present file must be what the snapshot saw."""
-    if relfilenode != part.relfilenode:
-        raise SnapshotLost("the table was rewritten after the snapshot", on=table.label)
-
-
-def _require_meant(connection: Connection, parts: dict[str, TableName]) -> None:
-    """Names lead where they lead now. What they led to is locked; it must be the parts that the snapshot shows."""
-    locked = {str(oid) for (oid,) in connection.execute(LOCKED, [list(parts)])}
-    for part, table in parts.items():
-        if part not in locked:
-            raise SnapshotLost("the table was replaced after the snapshot", on=table.label)
-
-
-def _require_not_rewritten(connection: Connection, table: TableName) -> None:
-    row = connection.execute(REWRITTEN_AMONG_LOCKED).fetchone()
-    if row is None or row[0]:
-        raise SnapshotLost("a table that was read was rewritten after the snapshot", on=table.label)
+def _require_not_replaced(table: TableName, why: str | None) -> None:
+    if why is not None:
+        raise SnapshotLost("the table was replaced after the snapshot", on=table.label, why=why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from floodmark.model import Chunk, Part
 from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.table import PgTable
+from floodmark.source.postgres.types import FIRST_USER_OID
 
 # JSON text holds no control characters but white space, so these can't occur in a line: CSV then has
 # nothing to quote or double. (COPY's text format doubles every backslash and so corrupts JSON.)
@@ -30,35 +31,47 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str | None) -> str:
+def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str | None, database: int) -> str:
     """Count a chunk's rows: all, those from `since` on, those with xmin 2; digest the greatest value of the watched
-    column, which must not leave the server as it is; then tell what the table is now.
+    column, which must not leave the server as it is; then give the present file of the relation that the snapshot
+    means, and the oids of the relations that the transaction has locked.
 
     Few rows are young, so that comparison goes first; a raw xmin that was frozen long ago has a negative age.
-    The last column is read under the lock that the scan took: the present file, which must be the one that the
-    snapshot saw.
+    PostgreSQL locks what a name leads to before it runs the statement. So the last column holds what was counted, and
+    where that is the relation that the snapshot means, its file can't change any more.
     """
     newest = f"encode(sha256(convert_to(max({quoted(watched)})::text, 'UTF8')), 'hex')" if watched else "NULL"
     return (
         "SELECT count(*), "
         f"count(*) FILTER (WHERE age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0), "
-        f"{_FROZEN.format('')}, {newest}, {_now(part)} "
+        f"{_FROZEN.format('')}, {newest}, pg_relation_filenode({part.id}), "
+        f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(database)}) "
         f"FROM ONLY {qualified(part.table)}{_where(_block_range(chunk, open_end))}"
     )
 
 
-def present(part: Part) -> str:
-    """What the table is now; asked after its rows were read, and so under the lock that this took."""
-    return f"SELECT {_now(part)}"
+def locked(database: int) -> str:
+    """List the user relations that the transaction has locked, indexes left out: oid, relkind and file in the
+    snapshot, present file."""
+    return (
+        "SELECT l.relation::bigint, c.relkind::text, c.relfilenode::bigint, pg_relation_filenode(l.relation)::bigint "
+        f"FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation WHERE {_locked_by_us(database)}"
+    )
 
 
-def _now(part: Part) -> str:
-    return f"pg_relation_filenode({part.id})"
+def _locked_by_us(database: int) -> str:
+    """Pick from pg_locks. Indexes are left out by the present catalog, since one can be newer than the snapshot:
+    pg_index_has_property asks that, and is null for all else."""
+    return (
+        "l.pid = pg_backend_pid() AND l.locktype = 'relation' "
+        f"AND l.database = {database} AND l.relation >= {FIRST_USER_OID} "
+        "AND pg_index_has_property(l.relation, 'clusterable') IS NULL"
+    )
 
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out, one JSON line a row."""
-    only = "ONLY " if part.by_block else ""
+    only = "ONLY " if table.reads[part.id].only else ""
     conditions = _block_range(chunk, open_end) if part.by_block else []
     rows = _rows(table, f"{only}{qualified(part.table)}", conditions)
     line = _line_text(table) if table.raw_newlines else _LINE
@@ -67,7 +80,7 @@ def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
 
 def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out as CSV with a header line; a null is an empty field, an empty string is "" in quotes."""
-    only = "ONLY " if part.by_block else ""
+    only = "ONLY " if table.reads[part.id].only else ""
     conditions = _block_range(chunk, open_end) if part.by_block else []
     rows = _rows(table, f"{only}{qualified(part.table)}", conditions)
     return f"COPY ({rows}) TO STDOUT (FORMAT csv, HEADER true, NULL '')"
@@ -126,27 +139,11 @@ def _tid(block: str) -> str:
     return f"tidin(textout(format('(%s,0)', {block})))"
 
 
-# Every relation with storage that this transaction has locked, so every one that a statement of it read,
-# and whether its present file is another than the snapshot shows.
-REWRITTEN_AMONG_LOCKED = """
-    SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-    WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'm', 't')
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND c.oid >= 16384 AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode
-"""
-
-
 # Where lines must come in the heap's order (a filter, or few columns, can make the order of an index look cheap).
 IN_HEAP_ORDER = (
     "SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; "
     "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = on"
 )
-# Which of some relations this transaction has locked, and so which are what it read under their names.
-LOCKED = """
-    SELECT DISTINCT relation FROM pg_locks
-    WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation = ANY(%s::oid[])
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
 
 
 def _block_range(chunk: Chunk, open_end: bool) -> list[str]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from floodmark.model import TableInfo
+from floodmark.source.postgres.identity import Reads
 
 
 class PgTable(Struct, frozen=True):
     """`columns_sql` are select-list items `expression AS "name"`, in column order, valid on every part.
 
     `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line may hold
-    newlines (a `json` value keeps them) which have to be replaced.
+    newlines (a `json` value keeps them) which have to be replaced. `reads` says, by a part's id, what a statement about
+    that part must lock.
     """
 
     info: TableInfo
     columns_sql: tuple[str, ...]
     where: str | None
     raw_newlines: bool
+    reads: Mapping[str, Reads]

@@ -1,8 +1,13 @@
-"""Transactions that share one exported snapshot: the coordinator's, and one short one per worker task.
+"""Transactions that share one snapshot: the coordinator's, and one short one per worker task.
 
 The coordinator stays open for the whole run and locks no user table. A worker's transaction imports its
-snapshot, lasts one task and so holds no lock for long. Where workers can't reach the very same server (a
-balancing proxy), the coordinator's connection does all, in savepoints, whose end lets go of the locks too.
+snapshot, lasts one task and so holds no lock for long. On a standby, and where workers can't reach the very same server
+(a balancing proxy), the coordinator's connection does all, in savepoints, whose end lets go of the locks too.
+
+A standby's snapshot is never imported. Where it is suboverflowed (a transaction of the primary has more than 64
+subtransactions), PostgreSQL exports it without any running transaction: the importer would take them for aborted, and
+write that into the pages (hint bits). And replay waits only for transactions that had the snapshot when a conflict
+began: under one that imports it later, rows vanish.
 """
 
 from __future__ import annotations
@@ -26,14 +31,17 @@ from floodmark.source.postgres.statements import literal
 Connection = psycopg.Connection[Any]
 
 SUPPORTED_FROM = 140000
+_STANDBY = (
+    "the source is a standby: one connection reads everything, in one transaction, since PostgreSQL can't safely share "
+    "a standby's snapshot. Read the primary, or a restored copy, if this is too slow."
+)
 _SECONDS_FOR_AN_IDLE_ONE = 30
 
 # Another server may have a snapshot by the same name, and even one that looks the same.
 _VIEW = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
 # Texts become numbers here, not there: a cast from text to integer may be the user's own.
 _MOMENT = f"""
-    SELECT pg_export_snapshot(),
-           ({_VIEW}),
+    SELECT ({_VIEW}),
            pg_snapshot_xmin(pg_current_snapshot())::text,
            pg_snapshot_xmax(pg_current_snapshot())::text,
            to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -42,7 +50,6 @@ _MOMENT = f"""
            d.xmin::text,
            pg_postmaster_start_time()::text,
            (SELECT stats_reset FROM pg_stat_bgwriter)::text,
-           pg_is_in_recovery(),
            d.datname,
            current_setting('server_version')
     FROM pg_database d WHERE d.datname = current_database()
@@ -50,10 +57,12 @@ _MOMENT = f"""
 
 
 class Exported(Struct, frozen=True):
-    """A snapshot as the coordinator exported it. `view` says which, on which server, to compare imports with."""
+    """The coordinator's snapshot. `id` is the name that others can import it by, None on a standby. `view` says which
+    snapshot it is, on which server, to compare imports with. `database` is the database's oid."""
 
-    id: str
+    id: str | None
     view: str
+    database: int
     point: Point
     identity: SourceIdentity
 
@@ -98,19 +107,27 @@ class Coordinator:
 
     def _begin(self, settings: dict[str, str]) -> Exported:
         self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
+        # SHOW takes no snapshot. So a standby that is promoted just now still counts as one, as its snapshot does.
+        in_recovery = self._text("SHOW in_hot_standby") == "on"
         self._require_whole_snapshots()
         set_local(self.connection, settings)
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None
-        snapshot, view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:9]
-        stats_reset, in_recovery, name, version = row[9:]
+        view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:8]
+        stats_reset, name, version = row[8:]
         lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery)
         return Exported(
-            id=snapshot,
+            id=None if in_recovery else self._text("SELECT pg_export_snapshot()"),
             view=view,
+            database=database,
             point=Point(taken_at, int(xmin), int(xmax), lineage),
             identity=SourceIdentity("postgresql", system, name, version.split(" ")[0]),
         )
+
+    def _text(self, statement: str) -> str:
+        row = self.connection.execute(statement).fetchone()
+        assert row is not None
+        return str(row[0])
 
     def alive(self) -> bool:
         """Whether the snapshot still stands: asked of the server, not of our memory."""
@@ -135,7 +152,11 @@ class Transactions:
         self._alone = threading.Lock()
         self.warnings: tuple[str, ...] = ()
         self.parallelism = limits.connections
-        self._try_import()
+        self._shared = coordinator.exported.id is not None
+        if self._shared:
+            self._try_import()
+        else:
+            self._use_one_connection(_STANDBY)
 
     def _try_import(self) -> None:
         """Find out once whether a second connection can see the snapshot."""
@@ -150,14 +171,15 @@ class Transactions:
             self._idle.put(connection)
         except (psycopg.Error, SourceError) as error:
             why = type(error).__name__ if isinstance(error, psycopg.Error) else (error.why or error.what)
-            self.parallelism = 1
-            self._shared = False
-            self.warnings = (
+            self._use_one_connection(
                 f"other connections can't share the snapshot ({why}): one connection reads everything, slowly. "
-                "A balancing proxy or pooler between here and the server is the usual cause.",
+                "A balancing proxy or pooler between here and the server is the usual cause."
             )
-        else:
-            self._shared = True
+
+    def _use_one_connection(self, why: str) -> None:
+        self.parallelism = 1
+        self._shared = False
+        self.warnings = (why,)
 
     @contextmanager
     def begin(self, what: str, on: str) -> Iterator[Connection]:
@@ -216,6 +238,7 @@ class Transactions:
 
     def _import(self, connection: Connection) -> None:
         exported = self._coordinator.exported
+        assert exported.id is not None
         try:
             connection.execute(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "

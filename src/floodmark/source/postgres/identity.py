@@ -1,0 +1,65 @@
+"""Show that a statement read the relation that the snapshot means.
+
+A statement names a relation, and PostgreSQL resolves the name when the statement starts, by the catalog as it is
+then: a table or a schema may have been renamed since the snapshot. What the name led to stays locked until the
+transaction ends. So the oids of the locked relations tell what was read. Pure: they come in as sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+
+from msgspec import Struct
+
+
+class Reads(Struct, frozen=True):
+    """The user relations, by oid, that a statement about a part locks.
+
+    `root` is the relation that the statement names, `below` are the partitions that are read through it. A filter can
+    prune partitions: then not `all_below` have to be locked. A statement that is not `exact` can lock more: what a
+    view or a user's function reads. `only` says that the statement names the relation with ONLY, so that it does not
+    read tables that inherit from it. `toast` are TOAST tables, which are locked when a value is fetched from them.
+    """
+
+    root: int
+    below: frozenset[int] = frozenset()
+    all_below: bool = True
+    exact: bool = True
+    only: bool = True
+    toast: frozenset[int] = frozenset()
+
+
+class Locked(Struct, frozen=True, array_like=True):
+    """A relation that the transaction has locked: its relkind and file in the snapshot (None: not in it), and its
+    present file (None: it has none)."""
+
+    oid: int
+    kind: str | None
+    file_then: int | None
+    file_now: int | None
+
+    @property
+    def rewritten(self) -> bool:
+        """Return True if the snapshot means another file, or no such relation."""
+        return self.kind is None or (self.kind in ("r", "m", "t") and self.file_now != self.file_then)
+
+
+def replaced(reads: Reads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
+    """Return why the locked relations are not those that the statement should have read, or None.
+
+    `before` are those that earlier statements of the transaction locked. `reads.root` must not be among them: it could
+    not be told then whether this statement read it too.
+    """
+    found = locked - before - reads.toast
+    if reads.root not in found:
+        return "its name led to another relation"
+    if reads.all_below and not reads.below <= found:
+        return "a partition was detached, or replaced"
+    if reads.exact and not found <= reads.below | {reads.root}:
+        return "another relation was read with it"
+    return None
+
+
+def oids(locked: Iterable[Locked]) -> frozenset[int]:
+    """Return the relations without the TOAST tables, which hold no row of their own."""
+    return frozenset(one.oid for one in locked if one.kind != "t")
