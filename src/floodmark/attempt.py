@@ -14,7 +14,7 @@ from floodmark.audit import audit, require_no_mismatch, require_same_definitions
 from floodmark.decide import decide
 from floodmark.detect import ChunkPlan, Remembered
 from floodmark.entries import ChunkOutcome, failed, finished, kept, proven
-from floodmark.errors import FloodmarkError
+from floodmark.errors import FloodmarkError, SnapshotLost
 from floodmark.events import TableFinished
 from floodmark.extract import Extractor, Job, StopAsked, run_all
 from floodmark.model import ObjectEntry, Reason, TableEntry, TableInfo, TableName
@@ -59,6 +59,7 @@ def attempt(context: Context, tables: Sequence[TableInfo]) -> Result:
     audited = audit(context, extractor, works)
     require_same_definitions(context, works, audited)
     require_no_mismatch(context, audited)
+    _require_snapshot(context, works)
     return _result(context, works)
 
 
@@ -74,10 +75,10 @@ def _take_proven(context: Context, work: Work) -> None:
 
 
 def _require_snapshot(context: Context, works: Sequence[Work]) -> None:
-    """Where the snapshot is gone, there is nothing more to be done under it; what is finished is proven anew."""
-    lost = next((work.error for work in works if work.lost), None)
-    if lost is not None and not context.snapshot.stands():
-        raise lost
+    """Raise SnapshotLost if the snapshot is gone. Nothing that was read is used; what is finished is proven again."""
+    if not context.snapshot.stands():
+        lost = next((work.error for work in works if work.lost), None)
+        raise lost or SnapshotLost("the snapshot is gone", why="its transaction was ended while the tables were read")
 
 
 def _extract(context: Context, extractor: Extractor, works: Sequence[Work]) -> None:

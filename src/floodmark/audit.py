@@ -28,7 +28,10 @@ def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list
 
     audited: list[Audit] = []
     for (work, chunk), same in run_all(same_lines, chosen, context.snapshot.parallelism):
-        if isinstance(same, SourceError | StopAsked):
+        if isinstance(same, SnapshotLost):
+            work.outcomes.clear()
+            work.fail(same)
+        elif isinstance(same, SourceError | StopAsked):
             why = same.sentence if isinstance(same, SourceError) else "the run is ending"
             context.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
         elif isinstance(same, BaseException):
