@@ -156,16 +156,15 @@ class PostgresSnapshot:
         on = questions[0].table.label if questions else ""
         with self._transactions.begin("can't observe", on) as connection:
             observations = []
-            before: set[int] = set()
+            before: frozenset[int] = frozenset()
             for asked in questions:
-                root = self._reads(asked.table, asked.part).root
                 if not before:
                     connection.execute(_SCOPE)
-                elif root in before:  # a relation that is locked already could be read under another's name
+                elif self._reads(asked).root in before:  # it could be read under another's name, and not be told apart
                     connection.execute(_LET_GO)
-                    before.clear()
-                observations.append(self._observed(connection, asked, before))
-                before.add(root)
+                    before = frozenset()
+                seen, before = self._observed(connection, asked, before)
+                observations.append(seen)
         return observations
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
@@ -186,35 +185,38 @@ class PostgresSnapshot:
                 seen = Observation(copied.rows, 0, copied.frozen, part.relfilenode)
             else:
                 question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
-                seen = self._observed(connection, question, read - {known.reads[part.id].root})
+                seen, _ = self._observed(connection, question, read - {self._reads(question).root})
         if known.where is None and seen.rows != copied.lines:
             raise TableError(
                 "row counts do not agree", on=table.table.label, why=f"{copied.lines} lines, {seen.rows} rows counted"
             )
         return Extracted(copied.lines, seen)
 
-    def _reads(self, table: TableName, part: Part) -> Reads:
-        return self._tables[table].reads[part.id]
+    def _reads(self, asked: Question) -> Reads:
+        return self._tables[asked.table].reads[asked.part.id]
 
     def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
         """Raise SnapshotLost unless the one statement of this transaction read what the snapshot means, from the files
         that it means. Return the relations that are locked."""
         found = [Locked(*row) for row in connection.execute(locked(self._database))]
-        _require_not_replaced(table, replaced(self._reads(table, part), oids(found)))
+        _require_not_replaced(table, replaced(self._tables[table].reads[part.id], oids(found)))
         if any(one.rewritten for one in found):
             raise SnapshotLost("a table that was read was rewritten after the snapshot", on=table.label)
         return oids(found)
 
-    def _observed(self, connection: Connection, asked: Question, before: Set[int]) -> Observation:
-        """Ask one question. `before` are the relations that earlier statements of the transaction read."""
+    def _observed(
+        self, connection: Connection, asked: Question, before: Set[int]
+    ) -> tuple[Observation, frozenset[int]]:
+        """Ask one question. `before` are the relations that earlier statements of the transaction locked. Return those
+        that are locked now, too."""
         statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
         row = connection.execute(statement).fetchone()
         assert row is not None
         rows, young, frozen, newest, file_now, read = row
-        _require_not_replaced(asked.table, replaced(self._reads(asked.table, asked.part), frozenset(read), before))
+        _require_not_replaced(asked.table, replaced(self._reads(asked), frozenset(read), before))
         if file_now != asked.part.relfilenode:
             raise SnapshotLost("the table was rewritten after the snapshot", on=asked.table.label)
-        return Observation(rows, young, frozen, asked.part.relfilenode, newest)
+        return Observation(rows, young, frozen, asked.part.relfilenode, newest), frozenset(read)
 
     @property
     def _database(self) -> int:
