@@ -42,14 +42,17 @@ def guard(name: str, file: str, old: str, new: str, tests: str) -> Guard:
     return Guard(name, (Edit(file, old, new),), tests)
 
 
-EXACT, LINEAGE, GUARDS = (f"tests/integration/test_{name}.py" for name in ("exact", "lineage", "guards"))
+EXACT, LINEAGE, GUARDS, IDENTITIES, STANDBY = (
+    f"tests/integration/test_{name}.py" for name in ("exact", "lineage", "guards", "identity", "standby")
+)
 ORDER, LINES, UNIT = "tests/integration/test_order.py", "tests/integration/test_lines.py", "tests/unit/test_detect.py"
 CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in ("", "_proof", "_fingerprint"))
 DETECT, ENTRIES, ATTEMPT = "detect.py", "entries.py", "attempt.py"
-SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS = (
+SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY = (
     f"source/postgres/{name}.py"
     for name in (
-        "snapshot", "statements", "transactions", "connect", "relations", "types", "proof", "catalog", "fingerprint"
+        "snapshot", "statements", "transactions", "connect", "relations", "types", "proof", "catalog", "fingerprint",
+        "identity",
     )
 )  # fmt: skip
 
@@ -99,16 +102,29 @@ FILES = [
         Edit(DETECT, "rewritten or (known is not None and known.mark.relfilenode != part.relfilenode)", "False"),
         Edit(DETECT, "seen.relfilenode != mark.relfilenode", "False"),
     ), f"{EXACT} -k 'test_a_day and (truncate or full or cluster)'"),
-    guard("rewritten under us: file", SNAPSHOT, "if relfilenode != part.relfilenode:", "if False:", f"{EXACT} -k rewritten_under"),
-    guard("rewritten under us: what a view reads", SNAPSHOT, "if row is None or row[0]:", "if False:", f"{GUARDS} -k view_reads"),
-    guard("read is what was meant: observing", SNAPSHOT, "            _require_meant(connection, {q.part.id: q.table for q in questions})\n", "", f"{GUARDS} -k swapped"),
-    guard("read is what was meant: extracting", SNAPSHOT, "            _require_meant(connection, {part.id: table.table})\n", "", f"{GUARDS} -k swapped"),
+    guard("rewritten under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
+    guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
+    guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
     guard("redefined while read", "audit.py", "for table in redefined(context.redefined, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
     guard("redefined: on the same server", SNAPSHOT, "if present.exported.point.lineage == self.point.lineage:", "if True:", f"{GUARDS} -k compared_on"),
     guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
     guard("snapshot is of the same server", TRANSACTIONS, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
     guard("old_snapshot_threshold", TRANSACTIONS, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
+    guard("one connection on a standby", TRANSACTIONS, "id=None if in_recovery else", "id=", f"{STANDBY} -k subtransactions"),
+    guard("the snapshot stands after the last reading", ATTEMPT, "    require_no_mismatch(context, audited)\n    _require_snapshot(context, works)\n", "    require_no_mismatch(context, audited)\n", f"{IDENTITIES} -k last_reading"),
+    guard("an audit that loses the snapshot", "audit.py", "if isinstance(same, SnapshotLost):", "if False:", "tests/integration/test_audit.py"),
     guard("heap order", SNAPSHOT, "if part.by_block and (known.where is None", "if False and (known.where is None", ORDER),
+]  # fmt: skip
+NAMES = [
+    guard("read is what was meant: observing", SNAPSHOT, "        _require_not_replaced(asked.table, replaced(self._reads(asked), frozenset(read), before))\n", "", f"{IDENTITIES} -k 'exchanged'"),
+    guard("read is what was meant: extracting", SNAPSHOT, "        _require_not_replaced(table, replaced(self._tables[table].reads[part.id], oids(found)))\n", "", f"{IDENTITIES} -k 'parent or place'"),
+    guard("read again after letting go of locks", SNAPSHOT, "                    connection.execute(_LET_GO)\n                    before = frozenset()\n", "                    before = before - {self._reads(asked).root}\n", f"{IDENTITIES} -k counted_twice"),
+    guard("the second count is of the same table", SNAPSHOT, "seen, _ = self._observed(connection, question, read - {self._reads(question).root})", "seen, _ = self._observed(connection, question, frozenset(range(10**6)) - {self._reads(question).root})", f"{IDENTITIES} -k filtered"),
+    guard("none missing: the table", IDENTITY, "if reads.root not in found:", "if False:", f"{IDENTITIES} -k exchanged_for"),
+    guard("none missing: a partition", IDENTITY, "if reads.all_below and not reads.below <= found:", "if False:", f"{IDENTITIES} -k 'parent and detach'"),
+    guard("none more", IDENTITY, "if reads.exact and not found <= reads.below | {reads.root}:", "if False:", f"{IDENTITIES} -k 'parent or view'"),
+    guard("none more: each statement for itself", IDENTITY, "found = locked - before - reads.toast", "found = locked - reads.toast", "tests/unit/test_pg_identity.py"),
+    guard("children are not read with a table of another access method", CATALOGS, 'only=kind == "r" and not relocated', "only=True and False", f"{IDENTITIES} -k access_method"),
 ]  # fmt: skip
 REASONS = [
     guard("schema changed", DETECT, "if known.schema != info.fingerprint.schema:", "if False:", f"{EXACT} -k 'test_a_day and column'"),
@@ -180,6 +196,7 @@ FINGERPRINT = [
     _facts("format", "key, encoding_digest]", "key]", file=PRINTS),
 ]  # fmt: skip
 _SEEN_ELSEWHERE = {
+    "constraint_exclusion": f"{IDENTITIES} -k a_setting",
     "row_security": f"{GUARDS} -k row_level",
     "max_parallel_workers_per_gather": f"{ORDER} -k whoever_else",
     "synchronize_seqscans": f"{ORDER} -k whoever_else",
@@ -200,7 +217,7 @@ PINNED = [
     for name, value in _PINNED.items()
     if name not in _UNPROVOKED
 ]  # fmt: skip
-EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED]
+EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED]
 
 
 def main(words: list[str]) -> int:

@@ -15,7 +15,7 @@ from fix_postgres import PgDatabase
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost
-from floodmark.events import RunStarted
+from floodmark.events import Audited, ChunkDone, Event, RunStarted
 from floodmark.model import Chunk, Question, TableInfo
 from floodmark.source.base import Snapshot
 from floodmark.source.postgres.snapshot import PostgresSource
@@ -118,6 +118,14 @@ def test_a_table_counted_twice_in_one_transaction(pg: PgDatabase, hold: Callable
         with pytest.raises(SnapshotLost, match="replaced"):
             held.counts(*questions)
         thread.join()
+
+
+def test_a_table_that_is_truncated_before_it_is_counted(pg: PgDatabase, hold: Callable[..., Held]) -> None:
+    pg.execute("CREATE TABLE a AS SELECT 1 AS i")
+    held = hold()
+    pg.execute("TRUNCATE a")
+    with pytest.raises(SnapshotLost, match="rewritten"):
+        held.counts(held.question("public.a"))
 
 
 def test_a_view_in_a_tables_place(pg: PgDatabase, hold: Callable[..., Held]) -> None:
@@ -239,3 +247,27 @@ def test_values_in_toast_do_not_count_as_another_table(nightly: Nightly, mask: s
             assert nightly.outcome("public.a")[0] in ("extracted", "unchanged")
         assert nightly.outcome("public.a") == ("unchanged", "unchanged")
         assert sum(isinstance(event, RunStarted) for event in nightly.events) == 1
+
+
+@pytest.mark.parametrize("at", [ChunkDone, Audited])
+def test_a_snapshot_that_ends_with_the_last_reading_is_not_used(nightly: Nightly, at: type[Event]) -> None:
+    """On a standby, recovery may have removed rows by then. So the run takes another snapshot."""
+    nightly.database.execute("CREATE TABLE a AS SELECT generate_series(1, 9) AS i")
+    if at is Audited:
+        nightly.run()
+    ended: list[int] = []
+
+    def end(event: Event) -> None:
+        if isinstance(event, at) and not ended:
+            ended.append(
+                nightly.database.value(
+                    "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+                    "WHERE application_name = 'floodmark' AND datname = current_database() "
+                    "AND state = 'idle in transaction'"
+                )
+            )
+
+    nightly.run_observed(end, audit_chunks=9)
+    assert ended == [1]
+    assert sum(isinstance(event, RunStarted) for event in nightly.events) == 2
+    nightly.require_truth()

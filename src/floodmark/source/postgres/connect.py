@@ -22,7 +22,8 @@ from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
 # The coordinator's connection is silent for as long as a run takes; firewalls forget what is silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
-# Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting.
+# Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting. With
+# constraint_exclusion on, a statement about a partition can lock its parent too.
 _PINNED = {
     "client_encoding": "UTF8",
     "TimeZone": "UTC",
@@ -37,7 +38,7 @@ _PINNED = {
     "quote_all_identifiers": "off",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
-    "constraint_exclusion": "partition",  # with `on`, a statement about a partition can lock its parent too
+    "constraint_exclusion": "partition",
     "max_parallel_workers_per_gather": "0",
     "synchronize_seqscans": "off",
     "enable_tidscan": "on",
