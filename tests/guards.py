@@ -142,7 +142,7 @@ REASONS = [
     guard("audit", "audit.py", "    if wrong:\n", "    if False:\n", f"{EXACT} -k audit_finds"),
 ]  # fmt: skip
 NO_PROOF = [
-    guard("text by json's own output", STATEMENTS, 'f"textin(json_out({_LINE}))"', 'f"{_LINE}::text"', f"{GUARDS} -k cast_from_json"),
+    guard("text by json's own output", STATEMENTS, 'f"textin(json_out({_LINE.format(row)}))"', 'f"{_LINE.format(row)}::text"', f"{GUARDS} -k cast_from_json"),
     guard("tid by its own input", STATEMENTS, "tidin(textout(format('(%s,0)', {block})))", "format('(%s,0)', {block})::tid", f"{GUARDS} -k cast_from_json"),
     guard("mode", PROOFS, 'if mode == "always" else None', "if False else None", f"{PROOF} -k modes"),
     guard("relocating extensions", PROOFS, 'if found else None', "if False else None", f"{PROOF} -k extensions"),

@@ -6,6 +6,8 @@ takes none.
 
 from __future__ import annotations
 
+from itertools import count
+
 from floodmark.model import Chunk, Part
 from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.table import PgTable
@@ -21,8 +23,7 @@ _COPY_OPTIONS = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"
 GROUP_BLOCKS = 8
 _NAMES_BYTES = 4096
 _NO_BLOCK = 2**32 - 1
-_GROUP, _ROW = quoted("floodmark group"), quoted("floodmark row")
-_LINE = "row_to_json(r.*)"  # r.*, not r: a column of that name would capture it
+_LINE = "row_to_json({}.*)"  # the star: a bare name could be captured by a column
 _FROZEN = "count(*) FILTER (WHERE {}xmin = '2'::xid)"
 
 
@@ -71,18 +72,14 @@ def _locked_by_us(database: int) -> str:
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out, one JSON line a row."""
-    only = "ONLY " if table.reads[part.id].only else ""
-    conditions = _block_range(chunk, open_end) if part.by_block else []
-    rows = _rows(table, f"{only}{qualified(part.table)}", conditions)
-    line = _line_text(table) if table.raw_newlines else _LINE
+    rows = _rows(table, part, chunk, open_end)
+    line = _line_text(table, "r") if table.raw_newlines else _LINE.format("r")
     return f"COPY (SELECT {line} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
 
 
 def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out as CSV with a header line; a null is an empty field, an empty string is "" in quotes."""
-    only = "ONLY " if table.reads[part.id].only else ""
-    conditions = _block_range(chunk, open_end) if part.by_block else []
-    rows = _rows(table, f"{only}{qualified(part.table)}", conditions)
+    rows = _rows(table, part, chunk, open_end)
     return f"COPY ({rows}) TO STDOUT (FORMAT csv, HEADER true, NULL '')"
 
 
@@ -96,43 +93,64 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
     """COPY a chunk's rows out, the lines of some blocks joined to one value: far fewer messages to receive.
 
     In binary format, a row a group: its lines (a nullable text), and how many rows they were made of, and how
-    many of those bore xmin 2. The scan that makes the lines counts the rows, so the two can't differ. All names
-    are qualified by aliases of our own: a bare one could be captured by a column.
+    many of those bore xmin 2. The scan that makes the lines counts the rows, so the two can't differ.
     """
-    first = f"{_GROUP}.first"
+    group, number, found, row = _own_names(table, part)
+    first, relation = f"{group}.{number}", quoted(table.info.table.name)
     end = max(part.heap_blocks, chunk.start + 1) if open_end or chunk.stop is None else chunk.stop
     after = (
         f"CASE WHEN {first} + {GROUP_BLOCKS} >= {end} THEN {_NO_BLOCK if open_end else end} "
         f"ELSE {first} + {GROUP_BLOCKS} END"
     )
-    lines = f"string_agg({_line_text(table)}, E'\\n')"
-    found = (
-        f"SELECT {lines}, count(*), {_FROZEN.format(f'{_ROW}.')} "
-        f"FROM ONLY {qualified(part.table)} AS {_ROW} {_joined(table)} "
-        f"WHERE {_ROW}.ctid >= {_tid(first)} AND {_ROW}.ctid < {_tid(after)}"
+    lines = f"string_agg({_line_text(table, row)}, E'\\n')"
+    of_group = (
+        f"SELECT {lines}, count(*), {_FROZEN.format(f'{relation}.')} "
+        f"FROM {_relation(table, part)} {_joined(table, row)} "
+        f"WHERE {relation}.ctid >= {_tid(first)} AND {relation}.ctid < {_tid(after)}"
     )
-    series = f"generate_series({chunk.start}::bigint, {end - 1}, {GROUP_BLOCKS}) AS {_GROUP}(first)"
-    return f"COPY (SELECT found.* FROM {series}, LATERAL ({found}) found) TO STDOUT (FORMAT binary)"
+    series = f"generate_series({chunk.start}::bigint, {end - 1}, {GROUP_BLOCKS}) AS {group}({number})"
+    return f"COPY (SELECT {found}.* FROM {series}, LATERAL ({of_group}) {found}) TO STDOUT (FORMAT binary)"
 
 
-def _joined(table: PgTable) -> str:
-    """The columns of a row, as r; where a filter drops the row, it is counted all the same, and r is null."""
+def _own_names(table: PgTable, part: Part) -> list[str]:
+    """Names for what a statement needs besides the table: the table, its columns and its filter hold none of them.
+
+    The filter is in the scope of these names, so it could otherwise mean one of them by mistake.
+    """
+    columns = (column.name for column in table.info.columns)
+    taken = "\n".join([table.info.table.name, part.table.name, table.where or "", *columns])
+    return [
+        quoted(next(name for i in count() if (name := f"floodmark {what} {i}") not in taken))
+        for what in ("group", "number", "found", "row")
+    ]
+
+
+def _relation(table: PgTable, part: Part) -> str:
+    """What rows are read from. A filter may name the table: so a leaf goes by the name of the table it belongs to."""
+    only = "ONLY " if table.reads[part.id].only else ""
+    alias = "" if part.table == table.info.table else f" AS {quoted(table.info.table.name)}"
+    return f"{only}{qualified(part.table)}{alias}"
+
+
+def _joined(table: PgTable, row: str) -> str:
+    """The columns of a row, as `row`; if a filter drops the row, it is counted all the same, and `row` is null."""
     columns = f"SELECT {', '.join(table.columns_sql)}"
     if table.where is None:
-        return f"CROSS JOIN LATERAL ({columns}) r"
-    return f"LEFT JOIN LATERAL ({columns} WHERE ({table.where}\n)) r ON true"
+        return f"CROSS JOIN LATERAL ({columns}) {row}"
+    return f"LEFT JOIN LATERAL ({columns} WHERE ({table.where}\n)) {row} ON true"
 
 
-def _line_text(table: PgTable) -> str:
+def _line_text(table: PgTable, row: str) -> str:
     """A line as text, by the types' own functions: there may be a user's cast from json to text."""
-    line = f"textin(json_out({_LINE}))"
+    line = f"textin(json_out({_LINE.format(row)}))"
     return f"replace(replace({line}, E'\\n', ' '), E'\\r', ' ')" if table.raw_newlines else line
 
 
-def _rows(table: PgTable, relation: str, conditions: list[str]) -> str:
+def _rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
+    conditions = _block_range(chunk, open_end) if part.by_block else []
     if table.where is not None:
         conditions = [*conditions, f"({table.where}\n)"]
-    return f"SELECT {', '.join(table.columns_sql)} FROM {relation}{_where(conditions)}"
+    return f"SELECT {', '.join(table.columns_sql)} FROM {_relation(table, part)}{_where(conditions)}"
 
 
 def _tid(block: str) -> str:
