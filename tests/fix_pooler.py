@@ -12,6 +12,25 @@ import pytest
 
 _REFUSAL = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
 
+# A pooler hands sessions on as they are. From PostgreSQL 17 on, this gives each of Floodmark's sessions temporary
+# tables by the names of all catalog tables and of some types, as if another client had left them there.
+SHADOWS = """
+    CREATE FUNCTION shadow() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE name pg_catalog.text;
+    BEGIN
+        IF current_setting('application_name') = 'floodmark' THEN
+            FOR name IN
+                SELECT relname FROM pg_catalog.pg_class
+                WHERE relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND relkind IN ('r', 'v')
+                UNION SELECT unnest(ARRAY['text', 'oid', 'xid', 'tid', 'regclass', 'pg_lsn', 'name'])
+            LOOP
+                EXECUTE format('CREATE TEMP TABLE %I ()', name);
+            END LOOP;
+        END IF;
+    END $$;
+    CREATE EVENT TRIGGER shadow ON login EXECUTE FUNCTION shadow()
+"""
+
 
 class Pooler:
     """Listens on `port` before a server. `refused` counts the clients it sent away."""

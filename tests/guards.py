@@ -217,6 +217,11 @@ PINNED = [
     for name, value in _PINNED.items()
     if name not in _UNPROVOKED
 ]  # fmt: skip
+PINNED.append(
+    guard(
+        "pinned: pg_temp comes last", CONNECT, '"pg_catalog, pg_temp"', '"pg_catalog"', f"{GUARDS} -k temporary_tables"
+    )
+)
 EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED]
 
 

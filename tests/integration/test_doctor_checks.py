@@ -12,6 +12,7 @@ import pytest
 from fix_balancer import Balancer
 from fix_canaries import CANARY, PASSWORD, require_none
 from fix_command import Floodmark, keys
+from fix_pooler import SHADOWS
 from fix_postgres import Cluster, PgDatabase, Servers
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, ignored_conditions
 from fix_storage import S3Bucket, S3Server, environment
@@ -321,3 +322,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No floodmark.yaml but the test's own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+
+
+def test_a_sessions_temporary_tables_hide_no_catalog(pg: PgDatabase, tmp_path: Path) -> None:
+    environ = places(pg, str(tmp_path / "lake"))
+    before = results(doctor(environ))
+    pg.execute(SHADOWS)
+    assert results(doctor(environ)) == before

@@ -14,6 +14,7 @@ import pytest
 
 from fix_balancer import Balancer
 from fix_catalog import MODS
+from fix_pooler import SHADOWS
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
 from floodmark.config import Limits, Secret, Selection, TableRule
@@ -110,6 +111,20 @@ def test_a_schema_swapped_while_a_table_is_read(pg: PgDatabase) -> None:
     snapshot.extract(info, part, chunk, True, lines.append)
     assert b"not mine" not in lines[-1]
     snapshot.close()
+
+
+def test_a_sessions_temporary_tables_hide_no_catalog(nightly: Nightly) -> None:
+    """pg_temp comes first in a search_path that does not name it, and so before pg_catalog."""
+    database = nightly.database
+    night(nightly, FILL, "CREATE VIEW people AS SELECT id FROM person")
+    fingerprint = nightly.entry("public.person").fingerprint
+    database.execute(SHADOWS)
+    changes: dict[str, Any] = {"include": ("*", "people"), "audit_chunks": 9}
+    assert night(nightly, **changes) == ("unchanged", "identical")  # such a trigger alters the database's own row
+    assert nightly.entry("public.person").fingerprint == fingerprint
+    assert nightly.outcome("public.people") == ("extracted", "first_run")
+    assert night(nightly, **changes) == ("unchanged", "unchanged")
+    assert night(nightly, "UPDATE person SET name = 'new' WHERE id = 7", **changes) == ("extracted", "rows_changed")
 
 
 # Sizes that could not be measured

@@ -18,7 +18,8 @@ from floodmark.source.postgres.names import quoted
 from floodmark.source.postgres.transactions import SUPPORTED_FROM
 
 _PINNED = (
-    "BEGIN READ ONLY; SET LOCAL search_path = ''; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '5s'; "
+    "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; "
+    "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '5s'; "
     "SET LOCAL client_encoding = 'UTF8'; SET LOCAL idle_in_transaction_session_timeout = 0"
 )
 _PATIENT_STANDBY = 3_600_000  # milliseconds

@@ -22,7 +22,8 @@ from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
 # The coordinator's connection is silent for as long as a run takes; firewalls forget what is silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
-# Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting. With
+# Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting. A search_path
+# that does not name pg_temp begins with it: a temporary table of a pooled session would hide one of the catalog. With
 # constraint_exclusion on, a statement about a partition can lock its parent too.
 _PINNED = {
     "client_encoding": "UTF8",
@@ -33,7 +34,7 @@ _PINNED = {
     "extra_float_digits": "1",
     "xmlbinary": "base64",
     "lc_monetary": "C",
-    "search_path": "",
+    "search_path": "pg_catalog, pg_temp",
     "row_security": "off",
     "quote_all_identifiers": "off",
     "standard_conforming_strings": "on",
@@ -111,7 +112,12 @@ def pinned_settings(limits: Limits, server_version: int) -> str:
     settings["lock_timeout"] = f"{limits.lock_timeout}s"
     if server_version >= 170000:
         settings["transaction_timeout"] = "0"
-    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())
+    return "; ".join(f"SET LOCAL {name} = {_listed(value)}" for name, value in settings.items())
+
+
+def _listed(value: str) -> str:
+    """A setting's value as literals, one for each part: 'a, b' in one literal would be the name of one schema."""
+    return ", ".join(f"'{part}'" for part in value.split(", "))
 
 
 def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
