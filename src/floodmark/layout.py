@@ -6,10 +6,11 @@ Keys are relative to the destination or to the state location. Their shape is pa
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from msgspec import Struct
 
@@ -31,6 +32,13 @@ _DATA_KEY = re.compile(
     re.ASCII,
 )
 TIMESTAMP = re.compile(r"\d{14}Z")
+
+# File systems take so many bytes between two slashes.
+_MOST_BYTES = 255
+_DIGEST_DIGITS = 32
+# No encoded name holds it, since `-` stays as it is: so no name is another one's shortened form.
+_SHORTENED = "%2D"
+_KEPT_BYTES = 160
 
 
 class Layout(Struct, frozen=True):
@@ -58,6 +66,32 @@ def encoded(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
+def fitting(name: str, *, beside: int) -> str:
+    """An encoded name as it is if a part of a key can hold it beside so many other bytes, else a shortened form.
+
+    The shortened form is the name's beginning and a digest of the whole name.
+    """
+    if len(name) + beside <= _MOST_BYTES:
+        return name
+    return f"{_beginning(name)}{_SHORTENED}{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_DIGITS]}"
+
+
+def _beginning(name: str) -> str:
+    """The first bytes of an encoded name, without the half of an escape or of a letter at its end."""
+    kept = re.sub("%.?$", "", name[:_KEPT_BYTES])
+    while not _is_text(kept):
+        kept = kept[: kept.rindex("%")]
+    return kept
+
+
+def _is_text(name: str) -> bool:
+    try:
+        unquote_to_bytes(name).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def default_schema(dialect: str) -> str:
     """The schema whose tables stand in keys by their name alone."""
     return "main" if dialect == "sqlite" else "public"
@@ -79,10 +113,10 @@ def database_segment(layout: Layout, database: str, override: str | None, table:
 
 def data_key(database: str, segment: str, timestamp: str, number: int, encoding: Encoding) -> str:
     """The key of one chunk's object, relative to the destination. `segment` is the table's."""
-    return (
-        f"data/database_name={encoded(database)}/table_name={segment}/extraction_timestamp={timestamp}/"
-        f"{segment}-{number:05d}{suffix(encoding)}"
-    )
+    folder, ending = "table_name=", f"-{number:05d}{suffix(encoding)}"
+    place = fitting(encoded(database), beside=len("database_name="))
+    table = fitting(segment, beside=max(len(folder), len(ending)))
+    return f"data/database_name={place}/{folder}{table}/extraction_timestamp={timestamp}/{table}{ending}"
 
 
 def manifest_key(run_id: str, rebase: int = 0) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from floodmark.layout import table_segment, timestamp_moment
+from floodmark.layout import fitting, table_segment, timestamp_moment
 from floodmark.model import TableName
 
 INDEX = "_floodmark/parquet.json"
@@ -18,11 +18,16 @@ _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 
 def file_key(table: TableName, load: str, number: int) -> str:
     """The key of one chunk's file. `load` is that load's own mark."""
-    return f"{segment(table)}/{segment(table)}-{load}-{number:05d}.parquet"
+    ending = f"-{load}-{number:05d}.parquet"
+    return f"{segment(table)}/{fitting(_name(table), beside=len(ending))}{ending}"
 
 
 def segment(table: TableName) -> str:
     """A table's folder below the place."""
+    return fitting(_name(table), beside=0)
+
+
+def _name(table: TableName) -> str:
     return table_segment(table, "")
 
 

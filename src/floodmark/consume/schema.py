@@ -17,13 +17,13 @@ from floodmark.layout import (
     LAYOUTS,
     PLAIN,
     LayoutName,
+    data_key,
     database_segment,
     default_schema,
-    encoded,
     key_names,
     table_segment,
 )
-from floodmark.model import Column, TableEntry
+from floodmark.model import Column, Encoding, TableEntry
 from floodmark.state.manifest import Manifest
 
 MOJAP_SCHEMA = (
@@ -51,7 +51,10 @@ class Receiver(Struct, frozen=True):
         layout = next((one for one in LAYOUTS.values() if one.name == wanted), PLAIN)
         source = manifest.source
         database = database_segment(layout, source.database, self.database_name, entry.table)
-        return encoded(database), table_segment(entry.table, default_schema(source.dialect))
+        segment = table_segment(entry.table, default_schema(source.dialect))
+        names = key_names(data_key(database, segment, manifest.timestamp, 0, entry.encoding or Encoding()))
+        assert names is not None
+        return names
 
 
 ITSELF = Receiver()
