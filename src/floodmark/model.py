@@ -239,8 +239,8 @@ class Part(Struct, frozen=True):
     `by_block` parts are cut into chunks of heap blocks; others are read whole. `no_proof` says why change
     can't be proven, None where it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after
     the snapshot, so every row it shows lies below heap_blocks; unless they were not `measured` but estimated,
-    since someone held the part exclusively. `narrow` says that no row has a part elsewhere
-    (in TOAST), so that a block's rows are no larger than a block, but for compression.
+    since someone held the part exclusively. `narrow` says that no row has a large value elsewhere
+    (in TOAST, in the catalog, or computed), so that a block's rows are no larger than a block, but for compression.
     """
 
     id: str

@@ -9,9 +9,10 @@ import pytest
 
 from fix_postgres import PgDatabase
 from fix_runs import CHUNK, Nightly
-from floodmark.config import ColumnRule, Limits, Secret, TableRule
+from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.source.postgres.connect import pinned_settings
+from floodmark.source.postgres.snapshot import PostgresSource
 
 KINDS = """
     CREATE TYPE colour AS ENUM ('red', 'gr"een', 'back\\slash');
@@ -295,3 +296,33 @@ def test_json_with_newlines_is_one_line_even_in_small_chunks(nightly: Nightly) -
     nightly.require_truth()
     assert len(nightly.entry("public.j").objects) > 3
     assert [json.loads(line)["v"]["a"] for line in nightly.landed("public.j")] == list(range(1, 901))
+
+
+LARGE = "repeat('x', 600000)"
+ADDED = {
+    "a default that rows from before share": f"ALTER TABLE t ADD large text DEFAULT {LARGE}",
+    "a column that is computed when it is read": f"ALTER TABLE t ADD large text GENERATED ALWAYS AS ({LARGE}) VIRTUAL",
+    "a partition's default": f"""ALTER TABLE t ADD large text DEFAULT {LARGE};
+        ALTER TABLE t RENAME TO leaf; CREATE TABLE t (LIKE leaf) PARTITION BY LIST (id);
+        ALTER TABLE t ATTACH PARTITION leaf DEFAULT""",
+}
+
+
+@pytest.mark.parametrize("added", ADDED)
+def test_large_values_that_lie_in_no_block_are_read_row_by_row(nightly: Nightly, added: str) -> None:
+    """Together the lines of a few blocks would be more than the 1 GiB that a value may have."""
+    nightly.database.execute(f"CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 1800) i; {ADDED[added]}")
+    nightly.run()
+    assert nightly.outcome("public.t") == ("extracted", "first_run")
+    lines = [f'{{"id":{i},"large":""}}\n' for i in range(1, 1801)]
+    entry = nightly.entry("public.t")
+    assert (entry.rows, entry.raw_bytes) == (1800, sum(600_000 + len(line) for line in lines))
+
+
+@pytest.mark.parametrize("column", ["b boolean DEFAULT false", "b int GENERATED ALWAYS AS (id) VIRTUAL"])
+def test_small_values_that_lie_in_no_block_cost_nothing(pg: PgDatabase, column: str) -> None:
+    pg.execute(f"CREATE TABLE t AS SELECT 1 AS id; ALTER TABLE t ADD {column}, ADD c text DEFAULT repeat('x', 250)")
+    snapshot = PostgresSource(Secret(pg.url), Limits(), None).snapshot()
+    ((part,),) = [info.parts for info in snapshot.tables(Selection(), "")]
+    snapshot.close()
+    assert part.narrow

@@ -38,6 +38,10 @@ from floodmark.source.postgres.types import Attribute, Types, read_attributes, r
 from floodmark.source.selection import choose, rules_by_table, spelled
 
 DEFAULT_SCHEMA = "public"
+# Characters. A group of blocks holds up to 2,328 rows, and JSON may write such a value some 40 times as long.
+MOST_SHARED = 256
+# bool, int8, int2, int4, float4, float8, date, time, timestamp, timestamptz, uuid: no expression makes these large.
+FIXED_SIZE = frozenset((16, 20, 21, 23, 700, 701, 1082, 1083, 1114, 1184, 2950))
 
 
 class Member(Struct, frozen=True):
@@ -221,9 +225,17 @@ def _part(member: Member, doubt: str | None, relocated: str | None, block_size: 
         total_bytes=_bytes(member),
         by_block=_in_heap(member) and relocated is None,
         no_proof=doubt or relocated or storage,
-        narrow=member.detail.toast_bytes == 0,
+        narrow=_is_narrow(member),
         measured=member.detail.measured,
     )
+
+
+def _is_narrow(member: Member) -> bool:
+    """Whether all of a row's values come from its block, but for small ones that rows from before a column share."""
+    present = [attribute for attribute in member.attributes if not attribute.dropped]
+    shared = sum(len(attribute.missing or "") for attribute in present)
+    computed = any(attribute.generated == "v" and attribute.type not in FIXED_SIZE for attribute in present)
+    return member.detail.toast_bytes == 0 and shared <= MOST_SHARED and not computed
 
 
 def _whole(family: Family, why: str, block_size: int) -> Part:
