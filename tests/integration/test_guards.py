@@ -14,6 +14,7 @@ import pytest
 
 from fix_balancer import Balancer
 from fix_catalog import MODS
+from fix_command import until
 from fix_pooler import SHADOWS
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
@@ -308,6 +309,19 @@ def test_a_snapshot_of_the_same_name_and_look_on_another_server(make_server: Mak
         stack.callback(transactions.close)
         assert transactions.parallelism == 1
         assert "its snapshot differs" in transactions.warnings[0]
+
+
+def test_a_snapshot_that_is_gone_is_told_as_that(pg_any: PgDatabase) -> None:
+    """From PostgreSQL 17 on, an unknown snapshot has the SQLSTATE of a definition that changed."""
+    where = address(Secret(pg_any.url))
+    coordinator = Coordinator(where, Limits(), {})
+    transactions = Transactions(coordinator, where, Limits(), {})
+    pid = coordinator.connection.info.backend_pid
+    coordinator.close()
+    until(lambda: not pg_any.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid]))
+    with pytest.raises(SnapshotLost, match="the snapshot can't be imported"), transactions.begin("can't read", "t"):
+        pytest.fail("it was imported")
+    transactions.close()
 
 
 def _one_name_on_both(stack: ExitStack, here: PgDatabase, there: PgDatabase) -> Coordinator:

@@ -244,7 +244,7 @@ class Transactions:
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
                 f"SET TRANSACTION SNAPSHOT {literal(exported.id)}; {self._coordinator.pinned}"
             )
-        except psycopg.errors.InvalidParameterValue:
+        except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
             raise SnapshotLost("the snapshot can't be imported", on=self._where.label) from None
         row = connection.execute(_VIEW).fetchone()
         if row is None or row[0] != exported.view:
