@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.columns import difference
 from floodmark.model import (
@@ -28,6 +28,7 @@ from floodmark.model import (
     TableEntry,
     TableInfo,
     Watermark,
+    same_history,
 )
 
 # Ages of transaction ids are told apart within 2^31; half of that leaves room for what happens meanwhile.
@@ -53,13 +54,19 @@ _WEIGHT: tuple[ReasonCode, ...] = (
 
 
 class RememberedChunk(Struct, frozen=True):
-    """A chunk some earlier snapshot showed, with all that a proof needs."""
+    """A chunk some earlier snapshot showed, with all that a proof needs.
+
+    `part` is the fingerprint of its part. `stamp` is that part's stamp if the chunk was never committed, else None:
+    before a commit the run itself checks that no definition changed while it read.
+    """
 
     mark: ChunkMark
     point: Point
     table_oid: int
     fingerprint: Fingerprint
     object: ObjectEntry | None
+    part: str = ""
+    stamp: str | None = None
 
 
 class Remembered(Struct, frozen=True):
@@ -156,9 +163,10 @@ def remember(entry: TableEntry | None) -> Remembered:
 
 
 def remembered_chunks(
-    watermark: Watermark, fingerprint: Fingerprint, objects: Sequence[ObjectEntry]
+    watermark: Watermark, fingerprint: Fingerprint, objects: Sequence[ObjectEntry], stamp: str | None = None
 ) -> list[RememberedChunk]:
-    """What a watermark says of each chunk, with all that a proof needs."""
+    """Return the chunks of a watermark, with all that a proof needs. `stamp` is None if they were committed."""
+    parts = {} if watermark.parts is UNSET else {one.part: one.schema for one in watermark.parts}
     return [
         RememberedChunk(
             mark,
@@ -166,28 +174,40 @@ def remembered_chunks(
             watermark.table_oid,
             fingerprint,
             None if mark.object is None else objects[mark.object],
+            parts.get(mark.chunk.part, ""),
+            stamp,
         )
         for mark in watermark.chunks
     ]
 
 
 def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: TableInfo, point: Point) -> Remembered:
-    """What is committed, and on top of it what this run or a dead one finished: of each place, what can be proven
-    sooner. What was read of another table or under another definition is left out."""
+    """Return what is committed, and on top of it what this run or another one finished.
+
+    If there are two chunks of one place, the one that can be proven sooner counts. A finished chunk is left out if it
+    is of another table, or if a definition changed since its snapshot, even if that was undone.
+    """
     chunks = dict(told.chunks)
+    parts = {part.id: part for part in info.parts}
     for known in finished:
-        if known.fingerprint == info.fingerprint and known.table_oid == info.oid:
+        part = parts.get(known.mark.chunk.part)
+        if part is not None and known.stamp == part.stamp and _same_definition(known, info, part):
             there = chunks.get(known.mark.chunk)
-            if there is None or _rank(known, info, point) > _rank(there, info, point):
+            if there is None or _rank(known, info, part, point) > _rank(there, info, part, point):
                 chunks[known.mark.chunk] = known
     return Remembered(told.entry, chunks, told.sent_since)
 
 
-def _rank(known: RememberedChunk, info: TableInfo, point: Point) -> tuple[bool, bool, int, int, str]:
+def _rank(known: RememberedChunk, info: TableInfo, part: Part, point: Point) -> tuple[bool, bool, int, int, str]:
     """In one history the later memory is the better one; one of another history is of less use."""
-    same = known.fingerprint == info.fingerprint and known.table_oid == info.oid
     then = known.point
-    return same, then.lineage == point.lineage, then.xmax or 0, then.xmin or 0, then.taken_at
+    same = _same_definition(known, info, part)
+    return same, same_history(then.lineage, point.lineage), then.xmax or 0, then.xmin or 0, then.taken_at
+
+
+def _same_definition(known: RememberedChunk, info: TableInfo, part: Part) -> bool:
+    """Return True if a chunk was read of this table, under a definition with the same content."""
+    return known.fingerprint == info.fingerprint and known.table_oid == info.oid and known.part == part.fingerprint
 
 
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
@@ -203,11 +223,18 @@ def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point
             reason = sure or _reason_without_asking(info, part, known, remembered.good, rewritten)
             if reason is None and known is not None:
                 reason = _lineage_reason(info, known, point)
-            question = None
-            if reason is None and known is not None:
-                question = Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
+            elif reason is None and not same_part:
+                reason = _reason_for_a_new_part(info, part, remembered.good)
+            question = _question(info, part, chunk, is_last, known) if reason is None else None
             chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
     return TablePlan(info, tuple(chunks))
+
+
+def _question(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, known: RememberedChunk | None) -> Question:
+    """Ask what changed in a chunk; of new blocks in a known file, ask only if they hold a row."""
+    if known is None:
+        return Question(info.table, part, chunk, is_last, 0, probe=True)
+    return Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
 
 
 def settle(plan: TablePlan, observations: Sequence[Observation], policy: Policy) -> TablePlan:
@@ -250,12 +277,29 @@ def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> 
     return None
 
 
-def _fingerprint_reason(info: TableInfo, known: Fingerprint, good: TableEntry | None) -> Reason | None:
-    if known.schema != info.fingerprint.schema:
+def _definition_reason(
+    info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None
+) -> Reason | None:
+    """Say what changed in the definition or the configuration, None if nothing did that is known."""
+    then = known.fingerprint if known else (good.fingerprint if good else None)
+    if then is None:
+        return None
+    if _older_guards(then, info):
+        # An earlier version made its digests of other facts: they do not compare, but the columns do.
+        columns = difference(good.columns, info.columns) if good is not None else None
+        if columns is not None:
+            return Reason("schema_changed", columns)
+    elif then.schema != info.fingerprint.schema:
         return Reason("schema_changed", _redefinition(info, good))
-    if known.config != info.fingerprint.config:
+    elif known is not None and known.part != part.fingerprint:
+        return Reason("schema_changed", f"partition {part.table.label} is defined otherwise, or a type it uses")
+    if then.config != info.fingerprint.config:
         return Reason("config_changed", "columns, masks, filter or output format were changed")
     return None
+
+
+def _older_guards(then: Fingerprint, info: TableInfo) -> bool:
+    return then.guards_version < info.fingerprint.guards_version
 
 
 def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
@@ -271,8 +315,7 @@ def _reason_without_asking(
     info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None, rewritten: bool
 ) -> Reason | None:
     """Why a chunk must be extracted whatever its rows say, or None if they can answer."""
-    fingerprint = known.fingerprint if known else (good.fingerprint if good else None)
-    if fingerprint is not None and (reason := _fingerprint_reason(info, fingerprint, good)):
+    if reason := _definition_reason(info, part, known, good):
         return reason
     if part.no_proof is not None:
         return Reason("no_proof", part.no_proof)
@@ -282,10 +325,21 @@ def _reason_without_asking(
     if rewritten or (known is not None and known.mark.relfilenode != part.relfilenode):
         return Reason("rewritten", "the table was rewritten or truncated")
     if known is None:
-        return Reason("first_run", "never extracted before") if good is None else Reason("rows_changed", "new blocks")
+        return Reason("first_run", "never extracted before") if good is None else None
+    if _older_guards(known.fingerprint, info):
+        return Reason("no_proof", "read by an earlier version of Floodmark, with weaker guards")
     if not known.mark.provable:
         return Reason("no_proof", "nothing could be proven of it when it was last read")
     return None
+
+
+def _reason_for_a_new_part(info: TableInfo, part: Part, good: TableEntry | None) -> Reason:
+    """Say why a part is extracted of which no chunk is remembered, although the table is."""
+    if part.id == str(info.oid):
+        return Reason("rows_changed", "new blocks")
+    if good is not None and any(one.chunk == Chunk(str(info.oid)) for one in good.objects):
+        return Reason("no_proof", "it was read through the parent, which proves nothing of its partitions")
+    return Reason("rows_changed", f"partition {part.table.label} was added")
 
 
 def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Reason | None:
@@ -298,9 +352,8 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
         return Reason("lineage_changed", "the source keeps no transaction history")
     if now.lineage.stats_reset is None:
         return Reason("lineage_changed", "the server does not tell its crashes (no pg_stat_bgwriter.stats_reset)")
-    for field in then.lineage.__struct_fields__:
-        if getattr(then.lineage, field) != getattr(now.lineage, field):
-            return Reason("lineage_changed", f"the server's history was interrupted ({field} differs)")
+    if interruption := then.lineage.interruption(now.lineage):
+        return Reason("lineage_changed", interruption)
     assert then.xmin is not None and then.xmax is not None and now.xmin is not None and now.xmax is not None
     if now.xmin < then.xmin or now.xmax < then.xmax:
         return Reason("lineage_changed", "transaction ids went backwards")
@@ -311,7 +364,8 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
 
 def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     """The proof's last step, on one chunk."""
-    assert chunk.remembered is not None
+    if chunk.remembered is None:
+        return _judge_new_blocks(chunk, seen)
     mark = chunk.remembered.mark
     if seen.relfilenode != mark.relfilenode:
         return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
@@ -324,6 +378,15 @@ def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
         return replan(chunk, Reason("rows_changed", "rows came to light that no transaction wrote"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
+
+
+def _judge_new_blocks(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
+    """Extract new blocks only if the snapshot shows a row in them."""
+    if seen.relfilenode != chunk.part.relfilenode:
+        return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+    if seen.rows:
+        return replan(chunk, Reason("rows_changed", "new blocks"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, proven=Observation(0, 0, 0, seen.relfilenode))
 
 
 def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> ChunkPlan:

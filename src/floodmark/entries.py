@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from floodmark.columns import alike
@@ -15,6 +15,7 @@ from floodmark.model import (
     Encoding,
     ObjectEntry,
     Observation,
+    PartDefinition,
     Point,
     Reason,
     ReasonCode,
@@ -43,8 +44,8 @@ class Attempt(Struct, frozen=True):
 
 def proven(plan: ChunkPlan) -> ChunkOutcome:
     """The outcome of a chunk that needs no extraction: its object stays where it is."""
-    assert plan.remembered is not None and plan.proven is not None
-    return ChunkOutcome(plan, plan.remembered.object, plan.proven)
+    assert plan.proven is not None
+    return ChunkOutcome(plan, None if plan.remembered is None else plan.remembered.object, plan.proven)
 
 
 def finished(
@@ -118,8 +119,8 @@ def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> Re
     source can't prove anything of it."""
     if outcome.observed is None:
         return None
-    mark = _mark(outcome, outcome.observed, None)
-    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object)
+    mark, part = _mark(outcome, outcome.observed, None), outcome.plan.part
+    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object, part.fingerprint, part.stamp)
 
 
 def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
@@ -133,7 +134,9 @@ def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reas
         return planned
     if new:
         return Reason("first_run" if first else "rows_changed", "read under an earlier snapshot, and unchanged since")
-    return Reason("rows_removed", "chunks fell away")
+    if first:
+        return Reason("first_run", "never extracted before; it holds no row")
+    return Reason("rows_removed", "a partition was detached or dropped")
 
 
 def _all_reused(objects: Sequence[ObjectEntry]) -> bool:
@@ -142,12 +145,19 @@ def _all_reused(objects: Sequence[ObjectEntry]) -> bool:
 
 def _watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: Point) -> Watermark | None:
     marks = []
+    parts: dict[str, str] = {}
     index = 0
     for outcome in outcomes:
         if outcome.observed is not None:
             marks.append(_mark(outcome, outcome.observed, None if outcome.object is None else index))
+            parts[outcome.plan.part.id] = outcome.plan.part.fingerprint
         index += outcome.object is not None
-    return Watermark(point, plan.info.oid, tuple(marks)) if marks else None
+    return Watermark(point, plan.info.oid, tuple(marks), part_definitions(parts)) if marks else None
+
+
+def part_definitions(parts: Mapping[str, str]) -> tuple[PartDefinition, ...] | UnsetType:
+    """Return the fingerprints of a table's parts as a watermark holds them: those that are not the table's own."""
+    return tuple(PartDefinition(part, schema) for part, schema in parts.items() if schema) or UNSET
 
 
 def _mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> ChunkMark:

@@ -79,15 +79,35 @@ class Column(Struct, frozen=True):
 class Fingerprint(Struct, frozen=True):
     """Digests (hex) of all that shapes a table's lines besides its rows.
 
-    `schema` covers what the source defines, `config` what the user chose (columns, masks, filter, format).
+    `schema` covers what the source defines, `config` what the user chose (columns, masks, filter, format). `guards`
+    is the version of the checks that the lines were read under. Release 0.1.0 wrote none: that counts as 1.
     """
 
     schema: str
     config: str
+    guards: int | UnsetType = UNSET
+
+    @property
+    def guards_version(self) -> int:
+        return 1 if self.guards is UNSET else self.guards
+
+
+# What can differ between two lineages, and what that means. `stats_reset` is compared by itself.
+_INTERRUPTIONS = (
+    ("system_identifier", "the server is another one"),
+    ("database_oid", "the database is another one"),
+    ("database_xmin", "the database's catalog row changed: GRANT, ALTER DATABASE, or made anew"),
+    ("started_at", "the server was restarted, or is another one"),
+    ("in_recovery", "a standby was promoted, or a primary is a standby now"),
+)
 
 
 class Lineage(Struct, frozen=True):
-    """One uninterrupted history of a server: transaction ids compare only where all of it is equal."""
+    """One uninterrupted history of a server, within which transaction ids compare.
+
+    `stats_reset` is that of pg_stat_bgwriter, the last two are those of pg_stat_archiver and pg_stat_wal. They are
+    missing in documents of release 0.1.0.
+    """
 
     system_identifier: str
     database_oid: int
@@ -95,6 +115,30 @@ class Lineage(Struct, frozen=True):
     started_at: str
     stats_reset: str | None
     in_recovery: bool
+    archiver_reset: str | UnsetType = UNSET
+    wal_reset: str | UnsetType = UNSET
+
+    def interruption(self, later: Lineage) -> str | None:
+        """Say what interrupted the history between the two, None if nothing did."""
+        for name, why in _INTERRUPTIONS:
+            if getattr(self, name) != getattr(later, name):
+                return f"{why} ({name} differs)"
+        if self.stats_reset != later.stats_reset and not self._other_statistics_last(later):
+            return "statistics were reset, or the server recovered from a crash (stats_reset differs)"
+        return None
+
+    def _other_statistics_last(self, later: Lineage) -> bool:
+        """Return True if two other kinds of statistics were not reset: a crash resets all of them at once."""
+        if None in (self.stats_reset, later.stats_reset) or UNSET in (self.archiver_reset, self.wal_reset):
+            return False
+        return (self.archiver_reset, self.wal_reset) == (later.archiver_reset, later.wal_reset)
+
+
+def same_history(then: Lineage | None, now: Lineage | None) -> bool:
+    """Return True if nothing interrupted the history between two snapshots, or if neither has one."""
+    if then is None or now is None:
+        return then is now
+    return then.interruption(now) is None
 
 
 class Point(Struct, frozen=True):
@@ -138,12 +182,23 @@ class ChunkMark(Struct, frozen=True):
     newest: str | None = None
 
 
+class PartDefinition(Struct, frozen=True):
+    """A digest (hex) of what defines a part of a table: `part` as in Chunk, `schema` as in Fingerprint."""
+
+    part: str
+    schema: str
+
+
 class Watermark(Struct, frozen=True):
-    """What a later observation is compared with: the point in time, and a mark per provable chunk."""
+    """What a later observation is compared with: the point in time, and a mark per provable chunk.
+
+    `parts` has an entry for each part that more defines than the table itself.
+    """
 
     point: Point
     table_oid: int
     chunks: tuple[ChunkMark, ...]
+    parts: tuple[PartDefinition, ...] | UnsetType = UNSET
 
 
 class ObjectEntry(Struct, frozen=True):
@@ -241,6 +296,10 @@ class Part(Struct, frozen=True):
     the snapshot, so every row it shows lies below heap_blocks; unless they were not `measured` but estimated,
     since someone held the part exclusively. `narrow` says that no row has a large value elsewhere
     (in TOAST, in the catalog, or computed), so that a block's rows are no larger than a block, but for compression.
+
+    `fingerprint` is a digest of what defines the part, empty if that is the table's own definition. `stamp` is a
+    digest of the transactions that wrote these definitions: it shows a change that was made and undone. It compares
+    only within one history, from one snapshot to another.
     """
 
     id: str
@@ -252,6 +311,8 @@ class Part(Struct, frozen=True):
     no_proof: str | None = None
     narrow: bool = False
     measured: bool = True
+    fingerprint: str = ""
+    stamp: str = ""
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):
@@ -274,7 +335,8 @@ class Question(Struct, frozen=True):
     """A chunk to observe. `since` is the remembered xmin (64 bit) to count younger rows from.
 
     The last chunk of a part is `open`: it is read to the end of the part, whatever `chunk.stop` says.
-    `watched` is the column whose greatest value is asked for, too.
+    `watched` is the column whose greatest value is asked for, too. `probe` asks only if there is any row: the
+    observation's `rows` may then be any number above 0 for "yes", and nothing else of it counts.
     """
 
     table: TableName
@@ -283,6 +345,7 @@ class Question(Struct, frozen=True):
     open: bool
     since: int
     watched: str | None = None
+    probe: bool = False
 
 
 class Observation(Struct, frozen=True):

@@ -9,8 +9,8 @@ nothing is taken on trust, and these hold:
 - **The proof needs the later snapshot.** So the progress of others is read before the run takes its first one:
   what it holds was seen by a snapshot that is older still.
 - **A chunk's lines were shaped by the definition as it was when they were read**, which the run may not have
-  checked before it died. The next one does: a change leaves its transaction id in the fingerprint, even one made
-  and undone, and what was read under another fingerprint is not used.
+  checked before it died. The next one does: a change leaves its transaction id in the stamp of the part, even one
+  made and undone, and a chunk that was read under another stamp or fingerprint is not used.
 - **An object that no manifest names may be pruned** once it is older than the grace time. So none is taken over
   that is older than `OLDEST_OBJECT`: with the longest life of a run on top, that is less than the grace. Nor is
   one that is not above head's floor, which a prune with less grace has raised.
@@ -23,10 +23,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from floodmark.detect import RememberedChunk, remembered_chunks
+from floodmark.entries import part_definitions
 from floodmark.errors import StorageError
 from floodmark.events import Observer, ProgressFound, Warned
 from floodmark.layout import timestamp_of, timestamp_text
@@ -61,7 +62,8 @@ def usable(progress: Progress, destination: str, encoding: Encoding, now: dateti
         oldest = timestamp_text(now - OLDEST_OBJECT)
         for told in progress.chunks:
             table = TableName(told.schema, told.name)
-            known = remembered_chunks(told.watermark, told.fingerprint, told.objects)
+            stamp = None if told.stamp is UNSET else told.stamp
+            known = remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp)
             chunks += [
                 (table, one)
                 for one in known
@@ -157,12 +159,13 @@ class Finished:
 
 
 def _told(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
-    """The chunks in the form of the document: those of one table and one snapshot together."""
-    groups: dict[tuple[TableName, Point, int, Fingerprint], list[RememberedChunk]] = {}
+    """The chunks in the form of the document: those of one table, one definition and one snapshot together."""
+    groups: dict[tuple[TableName, Point, int, Fingerprint, str | None], list[RememberedChunk]] = {}
     every = ((table, chunk) for table, chunks in own.items() for chunk in chunks.values())
     for table, chunk in islice(every, MOST_CHUNKS):
-        groups.setdefault((table, chunk.point, chunk.table_oid, chunk.fingerprint), []).append(chunk)
-    for (table, point, oid, fingerprint), chunks in groups.items():
+        key = (table, chunk.point, chunk.table_oid, chunk.fingerprint, chunk.stamp)
+        groups.setdefault(key, []).append(chunk)
+    for (table, point, oid, fingerprint, stamp), chunks in groups.items():
         objects = [chunk.object for chunk in chunks if chunk.object is not None]
         numbers = {id(entry): number for number, entry in enumerate(objects)}
         marks = tuple(
@@ -172,8 +175,9 @@ def _told(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[
             schema=table.schema,
             name=table.name,
             fingerprint=fingerprint,
-            watermark=Watermark(point, oid, marks),
+            watermark=Watermark(point, oid, marks, part_definitions({one.mark.chunk.part: one.part for one in chunks})),
             objects=tuple(objects),
+            stamp=UNSET if stamp is None else stamp,
         )
 
 

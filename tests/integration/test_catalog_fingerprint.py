@@ -1,4 +1,4 @@
-"""What changes a table's fingerprint, and what must not: on real servers.
+"""Changes that show in a table's fingerprint, those that show in the stamp alone, and those that must not show.
 
 Each statement of WITHOUT_A_TRACE is undone at once, so that only a catalog row's own xmin tells of it.
 """
@@ -6,14 +6,15 @@ Each statement of WITHOUT_A_TRACE is undone at once, so that only a catalog row'
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from fix_catalog import MODS, read_catalog
-from fix_postgres import PgDatabase
+from fix_postgres import PgDatabase, Role
 from floodmark.config import ColumnRule, Secret, Selection, TableRule
 
+OWN_CAST = "CREATE CAST (mood AS text) WITH FUNCTION as_text(mood); ALTER EXTENSION plpgsql ADD CAST (mood AS text);"
 SCHEMA = """
 CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE DOMAIN feeling AS mood;
 CREATE TYPE inner_pair AS (a int, f feeling); CREATE TYPE pair AS (x inner_pair[], y text);
@@ -44,24 +45,32 @@ CHANGES = [
     ("t", "ALTER TYPE pair RENAME ATTRIBUTE y TO z"),
     ("t", "ALTER TYPE inner_pair RENAME ATTRIBUTE a TO b"),
     ("t", "ALTER TABLE row_type RENAME a TO c"),
-    ("t", "ALTER DOMAIN feeling SET DEFAULT 'sad'"),
     ("t", "CREATE CAST (mood AS json) WITH FUNCTION as_json(mood)"),
     ("t", "CREATE CAST (mood AS text) WITH FUNCTION as_text(mood)"),
-    ("t", "DROP EXTENSION plpgsql"),
-    ("t", MODS + "UPDATE pg_extension SET extversion = '99'"),
+    ("t", "ALTER EXTENSION plpgsql ADD TYPE inner_pair"),
+    ("t", OWN_CAST + MODS + "UPDATE pg_extension SET extversion = '99'"),
     ("t", "DROP TABLE t; CREATE TABLE t (id int)"),
-    ("split", "ALTER TABLE split ATTACH PARTITION apart FOR VALUES FROM (20) TO (30)"),
-    ("split", "ALTER TABLE split DETACH PARTITION leaf"),
-    ("split", "ALTER TABLE nested DETACH PARTITION deep"),
-    ("split", "ALTER TABLE split DETACH PARTITION leaf; ALTER TABLE split ATTACH PARTITION leaf DEFAULT"),
-    ("split", MODS + "UPDATE pg_class SET relpartbound = (SELECT relpartbound FROM pg_class WHERE relname = 'deep') "
-     "WHERE relname = 'leaf'"),
-    ("split", "ALTER TABLE leaf ALTER name SET NOT NULL"),
-    ("split", "ALTER TABLE deep ALTER name SET NOT NULL"),
-    ("split", "ALTER TABLE deep SET UNLOGGED"),
     ("split", "ALTER TABLE split RENAME name TO name2"),
     ("split", "ALTER TABLE split ADD extra int DEFAULT 7"),
 ]  # fmt: skip
+# A leaf's own facts show in its own fingerprint, and in no other leaf's.
+CHANGES_OF_A_LEAF = [
+    ("leaf", "ALTER TABLE leaf ALTER name SET NOT NULL"),
+    ("deep", "ALTER TABLE deep ALTER name SET NOT NULL"),
+    ("deep", "ALTER TABLE deep SET UNLOGGED"),
+    ("leaf", "ALTER TABLE leaf SET ACCESS METHOD heap2"),
+    ("leaf", "DROP TABLE leaf; CREATE TABLE leaf PARTITION OF split FOR VALUES FROM (0) TO (10)"),
+]
+# Read through the parent, all members and their places count.
+CHANGES_OF_THE_TREE = [
+    "ALTER TABLE split ATTACH PARTITION apart FOR VALUES FROM (20) TO (30)",
+    "ALTER TABLE split DETACH PARTITION leaf",
+    "ALTER TABLE nested DETACH PARTITION deep",
+    "ALTER TABLE split DETACH PARTITION leaf; ALTER TABLE split ATTACH PARTITION leaf DEFAULT",
+    MODS + "UPDATE pg_class SET relpartbound = (SELECT relpartbound FROM pg_class WHERE relname = 'deep') "
+    "WHERE relname = 'leaf'",
+    *(change for _, change in CHANGES_OF_A_LEAF),
+]
 WITHOUT_A_TRACE = [
     ("t", "ALTER TABLE t RENAME name TO x; ALTER TABLE t RENAME x TO name"),
     ("t", "ALTER TYPE mood RENAME VALUE 'sad' TO 'x'; ALTER TYPE mood RENAME VALUE 'x' TO 'sad'"),
@@ -71,10 +80,29 @@ WITHOUT_A_TRACE = [
     ("t", "ALTER TYPE moods RENAME TO x; ALTER TYPE x RENAME TO moods"),
     ("t", "ALTER DOMAIN feeling SET DEFAULT 'sad'; ALTER DOMAIN feeling DROP DEFAULT"),
     ("t", MODS + "UPDATE pg_range SET rngsubdiff = rngsubdiff"),
-    ("t", MODS + "UPDATE pg_extension SET extname = extname"),
+    ("t", OWN_CAST + MODS + "UPDATE pg_extension SET extname = extname"),
+    ("t", "ALTER TABLE t RENAME TO x; ALTER TABLE x RENAME TO t"),
+    ("t", "CREATE SCHEMA s; ALTER TABLE t SET SCHEMA s; ALTER TABLE s.t SET SCHEMA public"),
+    ("t", "ALTER SCHEMA public RENAME TO x; ALTER SCHEMA x RENAME TO public"),
+    ("t", "BEGIN; ALTER TABLE t RENAME TO x; CREATE VIEW t AS SELECT 1 AS id; COMMIT; "
+     "DROP VIEW t; ALTER TABLE x RENAME TO t"),
     ("split", "ALTER TABLE split RENAME name TO x; ALTER TABLE split RENAME x TO name"),
-    ("split", "ALTER TABLE deep ALTER name SET NOT NULL; ALTER TABLE deep ALTER name DROP NOT NULL"),
+    ("split", "ALTER TABLE split RENAME TO x; ALTER TABLE x RENAME TO split"),
 ]  # fmt: skip
+LEAF_WITHOUT_A_TRACE = [
+    "ALTER TABLE deep ALTER name SET NOT NULL; ALTER TABLE deep ALTER name DROP NOT NULL",
+    "ALTER TABLE deep RENAME TO x; ALTER TABLE x RENAME TO deep",
+]
+# These write a row that the stamp is made of: within a run they cost one retry, from run to run nothing.
+SEEN_WITHIN_A_RUN = [
+    ("t", "GRANT SELECT (id) ON t TO public"),
+    ("leaf", "GRANT SELECT (id) ON leaf TO public"),
+    ("t", "ALTER TABLE t ALTER id SET STATISTICS 7"),
+    ("leaf", "ALTER TABLE leaf ALTER id SET STATISTICS 7"),
+    ("t", "ALTER TABLE t ALTER name SET STORAGE EXTERNAL"),
+    ("t", "ALTER DOMAIN feeling SET DEFAULT 'sad'"),
+    ("t", "GRANT USAGE ON SCHEMA public TO public"),
+]
 HARMLESS = [
     "INSERT INTO t (id) VALUES (2); DELETE FROM split; UPDATE leaf SET id = 2",
     "ANALYZE t; ANALYZE split",
@@ -85,6 +113,21 @@ HARMLESS = [
     "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "ALTER TABLE t SET (autovacuum_enabled = off); GRANT SELECT ON t, split TO public",
     "CREATE DOMAIN d AS int; CREATE VIEW v AS SELECT * FROM t",
+    "ALTER TABLE t OWNER TO CURRENT_USER; REVOKE SELECT ON t, split FROM public; GRANT SELECT ON leaf TO public",
+    MODS + "UPDATE pg_extension SET extversion = '99'",
+    "DROP EXTENSION plpgsql; CREATE EXTENSION plpgsql",
+    "ALTER EXTENSION plpgsql ADD TYPE lonely; ALTER EXTENSION plpgsql ADD DOMAIN d",
+    "ALTER EXTENSION plpgsql ADD TABLE t",
+]
+# Neither the table nor any other leaf is touched by these.
+HARMLESS_TO_THE_OTHER_LEAVES = [
+    "ALTER TABLE split ATTACH PARTITION apart FOR VALUES FROM (20) TO (30)",
+    "CREATE TABLE later PARTITION OF split FOR VALUES FROM (30) TO (40)",
+    "ALTER TABLE split DETACH PARTITION apart",
+    "ALTER TABLE apart ADD more int; DROP TABLE later",
+    "ALTER TABLE deep ALTER name SET STATISTICS 7",
+    "ALTER TABLE nested DETACH PARTITION deep",
+    "DROP TABLE nested",
 ]
 
 
@@ -93,36 +136,147 @@ def prepare(database: PgDatabase) -> None:
     database.execute("CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler")
 
 
-def schema_digests(database: PgDatabase) -> dict[str, str]:
-    found = read_catalog(database)
-    return {name: found[f"public.{name}"].info.fingerprint.schema for name in ("t", "split")}
+class Prints(NamedTuple):
+    """Of t and split: the tables' fingerprints, their parts', and the parts' stamps."""
+
+    schema: dict[str, str]
+    parts: dict[str, str]
+    stamps: dict[str, str]
+
+
+def prints(database: PgDatabase, selection: Selection | None = None) -> Prints:
+    found = read_catalog(database, selection)
+    infos = {name: found[f"public.{name}"].info for name in ("t", "split") if f"public.{name}" in found}
+    parts = [part for info in infos.values() for part in info.parts]
+    return Prints(
+        {name: info.fingerprint.schema for name, info in infos.items()},
+        {part.table.name: part.fingerprint for part in parts},
+        {part.table.name: part.stamp for part in parts},
+    )
+
+
+def reader(database: PgDatabase) -> Role:
+    """A role that may read split, and no partition of it."""
+    role = database.role(f"reader_{database.name}")
+    database.execute(f"GRANT SELECT ON split TO {role.name}")
+    return role
+
+
+def through_parent(database: PgDatabase, role: Role) -> Prints:
+    info = read_catalog(database, Selection(only=("split",)), dsn=role.dsn)["public.split"].info
+    (part,) = info.parts
+    assert "through the parent" in str(part.no_proof)
+    return Prints({"split": info.fingerprint.schema}, {"split": part.fingerprint}, {"split": part.stamp})
 
 
 @pytest.mark.parametrize(("table", "change"), CHANGES)
 def test_a_change_of_schema_shows(pg: PgDatabase, table: str, change: str) -> None:
     prepare(pg)
-    before = schema_digests(pg)
+    before = prints(pg)
     pg.execute(change)
-    assert schema_digests(pg)[table] != before[table]
+    now = prints(pg)
+    assert now.schema[table] != before.schema[table]
+    assert table == "t" or all(now.parts[leaf] != before.parts[leaf] for leaf in ("leaf", "deep"))
+
+
+@pytest.mark.parametrize(("leaf", "change"), CHANGES_OF_A_LEAF)
+def test_a_change_of_a_leaf_shows_in_that_leaf_alone(pg: PgDatabase, leaf: str, change: str) -> None:
+    prepare(pg)
+    before = prints(pg)
+    pg.execute(change)
+    now = prints(pg)
+    (other,) = {"leaf", "deep"} - {leaf}
+    assert now.parts[leaf] != before.parts[leaf]
+    assert (now.parts[other], now.stamps[other]) == (before.parts[other], before.stamps[other])
+    assert now.schema == before.schema
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_THE_TREE)
+def test_read_through_the_parent_all_members_count(pg: PgDatabase, change: str) -> None:
+    prepare(pg)
+    role = reader(pg)
+    before = through_parent(pg, role)
+    pg.execute(change)
+    assert through_parent(pg, role).parts != before.parts
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE split DETACH PARTITION leaf; ALTER TABLE split ATTACH PARTITION leaf FOR VALUES FROM (0) TO (10)",
+        *LEAF_WITHOUT_A_TRACE,
+    ],
+)
+def test_read_through_the_parent_all_members_are_stamped(pg: PgDatabase, change: str) -> None:
+    prepare(pg)
+    role = reader(pg)
+    before = through_parent(pg, role)
+    pg.execute(change)
+    now = through_parent(pg, role)
+    assert now.parts == before.parts and now.stamps != before.stamps
 
 
 @pytest.mark.parametrize(("table", "change"), WITHOUT_A_TRACE)
-def test_a_change_there_and_back_shows(pg_any: PgDatabase, table: str, change: str) -> None:
+def test_a_change_there_and_back_shows_in_the_stamp(pg_any: PgDatabase, table: str, change: str) -> None:
     prepare(pg_any)
-    before = schema_digests(pg_any)
-    pg_any.execute(change)
-    assert schema_digests(pg_any)[table] != before[table]
+    if change.startswith(OWN_CAST):
+        pg_any.execute(OWN_CAST)
+        change = change.removeprefix(OWN_CAST)
+    before = prints(pg_any)
+    for statement in [change] if change.startswith(MODS) else change.split("; "):
+        pg_any.execute(statement)
+    now = prints(pg_any)
+    parts = ("leaf", "deep") if table == "split" else ("t",)
+    assert all(now.stamps[part] != before.stamps[part] for part in parts)
+    assert (now.schema, now.parts) == (before.schema, before.parts), "from run to run the content counts"
+
+
+@pytest.mark.parametrize("change", LEAF_WITHOUT_A_TRACE)
+def test_a_leafs_change_there_and_back_shows_in_its_stamp(pg_any: PgDatabase, change: str) -> None:
+    prepare(pg_any)
+    before = prints(pg_any)
+    for statement in change.split("; "):
+        pg_any.execute(statement)
+    now = prints(pg_any)
+    assert now.stamps["deep"] != before.stamps["deep"]
+    assert now.stamps["leaf"] == before.stamps["leaf"]
+    assert (now.schema, now.parts) == (before.schema, before.parts)
 
 
 def test_what_shapes_no_line_does_not_show(pg_any: PgDatabase) -> None:
     prepare(pg_any)
-    before = schema_digests(pg_any)
+    before = prints(pg_any)
     for change in HARMLESS:
         pg_any.execute(change)
-        assert schema_digests(pg_any) == before, change
-    for statement in ("VACUUM FULL t", "VACUUM FREEZE split", "VACUUM FULL pg_attribute", "VACUUM FREEZE pg_enum"):
+        assert prints(pg_any, Selection(include=("t", "split"))) == before, change
+    for statement in (
+        "VACUUM FULL t", "VACUUM FREEZE split", "VACUUM FULL pg_attribute", "VACUUM FREEZE pg_enum",
+        "VACUUM FULL pg_type", "VACUUM FREEZE pg_class", "VACUUM FULL pg_class", "VACUUM FULL pg_namespace",
+        "VACUUM FULL pg_inherits", "REINDEX TABLE t",
+    ):  # fmt: skip
         pg_any.execute(statement)
-        assert schema_digests(pg_any) == before, statement
+        assert prints(pg_any, Selection(include=("t", "split"))) == before, statement
+
+
+@pytest.mark.parametrize(("part", "change"), SEEN_WITHIN_A_RUN)
+def test_what_shapes_no_line_costs_nothing_from_run_to_run(pg_any: PgDatabase, part: str, change: str) -> None:
+    prepare(pg_any)
+    before = prints(pg_any)
+    pg_any.execute(change)
+    now = prints(pg_any)
+    assert (now.schema, now.parts) == (before.schema, before.parts)
+    assert now.stamps[part] != before.stamps[part]
+
+
+def test_other_leaves_come_and_go(pg_any: PgDatabase) -> None:
+    prepare(pg_any)
+    before = prints(pg_any)
+    for change in HARMLESS_TO_THE_OTHER_LEAVES:
+        pg_any.execute(change)
+        now = prints(pg_any)
+        assert now.schema == before.schema, change
+        for leaf in ("t", "leaf"):
+            assert (now.parts[leaf], now.stamps[leaf]) == (before.parts[leaf], before.stamps[leaf]), change
 
 
 def test_all_that_is_chosen_shows(pg: PgDatabase) -> None:

@@ -151,13 +151,17 @@ class Inflight(Struct, frozen=True, kw_only=True):
 
 
 class FinishedChunks(Struct, frozen=True, kw_only=True):
-    """Chunks of one table that one snapshot showed, with their objects: told as a manifest's entry tells them."""
+    """Chunks of one table that one snapshot showed, with their objects: told as a manifest's entry tells them.
+
+    `stamp` is that of their part (see `model.Part`). Release 0.1.0 wrote none; its chunks are not used.
+    """
 
     schema: str
     name: str
     fingerprint: Fingerprint
     watermark: Watermark
     objects: tuple[ObjectEntry, ...]
+    stamp: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         known = range(len(self.objects))

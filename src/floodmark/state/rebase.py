@@ -10,7 +10,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from floodmark.layout import LAYOUTS, timestamp_of
-from floodmark.model import Point, Reason, TableEntry, TableName
+from floodmark.model import Point, Reason, TableEntry, TableName, same_history
 from floodmark.state.manifest import Begun, Manifest
 
 Mine = Callable[[TableName], bool]
@@ -121,7 +121,7 @@ def _point(entry: TableEntry, manifest: Manifest) -> Point:
 
 def _later(ours: Point, theirs: Point) -> bool:
     """Whether ours is surely the later of two snapshots. Times are the source's own, all in one format."""
-    if ours.lineage != theirs.lineage:
+    if not same_history(theirs.lineage, ours.lineage):
         return False
     if ours.xmin is None or ours.xmax is None or theirs.xmin is None or theirs.xmax is None:
         return ours.taken_at > theirs.taken_at

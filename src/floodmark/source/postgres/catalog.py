@@ -16,12 +16,14 @@ from floodmark.errors import ConfigError
 from floodmark.model import Fingerprint, Part, TableInfo, TableName
 from floodmark.source.postgres import fingerprint, proof
 from floodmark.source.postgres.columns import Extracted, extracted_columns
+from floodmark.source.postgres.fingerprint import Definition
 from floodmark.source.postgres.identity import Reads
 from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.relations import (
     KINDS,
     Detail,
     Edge,
+    Extensions,
     Label,
     Relation,
     Server,
@@ -78,7 +80,7 @@ class Context(Struct, frozen=True):
     """What all tables of a run share."""
 
     server: Server
-    extensions: list[tuple[str, str, int, str]]
+    extensions: Extensions
     types: Types
     selection: Selection
     encoding_digest: str
@@ -97,13 +99,9 @@ def read_tables(connection: psycopg.Connection[Any], selection: Selection, encod
     families = _families(connection, relations, chosen)
     members = [member for family in families for member in family.members]
     wanted = {a.type for member in members for a in member.attributes if not a.dropped}
-    context = Context(
-        read_server(connection),
-        read_extensions(connection),
-        read_types(connection, wanted),
-        selection,
-        encoding_digest,
-    )
+    extensions = read_extensions(connection)
+    types = read_types(connection, wanted, extensions)
+    context = Context(read_server(connection), extensions, types, selection, encoding_digest)
     return [_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
 
 
@@ -136,13 +134,16 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
         raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(root.table)}")
+    definition = fingerprint.definition(
+        [fingerprint.of_database(context.server.version), *_facts(family.root, context)], None
+    )
     info = TableInfo(
         table=root.table,
         oid=root.oid,
         kind=KINDS[root.kind],
         columns=tuple(c.column for c in columns),
-        parts=_parts(family, columns, rule, context),
-        fingerprint=_fingerprint(family, columns, rule, context),
+        parts=_parts(family, columns, rule, context, definition),
+        fingerprint=_fingerprint(definition, columns, rule, context),
         denied=_denied(family, context.server),
         watched=_watched(family, rule, context),
     )
@@ -155,41 +156,48 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     )
 
 
-def _fingerprint(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> Fingerprint:
-    schema = fingerprint.schema_digest(
-        fingerprint.of_database(context.server.version, context.extensions),
-        [fingerprint.of_relation(m.relation, m.detail, m.attributes, m.labels) for m in family.members],
-        family.edges,
-        context.types,
-        [a for m in family.members for a in m.attributes],
-    )
+def _facts(member: Member, context: Context) -> list[Any]:
+    """Return what defines the lines of one member, besides what the members above it do."""
+    relation = fingerprint.of_relation(member.relation, member.detail, member.attributes, member.labels)
+    return [relation, fingerprint.of_types(context.types, member.attributes)]
+
+
+def _fingerprint(
+    definition: Definition, columns: tuple[Extracted, ...], rule: TableRule, context: Context
+) -> Fingerprint:
     selection = context.selection
     mode = rule.detect or selection.detect
     detect = (mode, rule.column if mode == "column" else None)
     config = fingerprint.config_digest(columns, rule.where, detect, selection.mask_key, context.encoding_digest)
-    return Fingerprint(schema, config)
+    return Fingerprint(definition.schema, config, fingerprint.GUARDS)
 
 
-def _parts(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> tuple[Part, ...]:
+def _parts(
+    family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context, above: Definition
+) -> tuple[Part, ...]:
     """The relations to read. All rows come through the parent where its partitions can't speak for it."""
     doubt = _table_doubt(family, columns, rule, context)
     block_size = context.server.block_size
-    relocated = proof.of_extensions(context.extensions)
+    relocated = proof.of_extensions(context.extensions.installed)
     whole = _through_parent(family, columns, rule)
     if whole is not None:
-        return (_whole(family, whole, block_size),)
-    return tuple(_part(member, doubt, relocated, block_size) for member in family.holders)
+        tree = fingerprint.of_tree(family.edges, [m.detail for m in family.members])
+        facts = [tree, *(_facts(member, context) for member in family.partitions)]
+        return (_whole(family, whole, block_size, fingerprint.definition(facts, above)),)
+    return tuple(
+        _part(m, doubt, relocated, block_size, _own_definition(m, family, context, above)) for m in family.holders
+    )
 
 
 def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> dict[str, Reads]:
     """What a statement about each part must lock: see `identity.Reads`."""
     beyond = (
         proof.of_labels(label for member in family.members for label in member.labels)
-        or proof.of_extensions(context.extensions)
+        or proof.of_extensions(context.extensions.installed)
         or proof.of_columns(columns, context.types)
         or proof.of_filter(rule.where, family.root.attributes, context.types)
     )
-    relocated = proof.of_extensions(context.extensions) is not None
+    relocated = proof.of_extensions(context.extensions.installed) is not None
     if _through_parent(family, columns, rule) is None:
         return {str(m.relation.oid): _reads_of_one(m, beyond is None, relocated) for m in family.holders}
     root = family.root.relation.oid
@@ -215,7 +223,14 @@ def _reads_of_one(member: Member, exact: bool, relocated: bool) -> Reads:
     )
 
 
-def _part(member: Member, doubt: str | None, relocated: str | None, block_size: int) -> Part:
+def _own_definition(member: Member, family: Family, context: Context, above: Definition) -> Definition:
+    """Return the definition of a part that is read by itself: a leaf's is the root's and its own."""
+    if member is family.root:
+        return Definition("", above.stamp)
+    return fingerprint.definition(_facts(member, context), above)
+
+
+def _part(member: Member, doubt: str | None, relocated: str | None, block_size: int, definition: Definition) -> Part:
     storage = proof.of_storage(member.relation, member.detail)
     return Part(
         id=str(member.relation.oid),
@@ -227,6 +242,8 @@ def _part(member: Member, doubt: str | None, relocated: str | None, block_size: 
         no_proof=doubt or relocated or storage,
         narrow=_is_narrow(member),
         measured=member.detail.measured,
+        fingerprint=definition.schema,
+        stamp=definition.stamp,
     )
 
 
@@ -238,7 +255,7 @@ def _is_narrow(member: Member) -> bool:
     return member.detail.toast_bytes == 0 and shared <= MOST_SHARED and not computed
 
 
-def _whole(family: Family, why: str, block_size: int) -> Part:
+def _whole(family: Family, why: str, block_size: int, definition: Definition) -> Part:
     return Part(
         id=str(family.root.relation.oid),
         table=family.root.relation.table,
@@ -247,6 +264,8 @@ def _whole(family: Family, why: str, block_size: int) -> Part:
         total_bytes=sum(_bytes(m) for m in family.holders),
         by_block=False,
         no_proof=why,
+        fingerprint=definition.schema,
+        stamp=definition.stamp,
     )
 
 

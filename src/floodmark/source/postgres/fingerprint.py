@@ -1,7 +1,9 @@
 """A table's fingerprint: digests of all that shapes its lines besides its rows.
 
-Catalog rows go in with their own xmin: what is renamed there and back during a run leaves no other trace.
-relfilenode is not in it; it belongs to each chunk's watermark.
+Facts are rows of the catalog, in lists. A digest of their content is the fingerprint, which is remembered: the same
+rows under the same content give the same lines, whatever happened in between. A digest of their xmin is the stamp.
+Lines are read by a snapshot but shaped by the catalog as it is at the moment, so within a run a change counts that was
+made and undone. The xmin is its only trace. relfilenode is in neither: it belongs to each chunk's watermark.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from floodmark.config import DetectMode, Secret
 from floodmark.source.masks import mask_identity
@@ -20,31 +23,66 @@ from floodmark.source.postgres.types import Attribute, Types
 
 # Raise it when the same rows come out as other lines.
 OUTPUT_VERSION = 1
+# Raise it when a weaker check may have let wrong lines land: what was read under a lower one is read again, once.
+GUARDS = 2
 
 
-def of_database(version: int, extensions: Sequence[tuple[str, str, int, str]]) -> tuple[Any, ...]:
-    """The facts that every table of a database shares."""
-    return version, extensions
+class Definition(Struct, frozen=True):
+    """Two digests of the same facts: `schema` of their content, `stamp` of the transactions that wrote them."""
+
+    schema: str
+    stamp: str
+
+
+class _Named(Struct, frozen=True):
+    """The transactions that gave a relation its name and its schema's name."""
+
+    name_xmin: str
+    schema_xmin: str
+
+
+def of_database(version: int) -> int:
+    """Return the fact that every table of a database shares."""
+    return version
 
 
 def of_relation(
     relation: Relation, detail: Detail, attributes: Sequence[Attribute], labels: Sequence[Label]
 ) -> tuple[Any, ...]:
-    """The facts of one relation: a table, or a member of a partitioned one."""
-    shape = (relation.oid, relation.kind, detail.access_method, detail.persistence, detail.bound)
-    return shape, attributes, labels
+    """Return the facts of one relation: a table, or a member of a partitioned one."""
+    shape = (relation.oid, relation.kind, detail.access_method, detail.persistence)
+    return shape, _Named(detail.name_xmin, detail.schema_xmin), attributes, labels
 
 
-def schema_digest(
-    database: tuple[Any, ...],
-    relations: Iterable[tuple[Any, ...]],
-    edges: Iterable[Edge],
-    types: Types,
-    columns: Iterable[Attribute],
-) -> str:
-    """What the source defines: the database's facts, the relations', how they hang together, the types'."""
+def of_types(types: Types, columns: Iterable[Attribute]) -> list[Any]:
+    """Return the facts of all types that some columns reach."""
     reachable = frozenset[int]().union(*(types.closure(a.type) for a in columns if not a.dropped))
-    return _digest([database, list(relations), list(edges), [types.facts(oid) for oid in sorted(reachable)]])
+    return [types.facts(oid) for oid in sorted(reachable)]
+
+
+def of_tree(edges: Iterable[Edge], members: Iterable[Detail]) -> tuple[Any, ...]:
+    """Return how the members of a table belong together: this counts if it is read through the parent."""
+    return list(edges), [(member.oid, member.bound) for member in members]
+
+
+def definition(facts: Sequence[Any], above: Definition | None) -> Definition:
+    """Return the digests of facts, and of those that a definition `above` them stands for."""
+    schema, stamp = ("", "") if above is None else (above.schema, above.stamp)
+    return Definition(_digest([schema, _content(facts)]), _digest([stamp, _trace(facts)]))
+
+
+def _content(fact: Any) -> Any:
+    """Return facts without the transactions that wrote them."""
+    if isinstance(fact, Struct):
+        return [getattr(fact, name) for name in fact.__struct_fields__ if not name.endswith("xmin")]
+    return [_content(one) for one in fact] if isinstance(fact, list | tuple) else fact
+
+
+def _trace(fact: Any) -> Any:
+    """Return the transactions that wrote some facts."""
+    if isinstance(fact, Struct):
+        return [getattr(fact, name) for name in fact.__struct_fields__ if name.endswith("xmin")]
+    return [_trace(one) for one in fact] if isinstance(fact, list | tuple) else None
 
 
 def config_digest(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from floodmark.config import DetectMode
 from floodmark.source.postgres.columns import Extracted
 from floodmark.source.postgres.filters import provable
-from floodmark.source.postgres.relations import KINDS, Detail, Label, Relation
+from floodmark.source.postgres.relations import KINDS, Detail, Extension, Label, Relation
 from floodmark.source.postgres.types import FIRST_USER_OID, Attribute, Types
 
 HEAP = 2  # pg_am's oid of heap
@@ -24,8 +24,8 @@ def of_mode(mode: DetectMode) -> str | None:
     return "detect: always" if mode == "always" else None
 
 
-def of_extensions(extensions: Iterable[tuple[str, str, int, str]]) -> str | None:
-    found = [name for name, *_ in extensions if name in _RELOCATING_EXTENSIONS]
+def of_extensions(extensions: Iterable[Extension]) -> str | None:
+    found = [one.name for one in extensions if one.name in _RELOCATING_EXTENSIONS]
     return f"extension {found[0]} may keep rows outside the table's heap" if found else None
 
 

@@ -40,6 +40,9 @@ class Detail(Struct, frozen=True, array_like=True):
 
     `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot. Where they could not be
     `measured`, heap_bytes is an estimate, perhaps too small, and toast_bytes is None.
+
+    `name_xmin` is the xmin of its row type's row in pg_type, which a rename or a move to another schema writes, but
+    not TRUNCATE, GRANT or VACUUM FULL. `schema_xmin` is that of its schema's row.
     """
 
     oid: int
@@ -55,6 +58,8 @@ class Detail(Struct, frozen=True, array_like=True):
     toast_bytes: int | None
     measured: bool = True
     toast: int = 0  # the oid of its TOAST table, 0 where it has none
+    name_xmin: str = ""
+    schema_xmin: str = ""
 
 
 class Edge(Struct, frozen=True, array_like=True):
@@ -63,6 +68,7 @@ class Edge(Struct, frozen=True, array_like=True):
     parent: int
     child: int
     pending: bool
+    xmin: str
 
 
 class Label(Struct, frozen=True, array_like=True):
@@ -72,6 +78,23 @@ class Label(Struct, frozen=True, array_like=True):
     column: int
     provider: str
     label: str
+
+
+class Extension(Struct, frozen=True, array_like=True):
+    """A row of pg_extension."""
+
+    name: str
+    version: str
+    oid: int
+    xmin: str
+
+
+class Extensions(Struct, frozen=True):
+    """The installed extensions, and the types and casts that they own, by oid."""
+
+    installed: tuple[Extension, ...]
+    types: Mapping[int, Extension]
+    casts: Mapping[int, Extension]
 
 
 class Server(Struct, frozen=True, array_like=True):
@@ -101,13 +124,14 @@ SELECT c.oid, c.relam, c.relpersistence::text, c.relfilenode, c.relpartbound::te
        has_schema_privilege(c.relnamespace, 'USAGE'), row_security_active(c.oid),
        coalesce(CASE WHEN s.measurable THEN pg_relation_size(c.oid, 'main') ELSE s.estimate END, 0),
        CASE WHEN c.reltoastrelid = 0 THEN 0 WHEN s.measurable THEN pg_relation_size(c.reltoastrelid, 'main') END,
-       s.measurable, c.reltoastrelid
-FROM pg_class c, LATERAL (
+       s.measurable, c.reltoastrelid, coalesce(y.xmin, c.xmin)::text, n.xmin::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_type y ON y.oid = c.reltype, LATERAL (
     SELECT c.relkind IN ('r', 'm') AND c.oid NOT IN (SELECT relation FROM held) AS measurable,
            greatest(c.relpages, 0) * pg_size_bytes(current_setting('block_size')) AS estimate) s
 WHERE c.oid = ANY(%s::oid[])"""
 _EDGES = """
-SELECT i.inhparent, i.inhrelid, i.inhdetachpending FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+SELECT i.inhparent, i.inhrelid, i.inhdetachpending, i.xmin::text
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') ORDER BY i.inhparent, i.inhrelid"""
 _LABELS = """
 SELECT objoid, objsubid, provider, label FROM pg_seclabel
@@ -115,6 +139,10 @@ WHERE classoid = 'pg_class'::regclass AND objoid = ANY(%s::oid[]) ORDER BY 1, 2,
 _SERVER = """
 SELECT current_setting('server_version_num'), current_user::text, pg_is_in_recovery(), current_setting('block_size')"""
 _EXTENSIONS = "SELECT extname, extversion, oid, xmin::text FROM pg_extension ORDER BY extname"
+_OWNED = """
+SELECT classid = 'pg_cast'::regclass, objid, refobjid FROM pg_depend
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+AND classid IN ('pg_type'::regclass, 'pg_cast'::regclass)"""
 
 
 class Tree:
@@ -181,5 +209,10 @@ def read_server(connection: psycopg.Connection[Any]) -> Server:
     return Server(int(version), role, in_recovery, int(block_size))
 
 
-def read_extensions(connection: psycopg.Connection[Any]) -> list[tuple[str, str, int, str]]:
-    return [(n, v, oid, xmin) for n, v, oid, xmin in connection.execute(_EXTENSIONS, prepare=False)]
+def read_extensions(connection: psycopg.Connection[Any]) -> Extensions:
+    found = {row[2]: Extension(*row) for row in connection.execute(_EXTENSIONS, prepare=False)}
+    types: dict[int, Extension] = {}
+    casts: dict[int, Extension] = {}
+    for is_cast, owned, owner in connection.execute(_OWNED, prepare=False):
+        (casts if is_cast else types)[owned] = found[owner]
+    return Extensions(tuple(found.values()), types, casts)

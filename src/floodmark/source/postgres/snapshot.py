@@ -20,6 +20,7 @@ from floodmark.model import (
     SourceIdentity,
     TableInfo,
     TableName,
+    same_history,
 )
 from floodmark.source.base import Write
 from floodmark.source.postgres.address import Address, address
@@ -32,6 +33,7 @@ from floodmark.source.postgres.statements import (
     copy_csv,
     copy_groups,
     copy_rows,
+    holds_rows,
     locked,
     observe,
     reads_by_groups,
@@ -140,7 +142,7 @@ class PostgresSnapshot:
         """A new snapshot of the same server: behind a balancer another may answer, which says nothing of this one."""
         for _ in range(_TRIES_FOR_THE_SAME_SERVER):
             present = Coordinator(self._where, self._limits, {})
-            if present.exported.point.lineage == self.point.lineage:
+            if same_history(self.point.lineage, present.exported.point.lineage):
                 return present
             present.close()
         return None
@@ -209,7 +211,10 @@ class PostgresSnapshot:
     ) -> tuple[Observation, frozenset[int]]:
         """Ask one question. `before` are the relations that earlier statements of the transaction locked. Return those
         that are locked now, too."""
-        statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
+        if asked.probe:
+            statement = holds_rows(asked.part, asked.chunk, asked.open, self._database)
+        else:
+            statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
         row = connection.execute(statement).fetchone()
         assert row is not None
         rows, young, frozen, newest, file_now, read = row
@@ -231,7 +236,11 @@ class PostgresSnapshot:
 
 
 def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
-    return now is not None and now.oid == then.oid and now.fingerprint == then.fingerprint
+    """Return True if nothing that shapes the lines of the parts changed, not even there and back."""
+    if now is None or now.oid != then.oid or now.fingerprint != then.fingerprint:
+        return False
+    present = {part.id: (part.fingerprint, part.stamp) for part in now.parts}
+    return all(present.get(part.id) == (part.fingerprint, part.stamp) for part in then.parts)
 
 
 class _Copied(Struct, frozen=True):

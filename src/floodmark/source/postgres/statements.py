@@ -45,9 +45,22 @@ def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str |
     return (
         "SELECT count(*), "
         f"count(*) FILTER (WHERE age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0), "
-        f"{_FROZEN.format('')}, {newest}, pg_relation_filenode({part.id}), "
-        f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(database)}) "
+        f"{_FROZEN.format('')}, {newest}, {_read(part, database)} "
         f"FROM ONLY {qualified(part.table)}{_where(_block_range(chunk, open_end))}"
+    )
+
+
+def holds_rows(part: Part, chunk: Chunk, open_end: bool, database: int) -> str:
+    """Count a chunk's rows up to the first, in the columns of `observe`: the scan stops there."""
+    found = f"SELECT FROM ONLY {qualified(part.table)}{_where(_block_range(chunk, open_end))} LIMIT 1"
+    return f"SELECT count(*), 0, 0, NULL, {_read(part, database)} FROM ({found}) AS found"
+
+
+def _read(part: Part, database: int) -> str:
+    """The present file of the relation that the snapshot means, and what the transaction has locked."""
+    return (
+        f"pg_relation_filenode({part.id}), "
+        f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(database)})"
     )
 
 

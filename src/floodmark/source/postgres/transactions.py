@@ -19,7 +19,7 @@ from queue import Empty, LifoQueue
 from typing import Any
 
 import psycopg
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.config import Limits
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
@@ -51,7 +51,9 @@ _MOMENT = f"""
            pg_postmaster_start_time()::text,
            (SELECT stats_reset FROM pg_stat_bgwriter)::text,
            d.datname,
-           current_setting('server_version')
+           current_setting('server_version'),
+           (SELECT stats_reset FROM pg_stat_archiver)::text,
+           (SELECT stats_reset FROM pg_stat_wal)::text
     FROM pg_database d WHERE d.datname = current_database()
 """
 
@@ -114,8 +116,9 @@ class Coordinator:
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None
         view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:8]
-        stats_reset, name, version = row[8:]
-        lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery)
+        stats_reset, name, version, *resets = row[8:]
+        resets = [UNSET if reset is None else reset for reset in resets]
+        lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery, *resets)
         return Exported(
             id=None if in_recovery else self._text("SELECT pg_export_snapshot()"),
             view=view,

@@ -16,6 +16,7 @@ import psycopg
 from msgspec import Struct
 
 from floodmark.source.postgres.filters import Kind
+from floodmark.source.postgres.relations import Extensions
 
 FIRST_USER_OID = 16384
 JSON = 114
@@ -75,6 +76,14 @@ class PgType(Struct, frozen=True, array_like=True):
     range_xmin: str | None
 
 
+class EnumLabel(Struct, frozen=True, array_like=True):
+    """A row of pg_enum."""
+
+    oid: int
+    label: str
+    xmin: str
+
+
 class Cast(Struct, frozen=True, array_like=True):
     """A cast that is not PostgreSQL's own."""
 
@@ -118,13 +127,14 @@ class Types:
         self,
         types: dict[int, PgType],
         attributes: dict[int, list[Attribute]],
-        labels: dict[int, list[tuple[int, str, str]]],
+        labels: dict[int, list[EnumLabel]],
         casts: list[Cast],
         unruly_collations: frozenset[int],
         base_names: dict[int, str],
+        extensions: Extensions,
     ) -> None:
         self._types, self._attributes, self._labels, self._casts = types, attributes, labels, casts
-        self._base_names = base_names
+        self._base_names, self._extensions = base_names, extensions
         self._unruly_collations = unruly_collations
         self._to_json = {c.source for c in casts if c.target == JSON}
         self._to_text = {c.source for c in casts if c.target == TEXT}
@@ -195,7 +205,8 @@ class Types:
         """All that the catalog says of this one type, for the fingerprint."""
         kind = self._types[oid]
         casts = [c for c in self._casts if c.source == oid and c.target in (JSON, TEXT)]
-        return kind, self._attributes.get(kind.relation, ()), self._labels.get(oid, ()), casts
+        owners = [self._extensions.types.get(oid), *(self._extensions.casts.get(c.oid) for c in casts)]
+        return kind, self._attributes.get(kind.relation, ()), self._labels.get(oid, ()), casts, owners
 
     def _base(self, oid: int) -> int:
         while self._types[oid].kind == "d":
@@ -215,7 +226,7 @@ def read_attributes(connection: psycopg.Connection[Any], relations: Iterable[int
     return found
 
 
-def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int]) -> Types:
+def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int], extensions: Extensions) -> Types:
     """The wanted types and all they reach: one round of queries per level of nesting, not per type."""
     types: dict[int, PgType] = {}
     base_names: dict[int, str] = {}  # beside the types: these go into fingerprints as they are
@@ -229,12 +240,12 @@ def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int]) -> Ty
         relations = {kind.relation for kind in level if kind.relation}
         attributes |= read_attributes(connection, relations) if relations else {}
         missing = {part for kind in level for part in _parts(kind, attributes)} - types.keys()
-    labels: dict[int, list[tuple[int, str, str]]] = {}
+    labels: dict[int, list[EnumLabel]] = {}
     for owner, *label in connection.execute(_ENUMS, [sorted(types)], prepare=False):
-        labels.setdefault(owner, []).append((label[0], label[1], label[2]))
+        labels.setdefault(owner, []).append(EnumLabel(*label))
     casts = [Cast(*row) for row in connection.execute(_CASTS, prepare=False)]
     unruly = frozenset(row[0] for row in connection.execute(_COLLATIONS, prepare=False))
-    return Types(types, attributes, labels, casts, unruly, base_names)
+    return Types(types, attributes, labels, casts, unruly, base_names, extensions)
 
 
 def _parts(kind: PgType, attributes: dict[int, list[Attribute]]) -> list[int]:
