@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.detect import (
@@ -17,30 +20,38 @@ from floodmark.detect import (
     assess,
     remember,
     settle,
+    with_finished,
     without_objects,
 )
+from floodmark.entries import Attempt, ChunkOutcome, finished, proven
 from floodmark.model import (
     Chunk,
     ChunkMark,
     Column,
+    Encoding,
     Fingerprint,
     Lineage,
     ObjectEntry,
     Observation,
     Part,
+    PartDefinition,
     Point,
     Reason,
     TableEntry,
     TableInfo,
     TableName,
     Watermark,
+    same_history,
 )
+from floodmark.state.manifest import checksum
 
 NAME = TableName("public", "person")
-LINEAGE = Lineage("7001", 5, "731", "2026-11-01 00:00:00+00", "2026-11-01 00:00:00+00", False)
+RESET = "2026-11-01 00:00:00+00"
+LINEAGE = Lineage("7001", 5, "731", RESET, RESET, False, RESET, RESET)
 THEN = Point("2026-11-01T01:00:00Z", 1000, 1010, LINEAGE)
 NOW = Point("2026-11-02T01:00:00Z", 2000, 2020, LINEAGE)
 PRINT = Fingerprint("schema", "config")
+ATTEMPT = Attempt("now", NOW, Encoding())
 PART = Part("16500", NAME, relfilenode=42, heap_blocks=20, total_bytes=20 * 8192, by_block=True)
 INFO = TableInfo(
     table=NAME,
@@ -116,12 +127,52 @@ def test_whatever_else_is_seen_is_none(seen: Observation, code: str) -> None:
     assert plan.reason.code == code
 
 
-@pytest.mark.parametrize("field", Lineage.__struct_fields__)
+RESETS = ("stats_reset", "archiver_reset", "wal_reset")
+
+
+@pytest.mark.parametrize("field", [name for name in Lineage.__struct_fields__ if name not in RESETS])
 def test_any_part_of_the_lineage_that_differs_is_a_doubt(field: str) -> None:
     was = getattr(LINEAGE, field)
     other = (not was) if isinstance(was, bool) else was + 1 if isinstance(was, int) else "other"
     point = replace(NOW, lineage=replace(LINEAGE, **{field: other}))
-    assert codes(assess(INFO, remember(entry()), POLICY, point)) == ["lineage_changed"] * 2
+    plan = assess(INFO, remember(entry()), POLICY, point)
+    assert codes(plan) == ["lineage_changed"] * 2
+    assert f"{field} differs" in plan.reason.detail
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "interrupted"),
+    [
+        ({}, dict.fromkeys(RESETS, "later"), True),  # a crash resets all at once
+        ({}, {"stats_reset": "later"}, False),
+        ({}, {"archiver_reset": "later"}, False),
+        ({}, {"wal_reset": "later"}, False),
+        ({}, {"archiver_reset": "later", "wal_reset": "later"}, False),
+        ({}, {"stats_reset": "later", "archiver_reset": "later"}, True),
+        ({}, {"stats_reset": "later", "wal_reset": "later"}, True),
+        ({"archiver_reset": UNSET}, {"stats_reset": "later", "archiver_reset": UNSET}, True),
+        ({"wal_reset": UNSET}, {"stats_reset": "later", "wal_reset": UNSET}, True),
+        ({"archiver_reset": UNSET, "wal_reset": UNSET}, {"stats_reset": "later"}, True),  # release 0.1.0 wrote none
+        ({"archiver_reset": UNSET, "wal_reset": UNSET}, {}, False),
+        ({"stats_reset": None}, {"stats_reset": "later"}, True),
+        ({}, {"stats_reset": None}, True),
+    ],
+)
+def test_a_crash_resets_all_statistics_and_a_monitoring_job_some(
+    then: dict[str, Any], now: dict[str, Any], interrupted: bool
+) -> None:
+    before = entry()
+    assert before.watermark is not None
+    point = replace(THEN, lineage=replace(LINEAGE, **then))
+    before = replace(before, watermark=replace(before.watermark, point=point))
+    plan = assess(INFO, remember(before), POLICY, replace(NOW, lineage=replace(LINEAGE, **now)))
+    assert codes(plan) == (["lineage_changed"] * 2 if interrupted else [None, None])
+    assert not interrupted or "statistics were reset" in plan.reason.detail or "its crashes" in plan.reason.detail
+
+
+def test_two_snapshots_without_a_history_have_the_same_one() -> None:
+    assert same_history(None, None) and same_history(LINEAGE, LINEAGE)
+    assert not same_history(LINEAGE, None) and not same_history(None, LINEAGE)
 
 
 @pytest.mark.parametrize(
@@ -196,12 +247,163 @@ def test_an_entry_that_never_was_good_proves_nothing() -> None:
     assert codes(assess(INFO, remember(never), POLICY, NOW)) == ["first_run"] * 2
 
 
+GROWN = replace(INFO, parts=(replace(PART, heap_blocks=31, total_bytes=31 * 8192 * 50),))
+
+
 def test_a_table_that_grew_keeps_its_chunks_and_gets_new_ones() -> None:
-    grown = replace(INFO, parts=(replace(PART, heap_blocks=31, total_bytes=31 * 8192 * 50),))
-    plan = assess(grown, remember(entry()), POLICY, NOW)
+    plan = assess(GROWN, remember(entry()), POLICY, NOW)
     assert [chunk.chunk for chunk in plan.chunks] == [*CHUNKS, Chunk("16500", 20, 30), Chunk("16500", 30, 40)]
-    assert codes(plan) == [None, None, "rows_changed", "rows_changed"]
+    assert [question.probe for question in plan.questions] == [False, False, True, True]
     assert [chunk.open for chunk in plan.chunks] == [False, False, False, True]
+    plan = settle(plan, [SAME, SAME, replace(SAME, rows=1), replace(SAME, rows=1)], POLICY)
+    assert codes(plan) == [None, None, "rows_changed", "rows_changed"]
+    assert plan.reason.detail == "new blocks (2 of 4 chunks)"
+
+
+EMPTY = Observation(rows=0, young=0, frozen=0, relfilenode=42)
+
+
+def test_new_blocks_without_a_row_are_settled_and_remembered_as_empty() -> None:
+    plan = settle(assess(GROWN, remember(entry()), POLICY, NOW), [SAME, SAME, EMPTY, EMPTY], POLICY)
+    assert codes(plan) == [None] * 4
+    assert plan.reason.code == "unchanged"
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember(entry()), ATTEMPT, 0.0)
+    assert found.watermark is not None
+    marks = found.watermark.chunks
+    assert [(mark.rows, mark.object, mark.provable) for mark in marks] == [(7, 0, True), (7, 1, True)] + [
+        (0, None, True)
+    ] * 2
+    later = replace(NOW, xmin=3000, xmax=3000)
+    asked = assess(GROWN, remember(found), POLICY, later)
+    assert [(question.probe, question.since) for question in asked.questions] == [(False, 2000)] * 4
+    for seen in (replace(EMPTY, rows=1, young=1), replace(EMPTY, rows=1)):
+        assert codes(settle(asked, [SAME, SAME, seen, EMPTY], POLICY)) == [None, None, "rows_changed", None]
+
+
+def test_new_blocks_of_a_file_that_is_not_the_remembered_one_are_not_settled() -> None:
+    plan = assess(GROWN, remember(entry()), POLICY, NOW)
+    assert codes(settle(plan, [SAME, SAME, replace(EMPTY, relfilenode=43), EMPTY], POLICY))[2] == "rewritten"
+    other = replace(GROWN, parts=(replace(GROWN.parts[0], relfilenode=43),))
+    assert set(codes(assess(other, remember(entry()), POLICY, NOW))) == {"rewritten"}
+
+
+def test_where_objects_do_not_stay_new_blocks_without_a_row_go_with_the_rest() -> None:
+    policy = replace(POLICY, objects_stay=False)
+    plan = assess(GROWN, remember(entry()), policy, NOW)
+    assert codes(settle(plan, [SAME, SAME, EMPTY, EMPTY], policy)) == [None] * 4
+    assert codes(settle(plan, [SAME, replace(SAME, young=1), EMPTY, EMPTY], policy)) == ["rows_changed"] * 4
+
+
+# Partitions
+
+LEAVES = tuple(
+    Part(str(oid), TableName("public", f"leaf_{oid}"), 42, 10, 10 * 8192, True, fingerprint=f"leaf {oid}")
+    for oid in (16601, 16602)
+)
+SPLIT = replace(INFO, kind="partitioned table", parts=LEAVES)
+
+
+def split_entry() -> TableEntry:
+    chunks = [Chunk(leaf.id, 0, 10) for leaf in LEAVES]
+    objects = tuple(stored(chunk, chunk.part) for chunk in chunks)
+    marks = tuple(ChunkMark(chunk, 42, 7, 0, index) for index, chunk in enumerate(chunks))
+    parts = tuple(PartDefinition(leaf.id, leaf.fingerprint) for leaf in LEAVES)
+    whole = replace(entry(), watermark=Watermark(THEN, 16500, marks, parts), objects=objects)
+    return replace(whole, checksum=checksum(objects), encoding=Encoding(), changed_at="then", changed_by="someone")
+
+
+def test_a_partition_that_is_added_leaves_the_others_proven() -> None:
+    third = replace(LEAVES[0], id="16603", table=TableName("public", "leaf_16603"), fingerprint="leaf 16603")
+    plan = assess(replace(SPLIT, parts=(*LEAVES, third)), remember(split_entry()), POLICY, NOW)
+    assert codes(plan) == [None, None, "rows_changed"]
+    plan = settle(plan, [SAME, SAME], POLICY)
+    assert plan.reason.detail == "partition public.leaf_16603 was added (1 of 3 chunks)"
+
+
+def test_a_partition_that_is_defined_otherwise_leaves_the_others_proven() -> None:
+    other = (LEAVES[0], replace(LEAVES[1], fingerprint="another"))
+    plan = settle(assess(replace(SPLIT, parts=other), remember(split_entry()), POLICY, NOW), [SAME], POLICY)
+    assert codes(plan) == [None, "schema_changed"]
+    assert plan.reason.detail.startswith("partition public.leaf_16602 is defined otherwise")
+
+
+def test_a_partition_that_went_is_told() -> None:
+    plan = assess(replace(SPLIT, parts=LEAVES[:1]), remember(split_entry()), POLICY, NOW)
+    plan = settle(plan, [SAME], POLICY)
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember(split_entry()), ATTEMPT, 0.0)
+    assert found.status == "extracted"
+    assert found.reason == Reason("rows_removed", "a partition was detached or dropped")
+
+
+def test_a_changed_column_of_the_root_is_told_of_all_partitions() -> None:
+    columns = (*INFO.columns, Column("note", "text", True))
+    info = replace(SPLIT, columns=columns, fingerprint=replace(PRINT, schema="other"))
+    plan = assess(info, remember(split_entry()), POLICY, NOW)
+    assert codes(plan) == ["schema_changed"] * 2
+    assert plan.reason.detail == "columns added: note (2 of 2 chunks)"
+
+
+def test_a_watermark_tells_the_parts_that_are_more_than_the_table() -> None:
+    plan = settle(assess(SPLIT, remember(split_entry()), POLICY, NOW), [SAME, SAME], POLICY)
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember(split_entry()), ATTEMPT, 0.0)
+    assert found.watermark is not None and split_entry().watermark is not None
+    assert found.watermark.parts == split_entry().watermark.parts  # type: ignore[union-attr]
+    plain = finished(settled(SAME, SAME), [proven(c) for c in settled(SAME, SAME).chunks], Remembered(), ATTEMPT, 0.0)
+    assert plain.watermark is not None and plain.watermark.parts is UNSET
+
+
+def test_what_was_read_through_the_parent_says_nothing_of_its_partitions() -> None:
+    before = replace(entry(), watermark=None, objects=(stored(Chunk("16500"), "a"),))
+    plan = assess(SPLIT, remember(before), POLICY, NOW)
+    assert codes(plan) == ["no_proof"] * 2 and "through the parent" in plan.reason.detail
+
+
+def test_an_empty_table_that_was_finished_under_a_lost_snapshot_is_a_first_run() -> None:
+    known = RememberedChunk(ChunkMark(CHUNKS[0], 42, 0, 0, None), THEN, 16500, PRINT, None, stamp="")
+    small = replace(INFO, parts=(replace(PART, heap_blocks=0),))
+    told = with_finished(Remembered(), [known], small, NOW)
+    plan = settle(assess(small, told, POLICY, NOW), [EMPTY], POLICY)
+    assert codes(plan) == [None]
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], told, ATTEMPT, 0.0)
+    assert (found.status, found.reason.code) == ("extracted", "first_run")
+
+
+# States of an earlier version
+
+GUARDED = replace(INFO, fingerprint=replace(PRINT, schema="of other facts", guards=2))
+
+
+def test_what_an_earlier_version_read_is_read_again_once() -> None:
+    plan = assess(GUARDED, remember(entry()), POLICY, NOW)
+    assert codes(plan) == ["no_proof"] * 2
+    assert plan.reason.detail == "read by an earlier version of Floodmark, with weaker guards (2 of 2 chunks)"
+    reused = [replace(known, origin="reused") for known in entry().objects]
+    outcomes = [ChunkOutcome(chunk, known, SAME) for chunk, known in zip(plan.chunks, reused, strict=True)]
+    before = replace(entry(), checksum=checksum(entry().objects), encoding=Encoding())
+    found = finished(plan, outcomes, remember(before), ATTEMPT, 0.0)
+    assert (found.status, found.reason.code) == ("unchanged", "identical")
+    assert codes(assess(GUARDED, remember(found), POLICY, NOW)) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("info", "code"),
+    [
+        (replace(GUARDED, columns=(*INFO.columns, Column("note", "text", True))), "schema_changed"),
+        (replace(GUARDED, fingerprint=replace(GUARDED.fingerprint, config="other")), "config_changed"),
+        (replace(GUARDED, parts=(replace(PART, relfilenode=43),)), "rewritten"),
+        (replace(GUARDED, parts=(replace(PART, no_proof="a view"),)), "no_proof"),
+    ],
+)
+def test_what_changed_since_an_earlier_version_is_told_as_far_as_it_is_known(info: TableInfo, code: str) -> None:
+    assert set(codes(assess(info, remember(entry()), POLICY, NOW))) == {code}
+
+
+def test_a_progress_of_an_earlier_version_is_not_used() -> None:
+    known = list(remember(entry()).chunks.values())
+    assert with_finished(Remembered(), known, INFO, NOW).chunks == {}
+    stamped = [replace(one, stamp="") for one in known]
+    assert len(with_finished(Remembered(), stamped, INFO, NOW).chunks) == 2
+    assert with_finished(Remembered(), stamped, GUARDED, NOW).chunks == {}
 
 
 def test_the_last_chunk_never_swallows_one_that_held_rows() -> None:

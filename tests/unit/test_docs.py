@@ -90,6 +90,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Fingerprint: "fingerprint",
     model.Lineage: "lineage",
     model.ObjectEntry: "object",
+    model.PartDefinition: "part",
     model.Point: "point",
     model.Reason: "reason",
     model.TableEntry: "table",

@@ -1,4 +1,4 @@
-"""Every single fact of a fingerprint changes it. Where they come from: integration/test_catalog_fingerprint."""
+"""Every single fact of a definition changes its digest. Where they come from: integration/test_catalog_fingerprint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import msgspec
 import pytest
 
 from floodmark.model import TableName
-from floodmark.source.postgres.fingerprint import of_database, of_relation, schema_digest
-from floodmark.source.postgres.relations import Detail, Edge, Label, Relation
-from floodmark.source.postgres.types import JSON, Attribute, Cast, PgType, Types
+from floodmark.source.postgres.fingerprint import (
+    Definition,
+    definition,
+    of_database,
+    of_relation,
+    of_tree,
+    of_types,
+)
+from floodmark.source.postgres.relations import Detail, Edge, Extension, Extensions, Label, Relation
+from floodmark.source.postgres.types import JSON, Attribute, Cast, EnumLabel, PgType, Types
 
 ATTRIBUTE = Attribute(20000, 1, "a", 20001, -1, "mood", False, "", False, 0, None, "700")
 FIELD = Attribute(20003, 1, "f", 20001, -1, "mood", False, "", False, 0, None, "701")
@@ -20,22 +27,22 @@ RANGE = PgType(20004, "moods", "public", "r", 0, 0, 0, 0, 3834, 20001, "704", "7
 CAST = Cast(20005, 20001, JSON, 20006, "e", "f", "706")
 FACTS: dict[str, Any] = {
     "version": 180000,
-    "extensions": [("plpgsql", "1.0", 1, "1")],
+    "extension": Extension("moods", "1.0", 20010, "708"),
     "relation": Relation(20000, TableName("public", "t"), "r", False, False),
-    "detail": Detail(20000, 2, "p", 5, None, True, True, True, False, 8192, 8192),
+    "detail": Detail(20000, 2, "p", 5, None, True, True, True, False, 8192, 8192, True, "709", "710"),
     "attribute": ATTRIBUTE,
     "label": Label(20000, 0, "anon", "x"),
-    "edge": Edge(20000, 20007, False),
+    "edge": Edge(20000, 20007, False, "711"),
     "enum": ENUM,
     "pair": PAIR,
     "range": RANGE,
     "field": FIELD,
     "cast": CAST,
-    "enum_label": (1, "sad", "707"),
+    "enum_label": EnumLabel(1, "sad", "707"),
 }
 
 
-def digest(**changed: Any) -> str:
+def both(**changed: Any) -> Definition:
     f = {**FACTS, **changed}
     types = Types(
         {kind.oid: kind for kind in (f["enum"], f["pair"], f["range"])},
@@ -44,6 +51,7 @@ def digest(**changed: Any) -> str:
         [f["cast"]],
         frozenset(),
         {},
+        Extensions((f["extension"],), {ENUM.oid: f["extension"]}, {}),
     )
     columns = [
         f["attribute"],
@@ -51,51 +59,70 @@ def digest(**changed: Any) -> str:
         msgspec.structs.replace(ATTRIBUTE, type=20004),
     ]
     relation = of_relation(f["relation"], f["detail"], [f["attribute"]], [f["label"]])
-    return schema_digest(of_database(f["version"], f["extensions"]), [relation], [f["edge"]], types, columns)
+    root = definition([of_database(f["version"]), relation, of_types(types, columns)], None)
+    return definition([of_tree([f["edge"]], [f["detail"]])], root)
+
+
+def with_each(fact: str, **values: Any) -> list[dict[str, Any]]:
+    """One of the facts, each time with one field changed."""
+    return [{fact: msgspec.structs.replace(FACTS[fact], **{field: value})} for field, value in values.items()]
 
 
 @pytest.mark.parametrize(
     "changed",
     [
         {"version": 180001},
-        {"extensions": []},
-        {"extensions": [("plpgsql", "1.1", 1, "1")]},
         {"relation": Relation(20008, TableName("public", "t"), "r", False, False)},
         {"relation": Relation(20000, TableName("public", "t"), "p", False, False)},
-        *({"detail": msgspec.structs.replace(FACTS["detail"], **{name: value})}
-          for name, value in (("access_method", 3), ("persistence", "u"), ("bound", "x"))),
-        *({"attribute": msgspec.structs.replace(ATTRIBUTE, **{name: value})}
-          for name, value in (("number", 2), ("name", "b"), ("type", 20004), ("typmod", 4), ("dropped", True),
-                              ("generated", "s"), ("not_null", True), ("missing", "{7}"), ("xmin", "1"))),
-        *({"field": msgspec.structs.replace(FIELD, **{name: value})}
-          for name, value in (("name", "b"), ("typmod", 4), ("xmin", "1"))),
-        *({"enum": msgspec.structs.replace(ENUM, **{name: value})}
-          for name, value in (("name", "x"), ("kind", "b"), ("output", 1), ("xmin", "1"))),
-        *({"range": msgspec.structs.replace(RANGE, **{name: value})}
-          for name, value in (("subtype", 20002), ("xmin", "1"), ("range_xmin", "1"))),
-        *({"cast": msgspec.structs.replace(CAST, **{name: value})}
-          for name, value in (("target", 23), ("source", 20002), ("function", 1), ("method", "i"), ("xmin", "1"))),
-        {"enum_label": (2, "sad", "707")},
-        {"enum_label": (1, "glad", "707")},
-        {"enum_label": (1, "sad", "1")},
-        {"label": Label(20000, 1, "anon", "x")},
-        {"label": Label(20000, 0, "anon", "y")},
-        {"edge": Edge(20000, 20009, False)},
-        {"edge": Edge(20000, 20007, True)},
+        *with_each("extension", name="x", version="1.1", oid=20011),
+        *with_each("detail", access_method=3, persistence="u", bound="x"),
+        *with_each("attribute", number=2, name="b", type=20004, typmod=4, dropped=True, generated="s", not_null=True),
+        *with_each("attribute", missing="{7}", collation=100),
+        *with_each("field", name="b", typmod=4),
+        *with_each("enum", name="x", kind="b", output=1, schema="x"),
+        *with_each("range", subtype=20002),
+        *with_each("cast", target=23, source=20002, function=1, method="i"),
+        *with_each("enum_label", oid=2, label="glad"),
+        *with_each("label", column=1, label="y"),
+        *with_each("edge", child=20009, pending=True),
     ],
     ids=str,
-)  # fmt: skip
-def test_a_changed_fact_changes_the_digest(changed: dict[str, Any]) -> None:
-    assert digest(**changed) != digest()
+)
+def test_a_changed_fact_changes_the_fingerprint(changed: dict[str, Any]) -> None:
+    assert both(**changed).schema != both().schema
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"detail": msgspec.structs.replace(FACTS["detail"], **{name: value})}
-        for name, value in (("relfilenode", 6), ("may_select", False), ("heap_bytes", 1), ("toast_bytes", 1))
+        *with_each("extension", xmin="1"),
+        *with_each("detail", name_xmin="1", schema_xmin="1"),
+        *with_each("attribute", xmin="1"),
+        *with_each("field", xmin="1"),
+        *with_each("enum", xmin="1"),
+        *with_each("range", xmin="1", range_xmin="1"),
+        *with_each("cast", xmin="1"),
+        *with_each("enum_label", xmin="1"),
+        *with_each("edge", xmin="1"),
     ],
     ids=str,
 )
+def test_a_row_that_was_written_changes_the_stamp_alone(changed: dict[str, Any]) -> None:
+    assert both(**changed).schema == both().schema
+    assert both(**changed).stamp != both().stamp
+
+
+@pytest.mark.parametrize(
+    "changed", with_each("detail", relfilenode=6, may_select=False, heap_bytes=1, toast_bytes=1), ids=str
+)
 def test_what_belongs_to_chunks_or_to_the_role_does_not(changed: dict[str, Any]) -> None:
-    assert digest(**changed) == digest()
+    assert both(**changed) == both()
+
+
+def test_an_extension_that_owns_nothing_of_the_table_is_no_fact() -> None:
+    def of(extensions: Extensions) -> Definition:
+        types = Types({ENUM.oid: ENUM}, {}, {}, [], frozenset(), {}, extensions)
+        return definition([of_types(types, [ATTRIBUTE])], None)
+
+    other = Extension("other", "1", 20012, "1")
+    assert of(Extensions((other,), {20013: other}, {20014: other})) == of(Extensions((), {}, {}))

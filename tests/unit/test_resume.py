@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from fix_state import HOME, RESTORED, point, stored
@@ -12,14 +13,26 @@ from floodmark import resume
 from floodmark.detect import Remembered, RememberedChunk, with_finished
 from floodmark.errors import StateUnreadable, StorageUnavailable
 from floodmark.events import Event, ProgressFound, Warned
-from floodmark.model import Chunk, ChunkMark, Encoding, Fingerprint, Lineage, SourceIdentity, TableInfo, TableName
+from floodmark.model import (
+    Chunk,
+    ChunkMark,
+    Encoding,
+    Fingerprint,
+    Lineage,
+    Part,
+    SourceIdentity,
+    TableInfo,
+    TableName,
+)
 from floodmark.resume import Finished, Left, usable
 from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 HERE = "s3://lake/cases"
 TABLE = TableName("public", "t")
-SHAPE = Fingerprint("schema", "config")
+SHAPE = Fingerprint("schema", "config", 2)
+STAMP = "the transactions that wrote the definition"
+PART = Part("16385", TABLE, 16390, 100, 819200, True, stamp=STAMP)
 SOURCE = SourceIdentity("postgresql", "7100000000000000001", "cases", "18.0")
 
 
@@ -27,7 +40,12 @@ def chunk(number: int, moment: int = 1, stamp: str = "20261123010000Z", lineage:
     place = Chunk("16385", number * 8, number * 8 + 8)
     key = f"data/database_name=cases/table_name=t/extraction_timestamp={stamp}/t-{number:05d}.jsonl.gz"
     return RememberedChunk(
-        ChunkMark(place, 16390, 3, 0, None), point(moment, lineage), 16385, SHAPE, replace(stored(key), chunk=place)
+        ChunkMark(place, 16390, 3, 0, None),
+        point(moment, lineage),
+        16385,
+        SHAPE,
+        replace(stored(key), chunk=place),
+        stamp=STAMP,
     )
 
 
@@ -82,8 +100,18 @@ def test_what_is_written_is_what_is_read() -> None:
     assert [(table, replace(one.mark, object=None)) for table, one in left.chunks] == [
         (TABLE, one.mark) for one in chunks
     ]
-    assert [(one.point, one.table_oid, one.fingerprint, one.object) for _, one in left.chunks] == [
-        (one.point, one.table_oid, one.fingerprint, one.object) for one in chunks
+    assert [replace(one, mark=replace(one.mark, object=None)) for _, one in left.chunks] == chunks
+
+
+def test_each_partition_is_written_with_its_own_definition() -> None:
+    leaves = [
+        replace(chunk(0), mark=replace(chunk(0).mark, chunk=Chunk(leaf, 0, 8)), part=f"{leaf} is", stamp=f"by {leaf}")
+        for leaf in ("16401", "16402")
+    ]
+    left = usable(decode(Progress, encode(document(*written(*leaves))), "progress"), HERE, Encoding(), NOW)
+    assert [(one.mark.chunk.part, one.part, one.stamp) for _, one in left.chunks] == [
+        ("16401", "16401 is", "by 16401"),
+        ("16402", "16402 is", "by 16402"),
     ]
 
 
@@ -183,7 +211,7 @@ def test_another_database_s_chunks_are_not_this_one_s() -> None:
 
 
 def info(**changes: object) -> TableInfo:
-    whole = TableInfo(table=TABLE, oid=16385, kind="r", columns=(), parts=(), fingerprint=SHAPE)
+    whole = TableInfo(table=TABLE, oid=16385, kind="r", columns=(), parts=(PART,), fingerprint=SHAPE)
     return replace(whole, **changes)
 
 
@@ -206,6 +234,25 @@ def test_of_two_memories_of_a_place_the_one_that_can_be_proven_later_counts(
     assert known.point.taken_at == point(best).taken_at
 
 
-@pytest.mark.parametrize("now", [info(oid=16999), info(fingerprint=Fingerprint("new", "config"))])
+@pytest.mark.parametrize(
+    "now",
+    [
+        info(oid=16999),
+        info(fingerprint=replace(SHAPE, schema="new")),
+        info(fingerprint=replace(SHAPE, config="new")),
+        info(fingerprint=replace(SHAPE, guards=3)),
+        info(parts=(replace(PART, fingerprint="new"),)),
+        info(parts=(replace(PART, stamp="renamed there and back"),)),
+        info(parts=(replace(PART, id="16999"),)),
+    ],
+)
 def test_what_was_read_of_another_table_or_definition_is_left_out(now: TableInfo) -> None:
     assert with_finished(Remembered(), [chunk(0)], now, point(9)).chunks == {}
+
+
+def test_what_release_0_1_0_left_is_not_used() -> None:
+    """It wrote no stamp, so a change there and back could not be seen."""
+    (told,) = written(chunk(0))
+    left = usable(document(replace(told, stamp=UNSET)), HERE, Encoding(), NOW)
+    assert len(left.chunks) == 1
+    assert with_finished(Remembered(), [one for _, one in left.chunks], info(), point(9)).chunks == {}
