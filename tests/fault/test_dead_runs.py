@@ -259,6 +259,34 @@ def test_a_run_whose_snapshot_is_lost_takes_another_and_goes_on_by_proof(big: Ni
     big.require_truth()
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_was_read_while_a_label_had_another_name_for_a_while_is_not_gone_on_from(big: Nightly, dies: bool) -> None:
+    """The names are the same before and after; only the transactions that gave them tell of it."""
+    big.database.execute("CREATE TYPE mood AS ENUM ('sad'); ALTER TABLE big ADD m mood DEFAULT 'sad'")
+    done = count(1)
+
+    def observe(event: Event) -> None:
+        if not isinstance(event, ChunkDone):
+            return
+        number = next(done)
+        if number == 10:
+            big.database.execute("ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+        elif number == 25:
+            big.database.execute("ALTER TYPE mood RENAME VALUE 'blue' TO 'sad'")
+            big.database.query(COORDINATOR)
+            if dies:
+                raise ArithmeticError
+
+    if dies:
+        with pytest.raises(ArithmeticError):
+            big.run_observed(observe)
+        big.run()
+    else:
+        big.run_observed(observe)
+    assert not any(b"blue" in line for line in big.landed(BIG))
+    big.require_truth()
+
+
 def test_a_server_that_restarts_is_waited_for(private_server: Cluster, make_nightly: Callable[..., Nightly]) -> None:
     """Another life of the server is another history: everything is read again, and what is the same is not put."""
     nightly = make_nightly(private_server.database())

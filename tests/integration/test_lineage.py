@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from fix_postgres import Cluster, PgDatabase
+from fix_postgres import BINARIES, Cluster, PgDatabase
 from fix_runs import Nightly
-from floodmark.events import ChunkDone, Event
+from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
 from floodmark.run import run
 
 MakeNightly = Callable[[PgDatabase], Nightly]
@@ -53,6 +53,59 @@ def test_a_crashed_backend_interrupts_the_history(private_server: Cluster, make_
     status, code = lived(job)
     assert (status, code) == ("unchanged", "identical")
     assert "stats_reset" in job.entry("public.person").reason.detail
+
+
+RESETS = """
+    SELECT b.stats_reset, a.stats_reset, w.stats_reset FROM pg_stat_bgwriter b, pg_stat_archiver a, pg_stat_wal w
+"""
+
+
+@pytest.mark.parametrize("version", sorted(BINARIES))
+def test_a_crash_resets_all_statistics_at_once(
+    make_server: Callable[..., Cluster], make_nightly: MakeNightly, version: int
+) -> None:
+    """So if two others were not reset, a monitoring job reset those of the background writer."""
+    server = make_server(version)
+    job = make_nightly(server.database())
+    lived(job, FILL)
+    before = job.database.query(RESETS)[0]
+    for kind in ("bgwriter", "bgwriter", "archiver", "wal"):
+        assert lived(job, f"SELECT pg_stat_reset_shared('{kind}')") == ("unchanged", "unchanged"), kind
+    assert all(now != then for now, then in zip(job.database.query(RESETS)[0], before, strict=True))
+    reset = ("SELECT pg_stat_reset_shared('bgwriter')", "SELECT pg_stat_reset_shared('wal')")
+    assert lived(job, *reset) == ("unchanged", "identical")
+    assert "statistics were reset, or" in job.entry("public.person").reason.detail
+    before = job.database.query(RESETS)[0]
+    server.crash_backend()
+    job.database.close()
+    wait_until_up(job.database)
+    assert all(now > then for now, then in zip(job.database.query(RESETS)[0], before, strict=True))
+    assert lived(job) == ("unchanged", "identical")
+    assert "recovered from a crash (stats_reset differs)" in job.entry("public.person").reason.detail
+
+
+def test_statistics_that_are_reset_during_a_run_cost_nothing(nightly: Nightly) -> None:
+    """A definition is compared on a server with the same history."""
+    nightly.database.execute(FILL)
+
+    def observer(event: Event) -> None:
+        if isinstance(event, TableDecided):
+            nightly.database.execute("SELECT pg_stat_reset_shared('bgwriter')")
+
+    nightly.run_observed(observer)
+    assert [event.attempt for event in nightly.events if isinstance(event, RunStarted)] == [1]
+    nightly.require_truth()
+
+
+@pytest.mark.parametrize(
+    "statement", ['GRANT CONNECT ON DATABASE "{}" TO public', 'ALTER DATABASE "{}" CONNECTION LIMIT 90']
+)
+def test_a_database_that_was_altered_is_named(nightly: Nightly, statement: str) -> None:
+    """Nothing tells its new catalog row from that of a database made anew."""
+    lived(nightly, FILL)
+    assert lived(nightly, statement.format(nightly.database.name)) == ("unchanged", "identical")
+    assert "catalog row changed: GRANT, ALTER DATABASE, or made anew" in nightly.entry("public.person").reason.detail
+    assert lived(nightly) == ("unchanged", "unchanged")
 
 
 def test_asynchronous_commits_lost_in_a_crash(private_server: Cluster, make_nightly: MakeNightly) -> None:
