@@ -47,7 +47,10 @@ EXACT, LINEAGE, GUARDS, IDENTITIES, STANDBY = (
 )
 ORDER, LINES, UNIT = "tests/integration/test_order.py", "tests/integration/test_lines.py", "tests/unit/test_detect.py"
 CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in ("", "_proof", "_fingerprint"))
-DETECT, ENTRIES, ATTEMPT = "detect.py", "entries.py", "attempt.py"
+SPARED, DEAD, RESUME = (
+    "tests/integration/test_spared_readings.py", "tests/fault/test_dead_runs.py", "tests/unit/test_resume.py"
+)  # fmt: skip
+MODEL, DETECT, ENTRIES, ATTEMPT = "model.py", "detect.py", "entries.py", "attempt.py"
 SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY = (
     f"source/postgres/{name}.py"
     for name in (
@@ -56,25 +59,39 @@ SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS,
     )
 )  # fmt: skip
 
-_FIELDS = "for field in then.lineage.__struct_fields__:"
+_FIELDS = "for name, why in _INTERRUPTIONS:"
+_RESETS = "if self.stats_reset != later.stats_reset and not self._other_statistics_last(later):"
 _LINEAGE = {
     "system_identifier": f"{UNIT} -k system_identifier",
     "database_oid": f"{GUARDS} -k anew_from_a_template",
     "database_xmin": f"{GUARDS} -k anew_from_a_template",
     "started_at": f"{LINEAGE} -k 'restart or volume'",
-    "stats_reset": f"{LINEAGE} -k crashed_backend",
     "in_recovery": f"{LINEAGE} -k promoted",
 }
 LINEAGES = [
     guard(
-        f"lineage: {field}", DETECT, _FIELDS,
-        f"for field in set(then.lineage.__struct_fields__) - {{{field!r}}}:", tests,
+        f"lineage: {field}", MODEL, _FIELDS,
+        f"for name, why in (one for one in _INTERRUPTIONS if one[0] != {field!r}):", tests,
     )
     for field, tests in _LINEAGE.items()
 ]  # fmt: skip
+LINEAGES += [
+    guard("lineage: stats_reset", MODEL, _RESETS, "if False:", f"{LINEAGE} -k crashed_backend"),
+    guard(
+        "lineage: the other resets", MODEL,
+        "return (self.archiver_reset, self.wal_reset) == (later.archiver_reset, later.wal_reset)", "return True",
+        f"{LINEAGE} -k crashed_backend",
+    ),
+    guard("lineage: both other resets", MODEL, "(self.archiver_reset, self.wal_reset) == (later.archiver_reset, later.wal_reset)", "self.wal_reset == later.wal_reset", UNIT),
+    guard("lineage: other resets that were not remembered", MODEL, " or UNSET in (self.archiver_reset, self.wal_reset)", "", UNIT),
+]  # fmt: skip
 # Without any of it, what is wrong is not a reason that is given but the lines that have landed.
 LINEAGES += [
-    guard(f"lineage as a whole: {what}", DETECT, _FIELDS, "for field in ():", f"{LINEAGE} -k {what}")
+    Guard(
+        f"lineage as a whole: {what}",
+        (Edit(MODEL, _FIELDS, "for name, why in ():"), Edit(MODEL, _RESETS, "if False:")),
+        f"{LINEAGE} -k {what}",
+    )
     for what in ("asynchronous", "volume", "lags")
 ]
 POINTS = [
@@ -94,6 +111,8 @@ COUNTS = [
     guard("chunk's upper end", STATEMENTS, "if not open_end and chunk.stop is not None:", "if False:", f"{EXACT} -k reads_none"),
     guard("last chunk is open", STATEMENTS, "if not open_end and chunk.stop is not None:", "if chunk.stop is not None:", f"{GUARDS} -k measured tests/contract"),
     guard("last chunk swallows none", DETECT, "if known.mark.rows:\n                file.end", "if False:\n                file.end", UNIT),
+    guard("new blocks that hold a row", DETECT, "if seen.rows:\n", "if False:\n", f"{SPARED} -k without_a_row"),
+    guard("new blocks of another file", DETECT, "if seen.relfilenode != chunk.part.relfilenode:", "if False:", UNIT),
     guard("unmeasured size", DETECT, "if not part.measured:", "if False:", f"{GUARDS} -k measured"),
     guard("held tables are not measured", RELATIONS, "WHERE locktype = 'relation' AND mode", "WHERE false AND mode", f"{CATALOG} -k held"),
 ]  # fmt: skip
@@ -106,7 +125,7 @@ FILES = [
     guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
     guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
     guard("redefined while read", "audit.py", "for table in redefined(context.redefined, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
-    guard("redefined: on the same server", SNAPSHOT, "if present.exported.point.lineage == self.point.lineage:", "if True:", f"{GUARDS} -k compared_on"),
+    guard("redefined: on the same server", SNAPSHOT, "if same_history(self.point.lineage, present.exported.point.lineage):", "if True:", f"{GUARDS} -k compared_on"),
     guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
     guard("snapshot is of the same server", TRANSACTIONS, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
     guard("old_snapshot_threshold", TRANSACTIONS, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
@@ -127,8 +146,17 @@ NAMES = [
     guard("children are not read with a table of another access method", CATALOGS, 'only=kind == "r" and not relocated', "only=True and False", f"{IDENTITIES} -k access_method"),
 ]  # fmt: skip
 REASONS = [
-    guard("schema changed", DETECT, "if known.schema != info.fingerprint.schema:", "if False:", f"{EXACT} -k 'test_a_day and column'"),
-    guard("config changed", DETECT, "if known.config != info.fingerprint.config:", "if False:", f"{LINES} -k rules_shape"),
+    guard("schema changed", DETECT, "elif then.schema != info.fingerprint.schema:", "elif False:", f"{EXACT} -k 'test_a_day and column'"),
+    guard("part defined otherwise", DETECT, "elif known is not None and known.part != part.fingerprint:", "elif False:", f"{SPARED} -k one_partition"),
+    guard("finished: of this table", DETECT, " and known.table_oid == info.oid and", " and", RESUME),
+    guard("finished: part defined otherwise", DETECT, " and known.part == part.fingerprint\n", "\n", RESUME),
+    guard("finished: stamp", DETECT, "known.stamp == part.stamp and ", "", f"{DEAD} -k 'another_name and not goes'"),
+    Guard("redefined: stamp", (
+        Edit(SNAPSHOT, "present = {part.id: (part.fingerprint, part.stamp) ", "present = {part.id: part.fingerprint "),
+        Edit(SNAPSHOT, "present.get(part.id) == (part.fingerprint, part.stamp) ", "present.get(part.id) == part.fingerprint "),
+    ), f"{DEAD} -k 'another_name and goes'"),
+    guard("guards of an earlier version", DETECT, "if _older_guards(known.fingerprint, info):", "if False:", f"{SPARED} -k release"),
+    guard("config changed", DETECT, "if then.config != info.fingerprint.config:", "if False:", f"{LINES} -k rules_shape"),
     Guard("no proof", (
         Edit(DETECT, "if part.no_proof is not None:", "if False:"),
         Edit(ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True"),
@@ -168,18 +196,30 @@ NO_PROOF = [
 ]  # fmt: skip
 
 
+_NAMED = "_Named(detail.name_xmin, detail.schema_xmin)"
+
+
 def _facts(name: str, old: str, new: str, tests: str = PRINT, file: str = TYPES) -> Guard:
     return guard(f"fingerprint: {name}", file, old, new, tests)
 
 
 FINGERPRINT = [
-    _facts("server and extensions", "return version, extensions", "return ()", file=PRINTS),
-    _facts("table oid, kind, access method, persistence, bound", "return shape, attributes, labels", "return attributes, labels", file=PRINTS),
+    _facts("server", "return version", "return 0", "tests/unit/test_pg_fingerprint.py", file=PRINTS),
+    _facts("table oid, kind, access method, persistence", f"return shape, {_NAMED}", f"return {_NAMED}", file=PRINTS),
     _facts("access method", "relation.kind, detail.access_method,", "relation.kind,", file=PRINTS),
-    _facts("persistence", "detail.persistence, detail.bound)", "detail.bound)", file=PRINTS),
-    _facts("bound", "detail.persistence, detail.bound)", "detail.persistence)", file=PRINTS),
-    _facts("attributes", "return shape, attributes, labels", "return shape, labels", file=PRINTS),
-    _facts("labels", "return shape, attributes, labels", "return shape, attributes", PROOF, file=PRINTS),
+    _facts("persistence", "detail.access_method, detail.persistence)", "detail.access_method)", file=PRINTS),
+    _facts("attributes", f"{_NAMED}, attributes, labels", f"{_NAMED}, labels", file=PRINTS),
+    _facts("labels", f"{_NAMED}, attributes, labels", f"{_NAMED}, attributes", PROOF, file=PRINTS),
+    _facts("names", f"{_NAMED}, attributes", "attributes", file=PRINTS),
+    _facts("a leaf's own facts", "return fingerprint.definition(_facts(member, context), above)", "return above", file=CATALOGS),
+    _facts("what stands above a leaf", "(above.schema, above.stamp)", '("", "")', file=PRINTS),
+    _facts("through the parent: its members", "*(_facts(member, context) for member in family.partitions)", "", file=CATALOGS),
+    _facts("through the parent: edges", "return list(edges), [", "return [], [", file=PRINTS),
+    _facts("through the parent: bounds", "(member.oid, member.bound)", "member.oid", file=PRINTS),
+    _facts("edges' own xmin", "i.inhdetachpending, i.xmin::text", "i.inhdetachpending, ''", file=RELATIONS),
+    _facts("names' own xmin", "coalesce(y.xmin, c.xmin)::text", "''", file=RELATIONS),
+    _facts("schemas' own xmin", "c.xmin)::text, n.xmin::text", "c.xmin)::text, ''", file=RELATIONS),
+    _facts("extensions of types and casts", "labels.get(oid, ()), casts, owners", "labels.get(oid, ()), casts"),
     _facts("types", "[types.facts(oid) for oid in sorted(reachable)]", "[]", file=PRINTS),
     _facts("attributes' own xmin", "a.attmissingval::text, a.xmin::text", "a.attmissingval::text, ''"),
     _facts("types' own xmin", "0), t.xmin::text,", "0), '',"),
@@ -188,7 +228,7 @@ FINGERPRINT = [
     _facts("extensions' own xmin", "extversion, oid, xmin::text", "extversion, oid, ''", file=RELATIONS),
     _facts("composites' attributes", "return kind, self._attributes.get(kind.relation, ()), ", "return kind, "),
     _facts("enum labels", "self._labels.get(oid, ()), casts", "casts"),
-    _facts("casts", "self._labels.get(oid, ()), casts", "self._labels.get(oid, ())"),
+    _facts("casts", "self._labels.get(oid, ()), casts, owners", "self._labels.get(oid, ()), owners"),
     _facts("columns and masks", "[OUTPUT_VERSION, chosen, where, detect, key, encoding_digest]", "[OUTPUT_VERSION, where, detect, key, encoding_digest]", file=PRINTS),
     _facts("filter", "chosen, where, detect, key, encoding_digest]", "chosen, detect, key, encoding_digest]", file=PRINTS),
     _facts("mode", "where, detect, key, encoding_digest]", "where, key, encoding_digest]", file=PRINTS),
