@@ -132,7 +132,7 @@ def test_blocks_without_a_row_are_not_read(nightly_any: Nightly) -> None:
     vacuum = "VACUUM (TRUNCATE off) person"
     assert read(job, vacuum, "INSERT INTO person VALUES (9001, 'new')", label="public.person") == 1
     assert job.outcome("public.person") == ("extracted", "rows_changed")
-    fill = "INSERT INTO person SELECT i, repeat('z', 200) FROM generate_series(10001, 14000) i"
+    fill = "INSERT INTO person SELECT i, repeat('z', 200) FROM generate_series(10001, 24000) i"  # more than fits there
     assert read(job, fill, label="public.person") > 5
     assert read(job, label="public.person") == 0
 

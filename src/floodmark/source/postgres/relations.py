@@ -68,7 +68,6 @@ class Edge(Struct, frozen=True, array_like=True):
     parent: int
     child: int
     pending: bool
-    xmin: str
 
 
 class Label(Struct, frozen=True, array_like=True):
@@ -130,8 +129,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_type 
            greatest(c.relpages, 0) * pg_size_bytes(current_setting('block_size')) AS estimate) s
 WHERE c.oid = ANY(%s::oid[])"""
 _EDGES = """
-SELECT i.inhparent, i.inhrelid, i.inhdetachpending, i.xmin::text
-FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+SELECT i.inhparent, i.inhrelid, i.inhdetachpending FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') ORDER BY i.inhparent, i.inhrelid"""
 _LABELS = """
 SELECT objoid, objsubid, provider, label FROM pg_seclabel
