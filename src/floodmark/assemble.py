@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from floodmark import __version__
@@ -12,19 +12,39 @@ from floodmark.entries import dropped, failed
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import Point, SourceIdentity, TableEntry, TableInfo, TableName
 from floodmark.running import Run, iso
-from floodmark.source.base import Snapshot
+from floodmark.source.base import Namesake, Snapshot
+from floodmark.source.selection import picked_if_plain
 from floodmark.state.manifest import Manifest, ManifestSource
 
+_GONE = "the table is gone from the source"
 
-def gone_from(this: Run, snapshot: Snapshot, tables: Iterable[TableInfo]) -> list[TableName]:
-    """Tables that the state knows and the source has no more. One that was only not selected is not gone."""
+
+def gone_from(this: Run, snapshot: Snapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
+    """Tables that the state knows and the source has no more, and why. One that was only not selected is not gone."""
     selected = {table.table for table in tables}
-    away = [name for name in this.committed() if name not in selected]
-    existing = snapshot.existing(away)
-    return [name for name in away if name not in existing and not this.left_out(name)]
+    away = {name: known for name, known in this.committed().items() if name not in selected and not this.left_out(name)}
+    existing = snapshot.existing(list(away))
+    found = {name: _why_gone(this, snapshot, known, existing.get(name)) for name, known in away.items()}
+    return {name: why for name, why in found.items() if why is not None}
 
 
-def entries_of(this: Run, tables: Sequence[TableInfo], result: Result, gone: Sequence[TableName]) -> list[TableEntry]:
+def _why_gone(this: Run, snapshot: Snapshot, known: Remembered, now: Namesake | None) -> str | None:
+    """Why a table that was not selected is gone, or None: what has its name now may be no table of its own."""
+    if now is None or known.entry is None:
+        return _GONE
+    name = known.entry.table
+    became = {
+        "table": False,
+        "owned": picked_if_plain(name, this.settings.selection, snapshot.default_schema),
+        "part": True,
+        "other": known.entry.watermark is not None,  # else it may have been a view all along
+    }
+    return f"{_GONE}: {name.label} is {now.what} now" if became[now.kind] else None
+
+
+def entries_of(
+    this: Run, tables: Sequence[TableInfo], result: Result, gone: Mapping[TableName, str]
+) -> list[TableEntry]:
     """Every table's entry: done, failed, dropped, or (not part of this run) as it was."""
     told = this.committed()
     entries = dict(result.entries)
@@ -38,7 +58,7 @@ def entries_of(this: Run, tables: Sequence[TableInfo], result: Result, gone: Seq
         if remembered.entry is None or name in entries:
             continue
         if name in gone:
-            entries[name] = dropped(remembered.entry)
+            entries[name] = dropped(remembered.entry, gone[name])
         elif this.left_out(name):
             entries[name] = remembered.entry
     return [entries[name] for name in sorted(entries)]

@@ -103,12 +103,12 @@ def kept(info: TableInfo, reason: Reason, remembered: Remembered, seconds: float
     return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 3))
 
 
-def dropped(entry: TableEntry) -> TableEntry:
+def dropped(entry: TableEntry, why: str) -> TableEntry:
     """The one entry that says a table is gone from the source."""
     return replace(
         entry,
         status="dropped",
-        reason=Reason("dropped", "the table is gone from the source"),
+        reason=Reason("dropped", why),
         watermark=None,
         duration_seconds=0.0,
     )

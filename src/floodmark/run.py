@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from msgspec import Struct
@@ -66,7 +66,7 @@ class Seen(Struct, frozen=True):
     timestamp: str
     tables: Sequence[TableInfo]
     result: Result
-    gone: Sequence[TableName]
+    gone: Mapping[TableName, str]
 
 
 def run(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> RunResult:
@@ -109,7 +109,7 @@ def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = No
         extract = work.plan.to_extract
         size = sum(chunk.estimated_bytes for chunk in extract)
         planned.append(PlannedTable(work.table, reason, len(work.plan.chunks), len(extract), size))
-    planned += [PlannedTable(name, Reason("dropped", "gone from the source"), 0, 0, 0) for name in gone]
+    planned += [PlannedTable(name, Reason("dropped", why), 0, 0, 0) for name, why in gone.items()]
     return sorted(planned, key=lambda one: one.table)
 
 

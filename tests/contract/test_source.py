@@ -154,7 +154,7 @@ def test_a_snapshot_shows_one_moment_until_it_is_closed(world: World) -> None:
     world.run("UPDATE person SET name = 'changed'")
     world.run("CREATE TABLE later (a int)")
     assert text_of(snapshot, info) == before
-    assert snapshot.existing([TableName(snapshot.default_schema, "later"), info.table]) == {info.table}
+    assert set(snapshot.existing([TableName(snapshot.default_schema, "later"), info.table])) == {info.table}
     assert [i.table for i in snapshot.tables(Selection(), "jsonl/none")] == [info.table]
     now = world.snapshot()
     assert text_of(now, now.tables(Selection(), "jsonl/none")[1]) != before

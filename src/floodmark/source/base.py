@@ -12,8 +12,10 @@ Obligations, tested for every implementation by tests/contract/test_source.py:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
 
 from floodmark.config import Selection
 from floodmark.model import (
@@ -29,6 +31,17 @@ from floodmark.model import (
 )
 
 Write = Callable[[bytes], object]
+
+
+class Namesake(Struct, frozen=True):
+    """What has a table's name in a snapshot. `what` it is, for messages, as in "a view".
+
+    `kind` says what it is to a selection: a table, one that an extension owns, a part of another table, or
+    a relation of another kind, which must be named in full.
+    """
+
+    kind: Literal["table", "owned", "part", "other"] = "table"
+    what: str = "a table"
 
 
 class Snapshot(Protocol):
@@ -62,8 +75,8 @@ class Snapshot(Protocol):
         """
         ...
 
-    def existing(self, names: Sequence[TableName]) -> set[TableName]:
-        """Which of these relations the snapshot shows at all, selected or not."""
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+        """Return what the snapshot shows under these names, selected or not."""
         ...
 
     def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:

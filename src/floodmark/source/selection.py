@@ -88,6 +88,15 @@ def choose(candidates: Sequence[Candidate], selection: Selection, default_schema
     return sorted(_narrowed(chosen, candidates, selection, default_schema))
 
 
+def picked_if_plain(table: TableName, selection: Selection, default_schema: str) -> bool:
+    """Whether include and exclude pick a plain table of this name, for this run or for others."""
+
+    def named(texts: Iterable[str], setting: str) -> bool:
+        return any(Pattern(text, default_schema, setting).matches(table) for text in texts)
+
+    return named(selection.include, "tables.include") and not named(selection.exclude, "tables.exclude")
+
+
 def rules_by_table(
     candidates: Sequence[Candidate], selection: Selection, default_schema: str
 ) -> dict[TableName, TableRule]:

@@ -13,6 +13,7 @@ import psycopg
 from msgspec import Struct
 
 from floodmark.model import TableName
+from floodmark.source.base import Namesake
 from floodmark.source.selection import Candidate
 
 KINDS = {
@@ -148,8 +149,10 @@ class Tree:
 
     def __init__(self, edges: Iterable[Edge]) -> None:
         self._children: dict[int, list[Edge]] = {}
+        self._parents: dict[int, int] = {}
         for edge in edges:
             self._children.setdefault(edge.parent, []).append(edge)
+            self._parents[edge.child] = edge.parent
 
     def edges(self, root: int) -> Iterator[Edge]:
         """Every edge under a root, in a fixed order; what hangs under a pending one is left out."""
@@ -161,6 +164,10 @@ class Tree:
     def attached(self, root: int) -> list[int]:
         """All partitions under a root, by oid: an order that holds from run to run."""
         return sorted(edge.child for edge in self.edges(root) if not edge.pending)
+
+    def parent(self, child: int) -> int:
+        """The relation that a partition belongs to; 0 for what is no partition."""
+        return self._parents.get(child, 0)
 
     def pending(self, root: int) -> bool:
         return any(edge.pending for edge in self.edges(root))
@@ -184,6 +191,24 @@ def candidate(relation: Relation) -> Candidate:
     if table.schema == OWN_SCHEMA:
         return Candidate(table, "schema", "Floodmark's own")
     return Candidate(table)
+
+
+def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName]) -> dict[TableName, Namesake]:
+    """What there is under these names."""
+    relations, tree, wanted = read_relations(connection), read_tree(connection), set(names)
+    return {
+        relation.table: _namesake(relation, relations.get(tree.parent(relation.oid)))
+        for relation in relations.values()
+        if relation.table in wanted
+    }
+
+
+def _namesake(relation: Relation, parent: Relation | None) -> Namesake:
+    if relation.partition:
+        return Namesake("part", "a partition" if parent is None else f"a partition of {parent.table.label}")
+    if relation.kind not in "rp":
+        return Namesake("other", f"a {KINDS[relation.kind]}")
+    return Namesake("owned", "part of an extension") if relation.extension_owned else Namesake()
 
 
 def read_details(connection: psycopg.Connection[Any], oids: Iterable[int]) -> dict[int, Detail]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import psycopg
 from msgspec import Struct
@@ -22,12 +22,13 @@ from floodmark.model import (
     TableName,
     same_history,
 )
-from floodmark.source.base import Write
+from floodmark.source.base import Namesake, Write
 from floodmark.source.postgres.address import Address, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.identity import Locked, Reads, oids, replaced
 from floodmark.source.postgres.masks import mask_settings
+from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.statements import (
     IN_HEAP_ORDER,
     copy_csv,
@@ -104,16 +105,11 @@ class PostgresSnapshot:
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 
-    def existing(self, names: Sequence[TableName]) -> set[TableName]:
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
         if not names:
-            return set()
-        statement = (
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "JOIN unnest(%s::text[], %s::text[]) AS wanted(schema, name) ON (n.nspname, c.relname) = (schema, name)"
-        )
-        wanted = ([name.schema for name in names], [name.name for name in names])
+            return {}
         try:
-            return {TableName(*row) for row in self._coordinator.connection.execute(statement, wanted)}
+            return read_existing(self._coordinator.connection, names)
         except psycopg.Error as error:
             raise translated(error, "can't read the catalog", self._where.label) from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,9 +33,9 @@ from floodmark.model import (
     TableInfo,
     TableName,
 )
-from floodmark.source.base import Write
+from floodmark.source.base import Namesake, Write
 from floodmark.source.sqlite.lines import write_rows
-from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, qualified, read_relations, read_tables
+from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, namesake, qualified, read_relations, read_tables
 
 OLDEST = (3, 37, 0)  # PRAGMA table_list
 _WAITING_HELPS = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -131,8 +131,9 @@ class SQLiteSnapshot:
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 
-    def existing(self, names: Sequence[TableName]) -> set[TableName]:
-        return {relation.table for relation in self._relations} & set(names)
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+        wanted = set(names)
+        return {relation.table: namesake(relation) for relation in self._relations if relation.table in wanted}
 
     def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
         """None, ever: in SQLite a read transaction holds definitions as it holds rows."""

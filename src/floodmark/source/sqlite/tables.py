@@ -14,6 +14,7 @@ from msgspec import Struct
 from floodmark.config import Mask, Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
+from floodmark.source.base import Namesake
 from floodmark.source.masks import mask_identity
 from floodmark.source.selection import Candidate, choose, rules_by_table, spelled
 from floodmark.source.sqlite.lines import Shape
@@ -95,6 +96,11 @@ def read_tables(
         _table(connection, by_name[table], rules.get(table, TableRule()), selection, encoding_digest)
         for table in choose(candidates, selection, SCHEMA)
     ]
+
+
+def namesake(relation: Relation) -> Namesake:
+    by, what = _BY[relation.kind]
+    return Namesake("table" if by == "any" else "other", what)
 
 
 def _table(
