@@ -10,6 +10,7 @@
     │   ├── SourceUnavailable           … it can't be reached, or the connection broke; a retry is safe
     │   ├── SnapshotLost                … the snapshot no longer shows what it should; take a new one
     │   └── TableError                  … one table can't be read; the others can
+    │       └── TableLocked             … another session keeps it locked
     ├── StorageError              13    the destination or the state store refused or broke
     │   ├── StorageUnavailable          … timeout, reset, 5xx; a retry is safe
     │   ├── StorageDenied               … the credentials do not suffice
@@ -113,6 +114,10 @@ class TableError(SourceError):
     ) -> None:
         super().__init__(what, on=on, why=why, hint=hint)
         self.code = code
+
+
+class TableLocked(TableError):
+    """Another session kept the table locked for as long as is waited for a lock."""
 
 
 class StorageError(FloodmarkError):

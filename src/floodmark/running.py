@@ -23,6 +23,7 @@ from floodmark.resume import Finished, usable
 from floodmark.sent import Sent
 from floodmark.source.base import Snapshot, Source
 from floodmark.source.selection import narrowed_away
+from floodmark.source.waiting import WaitsOnce
 from floodmark.state.inflight import begun
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import FinishedChunks, Progress
@@ -51,6 +52,7 @@ class Run:
         self._deadline: float | None = None
         self._claimed = False
         self._last_claim: datetime | None = None
+        self._locked = set[TableName]()
         self.published = False
         self._observer = observer
         self._stop = stop
@@ -117,7 +119,7 @@ class Run:
             reraise=True,
         )
         try:
-            snapshot = tries(source.snapshot)
+            snapshot = WaitsOnce(tries(source.snapshot), self._locked, self.settings.limits.lock_timeout)
         except SourceUnavailable:
             self.require_not_stopped()
             raise

@@ -17,6 +17,7 @@ from floodmark.extract import Extractor, StopAsked, run_all
 from floodmark.layout import LAYOUTS
 from floodmark.model import ObjectEntry, TableEntry, TableName
 from floodmark.source.selection import pick
+from floodmark.source.waiting import WaitsOnce
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
 from floodmark.stop import Stop
@@ -156,7 +157,7 @@ def _object_faults(
 def _compared(
     settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
 ) -> dict[TableName, Compared]:
-    snapshot = open_source(settings).snapshot()
+    snapshot = WaitsOnce(open_source(settings).snapshot(), set(), settings.limits.lock_timeout)
     deadline = time.monotonic() + settings.limits.max_snapshot_age
 
     def stopping() -> bool:

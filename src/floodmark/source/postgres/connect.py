@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from floodmark.config import Limits
-from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceUnavailable, TableError
+from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceUnavailable, TableError, TableLocked
 from floodmark.source.postgres import tls
 from floodmark.source.postgres.address import Address, libpq_default
 from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
@@ -138,7 +138,8 @@ def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
             hint=f"GRANT SELECT ON {on} to the role, or exclude the table.",
         )
     why, hint = _TABLE_ERRORS.get(state, ("the server refused", None))
-    return TableError(what, on=on, why=_code(why, error), hint=hint)
+    kind = TableLocked if state == "55P03" else TableError
+    return kind(what, on=on, why=_code(why, error), hint=hint)
 
 
 def _code(why: str, error: psycopg.Error) -> str:

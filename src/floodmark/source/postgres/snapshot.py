@@ -211,7 +211,10 @@ class PostgresSnapshot:
             statement = holds_rows(asked.part, asked.chunk, asked.open, self._database)
         else:
             statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
-        row = connection.execute(statement).fetchone()
+        try:
+            row = connection.execute(statement).fetchone()
+        except psycopg.errors.LockNotAvailable as error:  # of many questions: this says which table it is
+            raise translated(error, "can't observe", asked.table.label) from None
         assert row is not None
         rows, young, frozen, newest, file_now, read = row
         _require_not_replaced(asked.table, replaced(self._reads(asked), frozenset(read), before))

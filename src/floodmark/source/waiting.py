@@ -1,0 +1,93 @@
+"""How long a table that another session keeps locked is waited for: once in a run, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from floodmark.config import Selection
+from floodmark.errors import TableLocked
+from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
+from floodmark.source.base import Namesake, Snapshot, Write
+
+
+class WaitsOnce:
+    """A snapshot that gives a table up for the rest of the run, once it stayed locked for `seconds`.
+
+    `locked` are the tables given up so far; the snapshots of a run share it. The waits of threads that wait at the
+    same time overlap, so a run waits for a table for no longer than twice that time.
+    """
+
+    def __init__(self, snapshot: Snapshot, locked: set[TableName], seconds: int) -> None:
+        self._snapshot, self._locked, self._seconds = snapshot, locked, seconds
+
+    def observe(self, questions: Sequence[Question]) -> list[Observation]:
+        tables = {question.table for question in questions}
+        self._require_free(tables)
+        try:
+            return self._snapshot.observe(questions)
+        except TableLocked as error:
+            named = [table for table in tables if table.label == error.on]
+            if len(named) != 1:  # asked singly, each table tells for itself
+                raise
+            raise self._given_up(named[0]) from None
+
+    def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
+        self._require_free([table.table])
+        try:
+            return self._snapshot.extract(table, part, chunk, open_end, write)
+        except TableLocked:
+            raise self._given_up(table.table) from None
+
+    def _require_free(self, tables: Iterable[TableName]) -> None:
+        given_up = self._locked.intersection(tables)
+        if given_up:
+            raise self._error(min(given_up))
+
+    def _given_up(self, table: TableName) -> TableLocked:
+        self._locked.add(table)
+        return self._error(table)
+
+    def _error(self, table: TableName) -> TableLocked:
+        return TableLocked(
+            "can't be read",
+            on=table.label,
+            why=f"another session, such as a migration, kept it locked for {self._seconds} s (SQLSTATE 55P03)",
+            hint="Rerun the table when that session is done, or raise limits.lock_timeout.",
+        )
+
+    # As they are
+
+    @property
+    def identity(self) -> SourceIdentity:
+        return self._snapshot.identity
+
+    @property
+    def point(self) -> Point:
+        return self._snapshot.point
+
+    @property
+    def default_schema(self) -> str:
+        return self._snapshot.default_schema
+
+    @property
+    def parallelism(self) -> int:
+        return self._snapshot.parallelism
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self._snapshot.warnings
+
+    def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
+        return self._snapshot.tables(selection, encoding_digest)
+
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+        return self._snapshot.existing(names)
+
+    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+        return self._snapshot.redefined(tables, selection, encoding_digest)
+
+    def stands(self) -> bool:
+        return self._snapshot.stands()
+
+    def close(self) -> None:
+        self._snapshot.close()
