@@ -10,37 +10,37 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
-from fix_boundary_acts import ACTS, NEWER, OLDER, Act
+from fix_boundary_acts import ACTS, NEWER, ODD_ROW_BACK, ODD_ROW_GONE, OLDER, Act
 from fix_boundary_scene import Scene, Theatre
 from fix_postgres import Cluster
-from fix_wire import Session
 from floodmark.errors import ConfigError, FloodmarkError, SourceError, Stopped
 from floodmark.events import ChunkDone, Event, Retried
 from floodmark.stop import Stop
 
-# before: the act comes before the statement; after: after it; twice: the act and its undoing come before it; around: the
-# act comes before it, its undoing after it, or later, as soon as no lock of the run is in the way.
-PLACES = ("before", "after", "twice", "around")
-KINDS = ("first", "second", "only", "resumed", "single", "unshared", "failing")
-ONLY = ("one", "picked", "split", "through", "here.pair")
+# before: the act comes before the statement. after: after it. twice: the act and its undoing come before it. around:
+# the act comes before it; its undoing comes after it, or later, as soon as no lock of the run is in the way.
+Place = Literal["before", "after", "twice", "around"]
+# One worker reads, so that a run shows the same statements in the same order each time; in a parallel run it does not.
+KINDS = ("first", "second", "only", "resumed", "unshared", "failing", "parallel")
+ONLY = ("one", "picked", "split", "through", "here.pair", "here.odd")
 LOCKED = ("two",)  # in a failing run
 _LOCK_TIMEOUT = {"lock_timeout": 0.02}  # seconds
 _CHUNKS_BEFORE_STOP = 7
 _SCENES_LAST = 20  # cases: tables grow a little with each, and should stay one chunk
 
 
-class Case(Struct, frozen=True):
+class Case(Struct, frozen=True, array_like=True):
     """One act at one boundary. `name` is printed, and `named` makes a case of it again."""
 
     version: int
     server: str  # primary or standby
     kind: str
     act: str
-    place: str
+    place: Place
     number: int
 
     @property
@@ -54,7 +54,7 @@ class Case(Struct, frozen=True):
         if len(parts) != 6 or parts[3] not in ACTS or not parts[0].startswith("pg"):
             return None
         version, server, kind, act, place, number = parts
-        return cls(int(version[2:]), server, kind, act, place, int(number))
+        return convert((int(version[2:]), server, kind, act, place, int(number)), cls)
 
 
 class Stage:
@@ -66,6 +66,7 @@ class Stage:
         self._theatre = Theatre(primary, standby, folder, told)
         self._scene: Scene | None = None
         self._played = 0
+        self._known = False  # whether a run has landed all that the database holds now
         self._counted: dict[tuple[str, str], list[str]] = {}
 
     def close(self) -> None:
@@ -86,11 +87,15 @@ class Stage:
         return self._counted[key]
 
     def cases(self, kind: str, act: str) -> list[Case]:
-        """Every place of an act in a run of a kind."""
-        numbers = range(1, len(self.statements(kind, act)) + 1)
-        places = PLACES if ACTS[act].can_be_undone else PLACES[:2]
-        version = self._theatre.primary.version
-        return [Case(version, self._server, kind, act, place, number) for place in places for number in numbers]
+        """Every place of an act in a run of a kind. Statements do not overlap, so what comes after one comes before
+        the next: only after the last is a place of its own."""
+        last = len(self.statements(kind, act))
+        places: tuple[Place, ...] = ("before", "twice", "around") if ACTS[act].can_be_undone else ("before",)
+        every = [self.case(kind, act, place, number) for place in places for number in range(1, last + 1)]
+        return [*every, self.case(kind, act, "after", last)]
+
+    def case(self, kind: str, act: str, place: Place, number: int) -> Case:
+        return Case(self._theatre.primary.version, self._server, kind, act, place, number)
 
     def play(self, case: Case) -> list[str]:
         """Play a case, and return all that is wrong after it; nothing if all is well."""
@@ -102,7 +107,9 @@ class Stage:
         self.told["acts whose boundary was not reached"] += not play.reached
         if case.place == "around":
             play.undo()
+        scene.execute(ODD_ROW_GONE)
         faults += [f"in the quiet run after it: {fault}" for fault in self._run(scene)]
+        self._known = not play.to_undo
         play.undo()
         self._played += 1
         if faults or play.to_undo or act.spoils or self._played >= _SCENES_LAST:
@@ -118,12 +125,14 @@ class Stage:
         if self._scene is None:
             self._scene = self._theatre.scene(act.ready)
         scene = self._scene
+        scene.execute(ODD_ROW_BACK)
         if kind in ("first", "resumed"):
             scene.forget()
         if kind == "resumed":
             self._stop_a_run(scene)
-        elif kind != "first":
+        elif kind != "first" and not self._known:
             self._require(scene)
+        self._known = False
         if kind != "first":
             self._age(scene, kind)
         return scene
@@ -159,7 +168,7 @@ class Stage:
     def _leave(self) -> None:
         if self._scene is not None:
             self._scene.close()
-        self._scene, self._played = None, 0
+        self._scene, self._played, self._known = None, 0, False
 
     # Runs
 
@@ -169,8 +178,8 @@ class Stage:
         with ExitStack() as stack:
             if kind == "only":
                 changes["only"] = ONLY
-            elif kind == "single":
-                changes["connections"] = 1
+            elif kind == "parallel":
+                changes["connections"] = 3
             elif kind == "unshared":
                 stack.enter_context(scene.unshared())
             elif kind == "failing":

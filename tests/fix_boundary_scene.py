@@ -58,7 +58,7 @@ class Theatre:
         self.primary.admin().execute(f"DROP ROLE {ROLE}")
 
     def replayed(self, patience: float = 60) -> bool:
-        """Wait until the standby, if there is one, shows all that was done on the primary; False if that took too long."""
+        """Wait until the standby, if there is one, shows all that was done; False if that took too long."""
         if self.standby is None:
             return True
         position, deadline = self.primary.flushed(), time.monotonic() + patience
@@ -116,7 +116,7 @@ class Scene:
 
     def run(self, observer: Observer, stop: Stop, **changes: Any) -> Manifest:
         self._theatre.wire.count = 0
-        given = {"rules": RULES, "connections": 2, "url": self._url, **changes}
+        given = {"rules": RULES, "connections": 1, "url": self._url, **changes}
         try:
             self._job.last = run(self._job.settings(**given), observer, stop).manifest
         finally:
@@ -167,7 +167,7 @@ class Scene:
 
     @contextmanager
     def unshared(self) -> Iterator[None]:
-        """While this lasts, no snapshot can be imported, as behind a balancer: one connection has to read everything."""
+        """While this lasts, no snapshot can be imported, as behind a balancer: one connection reads everything."""
         self._theatre.wire.edit = lambda _, text: text.replace("TRANSACTION SNAPSHOT '0", "TRANSACTION SNAPSHOT 'F")
         try:
             yield
