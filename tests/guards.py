@@ -137,7 +137,7 @@ FILES = [
 NAMES = [
     guard("read is what was meant: observing", SNAPSHOT, "        _require_not_replaced(asked.table, replaced(self._reads(asked), frozenset(read), before))\n", "", f"{IDENTITIES} -k 'exchanged'"),
     guard("read is what was meant: extracting", SNAPSHOT, "        _require_not_replaced(table, replaced(self._tables[table].reads[part.id], oids(found)))\n", "", f"{IDENTITIES} -k 'parent or place'"),
-    guard("read again after letting go of locks", SNAPSHOT, "                    connection.execute(_LET_GO)\n                    before = frozenset()\n", "                    before = before - {self._reads(asked).root}\n", f"{IDENTITIES} -k counted_twice"),
+    guard("read again after letting go of locks", SNAPSHOT, "                    connection.execute(_LET_GO)\n                    before = frozenset()\n", "                    before = before - {reads.root}\n", f"{IDENTITIES} -k counted_twice"),
     guard("the second count is of the same table", SNAPSHOT, "seen, _ = self._observed(connection, question, read - {self._reads(question).root})", "seen, _ = self._observed(connection, question, frozenset(range(10**6)) - {self._reads(question).root})", f"{IDENTITIES} -k filtered"),
     guard("none missing: the table", IDENTITY, "if reads.root not in found:", "if False:", f"{IDENTITIES} -k exchanged_for"),
     guard("none missing: a partition", IDENTITY, "if reads.all_below and not reads.below <= found:", "if False:", f"{IDENTITIES} -k 'parent and detach'"),

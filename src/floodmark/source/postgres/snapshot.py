@@ -155,14 +155,17 @@ class PostgresSnapshot:
         with self._transactions.begin("can't observe", on) as connection:
             observations = []
             before: frozenset[int] = frozenset()
+            last: Reads | None = None
             for asked in questions:
-                if not before:
+                reads = self._reads(asked)
+                if last is None:
                     connection.execute(_SCOPE)
-                elif self._reads(asked).root in before:  # it could be read under another's name, and not be told apart
+                elif reads.root in before or not last.exact:  # another relation could be read, and not be told apart
                     connection.execute(_LET_GO)
                     before = frozenset()
                 seen, before = self._observed(connection, asked, before)
                 observations.append(seen)
+                last = reads
         return observations
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
