@@ -1,3 +1,3 @@
 """Floodmark lands a database in S3 every night, moving only what changed and proving the rest unchanged."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

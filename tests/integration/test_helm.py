@@ -261,7 +261,7 @@ def test_a_slip_is_named(helm: Helm, values: dict[str, Any], words: str) -> None
 def test_as_a_sub_chart_under_the_old_alias(helm: Helm, tmp_path: Path) -> None:
     parent = tmp_path / "service"
     (parent / "templates").mkdir(parents=True)
-    dependency = {"name": "floodmark", "version": "0.1.0", "repository": f"file://{CHART}", "alias": "dataExtractor"}
+    dependency = {"name": "floodmark", "version": "0.2.0", "repository": f"file://{CHART}", "alias": "dataExtractor"}
     chart = {"apiVersion": "v2", "name": "service", "version": "1.0.0", "dependencies": [dependency]}
     (parent / "Chart.yaml").write_text(yaml.safe_dump(chart))
     helm("dependency", "update", parent)

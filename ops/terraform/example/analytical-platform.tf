@@ -12,7 +12,7 @@ variable "oidc_provider_arn" {
 }
 
 module "floodmark" {
-  # A copy of ops/terraform, or its address in git with a tag: git::https://…//ops/terraform?ref=v0.1.0
+  # A copy of ops/terraform, or its address in git with a tag: git::https://…//ops/terraform?ref=v0.2.0
   source = "../"
 
   name              = var.namespace
