@@ -27,12 +27,17 @@ _MOMENT = """
 """
 _TABLES = """
     SELECT n.nspname || '.' || c.relname, c.relkind::text,
+           pg_is_in_recovery() AND EXISTS (
+               SELECT FROM pg_class m WHERE m.relpersistence = 'u'
+               AND (m.oid = c.oid OR m.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))),
            array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum > 0 AND NOT a.attisdropped)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
-    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.oid >= 16384 AND n.nspname NOT LIKE 'pg\\_%%'
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.oid >= 16384 AND n.nspname NOT LIKE 'pg\\_%'
       AND n.nspname <> 'information_schema'
-    GROUP BY 1, 2
+    GROUP BY c.oid, n.nspname
 """
+# A standby can't read an unlogged table, so no run can have landed it as it was then.
+_UNREADABLE = b"a standby can't read this table"
 _MASKS = {"redact": "CASE WHEN {0} IS NOT NULL THEN 'REDACTED' END AS {0}", "null": "NULL::text AS {0}"}
 
 
@@ -81,8 +86,8 @@ class Oracle:
         """Every table's lines, as the run's rules want them."""
         self._connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         tables = self._connection.execute(_TABLES).fetchall()
-        found: Photograph = {label: [] for label, _, _ in tables}
-        lines = " UNION ALL ".join(self._lines(*table) for table in tables)
+        found: Photograph = {label: [_UNREADABLE] if unreadable else [] for label, _, unreadable, _ in tables}
+        lines = " UNION ALL ".join(self._lines(label, kind, columns) for label, kind, no, columns in tables if not no)
         for label, line in self._connection.execute(lines) if lines else ():
             found[label].append(line.encode() + b"\n")
         self._connection.execute("COMMIT")
