@@ -26,7 +26,7 @@ from floodmark.stop import Stop
 Place = Literal["before", "after", "twice", "around"]
 # One worker reads, so that a run shows the same statements in the same order each time; in a parallel run it does not.
 KINDS = ("first", "second", "only", "resumed", "unshared", "failing", "parallel")
-ONLY = ("one", "picked", "split", "through", "here.pair", "here.odd")
+ONLY = ("one", "picked", "split", "through", "here.pair", "near.odd")
 LOCKED = ("two",)  # in a failing run
 _LOCK_TIMEOUT = {"lock_timeout": 0.02}  # seconds
 _CHUNKS_BEFORE_STOP = 7

@@ -1,7 +1,7 @@
 """A small service's database, and what another session can do to it at any moment of a run.
 
-Every table has the same columns and, so that no count tells one from another, as many rows; only `there.odd` has one
-row less than `here.odd`, so that a count taken of the wrong one of them can come true by a deletion.
+Every table has the same columns and, so that no count tells one from another, as many rows; only `far.odd` has one
+row less than `near.odd`, so that a count taken of the wrong one of them can come true by a deletion.
 
 Each act is a list of moves. A move is one transaction: it is done whole, or refused because the run holds a lock. Most
 moves can be undone, so that what they change can last for a single statement of a run.
@@ -19,19 +19,19 @@ PASSWORD = "a password of the boundary tests"
 COLUMNS = "id int, n int, v text, w text, m mood"
 FILTER = "id > 4"
 # Tables whose names are exchanged, in pairs. `OLDER` has the first of each, `NEWER` the second.
-PAIRS = (("one", "two"), ("picked", "masked"), ("parent", "child"), ("through", "spare_t"))
+PAIRS = (("one", "two"), ("picked", "masked"), ("parent", "child"))
 OLDER = ("one", "picked", "parent", "here.pair", "split_a")
 NEWER = ("public.two", "public.masked", "public.child", "there.pair")
 
 RULES = {
     "public.picked": TableRule(where=FILTER),
     "public.masked": TableRule(columns=ColumnRule(mask={"v": "redact", "w": "null"})),
-    "here.odd": TableRule(where=FILTER),
-    "there.odd": TableRule(where=FILTER),
+    "near.odd": TableRule(where=FILTER),
+    "far.odd": TableRule(where=FILTER),
 }
-# The row that `here.odd` has more than `there.odd`: taken away after the run that is acted upon, put back before.
-ODD_ROW_GONE = "DELETE FROM here.odd WHERE id = 9"
-ODD_ROW_BACK = f"{ODD_ROW_GONE}; INSERT INTO here.odd VALUES (9, 2, 'here.odd 9', 'w 9', 'sad')"
+# The row that `near.odd` has more than `far.odd`: taken away after the run that is acted upon, put back before.
+ODD_ROW_GONE = "DELETE FROM near.odd WHERE id = 9"
+ODD_ROW_BACK = f"{ODD_ROW_GONE}; INSERT INTO near.odd VALUES (9, 2, 'near.odd 9', 'w 9', 'sad')"
 
 
 class Move(Struct, frozen=True):
@@ -62,7 +62,7 @@ def _filled(table: str, first: int = 1, word: str = "") -> str:
     )
 
 
-_IN_SCHEMAS = ("here.pair", "there.pair", "here.odd", "there.odd")
+_IN_SCHEMAS = ("here.pair", "there.pair", "near.odd", "far.odd")
 _PLAIN = ("one", "two", "picked", "masked", "parent", "spare_s", "spare_t", *_IN_SCHEMAS)
 _FIRST = {"split_b0": 21, "split_b1": 41, "through_b": 21, "through_c": 41}  # the ids of all others begin at 1
 _BOUNDS = {
@@ -82,8 +82,7 @@ _LONG = "ALTER TABLE {0} ALTER v SET STORAGE EXTERNAL; UPDATE {0} SET v = v || r
 # The role may not read one partition itself, so `through` is read through the parent.
 SCENE = ";\n".join(
     [
-        "CREATE SCHEMA here",
-        "CREATE SCHEMA there",
+        *(f"CREATE SCHEMA {schema}" for schema in ("here", "there", "near", "far")),
         "CREATE TYPE mood AS ENUM ('sad', 'glad')",
         *(f"CREATE TABLE {table} ({COLUMNS})" for table in _PLAIN),
         "CREATE TABLE child () INHERITS (parent)",
@@ -92,11 +91,11 @@ SCENE = ";\n".join(
         f"CREATE TABLE through ({COLUMNS}) PARTITION BY RANGE (id)",
         *(f"CREATE TABLE {leaf} PARTITION OF {_TREE[leaf]} {bounds}" for leaf, bounds in _BOUNDS.items()),
         *(_filled(table, _FIRST.get(table, 1)) for table in (*_PLAIN, "child", *_BOUNDS)),
-        _LONG.format("here.odd"),
-        _LONG.format("there.odd"),
-        "DELETE FROM there.odd WHERE id = 9",
-        f"GRANT USAGE ON SCHEMA here, there TO {ROLE}",
-        f"GRANT SELECT ON ALL TABLES IN SCHEMA public, here, there TO {ROLE}",
+        _LONG.format("near.odd"),
+        _LONG.format("far.odd"),
+        "DELETE FROM far.odd WHERE id = 9",
+        f"GRANT USAGE ON SCHEMA here, there, near, far TO {ROLE}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public, here, there, near, far TO {ROLE}",
         f"REVOKE SELECT ON through_b FROM {ROLE}",
     ]
 )
@@ -169,11 +168,13 @@ _LABELS = (
     "ALTER TYPE mood RENAME VALUE 'sad' TO 'bad'; ALTER TYPE mood RENAME VALUE 'glad' TO 'sad'; "
     "ALTER TYPE mood RENAME VALUE 'bad' TO 'glad'"
 )
-_HEAPS = ("one", "picked", "masked", "child", "here.pair", "here.odd", "split_a", "through_a")
+_HEAPS = ("one", "picked", "masked", "child", "here.pair", "near.odd", "split_a", "through_a")
 
 ACTS: dict[str, Act] = {
     "exchange_tables": Act(tuple(_exchanged("TABLE", *pair) for pair in PAIRS)),
+    "exchange_partitioned": Act((_exchanged("TABLE", "through", "spare_t"), _exchanged("TABLE", "split", "spare_s"))),
     "exchange_schemas": Act((_exchanged("SCHEMA", "here", "there"),)),
+    "exchange_odd_schemas": Act((_exchanged("SCHEMA", "near", "far"),)),
     "exchange_leaf_names": Act(
         (_exchanged("TABLE", "split_a", "split_b0"), _exchanged("TABLE", "through_a", "through_b"))
     ),
@@ -186,16 +187,16 @@ ACTS: dict[str, Act] = {
     "detach_concurrently": Act(
         tuple(Move(_detach(leaf) + " CONCURRENTLY") for leaf in ("split_b1", "through_c")), spoils=True
     ),
-    "view": Act(tuple(map(_view, ("one", "picked", "masked", "here.pair", "here.odd", "split_a")))),
+    "view": Act(tuple(map(_view, ("one", "picked", "masked", "here.pair", "near.odd", "split_a")))),
     "refill": Act(tuple(map(_refilled, _HEAPS))),
-    "recreate": Act(tuple(map(_recreated, ("one", "picked", "masked", "here.odd", "split_a", "through_a")))),
-    "exchange_columns": Act(tuple(map(_columns, ("one", "picked", "masked", "parent", "here.odd", "split")))),
+    "recreate": Act(tuple(map(_recreated, ("one", "picked", "masked", "near.odd", "split_a", "through_a")))),
+    "exchange_columns": Act(tuple(map(_columns, ("one", "picked", "masked", "parent", "near.odd", "split")))),
     "exchange_labels": Act((Move(_LABELS, _LABELS),)),
     "vacuum_full": Act(tuple(Move(f"VACUUM FULL {table}") for table in _HEAPS)),
     "unlogged": Act(
         tuple(
             Move(f"ALTER TABLE {table} SET UNLOGGED", f"ALTER TABLE {table} SET LOGGED")
-            for table in ("one", "picked", "here.odd", "split_a")
+            for table in ("one", "picked", "near.odd", "split_a")
         )
     ),
     "revoke": Act(
@@ -205,5 +206,5 @@ ACTS: dict[str, Act] = {
         )
     ),
     "row_security": Act(tuple(map(_secured, ("one", "masked", "here.pair", "split_a", "through")))),
-    "write": Act(tuple(map(_written, (*_HEAPS, "two", "there.pair", "there.odd")))),
+    "write": Act(tuple(map(_written, (*_HEAPS, "two", "there.pair", "far.odd")))),
 }  # fmt: skip

@@ -41,9 +41,9 @@ SERVERS = ("primary", "standby")
 # Cases that once landed wrong data, by a statement that the act comes at: (kind, act, place, statement, how many).
 KNOWN: tuple[tuple[str, str, Place, str, int], ...] = (
     ("second", "exchange_tables", "before", 'FROM ONLY "public"', 2),
-    ("second", "exchange_schemas", "before", 'FROM ONLY "here"', 2),
-    ("first", "exchange_schemas", "around", 'FROM ONLY "here"."odd"', 3),
-    ("first", "exchange_tables", "around", 'FROM "public"."through"', 1),
+    ("second", "exchange_schemas", "before", 'FROM ONLY "here"', 1),
+    ("first", "exchange_odd_schemas", "around", 'FROM ONLY "near"."odd"', 3),
+    ("first", "exchange_partitioned", "around", 'FROM "public"."through"', 1),
     ("first", "view", "around", 'FROM ONLY "public"."one"', 2),
     ("first", "view", "before", 'FROM ONLY "public"."split_a"', 1),
     ("unshared", "exchange_tables", "before", 'FROM ONLY "public"', 2),
