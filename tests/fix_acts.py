@@ -1,4 +1,4 @@
-"""What sessions do to the service of fix_history: every kind of act as the statements it is made of."""
+"""Acts of sessions on the database of fix_service: each kind as the statements that it is made of."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-TABLES = ("event", "doc", "person", "visit", "spare")
+from fix_service import TWIN_NAMES, TWINS
 
 
 class Act(Struct, frozen=True):
     """Something that is done to a table, to the rows that `where` picks. `size` is a number for its free use."""
 
     kind: str
-    table: str = "event"
+    table: str = "public.event"
     where: str = "id < 20"
     size: int = 3
 
@@ -38,22 +38,32 @@ def touches(act: Act) -> set[str]:
         return set()
     if act.kind in SWEEPING:
         return {"*"}
-    return {f"public.{act.table}", "public.visit"} if act.table == "spare" else {f"public.{act.table}"}
+    if act.kind in EXCHANGES or act.table in TWINS:
+        return set(TWIN_NAMES)
+    return {act.table, "public.visit"} if act.table == "public.spare" else {act.table}
 
 
 def _plain(*texts: str) -> Make:
     return lambda act, number: [
         text.format(
-            t=act.table, w=act.where, k=act.size, i=1000 + 50 * number, j=1000 + 50 * number + act.size, c=number
+            t=act.table, b=act.table.partition(".")[2], w=act.where, k=act.size, c=number,
+            i=1000 + 50 * number, j=1000 + 50 * number + act.size,
         )
         for text in texts
-    ]
+    ]  # fmt: skip
 
 
 _INSERT = "INSERT INTO {t} (id, n, v) SELECT i, i % 2, 'new ' || i || repeat('x', 100) FROM generate_series({i}, {j}) i"
 _SWAP = """WITH gone AS (DELETE FROM {t} WHERE {w} RETURNING id)
     INSERT INTO {t} (id, n, v) SELECT {i} * 100 + row_number() OVER (), 0, 'swapped' FROM gone"""
 _UPDATE = "UPDATE {t} SET v = left(v || ' {c}', 200) WHERE {w}"
+# An exception handler is a subtransaction; more than 64 of them that have written are too many for shared memory.
+_MANY = """DO $$ BEGIN
+    FOR i IN 1..80 LOOP
+        BEGIN UPDATE {t} SET v = left(v || ' many {c}', 200) WHERE id = i;
+        EXCEPTION WHEN division_by_zero THEN NULL; END;
+    END LOOP;
+END $$"""
 
 _ROWS: dict[str, Make] = {
     "insert": _plain(_INSERT),
@@ -64,6 +74,7 @@ _ROWS: dict[str, Make] = {
     "delete and insert as many": _plain(_SWAP),
     "savepoint rolled back": _plain("SAVEPOINT a", _UPDATE, "ROLLBACK TO a", _INSERT),
     "savepoint released": _plain("SAVEPOINT a", "SAVEPOINT b", _UPDATE, "RELEASE b", _INSERT, "RELEASE a"),
+    "many subtransactions": _plain(_MANY),
     "upsert": _plain(
         "INSERT INTO event (id, n, v) SELECT i, 0, 'up' FROM generate_series({k}, {k} * 9) i "
         "ON CONFLICT (id) DO UPDATE SET n = event.n + 1"
@@ -78,12 +89,13 @@ _MAINTENANCE: dict[str, Make] = {
     "vacuum": _plain("VACUUM {t}"),
     "vacuum freeze": _plain("VACUUM (FREEZE) {t}"),
     "vacuum full": _plain("VACUUM FULL {t}"),
-    "cluster": _plain("CLUSTER {t} USING {t}_id"),
+    "cluster": _plain("CLUSTER {t} USING {b}_id"),
     "truncate": _plain("TRUNCATE {t}"),
     "truncate and fill again": _plain(
         "BEGIN", "CREATE TEMP TABLE kept ON COMMIT DROP AS SELECT * FROM {t}", "TRUNCATE {t}",
         "INSERT INTO {t} SELECT * FROM kept ORDER BY id DESC", "COMMIT"
     ),
+    "unlogged and logged": _plain("ALTER TABLE {t} SET UNLOGGED", "ALTER TABLE {t} SET LOGGED"),
     "analyze": _plain("ANALYZE {t}"),
     "index": _plain("CREATE INDEX ON {t} (v)"),
     "delete and vacuum": _plain("DELETE FROM {t} WHERE {w}", "VACUUM {t}"),
@@ -140,14 +152,61 @@ _PARTITIONS: dict[str, Make] = {
     "drop and make a leaf": _plain(
         "BEGIN", "DROP TABLE visit_b0", "CREATE TABLE visit_b0 PARTITION OF visit_b FOR VALUES IN (0)", "COMMIT"
     ),
+    "exchange leaves' names": _plain(
+        "BEGIN", "ALTER TABLE visit_b0 RENAME TO x_", "ALTER TABLE visit_b1 RENAME TO visit_b0",
+        "ALTER TABLE x_ RENAME TO visit_b1", "COMMIT"
+    ),
+    "exchange a leaf": _plain(
+        "BEGIN", "ALTER TABLE visit DETACH PARTITION visit_a", "ALTER TABLE visit_a RENAME TO x_",
+        "ALTER TABLE visit_z RENAME TO visit_a", "ALTER TABLE x_ RENAME TO visit_z",
+        "ALTER TABLE visit ATTACH PARTITION visit_a FOR VALUES FROM (0) TO (300)", "COMMIT"
+    ),
 }  # fmt: skip
-ACTS: dict[str, Make] = {**_ROWS, **_MAINTENANCE, **_DEFINITIONS, **_PARTITIONS}
+# Names that lead to other tables for a while. Renaming a schema waits for nobody who reads.
+EXCHANGES: dict[str, Make] = {
+    "exchange tables": _plain(
+        "BEGIN", "ALTER TABLE here.one RENAME TO x_", "ALTER TABLE here.two RENAME TO one",
+        "ALTER TABLE here.x_ RENAME TO two", "COMMIT"
+    ),
+    "exchange tables across": _plain(
+        "BEGIN", "ALTER TABLE here.one SET SCHEMA between", "ALTER TABLE there.one SET SCHEMA here",
+        "ALTER TABLE between.one SET SCHEMA there", "COMMIT"
+    ),
+    "exchange schemas": _plain(
+        "BEGIN", "ALTER SCHEMA here RENAME TO x_", "ALTER SCHEMA there RENAME TO here",
+        "ALTER SCHEMA x_ RENAME TO there", "COMMIT"
+    ),
+    "schema away": _plain("ALTER SCHEMA here RENAME TO away"),
+    "schema back": _plain("ALTER SCHEMA away RENAME TO here"),
+    "view in place": _plain(
+        "BEGIN", "ALTER TABLE here.one RENAME TO one_",
+        "CREATE VIEW here.one AS SELECT ctid, xmin, * FROM here.two OFFSET 0", "COMMIT"
+    ),
+    "view gone": _plain("BEGIN", "DROP VIEW here.one", "ALTER TABLE here.one_ RENAME TO one", "COMMIT"),
+}  # fmt: skip
+ACTS: dict[str, Make] = {**_ROWS, **_MAINTENANCE, **_DEFINITIONS, **_PARTITIONS, **EXCHANGES}
+# Acts, and those that undo them: of twins' names, and of other things.
+TWIN_PAIRS = (
+    ("exchange tables", "exchange tables"), ("exchange tables across", "exchange tables across"),
+    ("exchange schemas", "exchange schemas"), ("view in place", "view gone"),
+)  # fmt: skip
+PAIRS = (
+    ("schema away", "schema back"), ("exchange leaves' names", "exchange leaves' names"),
+    ("exchange a leaf", "exchange a leaf"), ("swap tables", "swap tables"), ("rename label", "rename label back"),
+    ("attach", "detach"),
+)  # fmt: skip
+# Acts that change a twin, and others, after which it still has as many rows as the other twins.
+CHANGING = ("update", "hot update", "delete and insert as many", "many subtransactions")
+EVEN = (
+    *CHANGING, "update that changes nothing", "lock rows", "vacuum", "vacuum freeze", "vacuum full",
+    "truncate and fill again", "rename there and back", "rewriting alter", "unlogged and logged", "rolled back",
+)  # fmt: skip
 
 # What shows a snapshot that is older another table, or none, or makes lines of another shape.
 REWRITING = (
     "vacuum full", "cluster", "truncate", "truncate and fill again", "add column that rewrites", "rewriting alter",
     "swap columns", "drop and add column", "replace table", "swap tables", "rename label there and back", "attach",
-    "detach", "detach and attach", "truncate a leaf", "drop and make a leaf",
+    "detach", "detach and attach", "truncate a leaf", "drop and make a leaf", "unlogged and logged", "exchange a leaf",
 )  # fmt: skip
 # A table that only these happened to is still to be proven unchanged.
 HARMLESS = frozenset(

@@ -1,68 +1,30 @@
-"""A service's database, what may happen to it, and a nightly job that is held against it after every run.
+"""A service's database, what can happen to it, and a nightly job that is held against it after every run.
 
-The oracle is independent: at the very moment of a run's snapshot another session reads every table whole, and
-what the run then lands must be those lines, whatever other sessions do while it works. No code of Floodmark's
-takes part in that reading.
+Every table's entry in a manifest is held against the photograph of its own moment (`fix_camera`), also if that is an
+earlier run's. What a standby shows is held against what its primary held when the standby caught up with it.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from msgspec import Struct
 
 from fix_acts import Act, alone, statements, touches
+from fix_camera import Lines, Photograph
+from fix_judge import Judge
+from fix_meanwhile import PLAIN, Died, Lock, Manner, Watched
 from fix_postgres import Cluster, PgDatabase
-from fix_runs import Nightly
-from floodmark.errors import SourceError
-from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
-from floodmark.model import Point
+from fix_runs import Nightly, rule
+from fix_service import FILTERS, SERVICE
+from fix_wire import Wire
+from floodmark.errors import ConfigError, SourceError, Stopped
 from floodmark.run import run
 
-SERVICE = """
-    CREATE TYPE mood AS ENUM ('sad', 'glad', 'mad');
-    CREATE TABLE event (id int PRIMARY KEY, n int, v text) WITH (fillfactor = 80);
-    CREATE TABLE doc (id int, n int, v text, body text, meta json);
-    ALTER TABLE doc ALTER body SET STORAGE EXTERNAL, ALTER meta SET STORAGE PLAIN;
-    CREATE TABLE person (id int, n int, v text, m mood DEFAULT 'sad', born date DEFAULT '1970-01-01');
-    CREATE TABLE visit (id int, n int, v text) PARTITION BY RANGE (id);
-    CREATE TABLE visit_a PARTITION OF visit FOR VALUES FROM (0) TO (300);
-    CREATE TABLE visit_b PARTITION OF visit FOR VALUES FROM (300) TO (600) PARTITION BY LIST (n);
-    CREATE TABLE visit_b0 PARTITION OF visit_b FOR VALUES IN (0);
-    CREATE TABLE visit_b1 PARTITION OF visit_b DEFAULT;
-    CREATE TABLE visit_rest PARTITION OF visit DEFAULT;
-    CREATE TABLE spare (v text, gone int, n int, id int); ALTER TABLE spare DROP gone;
-    CREATE TABLE pointer (id int, what regclass);
-    INSERT INTO event SELECT i, 0, 'event ' || i || repeat('e', 150) FROM generate_series(1, 900) i;
-    INSERT INTO doc SELECT i, 0, 'doc ' || i, repeat(md5(i::text), 80),
-        (E'{"a":\\n' || i || ',"pad":"' || repeat('p', 500) || '"}')::json FROM generate_series(1, 150) i;
-    INSERT INTO person SELECT i, 0, 'person ' || i || repeat('p', 100) FROM generate_series(1, 300) i;
-    INSERT INTO visit SELECT i, i % 2, 'visit ' || i || repeat('v', 200) FROM generate_series(1, 700) i;
-    INSERT INTO spare (id, n, v) SELECT i, 0, 'spare ' || i FROM generate_series(900, 950) i;
-    INSERT INTO pointer VALUES (1, 'spare'), (2, 'event');
-    CREATE INDEX event_id ON event (id); CREATE INDEX doc_id ON doc (id); CREATE INDEX person_id ON person (id);
-    CREATE INDEX visit_id ON visit (id); CREATE INDEX spare_id ON spare (id)
-"""
-# A regclass prints the name that a table has when it is read. So no proof is possible of this one, whatever
-# happens or does not, and while others rename tables it shows no one moment.
-UNPROVABLE = frozenset({"public.pointer"})
-
-_SETTINGS = """
-    SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET IntervalStyle = 'iso_8601'; SET bytea_output = 'hex';
-    SET extra_float_digits = 1; SET search_path = ''; SET statement_timeout = '60s';
-    BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1
-"""
-_TABLES = """
-    SELECT relname, relkind::text FROM pg_catalog.pg_class
-    WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY 1
-"""
-# What a statement may be answered when others hold what it wants, or did before what it wants to do.
+# The answers of a server when others hold what an act wants, or did before what it wants to do.
 _REFUSALS = (
     psycopg.ProgrammingError,
     psycopg.IntegrityError,
@@ -73,15 +35,8 @@ _REFUSALS = (
     psycopg.errors.QueryCanceled,
     psycopg.errors.ObjectNotInPrerequisiteState,
     psycopg.errors.ObjectInUse,
+    psycopg.errors.DependentObjectsStillExist,
 )
-
-
-class Meanwhile(Struct, frozen=True):
-    """What another session does at the so-manieth event of a kind, while a run is at work."""
-
-    at: type[Event]
-    number: int
-    act: Act
 
 
 class History:
@@ -98,16 +53,17 @@ class History:
         self.open: list[psycopg.Connection[Any]] = []
         self.prepared: list[str] = []
         self.numbers = iter(range(1, 10**6))
-        self.touched: set[str] = set()
-        self.calm: tuple[str, Point] | None = None  # the last run's source and moment, if nothing was under way then
-        self.truth: dict[str, list[bytes]] = {}
-        self.once_photographing: Callable[[], None] = _nothing
+        self.judge = Judge(self.job, told)
+        # What was touched since the standby stood still, and what it shows for that long.
+        self.behind: set[str] = set()
+        self.reference: dict[str, Lines] = {}
+        self.statements: dict[tuple[bool, bool], int] = {}
 
-    # What happens
+    # Acts
 
     def act(self, act: Act) -> None:
         """Other sessions' work, committed at once, or refused because yet others are in the way."""
-        self.touched |= touches(act)
+        self.touch(touches(act))
         with self._session() as session:
             self._play(session, alone(act, next(self.numbers)), act.kind)
 
@@ -115,7 +71,7 @@ class History:
         """A transaction that has done something and goes on."""
         if len(self.open) >= 3:
             return
-        self.touched |= touches(act)
+        self.touch(touches(act))
         session = self._session(autocommit=False)
         if self._play(session, statements(act, next(self.numbers)), act.kind):
             self.open.append(session)
@@ -123,10 +79,10 @@ class History:
             session.close()
 
     def end_open(self, which: int, how: str) -> None:
-        """Touched are then all tables: who knows what it wrote."""
+        """End a transaction that was left open. It can have written any table."""
         if self.open:
             session = self.open.pop(which % len(self.open))
-            self.touched.add("*")
+            self.touch({"*"})
             with suppress(psycopg.OperationalError):  # the server may have been restarted since
                 session.execute(how)
             session.close()
@@ -134,7 +90,7 @@ class History:
     def prepare(self, act: Act) -> None:
         if len(self.prepared) >= 3:
             return
-        self.touched |= touches(act)
+        self.touch(touches(act))
         gid = f"{self.database.name}_{next(self.numbers)}"
         with self._session() as session:
             made = ["BEGIN", *statements(act, next(self.numbers)), f"PREPARE TRANSACTION '{gid}'"]
@@ -143,11 +99,11 @@ class History:
 
     def end_prepared(self, which: int, how: str) -> None:
         if self.prepared:
-            self.touched.add("*")
+            self.touch({"*"})
             self.database.execute(f"{how} PREPARED '{self.prepared.pop(which % len(self.prepared))}'")
 
     def interrupt(self, how: str) -> None:
-        """Restart, or crash and recover: the primary, or the standby alone."""
+        """Restart, or crash and recover: the primary, or the standby, which then follows its primary again."""
         server = self.standby if how == "standby" and self.standby is not None else self.primary
         if how == "backend":
             server.crash_backend()
@@ -156,84 +112,73 @@ class History:
             server.start()
         else:
             server.restart()
-        self.calm = None
+        self.judge.interrupt()
         self.told[f"interrupted: {how}"] += 1
         self.database.close()
         if server is self.primary:
             for session in self.open:
                 session.close()
             self.open.clear()
+        else:
+            self.lagging = False
 
     def lag(self, lagging: bool) -> None:
         """From now on the standby shows what it shows now, or follows again."""
+        if self.standby is None or lagging == self.lagging:
+            return
+        self._catch_up()
+        if lagging:
+            self._stand_still()
         self.lagging = lagging
-        if self.standby is not None:
-            self.standby.pause() if lagging else self._catch_up()
+
+    def touch(self, labels: set[str]) -> None:
+        self.behind |= labels
+        self.judge.touch(labels)
 
     # Runs
 
-    def run(self, meanwhile: Meanwhile | None = None, *, through_standby: bool = False, **changes: Any) -> None:
-        """Run, and hold what landed against what the source held at the run's snapshot."""
+    def run(self, manner: Manner = PLAIN, *, through_standby: bool = False, lock: Lock | None = None) -> None:
+        """Run, and hold what landed against what the source held at the moments that the manifest names."""
         source = self._source(through_standby)
-        expected = self._to_be_proven(source)
-        attempts = Counter[str]()
-        left = [meanwhile] if meanwhile is not None else []
-        lock = threading.Lock()
-
-        def observe(event: Event) -> None:
-            with lock:
-                self._note(event, source, attempts)
-                if left and isinstance(event, left[0].at) and attempts[type(event).__name__] > left[0].number:
-                    self.act(left.pop().act)
-
+        watched = Watched(self, source, manner, lock)
+        expected = set() if manner.full else self.judge.to_be_proven(source.dsn)
+        selected = self._selected(source, manner)
         try:
-            self.job.last = run(self.job.settings(url=source.url, **changes), observe, None).manifest
+            self._run(watched, selected)
         except SourceError as error:
-            # Replaying what others did meanwhile, a standby throws out who is in its way: the coordinator, too.
-            assert meanwhile is not None and source is not self.database, error
-            self.told["a standby's conflict ended a run"] += 1
+            # A standby ends those who are in the way of replay, and a server that crashed all.
+            assert watched.crashed or (watched.disturbed and source is not self.database), error
+            self.told["a crash or a recovery conflict ended a run"] += 1
             return
-        self._require_truth(UNPROVABLE if meanwhile is not None else frozenset())
-        if meanwhile is None:
-            self._require_proven(expected)
-        self._count(attempts)
-
-    def run_locked(self, table: str, act: Act, how: str) -> None:
-        """Run while a migration holds the table, whose size can't be measured then; it lets go a moment later."""
-        session = self._session(autocommit=False)
-        self.touched.add("*")
-        if not self._locked(session, table, act):
-            session.close()
+        except (Died, Stopped):
+            self.told["a run was stopped"] += 1
             return
-        release = threading.Timer(0.3, lambda: session.execute(how))
-        self.once_photographing = release.start
-        try:
-            self.run()
+        except ConfigError as error:
+            assert watched.disturbed and manner.only, error  # a table that it named is gone
+            return
         finally:
-            if release.ident is not None:
-                release.join()
-            session.close()
-            self.touched.add("*")  # it was cut as an estimate said
+            watched.close()
+            if source is not self.database and self.standby is not None and not self.lagging:
+                self.standby.resume()
+        self.judge.require_truth(set(selected), watched.held, watched.attempts)
+        if not watched.disturbed and not watched.crashed:
+            self.judge.require_proven(expected)
+        self.told["runs"] += 1
+        self.told["attempts"] += watched.attempts
+        self.told["proven chunks"] += watched.proven
 
-    def run_through_a_crash(self, number: int) -> None:
-        """A backend is killed while the run is at work: it fails, or starts anew, but lands nothing wrong."""
-        attempts = Counter[str]()
-        crashed: list[bool] = []
-
-        def observe(event: Event) -> None:
-            self._note(event, self.database, attempts)
-            if isinstance(event, ChunkDone | TableDecided) and attempts.total() > number and not crashed:
-                crashed.append(True)
-                self.interrupt("backend")
-
-        try:
-            self.job.last = run(self.job.settings(connections=1), observe, None).manifest
-        except SourceError as error:
-            self.told["a crash ended a run"] += 1
-            assert error.exit_code == 12
-        else:
-            self._require_truth()
-        self.calm = None
+    def run_locked(self, table: str, act: Act, lock: Lock) -> None:
+        """Run while a migration holds the table, whose size can't be measured then; it lets go a moment later, or
+        when the run is over."""
+        session = self._session(autocommit=False)
+        self.touch({"*"})
+        if self._locked(session, table, act):
+            lock.session = session
+            try:
+                self.run(Manner(connections=2), lock=lock)
+            finally:
+                self.touch({"*"})  # it was cut as an estimate said
+        session.close()
 
     def close(self) -> None:
         for session in self.open:
@@ -243,6 +188,25 @@ class History:
 
     # Inside
 
+    def _run(self, watched: Watched, selected: tuple[str, ...]) -> None:
+        manner, source = watched.manner, watched.source
+        with Wire(lambda: source.server.port, serial=manner.serial) as wire:
+            wire.before, wire.after = watched.before, watched.after
+            try:
+                settings = self.job.settings(
+                    url=wire.url_of(source),
+                    only=selected,
+                    connections=manner.connections,
+                    audit_chunks=manner.audit,
+                    full=manner.full,
+                    lock_timeout=1 if watched.lock is not None and watched.lock.to_the_end else 60,
+                    rules={label: rule(where=where) for label, where in FILTERS.items()},
+                )
+                self.job.last = run(settings, watched.observe, watched.stop).manifest
+            finally:
+                wire.check()
+        self.statements[watched.likeness] = wire.count
+
     def _session(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
         session = psycopg.connect(self.database.dsn, autocommit=True)
         session.execute("SET lock_timeout = '100ms'; SET statement_timeout = '20s'")
@@ -250,7 +214,7 @@ class History:
         return session
 
     def _play(self, session: psycopg.Connection[Any], made: list[str], kind: str) -> bool:
-        """Whether all of it was done."""
+        """Return True if all of it was done."""
         try:
             for statement in made:
                 session.execute(statement)
@@ -268,12 +232,15 @@ class History:
             return False
         return self._play(session, statements(act, next(self.numbers)), act.kind)
 
+    # The standby
+
     def _source(self, through_standby: bool) -> PgDatabase:
+        """The database to read: on a standby that has caught up and stands still, unless it lags anyway."""
         if not through_standby or self.standby is None:
             return self.database
         if not self.lagging:
             self._catch_up()
-            self.standby.pause()
+            self._stand_still()
         return self.database.on(self.standby)
 
     def _catch_up(self) -> None:
@@ -281,68 +248,23 @@ class History:
         self.standby.resume()
         self.standby.wait_for(self.primary)
 
-    def _note(self, event: Event, source: PgDatabase, attempts: Counter[str]) -> None:
-        attempts[type(event).__name__] += 1
-        if isinstance(event, RunStarted):
-            self.truth = photograph(source.dsn, self.once_photographing)
-            self.once_photographing = _nothing
-            calm = event.point.xmin == event.point.xmax and (source is self.database or not self.lagging)
-            self.calm = (source.url, event.point) if calm else None
-            self.touched = set()
-            attempts["proven chunks"] = 0
-            if source is not self.database and not self.lagging and self.standby is not None:
-                self.standby.resume()
-        elif isinstance(event, TableDecided):
-            attempts["proven chunks"] += event.chunks - event.to_extract
+    def _stand_still(self) -> None:
+        """Stop replay; the standby shows from now on what the primary holds now."""
+        assert self.standby is not None
+        self.standby.pause()
+        self.behind = set()
+        self.reference = Photograph(self.database.dsn, FILTERS).tables
 
-    def _to_be_proven(self, source: PgDatabase) -> set[str]:
-        """Tables that nothing touched since the last run, nor was anything under way then."""
-        if self.calm is None or self.calm[0] != source.url or "*" in self.touched or self.job.last is None:
-            return set()
-        return {
-            entry.table.label
-            for entry in self.job.last.tables
-            if entry.as_of == self.calm[1].taken_at and entry.table.label not in self.touched | UNPROVABLE
-        }
+    def require_no_damage(self, photograph: Photograph) -> None:
+        """Reading a standby must not change what it shows: what its primary held when it stood still."""
+        for label, lines in self.reference.items():
+            assert sorted(photograph.tables[label]) == sorted(lines), f"{label} is damaged on the standby"
 
-    def _require_truth(self, but: frozenset[str] = frozenset()) -> None:
-        assert self.job.last is not None
-        entries = {entry.table.label: entry for entry in self.job.last.tables if entry.status != "dropped"}
-        assert entries.keys() == self.truth.keys()
-        for label, lines in self.truth.items():
-            status, reason = entries[label].status, entries[label].reason
-            assert status in ("extracted", "unchanged"), f"{label}: {status}: {reason}"
-            if label not in but:
-                assert sorted(self.job.landed(label)) == sorted(lines), f"{label} is wrong: {status}, {reason}"
-
-    def _require_proven(self, expected: set[str]) -> None:
-        for label in expected & self.truth.keys():
-            assert self.job.outcome(label) == ("unchanged", "unchanged"), f"{label}: {self.job.entry(label).reason}"
-        self.told["had to be proven"] += len(expected)
-
-    def _count(self, attempts: Counter[str]) -> None:
-        assert self.job.last is not None
-        self.told["runs"] += 1
-        self.told["attempts"] += attempts["RunStarted"]
-        self.told["tables"] += len(self.truth)
-        self.told["proven chunks"] += attempts["proven chunks"]
-        for entry in self.job.last.tables:
-            self.told[f"outcome {entry.status}: {entry.reason.code}"] += 1
-
-
-def _nothing() -> None:
-    pass
-
-
-def photograph(dsn: str, once_begun: Callable[[], None] = _nothing) -> dict[str, list[bytes]]:
-    """Every table's lines, as a session sees them that does nothing else; `once_begun` it sees nothing new."""
-    with psycopg.connect(dsn, autocommit=True) as session:
-        session.execute(_SETTINGS)
-        once_begun()
-        return {f"public.{name}": _lines(session, name, kind) for name, kind in session.execute(_TABLES).fetchall()}
-
-
-def _lines(session: psycopg.Connection[Any], name: str, kind: str) -> list[bytes]:
-    only = "ONLY " if kind == "r" else ""
-    rows = session.execute(f'SELECT row_to_json(whole)::text FROM (SELECT * FROM {only}public."{name}") whole')
-    return [row[0].replace("\n", " ").replace("\r", " ").encode() + b"\n" for row in rows]
+    def _selected(self, source: PgDatabase, manner: Manner) -> tuple[str, ...]:
+        """The tables that the run is told to keep to, of those that there are."""
+        if not manner.only:
+            return ()
+        asked = "SELECT nspname || '.' || relname FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        with psycopg.connect(source.dsn, autocommit=True) as session:
+            rows = session.execute(f"{asked} WHERE relkind IN ('r', 'p') AND NOT relispartition").fetchall()
+        return tuple(label for label in manner.only if (label,) in rows)

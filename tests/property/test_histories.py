@@ -14,7 +14,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from fix_acts import ACTS, OPEN_ACTS, REWRITING, TABLES, Act
-from fix_history import History, Meanwhile
+from fix_acts import ACTS, CHANGING, EVEN, EXCHANGES, OPEN_ACTS, PAIRS, REWRITING, TWIN_PAIRS, Act
+from fix_history import History
+from fix_meanwhile import End, Lock, Manner, Meanwhile, Place
 from fix_postgres import BINARIES, Cluster
-from floodmark.events import ChunkDone, RunStarted, TableDecided
+from fix_service import TABLES, TWINS
 
 MakeServer = Callable[..., Cluster]
 MakeStandby = Callable[[Cluster], Cluster]
 
 # Autovacuum may truncate a table at any moment, and then what "nothing touched" can't be said.
-SETTINGS = {"autovacuum": "off", "wal_retrieve_retry_interval": "100ms", "max_standby_streaming_delay": "5s"}
+SETTINGS = {"autovacuum": "off", "wal_retrieve_retry_interval": "100ms", "max_standby_streaming_delay": "500ms"}
 
 WHERES = st.one_of(
     st.integers(0, 12).map(lambda k: f"id % 13 = {k}"),
@@ -41,15 +43,51 @@ WHERES = st.one_of(
 )
 
 
-def acts(kinds: tuple[str, ...]) -> st.SearchStrategy[Act]:
-    return st.builds(Act, st.sampled_from(kinds), st.sampled_from(TABLES), WHERES, st.integers(1, 9))
+TWIN_WHERES = st.integers(0, 12).map(lambda k: f"id % 13 = {k}") | st.sampled_from(("id < 60", "id > 90", "id > 0"))
 
 
-EVERY = acts(tuple(ACTS))
-ROWS = acts(OPEN_ACTS)
-MEANWHILE = st.builds(
-    Meanwhile, st.sampled_from((RunStarted, TableDecided, ChunkDone)), st.integers(0, 3), acts(REWRITING) | EVERY
-)
+def acts(
+    kinds: Iterable[str], tables: tuple[str, ...] = TABLES, wheres: st.SearchStrategy[str] = WHERES
+) -> st.SearchStrategy[Act]:
+    return st.builds(Act, st.sampled_from(tuple(kinds)), st.sampled_from(tables), wheres, st.integers(1, 9))
+
+
+# A twin that is read by another's name differs in values alone, as long as it has as many rows.
+CHANGES = acts(CHANGING, TWINS, TWIN_WHERES)
+EVERY = acts(ACTS) | acts(EVEN, TWINS, TWIN_WHERES)
+ROWS = acts(OPEN_ACTS) | CHANGES
+
+THOUSANDTHS = st.integers(0, 999)
+PLACES = st.builds(Place, THOUSANDTHS, st.booleans())
+ONE = st.builds(Meanwhile, PLACES, acts(REWRITING) | EVERY | acts(EXCHANGES), st.booleans())
+
+
+def there_and_back(kinds: tuple[str, str], number: int, gap: int, before: bool, after: bool) -> tuple[Meanwhile, ...]:
+    """An act, and what undoes it some statements later."""
+    first, second = (Act(kind) for kind in kinds)
+    return Meanwhile(Place(number, before), first), Meanwhile(Place(number + gap, after), second)
+
+
+def pairs(kinds: tuple[tuple[str, str], ...]) -> st.SearchStrategy[tuple[Meanwhile, ...]]:
+    gaps = st.integers(0, 60) | st.integers(0, 500)
+    return st.builds(there_and_back, st.sampled_from(kinds), THOUSANDTHS, gaps, st.booleans(), st.booleans())
+
+
+SEVERAL = st.lists(ONE, min_size=1, max_size=3).map(tuple)
+MEANWHILE = SEVERAL | pairs(PAIRS) | pairs(TWIN_PAIRS) | st.builds(lambda pair, one: (*pair, one), pairs(PAIRS), ONE)
+EXCHANGED = st.lists(pairs(TWIN_PAIRS), min_size=1, max_size=3).map(lambda several: tuple(chain(*several)))
+ONLY = st.lists(st.sampled_from((*TABLES, *TWINS)), min_size=1, max_size=3, unique=True).map(tuple)
+SOME_TWINS = st.lists(st.sampled_from(TWINS), min_size=2, max_size=4, unique=True).map(tuple)
+ENDS = st.builds(End, THOUSANDTHS, st.sampled_from(("dies", "is told to stop", "loses its server")))
+MANNERS = {
+    "connections": st.sampled_from((1, 4)),
+    "serial": st.sampled_from((True, True, False)),
+    "audit": st.sampled_from((0, 0, 3, 99)),
+}
+DISTURBED = st.builds(Manner, MEANWHILE, st.just(()) | ONLY, **MANNERS)
+PARTIAL = st.builds(Manner, st.just(()), ONLY | SOME_TWINS, **MANNERS)
+TWINS_EXCHANGED = st.builds(Manner, EXCHANGED, st.just(()) | SOME_TWINS, **MANNERS)
+ENDED = st.builds(Manner, st.just(()) | MEANWHILE, st.just(()) | ONLY, end=ENDS, **MANNERS)
 HOWS = st.sampled_from(("COMMIT", "ROLLBACK"))
 
 
@@ -104,18 +142,27 @@ class Histories(RuleBasedStateMachine):
         self.history.act(act)
         self.history.run()
 
-    @rule(meanwhile=MEANWHILE)
-    def a_run_with_others_at_work(self, meanwhile: Meanwhile) -> None:
-        self.history.run(meanwhile)
+    @rule(manner=DISTURBED)
+    def a_run_with_others_at_work(self, manner: Manner) -> None:
+        self.history.run(manner)
 
-    @rule(table=st.sampled_from(TABLES), act=ROWS, how=HOWS)
-    def a_run_while_a_table_is_locked(self, table: str, act: Act, how: str) -> None:
-        self.history.run_locked(table, act, how)
+    @rule(manner=PARTIAL)
+    def a_run_of_some_tables(self, manner: Manner) -> None:
+        self.history.run(manner)
 
-    @rule(number=st.integers(0, 12), really=st.integers(0, 3))
-    def a_run_through_a_crash(self, number: int, really: int) -> None:
+    @rule(act=CHANGES, manner=TWINS_EXCHANGED)
+    def a_twin_changes_and_a_run_sees_it_exchanged(self, act: Act, manner: Manner) -> None:
+        self.history.act(act)
+        self.history.run(manner)
+
+    @rule(manner=ENDED, really=st.integers(0, 1))
+    def a_run_that_ends_too_early(self, manner: Manner, really: int) -> None:
         if not really:
-            self.history.run_through_a_crash(number)
+            self.history.run(manner)
+
+    @rule(table=st.sampled_from((*TABLES, *TWINS)), act=ROWS, how=HOWS, longer=st.integers(0, 3))
+    def a_run_while_a_table_is_locked(self, table: str, act: Act, how: str, longer: int) -> None:
+        self.history.run_locked(table, act, Lock(how, to_the_end=not longer))
 
     def teardown(self) -> None:
         try:
@@ -129,9 +176,13 @@ class StandbyHistories(Histories):
 
     interruptions = ("restart", "power", "backend", "standby")
 
-    @rule(meanwhile=st.none() | MEANWHILE)
-    def a_run_through_the_standby(self, meanwhile: Meanwhile | None) -> None:
-        self.history.run(meanwhile, through_standby=True)
+    @rule(manner=DISTURBED | PARTIAL | TWINS_EXCHANGED)
+    def a_run_through_the_standby(self, manner: Manner) -> None:
+        self.history.run(manner, through_standby=True)
+
+    @rule(manner=ENDED)
+    def a_run_through_the_standby_that_ends_too_early(self, manner: Manner) -> None:
+        self.history.run(manner, through_standby=True)
 
     @rule()
     def a_quiet_run_through_the_standby(self) -> None:
@@ -140,6 +191,11 @@ class StandbyHistories(Histories):
     @rule(lagging=st.booleans())
     def the_standby_lags_or_follows(self, lagging: bool) -> None:
         self.history.lag(lagging)
+
+    def teardown(self) -> None:
+        self.history.lag(False)
+        self.history.run(through_standby=True)
+        super().teardown()
 
 
 def play(
