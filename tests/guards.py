@@ -50,7 +50,7 @@ CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in 
 SPARED, DEAD, RESUME = (
     "tests/integration/test_spared_readings.py", "tests/fault/test_dead_runs.py", "tests/unit/test_resume.py"
 )  # fmt: skip
-MODEL, DETECT, ENTRIES, ATTEMPT = "model.py", "detect.py", "entries.py", "attempt.py"
+MODEL, REMEMBERED, DETECT, ENTRIES, ATTEMPT = "model.py", "remembered.py", "detect.py", "entries.py", "attempt.py"
 SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY = (
     f"source/postgres/{name}.py"
     for name in (
@@ -148,9 +148,9 @@ NAMES = [
 REASONS = [
     guard("schema changed", DETECT, "elif then.schema != info.fingerprint.schema:", "elif False:", f"{EXACT} -k 'test_a_day and column'"),
     guard("part defined otherwise", DETECT, "elif known is not None and known.part != part.fingerprint:", "elif False:", f"{SPARED} -k one_partition"),
-    guard("finished: of this table", DETECT, " and known.table_oid == info.oid and", " and", RESUME),
-    guard("finished: part defined otherwise", DETECT, " and known.part == part.fingerprint\n", "\n", RESUME),
-    guard("finished: stamp", DETECT, "known.stamp == part.stamp and ", "", f"{DEAD} -k 'another_name and not goes'"),
+    guard("finished: of this table", REMEMBERED, " and known.table_oid == info.oid and", " and", RESUME),
+    guard("finished: part defined otherwise", REMEMBERED, " and known.part == part.fingerprint\n", "\n", RESUME),
+    guard("finished: stamp", REMEMBERED, "known.stamp == part.stamp and ", "", f"{DEAD} -k 'another_name and not goes'"),
     Guard("redefined: stamp", (
         Edit(SNAPSHOT, "present = {part.id: (part.fingerprint, part.stamp) ", "present = {part.id: part.fingerprint "),
         Edit(SNAPSHOT, "present.get(part.id) == (part.fingerprint, part.stamp) ", "present.get(part.id) == part.fingerprint "),

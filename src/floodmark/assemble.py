@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from floodmark import __version__
 from floodmark.attempt import Result
-from floodmark.detect import Remembered
 from floodmark.entries import dropped, failed
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import Point, SourceIdentity, TableEntry, TableInfo, TableName
+from floodmark.remembered import Remembered
 from floodmark.running import Run, iso
 from floodmark.source.base import Namesake, Snapshot
 from floodmark.source.selection import picked_if_plain

@@ -12,12 +12,13 @@ from msgspec import Struct
 
 from floodmark.audit import audit, require_no_mismatch, require_same_definitions
 from floodmark.decide import decide
-from floodmark.detect import ChunkPlan, Remembered
+from floodmark.detect import ChunkPlan
 from floodmark.entries import ChunkOutcome, failed, finished, kept, proven
 from floodmark.errors import FloodmarkError, SnapshotLost
 from floodmark.events import TableFinished
 from floodmark.extract import Extractor, Job, StopAsked, run_all
 from floodmark.model import ObjectEntry, Reason, TableEntry, TableInfo, TableName
+from floodmark.remembered import Remembered
 from floodmark.state.manifest import checksum
 from floodmark.work import Context, Work
 

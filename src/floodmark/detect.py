@@ -7,18 +7,16 @@ to extract; nothing here ever reasons from a doubt to "unchanged".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
-from typing import Literal
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from floodmark.columns import difference
 from floodmark.model import (
     Chunk,
     ChunkMark,
     Fingerprint,
-    ObjectEntry,
     Observation,
     Part,
     Point,
@@ -27,9 +25,8 @@ from floodmark.model import (
     ReasonCode,
     TableEntry,
     TableInfo,
-    Watermark,
-    same_history,
 )
+from floodmark.remembered import Remembered, RememberedChunk
 
 # Ages of transaction ids are told apart within 2^31; half of that leaves room for what happens meanwhile.
 MAX_XID_GAP = 2**30
@@ -51,39 +48,6 @@ _WEIGHT: tuple[ReasonCode, ...] = (
     "objects_missing",
     "no_proof",
 )
-
-
-class RememberedChunk(Struct, frozen=True):
-    """A chunk some earlier snapshot showed, with all that a proof needs.
-
-    `part` is the fingerprint of its part. `stamp` is that part's stamp if the chunk was never committed, else None:
-    before a commit the run itself checks that no definition changed while it read.
-    """
-
-    mark: ChunkMark
-    point: Point
-    table_oid: int
-    fingerprint: Fingerprint
-    object: ObjectEntry | None
-    part: str = ""
-    stamp: str | None = None
-
-
-class Remembered(Struct, frozen=True):
-    """What is known of a table: the last committed entry, if any, and its chunks by their place.
-
-    `chunks` may also hold what this run, or a dead one, extracted under an earlier snapshot. `sent_since`: what a
-    landing zone was sent of the table after that entry; `half` where that may not be all of it.
-    """
-
-    entry: TableEntry | None = None
-    chunks: Mapping[Chunk, RememberedChunk] = {}
-    sent_since: Literal["nothing", "whole", "half"] = "nothing"
-
-    @property
-    def good(self) -> TableEntry | None:
-        """The entry, if it describes a whole snapshot."""
-        return self.entry if self.entry is not None and self.entry.checksum is not None else None
 
 
 class Policy(Struct, frozen=True):
@@ -150,64 +114,6 @@ class TablePlan(Struct, frozen=True):
         if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
             return first
         return Reason(first.code, f"{first.detail} ({alike} of {_count(len(self.chunks), 'chunk')})")
-
-
-def remember(entry: TableEntry | None) -> Remembered:
-    """What a committed entry says, in the form decisions are taken from."""
-    if entry is None:
-        return Remembered()
-    if entry.watermark is None or entry.fingerprint is None:
-        return Remembered(entry)
-    chunks = remembered_chunks(entry.watermark, entry.fingerprint, entry.objects)
-    return Remembered(entry, {known.mark.chunk: known for known in chunks})
-
-
-def remembered_chunks(
-    watermark: Watermark, fingerprint: Fingerprint, objects: Sequence[ObjectEntry], stamp: str | None = None
-) -> list[RememberedChunk]:
-    """Return the chunks of a watermark, with all that a proof needs. `stamp` is None if they were committed."""
-    parts = {} if watermark.parts is UNSET else {one.part: one.schema for one in watermark.parts}
-    return [
-        RememberedChunk(
-            mark,
-            watermark.point,
-            watermark.table_oid,
-            fingerprint,
-            None if mark.object is None else objects[mark.object],
-            parts.get(mark.chunk.part, ""),
-            stamp,
-        )
-        for mark in watermark.chunks
-    ]
-
-
-def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: TableInfo, point: Point) -> Remembered:
-    """Return what is committed, and on top of it what this run or another one finished.
-
-    If there are two chunks of one place, the one that can be proven sooner counts. A finished chunk is left out if it
-    is of another table, or if a definition changed since its snapshot, even if that was undone.
-    """
-    chunks = dict(told.chunks)
-    parts = {part.id: part for part in info.parts}
-    for known in finished:
-        part = parts.get(known.mark.chunk.part)
-        if part is not None and known.stamp == part.stamp and _same_definition(known, info, part):
-            there = chunks.get(known.mark.chunk)
-            if there is None or _rank(known, info, part, point) > _rank(there, info, part, point):
-                chunks[known.mark.chunk] = known
-    return Remembered(told.entry, chunks, told.sent_since)
-
-
-def _rank(known: RememberedChunk, info: TableInfo, part: Part, point: Point) -> tuple[bool, bool, int, int, str]:
-    """In one history the later memory is the better one; one of another history is of less use."""
-    then = known.point
-    same = _same_definition(known, info, part)
-    return same, same_history(then.lineage, point.lineage), then.xmax or 0, then.xmin or 0, then.taken_at
-
-
-def _same_definition(known: RememberedChunk, info: TableInfo, part: Part) -> bool:
-    """Return True if a chunk was read of this table, under a definition with the same content."""
-    return known.fingerprint == info.fingerprint and known.table_oid == info.oid and known.part == part.fingerprint
 
 
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:

@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from floodmark.columns import alike
-from floodmark.detect import ChunkPlan, Remembered, RememberedChunk, TablePlan
+from floodmark.detect import ChunkPlan, TablePlan
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import (
     ChunkMark,
@@ -23,6 +23,7 @@ from floodmark.model import (
     TableInfo,
     Watermark,
 )
+from floodmark.remembered import Remembered, RememberedChunk
 from floodmark.state.manifest import checksum
 
 

@@ -26,12 +26,12 @@ from itertools import islice
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from floodmark.detect import RememberedChunk, remembered_chunks
 from floodmark.entries import part_definitions
 from floodmark.errors import StorageError
 from floodmark.events import Observer, ProgressFound, Warned
 from floodmark.layout import timestamp_of, timestamp_text
 from floodmark.model import Chunk, Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableName, Watermark
+from floodmark.remembered import RememberedChunk, remembered_chunks
 from floodmark.state.manifest import FinishedChunks, Progress
 
 OLDEST_OBJECT = timedelta(days=4)

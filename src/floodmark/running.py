@@ -13,12 +13,13 @@ from msgspec.structs import replace
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay, wait_fixed
 
 from floodmark.config import Settings
-from floodmark.detect import Policy, Remembered, remember, with_finished
+from floodmark.detect import Policy
 from floodmark.entries import Attempt, ChunkOutcome, remembered_chunk
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable, StorageDenied
 from floodmark.events import Audited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of, timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
+from floodmark.remembered import Remembered, remember, with_finished
 from floodmark.resume import Finished, usable
 from floodmark.sent import Sent
 from floodmark.source.base import Snapshot, Source

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from floodmark.detect import Policy, Remembered, TablePlan
+from floodmark.detect import Policy, TablePlan
 from floodmark.entries import Attempt, ChunkOutcome
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError
 from floodmark.events import Observer
 from floodmark.extract import StopAsked
 from floodmark.layout import Layout
 from floodmark.model import Chunk, Encoding, TableInfo, TableName
+from floodmark.remembered import Remembered
 from floodmark.source.base import Snapshot
 from floodmark.storage.base import Storage
 

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.compression",),
     ("floodmark.state",),
     ("floodmark.source",),
+    ("floodmark.remembered",),
     ("floodmark.detect",),
     ("floodmark.entries",),
     ("floodmark.resume", "floodmark.sent"),
@@ -55,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # What a module may not know although it comes later in the line: two ends that only the middle brings together.
 STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("floodmark.remembered", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.detect", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.source", ("floodmark.storage", "floodmark.state", "floodmark.events")),
     ("floodmark.source.postgres", ("floodmark.source.sqlite",)),

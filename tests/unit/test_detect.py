@@ -10,19 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from floodmark.detect import (
-    MAX_XID_GAP,
-    MIN_CHUNK_BLOCKS,
-    Policy,
-    Remembered,
-    RememberedChunk,
-    TablePlan,
-    assess,
-    remember,
-    settle,
-    with_finished,
-    without_objects,
-)
+from floodmark.detect import MAX_XID_GAP, MIN_CHUNK_BLOCKS, Policy, TablePlan, assess, settle, without_objects
 from floodmark.entries import Attempt, ChunkOutcome, finished, proven
 from floodmark.model import (
     Chunk,
@@ -43,6 +31,7 @@ from floodmark.model import (
     Watermark,
     same_history,
 )
+from floodmark.remembered import Remembered, RememberedChunk, remember, with_finished
 from floodmark.state.manifest import checksum
 
 NAME = TableName("public", "person")

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from fix_state import HOME, RESTORED, point, stored
 from floodmark import resume
-from floodmark.detect import Remembered, RememberedChunk, with_finished
 from floodmark.errors import StateUnreadable, StorageUnavailable
 from floodmark.events import Event, ProgressFound, Warned
 from floodmark.model import (
@@ -24,6 +23,7 @@ from floodmark.model import (
     TableInfo,
     TableName,
 )
+from floodmark.remembered import Remembered, RememberedChunk, with_finished
 from floodmark.resume import Finished, Left, usable
 from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
 

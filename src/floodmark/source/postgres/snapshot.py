@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 
 import psycopg
-from msgspec import Struct
 
 from floodmark.config import Limits, Secret, Selection
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
@@ -26,6 +25,7 @@ from floodmark.source.base import Namesake, Write
 from floodmark.source.postgres.address import Address, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
+from floodmark.source.postgres.copying import receive_groups, receive_rows
 from floodmark.source.postgres.identity import Locked, Reads, oids, replaced
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.relations import read_existing
@@ -42,8 +42,6 @@ from floodmark.source.postgres.statements import (
 from floodmark.source.postgres.table import PgTable
 from floodmark.source.postgres.transactions import Connection, Coordinator, Transactions
 
-# Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
-BLOCK_BYTES = 256 * 1024
 _TRIES_FOR_THE_SAME_SERVER = 8
 # Going back to a savepoint lets go of the locks that were taken after it.
 _SCOPE = "SAVEPOINT questions"
@@ -174,11 +172,11 @@ class PostgresSnapshot:
             if part.by_block and (known.where is None or part.no_proof is None):
                 connection.execute(IN_HEAP_ORDER)
             if self._format == "csv":
-                copied = _copy_rows(connection, copy_csv(known, part, chunk, open_end), write, header=1)
+                copied = receive_rows(connection, copy_csv(known, part, chunk, open_end), write, header=1)
             elif reads_by_groups(known, part):
-                copied = _copy_groups(connection, copy_groups(known, part, chunk, open_end), write)
+                copied = receive_groups(connection, copy_groups(known, part, chunk, open_end), write)
             else:
-                copied = _copy_rows(connection, copy_rows(known, part, chunk, open_end), write)
+                copied = receive_rows(connection, copy_rows(known, part, chunk, open_end), write)
             read = self._require_meant(connection, table.table, part)
             if not part.by_block:
                 return Extracted(copied.lines, None)
@@ -243,65 +241,6 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
         return False
     present = {part.id: (part.fingerprint, part.stamp) for part in now.parts}
     return all(present.get(part.id) == (part.fingerprint, part.stamp) for part in then.parts)
-
-
-class _Copied(Struct, frozen=True):
-    """What a COPY gave: how many lines. Where it `counted`, also of how many rows, and how many bore xmin 2."""
-
-    lines: int
-    counted: bool = False
-    rows: int = 0
-    frozen: int = 0
-
-
-class _Blocks:
-    """Gathers what a COPY gives into blocks that are worth a call."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._waiting: list[bytes | bytearray | memoryview] = []
-        self._size = 0
-
-    def take(self, lines: bytes | bytearray | memoryview) -> None:
-        self._waiting.append(lines)
-        self._size += len(lines)
-        if self._size >= BLOCK_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._waiting:
-            self._write(b"".join(self._waiting))
-            self._waiting.clear()
-            self._size = 0
-
-
-def _copy_rows(connection: Connection, statement: str, write: Write, header: int = 0) -> _Copied:
-    """Run a COPY in which a row is a message, after so many that are the header, and write it all on."""
-    blocks = _Blocks(write)
-    number = 0
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for line in copy:
-            blocks.take(line)
-            number += 1
-    blocks.flush()
-    return _Copied(number - header)
-
-
-def _copy_groups(connection: Connection, statement: str, write: Write) -> _Copied:
-    """Run a COPY of many lines a value (None: no line in those blocks), and their counts; write the lines on."""
-    blocks = _Blocks(write)
-    number = rows = frozen = 0
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(["bytea", "int8", "int8"])  # the text's bytes as they are
-        for lines, rows_of_group, frozen_of_group in copy.rows():
-            rows += rows_of_group
-            frozen += frozen_of_group
-            if lines is not None:
-                blocks.take(lines)
-                blocks.take(b"\n")
-                number += lines.count(b"\n") + 1
-    blocks.flush()
-    return _Copied(number, True, rows, frozen)
 
 
 def _require_not_replaced(table: TableName, why: str | None) -> None:
