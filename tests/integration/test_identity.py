@@ -56,13 +56,13 @@ class Held:
 
 
 @pytest.fixture
-def hold(pg: PgDatabase) -> Iterator[Callable[..., Held]]:
+def hold(pg_any: PgDatabase) -> Iterator[Callable[..., Held]]:
     """Take a snapshot of the test's database, as it is now."""
     held: list[Held] = []
 
     def take(url: str | None = None, **selection: object) -> Held:
         limits = Limits(connections=2)
-        snapshot = PostgresSource(Secret(url or pg.url), limits, None).snapshot()
+        snapshot = PostgresSource(Secret(url or pg_any.url), limits, None).snapshot()
         held.append(Held(snapshot, Selection(**selection)))  # type: ignore[arg-type]
         return held[-1]
 
@@ -71,33 +71,33 @@ def hold(pg: PgDatabase) -> Iterator[Callable[..., Held]]:
         one.snapshot.close()
 
 
-def test_two_tables_exchanged_before_both_are_counted(pg: PgDatabase, hold: Callable[..., Held]) -> None:
+def test_two_tables_exchanged_before_both_are_counted(pg_any: PgDatabase, hold: Callable[..., Held]) -> None:
     """Each is counted through the other's heap; all that was expected is locked in the end."""
-    pg.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT generate_series(1, 2) AS i")
+    pg_any.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT generate_series(1, 2) AS i")
     held = hold()
     assert held.counts(held.question("public.a"), held.question("public.b")) == [1, 2]
-    pg.execute("ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b")
+    pg_any.execute("ALTER TABLE a RENAME TO x; ALTER TABLE b RENAME TO a; ALTER TABLE x RENAME TO b")
     with pytest.raises(SnapshotLost, match="replaced"):
         held.counts(held.question("public.a"), held.question("public.b"))
 
 
-def test_two_schemas_exchanged_before_both_tables_are_counted(pg: PgDatabase, hold: Callable[..., Held]) -> None:
-    pg.execute(TWO_SCHEMAS)
-    pg.execute("DELETE FROM there.t WHERE i < 5")
+def test_two_schemas_exchanged_before_both_tables_are_counted(pg_any: PgDatabase, hold: Callable[..., Held]) -> None:
+    pg_any.execute(TWO_SCHEMAS)
+    pg_any.execute("DELETE FROM there.t WHERE i < 5")
     held = hold()
     before = held.counts(held.question("here.t"), held.question("there.t"))
     assert before[0] > before[1]
-    pg.execute(EXCHANGE_SCHEMAS)
+    pg_any.execute(EXCHANGE_SCHEMAS)
     with pytest.raises(SnapshotLost, match="replaced"):
         held.counts(held.question("here.t"), held.question("there.t"))
-    pg.execute(EXCHANGE_SCHEMAS)
+    pg_any.execute(EXCHANGE_SCHEMAS)
     assert held.counts(held.question("here.t"), held.question("there.t")) == before
 
 
-def test_a_table_counted_twice_in_one_transaction(pg: PgDatabase, hold: Callable[..., Held]) -> None:
+def test_a_table_counted_twice_in_one_transaction(pg_any: PgDatabase, hold: Callable[..., Held]) -> None:
     """Schemas are exchanged between two chunks of a table, while the transaction waits for a third table's lock. What
     the name leads to then is locked already, so its lock tells nothing new."""
-    pg.execute(TWO_SCHEMAS + "; CREATE TABLE gate AS SELECT 1 AS i; DELETE FROM there.t WHERE i > 300")
+    pg_any.execute(TWO_SCHEMAS + "; CREATE TABLE gate AS SELECT 1 AS i; DELETE FROM there.t WHERE i > 300")
     held = hold()
     questions = [held.question(label) for label in ("here.t", "there.t", "public.gate")]
     questions.append(held.question("here.t", start=8))
@@ -106,12 +106,12 @@ def test_a_table_counted_twice_in_one_transaction(pg: PgDatabase, hold: Callable
 
     def exchange() -> None:
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'gate'::regclass"
-        while not pg.value(waiting):
+        while not pg_any.value(waiting):
             time.sleep(0.01)
-        pg.execute(EXCHANGE_SCHEMAS)
+        pg_any.execute(EXCHANGE_SCHEMAS)
         migration.rollback()
 
-    with pg.connect() as migration:
+    with pg_any.connect() as migration:
         migration.execute("LOCK TABLE gate IN ACCESS EXCLUSIVE MODE")
         thread = threading.Thread(target=exchange)
         thread.start()
@@ -120,19 +120,19 @@ def test_a_table_counted_twice_in_one_transaction(pg: PgDatabase, hold: Callable
         thread.join()
 
 
-def test_a_table_that_is_truncated_before_it_is_counted(pg: PgDatabase, hold: Callable[..., Held]) -> None:
-    pg.execute("CREATE TABLE a AS SELECT 1 AS i")
+def test_a_table_that_is_truncated_before_it_is_counted(pg_any: PgDatabase, hold: Callable[..., Held]) -> None:
+    pg_any.execute("CREATE TABLE a AS SELECT 1 AS i")
     held = hold()
-    pg.execute("TRUNCATE a")
+    pg_any.execute("TRUNCATE a")
     with pytest.raises(SnapshotLost, match="rewritten"):
         held.counts(held.question("public.a"))
 
 
-def test_a_view_in_a_tables_place(pg: PgDatabase, hold: Callable[..., Held]) -> None:
+def test_a_view_in_a_tables_place(pg_any: PgDatabase, hold: Callable[..., Held]) -> None:
     """A view can show the system columns of the very table, and fewer of its rows."""
-    pg.execute("CREATE TABLE a AS SELECT generate_series(1, 9) AS i")
+    pg_any.execute("CREATE TABLE a AS SELECT generate_series(1, 9) AS i")
     held = hold()
-    pg.execute("ALTER TABLE a RENAME TO x; CREATE VIEW a AS SELECT ctid, xmin, i FROM x WHERE i < 5")
+    pg_any.execute("ALTER TABLE a RENAME TO x; CREATE VIEW a AS SELECT ctid, xmin, i FROM x WHERE i < 5")
     with pytest.raises(SnapshotLost, match="replaced"):
         held.counts(held.question("public.a"))
     with pytest.raises(SnapshotLost, match="replaced"):
@@ -140,13 +140,13 @@ def test_a_view_in_a_tables_place(pg: PgDatabase, hold: Callable[..., Held]) -> 
 
 
 def test_a_filtered_tables_rows_are_counted_where_its_lines_were_read(
-    pg: PgDatabase, hold: Callable[..., Held]
+    pg_any: PgDatabase, hold: Callable[..., Held]
 ) -> None:
     """With values in TOAST, lines and count come from two statements; schemas are exchanged between them."""
-    pg.execute(TWO_SCHEMAS)
+    pg_any.execute(TWO_SCHEMAS)
     big = "(SELECT string_agg(md5(k::text), '') FROM generate_series(1, 200) k)"
-    pg.execute(f"ALTER TABLE here.t ALTER v SET STORAGE EXTERNAL; UPDATE here.t SET v = {big} WHERE i = 7")
-    pg.execute("DELETE FROM there.t WHERE i > 5")
+    pg_any.execute(f"ALTER TABLE here.t ALTER v SET STORAGE EXTERNAL; UPDATE here.t SET v = {big} WHERE i = 7")
+    pg_any.execute("DELETE FROM there.t WHERE i > 5")
     held = hold(rules={"here.t": TableRule(where="i < 500")})
     assert not held.tables["here.t"].parts[0].narrow
 
@@ -154,7 +154,7 @@ def test_a_filtered_tables_rows_are_counted_where_its_lines_were_read(
 
     def exchange() -> None:
         if not exchanged:
-            exchanged.append(pg.execute(EXCHANGE_SCHEMAS))
+            exchanged.append(pg_any.execute(EXCHANGE_SCHEMAS))
 
     with pytest.raises(SnapshotLost, match="replaced"):
         held.lines("here.t", while_read=exchange)
@@ -182,22 +182,22 @@ UNDER_A_PARENT = {
 
 
 @pytest.mark.parametrize("what", UNDER_A_PARENT)
-def test_a_table_that_is_read_through_its_parent(pg: PgDatabase, hold: Callable[..., Held], what: str) -> None:
-    pg.execute(SPLIT)
-    role = pg.role("limited")
-    pg.execute("GRANT SELECT ON split, other, apart TO limited")
+def test_a_table_that_is_read_through_its_parent(pg_any: PgDatabase, hold: Callable[..., Held], what: str) -> None:
+    pg_any.execute(SPLIT)
+    role = pg_any.role("limited")
+    pg_any.execute("GRANT SELECT ON split, other, apart TO limited")
     held = hold(role.url)
     assert len(held.tables["public.split"].parts) == 1 and held.lines("public.split").count(b"\n") == 2
-    pg.execute(UNDER_A_PARENT[what])
+    pg_any.execute(UNDER_A_PARENT[what])
     with pytest.raises(SnapshotLost, match=r"replaced|rewritten"):
         held.lines("public.split")
 
 
-def test_a_view_exchanged_for_another(pg: PgDatabase, hold: Callable[..., Held]) -> None:
-    pg.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE VIEW v AS SELECT i FROM a; CREATE VIEW w AS SELECT 2 AS i")
+def test_a_view_exchanged_for_another(pg_any: PgDatabase, hold: Callable[..., Held]) -> None:
+    pg_any.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE VIEW v AS SELECT i FROM a; CREATE VIEW w AS SELECT 2 AS i")
     held = hold(include=("v", "w"))
     assert held.lines("public.v") == b'{"i":1}\n'
-    pg.execute("ALTER VIEW v RENAME TO x; ALTER VIEW w RENAME TO v; ALTER VIEW x RENAME TO w")
+    pg_any.execute("ALTER VIEW v RENAME TO x; ALTER VIEW w RENAME TO v; ALTER VIEW x RENAME TO w")
     for label in ("public.v", "public.w"):
         with pytest.raises(SnapshotLost, match="replaced"):
             held.lines(label)
