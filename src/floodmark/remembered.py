@@ -87,9 +87,11 @@ def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: T
     """Return what is committed, and on top of it what this run or another one finished.
 
     If there are two chunks of one place, the one that can be proven sooner counts. A finished chunk is left out if it
-    is of another table, or if a definition changed since its snapshot, even if that was undone.
+    is of another table, or if a definition changed since its snapshot, even if that was undone. If a landing zone was
+    sent such a chunk, what it holds is no longer what can be proven: that is as bad as half of it.
     """
     chunks = dict(told.chunks)
+    since = told.sent_since
     parts = {part.id: part for part in info.parts}
     for known in finished:
         part = parts.get(known.mark.chunk.part)
@@ -97,7 +99,9 @@ def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: T
             there = chunks.get(known.mark.chunk)
             if there is None or _rank(known, info, part, point) > _rank(there, info, part, point):
                 chunks[known.mark.chunk] = known
-    return Remembered(told.entry, chunks, told.sent_since)
+        elif since == "whole":
+            since = "half"
+    return Remembered(told.entry, chunks, since)
 
 
 def _rank(known: RememberedChunk, info: TableInfo, part: Part, point: Point) -> tuple[bool, bool, int, int, str]:

@@ -3,7 +3,8 @@
 Nothing that was put there can be looked at, or taken back. So before the first put the state is told which tables
 will be sent and under which timestamp, and that stays there until a run has committed the table. Whoever dies, fails
 or loses its snapshot in between: the table is sent again, whole and under a later timestamp, even where it is by then
-again what was committed before, and nothing else would show that the receiver has something newer and worse.
+again what was committed before, and nothing else would show that the receiver has something newer and worse. Only a
+run that sent all of a table, and then proves each chunk that it sent in its next snapshot, does not send it again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Sent:
     def __init__(self, before: Collection[Begun], begin: Begin | None) -> None:
         self._begin = begin
         self._begun = list(before)
+        self._own: list[Begun] = []
+        self._unsent: set[Begun] = set()
         self._since: dict[TableName, Since] = {one.table: "half" for one in before}
         self.committed: tuple[Begun, ...] = ()
 
@@ -34,12 +37,14 @@ class Sent:
         if self._begin is not None:
             self._begin(told)
         self._begun += told
+        self._own += told
         self._since |= dict.fromkeys(tables, "half")
 
     def landed(self, table: TableName, *, put: bool) -> None:
         """All of it was sent that there was to send; nothing at all, unless something was `put`."""
         if not put:
             self._since.pop(table, None)
+            self._unsent |= {one for one in self._own if one.table == table}
         elif table in self._since:
             self._since[table] = "whole"
 
@@ -49,8 +54,9 @@ class Sent:
 
     def commit(self, latest: Callable[[TableName], str]) -> None:
         """A manifest tells of these tables now. `latest` is the timestamp under which what it says of a table was sent,
-        "" for a table that it tells nothing new of: what was begun later, by whomever, is still to be made good."""
-        self.committed = tuple(one for one in self._begun if one.timestamp <= latest(one.table))
+        "" for a table that it tells nothing new of: what was begun later, by whomever, is still to be made good. What
+        this run began and then had no need to send is not."""
+        self.committed = tuple(one for one in self._begun if one.timestamp <= latest(one.table) or one in self._unsent)
 
 
 def latest_sent(manifest: Manifest) -> Callable[[TableName], str]:

@@ -367,3 +367,21 @@ def test_old_snapshot_threshold_is_refused(make_server: MakeServer) -> None:
     database = make_server(16, settings={"old_snapshot_threshold": "1min"}).database()
     with pytest.raises(SourceError, match="old_snapshot_threshold is 1min"):
         PostgresSource(Secret(database.url), Limits(), None).snapshot()
+
+
+def test_zero_damaged_pages_is_refused(make_server: MakeServer) -> None:
+    """With it, the rows of a damaged page are lost with a warning that nobody sees."""
+    database = make_server(settings={"zero_damaged_pages": "on"}).database()
+    with pytest.raises(SourceError, match="zero_damaged_pages is on"):
+        PostgresSource(Secret(database.url), Limits(), None).snapshot()
+
+
+def test_a_session_with_another_transaction_does_not_hold_the_snapshot(pg: PgDatabase) -> None:
+    """A pooler that connects again without a word would answer as well."""
+    coordinator = Coordinator(address(Secret(pg.url)), Limits(), {})
+    assert coordinator.alive()
+    pg.execute("CREATE TABLE a (i int)")
+    assert coordinator.alive()
+    coordinator.connection.execute("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    assert not coordinator.alive()
+    coordinator.close()

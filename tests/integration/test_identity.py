@@ -5,13 +5,14 @@ Renaming a schema waits for no reader, and neither does renaming a table that is
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from fix_postgres import PgDatabase
+from fix_postgres import BINARIES, PgDatabase, Servers
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost
@@ -271,3 +272,123 @@ def test_a_snapshot_that_ends_with_the_last_reading_is_not_used(nightly: Nightly
     assert len(ended) == 1 and ended[0] >= 1
     assert sum(isinstance(event, RunStarted) for event in nightly.events) == 2
     nightly.require_truth()
+
+
+def starts(nightly: Nightly) -> int:
+    return sum(isinstance(event, RunStarted) for event in nightly.events)
+
+
+@pytest.mark.parametrize("way", ["virtual column", "unprovable filter"])
+def test_a_partition_that_is_attached_for_one_statement(nightly: Nightly, way: str) -> None:
+    """Read through the parent, with a function that can lock anything: the locks do not tell, the tree does."""
+    database = nightly.database
+    database.execute(SPLIT)
+    changes: dict[str, object] = {"include": ("split",)}
+    if way == "virtual column":
+        if database.version < 18:
+            pytest.skip("virtual columns came with PostgreSQL 18")
+        for table in ("split", "apart"):
+            database.execute(f"ALTER TABLE {table} ADD g text GENERATED ALWAYS AS (v || '!') VIRTUAL")
+    else:
+        role = database.role("limited_reader")
+        database.execute("GRANT SELECT ON split, apart TO limited_reader")
+        changes |= {"url": role.url, "rules": {"split": TableRule(where="length(v) > 0")}}
+    left = [
+        (RunStarted, "ALTER TABLE split ATTACH PARTITION apart FOR VALUES IN (3)"),
+        (ChunkDone, "ALTER TABLE split DETACH PARTITION apart"),
+    ]
+
+    def act(event: Event) -> None:
+        if left and isinstance(event, left[0][0]):
+            database.execute(left.pop(0)[1])
+
+    nightly.run_observed(act, **changes)
+    assert sorted(json.loads(line)["v"] for line in nightly.landed("public.split")) in (
+        ["one", "two"],
+        ["apart", "one", "two"],  # the second attempt's snapshot shows it attached
+    )
+    assert starts(nightly) > 1
+    if left:
+        database.execute(left.pop(0)[1])
+    nightly.run(**changes)
+    assert len(nightly.landed("public.split")) == 2
+
+
+def test_a_foreign_table_is_read_without_its_children(postgres: Servers, make_nightly: MakeNightly) -> None:
+    if 15 not in BINARIES:
+        pytest.skip("needs file_fdw: apt-get install postgresql-15")
+    database = postgres[15].database()
+    nightly = make_nightly(database)
+    database.execute("CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw")
+    database.execute("CREATE FOREIGN TABLE parent (i int) SERVER files OPTIONS (program 'echo 1', format 'csv')")
+    database.execute("CREATE TABLE child () INHERITS (parent); INSERT INTO child VALUES (2)")
+    nightly.run(include=("parent", "child"))
+    assert nightly.landed("public.parent") == [b'{"i":1}\n']
+    assert nightly.landed("public.child") == [b'{"i":2}\n']
+    database.drop()
+
+
+LOOKED_UP = """
+    CREATE TABLE category (id int, name text); INSERT INTO category VALUES (1, 'one');
+    CREATE TABLE goods (i int, v text); INSERT INTO goods VALUES (1, 'x');
+    CREATE FUNCTION category_of(int) RETURNS text IMMUTABLE LANGUAGE sql
+        AS 'SELECT name FROM public.category WHERE id = $1';
+    CREATE FUNCTION folded(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT pg_catalog.lower($1)';
+"""
+CALLS = {
+    "index": "CREATE INDEX ON goods (public.category_of(i))",
+    "index's condition": "CREATE INDEX ON goods (i) WHERE public.category_of(1) = v",
+    "statistics": "CREATE STATISTICS s ON i, (public.category_of(i)) FROM goods",
+}
+
+
+@pytest.mark.parametrize("what", CALLS)
+def test_an_index_that_calls_a_function_that_reads_another_table(nightly: Nightly, what: str) -> None:
+    """Planning locks that table too, so the locks can't show what is read: the table is read in every run."""
+    nightly.database.execute(LOOKED_UP + CALLS[what])
+    for _ in range(2):
+        nightly.run()
+        assert starts(nightly) == 1
+    nightly.require_truth()
+    assert nightly.outcome("public.goods") == ("unchanged", "identical")
+    assert "call a function" in nightly.entry("public.goods").reason.detail
+    assert nightly.outcome("public.category") == ("unchanged", "unchanged")
+
+
+def test_an_index_that_calls_a_function_that_reads_no_table(nightly: Nightly) -> None:
+    nightly.database.execute(LOOKED_UP + "CREATE INDEX ON goods (public.folded(v))")
+    nightly.run()
+    nightly.run()
+    assert nightly.outcome("public.goods") == ("unchanged", "unchanged")
+
+
+def test_an_index_that_comes_while_the_table_is_read(nightly: Nightly) -> None:
+    """It is newer than the snapshot. What it calls was not looked at, so the run takes another snapshot and looks."""
+    nightly.database.execute(LOOKED_UP)
+    done: list[int] = []
+
+    def act(event: Event) -> None:
+        if isinstance(event, RunStarted) and not done:
+            done.append(nightly.database.execute(CALLS["index"]))
+
+    nightly.run_observed(act)
+    assert nightly.outcome("public.goods")[0] == "extracted"
+    assert starts(nightly) == 2
+
+
+def test_a_grant_on_the_schema_during_a_run_costs_nothing(nightly: Nightly) -> None:
+    """It writes the schema's row, as a rename does. The locks show what was read."""
+    nightly.database.execute("CREATE TABLE a AS SELECT generate_series(1, 9) AS i")
+
+    def act(event: Event) -> None:
+        if isinstance(event, ChunkDone):
+            nightly.database.execute("GRANT USAGE ON SCHEMA public TO public")
+
+    nightly.run_observed(act)
+    assert starts(nightly) == 1 and nightly.outcome("public.a") == ("extracted", "first_run")
+
+
+def test_a_table_that_came_with_the_database_is_read(nightly: Nightly) -> None:
+    nightly.database.execute("ALTER TABLE information_schema.sql_features SET SCHEMA public")
+    nightly.run(include=("sql_features",))
+    assert nightly.outcome("public.sql_features") == ("extracted", "first_run")

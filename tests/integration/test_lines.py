@@ -80,6 +80,7 @@ PERVERSE = {
     "lc_monetary": "'C'",
     "jit": "on",
     "constraint_exclusion": "on",
+    "gin_fuzzy_search_limit": "5",
 }
 
 

@@ -12,6 +12,7 @@ from floodmark.source.postgres.fingerprint import (
     Definition,
     definition,
     of_database,
+    of_names,
     of_relation,
     of_tree,
     of_types,
@@ -29,7 +30,7 @@ FACTS: dict[str, Any] = {
     "version": 180000,
     "extension": Extension("moods", "1.0", 20010, "708"),
     "relation": Relation(20000, TableName("public", "t"), "r", False, False),
-    "detail": Detail(20000, 2, "p", 5, None, True, True, True, False, 8192, 8192, True, "709", "710"),
+    "detail": Detail(20000, 2, "p", 5, None, True, True, True, False, 8192, 8192, True, 0, "709", "710"),
     "attribute": ATTRIBUTE,
     "label": Label(20000, 0, "anon", "x"),
     "edge": Edge(20000, 20007, False),
@@ -59,7 +60,8 @@ def both(**changed: Any) -> Definition:
         msgspec.structs.replace(ATTRIBUTE, type=20004),
     ]
     relation = of_relation(f["relation"], f["detail"], [f["attribute"]], [f["label"]])
-    root = definition([of_database(f["version"]), relation, of_types(types, columns)], None)
+    names = of_names(f["detail"], True)
+    root = definition([of_database(f["version"]), relation, names, of_types(types, columns)], None)
     return definition([of_tree([f["edge"]], [f["detail"]])], root)
 
 

@@ -28,6 +28,7 @@ from floodmark.source.postgres.relations import (
     Relation,
     Server,
     candidate,
+    read_calling,
     read_details,
     read_extensions,
     read_labels,
@@ -77,9 +78,10 @@ class Family(Struct, frozen=True):
 
 
 class Context(Struct, frozen=True):
-    """What all tables of a run share."""
+    """What all tables of a run share. `calling` are relations whose planning can call a user's function."""
 
     server: Server
+    calling: frozenset[int]
     extensions: Extensions
     types: Types
     selection: Selection
@@ -101,7 +103,8 @@ def read_tables(connection: psycopg.Connection[Any], selection: Selection, encod
     wanted = {a.type for member in members for a in member.attributes if not a.dropped}
     extensions = read_extensions(connection)
     types = read_types(connection, wanted, extensions)
-    context = Context(read_server(connection), extensions, types, selection, encoding_digest)
+    calling = read_calling(connection, [member.relation.oid for member in members])
+    context = Context(read_server(connection), calling, extensions, types, selection, encoding_digest)
     return [_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
 
 
@@ -134,15 +137,17 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
         raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(root.table)}")
+    reads = _reads(family, columns, rule, context)
+    named = not all(one.exact and not one.measured for one in reads.values())
     definition = fingerprint.definition(
-        [fingerprint.of_database(context.server.version), *_facts(family.root, context)], None
+        [fingerprint.of_database(context.server.version), *_facts(family.root, context, named)], None
     )
     info = TableInfo(
         table=root.table,
         oid=root.oid,
         kind=KINDS[root.kind],
         columns=tuple(c.column for c in columns),
-        parts=_parts(family, columns, rule, context, definition),
+        parts=_parts(family, columns, rule, context, definition, named),
         fingerprint=_fingerprint(definition, columns, rule, context),
         denied=_denied(family, context.server),
         watched=_watched(family, rule, context),
@@ -152,14 +157,18 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
         columns_sql=tuple(c.sql for c in columns),
         where=rule.where,
         raw_newlines=any(c.mask is None and context.types.raw_newlines(c.attribute.type) for c in columns),
-        reads=_reads(family, columns, rule, context),
+        reads=reads,
     )
 
 
-def _facts(member: Member, context: Context) -> list[Any]:
-    """Return what defines the lines of one member, besides what the members above it do."""
+def _facts(member: Member, context: Context, named: bool) -> list[Any]:
+    """Return what defines the lines of one member, besides what the members above it do.
+
+    Who gave it its name counts only if the locks of a statement can't show which relation it read (`named`).
+    """
     relation = fingerprint.of_relation(member.relation, member.detail, member.attributes, member.labels)
-    return [relation, fingerprint.of_types(context.types, member.attributes)]
+    names = fingerprint.of_names(member.detail, named)
+    return [relation, names, fingerprint.of_types(context.types, member.attributes)]
 
 
 def _fingerprint(
@@ -173,7 +182,7 @@ def _fingerprint(
 
 
 def _parts(
-    family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context, above: Definition
+    family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context, above: Definition, named: bool
 ) -> tuple[Part, ...]:
     """The relations to read. All rows come through the parent where its partitions can't speak for it."""
     doubt = _table_doubt(family, columns, rule, context)
@@ -182,10 +191,11 @@ def _parts(
     whole = _through_parent(family, columns, rule)
     if whole is not None:
         tree = fingerprint.of_tree(family.edges, [m.detail for m in family.members])
-        facts = [tree, *(_facts(member, context) for member in family.partitions)]
+        facts = [tree, *(_facts(member, context, named) for member in family.partitions)]
         return (_whole(family, whole, block_size, fingerprint.definition(facts, above)),)
     return tuple(
-        _part(m, doubt, relocated, block_size, _own_definition(m, family, context, above)) for m in family.holders
+        _part(m, doubt, relocated, block_size, _own_definition(m, family, context, above, named))
+        for m in family.holders
     )
 
 
@@ -199,35 +209,38 @@ def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, cont
     )
     relocated = proof.of_extensions(context.extensions.installed) is not None
     if _through_parent(family, columns, rule) is None:
-        return {str(m.relation.oid): _reads_of_one(m, beyond is None, relocated) for m in family.holders}
+        return {str(m.relation.oid): _reads_of_one(m, context, beyond is None, relocated) for m in family.holders}
     root = family.root.relation.oid
     return {
         str(root): Reads(
             root,
             below=frozenset(m.relation.oid for m in family.partitions),
             all_below=rule.where is None,
-            exact=beyond is None and all(m.relation.kind in "rp" for m in family.members),
+            exact=beyond is None
+            and all(m.relation.kind in "rp" and m.relation.oid not in context.calling for m in family.members),
             only=False,
+            parent=True,
             toast=frozenset(m.detail.toast for m in family.holders),
         )
     }
 
 
-def _reads_of_one(member: Member, exact: bool, relocated: bool) -> Reads:
+def _reads_of_one(member: Member, context: Context, exact: bool, relocated: bool) -> Reads:
     kind = member.relation.kind
     return Reads(
         member.relation.oid,
-        exact=exact and kind in "rm",
-        only=kind == "r" and not relocated,
+        exact=exact and kind in "rm" and member.detail.access_method == proof.HEAP,
+        only=kind in "rf" and not relocated,
+        measured=member.relation.oid in context.calling,
         toast=frozenset({member.detail.toast}),
     )
 
 
-def _own_definition(member: Member, family: Family, context: Context, above: Definition) -> Definition:
+def _own_definition(member: Member, family: Family, context: Context, above: Definition, named: bool) -> Definition:
     """Return the definition of a part that is read by itself: a leaf's is the root's and its own."""
     if member is family.root:
         return Definition("", above.stamp)
-    return fingerprint.definition(_facts(member, context), above)
+    return fingerprint.definition(_facts(member, context, named), above)
 
 
 def _part(member: Member, doubt: str | None, relocated: str | None, block_size: int, definition: Definition) -> Part:

@@ -43,6 +43,7 @@ _PINNED = {
     "max_parallel_workers_per_gather": "0",
     "synchronize_seqscans": "off",
     "enable_tidscan": "on",
+    "gin_fuzzy_search_limit": "0",
     "jit": "off",
     "idle_in_transaction_session_timeout": "0",
 }

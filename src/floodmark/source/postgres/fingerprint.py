@@ -51,7 +51,12 @@ def of_relation(
 ) -> tuple[Any, ...]:
     """Return the facts of one relation: a table, or a member of a partitioned one."""
     shape = (relation.oid, relation.kind, detail.access_method, detail.persistence)
-    return shape, _Named(detail.name_xmin, detail.schema_xmin), attributes, labels
+    return shape, attributes, labels
+
+
+def of_names(detail: Detail, count: bool) -> Struct:
+    """Return who gave a relation and its schema their names, if that is to `count`. It has no content, only a trace."""
+    return _Named(detail.name_xmin, detail.schema_xmin) if count else _Named("", "")
 
 
 def of_types(types: Types, columns: Iterable[Attribute]) -> list[Any]:

@@ -18,7 +18,11 @@ class Reads(Struct, frozen=True):
     `root` is the relation that the statement names, `below` are the partitions that are read through it. A filter can
     prune partitions: then not `all_below` have to be locked. A statement that is not `exact` can lock more: what a
     view or a user's function reads. `only` says that the statement names the relation with ONLY, so that it does not
-    read tables that inherit from it. `toast` are TOAST tables, which are locked when a value is fetched from them.
+    read tables that inherit from it. `parent` says that it reads partitions through it. `toast` are TOAST tables, which
+    are locked when a value is fetched from them.
+
+    PostgreSQL plans a statement with the expressions of indexes and statistics. If one calls a user's function,
+    planning can lock what that function reads. Whether it does has to be `measured`.
     """
 
     root: int
@@ -26,6 +30,8 @@ class Reads(Struct, frozen=True):
     all_below: bool = True
     exact: bool = True
     only: bool = True
+    parent: bool = False
+    measured: bool = False
     toast: frozenset[int] = frozenset()
 
 
@@ -47,8 +53,8 @@ class Locked(Struct, frozen=True, array_like=True):
 def replaced(reads: Reads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
     """Return why the locked relations are not those that the statement should have read, or None.
 
-    `before` are those that earlier statements of the transaction locked. `reads.root` must not be among them: it could
-    not be told then whether this statement read it too.
+    `before` are those that earlier statements of the transaction locked. If `reads.root` is among them, it can't be
+    told whether this statement read it too, so that is a reason as well.
     """
     found = locked - before - reads.toast
     if reads.root not in found:

@@ -144,6 +144,16 @@ WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 AND classid IN ('pg_type'::regclass, 'pg_cast'::regclass)"""
 
 
+_CALLING = """
+WITH owned (relation, classid, objid) AS (
+    SELECT indrelid, 'pg_class'::regclass, indexrelid FROM pg_index
+    WHERE indrelid = ANY(%(oids)s::oid[]) AND (indexprs IS NOT NULL OR indpred IS NOT NULL)
+    UNION ALL SELECT stxrelid, 'pg_statistic_ext'::regclass, oid FROM pg_statistic_ext
+    WHERE stxrelid = ANY(%(oids)s::oid[]))
+SELECT DISTINCT o.relation FROM owned o JOIN pg_depend d ON d.classid = o.classid AND d.objid = o.objid
+WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384"""
+
+
 class Tree:
     """Partitions under their parents."""
 
@@ -225,6 +235,11 @@ def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Map
     for row in connection.execute(_LABELS, [list(oids)], prepare=False):
         labels.setdefault(row[0], []).append(Label(*row))
     return labels
+
+
+def read_calling(connection: psycopg.Connection[Any], oids: Iterable[int]) -> frozenset[int]:
+    """Return the relations with an index or statistics that call a function or an operator of a user's."""
+    return frozenset(row[0] for row in connection.execute(_CALLING, {"oids": list(oids)}, prepare=False))
 
 
 def read_server(connection: psycopg.Connection[Any]) -> Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 
 import psycopg
+from msgspec.structs import replace
 
 from floodmark.config import Limits, Secret, Selection
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
@@ -36,7 +37,10 @@ from floodmark.source.postgres.statements import (
     copy_rows,
     holds_rows,
     locked,
+    members,
+    names_of,
     observe,
+    plan_only,
     reads_by_groups,
 )
 from floodmark.source.postgres.table import PgTable
@@ -46,6 +50,7 @@ _TRIES_FOR_THE_SAME_SERVER = 8
 # Going back to a savepoint lets go of the locks that were taken after it.
 _SCOPE = "SAVEPOINT questions"
 _LET_GO = "ROLLBACK TO SAVEPOINT questions"
+_PLANNED = "an index or statistics of it call a function that reads another table, or could not be looked at"
 
 
 class PostgresSource:
@@ -99,9 +104,37 @@ class PostgresSnapshot:
         return self._transactions.warnings
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
-        found = self._read(self._coordinator, selection, encoding_digest)
+        read = self._read(self._coordinator, selection, encoding_digest)
+        found = [self._measured(table) for table in read]
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
+
+    def _measured(self, table: PgTable) -> PgTable:
+        """Find out what planning a statement about each part locks, if it can call a function of a user's. If it locks
+        other relations, the locks can't show which one is read: then nothing is proven."""
+        parts, reads = list(table.info.parts), dict(table.reads)
+        for number, part in enumerate(parts):
+            if reads[part.id].measured and reads[part.id].exact and self._plan_locks_others(part):
+                reads[part.id] = replace(reads[part.id], exact=False)
+                parts[number] = replace(part, no_proof=part.no_proof or _PLANNED)
+        return replace(table, info=replace(table.info, parts=tuple(parts)), reads=reads)
+
+    def _plan_locks_others(self, part: Part) -> bool:
+        connection = self._coordinator.connection
+        connection.execute("SAVEPOINT plan; SET LOCAL lock_timeout = '1s'")
+        try:
+            connection.execute(plan_only(part))
+            found = [Locked(*row) for row in connection.execute(locked(int(part.id), self._database))]
+            return not oids(found) <= {int(part.id)}
+        except psycopg.errors.OperationalError as error:
+            if connection.closed:
+                raise translated(error, "can't read the catalog", self._where.label) from None
+            return True  # it is locked just now
+        except psycopg.Error:
+            return True
+        finally:
+            if not connection.closed:
+                connection.execute("ROLLBACK TO SAVEPOINT plan; RELEASE SAVEPOINT plan")
 
     def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
         if not names:
@@ -195,10 +228,14 @@ class PostgresSnapshot:
         return self._tables[asked.table].reads[asked.part.id]
 
     def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
-        """Raise SnapshotLost unless the one statement of this transaction read what the snapshot means, from the files
-        that it means. Return the relations that are locked."""
-        found = [Locked(*row) for row in connection.execute(locked(self._database))]
-        _require_not_replaced(table, replaced(self._tables[table].reads[part.id], oids(found)))
+        """Raise SnapshotLost unless the first statement of this transaction read what the snapshot means, from the
+        files that it means. Return the relations that are locked."""
+        reads = self._tables[table].reads[part.id]
+        found = [Locked(*row) for row in connection.execute(locked(reads.root, self._database))]
+        _require_not_replaced(connection, table, reads, oids(found))
+        if reads.parent and not reads.exact:  # a partition may have been attached just for this statement
+            tree = {oid for (oid,) in connection.execute(members(reads.root))}
+            _require_not_replaced(connection, table, replace(reads, exact=True, all_below=True), tree)
         if any(one.rewritten for one in found):
             raise SnapshotLost("a table that was read was rewritten after the snapshot", on=table.label)
         return oids(found)
@@ -218,7 +255,7 @@ class PostgresSnapshot:
             raise translated(error, "can't observe", asked.table.label) from None
         assert row is not None
         rows, young, frozen, newest, file_now, read = row
-        _require_not_replaced(asked.table, replaced(self._reads(asked), frozenset(read), before))
+        _require_not_replaced(connection, asked.table, self._reads(asked), frozenset(read), before)
         if file_now != asked.part.relfilenode:
             raise SnapshotLost("the table was rewritten after the snapshot", on=asked.table.label)
         return Observation(rows, young, frozen, asked.part.relfilenode, newest), frozenset(read)
@@ -243,6 +280,14 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
     return all(present.get(part.id) == (part.fingerprint, part.stamp) for part in then.parts)
 
 
-def _require_not_replaced(table: TableName, why: str | None) -> None:
-    if why is not None:
-        raise SnapshotLost("the table was replaced after the snapshot", on=table.label, why=why)
+def _require_not_replaced(
+    connection: Connection, table: TableName, reads: Reads, found: Set[int], before: Set[int] = frozenset()
+) -> None:
+    why = replaced(reads, found, before)
+    if why is None:
+        return
+    more = found - before - reads.below - reads.toast - {reads.root}
+    if more:
+        row = connection.execute(names_of(more)).fetchone()
+        why += f": {row[0]}" if row is not None else ""
+    raise SnapshotLost("the table was replaced after the snapshot", on=table.label, why=why)

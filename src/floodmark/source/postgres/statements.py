@@ -6,6 +6,7 @@ takes none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import count
 
 from floodmark.model import Chunk, Part
@@ -60,25 +61,40 @@ def _read(part: Part, database: int) -> str:
     """The present file of the relation that the snapshot means, and what the transaction has locked."""
     return (
         f"pg_relation_filenode({part.id}), "
-        f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(database)})"
+        f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(part.id, database)})"
     )
 
 
-def locked(database: int) -> str:
-    """List the user relations that the transaction has locked, indexes left out: oid, relkind and file in the
-    snapshot, present file."""
+def locked(root: int, database: int) -> str:
+    """List the user relations that the transaction has locked, and `root` if it has, indexes left out: oid, relkind and
+    file in the snapshot, present file."""
     return (
         "SELECT l.relation::bigint, c.relkind::text, c.relfilenode::bigint, pg_relation_filenode(l.relation)::bigint "
-        f"FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation WHERE {_locked_by_us(database)}"
+        f"FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation WHERE {_locked_by_us(root, database)}"
     )
 
 
-def _locked_by_us(database: int) -> str:
+def plan_only(part: Part) -> str:
+    """Read no row of a part: but planning locks what reading it would."""
+    return f"SELECT FROM ONLY {qualified(part.table)} LIMIT 0"
+
+
+def members(root: int) -> str:
+    """List a partitioned table and all that is attached to it, at present but for what the snapshot shows detached."""
+    return f"SELECT relid::oid::bigint FROM pg_partition_tree({root})"
+
+
+def names_of(relations: Iterable[int]) -> str:
+    """Give the present names of some relations."""
+    return f"SELECT string_agg(o::regclass::text, ', ') FROM unnest('{{{','.join(map(str, relations))}}}'::oid[]) o"
+
+
+def _locked_by_us(root: int | str, database: int) -> str:
     """Pick from pg_locks. Indexes are left out by the present catalog, since one can be newer than the snapshot:
     pg_index_has_property asks that, and is null for all else."""
     return (
         "l.pid = pg_backend_pid() AND l.locktype = 'relation' "
-        f"AND l.database = {database} AND l.relation >= {FIRST_USER_OID} "
+        f"AND l.database = {database} AND (l.relation >= {FIRST_USER_OID} OR l.relation = {root}) "
         "AND pg_index_has_property(l.relation, 'clusterable') IS NULL"
     )
 

@@ -38,10 +38,10 @@ _STANDBY = (
 _SECONDS_FOR_AN_IDLE_ONE = 30
 
 # Another server may have a snapshot by the same name, and even one that looks the same.
-_VIEW = "SELECT pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
+_VIEW = "pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
 # Texts become numbers here, not there: a cast from text to integer may be the user's own.
 _MOMENT = f"""
-    SELECT ({_VIEW}),
+    SELECT {_VIEW},
            pg_snapshot_xmin(pg_current_snapshot())::text,
            pg_snapshot_xmax(pg_current_snapshot())::text,
            to_char(transaction_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
@@ -50,6 +50,7 @@ _MOMENT = f"""
            d.xmin::text,
            pg_postmaster_start_time()::text,
            (SELECT stats_reset FROM pg_stat_bgwriter)::text,
+           pg_is_in_recovery(),
            d.datname,
            current_setting('server_version'),
            (SELECT stats_reset FROM pg_stat_archiver)::text,
@@ -97,6 +98,15 @@ class Coordinator:
                 hint="Floodmark reads PostgreSQL 14 and later.",
             )
 
+    def _require_whole_pages(self) -> None:
+        if self._text("SHOW zero_damaged_pages") == "on":
+            raise SourceError(
+                "this server is not supported",
+                on=self._where.label,
+                why="zero_damaged_pages is on: the rows of a damaged page silently disappear",
+                hint="Set zero_damaged_pages = off (its default), and check the tables with pg_amcheck.",
+            )
+
     def _require_whole_snapshots(self) -> None:
         row = self.connection.execute("SELECT current_setting('old_snapshot_threshold', true)").fetchone()
         if row is not None and row[0] not in (None, "", "-1"):
@@ -111,12 +121,14 @@ class Coordinator:
         self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
         # SHOW takes no snapshot. So a standby that is promoted just now still counts as one, as its snapshot does.
         in_recovery = self._text("SHOW in_hot_standby") == "on"
+        self._require_whole_pages()
         self._require_whole_snapshots()
         set_local(self.connection, settings)
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None
         view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:8]
-        stats_reset, name, version, *resets = row[8:]
+        stats_reset, recovering, name, version, *resets = row[8:]
+        in_recovery = in_recovery or recovering
         resets = [UNSET if reset is None else reset for reset in resets]
         lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery, *resets)
         return Exported(
@@ -135,10 +147,9 @@ class Coordinator:
     def alive(self) -> bool:
         """Whether the snapshot still stands: asked of the server, not of our memory."""
         try:
-            self.connection.execute("SELECT 1")
+            return self._text(f"SELECT {_VIEW}") == self.exported.view
         except psycopg.Error:
             return False
-        return True
 
     def close(self) -> None:
         close_quietly(self.connection)
@@ -249,7 +260,7 @@ class Transactions:
             )
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
             raise SnapshotLost("the snapshot can't be imported", on=self._where.label) from None
-        row = connection.execute(_VIEW).fetchone()
+        row = connection.execute(f"SELECT {_VIEW}").fetchone()
         if row is None or row[0] != exported.view:
             raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")
         set_local(connection, self._settings)
