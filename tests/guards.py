@@ -146,7 +146,7 @@ NAMES = [
     guard("children are not read with a table of another access method", CATALOGS, 'only=kind in "rf" and not relocated', "only=True and False", f"{IDENTITIES} -k access_method"),
     guard("none more: a partition attached for one statement", SNAPSHOT, "if reads.parent and not reads.exact:", "if False:", f"{IDENTITIES} -k attached_for"),
     guard("planning that locks other tables", SNAPSHOT, "reads[part.id].measured and reads[part.id].exact and self._plan_locks_others(part)", "False", f"{IDENTITIES} -k calls_a_function"),
-    guard("the names' writers, if locks can't show them", CATALOGS, "of_names(member.detail, named)", "of_names(member.detail, False)", PRINT),
+    guard("the names' writers, if locks can't show them", CATALOGS, "of_names(member.detail, member.relation.oid in named)", "of_names(member.detail, False)", PRINT),
     guard("a zone that was sent what is not proven", REMEMBERED, 'elif since == "whole":', "elif False:", "tests/fault/test_landing_lost_snapshots.py"),
     guard("zero_damaged_pages", TRANSACTIONS, 'if self._text("SHOW zero_damaged_pages") == "on":', "if False:", f"{GUARDS} -k zero_damaged"),
     guard("the same transaction still stands", TRANSACTIONS, 'return self._text(f"SELECT {_VIEW}") == self.exported.view', 'return bool(self._text("SELECT 1"))', f"{GUARDS} -k another_transaction"),

@@ -138,7 +138,7 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
         raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(root.table)}")
     reads = _reads(family, columns, rule, context)
-    named = not all(one.exact and not one.measured for one in reads.values())
+    named = frozenset(one.root for one in reads.values() if one.measured or not one.exact)
     definition = fingerprint.definition(
         [fingerprint.of_database(context.server.version), *_facts(family.root, context, named)], None
     )
@@ -161,13 +161,13 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     )
 
 
-def _facts(member: Member, context: Context, named: bool) -> list[Any]:
+def _facts(member: Member, context: Context, named: frozenset[int]) -> list[Any]:
     """Return what defines the lines of one member, besides what the members above it do.
 
-    Who gave it its name counts only if the locks of a statement can't show which relation it read (`named`).
+    Who gave it its name counts only if it is one of `named`: read by its name, and locks can't show which it was.
     """
     relation = fingerprint.of_relation(member.relation, member.detail, member.attributes, member.labels)
-    names = fingerprint.of_names(member.detail, named)
+    names = fingerprint.of_names(member.detail, member.relation.oid in named)
     return [relation, names, fingerprint.of_types(context.types, member.attributes)]
 
 
@@ -182,7 +182,12 @@ def _fingerprint(
 
 
 def _parts(
-    family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context, above: Definition, named: bool
+    family: Family,
+    columns: tuple[Extracted, ...],
+    rule: TableRule,
+    context: Context,
+    above: Definition,
+    named: frozenset[int],
 ) -> tuple[Part, ...]:
     """The relations to read. All rows come through the parent where its partitions can't speak for it."""
     doubt = _table_doubt(family, columns, rule, context)
@@ -236,7 +241,9 @@ def _reads_of_one(member: Member, context: Context, exact: bool, relocated: bool
     )
 
 
-def _own_definition(member: Member, family: Family, context: Context, above: Definition, named: bool) -> Definition:
+def _own_definition(
+    member: Member, family: Family, context: Context, above: Definition, named: frozenset[int]
+) -> Definition:
     """Return the definition of a part that is read by itself: a leaf's is the root's and its own."""
     if member is family.root:
         return Definition("", above.stamp)
