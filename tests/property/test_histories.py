@@ -1,11 +1,12 @@
 """Random histories of a service's database on real servers; after every run, every table is held against it.
 
-Hypothesis plays the acts of fix_acts, transactions left open and prepared across runs, restarts, crashes, lagging
-standbys, and acts of other sessions while a run is at work. Never may a table be called unchanged that changed,
-nor a wrong line be named (`History._require_truth`); and what nothing touched has to be proven, not read again
-(`History._require_proven`), so that proving nothing is no way to pass.
+Hypothesis plays the acts of fix_acts: between runs, and before and after any statement of a run; transactions left open
+and prepared across runs, many of them with more subtransactions than shared memory holds; restarts, crashes, lagging
+standbys; runs of some tables, and runs that end too early. A table must never be called unchanged if it changed, nor
+may a wrong line land (`Judge.require_truth`); and whatever nothing touched has to be proven, not read again
+(`Judge.require_proven`), so that proving nothing is no way to pass.
 
-`make soak` plays on and on, on every version there is; SEED=n plays what the soak with that seed played.
+`make soak` goes on and on, on every version there is; SEED=n plays what the soak with that seed played.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ def test_histories_through_a_standby(make_server: MakeServer, standby: MakeStand
     twin = standby(server)
     number = random.SystemRandom().randrange(2**31)
     print(f"seed {number}")
-    play(StandbyHistories, lambda: History(server, tmp_path, told, twin), number, examples=6, steps=25)
+    play(StandbyHistories, lambda: History(server, tmp_path, told, twin), number, examples=5, steps=25)
     require_strength(told)
 
 
@@ -274,6 +275,7 @@ class Worlds:
 
 @pytest.mark.soak
 def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> None:
+    """Each seed is two histories of 110 steps, of which up to 80 are runs."""
     worlds, total = Worlds(make_server, standby), Counter[str]()
     end = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
     given = os.environ.get("SEED")
@@ -283,7 +285,7 @@ def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> 
         server, twin = worlds(version, with_standby)
         machine: type[Histories] = StandbyHistories if with_standby else Histories
         print(f"SEED={number}: PostgreSQL {version}{' and its standby' if with_standby else ''}", flush=True)
-        play(machine, lambda: History(server, tmp_path, total, twin), number, examples=6, steps=40, shrink=bool(given))  # noqa: B023
+        play(machine, lambda: History(server, tmp_path, total, twin), number, examples=2, steps=110, shrink=bool(given))  # noqa: B023
         print({what: total[what] for what in SUMMARY}, flush=True)
         if given or time.monotonic() > end:
             break
