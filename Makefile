@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LINTER := .venv-linter
 SOAK_MINUTES ?= 60
+BOUNDARY_SHARE ?= 1
 
 .PHONY: demo test check linter soak guards bench clean
 
@@ -23,8 +24,8 @@ check: $(READY)           ## what CI runs: style, types, import direction, tests
 linter: $(READY) $(LINTER)/.ready  ## MoJ's data-linter, in a venv of its own, on what lands; `make test` runs it too once that venv is there
 	$(BIN)/python -m pytest tests/integration/test_data_linter.py
 
-soak: $(READY)            ## every crash point; random histories for SOAK_MINUTES, on every version, through standbys; SEED=n plays one again
-	SOAK_MINUTES=$(SOAK_MINUTES) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property tests/fault
+soak: $(READY)            ## every crash point; every statement boundary (BOUNDARY_SHARE of them); random histories for SOAK_MINUTES; SEED=n plays one again
+	SOAK_MINUTES=$(SOAK_MINUTES) BOUNDARY_SHARE=$(BOUNDARY_SHARE) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property tests/fault
 
 guards: $(READY)          ## take every guard of change detection out, and see the tests go red
 	$(BIN)/python tests/guards.py
