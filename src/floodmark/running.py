@@ -131,8 +131,8 @@ class Run:
 
     def selected(self, snapshot: Snapshot) -> list[TableInfo]:
         """The tables this run is about, once it is sure that they may be read into this state."""
-        for warning in snapshot.warnings:
-            self.observe(Warned(warning))
+        for drawback in snapshot.drawbacks:
+            self.observe(Warned(str(drawback)))
         if self.current is not None:
             adopt = self.settings.adopt_source
             self.other_source = require_same_source(self.current, snapshot.identity, adopt=adopt)

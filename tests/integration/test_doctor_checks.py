@@ -161,6 +161,7 @@ def test_a_balancer_between_is_seen(postgres: Servers, tmp_path: Path, balancer:
     url = here.url.replace(f":{postgres[18].port}/", f":{balancer(lambda: next(turn)).port}/")
     found = doctor({"FLOODMARK_SOURCE": url, "FLOODMARK_DESTINATION": str(tmp_path)})["snapshot"]
     assert found.result == "warning" and "one connection reads everything" in found.found
+    assert "PGHOST" in (found.fix or "")
     for database in (here, there):
         database.drop()
 
@@ -174,6 +175,7 @@ def test_a_standby_is_told_as_such(
     twin = standby(private_server)
     found = doctor(places(database.on(twin), str(tmp_path / "lake")))
     assert found["standby"].result == "warning" and "hot_standby_feedback = on" in (found["standby"].fix or "")
+    assert "read the primary" in (found["snapshot"].fix or "").lower() and "PGHOST" not in str(found["snapshot"])
     assert found["rights"].result == "problem" and "unlogged" in (found["rights"].fix or "")
     twin.admin().execute("ALTER SYSTEM SET hot_standby_feedback = on")
     twin.admin().execute("SELECT pg_reload_conf()")

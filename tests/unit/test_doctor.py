@@ -20,6 +20,7 @@ from fix_canaries import CANARY, require_none
 from fix_command import Floodmark
 from floodmark.config import Flags, load
 from floodmark.config.template import Wanted, scalar, written
+from floodmark.doctor import examine
 from floodmark.doctor.activity import Room, judged_room, judged_time_limits, judged_xid_age
 from floodmark.doctor.finding import Finding
 from floodmark.doctor.holdings import suggested
@@ -68,6 +69,15 @@ def test_clocks_ages_and_runs_that_died() -> None:
     run = Working(run_id="a-1", timestamp="t", progress="progress/a-1.json", started_at="2026-11-24T06:59:00Z")
     assert judged_runs([run], NOW, 5 * 3600).result == "warning"
     assert judged_runs([run], NOW, 6 * 3600).found == "at work, or dead for a short while: a-1"
+
+
+def test_sqlite_s_journal_mode_gets_advice_for_sqlite(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.executescript("PRAGMA journal_mode = DELETE; CREATE TABLE t (id)")
+    environ = {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/a.db", "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
+    (found,) = (one for one in examine(Flags(), environ) if one.check == "snapshot")
+    assert found.result == "warning" and "journal mode is delete" in found.found
+    assert "PRAGMA journal_mode = WAL" in (found.fix or "") and "PG" not in (found.fix or "")
 
 
 def test_a_rule_that_expires_data_is_seen_wherever_its_prefix_stands() -> None:

@@ -384,7 +384,7 @@ def test_in_wal_mode_writers_go_on_and_the_snapshot_stays(db: Db) -> None:
     written: list[bytes] = []
     read(snapshot, info, written.append)
     assert b"".join(written) == b'{"a":1}\n'
-    assert snapshot.warnings == ()
+    assert snapshot.drawbacks == ()
     assert snapshot.redefined([info], Selection(), "") == []
     assert [i.table.name for i in snapshot.tables(Selection(), "")] == ["t"]
 
@@ -394,8 +394,8 @@ def test_in_other_modes_writers_wait_and_the_operator_is_told(db: Db) -> None:
     snapshot = db.snapshot()
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         db.run("INSERT INTO t VALUES (1)")
-    (warning,) = snapshot.warnings
-    assert "journal mode is delete" in warning
+    (drawback,) = snapshot.drawbacks
+    assert "journal mode is delete" in drawback.found and "PRAGMA journal_mode = WAL" in drawback.hint
     snapshot.close()
     db.run("INSERT INTO t VALUES (1)")
 

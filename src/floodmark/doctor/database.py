@@ -70,13 +70,12 @@ def _tables(settings: Settings, known: Known) -> Iterator[Finding]:
 
 def _shared(snapshot: Snapshot) -> Iterator[Finding]:
     """A run of its own finds out whether other connections can share its snapshot; so it is asked."""
-    if not snapshot.warnings:
+    if not snapshot.drawbacks:
         yield ok(
             "snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {snapshot.parallelism} connections"
         )
-    for sentence in snapshot.warnings:
-        fix = "Let PGHOST and PGPORT (source.url) name the server itself, not the pooler or balancer before it."
-        yield warning("snapshot", sentence, fix)
+    for one in snapshot.drawbacks:
+        yield warning("snapshot", one.found, one.hint)
 
 
 def _judged(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:

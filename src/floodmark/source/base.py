@@ -44,6 +44,16 @@ class Namesake(Struct, frozen=True):
     what: str = "a table"
 
 
+class Drawback(Struct, frozen=True):
+    """A limit of a snapshot that the operator should know about, as a sentence, and a hint at what lifts it."""
+
+    found: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.found} {self.hint}"
+
+
 class Snapshot(Protocol):
     """One moment of a source."""
 
@@ -64,8 +74,8 @@ class Snapshot(Protocol):
         ...
 
     @property
-    def warnings(self) -> Sequence[str]:
-        """What the operator should know about this snapshot, each a sentence."""
+    def drawbacks(self) -> Sequence[Drawback]:
+        """The limits of this snapshot that the operator should know about."""
         ...
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:

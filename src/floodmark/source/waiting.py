@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from floodmark.config import Selection
 from floodmark.errors import TableLocked
 from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
-from floodmark.source.base import Namesake, Snapshot, Write
+from floodmark.source.base import Drawback, Namesake, Snapshot, Write
 
 
 class WaitsOnce:
@@ -74,8 +74,8 @@ class WaitsOnce:
         return self._snapshot.parallelism
 
     @property
-    def warnings(self) -> Sequence[str]:
-        return self._snapshot.warnings
+    def drawbacks(self) -> Sequence[Drawback]:
+        return self._snapshot.drawbacks
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         return self._snapshot.tables(selection, encoding_digest)

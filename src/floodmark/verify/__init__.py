@@ -165,8 +165,8 @@ def _compared(
 
     try:
         require_same_source(current, snapshot.identity, adopt=False)
-        for warning in snapshot.warnings:
-            observer(Warned(warning))
+        for drawback in snapshot.drawbacks:
+            observer(Warned(str(drawback)))
         stores, selection = open_stores(settings, observer), settings.selection
         digest = stores.encoding.digest
         infos = {info.table: info for info in snapshot.tables(selection, digest)}

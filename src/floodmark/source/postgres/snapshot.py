@@ -22,7 +22,7 @@ from floodmark.model import (
     TableName,
     same_history,
 )
-from floodmark.source.base import Namesake, Write
+from floodmark.source.base import Drawback, Namesake, Write
 from floodmark.source.postgres.address import Address, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
@@ -100,8 +100,8 @@ class PostgresSnapshot:
         return self._transactions.parallelism
 
     @property
-    def warnings(self) -> Sequence[str]:
-        return self._transactions.warnings
+    def drawbacks(self) -> Sequence[Drawback]:
+        return self._transactions.drawbacks
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         read = self._read(self._coordinator, selection, encoding_digest)

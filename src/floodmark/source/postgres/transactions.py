@@ -24,6 +24,7 @@ from msgspec import UNSET, Struct
 from floodmark.config import Limits
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
 from floodmark.model import Lineage, Point, SourceIdentity
+from floodmark.source.base import Drawback
 from floodmark.source.postgres.address import Address
 from floodmark.source.postgres.connect import close_quietly, connect, pinned_settings, translated
 from floodmark.source.postgres.statements import literal
@@ -31,9 +32,13 @@ from floodmark.source.postgres.statements import literal
 Connection = psycopg.Connection[Any]
 
 SUPPORTED_FROM = 140000
-_STANDBY = (
+_STANDBY = Drawback(
     "the source is a standby: one connection reads everything, in one transaction, since PostgreSQL can't safely share "
-    "a standby's snapshot. Read the primary, or a restored copy, if this is too slow."
+    "a standby's snapshot.",
+    "Read the primary, or a restored copy, if this is too slow.",
+)
+_ANOTHER_SERVER = (
+    "A balancing proxy or pooler is the usual cause: let PGHOST and PGPORT (source.url) name the server itself."
 )
 _SECONDS_FOR_AN_IDLE_ONE = 30
 
@@ -164,7 +169,7 @@ class Transactions:
         self._settings = settings
         self._idle: LifoQueue[Connection] = LifoQueue()
         self._alone = threading.Lock()
-        self.warnings: tuple[str, ...] = ()
+        self.drawbacks: tuple[Drawback, ...] = ()
         self.parallelism = limits.connections
         self._shared = coordinator.exported.id is not None
         if self._shared:
@@ -185,15 +190,13 @@ class Transactions:
             self._idle.put(connection)
         except (psycopg.Error, SourceError) as error:
             why = type(error).__name__ if isinstance(error, psycopg.Error) else (error.why or error.what)
-            self._use_one_connection(
-                f"other connections can't share the snapshot ({why}): one connection reads everything, slowly. "
-                "A balancing proxy or pooler between here and the server is the usual cause."
-            )
+            found = f"other connections can't share the snapshot ({why}): one connection reads everything, slowly."
+            self._use_one_connection(Drawback(found, _ANOTHER_SERVER))
 
-    def _use_one_connection(self, why: str) -> None:
+    def _use_one_connection(self, why: Drawback) -> None:
         self.parallelism = 1
         self._shared = False
-        self.warnings = (why,)
+        self.drawbacks = (why,)
 
     @contextmanager
     def begin(self, what: str, on: str) -> Iterator[Connection]:

@@ -33,7 +33,7 @@ from floodmark.model import (
     TableInfo,
     TableName,
 )
-from floodmark.source.base import Namesake, Write
+from floodmark.source.base import Drawback, Namesake, Write
 from floodmark.source.sqlite.lines import write_rows
 from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, namesake, qualified, read_relations, read_tables
 
@@ -123,7 +123,7 @@ class SQLiteSnapshot:
         self.identity = identity
         self.default_schema = SCHEMA
         self.parallelism = 1
-        self.warnings = _warnings(self._connection)
+        self.drawbacks = _drawbacks(self._connection)
         self._tables: dict[TableName, SQLiteTable] = {}
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
@@ -185,14 +185,12 @@ def _path(url: str) -> Path:
     return Path(os.path.abspath(parsed.database))  # noqa: PTH100 - resolve() would follow links
 
 
-def _warnings(connection: sqlite3.Connection) -> tuple[str, ...]:
+def _drawbacks(connection: sqlite3.Connection) -> tuple[Drawback, ...]:
     (mode,) = connection.execute("PRAGMA main.journal_mode").fetchone()
     if mode == "wal":
         return ()
-    return (
-        f"the database's journal mode is {mode}: writers wait until all tables are read; in WAL mode "
-        "(PRAGMA journal_mode = WAL) they need not",
-    )
+    found = f"the database's journal mode is {mode}: writers wait until all tables are read."
+    return (Drawback(found, "Run PRAGMA journal_mode = WAL once: in WAL mode they need not wait."),)
 
 
 def _table_error(error: sqlite3.Error, what: str, table: TableName, where: str | None) -> TableError:
