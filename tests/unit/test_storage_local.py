@@ -331,3 +331,33 @@ def test_a_lock_held_elsewhere_is_waited_for(store: LocalStorage) -> None:
         assert store.get("key").data == b"first"
     thread.join()
     assert store.get("key").data == b"second"
+
+
+def test_a_folder_that_can_t_be_made_is_told_as_such() -> None:
+    """The kernel makes no folder below /proc, and says of each that it does not exist."""
+    with pytest.raises(StorageError, match=r"/proc: no folder can be made here \(ENOENT\)") as caught:
+        LocalStorage(Path("/proc/lake")).put("data/a", body_of(b"a"))
+    assert caught.value.hint == "Choose another place."
+
+
+def test_a_link_that_leads_nowhere_is_told_as_such(root: Path, store: LocalStorage) -> None:
+    root.mkdir()
+    (root / "data").symlink_to(root / "gone")
+    for key in ("data/a", "data/b/c"):
+        with pytest.raises(StorageError, match="data: a symbolic link to what does not exist"):
+            store.put(key, body_of(b"a"))
+
+
+def test_a_folder_that_others_keep_removing_is_told_as_such(
+    root: Path, store: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = store._make
+
+    def make_in_vain(folder: Path) -> None:
+        make(folder)
+        if folder.name == "data":
+            folder.rmdir()
+
+    monkeypatch.setattr(store, "_make", make_in_vain)
+    with pytest.raises(StorageError, match="data: another process removes the folder as often as it is made"):
+        store.put("data/a", body_of(b"a"))

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from floodmark.errors import ConditionFailed, OutcomeUnknown, StorageError
 from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat
-from floodmark.storage.local_errors import NOT_THERE, reads, translated
+from floodmark.storage.local_errors import NOT_THERE, not_made, reads, translated
 from floodmark.storage.probe import prove_conditions
 from floodmark.storage.streams import BLOCK, not_as_announced, reader
 
@@ -151,11 +151,14 @@ class LocalStorage:
     def _temporary(self, folder: Path) -> tuple[Path, BinaryIO]:
         """A new file in a folder, which another process's `delete` may be removing at this moment."""
         temporary = folder / f"{_OWN}{uuid.uuid4().hex}"
+        missing = temporary
         for _ in range(_TRIES_AGAINST_PRUNE):
-            with suppress(FileNotFoundError):
+            try:
                 self._make(folder)
                 return temporary, temporary.open("xb", buffering=0)
-        raise StorageError("put an object", on=str(folder), why="the folder is removed as often as it is made")
+            except FileNotFoundError as error:
+                missing = Path(error.filename)
+        raise not_made(missing)
 
     def _make(self, folder: Path) -> None:
         """Make a folder and those above it, and see to it that each outlives a crash."""

@@ -47,6 +47,20 @@ def reads(path: Path) -> Iterator[None]:
             raise ObjectMissing("read an object", on=str(path), why="there is none") from None
 
 
+def not_made(path: Path) -> StorageError:
+    """Return the error for a path that can't be made although the folder above it was made each time (ENOENT)."""
+    above = path.parent
+    if above.is_dir():
+        return StorageError(
+            "put an object", on=str(above), why="no folder can be made here (ENOENT)", hint="Choose another place."
+        )
+    if above.is_symlink():
+        hint = "Make the folder that it names, or remove the link."
+        return StorageError("put an object", on=str(above), why="a symbolic link to what does not exist", hint=hint)
+    why = "another process removes the folder as often as it is made"
+    return StorageError("put an object", on=str(above), why=why)
+
+
 def _error(error: OSError) -> type[StorageError]:
     if error.errno in _DENIED:
         return StorageDenied
