@@ -14,6 +14,7 @@ from msgspec import Struct
 from bench.cases import Finding, Outcome
 from bench.measure import MIB, Sample
 from floodmark import __version__
+from floodmark.wording import iso_time
 
 
 class Machine(Struct, frozen=True):
@@ -80,7 +81,7 @@ def report(
         )
         for outcome in outcomes
     )
-    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    at = iso_time(datetime.now(UTC), "seconds")
     return Report("floodmark.bench", at, on, rows, table_bytes, runs, cases, tuple(overall))
 
 

@@ -11,10 +11,11 @@ from floodmark.entries import dropped, failed
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import Point, SourceIdentity, TableEntry, TableInfo, TableName
 from floodmark.remembered import Remembered
-from floodmark.running import Run, iso
+from floodmark.running import Run
 from floodmark.source.base import Namesake, Snapshot
 from floodmark.source.selection import picked_if_plain
 from floodmark.state.manifest import Manifest, ManifestSource
+from floodmark.wording import iso_time
 
 _GONE = "the table is gone from the source"
 
@@ -72,8 +73,8 @@ def manifest_of(this: Run, snapshot: Snapshot, timestamp: str, entries: Sequence
         run_id=this.run_id,
         parent=this.current.head.manifest if this.current is not None else None,
         tool_version=__version__,
-        started_at=iso(this.started),
-        finished_at=iso(datetime.now(UTC)),
+        started_at=iso_time(this.started),
+        finished_at=iso_time(datetime.now(UTC)),
         timestamp=timestamp,
         destination=this.stores.destination.url,
         layout=this.stores.layout.name,

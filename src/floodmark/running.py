@@ -30,6 +30,7 @@ from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import FinishedChunks, Progress
 from floodmark.stop import Stop
 from floodmark.stores import Stores, open_stores
+from floodmark.wording import iso_time
 from floodmark.work import Context
 
 # A server that went down under a run is given so long to come back, even where `source.wait_seconds` is less.
@@ -236,8 +237,8 @@ class Run:
         return Ended(
             run_id=self.run_id,
             database=self.database or (self.current.head.database if self.current is not None else ""),
-            started_at=iso(self.started),
-            ended_at=iso(datetime.now(UTC)),
+            started_at=iso_time(self.started),
+            ended_at=iso_time(datetime.now(UTC)),
             outcome=outcome,
             exit_code=exit_code,
             retries=self.retries,
@@ -268,7 +269,7 @@ class Run:
         ledger.save(
             Progress(
                 run_id=self.run_id,
-                written_at=iso(datetime.now(UTC)),
+                written_at=iso_time(datetime.now(UTC)),
                 destination=self.stores.destination.url,
                 encoding=self.stores.encoding,
                 dialect=source.dialect,
@@ -283,10 +284,6 @@ class Run:
 def _later(before: datetime | None, now: datetime) -> datetime:
     """Now, or the second after: no two snapshots may put under one timestamp."""
     return now if before is None else max(now, before + timedelta(seconds=1))
-
-
-def iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _require_approved(this: Run, tables: Sequence[TableInfo]) -> None:

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "floodmark.stop",
         "floodmark.events",
+        "floodmark.wording",
         "floodmark.layout",
         "floodmark.records",
         "floodmark.large_numbers",
@@ -189,6 +190,11 @@ def test_only_what_is_optional_or_heavy_is_imported_inside_a_function() -> None:
                 for node, name in imported(function):
                     inside = f"{module} imports {name} inside {getattr(function, 'name', 'a lambda')}"
                     assert MARKED.search(lines[node.lineno - 1]), f"{inside}, and does not say why"
+
+
+def test_only_one_module_formats_iso_times() -> None:
+    found = [name for name, path in MODULES.items() if ".isoformat(" in path.read_text(encoding="utf-8")]
+    assert found == ["floodmark.wording"], "use wording.iso_time"
 
 
 def test_the_document_shows_every_place_and_no_other() -> None:

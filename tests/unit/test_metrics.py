@@ -409,6 +409,14 @@ def test_a_run_that_fails_before_it_begins_takes_nothing_away(
     assert 'floodmark_table_rows{database="cases",schema="public",table="person"} 2000.0' in text
 
 
+def test_the_times_of_a_run_that_fails_before_it_begins_end_with_z(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), ways(tmp_path, []) as out:
+        raise KeyError("x")
+    assert out._ended is not None
+    for moment in (out._ended.started_at, out._ended.ended_at):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment)
+
+
 def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
     def unreadable() -> Known:
         raise StorageError("get an object", on="s3://state/head.json", why="a test says so")

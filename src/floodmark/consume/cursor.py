@@ -21,6 +21,7 @@ from floodmark.state.consumers import Cursor, Delivery, TakenTable
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
 from floodmark.storage.base import IfAbsent, IfMatch, Storage
+from floodmark.wording import iso_time
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
@@ -85,7 +86,7 @@ class CursorStore:
         delivery: Delivery | UnsetType = UNSET,
     ) -> StoredCursor:
         """Replace a cursor, if it is still as it was read. Raises Conflict, OutcomeUnknown, StorageError."""
-        moment = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        moment = iso_time(datetime.now(UTC), "microseconds")
         cursor = Cursor(name=old.name, run_id=run_id, updated_at=moment, tables=tuple(taken), delivery=delivery)
         condition = IfAbsent() if old.etag is None else IfMatch(old.etag)
         with suppress(ConditionFailed, OutcomeUnknown):  # the answer to our own write may be lost: what is there tells

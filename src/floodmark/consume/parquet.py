@@ -43,6 +43,7 @@ from floodmark.state.manifest import encode
 from floodmark.storage.base import Body, IfAbsent, IfMatch
 from floodmark.storage.stands import stands
 from floodmark.storage.streams import BLOCK
+from floodmark.wording import iso_time
 
 # When a load that has not moved the index is taken for dead, and how long a superseded file is kept for its readers.
 _GRACE = timedelta(days=1)
@@ -146,10 +147,11 @@ class ParquetPlace:
         """
         index = self._next_index(source, run_id, staged, drop)
         now = datetime.now(UTC)
-        superseded = self._superseded(index.tables, more, in_use, _text(now))
-        waiting = tuple(one for one in superseded if one.superseded_at > _text(now - _KEPT))
+        superseded = self._superseded(index.tables, more, in_use, iso_time(now, "microseconds"))
+        oldest = iso_time(now - _KEPT, "microseconds")
+        waiting = tuple(one for one in superseded if one.superseded_at > oldest)
         self._expired = [one.key for one in superseded if one not in waiting]
-        self._move(replace(index, loaded_at=_text(now), superseded=waiting))
+        self._move(replace(index, loaded_at=iso_time(now, "microseconds"), superseded=waiting))
 
     def clear(self, tables: Iterable[TableName]) -> None:
         """Delete what was superseded a day ago, and what loads that died left behind: in these tables, and half put.
@@ -294,10 +296,6 @@ def _not_seen(error: StorageDenied, url: str) -> StorageDenied:
 
 def _keys(tables: Iterable[ParquetTable]) -> set[str]:
     return {one.key for table in tables for one in table.files}
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _is_dead(key: str) -> bool:

@@ -24,6 +24,7 @@ from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import Value, about_chunks, about_itself, about_runs
 from floodmark.model import Ended
 from floodmark.state.manifest import Manifest
+from floodmark.wording import iso_time
 
 
 class WaysOut:
@@ -129,8 +130,8 @@ def _ended(live: Live | None, error: BaseException) -> Ended:
     return Ended(
         run_id="",
         database=live.database if live is not None else "",
-        started_at=began.isoformat(timespec="milliseconds"),
-        ended_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        started_at=iso_time(began),
+        ended_at=iso_time(datetime.now(UTC)),
         outcome="stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed",
         exit_code=exit_code_of(error),
     )

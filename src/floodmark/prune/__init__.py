@@ -26,6 +26,7 @@ from floodmark.state.ledger import Current, Ledger
 from floodmark.stop import NEVER, Stop
 from floodmark.storage.base import Storage
 from floodmark.stores import open_destination, open_ledger
+from floodmark.wording import iso_time
 
 __all__ = ["EraseBefore", "KeepDays", "KeepLast", "Pruned", "Remainder", "Rule", "prune", "pruned"]
 
@@ -202,7 +203,7 @@ def _report(
         manifests=decision.manifests,
         waiting=decision.waiting,
         unknown=decision.unknown,
-        grace_until=until.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        grace_until=iso_time(until, "seconds"),
         history_lost=seen.lost,
         in_reach_still=decision.in_reach_still,
         remains=tuple(_remains(current, rule)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
@@ -20,6 +20,7 @@ from floodmark.model import Ended
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import Begun, Head, Inflight, Record, Working, encode, unreadable
 from floodmark.storage.base import IfAbsent, IfMatch
+from floodmark.wording import iso_time
 
 MAX_TRIES = 20
 # Each of these took the store's whole patience already.
@@ -57,7 +58,7 @@ def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Wor
             run_id=run_id,
             timestamp=_next_timestamp(documents, inflight, now),
             progress=progress_key(run_id),
-            started_at=now.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            started_at=iso_time(now, "seconds"),
         )
         others = [run for run in inflight.runs if run.run_id != run_id and not dead(documents, run, now)]
         return replace(inflight, latest=working.timestamp, runs=(*others, working)), working

@@ -36,6 +36,7 @@ from floodmark.model import (
 from floodmark.source.base import Drawback, Namesake, Write
 from floodmark.source.sqlite.lines import write_rows
 from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, namesake, qualified, read_relations, read_tables
+from floodmark.wording import iso_time
 
 OLDEST = (3, 37, 0)  # PRAGMA table_list
 _WAITING_HELPS = ("SQLITE_BUSY", "SQLITE_LOCKED")
@@ -117,7 +118,7 @@ class SQLiteSnapshot:
         self._format = row_format
         self._connection = opened.driver_connection
         # Before the snapshot, which the first read takes: what was committed by then is in it.
-        self.point = Point(datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"))
+        self.point = Point(iso_time(datetime.now(UTC), "microseconds"))
         self._connection.execute("BEGIN")
         self._relations = read_relations(self._connection)
         self.identity = identity
