@@ -1,4 +1,4 @@
-"""The cases: what is measured against what, and which budget of design.md section 9 it has to keep."""
+"""The cases: what is measured against what, and which budget it has to keep; bench/README.md lists the budgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When change can't be proven: each row of the design's table, on real servers."""
+"""When change can't be proven: each row of the table in docs/change-detection.md, on real servers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The direction of imports: which module may know which, in one place.
 
-`LAYERS` is the line of design and docs/architecture.md, from what everything stands on to what people type. A
+`LAYERS` is the table of modules in docs/architecture.md, from what everything stands on to what people type. A
 module imports only from layers above its own in this list, and from its own layer only where that is one package.
 A new module or package must be placed here, or the test fails. Names that do not exist yet keep their places.
 """

@@ -225,3 +225,14 @@ def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
         count += 1
     assert count >= 14
     assert loaded(yaml.safe_dump(document), tmp_path) == loaded("", tmp_path)
+
+
+def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
+    found = []
+    for folder in ("src", "tests", "bench", "docs", "ops"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".md", ".yml", ".yaml", ".tf", ".tpl"):
+                text = path.read_text(encoding="utf-8")
+                found += [f"{path.name}: {words}" for words in re.findall(r"\b[Tt]he design\b|\bdesign[.,]md\b", text)]
+                found += [f"{path.name}: {words}" for words in re.findall(r"\bsection \d+ of\b|\bdesign[,] section", text)]
+    assert found == []

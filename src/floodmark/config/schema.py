@@ -118,7 +118,7 @@ class File(Struct, frozen=True):
     deliver: tuple[DeliverSection, ...] = ()
 
 
-# What the design promises and this version does not hold yet.
+# Values that are planned, and that this version does not take yet.
 LATER_KEYS: frozenset[str] = frozenset()
 LATER_VALUES = frozenset({("detect", "journal")})
 
