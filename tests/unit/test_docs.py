@@ -234,5 +234,7 @@ def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
             if path.suffix in (".py", ".md", ".yml", ".yaml", ".tf", ".tpl"):
                 text = path.read_text(encoding="utf-8")
                 found += [f"{path.name}: {words}" for words in re.findall(r"\b[Tt]he design\b|\bdesign[.,]md\b", text)]
-                found += [f"{path.name}: {words}" for words in re.findall(r"\bsection \d+ of\b|\bdesign[,] section", text)]
+                found += [
+                    f"{path.name}: {words}" for words in re.findall(r"\bsection \d+ of\b|\bdesign[,] section", text)
+                ]
     assert found == []

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from fix_canaries import CANARY, require_none
 from fix_command import Floodmark
@@ -26,8 +27,8 @@ from floodmark.doctor.finding import Finding
 from floodmark.doctor.holdings import suggested
 from floodmark.doctor.landing import database_name, is_wide, landing, sizes, zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
-from floodmark.doctor.state import judged_age, judged_runs
-from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
+from floodmark.doctor.state import judged_age, judged_last, judged_runs
+from floodmark.model import Column, Ended, Fingerprint, Part, TableInfo, TableName
 from floodmark.state.manifest import Working
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -69,6 +70,19 @@ def test_clocks_ages_and_runs_that_died() -> None:
     run = Working(run_id="a-1", timestamp="t", progress="progress/a-1.json", started_at="2026-11-24T06:59:00Z")
     assert judged_runs([run], NOW, 5 * 3600).result == "warning"
     assert judged_runs([run], NOW, 6 * 3600).found == "at work, or dead for a short while: a-1"
+
+
+def test_a_failed_run_s_parts_are_called_kept_only_if_it_finished_any() -> None:
+    moment = "2026-11-24T01:00:00.000Z"
+    ended = Ended(run_id="a-1", database="cases", started_at=moment, ended_at=moment, outcome="failed", exit_code=10)
+    refused = judged_last(ended, objects_stay=True)
+    assert refused.result == "warning" and refused.found.startswith("a-1 failed with exit code 10")
+    assert refused.fix == "Fix the setting that its log names."
+    broken = replace(ended, exit_code=12, uploaded_bytes=5)
+    assert judged_last(broken, objects_stay=True).fix == (
+        "See its log for the cause. The parts that it finished are kept: the next run goes on from them."
+    )
+    assert judged_last(broken, objects_stay=False).fix == "See its log for the cause."
 
 
 def test_sqlite_s_journal_mode_gets_advice_for_sqlite(tmp_path: Path) -> None:

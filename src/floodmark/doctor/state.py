@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
-from floodmark.errors import FloodmarkError, SourceMismatch
+from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch
 from floodmark.events import silent
-from floodmark.model import SourceIdentity
+from floodmark.layout import LAYOUTS
+from floodmark.model import Ended, SourceIdentity
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Inflight, Working
 from floodmark.storage.retry import Patience
@@ -81,11 +82,17 @@ def _runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
     longest = settings.limits.max_snapshot_age + _SLACK
     yield judged_runs(found.runs, datetime.now(UTC), longest)
     if found.ended and found.ended.last.outcome not in ("success", "partial"):
-        last = found.ended.last
-        fix = "See its log. A finished part is not lost: the next run goes on from it."
-        yield warning(
-            "last run", f"{last.run_id} {last.outcome} with exit code {last.exit_code} at {last.ended_at}", fix
-        )
+        yield judged_last(found.ended.last, LAYOUTS[settings.destination.layout].objects_stay)
+
+
+def judged_last(last: Ended, objects_stay: bool) -> Finding:
+    """Return the warning about a run that did not commit. Pure."""
+    refused = last.exit_code == ConfigError.exit_code
+    fix = "Fix the setting that its log names." if refused else "See its log for the cause."
+    if last.uploaded_bytes and objects_stay:
+        fix += " The parts that it finished are kept: the next run goes on from them."
+    found = f"{last.run_id} {last.outcome} with exit code {last.exit_code} at {last.ended_at}"
+    return warning("last run", found, fix)
 
 
 def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding:
