@@ -14,6 +14,7 @@ from msgspec import Struct
 from bench.measure import Failed, Sample, Series, server_clock, timed
 from floodmark.demo.server import SUPERUSER, PostgresServer
 from floodmark.state.manifest import Manifest, decode
+from floodmark.wording import plural
 
 AUDIT_OFF = "audit: {chunks_per_run: 0}\n"
 
@@ -123,9 +124,9 @@ class Expected(Struct, frozen=True):
         fresh = [o for e in manifest.tables if e.status == "extracted" for o in e.objects if o.origin == "extracted"]
         for status, wanted in (("unchanged", self.unchanged), ("extracted", self.extracted), ("failed", 0)):
             if wanted is not None and statuses.count(status) != wanted:
-                raise Failed(f"{statuses.count(status)} tables {status} instead of {wanted}")
+                raise Failed(f"{plural(statuses.count(status), 'table')} {status} instead of {wanted}")
         if self.wrote is not None and bool(fresh) != self.wrote:
-            raise Failed(f"{len(fresh)} objects were written")
+            raise Failed(f"{plural(len(fresh), 'object')} written")
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

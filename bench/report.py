@@ -14,7 +14,7 @@ from msgspec import Struct
 from bench.cases import Finding, Outcome
 from bench.measure import MIB, Sample
 from floodmark import __version__
-from floodmark.wording import iso_time
+from floodmark.wording import iso_time, plural
 
 
 class Machine(Struct, frozen=True):
@@ -105,7 +105,7 @@ def _lines(result: Report) -> Iterator[str]:
     yield (
         f"Floodmark {on.floodmark}, PostgreSQL {on.postgresql}, Python {on.python}; {on.cpus} × {on.cpu}, "
         f"{on.memory_bytes / 1024**3:.0f} GiB; load {on.load} at the start. "
-        f"Medians of {result.runs} rounds, taken in turn. Processor time is that of client and server together."
+        f"Medians of {plural(result.runs, 'round')}, taken in turn. Processor time is that of client and server."
     )
     if result.rows:
         yield f"The large table: {result.rows:,} rows, {result.table_bytes / 1e6:.0f} MB."

@@ -27,6 +27,7 @@ from floodmark.model import (
     TableInfo,
 )
 from floodmark.remembered import Remembered, RememberedChunk
+from floodmark.wording import plural
 
 # Ages of transaction ids are told apart within 2^31; half of that leaves room for what happens meanwhile.
 MAX_XID_GAP = 2**30
@@ -107,13 +108,13 @@ class TablePlan(Struct, frozen=True):
         if not reasons:
             if self.info.watched is not None:
                 return Reason("unchanged", f"count and greatest {self.info.watched} as before; this is no proof")
-            number = len(self.chunks)
-            return Reason("unchanged", "proven unchanged" if number == 1 else f"all {number:,} chunks proven unchanged")
+            several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
+            return Reason("unchanged", f"{several}proven unchanged")
         first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
         alike = sum(reason.code == first.code for reason in reasons)
         if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
             return first
-        return Reason(first.code, f"{first.detail} ({alike} of {_count(len(self.chunks), 'chunk')})")
+        return Reason(first.code, f"{first.detail} ({alike} of {plural(len(self.chunks), 'chunk')})")
 
 
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
@@ -278,9 +279,9 @@ def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     if chunk.question is not None and chunk.question.watched is not None:
         return _judge_by_column(chunk, mark, seen)
     if seen.young:
-        return replan(chunk, Reason("rows_changed", f"{_count(seen.young, 'row')} inserted or updated"))
+        return replan(chunk, Reason("rows_changed", f"{plural(seen.young, 'row')} inserted or updated"))
     if seen.rows < mark.rows:
-        return replan(chunk, Reason("rows_removed", f"{_count(mark.rows - seen.rows, 'row')} removed"))
+        return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
         return replan(chunk, Reason("rows_changed", "rows came to light that no transaction wrote"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
@@ -298,7 +299,7 @@ def _judge_new_blocks(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
 def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> ChunkPlan:
     """No proof: a change that leaves the count and the column's greatest value as they were goes unseen."""
     if seen.rows < mark.rows:
-        return replan(chunk, Reason("rows_removed", f"{_count(mark.rows - seen.rows, 'row')} removed"))
+        return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.newest != mark.newest:
         return replan(chunk, Reason("rows_changed", "the count or the watched column's greatest value changed"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
@@ -343,7 +344,3 @@ def _remembered_files(remembered: Remembered) -> dict[str, dict[int, _File]]:
 def _step(part: Part, chunk_bytes: int) -> int:
     per_block = max(BLOCK_BYTES, part.total_bytes // max(1, part.heap_blocks))
     return max(MIN_CHUNK_BLOCKS, chunk_bytes // per_block)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

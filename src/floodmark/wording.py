@@ -1,4 +1,4 @@
-"""Times as texts, written the same way everywhere: in documents, messages and the command line's output. Pure."""
+"""Times and counts as texts, written the same way in documents, messages and the command line's output. Pure."""
 
 from __future__ import annotations
 
@@ -11,3 +11,18 @@ Precision = Literal["seconds", "milliseconds", "microseconds"]
 def iso_time(moment: datetime, precision: Precision = "milliseconds") -> str:
     """Return an ISO 8601 time in UTC, which ends with Z."""
     return moment.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 table`, `2 tables`, `1,000 tables`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def span(seconds: int) -> str:
+    """Return a time span by its two largest units, such as `2 h 5 min`."""
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= length or (unit == "s" and not parts):
+            parts.append(f"{seconds // length} {unit}")
+            seconds %= length
+    return " ".join(parts[:2])

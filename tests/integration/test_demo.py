@@ -141,7 +141,7 @@ def test_it_says_what_it_did_and_its_commands_work(demo: Told) -> None:
 def test_the_readme_shows_what_it_says(demo: Told) -> None:
     """But for numbers, which hang on the scale and on the machine."""
     shown = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
-    told = re.findall(r"^(\w+\.\w+) +[\d,]+ +(\w+) +(?:\d+ of \d+ objects +(\w+):)?", shown, re.MULTILINE)
+    told = re.findall(r"^(\w+\.\w+) +[\d,]+ +(\w+) +(?:\d+ of \d+ objects? +(\w+):)?", shown, re.MULTILINE)
     third = labels(demo.days[2])
     assert told == [(label, e.status, DAY_THREE.get(label, "")) for label, e in sorted(third.items())]
     assert shown.splitlines()[0].split() == ["table", "rows", "status", "written", "why"]

@@ -197,6 +197,20 @@ def test_only_one_module_formats_iso_times() -> None:
     assert found == ["floodmark.wording"], "use wording.iso_time"
 
 
+def test_no_text_counts_things_without_the_function_that_knows_one_from_many() -> None:
+    """An f-string with a number before a plural noun says "1 tables" one day: use wording.plural."""
+    nouns = "tables|chunks|columns|objects|rows|lines|files|sessions|connections|partitions|problems|keys|arguments"
+    counted = re.compile(rf"\0 ({nouns})\b")
+    found = []
+    for module in MODULES:
+        for node in ast.walk(tree_of(module)):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                text = "".join(map(str, parts))
+                found += [f"{module}: {text}"] if counted.search(text) else []
+    assert found == []
+
+
 def test_the_document_shows_every_place_and_no_other() -> None:
     """The table in docs/architecture.md names each place that exists, in the order of LAYERS."""
     described = re.findall(r"^\| `([a-z_]+)(?:\.py|/)` \|", ARCHITECTURE, re.MULTILINE)

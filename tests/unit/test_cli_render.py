@@ -198,14 +198,6 @@ def test_sizes(number: int | None, text: str) -> None:
     assert render.size(number) == text
 
 
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min 59 s"), (7200, "2 h"), (90061, "1 d 1 h")],
-)
-def test_spans(number: int, text: str) -> None:
-    assert render.span(number) == text
-
-
 def test_seconds() -> None:
     assert (render.seconds(0.04), render.seconds(99.94), render.seconds(100.0)) == ("0.0 s", "99.9 s", "1 min 40 s")
 

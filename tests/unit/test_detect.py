@@ -86,6 +86,16 @@ def settled(*answers: Observation, info: TableInfo = INFO, policy: Policy = POLI
 SAME = Observation(rows=7, young=0, frozen=0, relfilenode=42)
 
 
+@pytest.mark.parametrize(
+    ("chunks", "detail"),
+    [(0, "proven unchanged"), (1, "proven unchanged"), (1234, "all 1,234 chunks proven unchanged")],
+)
+def test_an_unchanged_table_counts_its_chunks_only_if_it_has_several(chunks: int, detail: str) -> None:
+    plan = assess(INFO, remember(entry()), POLICY, NOW)
+    plan = replace(plan, chunks=tuple(replace(plan.chunks[0], reason=None) for _ in range(chunks)))
+    assert plan.reason.detail == detail
+
+
 def test_the_questions_ask_for_rows_since_the_remembered_xmin() -> None:
     plan = assess(INFO, remember(entry()), POLICY, NOW)
     assert [(q.chunk, q.open, q.since) for q in plan.questions] == [(CHUNKS[0], False, 1000), (CHUNKS[1], True, 1000)]

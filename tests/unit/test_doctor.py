@@ -67,6 +67,8 @@ def test_old_transaction_ids_few_connections_and_short_idles() -> None:
 def test_clocks_ages_and_runs_that_died() -> None:
     assert [judged_skew("c", skew).result for skew in (59, -61, 901)] == ["ok", "warning", "problem"]
     assert [judged_age(hours * 3600).result for hours in (25, 27)] == ["ok", "warning"]
+    assert [judged_age(seconds).found for seconds in (-2.5, 0.4, 65)] == ["0 s ago", "0 s ago", "1 min 5 s ago"]
+    assert judged_age(27 * 3600).found.startswith("1 d 3 h ago:")
     run = Working(run_id="a-1", timestamp="t", progress="progress/a-1.json", started_at="2026-11-24T06:59:00Z")
     assert judged_runs([run], NOW, 5 * 3600).result == "warning"
     assert judged_runs([run], NOW, 6 * 3600).found == "at work, or dead for a short while: a-1"
@@ -246,7 +248,7 @@ def test_init_takes_flags_where_no_one_can_be_asked(folder: Path) -> None:
     job = Floodmark(folder, {})
     assert "no destination is given" in job("init", code=2).err and not (folder / "floodmark.yaml").exists()
     told = job("init", "--source", "sqlite:///a.db", "--destination", "lake").out
-    assert "1 columns may hold personal data" in told and "Next: floodmark doctor" in told
+    assert "1 column may hold personal data" in told and "Next: floodmark doctor" in told
     text = (folder / "floodmark.yaml").read_text()
     assert '#   main.person: {columns: {mask: {"email": "hash"}}}' in text.replace('"main.person"', "main.person")
     require_none(text)

@@ -20,6 +20,7 @@ from floodmark.config.values import size
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
 from floodmark.model import Format, Numbers
+from floodmark.wording import plural
 
 _MIN_MEMORY = 64 * 1024**2
 _URL = re.compile(r"\S*://\S*")
@@ -348,7 +349,7 @@ def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
     names = [text.partition("=")[0] for text in extra if text.startswith("-")]
     known = list(option_strings(command))
     if not names:
-        why = f"{len(extra)} argument{'s' if len(extra) > 1 else ''} too many"
+        why = f"{plural(len(extra), 'argument')} too many"
         raise UsageError("the command line is not understood", why=why, hint=f"See `floodmark {command} --help`.")
     close = difflib.get_close_matches(names[0], known, 1)
     hint = f"Did you mean {close[0]}? " if close else ""

@@ -18,7 +18,7 @@ from floodmark.cli.logs import Log, finished_line, table_line
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.picking import left_out, picked
 from floodmark.cli.progress import log_of
-from floodmark.cli.render import count, plural, table
+from floodmark.cli.render import count, table
 from floodmark.cli.signals import StopSignals
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config import load as load_settings
@@ -27,6 +27,7 @@ from floodmark.consume.deliver import Delivered, Result, deliver, open_target
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
 from floodmark.events import Event
 from floodmark.model import TableName
+from floodmark.wording import plural
 
 
 class Done(Struct, frozen=True):

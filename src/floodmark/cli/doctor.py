@@ -12,6 +12,7 @@ from floodmark.cli import arguments
 from floodmark.cli.output import Session, console, printable
 from floodmark.doctor import Finding, examine
 from floodmark.errors import EXIT_OK
+from floodmark.wording import plural
 
 _WORDS = {"ok": "ok", "warning": "warning", "problem": "problem", "unknown": "unchecked"}
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "cyan"}
@@ -57,13 +58,7 @@ def summary(findings: Sequence[Finding]) -> str:
     """One line that sums the findings up."""
     results = [one.result for one in findings]
     parts = [f"{results.count('ok')} ok"]
-    for result, (one, many) in {
-        "warning": ("warning", "warnings"),
-        "problem": ("problem", "problems"),
-        "unknown": ("could not be checked", "could not be checked"),
-    }.items():
-        number = results.count(result)  # type: ignore[arg-type]
-        if number:
-            parts.append(f"{number} {one if number == 1 else many}")
+    parts += [plural(results.count(one), one) for one in ("warning", "problem") if one in results]
+    parts += [f"{results.count('unknown')} could not be checked"] if "unknown" in results else []
     end = "A run would fail: mend the problems first." if "problem" in results else "Nothing stands in a run's way."
     return f"{', '.join(parts)}. {end}"

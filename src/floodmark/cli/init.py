@@ -18,6 +18,7 @@ from floodmark.config.template import Wanted, written
 from floodmark.config.urls import check_place, read_source
 from floodmark.doctor.holdings import Holdings, holdings
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
+from floodmark.wording import plural
 
 _ANSWERS = 5  # so often a question is asked
 
@@ -34,7 +35,7 @@ def init(options: argparse.Namespace, session: Session) -> int:
     masks = sum(map(len, wanted.suggestions.values()))
     told = f"{path} is written"
     if masks:
-        told += f"; {masks} columns may hold personal data by their names: see tables.rules there"
+        told += f"; {plural(masks, 'column')} may hold personal data by their names: see tables.rules there"
     session.out.line(f"{printable(told)}. Next: floodmark doctor")
     return EXIT_OK
 

@@ -17,7 +17,7 @@ from floodmark.cli.logs import Log, finished_line, table_line
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.picking import left_out, names_one, picked
 from floodmark.cli.progress import log_of
-from floodmark.cli.render import count, plural, table
+from floodmark.cli.render import count, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import Settings
@@ -40,6 +40,7 @@ from floodmark.errors import (
 )
 from floodmark.events import Event, Observer, Retried
 from floodmark.stop import Stop
+from floodmark.wording import plural
 
 _NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
 _NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)

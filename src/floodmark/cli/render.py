@@ -12,6 +12,7 @@ from floodmark.cli.views import ChunkCounts, RunSummary, TableStatus, age, chunk
 from floodmark.model import TableEntry, TableName
 from floodmark.run import PlannedTable
 from floodmark.state.manifest import Head, Manifest
+from floodmark.wording import plural, span
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -143,10 +144,6 @@ def table(heads: Row, rows: Iterable[Row], to: Console) -> str:
     return _drawn(grid, to)
 
 
-def plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
@@ -164,16 +161,6 @@ def size(number: int | None) -> str:
 
 def seconds(number: float) -> str:
     return f"{number:.1f} s" if number < 100 else span(int(number))
-
-
-def span(number: int) -> str:
-    """A time span for people: its two largest units."""
-    parts: list[str] = []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        if number >= length or (unit == "s" and not parts):
-            parts.append(f"{number // length} {unit}")
-            number %= length
-    return " ".join(parts[:2])
 
 
 def _facts(manifest: Manifest) -> str:

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from floodmark.cli.logs import Log
 from floodmark.cli.output import printable
-from floodmark.cli.render import count, plural
 from floodmark.cli.tally import Tally, rate
 from floodmark.events import Event
+from floodmark.wording import plural
 
 _SHOWN_TABLES = 8
 
@@ -55,7 +55,8 @@ class Screen:
         now = self._tally.clock()
         for name, work in running[:_SHOWN_TABLES]:
             speed = rate(work.raw_bytes, now - (work.since or now))
-            cells = (printable(name.label), f"{count(work.rows)} rows", speed, f"{work.done}/{work.to_extract} chunks")
+            chunks = f"{work.done}/{plural(work.to_extract, 'chunk')}"
+            cells = (printable(name.label), plural(work.rows, "row"), speed, chunks)
             grid.add_row(*map(Text, cells))
         if len(running) > _SHOWN_TABLES:
             grid.add_row(Text(f"and {plural(len(running) - _SHOWN_TABLES, 'table')} more"))

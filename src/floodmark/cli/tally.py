@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from floodmark.cli.render import count, plural, size
+from floodmark.cli.render import size
 from floodmark.cli.views import ChunkCounts
 from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
 from floodmark.model import TableName
+from floodmark.wording import plural
 
 Clock = Callable[[], float]
 
@@ -67,7 +68,7 @@ class Tally:
             done, planned = sum(work.done for work in works), sum(work.to_extract for work in works)
             rows, raw = sum(work.rows for work in works), sum(work.raw_bytes for work in works)
             speed = rate(raw, self.clock() - self.begun)
-            return f"{done} of {plural(planned, 'chunk')}, {count(rows)} rows, {size(raw)} read at {speed}"
+            return f"{done} of {plural(planned, 'chunk')}, {plural(rows, 'row')}, {size(raw)} read at {speed}"
 
     def sums(self) -> dict[str, int]:
         """The same as numbers."""

@@ -10,7 +10,7 @@ from floodmark import prune as pruning
 from floodmark import verify as verifying
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, console, printable
-from floodmark.cli.render import plural, seconds, size, table
+from floodmark.cli.render import seconds, size, table
 from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import load
@@ -18,6 +18,7 @@ from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.layout import timestamp_text
 from floodmark.prune import EraseBefore, KeepDays, KeepLast, Pruned, Remainder, Rule
 from floodmark.verify.report import Report, SourceReport, TableReport, full_run
+from floodmark.wording import plural
 
 _SHOWN = 10
 _LEVELS = {"manifest": "recorded", "objects": "there, of the right size", "content": "read through"}

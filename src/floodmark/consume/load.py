@@ -25,6 +25,7 @@ from floodmark.errors import (
 from floodmark.events import TableDecided
 from floodmark.model import TableName
 from floodmark.stop import Stop
+from floodmark.wording import plural
 
 # So many tables in a row are tried while the store does not answer; the others fail at once.
 MAX_UNREACHABLE = 2
@@ -202,7 +203,7 @@ def _require_typed(tables: Sequence[Table]) -> None:
     if encodings and all(one is not None and one.format == "csv" for one in encodings):
         raise ConfigError(
             "CSV can't be loaded",
-            on=tables[0].label if len(tables) == 1 else f"all {len(tables)} tables",
+            on=tables[0].label if len(tables) == 1 else f"all {plural(len(tables), 'table')}",
             why="its fields are the source's own text, which does not tell an array from a string",
             hint="Load from a lake of JSON Lines (destination.format: jsonl).",
         )

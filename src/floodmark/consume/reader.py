@@ -40,6 +40,7 @@ from floodmark.state.manifest import Manifest
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Storage
 from floodmark.storage.retry import RetryingStorage
+from floodmark.wording import plural
 
 
 class Reader:
@@ -134,7 +135,8 @@ class Snapshot(Mapping[str, "Table"]):
         return found[0]
 
     def __repr__(self) -> str:
-        return f"<Snapshot {self.run_id} of {self.manifest.source.database}: {len(self.manifest.tables)} tables>"
+        tables = plural(len(self.manifest.tables), "table")
+        return f"<Snapshot {self.run_id} of {self.manifest.source.database}: {tables}>"
 
     def __iter__(self) -> Iterator[str]:
         return (table.label for table in self.tables)
@@ -155,7 +157,8 @@ class Table:
         self.entry, self._dialect, self._data = entry, dialect, data
 
     def __repr__(self) -> str:
-        return f"<Table {self.label}: {self.entry.rows} rows in {len(self.objects)} chunks>"
+        rows, chunks = plural(self.entry.rows or 0, "row"), plural(len(self.objects), "chunk")
+        return f"<Table {self.label}: {rows} in {chunks}>"
 
     @property
     def name(self) -> TableName:

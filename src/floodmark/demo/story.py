@@ -25,6 +25,7 @@ from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill, live_a_day
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from floodmark.model import TableEntry
 from floodmark.run import RunResult, run
+from floodmark.wording import plural
 
 PEOPLE = 6000  # gives 240,000 rows in the largest table
 
@@ -149,7 +150,7 @@ def _night(demo: Demo) -> RunResult:
     extracted = sum(entry.status == "extracted" for entry in entries)
     unchanged = sum(entry.status == "unchanged" for entry in entries)
     demo.console.print(
-        f"{len(entries)} tables: {extracted} extracted, {unchanged} unchanged, {result.failed} failed; "
+        f"{plural(len(entries), 'table')}: {extracted} extracted, {unchanged} unchanged, {result.failed} failed; "
         f"{_size(result.uploaded_bytes)} written in {result.duration_seconds:.1f} s"
     )
     return result
@@ -179,14 +180,14 @@ def _why(entry: TableEntry) -> str:
 def _written(entry: TableEntry) -> str:
     """How many of the table's objects are new."""
     new = [item for item in entry.objects if item.origin == "extracted"] if entry.status == "extracted" else []
-    return f"{len(new)} of {len(entry.objects)} objects" if new else ""
+    return f"{len(new)} of {plural(len(entry.objects), 'object')}" if new else ""
 
 
 def _farewell(console: Console, landing: Path, last: RunResult) -> None:
     files = [path for path in landing.rglob("*") if path.is_file() and not path.name.startswith(".")]
     person = next(item.key for entry in last.manifest.tables if entry.name == "person" for item in entry.objects)
     state = _quoted(landing / "_floodmark")
-    console.print(f"\nThe server is gone; the {len(files)} files stay in {_short(landing)}. Have a look:")
+    console.print(f"\nThe server is gone; the {plural(len(files), 'file')} stay in {_short(landing)}. Have a look:")
     for command, what in (
         (f"gunzip -c {_quoted(landing / person)} | head -1", "a person as landed: a hash, and no address"),
         (f"{_program()} status --state {state}", "every table, and how fresh it is"),

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from floodmark.doctor.finding import Finding, ok, unknown, warning
 from floodmark.doctor.server import Server
+from floodmark.wording import plural
 
 # A transaction that is older holds something back that a nightly run would want.
 OLD = 15 * 60  # seconds
@@ -68,7 +69,7 @@ def judged_sessions(sessions: Sequence[Session], hidden: int, role: str) -> Find
         ends = "; ".join(f"SELECT pg_terminate_backend({one.pid})" for one in worst)
         return warning(check, found, f"Ask whose it is; if no one misses it: {ends};")
     if hidden:
-        found = f"{hidden} sessions of other roles may not be looked at"
+        found = f"{plural(hidden, 'session')} of other roles may not be looked at"
         return unknown(check, found, f"GRANT pg_read_all_stats TO {role}; it gives no right to any table.")
     return ok(check, f"none is older than {OLD // 60} min")
 

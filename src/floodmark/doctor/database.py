@@ -14,6 +14,7 @@ from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
 from floodmark.source.base import Snapshot
 from floodmark.stores import open_source
+from floodmark.wording import plural
 
 _DIGEST = ""  # of the encoding: no lines are made
 
@@ -71,9 +72,8 @@ def _tables(settings: Settings, known: Known) -> Iterator[Finding]:
 def _shared(snapshot: Snapshot) -> Iterator[Finding]:
     """A run of its own finds out whether other connections can share its snapshot; so it is asked."""
     if not snapshot.drawbacks:
-        yield ok(
-            "snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {snapshot.parallelism} connections"
-        )
+        connections = plural(snapshot.parallelism, "connection")
+        yield ok("snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {connections}")
     for one in snapshot.drawbacks:
         yield warning("snapshot", one.found, one.hint)
 

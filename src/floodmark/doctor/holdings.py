@@ -12,6 +12,7 @@ from floodmark.config import Mask, Selection, Settings
 from floodmark.model import TableInfo
 from floodmark.source.selection import spelled
 from floodmark.stores import open_source
+from floodmark.wording import plural
 
 # What is asked for as a key elsewhere keeps its joins when hashed; what is only read is redacted.
 _HASHED = (
@@ -65,6 +66,9 @@ def _mask(name: str) -> Mask | None:
 
 def _counted(tables: Sequence[TableInfo]) -> list[str]:
     schemas = Counter(table.table.schema for table in tables)
-    lines = [f"The database holds {number} tables in schema {schema}." for schema, number in sorted(schemas.items())]
+    lines = [
+        f"The database holds {plural(number, 'table')} in schema {schema}."
+        for schema, number in sorted(schemas.items())
+    ]
     lines += [f"Of these {table.table.label} can't be read: {table.denied}" for table in tables if table.denied]
     return lines or ["The database holds no table that this role can see."]

@@ -16,6 +16,7 @@ from floodmark.state.manifest import Inflight, Working
 from floodmark.storage.retry import Patience
 from floodmark.storage.s3_errors import AccessDenied
 from floodmark.stores import open_ledger
+from floodmark.wording import plural, span
 
 _PATIENCE = Patience(tries=1)
 # A nightly run, and two hours for a slow one.
@@ -55,7 +56,7 @@ def _committed(current: Current | None, identity: SourceIdentity | None) -> Iter
     yield judged_age(age)
     failed = [entry.table.label for entry in current.manifest.tables if entry.status == "failed"]
     if failed:
-        found = f"in the last run {len(failed)} tables failed: {', '.join(failed[:10])}"
+        found = f"in the last run {plural(len(failed), 'table')} failed: {', '.join(failed[:10])}"
         yield warning("last run", found, "`floodmark show` says why.")
 
 
@@ -72,9 +73,9 @@ def _owner(current: Current, identity: SourceIdentity | None) -> Finding:
 def judged_age(age: float) -> Finding:
     """`age` of the last commit in seconds. Pure."""
     if age < _STALE:
-        return ok("last commit", f"{age / 3600:.1f} h ago")
+        return ok("last commit", f"{span(max(0, int(age)))} ago")
     fix = "Look at the job: is its schedule on, and how did its last run end? kubectl get cronjob,job; ops/runbook.md."
-    return warning("last commit", f"{age / 3600:.0f} h ago: no run has committed in the last night", fix)
+    return warning("last commit", f"{span(int(age))} ago: no run has committed in the last night", fix)
 
 
 def _runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
@@ -100,7 +101,7 @@ def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding
     ages = {run.run_id: (now - datetime.fromisoformat(run.started_at)).total_seconds() for run in runs}
     dead = [run for run, age in ages.items() if age > longest]
     if dead:
-        found = f"{', '.join(dead)} began more than {longest // 3600} h ago and did not end: died, by the look of it"
+        found = f"{', '.join(dead)} began more than {span(longest)} ago and did not end: died, by the look of it"
         return warning("runs", found, "Nothing needs to be done: the next run goes on from what it finished.")
     if ages:
         return ok("runs", f"at work, or dead for a short while: {', '.join(ages)}")

@@ -11,6 +11,7 @@ from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.errors import EXIT_PARTIAL, SourceError
 from floodmark.model import Point, TableInfo
 from floodmark.remembered import Remembered
+from floodmark.wording import plural
 
 _SHOWN = 10
 _ASKED_FOR = "detect: always"
@@ -23,13 +24,13 @@ def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
         fix = "Look at tables.include and tables.exclude, and at the database's name; grant USAGE on the schema."
         yield warning("rights", "the selection holds no table", fix)
     elif not denied:
-        yield ok("rights", f"all {len(tables)} tables may be read, with all their rows")
+        yield ok("rights", f"{plural(len(tables), 'table')} may be read, with all rows")
     else:
         what = (
             "so a run without state refuses to begin" if stateless else f"a run fails them (exit code {EXIT_PARTIAL})"
         )
         names = ", ".join(label for label, _ in denied)
-        found = f"{len(denied)} of {len(tables)} tables can't be read ({names}): {what}"
+        found = f"{len(denied)} of {plural(len(tables), 'table')} can't be read ({names}): {what}"
         fixes = [f"{label}: {why}" for label, why in denied]
         fixes.append("For all tables at once, and those to come: GRANT pg_read_all_data TO the role.")
         yield problem("rights", found, "\n".join(fixes), SourceError.exit_code)
@@ -42,14 +43,13 @@ def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     asked = sum(reason == _ASKED_FOR for reason in why.values())
     if not without:
         more = f"; {asked} are read whole on purpose ({_ASKED_FOR})" if asked else ""
-        yield ok("proof", f"change can be proven for {len(why) - asked} of {len(why)} tables{more}")
+        yield ok("proof", f"change can be proven for {len(why) - asked} of {plural(len(why), 'table')}{more}")
         return
     shown = [f"{label}: {reason}" for label, reason in list(without.items())[:_SHOWN]]
     if len(without) > _SHOWN:
         shown.append(f"and {len(without) - _SHOWN} more; `floodmark plan` shows all")
-    found = "\n".join(
-        [f"{len(without)} of {len(why)} tables are read whole each run (and put only if they differ):", *shown]
-    )
+    head = f"read whole each run, and put only if they differ: {len(without)} of {plural(len(why), 'table')}"
+    found = "\n".join([head, *shown])
     fix = (
         "That is safe, only slower. Leaving out or masking the column that is named may make it provable "
         "(tables.rules.*.columns); see docs/change-detection.md."
@@ -61,7 +61,8 @@ def size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Itera
     total = sum(part.total_bytes for table in tables for part in table.parts)
     policy = Policy(settings.chunk_bytes, False, True, False)
     chunks = sum(len(assess(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
-    yield ok("size", f"{len(tables)} tables, about {_bytes(total)} in the database, {chunks} chunks at first")
+    counts = plural(len(tables), "table"), plural(chunks, "chunk")
+    yield ok("size", f"{counts[0]}, about {_bytes(total)} in the database, {counts[1]} at first")
 
 
 def same_in_lower_case(names: Sequence[str]) -> list[str]:

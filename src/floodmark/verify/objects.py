@@ -23,6 +23,7 @@ from floodmark.records import RowCounter
 from floodmark.storage.base import Storage
 from floodmark.storage.streams import Readable
 from floodmark.verify.report import Fault
+from floodmark.wording import plural
 
 BLOCK = 1024 * 1024
 _TRIES = 4
@@ -36,7 +37,7 @@ def look(destination: Storage, entry: ObjectEntry) -> Fault | None:
     if stat is None:
         return Fault("missing", "the object is gone")
     if stat.size != entry.stored_bytes:
-        return Fault("wrong_size", f"it has {stat.size:,} bytes, and was written with {entry.stored_bytes:,}")
+        return Fault("wrong_size", f"it has {plural(stat.size, 'byte')}, and was written with {entry.stored_bytes:,}")
     if stat.sha256 not in (None, entry.sha256):
         return Fault("wrong_checksum", "the store's SHA-256 is not the one it was written with")
     return None
@@ -81,7 +82,7 @@ def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> 
         while stored.read(BLOCK):
             pass  # what the decompressor did not ask for counts as well
     if stored.size != entry.stored_bytes:
-        return Fault("wrong_size", f"it has {stored.size:,} bytes, and was written with {entry.stored_bytes:,}")
+        return Fault("wrong_size", f"it has {plural(stored.size, 'byte')}, and was written with {entry.stored_bytes:,}")
     if stored.digest.hexdigest() != entry.sha256:
         return Fault("wrong_checksum", "its bytes are not those that were written")
     if broken is not None:
@@ -131,9 +132,9 @@ class _Lines:
         if self._end != b"\n":
             return Fault("wrong_content", "its last line does not end")
         if self._size != entry.raw_bytes:
-            return Fault("wrong_content", f"its lines are {self._size:,} bytes, not {entry.raw_bytes:,}")
+            return Fault("wrong_content", f"its lines are {plural(self._size, 'byte')}, not {entry.raw_bytes:,}")
         if self._counter.rows != entry.rows:
-            return Fault("wrong_content", f"it holds {self._counter.rows:,} rows, not {entry.rows:,}")
+            return Fault("wrong_content", f"it holds {plural(self._counter.rows, 'row')}, not {entry.rows:,}")
         if self._digest.hexdigest() != entry.content_sha256:
             return Fault("wrong_content", "its lines are not those that were extracted")
         return None

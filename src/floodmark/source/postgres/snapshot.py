@@ -45,6 +45,7 @@ from floodmark.source.postgres.statements import (
 )
 from floodmark.source.postgres.table import PgTable
 from floodmark.source.postgres.transactions import Connection, Coordinator, Transactions
+from floodmark.wording import plural
 
 _TRIES_FOR_THE_SAME_SERVER = 8
 # Going back to a savepoint lets go of the locks that were taken after it.
@@ -219,9 +220,8 @@ class PostgresSnapshot:
                 question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
                 seen, _ = self._observed(connection, question, read - {self._reads(question).root})
         if known.where is None and seen.rows != copied.lines:
-            raise TableError(
-                "row counts do not agree", on=table.table.label, why=f"{copied.lines} lines, {seen.rows} rows counted"
-            )
+            why = f"{plural(copied.lines, 'line')}, {plural(seen.rows, 'row')} counted"
+            raise TableError("row counts do not agree", on=table.table.label, why=why)
         return Extracted(copied.lines, seen)
 
     def _reads(self, asked: Question) -> Reads:
