@@ -156,8 +156,6 @@ class _Checker:
 
     def _unknown(self, key: str, path: str, known: Iterable[str]) -> NoReturn:
         name = _joined(path, key)
-        if name in schema.LATER_KEYS:
-            self.refuse(name, "not available in this version", f"Remove {name} from the file.")
         takes = f"{path or 'The file'} takes: {', '.join(known)}."
         self.refuse(name, "there is no such key", f"{did_you_mean(key, known)}{takes}")
 

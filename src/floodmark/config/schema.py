@@ -119,7 +119,6 @@ class File(Struct, frozen=True):
 
 
 # Values that are planned, and that this version does not take yet.
-LATER_KEYS: frozenset[str] = frozenset()
 LATER_VALUES = frozenset({("detect", "journal")})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
@@ -157,7 +157,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 class Flags(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from floodmark.config import Settings
-from floodmark.errors import ConfigError, ObjectMissing, StateUnreadable, Stopped, StorageDenied
+from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
 from floodmark.events import Observer, Warned
 from floodmark.extract import Extractor, StopAsked, run_all
 from floodmark.layout import LAYOUTS
@@ -78,7 +78,8 @@ def verify(settings: Settings, request: Request, observer: Observer, stop: Stop)
 
 def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int] | None:
     """The manifest that is meant, once every one in reach was read; and how many those are."""
-    for tries in range(_HISTORY_TRIES):
+    missing = ledger.url
+    for _ in range(_HISTORY_TRIES):
         current = ledger.current()
         if current is None:
             return None
@@ -90,13 +91,12 @@ def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int
                     chosen = chosen or manifest
         except ObjectMissing as error:
             # Prune may have cut history since head was read; then head is another one now.
-            if tries == _HISTORY_TRIES - 1:
-                raise unreadable(error.on or ledger.url, "it is in reach of head, and it is not there") from None
+            missing = error.on or missing
             continue
         if chosen is None:
             raise ObjectMissing("find a run", on=request.run, why="it is not in reach", hint="See `floodmark history`.")
         return current, chosen, number
-    raise StateUnreadable("history can't be read", on=ledger.url)
+    raise unreadable(missing, "it is in reach of head, and it is not there")
 
 
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
