@@ -246,7 +246,12 @@ def test_a_state_that_is_damaged_is_not_called_wrong_but_damaged(local: Floodmar
             assert path.name in local("verify", code=13).err
         path.write_bytes(data)
     assert verified(local)["manifests"] == 2
-    assert "floodmark history" in local("verify", "20200101T000000Z-abcdef", code=13).err
+    for command in ("verify", "show"):
+        for wanted in ("20200101T000000Z-abcdef", "no id"):
+            assert "floodmark history" in local(command, wanted, code=2).err
+        assert "several runs begin so" in local(command, "2", code=2).err
+    assert verified(local, first.run_id[:-1])["run_id"] == first.run_id
+    assert local("show", first.run_id[:-1], "--output", "json").manifest == first
 
 
 def test_what_a_receiver_moved_away_can_only_be_compared_with_the_database(
@@ -307,7 +312,8 @@ def test_days_of_runs_and_then_a_prune(remote: Floodmark, s3_bucket: S3Bucket, s
     history = remote("history", "--output", "json").json["runs"]
     assert [one["run_id"] for one in history] == done["kept"]
     assert verified(remote, "--deep")["manifests"] == 2
-    assert "not in reach" in remote("verify", runs[0], code=13).err
+    for command in ("verify", "show"):
+        assert "history holds no such run" in remote(command, runs[0], code=2).err
 
     assert set(remote.run().outcomes.values()) <= {("unchanged", "unchanged"), ("unchanged", "identical")}
     pruned(remote, "--keep-days", "1", "--grace", "0")

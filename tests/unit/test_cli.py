@@ -27,7 +27,6 @@ from floodmark.demo import story
 from floodmark.errors import (
     Conflict,
     FloodmarkError,
-    ObjectMissing,
     SourceMismatch,
     SourceUnavailable,
     Stopped,
@@ -75,17 +74,11 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make the state hold these manifests, the newest first."""
 
     def stand_in(*manifests: Manifest) -> None:
-        def by_id(run_id: str) -> Manifest:
-            for one in manifests:
-                if one.run_id == run_id:
-                    return one
-            raise ObjectMissing("no such object", on=f"manifests/{run_id}.json")
-
-        def newest(limit: int) -> Iterator[Manifest]:
+        def newest(limit: int | None = None) -> Iterator[Manifest]:
             return iter(manifests)
 
         current = SimpleNamespace(head=head(manifests[0]), manifest=manifests[0], etag="e") if manifests else None
-        held = SimpleNamespace(current=lambda: current, history=newest, manifest=by_id)
+        held = SimpleNamespace(current=lambda: current, history=newest)
         monkeypatch.setattr(commands, "open_ledger", lambda settings, observer: held)
 
     return stand_in
@@ -204,6 +197,12 @@ def test_show(ledger: Callable[..., None], capsys: Reader) -> None:
     assert json.loads(capsys.readouterr().out) == json.loads(encode(OLD))
     assert main(["show", *STATE, OLD.run_id]) == 0
     assert f"run:         {OLD.run_id}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_before_the_first_run_no_id_is_known(command: str, capsys: Reader) -> None:
+    assert main([command, "--destination", "out", "20261123T010203Z-bbbbbb"]) == 2
+    assert "history holds no such run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("run_id", ["20261123T010203Z-bbbbbb", "../head", f"postgresql://u:{CANARY}@h"])

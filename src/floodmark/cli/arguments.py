@@ -125,7 +125,7 @@ def _add_readers(commands: argparse._SubParsersAction[Parser]) -> None:
     history = commands.add_parser("history", help="the runs, newest first")
     history.add_argument("--limit", type=_count, default=20, metavar="N", help="at most so many runs (default: 20)")
     show = commands.add_parser("show", help="one run's manifest: every table with its details")
-    show.add_argument("run", nargs="?", metavar="RUN", help="the run's id (default: the current one)")
+    show.add_argument("run", nargs="?", metavar="RUN", help="the run's id, or its beginning (default: the current run)")
     for command in (status, history, show):
         _add_places(command, source=False)
         _add_output(command)
@@ -200,7 +200,9 @@ def _add_exclude(to: argparse._ActionsContainer) -> None:
 
 def _add_verify(commands: argparse._SubParsersAction[Parser]) -> None:
     verify = commands.add_parser("verify", help="prove that the objects are what the manifest says")
-    verify.add_argument("run", nargs="?", metavar="RUN", help="the run's id (default: the current one)")
+    verify.add_argument(
+        "run", nargs="?", metavar="RUN", help="the run's id, or its beginning (default: the current run)"
+    )
     verify.add_argument("--deep", action="store_true", help="read every object: content, rows, checksums")
     verify.add_argument("--against-source", action="store_true", help="read the database again, and compare")
     _add_places(verify, source=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,22 +16,15 @@ from floodmark.cli.output import Session, console, printable
 from floodmark.cli.stoppable import Work, stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import Settings, load
-from floodmark.errors import (
-    EXIT_OK,
-    EXIT_PARTIAL,
-    EXIT_PLAN_HAS_WORK,
-    ConfigError,
-    ObjectMissing,
-    UsageError,
-)
+from floodmark.errors import EXIT_OK, EXIT_PARTIAL, EXIT_PLAN_HAS_WORK, ConfigError
 from floodmark.events import Event, Retried
 from floodmark.run import PlannedTable, RunResult
 from floodmark.state.ledger import Current, Ledger
-from floodmark.state.manifest import Manifest, encode
+from floodmark.state.manifest import encode
+from floodmark.state.run_ids import find_run
 from floodmark.stores import open_ledger
 
 Command = Callable[[argparse.Namespace, Session], int]
-_RUN_ID = re.compile(r"[0-9A-Za-z]+-[0-9a-z]+\Z", re.ASCII)
 
 
 def run(options: argparse.Namespace, session: Session) -> int:
@@ -119,7 +111,7 @@ def show(options: argparse.Namespace, session: Session) -> int:
             return EXIT_OK
         manifest = current.manifest
     else:
-        manifest = _require_manifest(ledger, options.run)
+        manifest = find_run(ledger.history(), options.run)
     if options.output == "json":
         session.out.write_json(encode(manifest))
     else:
@@ -193,16 +185,6 @@ def _current(ledger: Ledger, options: argparse.Namespace, session: Session) -> C
             _write_json(session, {"head": None, "tables": []})
         session.err.line("floodmark: no run has been committed yet")
     return current
-
-
-def _require_manifest(ledger: Ledger, run_id: str) -> Manifest:
-    hint = "See `floodmark history`."
-    if not _RUN_ID.match(run_id):
-        raise UsageError("this is no run's id", hint=hint)
-    try:
-        return ledger.manifest(run_id)
-    except ObjectMissing:
-        raise UsageError("there is no manifest of this run", on=run_id, hint=hint) from None
 
 
 def _manifest_place(settings: Settings, result: RunResult) -> str:

@@ -20,6 +20,7 @@ from floodmark.source.selection import pick
 from floodmark.source.waiting import WaitsOnce
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
+from floodmark.state.run_ids import RunSearch
 from floodmark.stop import Stop
 from floodmark.storage.base import Storage
 from floodmark.stores import open_destination, open_ledger, open_source, open_stores
@@ -49,8 +50,8 @@ Faults = Mapping[str, Fault]
 def verify(settings: Settings, request: Request, observer: Observer, stop: Stop) -> Report | None:
     """Look, and say what is wrong; None where no run has been committed yet.
 
-    Raises StateUnreadable where head, or a manifest in reach, is missing or damaged; SourceMismatch, StorageError,
-    SourceError; Stopped.
+    Raises UsageError for a run that history does not hold; StateUnreadable if head, or a manifest in reach, is missing
+    or damaged; SourceMismatch, StorageError, SourceError; Stopped.
     """
     begun = time.monotonic()
     ledger = open_ledger(settings, observer)
@@ -77,25 +78,27 @@ def verify(settings: Settings, request: Request, observer: Observer, stop: Stop)
 
 
 def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int] | None:
-    """The manifest that is meant, once every one in reach was read; and how many those are."""
+    """Read every manifest in reach; return the one that is meant, and how many those are. Raises UsageError for a run
+    that is not among them."""
     missing = ledger.url
     for _ in range(_HISTORY_TRIES):
+        search = None if request.run is None else RunSearch(request.run)
         current = ledger.current()
         if current is None:
+            if search is not None:
+                raise search.nothing()
             return None
-        chosen, number = None, 0
+        number = 0
         try:
             for _, manifest in ledger.reach(current):
                 number += 1
-                if request.run in (None, manifest.run_id):
-                    chosen = chosen or manifest
+                if search is not None:
+                    search.take(manifest)
         except ObjectMissing as error:
             # Prune may have cut history since head was read; then head is another one now.
             missing = error.on or missing
             continue
-        if chosen is None:
-            raise ObjectMissing("find a run", on=request.run, why="it is not in reach", hint="See `floodmark history`.")
-        return current, chosen, number
+        return current, current.manifest if search is None else search.found(), number
     raise unreadable(missing, "it is in reach of head, and it is not there")
 
 

@@ -1,0 +1,55 @@
+"""Runs as people name them: by a run's id, or by the beginning of one that no other run in history shares. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from floodmark.errors import UsageError
+from floodmark.state.manifest import Manifest
+
+_SHAPE = re.compile(r"[0-9A-Za-z]+(-[0-9a-z]*)?\Z", re.ASCII)
+_HINT = "See `floodmark history`."
+_SHOWN = 5
+
+
+class RunSearch:
+    """A search for the one run that `wanted` means. Takes manifests, and keeps the first that fits."""
+
+    def __init__(self, wanted: str) -> None:
+        """Raise UsageError, which does not repeat the text, if it can't be the beginning of a run's id."""
+        if not _SHAPE.match(wanted):
+            raise UsageError("this is no run's id", hint=_HINT)
+        self._wanted = wanted
+        self._ids: list[str] = []
+        self._found: Manifest | None = None
+
+    def take(self, manifest: Manifest) -> bool:
+        """Look at one manifest. Return True if the search is over: its id is the whole of what is wanted."""
+        if manifest.run_id.startswith(self._wanted):
+            self._found = self._found or manifest
+            self._ids.append(manifest.run_id)
+        return manifest.run_id == self._wanted
+
+    def found(self) -> Manifest:
+        """Return the manifest. Raises UsageError if none or several of those that were taken fit."""
+        if self._found is None:
+            raise self.nothing()
+        if len(self._ids) > 1:
+            shown = [*self._ids[:_SHOWN], *(["…"] if len(self._ids) > _SHOWN else [])]
+            why = f"several runs begin so: {', '.join(shown)}"
+            raise UsageError("this run is not known", on=self._wanted, why=why, hint=_HINT)
+        return self._found
+
+    def nothing(self) -> UsageError:
+        """Return the error for a history that holds no such run."""
+        return UsageError("this run is not known", on=self._wanted, why="history holds no such run", hint=_HINT)
+
+
+def find_run(history: Iterable[Manifest], wanted: str) -> Manifest:
+    """Return the manifest of a run, read no further than needed. Raises UsageError as `RunSearch`."""
+    search = RunSearch(wanted)
+    for manifest in history:
+        if search.take(manifest):
+            break
+    return search.found()
