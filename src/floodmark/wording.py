@@ -1,4 +1,4 @@
-"""Times and counts as texts, written the same way in documents, messages and the command line's output. Pure."""
+"""Times, counts and hints as texts, written the same way in documents, messages and output. Pure."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def span(seconds: int) -> str:
             parts.append(f"{seconds // length} {unit}")
             seconds %= length
     return " ".join(parts[:2])
+
+
+def install_hint(extra: str) -> str:
+    """Return how to install an extra. No index holds the package, so it comes from a checkout."""
+    return f"In a checkout of Floodmark: pip install '.[{extra}]'"

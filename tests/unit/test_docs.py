@@ -238,3 +238,14 @@ def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:
                     f"{path.name}: {words}" for words in re.findall(r"\bsection \d+ of\b|\bdesign[,] section", text)
                 ]
     assert found == []
+
+
+def test_nothing_says_to_install_from_an_index_that_does_not_hold_the_package() -> None:
+    pattern = re.compile(r"(pip|pipx|uv)( \w+)* install (-\S+ )*'?floodmark\b")
+    found = []
+    for folder in ("src", "bench", "docs", "ops"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".md", ".txt"):
+                found += [f"{path.name}: {hit[0]}" for hit in pattern.finditer(path.read_text(encoding="utf-8"))]
+    found += [hit[0] for hit in pattern.finditer((ROOT / "README.md").read_text(encoding="utf-8"))]
+    assert found == []

@@ -19,6 +19,6 @@ def test_an_extra_that_is_not_installed_is_missed_before_anything_is_written(
     (tmp_path / "floodmark.yaml").write_text(f"destination: {{url: {tmp_path}/landing, compression: zstd}}\n")
     settings = load(Flags(config=tmp_path / "floodmark.yaml"), {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/a.db"})
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ConfigError, match=r"pip install 'floodmark\[zstd\]'"):
+    with pytest.raises(ConfigError, match=r"In a checkout of Floodmark: pip install '\.\[zstd\]'"):
         run(settings)
     assert not (tmp_path / "landing").exists()

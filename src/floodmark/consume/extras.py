@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from floodmark.errors import ConfigError
+from floodmark.wording import install_hint
 
 
 def pyarrow() -> Any:
@@ -31,5 +32,5 @@ def _missing(what: str, package: str, extra: str) -> ConfigError:
     return ConfigError(
         f"{what} can't be used here",
         why=f"the package {package} is not installed",
-        hint=f"pip install 'floodmark[{extra}]'",
+        hint=install_hint(extra),
     )

