@@ -128,17 +128,20 @@ def test_a_failed_run_is_pushed_and_takes_nothing_away(job: Floodmark, pushgatew
     }
 
 
-def test_prometheus_sees_the_end_of_a_run_that_lingers(job: Floodmark, prometheus: Start) -> None:
+def test_a_run_is_seen_at_its_port_while_it_lasts(job: Floodmark) -> None:
+    job.run()
     port = own_port()
-    seen = prometheus(port)
-    job.configure(f"metrics: {{port: {port}, address: {HOST}, linger: 1m}}\n")
-    process: Popen[bytes] = job.start("run")
-    eventually(lambda: seen.value('floodmark_run_status{status="success"}') == 1, "the end of the run")
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
+    job.configure(f"metrics: {{port: {port}, address: {HOST}}}\n")
+    with closing(sqlite3.connect(job.folder / "cases.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # the run waits for it
+        process: Popen[bytes] = job.start("run")
+        eventually(lambda: b'status="running"} 1.0' in metrics(port), "the run at work")
+        assert f'table="person"}} {ROWS}.0'.encode() in metrics(port)
+        other.execute("ROLLBACK")
     done = job.end(process)
-    assert done.code == 0 and "2 extracted" in done.out
-    assert seen.value('last_over_time(floodmark_table_rows{table="person"}[1h])') == ROWS
+    assert done.code == 0 and "2 unchanged" in done.out
+    with pytest.raises(OSError):
+        metrics(port)
 
 
 def test_a_pushgateway_that_is_away_fails_no_run(job: Floodmark) -> None:

@@ -424,10 +424,10 @@ def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
     events: list[Event] = []
     with MetricsServer(HOST, 0, lambda: b"") as taken:
         gone = Secret(f"http://user:c4n4ry@{HOST}:{closed_port()}")
-        wanted = Metrics(taken.port, HOST, 0, gone, str(tmp_path / "nowhere" / "a.prom"))
+        wanted = Metrics(taken.port, HOST, gone, str(tmp_path / "nowhere" / "a.prom"))
         with ways(tmp_path, events, wanted=wanted, known=unreadable) as out:
             out.observe(RunEnded(ENDED))
-        out.close(lambda seconds: None)
+        out.close()
     told = [event.message for event in events if isinstance(event, Warned)]
     assert [message.split(":")[0] for message in told] == [
         "metrics begin without what the state tells",
@@ -437,19 +437,16 @@ def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
     assert "c4n4ry" not in str(told)
 
 
-@pytest.mark.parametrize(("outcome", "waits"), [("success", [7]), ("failed", [7]), ("stopped", [])])
-def test_the_port_lingers_but_not_after_a_signal(tmp_path: Path, outcome: str, waits: list[int]) -> None:
-    waited: list[float] = []
+def test_the_port_shows_a_run_at_work_until_it_is_closed(tmp_path: Path) -> None:
     port = own_port()
-    with ways(tmp_path, [], wanted=Metrics(port, HOST, 7)) as out:
+    with ways(tmp_path, [], wanted=Metrics(port, HOST)) as out:
         out.observe(STARTED)
         out.observe(TableDecided(PERSON, Reason("forced", ""), 5, 3, 0))
         out.observe(ChunkDone(PERSON, 1, 10, 4, 0.1))
         busy = get(f"http://{HOST}:{port}/metrics").decode()
-        out.observe(RunEnded(replace(ENDED, outcome=outcome)))
+        out.observe(RunEnded(ENDED))
     assert 'run_chunks{database="cases",state="planned"} 3.0' in busy and 'state="done"} 1.0' in busy
-    out.close(waited.append)
-    assert waited == waits
+    out.close()
     with pytest.raises(OSError):
         get(f"http://{HOST}:{port}/metrics")
 
@@ -479,7 +476,7 @@ def test_what_a_run_tells_is_counted() -> None:
         (("run", "--push-gateway", "http://user:c4n4ry@host"), 10, "FLOODMARK_PUSHGATEWAY"),
         (("run", "--push-gateway", "c4n4ry"), 10, "--push-gateway"),
         (("run", "--push-gateway", "http://host:c4n4ry"), 10, "--push-gateway"),
-        (("run", "--metrics-linger", "5"), 10, "metrics.linger"),
+        (("run", "--metrics-linger", "5"), 2, "run has no option --metrics-linger"),
         (("run", "--metrics-textfile", ""), 10, "metrics.textfile"),
         (("run", "--metrics-port", "70000"), 2, "--metrics-port"),
         (("exporter", "--address", "256.0.0.1"), 10, "metrics can't be served"),

@@ -100,7 +100,6 @@ def flags(options: argparse.Namespace) -> Flags:
         adopt_source=getattr(options, "adopt_source", False),
         allow_unconditional_writes=getattr(options, "allow_unconditional_writes", False),
         metrics_port=getattr(options, "metrics_port", None),
-        metrics_linger=getattr(options, "metrics_linger", None),
         push_gateway=None if gateway is None else Secret(gateway),
         metrics_textfile=getattr(options, "metrics_textfile", None),
         grace=getattr(options, "grace", None),
@@ -266,9 +265,6 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
 def _add_metrics(run: argparse.ArgumentParser) -> None:
     metrics = run.add_argument_group("metrics")
     metrics.add_argument("--metrics-port", type=_port, metavar="N", help="serve metrics at this port during the run")
-    metrics.add_argument(
-        "--metrics-linger", type=_count, metavar="SECONDS", help="and so long after it, so that they are seen"
-    )
     metrics.add_argument("--push-gateway", metavar="URL", help="push metrics to this Pushgateway")
     metrics.add_argument("--metrics-textfile", metavar="FILE", help="write metrics to this file")
 

@@ -22,12 +22,11 @@ _PATIENCE = Patience(tries=2)
 
 
 class Measured:
-    """While entered, `run` does the job with metrics; then they are served as long as they are to linger."""
+    """While entered, `run` does the job with metrics, and its port serves them."""
 
     def __init__(self, settings: Settings, session: Session) -> None:
         self._settings = settings
         self._database = _database(settings, session.environ)
-        self._style = session.log.style if session.log else "text"
         self._ways: WaysOut | None = None
 
     def run(self, observer: Observer, stop: StopSignals) -> RunResult:
@@ -44,8 +43,7 @@ class Measured:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._ways is not None:
-            with StopSignals(self._style) as stop:
-                self._ways.close(stop.event.wait)
+            self._ways.close()
 
     def _known(self) -> Known:
         ledger = open_ledger(self._settings, silent, _PATIENCE)

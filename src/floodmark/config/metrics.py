@@ -7,40 +7,22 @@ from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from floodmark.config import values
 from floodmark.config.document import WHAT
 from floodmark.config.schema import MetricsSection
 from floodmark.config.settings import Flags, Metrics, Secret
 from floodmark.errors import ConfigError
 
 PUSHGATEWAY = "FLOODMARK_PUSHGATEWAY"
-_MAX_LINGER = 3600
 _EXAMPLE = "Write http://host:9091, or https://…."
 
 
 def metrics(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Metrics:
     """Which ways a run's metrics take out. Raises ConfigError, which never holds the gateway's URL."""
     port = section.port if arguments.metrics_port is None else arguments.metrics_port
-    linger = arguments.metrics_linger
-    if linger is None and section.linger is not None:
-        linger = _linger(section.linger, f"metrics.linger ({name})")
-    if linger and port is None:
-        hint = "Give --metrics-port, or set metrics.port; or leave it out."
-        raise ConfigError(WHAT, on="metrics.linger", why="nothing is served that could linger", hint=hint)
     textfile = section.textfile if arguments.metrics_textfile is None else arguments.metrics_textfile
     if textfile is not None and not textfile.strip():
         raise ConfigError(WHAT, on="metrics.textfile", why="it is empty", hint="Write a file's path.")
-    return Metrics(port, section.address or "", linger or 0, _gateway(arguments, environ, section, name), textfile)
-
-
-def _linger(value: int | str, on: str) -> int:
-    try:
-        number = values.duration(value)
-    except ValueError as error:
-        raise ConfigError(WHAT, on=on, why=str(error), hint="Write a value from 0s to 1h.") from None
-    if number > _MAX_LINGER:
-        raise ConfigError(WHAT, on=on, why="out of range", hint="Write a value from 0s to 1h.")
-    return number
+    return Metrics(port, section.address or "", _gateway(arguments, environ, section, name), textfile)
 
 
 def _gateway(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Secret | None:

@@ -80,7 +80,6 @@ class AuditSection(Struct, frozen=True):
 class MetricsSection(Struct, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     address: str | None = None
-    linger: Amount | None = None
     pushgateway: str | None = None
     textfile: str | None = None
 

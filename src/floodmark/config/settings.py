@@ -126,14 +126,13 @@ class Limits(Struct, frozen=True):
 
 
 class Metrics(Struct, frozen=True):
-    """Which ways a run's metrics take out. `port` serves them while it runs, and `linger` seconds longer.
+    """Which ways a run's metrics take out. `port` serves them while it runs.
 
     `pushgateway` is a URL, which may hold a user and a password.
     """
 
     port: int | None = None
     address: str = ""
-    linger: int = 0
     pushgateway: Secret | None = None
     textfile: str | None = None
 
@@ -179,7 +178,6 @@ class Flags(Struct, frozen=True, kw_only=True):
     adopt_source: bool = False
     allow_unconditional_writes: bool = False
     metrics_port: int | None = None
-    metrics_linger: int | None = None
     push_gateway: Secret | None = None
     metrics_textfile: str | None = None
     grace: str | None = None

@@ -79,11 +79,9 @@ class WaysOut:
         """Take what the run published."""
         self._manifest = manifest
 
-    def close(self, wait: Callable[[float], object]) -> None:
-        """Go on serving as long as is asked for, unless a signal ended the run; then stop."""
+    def close(self) -> None:
+        """Stop serving."""
         if self._server is not None:
-            if self._ended is None or self._ended.outcome != "stopped":
-                wait(self._wanted.linger)
             self._server.close()
 
     def values(self) -> Iterator[Value]:
