@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from floodmark.cli import main
 from floodmark.cli.arguments import flags, option_strings, parse, parser, subcommands
 from floodmark.config import Flags, Secret
 from floodmark.errors import UsageError
@@ -79,12 +80,20 @@ def test_the_commands_and_their_options() -> None:
     assert "--detailed-exitcode" in option_strings("plan") and "--detailed-exitcode" not in option_strings("run")
 
 
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("usage: floodmark") and "verify" in said.out and said.err == ""
+
+
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("", ["COMMAND", "floodmark --help"]),
-        ("rum", ["invalid choice", "run"]),
-        ("journal", ["invalid choice"]),
+        ("rum", ["no such command", "Did you mean run?", "floodmark --help"]),
+        ("verfy --deep", ["no such command", "Did you mean verify?"]),
+        ("journal", ["no such command", "floodmark --help"]),
+        ("--output json status", ["before the command", "floodmark COMMAND"]),
+        ("--tables t run", ["before the command"]),
         ("verify a b", ["1 argument too many"]),
         ("prune", ["--keep-days", "--keep-last", "--erase-before", "required"]),
         ("prune --keep-last 0", ["--keep-last", "from 1"]),
@@ -93,8 +102,11 @@ def test_the_commands_and_their_options() -> None:
         ("prune --erase-before 2999-01-01", ["--erase-before", "future"]),
         ("run --tabel x", ["run has no option --tabel", "Did you mean --table?"]),
         ("run --tab x", ["run has no option --tab", "Did you mean --table?"]),
-        ("run --detailed-exitcode", ["run has no option --detailed-exitcode"]),
-        ("status --source sqlite:///x.db", ["status has no option --source"]),
+        ("run --detailed-exitcode", ["run has no option --detailed-exitcode", "plan has it"]),
+        (
+            "status --source sqlite:///x.db",
+            ["status has no option --source", "run, plan, verify, doctor, init have it"],
+        ),
         ("run x y", ["2 arguments too many", "floodmark run --help"]),
         ("show a b", ["1 argument too many"]),
         ("run --connections 0", ["--connections", "from 1"]),
@@ -120,6 +132,7 @@ def test_a_wrong_command_line(line: str, parts: list[str]) -> None:
         f"run postgresql://u:{CANARY}@h/db",
         f"run password={CANARY}",
         f"postgresql://u:{CANARY}@h/db",
+        CANARY,
         f"run --connections postgresql://u:{CANARY}@h/db",
         f"run --output postgresql://u:{CANARY}@h/db",
         f"run --full=postgresql://u:{CANARY}@h/db",

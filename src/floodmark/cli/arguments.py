@@ -6,8 +6,8 @@ A wrong command line is a UsageError, and its message repeats no value: one may 
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import NoReturn, get_args
 from floodmark import __version__
 from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
+from floodmark.config.document import did_you_mean
 from floodmark.config.values import size
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
@@ -74,9 +75,13 @@ def parser() -> Parser:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read a command line. Raises UsageError, and SystemExit after --help and --version."""
-    top = parser()
-    options, extra = top.parse_known_args(argv)
+    """Read a command line. Raises UsageError, and SystemExit after --help, --version and an empty line."""
+    top, given = parser(), sys.argv[1:] if argv is None else argv
+    if not given:
+        top.print_help()
+        raise SystemExit(0)
+    _require_command(top, given[0])
+    options, extra = top.parse_known_args(given)
     if extra:
         _refuse(top, options.command, extra)
     return options
@@ -342,6 +347,18 @@ def _moment(text: str) -> datetime:
 _moment.__name__ = "date, such as 2026-11-01,"
 
 
+def _require_command(top: Parser, word: str) -> None:
+    """Refuse a first word that is neither a command nor an option of `floodmark` itself. The word is not repeated."""
+    commands = subcommands(top)
+    if word in commands or word in ("-h", "--help", *option_strings()):
+        return
+    if word.startswith("-"):
+        why, hint = "an option stands before the command", "Write floodmark COMMAND [OPTION …]."
+    else:
+        why, hint = "there is no such command", did_you_mean(word, commands).rstrip()
+    raise UsageError("the command line is not understood", why=why, hint=f"{hint} See `floodmark --help`.".lstrip())
+
+
 def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
     """The error for arguments no one takes: options by name, everything else only counted."""
     names = [text.partition("=")[0] for text in extra if text.startswith("-")]
@@ -349,8 +366,10 @@ def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
     if not names:
         why = f"{plural(len(extra), 'argument')} too many"
         raise UsageError("the command line is not understood", why=why, hint=f"See `floodmark {command} --help`.")
-    close = difflib.get_close_matches(names[0], known, 1)
-    hint = f"Did you mean {close[0]}? " if close else ""
+    having = [name for name in subcommands(top) if names[0] in option_strings(name)]
+    hint = did_you_mean(names[0], known)
+    if having:
+        hint = f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it. "
     raise UsageError(
         "the command line is not understood",
         why=f"{command} has no option {_URL.sub('***', names[0])}",
