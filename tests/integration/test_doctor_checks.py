@@ -110,7 +110,11 @@ def test_a_configuration_that_is_not_accepted_is_the_problem(tmp_path: Path) -> 
     (tmp_path / "floodmark.yaml").write_text(f"source: {{urll: {CANARY}}}")
     job = Floodmark(tmp_path, {})
     told = job("doctor", code=10).out
-    assert "problem" in told and "source.urll" in told and "Did you mean url?" in told and "floodmark init" in told
+    assert "problem" in told and "source.urll" in told and "Did you mean url?" in told and "floodmark init" not in told
+    (tmp_path / "floodmark.yaml").rename(tmp_path / "broken.yaml")
+    assert "floodmark init" not in job("doctor", "--config", "broken.yaml", code=10).out
+    assert "floodmark init" in job("doctor", code=10).out
+    (tmp_path / "broken.yaml").rename(tmp_path / "floodmark.yaml")
     environ = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "/a", "S3_DESTINATION": "/b"}
     assert results(doctor({**environ, "FLOODMARK_STAET": CANARY}))["configuration"] == "warning"
     twice = [one.found for one in examine(Flags(), environ) if one.check == "configuration"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from floodmark.config import Flags, load
+from floodmark.config.load import DEFAULT_FILE
 from floodmark.doctor.configuration import configuration
 from floodmark.doctor.database import Known, source
 from floodmark.doctor.finding import Finding, attempted, of_error, unknown
@@ -25,7 +26,8 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
         settings = load(flags, environ)
     except FloodmarkError as error:
         yield of_error("configuration", error)
-        yield unknown("everything else", "needs a configuration that is accepted", "`floodmark init` writes one.")
+        fix = None if (flags.config or DEFAULT_FILE).exists() else "`floodmark init` writes one."
+        yield unknown("everything else", "needs a configuration that is accepted", fix)
         return
     known = Known()
     yield from attempted("configuration", lambda: configuration(settings, flags, environ))
