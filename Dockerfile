@@ -10,7 +10,7 @@ FROM python:3.13-slim-bookworm@${PYTHON_DIGEST} AS build
 # Optional extras of Floodmark, as in pyproject.toml.
 ARG EXTRAS=zstd
 WORKDIR /build
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # Amazon's own authorities, which sign the certificates of RDS, beside the public ones.
 ADD https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem rds.pem

@@ -55,3 +55,11 @@ def test_all_means_every_extra() -> None:
 def test_the_readme_names_every_extra() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`\.\[(\w+)\]`", readme)) == set(EXTRAS)
+
+
+def test_the_licence_is_named_and_goes_into_every_build() -> None:
+    """The image is built from few files: without the licence among them its build stops."""
+    assert PROJECT["license"] == "MIT" and PROJECT["license-files"] == ["LICENSE"]
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
+    assert "!LICENSE" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert re.search(r"^COPY .*\bLICENSE\b", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
