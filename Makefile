@@ -6,19 +6,23 @@ READY := $(VENV)/.ready
 LINTER := .venv-linter
 SOAK_MINUTES ?= 60
 BOUNDARY_SHARE ?= 1
+STYLE := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-.PHONY: demo test check linter soak guards bench clean
+.PHONY: demo quick test check linter soak guards bench clean
 
 demo: $(READY)            ## three days of a service's database, on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
 
+quick: $(READY)           ## style, types, and the unit, contract and format tests; a minute or two, for whoever changes a line
+	$(STYLE)
+	$(PYTEST) tests/unit tests/contract tests/formats
+
 test: $(READY)            ## the whole suite, on real servers
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+	$(PYTEST)
 
 check: $(READY)           ## what CI runs: style, types, import direction, tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(STYLE)
 	$(MAKE) test
 
 linter: $(READY) $(LINTER)/.ready  ## MoJ's data-linter, in a venv of its own, on what lands; `make test` runs it too once that venv is there
