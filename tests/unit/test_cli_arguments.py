@@ -74,6 +74,7 @@ def test_the_commands_and_their_options() -> None:
         "prune",
         "doctor",
         "init",
+        "config",
         "demo",
     ]
     assert list(option_strings()) == ["--version"]
@@ -94,6 +95,10 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
         ("journal", ["no such command", "floodmark --help"]),
         ("--output json status", ["before the command", "floodmark COMMAND"]),
         ("--tables t run", ["before the command"]),
+        ("config", ["COMMAND", "floodmark config --help"]),
+        ("config shema", ["schema"]),
+        ("config schema x", ["1 argument too many"]),
+        ("config schema --output json", ["config has no option --output"]),
         ("verify a b", ["1 argument too many"]),
         ("prune", ["--keep-days", "--keep-last", "--erase-before", "required"]),
         ("prune --keep-last 0", ["--keep-last", "from 1"]),

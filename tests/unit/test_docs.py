@@ -72,6 +72,18 @@ def test_every_command_is_documented_and_every_documented_one_exists() -> None:
     assert set(re.findall(r"^## floodmark (\w+)$", CLI, re.MULTILINE)) == set(subcommands(parser()))
 
 
+@pytest.mark.parametrize("command", subcommands(parser()))
+def test_every_command_of_a_group_is_documented_and_every_documented_one_exists(command: str) -> None:
+    group = subcommands(subcommands(parser())[command])
+    told = section(f"floodmark {command}")
+    assert names(told, "command") == list(group)
+    for name, inner in group.items():
+        assert f"`floodmark {command} {name}`" in told
+        assert sorted(names(told, f"option of {name}")) == sorted(
+            text for action in inner._actions for text in action.option_strings if text not in ("-h", "--help")
+        )
+
+
 def test_every_exit_code_is_documented_and_every_documented_one_exists() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.FloodmarkError)}

@@ -119,9 +119,9 @@ def option_strings(command: str | None = None) -> Iterator[str]:
 
 
 def subcommands(top: Parser) -> dict[str, Parser]:
-    """The commands by name."""
-    action = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(action.choices)
+    """Return the commands of a parser by name; none for a command that has only options."""
+    actions = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return {name: command for action in actions for name, command in action.choices.items()}
 
 
 def _add_readers(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -295,6 +295,9 @@ def _add_helpers(commands: argparse._SubParsersAction[Parser]) -> None:
     init = commands.add_parser("init", help="write a floodmark.yaml; asks for what is not given, on a terminal")
     _add_places(init, source=True)
     init.add_argument("--layout", choices=tuple(LAYOUTS), help="what the receiver of the destination demands")
+    config = commands.add_parser("config", help="print what editors and other tools need for floodmark.yaml")
+    inner = config.add_subparsers(dest="config_command", metavar="COMMAND", required=True)
+    inner.add_parser("schema", help="print the JSON Schema of floodmark.yaml")
 
 
 def _add_log(command: argparse.ArgumentParser) -> None:

@@ -154,6 +154,13 @@ def init(options: argparse.Namespace, session: Session) -> int:
     return command.init(options, session)
 
 
+def config(options: argparse.Namespace, session: Session) -> int:
+    """Run a command about the configuration file."""
+    from floodmark.cli import config_commands  # noqa: PLC0415 - by need: no run prints a schema
+
+    return config_commands.COMMANDS[options.config_command](options, session)
+
+
 def demo(options: argparse.Namespace, session: Session) -> int:
     """Live three days of a service's database."""
     from floodmark.demo import story  # noqa: PLC0415 - by need: no run starts a server
@@ -211,5 +218,6 @@ COMMANDS: dict[str, Command] = {
     "exporter": exporter,
     "doctor": doctor,
     "init": init,
+    "config": config,
     "demo": demo,
 }

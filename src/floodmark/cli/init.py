@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from msgspec.structs import replace
 
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, printable
 from floodmark.config import Flags, Secret, load
+from floodmark.config.json_schema import FILE_NAME, printed
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
 from floodmark.config.template import Wanted, written
 from floodmark.config.urls import check_place, read_source
@@ -32,6 +34,7 @@ def init(options: argparse.Namespace, session: Session) -> int:
     answers = _answered(flags, session)
     wanted = _wanted(answers, session)
     _write(path, written(wanted))
+    _write_schema(path.parent / FILE_NAME, session)
     masks = sum(map(len, wanted.suggestions.values()))
     told = f"{path} is written"
     if masks:
@@ -137,3 +140,28 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         hint = "Give --config FILE in a folder you may write to."
         raise UsageError("the file can't be written", on=str(path), why=error.strerror, hint=hint) from None
+
+
+def _write_schema(path: Path, session: Session) -> None:
+    """Write the schema that the file's first line names, unless it exists. Only editors need it: no error ends init."""
+    try:
+        with path.open("xb") as file:
+            _fill(file, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        why = error.strerror
+        session.err.line(
+            f"floodmark: {printable(str(path))} can't be written ({why}); editors need it to check the file"
+        )
+        session.err.line(f"  floodmark config schema > {printable(str(path))}")
+
+
+def _fill(file: IO[bytes], path: Path) -> None:
+    """Write the schema, or leave no file: a part of it would be worse than none."""
+    try:
+        file.write(printed())
+        file.flush()
+    except OSError:
+        path.unlink()
+        raise

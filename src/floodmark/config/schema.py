@@ -1,120 +1,259 @@
-"""What floodmark.yaml may hold: a struct per section, every field None where the file says nothing.
+"""The content that floodmark.yaml may have: a struct per section, every field None if the file does not set it.
 
-Only shape and type are told here; meaning and contradictions are `load`'s. docs/configuration.md describes
-each key, and a test compares the two.
+The structs hold shapes and types; `load` knows meanings and contradictions. Each field carries the description and the
+default that `config.json_schema` prints. docs/configuration.md describes each key, and tests compare the three.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
+from floodmark.config import values
 from floodmark.config.settings import DetectMode, Mask
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
 
+DEFAULT = "x-default"  # msgspec overwrites "default" with the struct's own, which is None: not set
+
+
+def described(description: str, default: object = None, examples: Sequence[object] = ()) -> Meta:
+    """Return the documentation of a key. `default` is the value of a key that is not set, None if there is none."""
+    extra = {} if default is None else {DEFAULT: default}
+    return Meta(description=description, examples=list(examples) or None, extra_json_schema=extra)
+
+
+def _whole(low: int, high: int) -> Meta:
+    """Describe the bounds of a number that `load` checks, so that its errors can name the unit."""
+    return Meta(extra_json_schema={"minimum": low, "maximum": high})
+
+
 Natural = Annotated[int, Meta(ge=0, le=2_147_483)]
 Positive = Annotated[int, Meta(ge=1, le=2_147_483)]
 Amount = int | str
+_DurationText = Annotated[str, Meta(extra_json_schema={"pattern": values.DURATION_PATTERN})]
+Size = (
+    Annotated[int, _whole(values.MIN_CHUNK, values.MAX_CHUNK)]
+    | Annotated[str, Meta(extra_json_schema={"pattern": values.SIZE_PATTERN})]
+)
+SnapshotAge = Annotated[int, _whole(1, values.MAX_SNAPSHOT_AGE)] | _DurationText
+TimeLimit = Annotated[int, _whole(1, values.MAX_SECONDS)] | _DurationText
+Grace = Annotated[int, _whole(0, values.MAX_GRACE)] | _DurationText
 Acl = Literal["private", "bucket-owner-read", "bucket-owner-full-control"]
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
-
-class SourceSection(Struct, frozen=True):
-    url: str | None = None
-    wait_seconds: Natural | None = None
-
-
-class DestinationSection(Struct, frozen=True):
-    url: str | None = None
-    layout: LayoutName | None = None
-    format: Format | None = None
-    compression: Compression | None = None
-    numbers: Numbers | None = None
-    database_name: str | None = None
-    acl: Acl | None = None
-    sse: Encryption | None = None
-    kms_key_id: str | None = None
-    resend_after_days: Positive | None = None
-    allow_unconditional_writes: bool | None = None
+_PLACE = "s3://bucket/prefix, or a folder's path."
+_PATTERN = "Patterns are schema.table, with * for any letters and ? for one."
+_LAYOUT = "plain: objects stay where they are put. moj-landing: a receiver moves each object away as it arrives."
+_NUMBERS = "quote-large: a number whose integer part needs more than 64 bits becomes a string of the same digits."
+_DATABASE_NAME = "The name of the database in keys."
+_ACL = "The ACL that is sent with each put."
+_SSE = "The encryption that each put asks for. Without it the bucket decides."
+_KMS_KEY = "The key for sse: aws:kms."
+_RESEND = "The number of days after which an unchanged table is sent again, since a receiver may have lost it."
 
 
-class StateSection(Struct, frozen=True):
-    url: str | None = None
+class SourceSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The database to read."""
+
+    url: Annotated[
+        str | None,
+        described(
+            "The database's URL. Keep the password out of it: PGPASSWORD holds it. "
+            "Without a URL, PGHOST, PGDATABASE and PGUSER name the database.",
+            examples=["postgresql://user@host:5432/database", "sqlite:///file.db"],
+        ),
+    ] = None
+    wait_seconds: Annotated[Natural | None, described("Seconds to wait for an unreachable database.", 0)] = None
 
 
-class ColumnsSection(Struct, frozen=True):
-    """A mask without a value is `null`, which is how YAML reads the word null."""
+class DestinationSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The place for the data."""
 
-    exclude: tuple[str, ...] | None = None
-    mask: dict[str, Mask] | None = None
+    url: Annotated[str | None, described(_PLACE, examples=["s3://my-lake/cases"])] = None
+    layout: Annotated[
+        LayoutName | None, described(f"{_LAYOUT} Buckets named moj-reg-* get moj-landing by default.", "plain")
+    ] = None
+    format: Annotated[Format | None, described("jsonl: JSON Lines. csv: RFC 4180, with a header.", "jsonl")] = None
+    compression: Annotated[
+        Compression | None,
+        described("zstd needs the extra zstd. A landing zone takes none only, and gets it by default.", "gzip"),
+    ] = None
+    numbers: Annotated[Numbers | None, described(f"In JSON Lines. {_NUMBERS}", "as-is")] = None
+    database_name: Annotated[
+        str | None, described(f"{_DATABASE_NAME} In a landing zone it must contain an underscore.")
+    ] = None
+    acl: Annotated[Acl | None, described(f"{_ACL} Landing zones get bucket-owner-full-control by default.")] = None
+    sse: Annotated[Encryption | None, described(f"{_SSE} Landing zones get AES256 by default.")] = None
+    kms_key_id: Annotated[str | None, described(_KMS_KEY)] = None
+    resend_after_days: Annotated[Positive | None, described(f"In a landing zone with state. {_RESEND}", 7)] = None
+    allow_unconditional_writes: Annotated[
+        bool | None,
+        described("Accept a store without conditional writes. Two runs at once may then lose one's commit.", False),
+    ] = None
 
 
-class RuleSection(Struct, frozen=True):
+class StateSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The place for the state. A landing zone can't hold it."""
+
+    url: Annotated[
+        str | None,
+        described(
+            f"{_PLACE} By default <destination>/_floodmark/; none for a landing zone.",
+            examples=["s3://my-state/cases"],
+        ),
+    ] = None
+
+
+class ColumnsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The columns of a table to leave out or to mask. A mask without a value is `null`, as YAML reads the word null."""
+
+    exclude: Annotated[tuple[str, ...] | None, described("Columns to leave out.", [])] = None
+    mask: Annotated[
+        dict[str, Mask] | None,
+        described(
+            "A mask by column. null: always null. redact: a fixed text. "
+            "hash: a keyed SHA-256, which needs FLOODMARK_MASK_KEY.",
+            examples=[{"nino": "hash", "phone": "redact"}],
+        ),
+    ] = None
+
+
+class RuleSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of one table."""
+
     columns: ColumnsSection | None = None
-    where: str | None = None
-    detect: DetectMode | None = None
-    column: str | None = None
+    where: Annotated[
+        str | None,
+        described(
+            "One SQL condition on the table's columns. Other rows are left out.",
+            examples=["not test_data"],
+        ),
+    ] = None
+    detect: Annotated[
+        DetectMode | None,
+        described(
+            "The way to find changes. exact: proven. column: by a column that grows with every change, no proof. "
+            "always: extract everything. By default that of the top-level key."
+        ),
+    ] = None
+    column: Annotated[
+        str | None,
+        described("The column that grows with every change; detect: column needs it.", examples=["updated_at"]),
+    ] = None
 
 
-class TablesSection(Struct, frozen=True):
-    include: tuple[str, ...] | None = None
-    exclude: tuple[str, ...] | None = None
-    new: Literal["include", "fail"] | None = None
-    rules: dict[str, RuleSection] | None = None
+class TablesSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The tables to extract, and how."""
+
+    include: Annotated[tuple[str, ...] | None, described(f"The tables to extract. {_PATTERN}", ["*.*"])] = None
+    exclude: Annotated[tuple[str, ...] | None, described(f"Of those, the tables to leave out. {_PATTERN}", [])] = None
+    new: Annotated[
+        Literal["include", "fail"] | None,
+        described("fail: a table that the last manifest does not know stops the run.", "include"),
+    ] = None
+    rules: Annotated[
+        dict[str, RuleSection] | None,
+        described("Settings by table, written as schema.table, without wildcards."),
+    ] = None
 
 
-class LimitsSection(Struct, frozen=True):
-    connections: Annotated[int, Meta(ge=1, le=128)] | None = None
-    max_snapshot_age: Amount | None = None
-    statement_timeout: Amount | None = None
-    lock_timeout: Amount | None = None
+class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The load on the source, and how long a run may take. Durations are seconds, or a text such as 90s, 15m or 4h."""
+
+    connections: Annotated[
+        Annotated[int, Meta(ge=1, le=128)] | None, described("The most connections to the source at once.", 4)
+    ] = None
+    max_snapshot_age: Annotated[
+        SnapshotAge | None,
+        described("A run ends after this time, at most 24h, since an old snapshot holds back vacuum.", "4h"),
+    ] = None
+    statement_timeout: Annotated[TimeLimit | None, described("The longest time for one statement.", "1h")] = None
+    lock_timeout: Annotated[TimeLimit | None, described("The longest wait for a lock on a table.", "60s")] = None
 
 
-class AuditSection(Struct, frozen=True):
-    chunks_per_run: Natural | None = None
+class AuditSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The check of proofs: chunks that were proven unchanged are read again."""
+
+    chunks_per_run: Annotated[Natural | None, described("The number of chunks to read again in each run.", 1)] = None
 
 
-class MetricsSection(Struct, frozen=True):
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    address: str | None = None
-    pushgateway: str | None = None
-    textfile: str | None = None
+class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The ways by which a run's metrics get out."""
+
+    port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None, described("Serve metrics at this port during a run.")
+    ] = None
+    address: Annotated[
+        str | None, described("The address to listen at; every one by default.", examples=["127.0.0.1"])
+    ] = None
+    pushgateway: Annotated[
+        str | None, described("The URL of a Pushgateway.", examples=["http://pushgateway.monitoring:9091"])
+    ] = None
+    textfile: Annotated[
+        str | None,
+        described("A file to write metrics to, for node_exporter's textfile collector. Use the ending .prom."),
+    ] = None
 
 
-class PruneSection(Struct, frozen=True):
-    grace: Amount | None = None
+class PruneSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of `floodmark prune`."""
+
+    grace: Annotated[
+        Grace | None,
+        described("The longest time for a reader or a run: seconds, or a text such as 12h; at most 3650d.", "7d"),
+    ] = None
 
 
-class DeliverSection(Struct, frozen=True):
-    name: str | None = None
-    url: str | None = None
-    layout: LayoutName | None = None
-    compression: Literal["keep", "none"] | None = None
-    numbers: Numbers | None = None
-    database_name: str | None = None
-    acl: Acl | None = None
-    sse: Encryption | None = None
-    kms_key_id: str | None = None
-    resend_after_days: Positive | None = None
+class DeliverSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """A place that gets changed tables after each run's commit."""
+
+    name: Annotated[
+        str | None,
+        described("Letters, digits, - and _. Floodmark remembers by it what it has delivered.", examples=["moj"]),
+    ] = None
+    url: Annotated[str | None, described(_PLACE, examples=["s3://moj-reg-prod/landing/cases"])] = None
+    layout: Annotated[LayoutName | None, described(f"{_LAYOUT} The bucket's name decides by default.")] = None
+    compression: Annotated[
+        Literal["keep", "none"] | None,
+        described("keep: the objects as they are stored. none: plain lines, the default of a landing zone.", "keep"),
+    ] = None
+    numbers: Annotated[Numbers | None, described(_NUMBERS, "as-is")] = None
+    database_name: Annotated[str | None, described(_DATABASE_NAME)] = None
+    acl: Annotated[Acl | None, described(_ACL)] = None
+    sse: Annotated[Encryption | None, described(_SSE)] = None
+    kms_key_id: Annotated[str | None, described(_KMS_KEY)] = None
+    resend_after_days: Annotated[Positive | None, described(f"{_RESEND} 7 in a landing zone.")] = None
 
 
-class File(Struct, frozen=True):
+class File(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of a configuration file. A section that is missing is one with nothing set."""
 
     source: SourceSection = SourceSection()
     destination: DestinationSection = DestinationSection()
     state: StateSection = StateSection()
     tables: TablesSection = TablesSection()
-    chunk_size: Amount | None = None
-    detect: DetectMode | None = None
+    chunk_size: Annotated[
+        Size | None,
+        described(
+            "The size of the parts of a table that are proven, extracted and stored as one, from 8KiB to 4GiB: "
+            "bytes, or a number with B, KiB, MiB or GiB.",
+            "64MiB",
+        ),
+    ] = None
+    detect: Annotated[
+        DetectMode | None,
+        described("The way to find changes. exact: proven. always: extract everything, write what differs.", "exact"),
+    ] = None
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
     metrics: MetricsSection = MetricsSection()
     prune: PruneSection = PruneSection()
-    deliver: tuple[DeliverSection, ...] = ()
+    deliver: Annotated[
+        tuple[DeliverSection, ...], described("Places that get changed tables after each run's commit.", [])
+    ] = ()
 
 
 # Values that are planned, and that this version does not take yet.
@@ -126,8 +265,15 @@ def is_struct(kind: Any) -> bool:
 
 
 def field_kinds(kind: type[Struct]) -> dict[str, Any]:
-    """A section's keys and what each takes, None left out."""
-    return {name: without_none(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
+    """Return a section's keys and the kind of each, without documentation and None."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: without_none(_undocumented(hint)) for name, hint in hints.items()}
+
+
+def _undocumented(hint: Any) -> Any:
+    """Return the kind within a documented one, and any other as it is. Bounds are no documentation."""
+    documented = any(getattr(one, "description", None) for one in getattr(hint, "__metadata__", ()))
+    return get_args(hint)[0] if documented else hint
 
 
 def without_none(hint: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from floodmark.config.json_schema import FILE_NAME
 from floodmark.config.settings import Mask
 
 
@@ -39,6 +40,7 @@ def scalar(text: str) -> str:
 def _places(wanted: Wanted) -> list[str]:
     source, state, layout = wanted.source, wanted.state, wanted.layout
     return [
+        f"# yaml-language-server: $schema={FILE_NAME}",
         "# What `floodmark run` does each night. Flags and environment variables win over this file.",
         "# Every key: docs/configuration.md. To see whether all is well: floodmark doctor",
         "",

@@ -9,6 +9,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"(\d{1,15}) ?([A-Za-z]*)\Z", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
 
+# The texts that `size` and `duration` accept, for a JSON Schema. Only \s, [0-9] and what every dialect shares.
+SIZE_PATTERN = rf"^\s*[0-9]{{1,15}} ?(?:{'|'.join(unit for unit in _SIZES if unit)})?\s*$"
+DURATION_PATTERN = rf"^\s*(?:[0-9]{{1,9}}|(?:[0-9]{{1,9}}[{''.join(_SECONDS)}])+)\s*$"
+
 MIN_CHUNK, MAX_CHUNK = 8 * 1024, 4 * 1024**3
 MAX_GRACE = 3650 * 86400
 MAX_SECONDS = 2_147_483  # PostgreSQL keeps time limits as 32-bit milliseconds

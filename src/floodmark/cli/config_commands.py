@@ -1,0 +1,18 @@
+"""The commands of `floodmark config`, about the configuration file as such."""
+
+from __future__ import annotations
+
+import argparse
+
+from floodmark.cli.output import Session
+from floodmark.config.json_schema import printed
+from floodmark.errors import EXIT_OK
+
+
+def schema(options: argparse.Namespace, session: Session) -> int:
+    """Print the JSON Schema of floodmark.yaml."""
+    session.out.write_json(printed())
+    return EXIT_OK
+
+
+COMMANDS = {"schema": schema}
