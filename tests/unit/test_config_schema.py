@@ -168,7 +168,7 @@ def documented_defaults() -> dict[str, Any]:
 @pytest.mark.parametrize("key", list(keys()))
 def test_every_key_is_described_with_the_default_that_the_document_gives(key: str) -> None:
     told = property_of(key)
-    if not key.endswith("mask.*"):  # the mapping tells of all masks
+    if not key.endswith("mask.*"):  # the mapping describes all masks
         assert told["description"].endswith(".")
     assert told.get("default") == documented_defaults().get(key)
     if "default" in told:
