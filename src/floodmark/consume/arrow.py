@@ -1,8 +1,8 @@
-"""Lines → Arrow record batches, exactly: msgspec reads a line's values by their types, Arrow takes them by column.
+"""Exact conversion of lines to Arrow record batches: msgspec reads a line's values by type, Arrow takes them by column.
 
-DuckDB's and Arrow's own JSON readers are no faster, and lose what they read: DuckDB turns every number inside jsonb,
-and every numeric read as text, into the nearest double; neither knows `BC` or infinity. Here a value arrives as the
-line has it, or is an error that names the column and never the value.
+DuckDB's and Arrow's own JSON readers are no faster, and they lose data. DuckDB turns every number inside jsonb, and
+every numeric read as text, into the nearest double. Neither reader knows `BC` or infinity. Here a value arrives exactly
+as the line has it. Otherwise the error names the column and never the value.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from floodmark.consume.texts import Texts, texts
 from floodmark.consume.types import ColumnType, Kind
 from floodmark.errors import DoesNotFit, FloodmarkError
 
-# A batch is made of so many bytes of lines, or of one block that is longer: what readers of Arrow like.
+# A batch holds this many bytes of lines, or one longer block. Readers of Arrow work well with this size.
 BATCH_BYTES = 8 * 2**20
-# A column costs something for each block, so those of a wide table are put together up to about this size.
+# Each block costs some time per column. So the blocks of a wide table are joined up to about this size.
 _WIDE, _WIDE_BYTES = 500, 2**20
 _NULL = b"null"
 _TEXT = ColumnType("any")
 
 
 class Shape(Struct, frozen=True):
-    """A table's columns as a reader sees them. `label` is the table's, for errors.
+    """A table's columns as a reader sees them. `label` is the table's label, for errors.
 
-    `infinite`: infinite dates and timestamps become the numbers that DuckDB takes for them; else they are an error.
+    If `infinite` is true, infinite dates and timestamps become the numbers that DuckDB uses for them. Otherwise they
+    raise an error.
     """
 
     label: str
@@ -44,7 +45,7 @@ class Shape(Struct, frozen=True):
 
 
 class _Unfit(Exception):
-    """Values of these columns have no exact counterpart in their types."""
+    """Error for columns that hold a value without an exact counterpart in the column's type."""
 
     def __init__(self, columns: Collection[int]) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class _Unfit(Exception):
 
 
 class Stream:
-    """A pyarrow.RecordBatchReader, and what broke it: those who read it from C++ only learn that something did."""
+    """A pyarrow.RecordBatchReader, and the error that broke it. A C++ reader only learns that something failed."""
 
     def __init__(self) -> None:
         self.reader: Any = None
@@ -67,28 +68,30 @@ class Stream:
 
 
 class Converter:
-    """Makes record batches of a table's lines. Raises ConfigError where pyarrow is not installed."""
+    """Converter from a table's lines to record batches. Raises ConfigError if pyarrow is not installed."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape, self._pa = shape, pyarrow()
         self._columns = columns_reader(shape.names, shape.types)
         fields = [self._field(name, kind) for name, kind in zip(shape.names, shape.types, strict=True)]
         self.schema = self._pa.schema(fields)
-        self._types = self.schema.types  # pyarrow makes this list anew each time it is asked
+        self._types = self.schema.types  # pyarrow builds this list again at each access
         self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._maker(kind.kind) for kind in shape.types]
 
     def batch(self, lines: bytes) -> Any:
-        """A block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, for all columns of which it is true."""
+        """Return a block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, which names all unfit columns."""
         try:
             return self._made(lines)
         except _Unfit as unfit:
             raise self._does_not_fit(unfit.columns) from None
 
     def batches(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Iterator[Any]:
-        """Blocks of lines as record batches of a few MiB. Raises DoesNotFit, and what the blocks raise.
+        """Yield blocks of lines as record batches of a few MiB.
 
-        Where a value does not fit, the other blocks are read on, so that the error names all columns of which it is
-        true, and so are those that someone else would read `after` them.
+        Raises DoesNotFit, and the errors that the blocks raise.
+
+        If a value does not fit, the other blocks are still read, so that the error names all unfit columns. The blocks
+        in `after`, which someone else would read later, are read for the same reason.
         """
         waiting: list[Any] = []
         size = 0
@@ -106,14 +109,14 @@ class Converter:
             yield self._joined(waiting)
 
     def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Stream:
-        """The same as a pyarrow.RecordBatchReader, which can be read once."""
+        """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
         stream = Stream()
         batches = stream.watched(self.batches(blocks, after))
         stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, batches)
         return stream
 
     def _made(self, lines: bytes) -> Any:
-        """A record batch. Raises _Unfit and, where it is no column's trouble, DoesNotFit."""
+        """Return a record batch. Raises _Unfit, or DoesNotFit if no single column is the cause."""
         try:
             columns, count = self._columns(lines)
         except (msgspec.MsgspecError, KeyError, ValueError):
@@ -135,15 +138,17 @@ class Converter:
         return self._pa.field(name, _arrow_type(self._pa, kind))
 
     def _array(self, number: int, values: Sequence[Any]) -> Any | None:
-        """A column's array, None where a value does not fit."""
+        """Return a column's array, or None if a value does not fit."""
         try:
             return self._makers[number](values, self._types[number])
         except (self._pa.ArrowException, LookupError, ValueError, OverflowError, NoCounterpart):
             return None
 
     def _unreadable(self, lines: bytes) -> list[int]:
-        """The columns that do not hold what their types promise, or more than these can keep. Raises DoesNotFit where
-        there is none, since the lines are no JSON at all."""
+        """Return the columns with a value that breaks the promise of their type, or that the type can't keep.
+
+        Raises DoesNotFit if there is no such column: then the lines are not JSON at all.
+        """
         try:
             rows = texts(lines)
         except (msgspec.MsgspecError, ValueError):
@@ -161,7 +166,7 @@ class Converter:
         return self._array(number, values) is not None
 
     def _all_unfit(self, columns: Collection[int], blocks: Iterable[bytes]) -> set[int]:
-        """These columns, and all others of which a value does not fit in what comes."""
+        """Return these columns and all others that have an unfit value in the blocks."""
         found = set(columns)
         reader = self._with_text(found)
         for block in blocks:
@@ -171,7 +176,7 @@ class Converter:
                 found.update(unfit.columns)
                 reader = self._with_text(found)
             except DoesNotFit:
-                continue  # that is told once the columns are seen to
+                continue  # reported after the columns are checked
         return found
 
     def _with_text(self, columns: Collection[int]) -> Converter:
@@ -181,7 +186,7 @@ class Converter:
     def _does_not_fit(self, columns: Collection[int]) -> DoesNotFit:
         return does_not_fit(self._shape, [self._shape.names[number] for number in sorted(columns)])
 
-    # One maker a kind: values as msgspec read them, and the Arrow type → an array
+    # One maker per kind: it turns values as msgspec read them, and the Arrow type, into an array.
 
     def _maker(self, kind: Kind) -> Callable[[Sequence[Any], Any], Any]:
         makers: dict[Kind, Callable[[Sequence[Any], Any], Any]] = {
@@ -212,7 +217,7 @@ class Converter:
         return self._moments(values, kind, microseconds, self._pa.int64())
 
     def _moments(self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any) -> Any:
-        """Arrow reads what stands between the years 0 and 9999, and refuses everything else."""
+        """Build an array of dates or timestamps. Arrow parses the years 0 to 9999 and refuses all other years."""
         try:
             return self._pa.compute.cast(self._pa.array(values, self._pa.string()), kind)
         except self._pa.ArrowInvalid:
@@ -231,7 +236,7 @@ class Converter:
 
 
 def does_not_fit(shape: Shape, columns: Sequence[str]) -> DoesNotFit:
-    """The error for columns with a value that their types can't keep."""
+    """Return the error for columns with a value that their types can't keep."""
     types = dict(zip(shape.names, shape.types, strict=True))
     options = " ".join(f"--text {quote(f'{shape.label}.{name}')}" for name in columns)
     if len(columns) == 1:
@@ -251,7 +256,7 @@ def does_not_fit(shape: Shape, columns: Sequence[str]) -> DoesNotFit:
 
 
 def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same lines in larger blocks."""
+    """Yield the same lines in larger blocks."""
     waiting: list[bytes] = []
     size = 0
     for block in blocks:
@@ -285,7 +290,7 @@ def _unhexed(value: str) -> bytes:
 
 
 def _text(value: bytes) -> bytes | str | None:
-    """What a string says; anything else as its JSON text, and so a string that no UTF-8 holds."""
+    """Return a string's content. Any other value, or a string that UTF-8 can't hold, is returned as its JSON text."""
     if value.startswith(b'"'):
         try:
             return msgspec.json.decode(value, type=str)

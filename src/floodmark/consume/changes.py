@@ -1,6 +1,6 @@
-"""What has changed between what was taken and what is there: tables, and chunks within them. Pure.
+"""Differences between what was taken and what exists now: tables, and chunks within them. Pure.
 
-Digests decide, not times: a table whose lines and columns are what they were is unchanged, whoever wrote it when.
+Digests decide, not times. If a table's lines and columns are the same, it is unchanged, no matter who wrote it or when.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ T = TypeVar("T", bound=Entry)
 
 
 class Changed(Struct, Generic[T], frozen=True):
-    """A table that is not as it was taken. `new` are the chunks that were not in it; `gone` says how many are no more.
+    """A table that differs from what was taken. `new` holds the added chunks, `gone` the digests of the removed chunks.
 
-    `whole`: all of it must be read anew, since it is new or its columns changed. Chunks that stayed keep their rows:
-    what was taken, less the chunks that went, plus the new ones, is the table.
+    If `whole` is true, read the whole table again, because it is new or its columns changed. Chunks that stayed keep
+    their rows. The taken chunks, minus the removed ones, plus the new ones, make up the table.
     """
 
     table: T
@@ -41,8 +41,11 @@ class Changed(Struct, Generic[T], frozen=True):
 
 
 class Changes(Struct, Generic[T], frozen=True):
-    """`gone` are tables that were taken and are no longer part of the snapshot: dropped, renamed or excluded. One that
-    is there and could not be read is in none of the three."""
+    """The comparison of a snapshot with what was taken.
+
+    `gone` holds tables that were taken and that the snapshot no longer contains: dropped, renamed or excluded. A table
+    that exists but could not be read is in none of the three fields.
+    """
 
     changed: tuple[Changed[T], ...]
     unchanged: tuple[T, ...]
@@ -53,7 +56,7 @@ class Changes(Struct, Generic[T], frozen=True):
 
 
 def shape(columns: Sequence[Column]) -> str:
-    """SHA-256 of the names and types that a table's lines have; of a domain with what lies beneath it."""
+    """Return the SHA-256 of the names and types in a table's lines. A domain also counts with its base type."""
     told = [(one.name, one.type) if one.base is UNSET else (one.name, one.type, one.base) for one in columns]
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
@@ -61,8 +64,11 @@ def shape(columns: Sequence[Column]) -> str:
 def changes(
     now: Iterable[tuple[T, TakenTable]], taken: Iterable[TakenTable], unread: Collection[TableName]
 ) -> Changes[T]:
-    """Compare tables, each with what taking it would mean, with what was taken. `unread` are there as well, though no
-    one knows what is in them."""
+    """Compare the current tables with what was taken.
+
+    Each table in `now` comes with the mark that taking it would leave. The tables in `unread` also exist, but their
+    content is unknown.
+    """
     before = {(one.schema, one.name): one for one in taken}
     changed: list[Changed[T]] = []
     unchanged: list[T] = []

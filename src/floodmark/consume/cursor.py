@@ -1,7 +1,7 @@
-"""A consumer's own mark: "I have taken run X". Kept in the state location, moved by compare-and-swap.
+"""A consumer's own mark: "I have taken run X". It lives in the state location and moves by compare-and-swap.
 
-Floodmark never moves it by itself: a consumer advances its cursor once what it took is safe. A cursor holds digests,
-so what changed since is known even when the manifest of that run was pruned long ago.
+Floodmark never moves it by itself. A consumer advances its cursor when the data it took is safe. A cursor holds
+digests, so changes since then are known even after a prune deleted that run's manifest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
 
 class Taken(Protocol):
-    """A snapshot, as far as a cursor goes."""
+    """The parts of a snapshot that a cursor needs."""
 
     @property
     def run_id(self) -> str: ...
@@ -40,7 +40,7 @@ class Taken(Protocol):
 
 
 class StoredCursor(Struct, frozen=True):
-    """A cursor as it was read, None where there is none yet. `advance` gives the one that follows."""
+    """A cursor as it was read, or None if it does not exist yet. `advance` returns the next one."""
 
     name: str
     cursor: Cursor | None
@@ -49,7 +49,7 @@ class StoredCursor(Struct, frozen=True):
 
     @property
     def run_id(self) -> str | None:
-        """The run that was taken last, None before the first."""
+        """Return the run that was taken last, or None before the first."""
         return None if self.cursor is None else self.cursor.run_id
 
     @property
@@ -57,8 +57,10 @@ class StoredCursor(Struct, frozen=True):
         return () if self.cursor is None else self.cursor.tables
 
     def advance(self, to: Taken) -> StoredCursor:
-        """Say that all of a snapshot was taken; of what it could not read that is what was taken before. Raises
-        Conflict where someone else moved the cursor meanwhile."""
+        """Record that all of a snapshot was taken. Raises Conflict if another process moved the cursor meanwhile.
+
+        Tables that the snapshot could not read keep their previous mark.
+        """
         left = [mark for mark in self.taken if TableName(mark.schema, mark.name) in to.unread]
         return self.store.write(self, to.run_id, (*to.taken, *left))
 
@@ -70,7 +72,10 @@ class CursorStore:
         self._documents = Documents(storage)
 
     def read(self, name: str) -> StoredCursor:
-        """A cursor by its name. Raises ConfigError for a name that is no key, StateUnreadable, StorageError."""
+        """Read a cursor by its name.
+
+        Raises ConfigError for a name that is no valid key, StateUnreadable, StorageError.
+        """
         if not _NAME.fullmatch(name):
             why = "a cursor's name is made of letters, digits, - and _"
             raise ConfigError("this is no name for a cursor", why=why, hint="Give it the consumer's own name.")
@@ -85,11 +90,11 @@ class CursorStore:
         taken: Iterable[TakenTable],
         delivery: Delivery | UnsetType = UNSET,
     ) -> StoredCursor:
-        """Replace a cursor, if it is still as it was read. Raises Conflict, OutcomeUnknown, StorageError."""
+        """Replace a cursor if it did not change since it was read. Raises Conflict, OutcomeUnknown, StorageError."""
         moment = iso_time(datetime.now(UTC), "microseconds")
         cursor = Cursor(name=old.name, run_id=run_id, updated_at=moment, tables=tuple(taken), delivery=delivery)
         condition = IfAbsent() if old.etag is None else IfMatch(old.etag)
-        with suppress(ConditionFailed, OutcomeUnknown):  # the answer to our own write may be lost: what is there tells
+        with suppress(ConditionFailed, OutcomeUnknown):  # the reply to our own write can get lost: read it back
             self._documents.put(cursor_key(old.name), encode(cursor), condition)
         now = self.read(old.name)
         if now.cursor == cursor:

@@ -1,9 +1,9 @@
-"""Deliver: hand changed tables to a landing zone, each as one complete set of files. What, `delivery_plan` says.
+"""Delivery of changed tables to a landing zone, each as one complete set of files. `delivery_plan` chooses the tables.
 
-The order that is never broken, for each table: every object is verified, then all are put, then the cursor says so. The
-target is only ever put to. Before the first put the cursor names every table that will be sent, and the timestamp in
-its keys; so a delivery that died midway is repeated with the same bytes under the same keys, and no receiver is left
-with half a table of a timestamp, unless the table changed again meanwhile: then it is sent whole under a later one.
+For each table the order is fixed: verify every object, then put all objects, then move the cursor. The target only
+receives puts. Before the first put, the cursor names every table to send and the timestamp in its keys. So a delivery
+that died midway is repeated with the same bytes under the same keys. No receiver keeps half a table under one
+timestamp, unless the table changed again meanwhile. Then it is sent whole under a later timestamp.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from floodmark.storage.copying import Copier
 from floodmark.storage.retry import RetryingStorage
 
 Status = Literal["delivered", "unchanged", "failed", "gone"]
-# Beyond this an object waits in a temporary file.
+# A larger object is spooled to a temporary file.
 SPOOL_MEMORY = 24 * 1024**2
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
 
 
 class Target(Struct, frozen=True):
-    """Where to. `copier` makes the store copy by itself, where it can; `name` is the cursor's."""
+    """The place of a delivery. `copier` makes the store copy by itself, if it can. `name` is the cursor's name."""
 
     name: str
     settings: DeliverySettings
@@ -49,8 +49,10 @@ class Target(Struct, frozen=True):
     make_copier: Callable[[Storage], Copier | None]
 
     def form(self, database: str) -> str:
-        """What the files of a source's database are. Another form means other files, or other keys: then everything is
-        sent again."""
+        """Return the form of the files for a source database.
+
+        A new form means other files or keys: then everything is resent.
+        """
         chosen = self.settings
         numbers = "" if chosen.numbers == "as-is" else f" {chosen.numbers}"
         return f"{chosen.layout} {chosen.compression} {chosen.database_name or f'-{database}'}{numbers}"
@@ -63,7 +65,7 @@ class Target(Struct, frozen=True):
 
 
 class Delivered(Struct, frozen=True):
-    """What became of a table. `gone`: it was delivered once, and is no longer part of the snapshot."""
+    """A table's outcome. `gone`: it was delivered once and is no longer part of the snapshot."""
 
     table: TableName
     status: Status
@@ -77,7 +79,7 @@ class Delivered(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What a delivery did, table by table."""
+    """A delivery's outcome, table by table."""
 
     name: str
     url: str
@@ -90,7 +92,7 @@ class Result(Struct, frozen=True):
 
 
 def open_target(settings: DeliverySettings, observer: Observer) -> Target:
-    """Open where a delivery goes. Makes no request. Raises ConfigError."""
+    """Open the target of a delivery. Makes no request. Raises ConfigError."""
     options = StorageOptions(settings.acl, settings.sse, settings.kms_key_id, conditional=False)
     storage = RetryingStorage(open_storage(settings.url, options), observer)
     name = settings.name or _NO_LETTER.sub("-", storage.url).strip("-")[-100:]
@@ -105,9 +107,9 @@ def deliver(
     tell: Callable[[Delivered], None],
     stop: Stop = NEVER,
 ) -> Result:
-    """Send what is not there yet; a table's own trouble is in the result. `only`: of these tables, None: of all.
+    """Send what the target lacks. One table's error goes into the result. `only` names the tables to send, None all.
 
-    Raises ConfigError, Conflict where two deliveries share a cursor, StorageError, Stopped.
+    Raises ConfigError, Conflict if two deliveries share a cursor, StorageError, Stopped.
     """
     require_same_target(cursor, target.name, target.storage.url)
     form = target.form(snapshot.manifest.source.database)
@@ -126,7 +128,7 @@ def deliver(
 
 
 class _Work:
-    """A delivery under way. The cursor moves with each table."""
+    """A delivery in progress. The cursor moves with each table."""
 
     def __init__(
         self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, form: str, stop: Stop
@@ -137,14 +139,16 @@ class _Work:
         self._copier = target.make_copier(snapshot.data)
 
     def announce(self) -> None:
-        """Move the cursor to what has been and what is yet to be sent. Raises Conflict."""
+        """Move the cursor to what was sent and what is still to be sent. Raises Conflict."""
         delivery = Delivery(url=self._target.storage.url, form=self._form, sending=tuple(self._sending.values()))
         taken = sorted(self._taken, key=name_of)
         self._cursor = self._cursor.store.write(self._cursor, self._snapshot.run_id, taken, delivery)
 
     def send(self, table: Table) -> Delivered:
-        """One table, whole. A damaged object, one that is too large, or a key that this receiver refuses, is this
-        table's trouble alone."""
+        """Send one whole table. A table's own error does not stop the others.
+
+        Such errors are a damaged object, an object that is too large, and a key that the receiver refuses.
+        """
         self._stop.require_not_asked()
         try:
             keys = self._sent(table)
@@ -164,7 +168,7 @@ class _Work:
         return keys
 
     def _verify(self, table: Table) -> None:
-        """Every object, before the first is put. One alone is verified on its way."""
+        """Verify every object before the first put. A single object is verified while it is sent."""
         if len(table.objects) > 1:
             for one in table.objects:
                 for _ in as_stored(self._snapshot.data, one):
@@ -181,7 +185,7 @@ class _Work:
             self._target.storage.put(key, self._spooled(spool, blocks))
 
     def _spooled(self, spool: BinaryIO, blocks: Iterator[bytes]) -> Body:
-        """A verified object, ready to be put. Nothing of it has left before its end was reached."""
+        """Return a verified object, ready for a put. No byte leaves before the whole object was read."""
         digest, size = hashlib.sha256(), 0
         for block in blocks:
             self._stop.require_not_asked()
@@ -232,7 +236,7 @@ def _keep(spool: BinaryIO, block: bytes) -> None:
 
 
 def _copier(data: Storage, settings: DeliverySettings, options: StorageOptions) -> Copier | None:
-    """Between two places of S3; both are the same one, since there is but one endpoint and one set of credentials."""
+    """Return a copier between two places of S3. All places share one endpoint and one set of credentials."""
     if not (data.url.startswith("s3://") and settings.url.startswith("s3://")):
         return None
     from floodmark.storage.s3 import S3Storage  # noqa: PLC0415 - by need: boto3 takes 0.15 s to load

@@ -1,8 +1,8 @@
-"""What a delivery will send, and under which timestamp. Makes no request; `deliver` does the sending.
+"""The plan of a delivery: the tables to send and their timestamps. It makes no request. `deliver` sends the tables.
 
-A table is sent when the cursor does not say that this receiver has it as it is now, or when it is due again. A table
-that an earlier try set out to send, and that is still the same, keeps the timestamp of that try; any other gets one
-later than every timestamp that was ever used.
+A table is sent if the cursor does not record its current content for this receiver, or if it is due again. If an
+earlier attempt began to send a table and the table has not changed, it keeps that attempt's timestamp. Any other table
+gets a timestamp later than all that were ever used.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ from floodmark.state.consumers import Delivery, TakenTable
 
 
 class Plan(Struct, frozen=True):
-    """`kept` is what the cursor goes on to say, `sending` what will be sent, with timestamps; also by a later delivery,
-    where an earlier one did not finish a table that this one is not about."""
+    """The tables to send, and the cursor's next content.
+
+    `kept` is what the cursor still records as delivered. `sending` is what will be sent, with timestamps. `sending`
+    also includes tables that an earlier delivery did not finish and this one does not cover; a later delivery sends
+    them.
+    """
 
     stale: tuple[Table, ...]
     unchanged: tuple[Table, ...]
@@ -34,7 +38,7 @@ class Plan(Struct, frozen=True):
 
     @property
     def moves(self) -> bool:
-        """Whether the cursor has anything new to say."""
+        """Return true if the cursor must change."""
         return bool(self.stale or self.gone)
 
 
@@ -45,7 +49,7 @@ def planned(
     resend_after_days: int | None,
     only: Collection[TableName] | None,
 ) -> Plan:
-    """What is to be sent in this form. `only`: of these tables alone."""
+    """Plan what to send in this form. `only` limits the plan to these tables."""
     before = _delivery(cursor)
     taken = cursor.taken if before is None or before.form == form else ()
     found = changes([(table, table.taken) for table in snapshot.tables], taken, snapshot.unread)
@@ -69,7 +73,7 @@ def planned(
 
 
 def require_same_target(cursor: StoredCursor, name: str, url: str) -> None:
-    """A cursor tells of one target. Told of another, that one would get nothing. Raises ConfigError."""
+    """Refuse a cursor of another target, because this target would then get nothing. Raises ConfigError."""
     if cursor.cursor is None:
         return
     before = _delivery(cursor)
@@ -88,7 +92,7 @@ def name_of(mark: TakenTable) -> TableName:
 
 
 def _sending(stale: Iterable[Table], cursor: StoredCursor, form: str) -> tuple[TakenTable, ...]:
-    """What will be sent, each under its timestamp: that of an earlier try, or one later than any that was used."""
+    """Return the tables to send, each with its timestamp: an earlier attempt's, or one later than all used ones."""
     before = _delivery(cursor)
     again = {name_of(mark): mark for mark in _unfinished(cursor, form)}
     fresh = _later_than([*cursor.taken, *(() if before is None else before.sending)])
@@ -101,13 +105,13 @@ def _sending(stale: Iterable[Table], cursor: StoredCursor, form: str) -> tuple[T
 
 
 def _unfinished(cursor: StoredCursor, form: str) -> tuple[TakenTable, ...]:
-    """What an earlier try set out to send in this form, and the receiver may have some of."""
+    """Return what an earlier attempt began to send in this form. The receiver can have a part of it."""
     before = _delivery(cursor)
     return before.sending if before is not None and before.form == form else ()
 
 
 def _later_than(known: Iterable[TakenTable]) -> str:
-    """Now, or a second past the last timestamp that is known."""
+    """Return the current time, or one second after the last known timestamp, whichever is later."""
     used = max((mark.timestamp for mark in known if mark.timestamp is not UNSET), default=None)
     moment = datetime.now(UTC)
     if used is not None:
@@ -116,7 +120,7 @@ def _later_than(known: Iterable[TakenTable]) -> str:
 
 
 def _is_due(mark: TakenTable, days: int | None) -> bool:
-    """Whether a receiver that may have lost it gets it again."""
+    """Return true if the table is due again, because the receiver can have lost it."""
     if days is None or not isinstance(mark.timestamp, str):
         return False
     return timestamp_moment(mark.timestamp) < datetime.now(UTC) - timedelta(days=days)

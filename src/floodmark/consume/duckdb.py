@@ -1,4 +1,4 @@
-"""Arrow streams into DuckDB, with the types and the errors they should have. The target of `load` is `duckdb_file`."""
+"""Arrow streams into DuckDB, with the right types and errors. The target of `load` is `duckdb_file`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from floodmark.consume.types import ColumnType
 from floodmark.errors import ConfigError
 from floodmark.model import TableName
 
-# How Arrow says of a column of strings that it is JSON: https://arrow.apache.org/docs/format/CanonicalExtensions.html
+# Arrow's mark for a column of strings that is JSON: https://arrow.apache.org/docs/format/CanonicalExtensions.html
 _JSON = {"ARROW:extension:name": "arrow.json", "ARROW:extension:metadata": ""}
 _FOLDED = str.maketrans(ascii_uppercase, ascii_lowercase)
-# What a name alone stands for on a connection: temporary tables first, then those of its current schema.
+# Names that resolve without a schema on a connection: temporary tables first, then those of its current schema.
 _IN_SIGHT = """
 SELECT table_name FROM duckdb_tables() WHERE temporary
     OR (database_name = current_database() AND schema_name = current_schema())
@@ -27,10 +27,10 @@ UNION ALL SELECT view_name FROM duckdb_views() WHERE temporary
 
 
 def relation(connection: Any, table: TableName, name: str | None, stream: Stream, types: Sequence[ColumnType]) -> Any:
-    """A temporary table on a connection with all rows of an Arrow stream, as a relation.
+    """Create a temporary table with all rows of an Arrow stream and return it as a relation.
 
-    It replaces and hides nothing: without a name it gets the table's own or, where that is taken, one with a number.
-    Raises ConfigError for a name that is taken and for columns that DuckDB can't have, and what the stream raised.
+    It replaces and hides nothing. Without `name` it gets the table's own name, or that name with a number if it is
+    taken. Raises ConfigError if `name` is taken or DuckDB can't have the columns, and whatever the stream raised.
     """
     require_columns(table, stream.reader.schema.names)
     free = _free_name(connection, table.name) if name is None else _require_free(connection, name)
@@ -39,7 +39,7 @@ def relation(connection: Any, table: TableName, name: str | None, stream: Stream
 
 
 def require_columns(table: TableName, columns: Sequence[str], hint: str | None = None) -> None:
-    """Raise ConfigError for columns that no table of DuckDB's has."""
+    """Raise ConfigError for columns that no DuckDB table can have."""
     what, on = "a table can't be loaded into DuckDB", table.label
     if not columns:
         raise ConfigError(what, on=on, why="it has no column", hint=hint)
@@ -48,17 +48,17 @@ def require_columns(table: TableName, columns: Sequence[str], hint: str | None =
 
 
 def folded(name: str) -> str:
-    """What DuckDB tells names apart by: it takes A to Z for a to z, and every other letter as it is."""
+    """Fold a name as DuckDB compares names: A to Z equal a to z, and every other letter stays as it is."""
     return name.translate(_FOLDED)
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def insert(connection: Any, into: str, stream: Stream, types: Sequence[ColumnType]) -> None:
-    """Let DuckDB take all of a stream. What the stream raises comes out as it was raised."""
+    """Insert all rows of a stream with DuckDB. An error of the stream is raised unchanged."""
     incoming = f"_floodmark_incoming_{uuid4().hex}"
     connection.register(incoming, _with_json(stream.reader, types))
     try:
@@ -73,7 +73,7 @@ def insert(connection: Any, into: str, stream: Stream, types: Sequence[ColumnTyp
 
 
 def _execute(connection: Any, statement: str) -> None:
-    """Execute in another thread: DuckDB does not give this one back before its end, and signals would wait for that."""
+    """Execute in another thread. DuckDB blocks its calling thread until the end, and signals would wait for that."""
     with ThreadPoolExecutor(1, "floodmark-duckdb") as pool:
         done = pool.submit(connection.execute, statement)
         try:
@@ -85,9 +85,9 @@ def _execute(connection: Any, statement: str) -> None:
 
 
 def _with_json(reader: Any, types: Sequence[ColumnType]) -> Any:
-    """The same batches, whose json DuckDB takes for its JSON as it is: a cast would refuse half a surrogate pair.
+    """Return the same batches with json columns marked as DuckDB's JSON. A cast would refuse half a surrogate pair.
 
-    That it is JSON is known, since it was read as a part of a line.
+    The text is known to be JSON, because it was parsed as a part of a line.
     """
     fields = [
         field.with_metadata(_JSON) if kind.kind == "json" else field
@@ -98,7 +98,7 @@ def _with_json(reader: Any, types: Sequence[ColumnType]) -> Any:
 
 
 def _cast(name: str, kind: ColumnType) -> str:
-    """Arrow brings everything but these in DuckDB's own type."""
+    """Return the column's SQL, with a cast for the types that Arrow does not deliver as DuckDB's own."""
     column = quoted(name)
     return f"{column}::{kind.duckdb} AS {column}" if kind.kind in ("time", "uuid") else column
 

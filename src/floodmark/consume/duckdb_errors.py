@@ -1,4 +1,4 @@
-"""What DuckDB's refusals of a file mean. DuckDB's own text is looked into and never shown: it may hold a value."""
+"""Translation of DuckDB's errors about a file. DuckDB's own text is searched but never shown: it can hold a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from floodmark.consume import extras
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageError
 from floodmark.model import TableName
 
-# The same trouble comes as an exception of many a kind, by where it happens; its words are what tells it.
+# The same problem comes as many kinds of exception, depending on the operation. Only its words identify it.
 _DISK_FULL = ("no space left", "quota exceeded", "max_temp_directory_size")
 _FILE_TOO_LARGE = ("file too large",)
 _MEMORY = ("out of memory", "failed to pin block", "failed to allocate", "could not allocate", "memory_limit")
@@ -17,14 +17,14 @@ _BROKEN = ("FatalException", "InternalException")
 
 
 class Refusals:
-    """What errors are said about: a file, and how much memory DuckDB may use for it."""
+    """The subject of the errors: a file, and how much memory DuckDB may use for it."""
 
     def __init__(self, url: str, memory: str) -> None:
         self._url, self._memory = url, memory
 
     @contextmanager
     def translated(self, what: str) -> Iterator[None]:
-        """Raise the StorageError that an error of DuckDB's stands for."""
+        """Raise the StorageError that matches a DuckDB error."""
         try:
             yield
         except extras.duckdb().Error as error:
@@ -32,7 +32,7 @@ class Refusals:
             raise StorageError(f"can't {what}", on=self._url, why=why, hint=hint) from None
 
     def not_opened(self, error: Exception) -> FloodmarkError:
-        """The error for a file that DuckDB did not open."""
+        """Return the error for a file that DuckDB did not open."""
         duckdb = extras.duckdb()
         if _says(error, _DISK_FULL):
             why, hint = self._reason(error)
@@ -52,7 +52,7 @@ class Refusals:
         )
 
     def _reason(self, error: Exception) -> tuple[str, str | None]:
-        """Why it failed, and what to do."""
+        """Return the cause and the hint."""
         if _says(error, _DISK_FULL):
             hint = "Free some space and load again, or load into a file elsewhere. What was loaded before stands."
             return "the disk is full (DuckDB keeps its temporary files there too, beside the file)", hint
@@ -67,7 +67,7 @@ class Refusals:
 
 
 def held_back(url: str, table: TableName, dependents: Sequence[str]) -> ConfigError:
-    """The error for a table that can't be dropped or replaced, since something of the user's depends on it."""
+    """Return the error for a table that can't be dropped or replaced because the user's own objects depend on it."""
     them = ", ".join(dependents) or "something"
     return ConfigError(
         "the table can't be exchanged",

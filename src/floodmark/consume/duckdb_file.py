@@ -1,8 +1,8 @@
-"""Tables in a DuckDB file: each loaded beside the one it replaces, all of them exchanged in one transaction.
+"""Tables in a DuckDB file. Each is loaded next to its predecessor, and one transaction exchanges all of them.
 
-What readers of the file see is one run's snapshot, the old one or the new one, whenever a load ends or is ended. What
-is loaded is recorded in the schema `_floodmark`, in the same transaction. DuckDB lets one process write to a file at a
-time, so two loaders can't meet. No error of DuckDB's is shown: its text may hold a value.
+Readers of the file see one run's snapshot, the old or the new one, whenever a load ends or is interrupted. The schema
+`_floodmark` records what is loaded, in the same transaction. DuckDB lets only one process write to a file at a time, so
+two loaders can't meet. No DuckDB error is shown, because its text can hold a value.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from floodmark.model import TableName
 FORMAT, VERSION = "floodmark.duckdb", 1
 _OWN = "_floodmark"
 _MAGIC = slice(8, 12)
-# DuckDB may use so much besides what Python and Arrow need; together they stay within 512 MiB.
+# The memory limit of DuckDB. This excludes what Python and Arrow need. Together they stay within 512 MiB.
 MEMORY = "192MiB"
-# DuckDB holds a row group of each thread in memory before it writes it: 122,880 rows by default, all columns at once. A
-# table of more columns than these has fewer rows in each; ordinary tables would grow by a third and more that way.
+# DuckDB holds one row group per thread in memory before it writes it: 122,880 rows by default, all columns at once. A
+# table with more columns than this gets fewer rows per group. Ordinary tables would grow by a third or more that way.
 _WIDE, _VALUES_IN_ROW_GROUP, _VECTOR = 100, 2_048_000, 2048
 _WIDE_NAME = "_floodmark_target"
-# Schemas of DuckDB's own, in every file.
+# DuckDB's own schemas, which exist in every file.
 _RESERVED = ("information_schema", "pg_catalog")
 _CREATE = """
 CREATE SCHEMA IF NOT EXISTS {own};
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS {own}.staged ("schema" VARCHAR, name VARCHAR)"""
 _TABLES = "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = current_database()"
 _VIEWS = "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = current_database()"
 
-# Foreign keys are never of another schema's tables, views may be; indices (`a`) are dropped with their table.
+# Foreign keys never come from another schema's tables, but views can. An index (`a`) is dropped with its table.
 _DEPENDENTS = """
 SELECT DISTINCT coalesce(v.schema_name, u.schema_name), coalesce(v.view_name, u.table_name)
 FROM duckdb_dependencies() d JOIN duckdb_tables() t ON t.table_oid = d.objid
@@ -56,11 +56,11 @@ ORDER BY ALL"""
 
 
 class DuckDBFile:
-    """A target of `load`. Nothing is written before `prepare`: an unchanged day opens the file for reading alone."""
+    """A target of `load`. Nothing is written before `prepare`: if nothing changed, the file is opened read-only."""
 
     def __init__(self, path: Path, memory: str = MEMORY) -> None:
         self._duckdb, self._memory = extras.duckdb(), memory
-        extras.pyarrow()  # rows come that way: where it is missing, no table can be loaded
+        extras.pyarrow()  # the rows need it: without it, no table can be loaded
         self._connection: Any = None
         self._catalog, self._row_group = "", 0
         self._ours: dict[tuple[str, str], TableName] = {}
@@ -74,14 +74,14 @@ class DuckDBFile:
             self._connection = self._connected(read_only=True)
 
     def loaded(self, source: Source) -> Loaded | None:
-        """What the file holds of Floodmark's, None for nothing. Raises ConfigError where a newer one wrote it."""
+        """Return what Floodmark loaded into the file, or None. Raises ConfigError if a newer Floodmark wrote it."""
         if self._connection is None:
             return None
         with self._refusals.translated("read what was loaded"):
             if _key(TableName(_OWN, "format")) not in self._marks():
                 return None
             rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
-            if not rows:  # the first load did not come to its end
+            if not rows:  # the first load did not finish
                 return None
             if len(rows) != 1 or rows[0][:2] != (FORMAT, VERSION):
                 raise ConfigError(
@@ -96,7 +96,7 @@ class DuckDBFile:
         return tuple(kind.duckdb for kind in types)
 
     def prepare(self) -> None:
-        """Open for writing, clear away what an interrupted load left, and see what is there."""
+        """Open the file for writing, remove the remains of an interrupted load, and list what the file holds."""
         self._reopen(0)
         with self._refusals.translated("prepare the file"):
             self._connection.execute(_CREATE.format(own=self._own))
@@ -109,7 +109,7 @@ class DuckDBFile:
             self._taken = {*self._marks(), *(_key(TableName(*view)) for view in views)}
 
     def stage(self, staged: Staged) -> int:
-        """Load a table beside the one it will replace. Raises what its rows' stream raised, StorageError."""
+        """Load a table next to the one it will replace. Raises what its row stream raised, StorageError."""
         name = staged.table.name
         self._require_fit(staged)
         self.require_droppable(name)
@@ -124,7 +124,7 @@ class DuckDBFile:
         return staged.table.entry.rows or 0
 
     def require_droppable(self, name: TableName) -> None:
-        """What someone made to depend on a loaded table, a foreign key say, keeps it where it is."""
+        """Check that nothing depends on a loaded table. A user's foreign key, for example, prevents the drop."""
         ours = self._ours.get(_key(name))
         if ours is None:
             return
@@ -154,7 +154,7 @@ class DuckDBFile:
         return {}
 
     def abandon(self) -> None:
-        if self._connection is None:  # someone else has the file by now; the next load clears away what is recorded
+        if self._connection is None:  # another process has the file now; the next load removes what is recorded
             return
         with self._refusals.translated("clear away what was not finished"):
             left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
@@ -172,16 +172,19 @@ class DuckDBFile:
         return f"{self._catalog}.{_OWN}"
 
     def _sql(self, name: TableName) -> str:
-        """With the file's own name, which may be a schema's too."""
+        """Return the qualified SQL name, with the file's own name, which can equal a schema's name."""
         return f"{self._catalog}.{quoted(name.schema)}.{quoted(name.name)}"
 
     def _marks(self) -> dict[tuple[str, str], str | None]:
-        """Every table in the file, and the comment on it."""
+        """Return every table in the file with its comment."""
         tables = self._connection.execute(_TABLES).fetchall()
         return {_key(TableName(schema, name)): comment for schema, name, comment in tables}
 
     def _held(self) -> dict[TableName, tuple[str, str]]:
-        """The tables that are in the file as they were loaded into it, with checksum and shape: they bear its mark."""
+        """Return the tables that are unchanged since their load, with checksum and shape.
+
+        Their comment is Floodmark's mark.
+        """
         marks, recorded = self._marks(), self._recorded()
         return {name: facts for name, facts in recorded.items() if marks.get(_key(name)) == _mark(name, *facts)}
 
@@ -190,7 +193,7 @@ class DuckDBFile:
         return {TableName(schema, name): (checksum, shape) for schema, name, checksum, shape in rows}
 
     def _require_fit(self, staged: Staged) -> None:
-        """Names differ by more than case in DuckDB; and what is not as Floodmark loaded it, it does not replace."""
+        """Refuse a table whose name differs only by case from another, or whose name an object of the user's has."""
         name = staged.table.name
         require_columns(name, [column.name for column in staged.table.columns], LEAVE_OUT)
         if folded(name.schema) in _RESERVED:
@@ -210,7 +213,7 @@ class DuckDBFile:
             )
 
     def _drop(self, name: TableName, of: TableName | None = None) -> None:
-        """Drop what was loaded under a name, of whatever case; `of`: only if it is this table."""
+        """Drop the table that was loaded under a name, in any case. If `of` is given, drop only that table."""
         ours = self._ours.get(_key(name))
         if ours is None or of not in (None, ours):
             return
@@ -229,7 +232,10 @@ class DuckDBFile:
         self._forget("staged", new)
 
     def _lets_go(self, name: TableName) -> bool:
-        """Whether DuckDB would drop a table. It is tried: a refusal in `publish` would be that of all tables."""
+        """Return true if DuckDB would drop a table.
+
+        It tries the drop, because a refusal in `publish` would fail all tables.
+        """
         self._connection.execute("BEGIN")
         try:
             self._connection.execute(f"DROP TABLE {self._sql(name)}")
@@ -243,13 +249,13 @@ class DuckDBFile:
         self._connection.execute(f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_parts(name)])
 
     def _reopen(self, row_group: int) -> None:
-        """Open for writing, with row groups of so many rows, 0 for DuckDB's own measure."""
+        """Open the file for writing with row groups of this many rows, or 0 for DuckDB's default."""
         self.close()
         self._row_group = row_group
         self._connection = self._connected(read_only=False)
 
     def _reopen_midway(self, row_group: int) -> None:
-        """The same between two tables, where someone else may have taken the file: then nothing more can be loaded."""
+        """Open the file again between two tables. If another process took it meanwhile, no more can be loaded."""
         try:
             self._reopen(row_group)
         except FloodmarkError as error:
@@ -264,8 +270,8 @@ class DuckDBFile:
             "autoload_known_extensions": False,
         }
         try:
-            path = str(self._path.absolute())  # else DuckDB takes what stands before a colon for a kind of database
-            if self._row_group:  # which only ATTACH can say
+            path = str(self._path.absolute())  # else DuckDB reads what precedes a colon as a database type
+            if self._row_group:  # only ATTACH has this option
                 config["temp_directory"] = f"{path}.tmp"
                 connection = self._duckdb.connect(config=config)
                 literal = path.replace("'", "''")
@@ -280,7 +286,7 @@ class DuckDBFile:
 
 
 def _require_duckdb(path: Path) -> None:
-    """By its first bytes: DuckDB itself would fetch an extension to open another kind of file."""
+    """Check the file's first bytes. DuckDB itself would fetch an extension to open another type of file."""
     try:
         with path.open("rb") as file:
             start = file.read(_MAGIC.stop)
@@ -296,12 +302,12 @@ def _require_duckdb(path: Path) -> None:
 
 
 def _row_group(columns: int) -> int:
-    """How many rows a row group of so many columns is to have, 0 for DuckDB's own measure."""
+    """Return the number of rows per row group for this many columns, or 0 for DuckDB's default."""
     return max(_VALUES_IN_ROW_GROUP // columns // _VECTOR, 1) * _VECTOR if columns > _WIDE else 0
 
 
 def _key(name: TableName) -> tuple[str, str]:
-    """What DuckDB tells tables apart by."""
+    """Return the key by which DuckDB distinguishes tables."""
     return folded(name.schema), folded(name.name)
 
 
@@ -310,5 +316,5 @@ def _parts(name: TableName) -> tuple[str, str]:
 
 
 def _mark(name: TableName, checksum: str, shape: str) -> str:
-    """The comment on a loaded table, which no other table bears."""
+    """Return the comment for a loaded table. No other table has the same."""
     return f"Loaded by Floodmark: {name.label}, checksum {checksum}, shape {shape}"

@@ -1,4 +1,4 @@
-"""The libraries that come with an extra, imported when they are first needed; what is missing is said with its cure."""
+"""Optional libraries, imported at their first use. If one is missing, the error says how to install it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from floodmark.wording import install_hint
 
 
 def pyarrow() -> Any:
-    """The pyarrow package with its parts for computing and Parquet. Raises ConfigError."""
+    """Return the pyarrow package with its compute and Parquet modules. Raises ConfigError."""
     try:
         import pyarrow as found  # noqa: PLC0415 - optional extra
         import pyarrow.compute  # noqa: PLC0415 - optional extra
@@ -20,7 +20,7 @@ def pyarrow() -> Any:
 
 
 def duckdb() -> Any:
-    """The duckdb package. Raises ConfigError."""
+    """Return the duckdb package. Raises ConfigError."""
     try:
         import duckdb as found  # noqa: PLC0415 - optional extra
     except ModuleNotFoundError:

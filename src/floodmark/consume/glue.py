@@ -1,11 +1,11 @@
-"""Parquet files plus tables in a Glue catalog, as Athena, Spark and Redshift Spectrum read them.
+"""Parquet files and tables in a Glue catalog, as Athena, Spark and Redshift Spectrum read them.
 
-A Glue table points at a small file that lists the table's Parquet files (Hive's symlink format), so one UpdateTable
-exchanges columns and files in one step, and readers never see files of a load at work. The order: files, index, lists,
-Glue tables, and only then is anything deleted, of what was superseded a day ago. A load that ended in between leaves
-each table readable, as it was or as it is now; the next one sees by the Glue table's own parameters that it lags
-behind, and moves it on without writing a file anew. Of two loads at once, one does not find the index, or the version
-of a Glue table, that it read.
+A Glue table points at a small file that lists the table's Parquet files (Hive's symlink format). So one UpdateTable
+exchanges columns and files in one step, and readers never see the files of an unfinished load. The order is: files,
+index, lists, Glue tables. Only after that, files that were superseded a day ago are deleted. If a load ends in between,
+each table stays readable in its old or new version. The next load compares the Glue table's own parameters, detects
+that it lags behind, and updates it without writing a file again. If two loads run at once, one of them finds that the
+index, or the version of a Glue table, changed since it read it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TABLE, _SCHEMA = "floodmark_table", "floodmark_schema"
 
 
 class GlueDatabase:
-    """A target of `load`. `files` is where the Parquet files go, None for the Glue database's own location."""
+    """A target of `load`. `files` is the place of the Parquet files, or None for the Glue database's own location."""
 
     def __init__(self, database: str, files: str | None, observer: Observer) -> None:
         self._database, self._catalog = database, Catalog(database)
@@ -50,7 +50,10 @@ class GlueDatabase:
         self.url = f"glue:{database} ({self._parquet.url})"
 
     def loaded(self, source: Source) -> Loaded | None:
-        """What the index and the catalog hold; a table that lags behind in one of them is loaded, or dropped, again."""
+        """Return what the index and the catalog hold.
+
+        A table that lags behind in one of them is loaded, or dropped, again.
+        """
         self._tables = {one.name: one for one in self._catalog.tables()}
         self._default_schema = default_schema(source.dialect)
         found = self._parquet.loaded(source)
@@ -65,7 +68,7 @@ class GlueDatabase:
         return self._parquet.shape(types)
 
     def prepare(self) -> None:
-        """There is nothing to prepare."""
+        """Do nothing: this target needs no preparation."""
 
     def stage(self, staged: Staged) -> int:
         name = staged.table.name
@@ -79,12 +82,12 @@ class GlueDatabase:
         return rows
 
     def require_droppable(self, name: TableName) -> None:
-        """Nothing keeps a table here."""
+        """Do nothing: a table can always be dropped here."""
 
     def publish(
         self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
-        """Move the index, then one Glue table after the other. The index is ahead of those that can't be written."""
+        """Move the index, then update each Glue table. The index stays ahead of tables that can't be written."""
         changed = [*(one.table.name for one in staged), *drop]
         old_lists = (self._list_of(table) for name in changed for table in self._ours(name))
         self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
@@ -104,32 +107,35 @@ class GlueDatabase:
         return glue_name(name, self._default_schema)
 
     def _marks(self, name: TableName) -> tuple[str, str] | None:
-        """Checksum and shape of what the catalog has of a table, None where that is nothing, or under another name."""
+        """Return the checksum and shape in the catalog, or None if the table is absent or has another name."""
         ours = self._ours(name)
         if [one.name for one in ours] != [self._name(name)]:
             return None
         return ours[0].parameters.get(_CHECKSUM, ""), ours[0].parameters.get(_SHAPE, "")
 
     def _ours(self, name: TableName) -> list[CatalogTable]:
-        """The Glue table that was loaded of a table, and what was loaded of it when it was named otherwise."""
+        """Return the Glue table that was loaded from a table, and one that was loaded under an earlier name."""
         there = self._tables.get(self._name(name))
         own = [there] if there is not None and self._is_ours(there, name) else []
         return [*own, *self._misnamed(name)]
 
     def _misnamed(self, name: TableName) -> list[CatalogTable]:
-        """Once, tables of public and main went without their schema, whatever the dialect; and so they do after a
-        database of another dialect was adopted."""
+        """Return the table's Glue table under a name without schema, if it should have the schema now.
+
+        Earlier versions left out the schema of public and main tables for every dialect. The same happens after a
+        database of another dialect was adopted.
+        """
         there = self._tables.get(glue_name(name, name.schema)) if name.schema in ("public", "main") else None
         wrong = there is not None and there.name != self._name(name) and self._is_ours(there, name)
         return [there] if there is not None and wrong else []
 
     def _is_ours(self, table: CatalogTable, name: TableName) -> bool:
-        """Whether it is what was loaded of this table into this place."""
+        """Return true if the Glue table was loaded from this table into this place."""
         place = f"{self._parquet.url}/{lists(name)}/"
         return table.parameters.get(_TABLE) == name.label and table.location.startswith(place)
 
     def _loaded_into(self, table: CatalogTable) -> TableName | None:
-        """The table that was loaded into it, None where it is not of this place."""
+        """Return the table that was loaded into the Glue table, or None if it does not belong to this place."""
         schema, label = table.parameters.get(_SCHEMA), table.parameters.get(_TABLE, "")
         if schema is None or not label.startswith(f"{schema}."):
             return None
@@ -137,11 +143,11 @@ class GlueDatabase:
         return name if self._is_ours(table, name) else None
 
     def _list_of(self, table: CatalogTable) -> str:
-        """The key of the list that a Glue table of ours points at."""
+        """Return the key of the file list that one of our Glue tables points at."""
         return table.location.removeprefix(f"{self._parquet.url}/") + LIST
 
     def _update(self, staged: Staged, run_id: str) -> None:
-        """Write the list of a table's files, and let the catalog's table name it."""
+        """Write the list of a table's files, and point the catalog's table at it."""
         name, glue = staged.table.name, self._name(staged.table.name)
         self._require_free(name, staged.snapshot)
         folder = f"{lists(name)}/{self._parquet.load_id}"
@@ -163,7 +169,7 @@ class GlueDatabase:
     def _require_free(
         self, name: TableName, snapshot: Collection[TableName], vacated: Collection[str] = frozenset()
     ) -> None:
-        """Its name in the catalog must be free, or its own, or `vacated` by a table that gets another one."""
+        """Require that the name in the catalog is free, the table's own, or `vacated` by another table."""
         glue = self._name(name)
         there = self._tables.get(glue)
         if there is None or glue in vacated or self._is_ours(there, name):
@@ -193,8 +199,10 @@ class GlueDatabase:
 
 
 def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
-    """What keeps one Glue table from being written. What is not its own is raised: another load's success, a catalog
-    that can't be reached."""
+    """Return the error that keeps one Glue table from being written.
+
+    Errors that concern more than this table are raised: another load's success, an unreachable catalog.
+    """
     try:
         act()
     except (Conflict, StorageUnavailable):
@@ -217,7 +225,7 @@ def _twins(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigEr
 
 
 def glue_name(name: TableName, default_schema: str) -> str:
-    """A table's name in the catalog: lower case, and with its schema where that is not the source's default one."""
+    """Return a table's name in the catalog: lower case, with the schema unless it is the source's default schema."""
     whole = name.name if name.schema == default_schema else f"{name.schema}_{name.name}"
     return re.sub(r"[^a-z0-9_]", "_", whole.lower())
 

@@ -1,6 +1,6 @@
-"""A Glue database's tables: read, written only over the version that was read, deleted; and what Glue's refusals mean.
+"""A Glue database's tables: read, write over the version that was read, delete. Also translates Glue's errors.
 
-What the tables are for, and which of them may be touched, is `glue`'s.
+`glue` knows the purpose of the tables and which of them may be changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RIGHTS = (
 
 
 class CatalogTable(Struct, frozen=True):
-    """What the catalog says of a table: its parameters, its place, and the version to replace."""
+    """A table in the catalog: its parameters, its location, and the version to replace."""
 
     name: str
     parameters: dict[str, str]
@@ -43,7 +43,7 @@ class Catalog:
             self._glue: GlueClient = boto3.client("glue")
 
     def location(self) -> str | None:
-        """The database's own place."""
+        """Return the database's own location."""
         with _translated("read a Glue database", self._database):
             return self._glue.get_database(Name=self._database)["Database"].get("LocationUri") or None
 
@@ -55,12 +55,12 @@ class Catalog:
                     yield CatalogTable(one["Name"], dict(one.get("Parameters", {})), one.get("VersionId"), location)
 
     def write(self, table: dict[str, Any], old: CatalogTable | None) -> None:
-        """Make a table, or replace the version that was read. Its location is one that no other load has."""
+        """Create a table, or replace the version that was read. No other load uses the same location."""
         with _translated("write a Glue table", table["Name"]):
             try:
                 self._put(table, old)
             except (ClientError, BotoCoreError) as error:
-                # boto3 tries again by itself; what is refused then may be what the first try has done.
+                # boto3 retries by itself. A refusal can then be the effect of its own first attempt.
                 there = next((one for one in self.tables() if one.name == table["Name"]), None)
                 if there is None and _code(error) == "AlreadyExistsException":
                     raise _hidden(f"{self._database}.{table['Name']}") from None
@@ -68,7 +68,7 @@ class Catalog:
                     raise
 
     def delete(self, name: str) -> None:
-        """Delete a table, if it is there."""
+        """Delete a table if it exists."""
         gone = self._glue.exceptions.EntityNotFoundException
         with _translated("drop a Glue table", name), suppress(gone):
             self._glue.delete_table(DatabaseName=self._database, Name=name)
@@ -107,7 +107,7 @@ def _from_answer(error: ClientError, what: str, on: str) -> FloodmarkError:
 
 
 def _code(error: Exception) -> str | None:
-    """The code of Glue's answer, None where there was none."""
+    """Return the error code in Glue's answer, or None without one."""
     return str(error.response.get("Error", {}).get("Code", "no code")) if isinstance(error, ClientError) else None
 
 

@@ -1,4 +1,4 @@
-"""Lines → values, by msgspec, as a column's type promises them: columns for Arrow, dicts for programs."""
+"""Conversion of lines to values, by msgspec, as a column's type promises: columns for Arrow, dicts for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _READ_AS: dict[Kind, Any] = {
     "bool": bool | None,
     **dict.fromkeys(("json", "any", "digits"), Raw),
 }
-# What reads a float for which msgspec takes an integer: the sign of -0 would be lost.
+# Reads floats as raw text. msgspec would read -0 as an integer and lose its sign.
 _CAREFULLY: dict[Kind, Any] = {**_READ_AS, **dict.fromkeys(_FLOATS, Raw)}
 _ROWS_READ_AS: dict[Kind, Any] = {
     **dict.fromkeys(("decimal", "digits"), Decimal | None),
@@ -32,14 +32,14 @@ _ROWS_READ_AS: dict[Kind, Any] = {
 }
 _decode_float = msgspec.json.Decoder(float | str | None).decode
 _AS_IT_IS = "`lines()` gives the lines as they are; tables.rules.*.columns.exclude leaves the column out."
-# What stands in a line where JSON has no number for it.
+# Strings in a line for values that JSON numbers can't express.
 SPECIAL = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
 Columns = Callable[[bytes], tuple[Sequence[Sequence[Any]], int]]
 Rows = Callable[[bytes], list[dict[str, Any]]]
 
 
 class Unreadable(ValueError):
-    """A column holds a value that is not what its type promises, or that Python has nothing for."""
+    """Error for a value that breaks the promise of its column's type, or that Python can't represent."""
 
     def __init__(self, column: str) -> None:
         super().__init__(column)
@@ -47,7 +47,7 @@ class Unreadable(ValueError):
 
 
 def columns_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
-    """What turns lines into columns of values, and says how many lines there were."""
+    """Return a function that converts lines to columns of values and counts the lines."""
     patient = _patient_columns(names, types)
     return patient if any(map(_odd, names)) else _unless_malformed(_quick_columns(names, types), patient)
 
@@ -69,9 +69,10 @@ def _quick_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Columns
 
 
 def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
-    """What turns lines into dicts: JSON's own values, but numerics as Decimal, and NaN and infinity as numbers.
+    """Return a function that converts lines to dicts.
 
-    Elsewhere a number is a float where that is the very number, and else a Decimal. It raises Unreadable.
+    The values are JSON's own, but numerics are Decimal, and NaN and infinity are numbers. Any other number is a float
+    if the float is exact, and otherwise a Decimal. The function raises Unreadable.
     """
     fields = {name: _ROWS_READ_AS.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
     floats = [names[number] for number in sorted(_float_numbers(types))]
@@ -81,7 +82,7 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
     def rows(lines: bytes) -> list[dict[str, Any]]:
         try:
             found = patient(lines) if floats and _has_minus_zero(lines) else decode(lines)
-        except (msgspec.DecodeError, ValueError):  # perhaps only a number or a string in json that is too much for it
+        except (msgspec.DecodeError, ValueError):  # maybe only a number or a string inside json that is too large
             found = patient(lines)
         for name in floats:
             for row in found:
@@ -93,7 +94,7 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
 
 
 def values_of(rows: Sequence[Texts], name: str, kind: ColumnType) -> list[Any]:
-    """One column's values. Raises msgspec's errors, KeyError, ValueError where they are not what the type promises."""
+    """Return one column's values. Raises msgspec's errors, KeyError, ValueError if they break the type's promise."""
     if kind.kind in _FLOATS:
         return [_float(row[name]) for row in rows]
     wanted = _READ_AS.get(kind.kind, str | None)
@@ -104,7 +105,7 @@ def values_of(rows: Sequence[Texts], name: str, kind: ColumnType) -> list[Any]:
 
 
 def unreadable(label: str, column: str) -> DoesNotFit:
-    """The error for a value that a row can't hold."""
+    """Return the error for a value that a row can't hold."""
     return DoesNotFit(
         "a value can't be read",
         on=f"{label}, column {column}",
@@ -114,13 +115,12 @@ def unreadable(label: str, column: str) -> DoesNotFit:
 
 
 def not_as_described(label: str) -> DoesNotFit:
-    """The error for lines that are not even JSON with the manifest's columns."""
+    """Return the error for lines that are not JSON with the manifest's columns."""
     return DoesNotFit("a line is not what the manifest says", on=label)
 
 
 def too_deep(label: str) -> DoesNotFit:
-    """The error for json that is nested deeper than a decoder follows (some 1,000 levels), which it says by a
-    RecursionError."""
+    """Return the error for json that is nested too deep for a decoder (some 1,000 levels): a RecursionError."""
     return DoesNotFit(
         "a value can't be read",
         on=label,
@@ -130,7 +130,7 @@ def too_deep(label: str) -> DoesNotFit:
 
 
 def _odd(name: str) -> bool:
-    """Whether msgspec can't look for a name in a line: JSON writes it with escapes."""
+    """Return true if msgspec can't find a name in a line, because JSON writes it with escapes."""
     return '"' in name or "\\" in name or min(name, default=" ") < " "
 
 
@@ -139,7 +139,7 @@ def _float_numbers(types: Sequence[ColumnType]) -> frozenset[int]:
 
 
 def _has_minus_zero(lines: bytes) -> bool:
-    """Whether a value may be one; a text that looks like it does no harm."""
+    """Return true if a value can be -0. A text that looks like it does no harm."""
     return b":-0," in lines or b":-0}" in lines
 
 
@@ -169,7 +169,7 @@ def _patient_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Colum
 
 
 def _unless_malformed(quick: Columns, patient: Columns) -> Columns:
-    """The quick way, but for lines that are JSON and not to msgspec."""
+    """Return a reader that uses the quick way, and the patient way for lines that only msgspec calls malformed."""
 
     def columns(lines: bytes) -> tuple[Sequence[Sequence[Any]], int]:
         try:
@@ -211,7 +211,7 @@ def _value_decoder(wanted: Any) -> Callable[[Raw | bytes], Any]:
 
 
 def _anything(raw: Raw | bytes) -> Any:
-    """A JSON value. An integer of too many digits for an int is a Decimal; half a surrogate pair is a character."""
+    """Return a JSON value. An int with too many digits becomes a Decimal; half a surrogate pair becomes a character."""
     try:
         return _decode_anything(raw)
     except msgspec.DecodeError:
@@ -226,7 +226,7 @@ def _integer(text: str) -> int | Decimal:
 
 
 def _real(text: str) -> float | Decimal:
-    """The number that is spelled: a float where that prints as the same number, else a Decimal. Raises ValueError."""
+    """Return the spelled number: a float if it prints as the same number, else a Decimal. Raises ValueError."""
     value = float(text)
     printed = repr(value)
     if printed == text:

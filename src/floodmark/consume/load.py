@@ -1,6 +1,6 @@
 """Load: bring a target up to date with a snapshot. Unchanged tables are not read, changed ones are exchanged together.
 
-A table that can't be loaded does not sink the others: it keeps its old rows in the target, and is reported.
+A table that can't be loaded does not stop the others. It keeps its old rows in the target, and the load reports it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ from floodmark.model import TableName
 from floodmark.stop import Stop
 from floodmark.wording import plural
 
-# So many tables in a row are tried while the store does not answer; the others fail at once.
+# The load tries this many tables in a row while the store does not answer. The other tables then fail at once.
 MAX_UNREACHABLE = 2
 Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
 
 class Wishes(Struct, frozen=True):
-    """What the user asked for besides. `only` are all tables that are meant, None for every one that there is; `text`
-    are `schema.table.column`, to be loaded as they stand in the lines; `full`: anew, whatever the target holds. What is
-    `excluded` stays as it is in the target, also where it is gone."""
+    """The user's options for a load.
+
+    `only` names the tables to load, or None for all. `text` names columns, as `schema.table.column`, to load as they
+    are in the lines. `full` loads again no matter what the target holds. An `excluded` table stays as it is in the
+    target, even if it is gone from the snapshot.
+    """
 
     only: frozenset[TableName] | None = None
     text: tuple[str, ...] = ()
@@ -45,14 +48,14 @@ class Wishes(Struct, frozen=True):
     excluded: Callable[[TableName], bool] = lambda table: False
 
     def left_out_by(self, table: TableName) -> str | None:
-        """The option that leaves a table of the snapshot out, None where it is meant."""
+        """Return the option that leaves a table of the snapshot out, or None if it is included."""
         if self.excluded(table):
             return "--exclude"
         return None if self.only is None or table in self.only else "--table"
 
 
 class LoadedTable(Struct, frozen=True):
-    """What became of a table. `gone`: it is in the target, and no longer part of the snapshot."""
+    """A table's outcome. `gone`: the target holds it, but it is no longer part of the snapshot."""
 
     table: TableName
     status: Status
@@ -61,7 +64,7 @@ class LoadedTable(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What a load did, table by table."""
+    """A load's outcome, table by table."""
 
     run_id: str
     tables: tuple[LoadedTable, ...]
@@ -74,10 +77,10 @@ class Result(Struct, frozen=True):
 def load(
     snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[LoadedTable], None], watch: Watch
 ) -> Result:
-    """Bring the target up to date; a table's own trouble is in the result.
+    """Bring the target up to date. One table's error goes into the result.
 
-    `tell` is called as soon as it is known what becomes of a table, before anything is to be seen in the target, and
-    once more for one that could not be shown there. Being told to stop ends it before it publishes, or not at all.
+    `tell` is called as soon as a table's outcome is known, before readers of the target see any change. It is called
+    again for a table that could not be published. A request to stop ends the load before it publishes, or not at all.
     Raises UsageError, ConfigError, Conflict, StorageError, Stopped.
     """
     tables = _wanted(snapshot, wishes)
@@ -99,7 +102,7 @@ def load(
     outcomes = _staged(stale, missing if wishes.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
-    if staged or drop or adopted:  # what did not change is the adopted database's all the same
+    if staged or drop or adopted:  # after an adoption, unchanged tables also belong to the new database
         left = target.publish(source, snapshot.run_id, staged, drop)
         outcomes |= {name: _failed(name, error, tell) for name, error in left.items()}
     outcomes = {**_untouched(wanted, missing), **outcomes}
@@ -107,7 +110,7 @@ def load(
 
 
 def _untouched(wanted: Sequence[Staged], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
-    """What becomes of tables with which nothing is done."""
+    """Return the outcomes of tables that the load does not touch."""
     unchanged = {one.table.name: LoadedTable(one.table.name, "unchanged", one.table.entry.rows) for one in wanted}
     return {**unchanged, **{name: LoadedTable(name, "gone") for name in missing}}
 
@@ -120,7 +123,7 @@ def _wanted_as(
 
 
 def _is_loaded(one: Staged, before: Loaded | None) -> bool:
-    """Whether the target says that it holds the very same rows in the same columns, and is to be believed."""
+    """Return true if the target records the same rows in the same columns, and its record is to be trusted."""
     return (
         not one.anew
         and before is not None
@@ -135,7 +138,7 @@ def _staged(
     tell: Callable[[LoadedTable], None],
     watch: Watch,
 ) -> dict[TableName, LoadedTable]:
-    """Bring all that is stale to the target, unseen. Where that ends early, what was brought is taken back."""
+    """Stage all stale tables in the target, invisible to readers. If this fails early, undo what was staged."""
     for one in stale:
         entry = one.table.entry
         chunks = len(entry.objects)
@@ -154,7 +157,7 @@ def _staged(
 def _each_staged(
     stale: Sequence[Staged], target: Target, tried: Callable[[TableName, Status, Callable[[], int]], LoadedTable]
 ) -> dict[TableName, LoadedTable]:
-    """Try one table after the other, until the store is gone: each of them would wait for it as patiently again."""
+    """Try each table until the store is gone. Each further table would wait through all its retries again."""
     outcomes: dict[TableName, LoadedTable] = {}
     in_vain = 0
     for one in stale:
@@ -174,7 +177,7 @@ def _not_tried() -> int:
 def _tried(
     table: TableName, status: Status, act: Callable[[], int | None], tell: Callable[[LoadedTable], None], stop: Stop
 ) -> LoadedTable:
-    """What is done for one table before all are published. Its trouble is its own, but for another loader's success."""
+    """Do one table's work before all are published. Its errors stay its own, except another loader's success."""
     stop.require_not_asked()
     try:
         outcome = LoadedTable(table, status, act())
@@ -193,12 +196,12 @@ def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable
 
 
 def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
-    """The tables that were asked for, all of them by default."""
+    """Return the requested tables, by default all."""
     return [table for table in snapshot.tables if wishes.left_out_by(table.name) is None]
 
 
 def _require_typed(tables: Sequence[Table]) -> None:
-    """A lake of CSV is one error, not one for each table. A table that is CSV still, or by now, is its own trouble."""
+    """Refuse a lake of CSV with one error instead of one per table. In a mixed lake, only the CSV table fails."""
     encodings = [table.entry.encoding for table in tables]
     if encodings and all(one is not None and one.format == "csv" for one in encodings):
         raise ConfigError(
@@ -210,8 +213,10 @@ def _require_typed(tables: Sequence[Table]) -> None:
 
 
 def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, ...]]:
-    """Columns to be loaded as text, by table. Raises ConfigError for a column that is not there, UsageError for one of
-    a table that is left out."""
+    """Return the columns to load as text, by table.
+
+    Raises ConfigError for a column that does not exist, and UsageError for a column of a table that is left out.
+    """
     columns = {f"{t.label}.{column.name}": (t.name, column.name) for t in snapshot.tables for column in t.columns}
     found: dict[TableName, tuple[str, ...]] = {}
     for label in wishes.text:
@@ -228,14 +233,14 @@ def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, 
 
 
 def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[TableName]:
-    """What the target holds and the snapshot no longer does; nothing where only some tables were asked for."""
+    """Return the tables that only the target holds. Returns nothing if the user named tables to load."""
     if before is None or wishes.only is not None:
         return []
     return sorted(name for name in before.tables.keys() - _there(snapshot) if not wishes.excluded(name))
 
 
 def _there(snapshot: Snapshot) -> frozenset[TableName]:
-    """The source's tables as of the snapshot, those among them that were never read too."""
+    """Return the source's tables as of the snapshot, including those that were never read."""
     return snapshot.unread.union(table.name for table in snapshot.tables)
 
 

@@ -1,6 +1,6 @@
 """PostgreSQL's dates and timestamps as numbers, in its whole range: years before Christ, and after 9999.
 
-The calendar is the proleptic Gregorian one, as PostgreSQL's, Arrow's and DuckDB's are; 1 BC is the year before 1.
+The calendar is proleptic Gregorian, like that of PostgreSQL, Arrow and DuckDB. 1 BC is the year before 1.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from datetime import date
 
 _MOMENT = re.compile(r"(\d{4,7})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?)?(?:\+00:00)?( BC)?", re.ASCII)
 _DAY = 86_400_000_000
-_CYCLE_DAYS = 146_097  # of 400 years
+_CYCLE_DAYS = 146_097  # in 400 years
 _EPOCH = date(1970, 1, 1).toordinal()
-# What DuckDB takes for infinity; nothing finite may come out as that.
+# DuckDB's numbers for infinity. No finite value may become one of them.
 _DATE_INFINITY, _TIMESTAMP_INFINITY = 2**31 - 1, 2**63 - 1
 
 
 class NoCounterpart(Exception):
-    """There is no such number."""
+    """Error for a value without a matching number."""
 
 
 def days(text: str, infinite: bool) -> int:
-    """Days since 1970-01-01. `infinite`: infinity is DuckDB's number for it. Raises NoCounterpart."""
+    """Return days since 1970-01-01. If `infinite`, infinity becomes DuckDB's number for it. Raises NoCounterpart."""
     return _number(text, infinite, _DATE_INFINITY, _DAY)
 
 
 def microseconds(text: str, infinite: bool) -> int:
-    """Microseconds since 1970-01-01T00:00:00. Raises NoCounterpart."""
+    """Return microseconds since 1970-01-01T00:00:00. Raises NoCounterpart."""
     return _number(text, infinite, _TIMESTAMP_INFINITY, 1)
 
 

@@ -1,8 +1,9 @@
-"""One object's lines, as a stream that is verified before its end is handed out.
+"""One object's lines, as a stream that is verified before its last block is handed out.
 
-The promise: blocks of whole lines come as they are read, in flat memory; the last block comes only once the stored
-bytes had the size and SHA-256 of the manifest, and the lines their number and size. So whoever got to the end
-without an error has read exactly what the run wrote; whoever got an error must throw away what it took of this object.
+Blocks of whole lines are yielded while they are read, in flat memory. The last block is yielded only after the size and
+SHA-256 of the stored bytes, and the number and size of the lines, matched the manifest. A caller that reached the end
+without an error has read exactly what the run wrote. A caller that got an error must discard what it took of this
+object.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from floodmark.model import Encoding, Format, ObjectEntry
 from floodmark.records import RowCounter, whole_records
 from floodmark.storage.base import Storage
 
-# Small enough that what is made of a block stays in the processor's cache: measured, a larger one is slower.
+# Small enough that the data made from a block stays in the processor's cache. Larger blocks measured slower.
 BLOCK = 256 * 1024
 _TRIES = 5
 
 
 class Stored:
-    """An object's stored bytes, hashed as they are read. A stream that breaks is opened again, where it was."""
+    """An object's stored bytes, hashed while they are read. A broken stream is reopened at the same offset."""
 
     def __init__(self, storage: Storage, entry: ObjectEntry, sleep: Callable[[float], None] = time.sleep) -> None:
         self._storage, self._entry, self._sleep = storage, entry, sleep
@@ -34,7 +35,7 @@ class Stored:
         self._stream = self._opened()
 
     def read(self, amount: int = BLOCK) -> bytes:
-        """The next bytes, b"" at the end. Raises StorageError."""
+        """Return the next bytes, or b"" at the end. Raises StorageError."""
         data = self._read(amount)
         self._digest.update(data)
         self._size += len(data)
@@ -49,7 +50,7 @@ class Stored:
         self._stream.close()
 
     def verify(self) -> None:
-        """Read what is left, and compare all of it with the manifest. Raises VerificationFailed."""
+        """Read the rest and compare all of it with the manifest. Raises VerificationFailed."""
         while self.read(BLOCK):
             pass
         if (self._size, self._digest.hexdigest()) != (self._entry.stored_bytes, self._entry.sha256):
@@ -67,7 +68,7 @@ class Stored:
             self._reopen()
 
     def _reopen(self) -> None:
-        """The same object from where reading broke off. Objects are never changed, so the bytes before are the same."""
+        """Reopen the object at the break. Objects never change, so the bytes before it are the same."""
         self._stream.close()
         self._stream = self._opened()
         left = self._size
@@ -87,9 +88,9 @@ class Stored:
 
 
 def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
-    """An object's lines in blocks of whole lines, uncompressed; of CSV the records, without the header.
+    """Yield an object's lines in uncompressed blocks of whole lines; for CSV the records, without the header.
 
-    Raises VerificationFailed, ObjectMissing, StorageError, and ConfigError where a library is missing.
+    Raises VerificationFailed, ObjectMissing, StorageError, and ConfigError if a library is missing.
     """
     cut = whole_records if encoding.format == "csv" else _lines
     with closing(Stored(storage, entry)) as stored:
@@ -108,7 +109,7 @@ def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator
 
 
 class _Seen:
-    """What raw bytes came to while they passed."""
+    """The number and size of the raw bytes that passed."""
 
     def __init__(self, row_format: Format) -> None:
         self.counter, self.size = RowCounter(row_format), 0
@@ -121,9 +122,9 @@ class _Seen:
 
 
 def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
-    """An object's bytes uncompressed, of whatever format; an error at their end means that none of them is good.
+    """Yield an object's bytes uncompressed, in any format. An error at the end means that no byte is valid.
 
-    Raises as `blocks` does.
+    Raises the same errors as `blocks`.
     """
     with closing(Stored(storage, entry)) as stored:
         digest, size = hashlib.sha256(), 0
@@ -139,9 +140,9 @@ def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[by
 
 
 def converted(storage: Storage, entry: ObjectEntry, stored: Encoding, wanted: Encoding) -> Iterator[bytes]:
-    """An object's bytes as another encoding of the same format has them; an error at their end as from `raw`.
+    """Yield an object's bytes in another encoding of the same format. An error at the end means that no byte is valid.
 
-    Raises as `blocks` does.
+    Raises the same errors as `blocks`.
     """
     if wanted.numbers == stored.numbers:
         return compressed(raw(storage, entry, stored), wanted.compression)
@@ -149,7 +150,7 @@ def converted(storage: Storage, entry: ObjectEntry, stored: Encoding, wanted: En
 
 
 def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
-    """An object's bytes as they are stored; an error at their end means that none of them is good."""
+    """Yield an object's bytes as stored. An error at the end means that no byte is valid."""
     with closing(Stored(storage, entry)) as stored:
         while block := stored.read():
             yield block
@@ -157,7 +158,7 @@ def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
 
 
 def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFailed:
-    """The error for an object that is not what the manifest says."""
+    """Return the error for an object that does not match the manifest."""
     return VerificationFailed(
         "an object is not what the manifest says",
         on=f"{storage.url}/{entry.key}",
@@ -167,7 +168,7 @@ def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFaile
 
 
 def _plain(stored: Stored, storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
-    """The raw bytes, a block at a time however well they were compressed."""
+    """Yield the raw bytes, one block at a time, regardless of the compression ratio."""
     stream = decompressed(stored, encoding.compression)
     while True:
         try:
@@ -180,7 +181,7 @@ def _plain(stored: Stored, storage: Storage, entry: ObjectEntry, encoding: Encod
 
 
 def _lines(plain: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut only after newlines. A line longer than a block makes a block of its own."""
+    """Yield the same bytes, cut only after newlines. A line longer than a block makes its own block."""
     parts: list[bytes] = []
     for block in plain:
         cut = block.rfind(b"\n") + 1

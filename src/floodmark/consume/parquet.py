@@ -1,9 +1,9 @@
-"""Tables as Parquet files, one for each chunk, with an index that says which files are the tables now.
+"""Tables as Parquet files, one per chunk, with an index that says which files make up the tables now.
 
-Files are never changed: a load writes new ones under names of its own, then moves the index by compare-and-swap. What
-the index then no longer names it keeps as superseded, for readers that began before, and a load a day later deletes
-it. So a reader that goes by the index sees one run's snapshot, and a load that ended before the index was moved
-changed nothing; its files are cleared away by a later load, a day after.
+Files never change. A load writes new ones under unique names, then moves the index by compare-and-swap. Files that the
+index no longer names stay in it as superseded, for readers that began earlier. A load at least a day later deletes
+them. So a reader that follows the index sees one run's snapshot. A load that ended before the index moved changed
+nothing. A later load removes its files after a day.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ from floodmark.storage.stands import stands
 from floodmark.storage.streams import BLOCK
 from floodmark.wording import iso_time
 
-# When a load that has not moved the index is taken for dead, and how long a superseded file is kept for its readers.
+# The age at which a load that has not moved the index counts as dead. A superseded file is kept this long for its
+# readers.
 _GRACE = timedelta(days=1)
 _KEPT = timedelta(days=1)
-# By the digest of the lines that they hold.
+# Files by the digest of their lines.
 _Files = defaultdict[str, list[ParquetFile]]
 
 
@@ -70,11 +71,11 @@ class ParquetPlace:
 
     @property
     def load_id(self) -> str:
-        """What the names of this load's files hold: no other load has it."""
+        """Return the mark in the names of this load's files. No other load has it."""
         return self._load
 
     def loaded(self, source: Source) -> Loaded | None:
-        """What the index names. Raises ConfigError where other files are, StateUnreadable, StorageError."""
+        """Return what the index names. Raises ConfigError if other files are there, StateUnreadable, StorageError."""
         try:
             found = self._documents.fetch(ParquetIndex, INDEX)
             if found is None:
@@ -91,10 +92,10 @@ class ParquetPlace:
         return tuple(kind.arrow for kind in types)
 
     def prepare(self) -> None:
-        """There is nothing to prepare."""
+        """Do nothing: this target needs no preparation."""
 
     def stage(self, staged: Staged) -> int:
-        """Write the files that are not there yet, and take the others over."""
+        """Write the files that do not exist yet, and reuse the others."""
         table = staged.table
         there = self._files_of(table.name, staged.shape) if not staged.anew else _Files(list)
         files = tuple(
@@ -117,16 +118,16 @@ class ParquetPlace:
         return sum(one.rows for one in files)
 
     def staged(self, name: TableName) -> ParquetTable:
-        """What was staged for a table."""
+        """Return what was staged for a table."""
         return self._staged[name]
 
     def require_droppable(self, name: TableName) -> None:
-        """Nothing keeps a table here."""
+        """Do nothing: a table can always be dropped here."""
 
     def publish(
         self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
-        """All of them or none, in one step."""
+        """Publish all staged tables or none, in one step."""
         self.commit(source, run_id, staged, drop)
         self.clear([*(one.table.name for one in staged), *drop])
         return {}
@@ -140,10 +141,10 @@ class ParquetPlace:
         more: Iterable[str] = (),
         in_use: Iterable[TableName] = (),
     ) -> None:
-        """Move the index. Raises Conflict where another load did so meanwhile; this one's files go then.
+        """Move the index. Raises Conflict if another load moved it meanwhile; this load's files are then deleted.
 
-        `more` are keys of other objects that are superseded by this; what was superseded of the tables `in_use` is
-        still read, and counts as superseded only now.
+        `more` are keys of other objects that this commit supersedes. Readers still use the superseded files of the
+        tables `in_use`, so these count as superseded only from now on.
         """
         index = self._next_index(source, run_id, staged, drop)
         now = datetime.now(UTC)
@@ -154,9 +155,9 @@ class ParquetPlace:
         self._move(replace(index, loaded_at=iso_time(now, "microseconds"), superseded=waiting))
 
     def clear(self, tables: Iterable[TableName]) -> None:
-        """Delete what was superseded a day ago, and what loads that died left behind: in these tables, and half put.
+        """Delete files superseded a day ago, and what dead loads left in these tables, and unfinished puts.
 
-        The load is done before that, so what keeps them from being deleted is told, and is no error.
+        The load is complete before this step, so a failed deletion is a warning and not an error.
         """
         assert self._index is not None
         kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
@@ -178,7 +179,7 @@ class ParquetPlace:
             self._observer(Warned(f"files that no reader sees are not removed: {error.sentence}{needs}"))
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
-        """Write an object that no other load can write. Returns its size and SHA-256."""
+        """Write an object under a key that no other load can write. Returns its size and SHA-256."""
         digest, size = hashlib.sha256(), 0
         data.seek(0)
         while block := data.read(BLOCK):
@@ -189,12 +190,12 @@ class ParquetPlace:
         return size, digest.hexdigest()
 
     def abandon(self) -> None:
-        """Why it is abandoned is worth more than why its files stay: that is told, and no error."""
+        """Delete this load's files. A failure is only a warning, because the cause of the abandon matters more."""
         with self._told("s3:DeleteObject"):
             self._delete(self._written)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
     def _next_index(
         self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
@@ -213,7 +214,7 @@ class ParquetPlace:
         )
 
     def _move(self, index: ParquetIndex) -> None:
-        with suppress(ConditionFailed, OutcomeUnknown):  # what lies there now tells
+        with suppress(ConditionFailed, OutcomeUnknown):  # read back what is there
             condition = IfAbsent() if self._etag is None else IfMatch(self._etag)
             self._documents.put(INDEX, encode(index), condition)
         found = self._documents.fetch(ParquetIndex, INDEX)
@@ -230,7 +231,7 @@ class ParquetPlace:
     def _superseded(
         self, tables: Iterable[ParquetTable], more: Iterable[str], in_use: Iterable[TableName], now: str
     ) -> list[SupersededFile]:
-        """All that was superseded and is not deleted yet, each file once, where these are the tables from now on."""
+        """Return all superseded files that are not deleted yet, each once, if `tables` are the tables from now on."""
         if self._index is None:
             return []
         used = tuple(folders(in_use))
@@ -242,7 +243,10 @@ class ParquetPlace:
         return [SupersededFile(key=key, superseded_at=found[key]) for key in sorted(found)]
 
     def _taken_over(self, staged: Staged, one: ObjectEntry, there: _Files) -> ParquetFile | None:
-        """A file that is there already. It stands for one chunk alone, also where another has the same lines."""
+        """Return an existing file for a chunk.
+
+        A file is used for one chunk only, even if another has the same lines.
+        """
         left = there[one.content_sha256]
         while left:
             file = left.pop(0)
@@ -264,7 +268,7 @@ class ParquetPlace:
         return ParquetFile(key=key, rows=rows, stored_bytes=size, sha256=sha256, content_sha256=one.content_sha256)
 
     def _files_of(self, name: TableName, shape: str) -> _Files:
-        """The files of the table as it is loaded, by what they hold, where their columns are the same."""
+        """Return the loaded table's files by the digest of their lines, if its columns are the same."""
         found: _Files = defaultdict(list)
         for table in self._index.tables if self._index is not None else ():
             if TableName(table.schema, table.name) == name and table.shape == shape:
@@ -273,7 +277,7 @@ class ParquetPlace:
         return found
 
     def _require_ours(self) -> None:
-        """Without an index there is at most what a first load has written and not yet finished, or never did."""
+        """Refuse a place with foreign files. Without an index, only files of an unfinished first load can be there."""
         if not all(is_file(key) for key in self._storage.list("")):
             raise ConfigError(
                 "this place holds what Floodmark did not load",
@@ -299,6 +303,6 @@ def _keys(tables: Iterable[ParquetTable]) -> set[str]:
 
 
 def _is_dead(key: str) -> bool:
-    """Whether an object was written by a load that began more than a day ago."""
+    """Return true if a load that began more than a day ago wrote the object."""
     moment = begun(key)
     return moment is not None and datetime.now(UTC) - moment > _GRACE

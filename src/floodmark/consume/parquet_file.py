@@ -1,4 +1,4 @@
-"""Record batches as one Parquet file, in row groups of a size that memory holds. Where the file goes is `parquet`'s."""
+"""Record batches as one Parquet file, in row groups that fit in memory. `parquet` decides the file's place."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import IO, Any
 from floodmark.consume import extras
 from floodmark.model import ObjectEntry
 
-# What a row group has in memory, as Arrow has it, or the size of one batch that is larger.
+# A row group's size in memory, as Arrow stores it, unless one batch is larger.
 GROUP_BYTES = 32 * 2**20
-# Lines that are longer on average have no statistics: these would be copies of the longest values, several of each.
+# Columns with longer average lines get no statistics, which would copy the longest values several times.
 _LONG_LINE = 2**20
 
 
 def write_groups(file: IO[bytes], reader: Any, one: ObjectEntry) -> int:
-    """A chunk's rows, of a RecordBatchReader, as a Parquet file. Returns how many."""
+    """Write a chunk's rows from a RecordBatchReader as a Parquet file. Returns the row count."""
     pa = extras.pyarrow()
     statistics, rows = one.raw_bytes < one.rows * _LONG_LINE, 0
     with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy", write_statistics=statistics) as writer:

@@ -1,5 +1,4 @@
-"""What the files of a load are called, below the place that they are loaded into. Which of them are the tables now, the
-index alone says."""
+"""Keys of a load's files below the target place. Only the index says which files make up the tables now."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 
 
 def file_key(table: TableName, load: str, number: int) -> str:
-    """The key of one chunk's file. `load` is that load's own mark."""
+    """Return the key of one chunk's file. `load` is that load's unique mark."""
     ending = f"-{load}-{number:05d}.parquet"
     return f"{segment(table)}/{fitting(_name(table), beside=len(ending))}{ending}"
 
 
 def segment(table: TableName) -> str:
-    """A table's folder below the place."""
+    """Return a table's folder below the place."""
     return fitting(_name(table), beside=0)
 
 
@@ -32,21 +31,21 @@ def _name(table: TableName) -> str:
 
 
 def lists(table: TableName) -> str:
-    """The folder of the lists of a table's files, which a catalog's table points at: one for each load."""
+    """Return the folder of a table's file lists, one for each load. A Glue table points into it."""
     return f"_floodmark/symlink/{segment(table)}"
 
 
 def folders(tables: Iterable[TableName]) -> list[str]:
-    """Where the tables' files and their lists are."""
+    """Return the folders of the tables' files and file lists."""
     return [folder for table in tables for folder in (f"{segment(table)}/", f"{lists(table)}/")]
 
 
 def is_file(key: str) -> bool:
-    """Whether it is called as the files of tables are."""
+    """Return true if the key has the form of a table file."""
     return _LOADED.search(key) is not None
 
 
 def begun(key: str) -> datetime | None:
-    """When the load began that wrote a file or a list; None for what is called otherwise."""
+    """Return the start time of the load that wrote a file or a list, or None for any other key."""
     found = _LOADED.search(key) or _LISTED.search(key)
     return None if found is None else timestamp_moment(found[1])

@@ -1,4 +1,4 @@
-"""The reader every consumer uses: a state location, opened read-only; the snapshots in it; their tables.
+"""The reader for every consumer: a state location, opened read-only, with its snapshots and their tables.
 
     from floodmark import consume
 
@@ -7,9 +7,9 @@
     for row in snapshot["public.person"].rows():
         ...
 
-A reader goes head → manifest → data, and so never sees half a run. It writes nothing; a cursor (`Reader.cursor`) is
-written only when its owner advances it. It needs neither SQLAlchemy nor a database driver; Arrow and DuckDB come with
-the extras `arrow` and `duckdb`.
+A reader goes from head to manifest to data, and so never sees half a run. It writes nothing. A cursor (`Reader.cursor`)
+is written only when its owner advances it. The reader needs neither SQLAlchemy nor a database driver. Arrow and DuckDB
+come with the extras `arrow` and `duckdb`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from floodmark.wording import plural
 
 
 class Reader:
-    """A state location. `data` is where the objects are, None for where the manifest says. Made by `open`."""
+    """A state location, made by `open`. `data` is the place of the objects, or None to follow the manifest."""
 
     def __init__(self, state: Storage, data: Storage | None = None, observer: Observer = silent) -> None:
         self._ledger, self._cursors = Ledger(state), CursorStore(state)
@@ -52,7 +52,7 @@ class Reader:
         self.url = state.url
 
     def latest(self) -> Snapshot:
-        """The committed snapshot. Raises ObjectMissing before the first run, StateUnreadable, StorageError."""
+        """Return the committed snapshot. Raises ObjectMissing before the first run, StateUnreadable, StorageError."""
         current = self._ledger.current()
         if current is None:
             raise ObjectMissing(
@@ -64,15 +64,18 @@ class Reader:
         return self._snapshot(current.manifest)
 
     def run(self, run_id: str) -> Snapshot:
-        """An earlier run's snapshot; its objects are there until a prune. Raises ObjectMissing, StateUnreadable."""
+        """Return an earlier run's snapshot. Its objects exist until a prune. Raises ObjectMissing, StateUnreadable."""
         return self._snapshot(self._ledger.manifest(run_id))
 
     def history(self, limit: int | None = None) -> Iterator[Snapshot]:
-        """The committed snapshots, newest first, as far back as they were kept."""
+        """Yield the committed snapshots, newest first, as far back as they were kept."""
         return map(self._snapshot, self._ledger.history(limit))
 
     def cursor(self, name: str) -> StoredCursor:
-        """What a consumer of that name has taken; before the first time, nothing. Raises ConfigError for the name."""
+        """Return what the consumer of that name has taken, nothing before its first time.
+
+        Raises ConfigError for the name.
+        """
         return self._cursors.read(name)
 
     def _snapshot(self, manifest: Manifest) -> Snapshot:
@@ -80,7 +83,7 @@ class Reader:
 
 
 class Snapshot(Mapping[str, "Table"]):
-    """One run's snapshot of every table, by `schema.table`. Tables that never had a good snapshot are not in it."""
+    """One run's snapshot of every table, by `schema.table`. Tables that never had a good snapshot are absent."""
 
     def __init__(self, manifest: Manifest, data: Storage) -> None:
         self.manifest, self._data = manifest, data
@@ -91,12 +94,12 @@ class Snapshot(Mapping[str, "Table"]):
 
     @property
     def data(self) -> Storage:
-        """Where the objects are, by the keys of the manifest."""
+        """Return the storage that holds the objects, by the manifest's keys."""
         return self._data
 
     @cached_property
     def tables(self) -> tuple[Table, ...]:
-        """Every table with a good snapshot, in the manifest's order."""
+        """Return every table with a good snapshot, in the manifest's order."""
         layout = LAYOUTS.get(self.manifest.layout)  # type: ignore[call-overload]
         if layout is None or not layout.objects_stay:
             raise ConfigError(
@@ -110,22 +113,22 @@ class Snapshot(Mapping[str, "Table"]):
 
     @property
     def unread(self) -> frozenset[TableName]:
-        """Tables that the source has and that could not be read so far: no one may take them for dropped."""
+        """Return the source's tables that could not be read so far. Do not treat them as dropped."""
         known = (entry for entry in self.manifest.tables if entry.checksum is None and entry.status != "dropped")
         return frozenset(entry.table for entry in known)
 
     def changes(self, since: Snapshot | StoredCursor | None) -> Changes[Table]:
-        """What is not as it was in an earlier snapshot, or as a consumer took it: tables, and chunks within them."""
+        """Return the changes since an earlier snapshot or a consumer's cursor: tables, and chunks within them."""
         taken = () if since is None else since.taken
         return changes([(table, table.taken) for table in self.tables], taken, self.unread)
 
     @property
     def taken(self) -> tuple[TakenTable, ...]:
-        """What a consumer that has loaded all of this snapshot has taken."""
+        """Return the marks of a consumer that loaded all of this snapshot."""
         return tuple(table.taken for table in self.tables)
 
     def __getitem__(self, label: str) -> Table:
-        """A table by `schema.table`, or by its name alone where only one has it. Raises KeyError."""
+        """Return a table by `schema.table`, or by only its name if that is unique. Raises KeyError."""
         exact = [table for table in self.tables if table.label == label]
         found = exact or [table for table in self.tables if table.name.name == label]
         if len(found) > 1:
@@ -148,9 +151,9 @@ class Snapshot(Mapping[str, "Table"]):
 class Table:
     """One table in one snapshot. Every way to read it verifies each object's SHA-256 and raises VerificationFailed.
 
-    What is handed out before that error must be thrown away: the last block of an object's rows comes only after the
-    object was verified, so whoever reached the end without an error has read exactly what the run wrote. All of them
-    take `chunks`, some of `objects`, to read no more than these (see `Snapshot.changes`); memory stays flat.
+    Discard what was handed out before that error. The last block of an object's rows is handed out only after the
+    object was verified. So a caller that reached the end without an error has read exactly what the run wrote. All read
+    methods take `chunks`, a subset of `objects`, to read only these (see `Snapshot.changes`). Memory use stays flat.
     """
 
     def __init__(self, entry: TableEntry, dialect: str, data: Storage) -> None:
@@ -174,12 +177,12 @@ class Table:
 
     @property
     def objects(self) -> tuple[ObjectEntry, ...]:
-        """The table's chunks, each an object at the destination, in order."""
+        """Return the table's chunks in order. Each is an object at the destination."""
         return self.entry.objects
 
     @cached_property
     def taken(self) -> TakenTable:
-        """What a consumer that has loaded this has taken."""
+        """Return the mark of a consumer that loaded this table."""
         entry = self.entry
         return TakenTable(
             schema=entry.schema,
@@ -190,14 +193,17 @@ class Table:
         )
 
     def types(self, text: Collection[str] = ()) -> tuple[ColumnType, ...]:
-        """What each column holds: see docs/consumers.md. `text` names columns to read as they stand in the lines."""
+        """Return the type of each column; see docs/consumers.md.
+
+        `text` names columns to read as they are in the lines.
+        """
         unknown = set(text) - {column.name for column in self.columns}
         if unknown:
             raise ConfigError("there is no such column", on=self.label, why=f"it has no column {sorted(unknown)[0]}")
         return tuple(column_type(column, self._dialect, column.name in text) for column in self.columns)
 
     def blocks(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[bytes]:
-        """The lines as blocks of whole lines, a few hundred KiB each: the quickest way to copy them."""
+        """Yield the lines as blocks of whole lines, a few hundred KiB each. This is the fastest way to copy them."""
         entry = self.entry
         return chain.from_iterable(
             blocks(self._data, one, entry.encoding or Encoding())
@@ -205,16 +211,16 @@ class Table:
         )
 
     def lines(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[bytes]:
-        """Each row's line as it was landed, without its newline; of CSV each record."""
+        """Yield each row's line as it was landed, without its newline; for CSV each record."""
         for block in self.blocks(chunks):
             yield from split_records(block) if self._csv else block.removesuffix(b"\n").split(b"\n")
 
     def rows(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows as dicts of what JSON holds; a numeric column's values as Decimal, NaN and Infinity as numbers.
+        """Yield rows as dicts of JSON values. Numeric columns are Decimal, NaN and Infinity are numbers.
 
-        Dates, times, uuids and bytea stay the text that PostgreSQL gives. A domain's values are those of the type
-        beneath it. Numbers inside json, arrays and composites are ints, or floats where these print as the same number,
-        else Decimals. Of CSV every value is its text, or None. Raises DoesNotFit.
+        Dates, times, uuids and bytea stay PostgreSQL's text. A domain's values are those of its base type. Numbers
+        inside json, arrays and composites are ints, floats if these print as the same number, or else Decimals. For CSV
+        every value is its text, or None. Raises DoesNotFit.
         """
         names = tuple(column.name for column in self.columns)
         rows_of = self._csv_rows if self._csv else rows_reader(names, self.types())
@@ -232,26 +238,26 @@ class Table:
     def batches(
         self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
     ) -> Iterator[Any]:
-        """The rows as pyarrow.RecordBatch, typed: see docs/consumers.md. Needs the extra `arrow`.
+        """Yield the rows as typed pyarrow.RecordBatch; see docs/consumers.md. Needs the extra `arrow`.
 
-        Raises DoesNotFit for a value without an exact counterpart; `text` lets such a column come as text.
+        Raises DoesNotFit for a value without an exact counterpart. `text` reads such a column as text.
         """
         return self.converter(text, infinite).batches(self.blocks(chunks))
 
     def arrow(
         self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
     ) -> Any:
-        """The same as a pyarrow.RecordBatchReader, which knows its schema and can be read once."""
+        """Return the rows as a pyarrow.RecordBatchReader, which knows its schema and can be read once."""
         return self.stream(chunks, text=text, infinite=infinite).reader
 
     def stream(
         self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
     ) -> Stream:
-        """The same with what broke it, for those who read it from C++."""
+        """Return the RecordBatchReader together with the error that broke it, for C++ readers."""
         return self.converter(text, infinite).stream(self.blocks(chunks))
 
     def converter(self, text: Collection[str] = (), infinite: bool = False) -> Converter:
-        """What makes record batches of blocks of its lines."""
+        """Return the converter from blocks of this table's lines to record batches."""
         if self._csv:
             raise ConfigError(
                 "CSV can't be read as typed values",
@@ -263,10 +269,10 @@ class Table:
         return Converter(Shape(self.label, names, self.types(text), infinite))
 
     def relation(self, connection: Any, *, name: str | None = None, text: Collection[str] = ()) -> Any:
-        """The table as a DuckDB relation on a connection, over a temporary table that holds its verified rows.
+        """Return the table as a DuckDB relation on a connection, over a temporary table with its verified rows.
 
-        `name` is the temporary table's, and must be free; by default the table's own, with a number where that is
-        taken: the relation's `alias`. Needs the extra `duckdb`. Raises ConfigError.
+        `name` is the temporary table's name and must be free. By default it is the table's own name, with a number if
+        that is taken; the relation's `alias` tells it. Needs the extra `duckdb`. Raises ConfigError.
         """
         return duckdb.relation(connection, self.name, name, self.stream(text=text, infinite=True), self.types(text))
 
@@ -286,10 +292,10 @@ def open(
     state: str | PathLike[str] | None = None,
     observer: Observer = silent,
 ) -> Reader:
-    """Open what runs to a destination have landed: `s3://bucket/prefix`, or a folder's path. Makes no request.
+    """Open the runs that landed at a destination: `s3://bucket/prefix`, or a folder's path. Makes no request.
 
-    `state` is the state location, where that is not DESTINATION/_floodmark. With `state` alone the manifest says where
-    the data is; a destination given beside it says where a bucket was moved to. Raises ConfigError.
+    `state` is the state location, if it is not DESTINATION/_floodmark. With `state` only, the manifest says where the
+    data is. If a destination is also given, it says the new place of a moved bucket. Raises ConfigError.
     """
     if destination is None and state is None:
         raise ConfigError("open what was landed", why="neither a destination nor a state is given")
@@ -299,5 +305,5 @@ def open(
 
 
 def open_data(url: str, observer: Observer) -> Storage:
-    """A place to read from, or keep one's own in, with patience. Raises ConfigError."""
+    """Open a place to read from, or to write a target's own files to, with retries. Raises ConfigError."""
     return RetryingStorage(open_storage(url, StorageOptions()), observer)

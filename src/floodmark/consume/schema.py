@@ -1,8 +1,8 @@
-"""What tables look like, for others' tools, from the manifest alone: mojap metadata, and JSON Schema.
+"""Table descriptions for other tools, from the manifest only: mojap metadata, and JSON Schema.
 
-The mojap documents are for the Ministry of Justice's data-linter and catalogue, which know a table by what stands in
-the keys of its files: so `database_name` and `name` are written as they are there. What the linter makes of which
-types was found by trying it: see docs/consumers.md and tests/integration/test_data_linter.py.
+The mojap documents are for the Ministry of Justice's data-linter and catalogue. These identify a table by parts of its
+files' keys, so `database_name` and `name` are written as they appear there. The linter's handling of each type was
+found by experiment: see docs/consumers.md and tests/integration/test_data_linter.py.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Receiver(Struct, frozen=True):
-    """Who takes the files. His keys are those the run itself wrote, or those of a delivery in this layout.
+    """The receiver of the files. Its keys are those that the run itself wrote, or those of a delivery in this layout.
 
-    `text` are columns, as schema.table.column, that he takes as text, whatever they are in the source.
+    `text` names columns, as schema.table.column, that it takes as text regardless of their source type.
     """
 
     layout: LayoutName | None = None
@@ -43,7 +43,7 @@ class Receiver(Struct, frozen=True):
     text: tuple[str, ...] = ()
 
     def names(self, manifest: Manifest, entry: TableEntry) -> tuple[str, str]:
-        """What stands for the database and for the table in the keys. A table without rows has no keys yet."""
+        """Return the database and table segments of the keys. A table without rows has no keys yet."""
         written = key_names(entry.objects[0].key) if entry.objects else None
         if written is not None and self.layout is None and self.database_name is None:
             return written
@@ -61,7 +61,7 @@ ITSELF = Receiver()
 
 
 def mojap(manifest: Manifest, receiver: Receiver = ITSELF) -> list[dict[str, Any]]:
-    """A mojap metadata document (schema v1.5.0) for each table with a good snapshot. Raises ConfigError."""
+    """Return a mojap metadata document (schema v1.5.0) for each table with a good snapshot. Raises ConfigError."""
     columns = {f"{entry.table.label}.{column.name}" for entry in described(manifest) for column in entry.columns}
     for label in receiver.text:
         if label not in columns:
@@ -71,7 +71,7 @@ def mojap(manifest: Manifest, receiver: Receiver = ITSELF) -> list[dict[str, Any
 
 
 def json_schemas(manifest: Manifest) -> list[dict[str, Any]]:
-    """A JSON Schema (2020-12) of a row for each table: every line that was landed satisfies its table's.
+    """Return a JSON Schema (2020-12) of a row for each table. Every landed line satisfies its table's schema.
 
     Raises ConfigError for tables in CSV.
     """
@@ -87,7 +87,7 @@ def json_schemas(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def described(manifest: Manifest) -> list[TableEntry]:
-    """The tables with a good snapshot."""
+    """Return the tables with a good snapshot."""
     return [entry for entry in manifest.tables if entry.checksum is not None and entry.status != "dropped"]
 
 
@@ -114,7 +114,7 @@ def _mojap_column(column: Column, dialect: str, as_text: bool) -> dict[str, Any]
         "name": column.name,
         "type": kind.mojap,
         "description": f"{column.type} in the source",
-        # A NOT NULL column of json may hold the json value null, and its line holds nothing but null then.
+        # A NOT NULL column of json can hold the json value null. Its line then holds just null.
         "nullable": column.nullable or column.plain_type in ("json", "jsonb"),
     }
     if kind.kind in ("timestamp", "timestamptz"):

@@ -1,4 +1,4 @@
-"""What `load` and its targets have in common: what a target holds, and a table on its way there."""
+"""Common types of `load` and its targets: the content of a target, and a table to load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from floodmark.events import ChunkDone, Observer, silent
 from floodmark.model import ObjectEntry, TableName
 from floodmark.stop import NEVER, Stop
 
-# What to do about a table that can never be there, so that not every load ends with its error.
+# Hint for a table that can never be loaded, so that the error does not repeat with every load.
 LEAVE_OUT = "Leave it out with --exclude."
 
 
@@ -31,23 +31,24 @@ class Source(Struct, frozen=True):
 
 
 class Loaded(Struct, frozen=True):
-    """What a target holds: of each table its checksum and its shape there."""
+    """The content of a target: for each table its checksum and its shape there."""
 
     source: Source
     tables: Mapping[TableName, tuple[str, str]]
 
 
 class Watch(Struct, frozen=True):
-    """Who follows a load, and what may end it: before it is published, at any block of lines."""
+    """The observer of a load, and the stop signal that can end it before it publishes, at any block of lines."""
 
     observer: Observer = silent
     stop: Stop = NEVER
 
 
 class Staged(Struct, frozen=True):
-    """A table to load as these types. `shape` is the digest of what it will look like in the target.
+    """A table to load with these types. `shape` is the digest of its form in the target.
 
-    `snapshot` are all tables of the snapshot that it is from. `anew`: nothing that is there already is relied upon.
+    `snapshot` holds all tables of its snapshot. If `anew` is true, the load relies on nothing that the target already
+    holds.
     """
 
     table: Table
@@ -61,16 +62,16 @@ class Staged(Struct, frozen=True):
     def stream(
         self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()
     ) -> Stream:
-        """Its rows, or those of some chunks. `infinite`: the target knows infinite dates by DuckDB's numbers. `after`:
-        chunks that would be read after these; where a value does not fit, the error speaks for them, too.
+        """Stream the table's rows, or those of some chunks.
 
-        Reading it raises Stopped as well.
+        If `infinite` is true, the target knows infinite dates by DuckDB's numbers. `after` names chunks that would be
+        read later. If a value does not fit, the error covers them too. Reading the stream also raises Stopped.
         """
         blocks = self._watched(self.table.objects if chunks is None else chunks)
         return self.table.converter(self.text, infinite).stream(blocks, self._watched(after))
 
     def is_there(self, one: ObjectEntry) -> None:
-        """Say that a chunk need not be read: the target holds it."""
+        """Report that the target already holds a chunk, so it need not be read."""
         self.watch.stop.require_not_asked()
         self.watch.observer(ChunkDone(self.table.name, 0, 0, 0, 0.0))
 
@@ -85,60 +86,70 @@ class Staged(Struct, frozen=True):
 
 
 class Target(Protocol):
-    """Where tables are loaded. What its readers see changes in `publish` alone, and there all at once.
+    """A place where tables are loaded. Only `publish` changes what its readers see, and all at once.
 
-    A load that ends before that, however it ends, leaves the old tables readable; what it left behind `abandon` takes
-    away or, where it could not, a later load. Two loads at once end with a Conflict for one of them, or one after the
-    other.
+    A load that ends before `publish`, for any reason, leaves the old tables readable. `abandon` removes what it left
+    behind. If that fails, a later load does. Of two concurrent loads, either one gets a Conflict or they run one after
+    the other.
     """
 
     @property
     def url(self) -> str:
-        """Where this is, as a person would write it."""
+        """Return the place as a person would write it."""
         ...
 
     def loaded(self, source: Source) -> Loaded | None:
-        """What is there, None for nothing yet. `source` is what will be loaded from; what is there may be another's.
+        """Return the target's content, or None before the first load.
 
-        Raises ConfigError where something else is there.
+        `source` is the database to load from. The existing content can be another database's. Raises ConfigError if the
+        place holds something else.
         """
         ...
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
-        """The target's own names of these types."""
+        """Return the target's own names of these types."""
         ...
 
     def prepare(self) -> None:
-        """Called once before anything is staged. Raises where nothing could be: ConfigError, Conflict, StorageError."""
+        """Prepare for staging; called once, before it.
+
+        Raises ConfigError, Conflict, StorageError if staging is impossible.
+        """
         ...
 
     def stage(self, staged: Staged) -> int:
-        """Bring a table's rows there, unseen. Returns how many. Raises FloodmarkError: the table keeps its old rows."""
+        """Stage a table's rows, invisible to readers.
+
+        Returns the row count. On FloodmarkError the table keeps its old rows.
+        """
         ...
 
     def require_droppable(self, name: TableName) -> None:
-        """Called for each table to drop, before `publish`. Raises FloodmarkError: the table has to stay."""
+        """Check that a table can be dropped; called for each one before `publish`.
+
+        Raises FloodmarkError if it must stay.
+        """
         ...
 
     def publish(
         self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
-        """Show all that was staged, drop tables, and say whose all tables are from now on; there may be neither.
+        """Publish all staged tables, drop tables, and record their source database. Both lists can be empty.
 
-        Returns what kept a table as its readers knew it: `loaded` does not give such a one as it was to be, so that the
-        next load tries again. Raises Conflict, StorageError.
+        Returns the errors of tables that readers still see in their old version. `loaded` does not report these as up
+        to date, so the next load tries again. Raises Conflict, StorageError.
         """
         ...
 
     def abandon(self) -> None:
-        """Take back what was staged. Only where nothing was published. Raises StorageError."""
+        """Undo the staging. Call it only if nothing was published. Raises StorageError."""
         ...
 
     def close(self) -> None: ...
 
 
 def shape_in(target: Target, table: Table, types: Sequence[ColumnType]) -> str:
-    """The digest of a table's columns as the target has them, and of how their values are read."""
+    """Return the digest of a table's columns as the target has them, and of how their values are read."""
     names = [column.name for column in table.columns]
     facts = list(zip(names, target.shape(types), (kind.kind for kind in types), strict=True))
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -1,8 +1,8 @@
-"""Lines → the JSON text of each value.
+"""Conversion of lines to the JSON text of each value.
 
-PostgreSQL's json keeps half a surrogate pair as it was written (`"\\ud800"`), which no UTF-8 holds. msgspec takes all
-lines for malformed where one has it. So such a line is taken apart by Python's own scanner, to which it is a
-character; this is slow, and the lines beside it do not pay for it.
+PostgreSQL's json keeps half a surrogate pair as written (`"\\ud800"`), which UTF-8 can't hold. msgspec calls all lines
+malformed if one has it. Python's own scanner treats it as a character, so it parses such a line instead. This is slow,
+and the other lines do not pay for it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import Raw
 
-# A line's values by their names, each as the text that is JSON for it.
+# A line's values by name, each as its JSON text.
 Texts = Mapping[str, Raw | bytes]
 
 _MARK = re.compile(r"[ \t\r\n]*[{:,]?[ \t\r\n]*")
-# Numbers stay text: Python makes no int of one that is very long.
+# Numbers stay text, because Python refuses to parse a very long int.
 _scanner = json.JSONDecoder(parse_int=str, parse_float=str)
 _decoder = msgspec.json.Decoder(dict[str, Raw])
 
 
 def texts(lines: bytes) -> Sequence[Texts]:
-    """The values of each line. Raises msgspec.DecodeError or ValueError for what is not JSON, RecursionError."""
+    """Return the values of each line. Raises msgspec.DecodeError or ValueError for non-JSON, RecursionError."""
     try:
         return _decoder.decode_lines(lines)
     except msgspec.DecodeError:
@@ -40,7 +40,7 @@ def _texts(line: bytes) -> Texts:
 
 def _scanned(line: bytes) -> Texts:
     text, found = line.decode("utf-8"), dict[str, bytes]()
-    if type(_scanner.decode(text)) is not dict:  # what follows relies on it
+    if type(_scanner.decode(text)) is not dict:  # the code below relies on it
         raise ValueError("a line that is no object")
     at = _after_mark(text, 0)
     while text[at] != "}":
@@ -52,6 +52,6 @@ def _scanned(line: bytes) -> Texts:
 
 
 def _after_mark(text: str, at: int) -> int:
-    """Where what follows a brace, a colon or a comma begins."""
+    """Return the position of the token that follows a brace, a colon or a comma."""
     found = _MARK.match(text, at)
     return at if found is None else found.end()

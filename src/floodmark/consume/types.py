@@ -1,10 +1,10 @@
-"""What a source's types become with consumers: one table for Arrow, DuckDB, Glue, mojap and JSON Schema.
+"""Mapping of source types to consumer types: one table for Arrow, DuckDB, Glue, mojap and JSON Schema.
 
-Read from the manifest alone: it names each column's type as the source spells it, and what lies beneath a domain.
-Where a target has no type that holds every value exactly, the value travels as text, never as something close to it;
-where one value of a column has no exact counterpart (an infinite date in Parquet, a bare numeric with more than 10
-decimals), reading it is an error that names the column, and `text` lets that column travel as text. No pyarrow, no
-duckdb: see `arrow`.
+It is read from only the manifest, which names each column's type as the source spells it, and a domain's base type. If
+a target has no type that holds every value exactly, the value is passed as text, never as an approximation. If one
+value of a column has no exact counterpart, reading it raises an error that names the column. Examples are an infinite
+date in Parquet and a bare numeric with more than 10 decimals. `text` then passes that column as text. This module needs
+neither pyarrow nor duckdb: see `arrow`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Kind = Literal[
     "uuid", "json", "bytes", "text", "any", "digits",
 ]  # fmt: skip
 
-# A numeric without precision holds what this does, or its reading is an error.
+# A numeric without precision must fit in this, or reading it raises an error.
 BARE_NUMERIC = (38, 10)
 _MOST_DIGITS = 38
 
 
 class ColumnType(Struct, frozen=True):
-    """What a column's values are. `any` is text where a line holds a string, and the JSON text of anything else.
+    """A column's type. `any` is text if a line holds a string, and the JSON text of any other value.
 
-    `digits` is a numeric that has more of them than decimal types hold: the same, but a Decimal in a row.
+    `digits` is a numeric with more digits than decimal types hold. It is treated like `any`, but is a Decimal in a row.
     """
 
     kind: Kind
@@ -38,7 +38,7 @@ class ColumnType(Struct, frozen=True):
 
     @property
     def arrow(self) -> str:
-        """The Arrow type, as pyarrow prints it."""
+        """Return the Arrow type, as pyarrow prints it."""
         return self._filled(_TARGETS[self.kind].arrow)
 
     @property
@@ -47,12 +47,12 @@ class ColumnType(Struct, frozen=True):
 
     @property
     def glue(self) -> str:
-        """The type in the Glue catalog, as Athena reads it from Parquet."""
+        """Return the type in the Glue catalog, as Athena reads it from Parquet."""
         return self._filled(_TARGETS[self.kind].glue)
 
     @property
     def mojap(self) -> str:
-        """The type in a mojap metadata document, schema v1.5.0."""
+        """Return the type in a mojap metadata document, schema v1.5.0."""
         return self._filled(_TARGETS[self.kind].mojap)
 
     def _filled(self, text: str) -> str:
@@ -115,20 +115,23 @@ _CLOCKS: dict[tuple[str, str], Kind] = {
 
 
 def column_type(column: Column, dialect: str, as_text: bool = False) -> ColumnType:
-    """What a manifest's column holds. `as_text`: the user wants its values as they stand in the lines."""
+    """Return the type of a manifest's column. `as_text`: the user wants its values as they are in the lines."""
     if as_text:
         return ColumnType("any")
     return _sqlite(column.type) if dialect == "sqlite" else _postgres(column.plain_type)
 
 
 def length_limit(column: Column) -> int | None:
-    """How many characters a value has at most, where the type says so."""
+    """Return the maximum number of characters in a value, if the type declares one."""
     found = _CHARACTERS.fullmatch(column.plain_type)
     return int(found[1]) if found and found[1] else None
 
 
 def _postgres(name: str) -> ColumnType:
-    """By the name that PostgreSQL's format_type gives. An array's dimensions are no part of its type: JSON."""
+    """Parse the name that PostgreSQL's format_type returns.
+
+    An array's dimensions are not part of its type: it is JSON.
+    """
     if name.endswith("[]"):
         return ColumnType("json")
     if name == "numeric":
@@ -143,13 +146,13 @@ def _postgres(name: str) -> ColumnType:
 
 
 def _decimal(precision: int, scale: int) -> ColumnType:
-    """PostgreSQL's scale may be negative, or larger than the precision."""
+    """Return a decimal type. PostgreSQL's scale can be negative, or larger than the precision."""
     digits = precision - min(scale, 0) if scale <= precision else scale
     return ColumnType("decimal", digits, max(scale, 0)) if digits <= _MOST_DIGITS else ColumnType("digits")
 
 
 def _sqlite(declared: str) -> ColumnType:
-    """By the affinity that SQLite gives a declared type. Only integer and real promise anything of the values."""
+    """Parse a declared type by its SQLite affinity. Only integer and real promise anything about the values."""
     name = declared.upper()
     if "INT" in name:
         return ColumnType("int64")
@@ -182,9 +185,9 @@ _JSON_SCHEMAS: dict[Kind, dict[str, Any]] = {
 
 
 def json_schema(column: Column, dialect: str, quoted: bool = False) -> dict[str, Any]:
-    """The JSON Schema of a column's values as they stand in the lines. {} where a value may be anything.
+    """Return the JSON Schema of a column's values as they are in the lines. {} means that any value is possible.
 
-    `quoted`: numbers beyond 64 bits are strings there.
+    If `quoted` is true, numbers beyond 64 bits are strings there.
     """
     kind = column_type(column, dialect).kind
     found = _JSON_SCHEMAS.get(kind)
