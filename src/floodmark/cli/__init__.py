@@ -1,4 +1,7 @@
-"""The command line: parse, call, render; map an error to its exit code. stdout is data, stderr is talk."""
+"""The command line: parse, call, render, and map an error to its exit code.
+
+Data goes to stdout, diagnostics to stderr.
+"""
 
 from __future__ import annotations
 
@@ -36,15 +39,15 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace | int:
-    """What was typed, or the exit code where that was all."""
+    """Return the parsed options, or the exit code if parsing finished the command."""
     try:
         return parse(argv)
-    except SystemExit as asked:  # --help and --version have printed what they had to
+    except SystemExit as asked:  # --help and --version have printed their output
         return int(asked.code or 0)
 
 
 def _with_log(session: Session, options: argparse.Namespace) -> Session:
-    """The session of a command that works for long has a log."""
+    """Return a session with a log if the command is a long one."""
     if not hasattr(options, "log_format"):
         return session
     style, level = chosen(vars(options), session.environ, is_terminal(session.err, session.environ))

@@ -1,6 +1,6 @@
-"""The command line: what can be typed, and how it becomes `config.Flags`.
+"""The command-line grammar, and its conversion to `config.Flags`.
 
-A wrong command line is a UsageError, and its message repeats no value: one may be a URL with a password.
+A wrong command line raises UsageError. The message repeats no value, because one can be a URL with a password.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DESCRIPTION = (
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError and takes no abbreviations."""
+    """An argument parser that raises UsageError and accepts no abbreviations."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-    """The whole command line."""
+    """Return the parser of the whole command line."""
     top = Parser(prog="floodmark", description=_DESCRIPTION)
     top.add_argument("--version", action="version", version=f"floodmark {__version__}", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -75,7 +75,7 @@ def parser() -> Parser:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read a command line. Raises UsageError, and SystemExit after --help, --version and an empty line."""
+    """Parse a command line. Raises UsageError, and SystemExit after --help, --version and an empty line."""
     top, given = parser(), sys.argv[1:] if argv is None else argv
     if not given:
         top.print_help()
@@ -88,7 +88,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def flags(options: argparse.Namespace) -> Flags:
-    """What the command line says about settings."""
+    """Return the settings that the command line gives."""
     source, gateway = getattr(options, "source", None), getattr(options, "push_gateway", None)
     return Flags(
         config=options.config,
@@ -112,14 +112,14 @@ def flags(options: argparse.Namespace) -> Flags:
 
 
 def option_strings(command: str | None = None) -> Iterator[str]:
-    """Every option of a command, or of `floodmark` itself, --help left out."""
+    """Yield every option of a command, or of `floodmark` itself, except --help."""
     found = parser() if command is None else subcommands(parser())[command]
     for action in found._actions:
         yield from (text for text in action.option_strings if text not in ("-h", "--help"))
 
 
 def subcommands(top: Parser) -> dict[str, Parser]:
-    """Return the commands of a parser by name; none for a command that has only options."""
+    """Return a parser's commands by name; none for a command that has only options."""
     actions = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
     return {name: command for action in actions for name, command in action.choices.items()}
 
@@ -318,7 +318,7 @@ def _count(text: str) -> int:
 
 
 def _memory(text: str) -> str:
-    """As DuckDB reads it."""
+    """Parse a memory size as DuckDB does."""
     try:
         found = size(text)
     except ValueError as problem:
@@ -339,7 +339,7 @@ _count.__name__ = _port.__name__ = "number"
 
 
 def _moment(text: str) -> datetime:
-    """A date or a moment, in UTC where it does not say otherwise."""
+    """Parse a date or a time, in UTC unless it names an offset."""
     moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     if moment > datetime.now(UTC):
@@ -351,7 +351,7 @@ _moment.__name__ = "date, such as 2026-11-01,"
 
 
 def _require_command(top: Parser, word: str) -> None:
-    """Refuse a first word that is neither a command nor an option of `floodmark` itself. The word is not repeated."""
+    """Refuse a first word that is neither a command nor an option of `floodmark` itself. The error omits the word."""
     commands = subcommands(top)
     if word in commands or word in ("-h", "--help", *option_strings()):
         return
@@ -363,7 +363,7 @@ def _require_command(top: Parser, word: str) -> None:
 
 
 def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
-    """The error for arguments no one takes: options by name, everything else only counted."""
+    """Raise the error for unknown arguments. It names options and only counts the other arguments."""
     names = [text.partition("=")[0] for text in extra if text.startswith("-")]
     known = list(option_strings(command))
     if not names:

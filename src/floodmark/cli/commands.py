@@ -1,4 +1,4 @@
-"""The commands: each takes its options, calls what does the work, renders what came back, and gives the exit code."""
+"""The commands: each takes its options, calls the worker, renders the result, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Command = Callable[[argparse.Namespace, Session], int]
 
 
 def run(options: argparse.Namespace, session: Session) -> int:
-    """Extract what changed, publish a manifest, and show what became of each table."""
+    """Extract what changed, publish a manifest, and show each table's outcome."""
     settings = load(arguments.flags(options), session.environ)
     if not settings.metrics.wanted:
         return _run(options, session, settings, lambda observer, stop: runs.run(settings, observer, stop.event))
@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, session: Session, settings: Settings, work
 
 
 def _delivered(settings: Settings, session: Session) -> int:
-    """Deliver what the configuration says. 0, or the exit code of what was not delivered: a worse one than partial."""
+    """Make the configured deliveries. Returns 0, or the exit code of a failed delivery, which is worse than partial."""
     if not settings.deliver:
         return EXIT_OK
     from floodmark.cli import delivering  # noqa: PLC0415 - by need: few runs deliver anything
@@ -75,7 +75,7 @@ def plan(options: argparse.Namespace, session: Session) -> int:
 
 
 def status(options: argparse.Namespace, session: Session) -> int:
-    """Show every table, how fresh it is, and what was last decided about it."""
+    """Show every table, how fresh it is, and the last decision about it."""
     current = _current(_ledger(options, session), options, session)
     if current is None:
         return EXIT_OK
@@ -120,28 +120,28 @@ def show(options: argparse.Namespace, session: Session) -> int:
 
 
 def consumers(options: argparse.Namespace, session: Session) -> int:
-    """Load what was landed elsewhere, or tell what it looks like."""
+    """Load landed data elsewhere, or describe it."""
     from floodmark.cli import loading  # noqa: PLC0415 - by need: no run loads anything
 
     return loading.COMMANDS[options.command](options, session)
 
 
 def deliver(options: argparse.Namespace, session: Session) -> int:
-    """Hand what changed to a landing zone."""
+    """Deliver what changed to a landing zone."""
     from floodmark.cli import delivering  # noqa: PLC0415 - by need: few runs deliver anything
 
     return delivering.command(options, session)
 
 
 def exporter(options: argparse.Namespace, session: Session) -> int:
-    """Serve what the state tells as metrics."""
+    """Serve the state as metrics."""
     from floodmark.cli import exporter as command  # noqa: PLC0415 - by need: only this command serves anything
 
     return command.exporter(options, session)
 
 
 def doctor(options: argparse.Namespace, session: Session) -> int:
-    """Check all that a run stands on."""
+    """Check a run's prerequisites."""
     from floodmark.cli import doctor as command  # noqa: PLC0415 - by need: no run examines anything
 
     return command.doctor(options, session)
@@ -162,14 +162,14 @@ def config(options: argparse.Namespace, session: Session) -> int:
 
 
 def demo(options: argparse.Namespace, session: Session) -> int:
-    """Live three days of a service's database."""
+    """Play three days of a service's database."""
     from floodmark.demo import story  # noqa: PLC0415 - by need: no run starts a server
 
-    return story.main(options.directory, cast(TextIO, session.out))  # file-like as far as printing goes
+    return story.main(options.directory, cast(TextIO, session.out))  # file-like enough for printing
 
 
 def _ledger(options: argparse.Namespace, session: Session) -> Ledger:
-    """The ledger that the options name. Raises ConfigError where there is none to be."""
+    """Return the ledger that the options name. Raises ConfigError if runs keep no state."""
     settings = load(arguments.flags(options), session.environ, state_only=True)
 
     def talk(event: Event) -> None:
@@ -185,7 +185,7 @@ def _ledger(options: argparse.Namespace, session: Session) -> Ledger:
 
 
 def _current(ledger: Ledger, options: argparse.Namespace, session: Session) -> Current | None:
-    """What head names; where no run has been committed yet, that is said instead."""
+    """Return the run that head names. Before the first commit, print that no run was committed and return None."""
     current = ledger.current()
     if current is None:
         if options.output == "json":

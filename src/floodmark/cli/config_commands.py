@@ -1,4 +1,4 @@
-"""The commands of `floodmark config`, about the configuration file as such."""
+"""The commands of `floodmark config`, about the configuration file itself."""
 
 from __future__ import annotations
 

@@ -31,14 +31,14 @@ from floodmark.wording import plural
 
 
 class Done(Struct, frozen=True):
-    """A delivery and what came of it."""
+    """A delivery and its result."""
 
     settings: DeliverySettings
     result: Result
 
 
 def command(options: argparse.Namespace, session: Session) -> int:
-    """Hand what changed to where the options or the configuration say."""
+    """Deliver what changed to the place that the options or the configuration name."""
     settings = load_settings(arguments.flags(options), session.environ, state_only=True)
     chosen = _chosen(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
@@ -56,7 +56,7 @@ def command(options: argparse.Namespace, session: Session) -> int:
 
 
 def after_run(settings: Settings, session: Session) -> int:
-    """The deliveries of the configuration, once a run is committed. Their failure is told, and keeps the commit."""
+    """Make the configured deliveries after a run is committed. A failure is reported, and the commit stays."""
     try:
         done, broken = _all(settings, settings.deliver, (), (), session)
     except Stopped:
@@ -82,8 +82,10 @@ def _all(
     exclude: Sequence[str],
     session: Session,
 ) -> tuple[list[Done], FloodmarkError | None]:
-    """One after the other. A delivery that can't go on does not keep the others from theirs: its error comes last,
-    beside what was done."""
+    """Make one delivery after another. A failed delivery does not stop the others.
+
+    Returns the finished deliveries and the last error. Earlier errors are reported here.
+    """
     log, errors, done = log_of(session), list[FloodmarkError](), list[Done]()
 
     def observer(event: Event) -> None:
@@ -94,7 +96,7 @@ def _all(
     snapshot = reader.latest()
     log.bind(run_id=snapshot.run_id)
     only = _only(snapshot, patterns, exclude)
-    # Where no destination is given, only the manifest says where it is.
+    # Without a destination setting, only the manifest tells the place.
     found = replace(settings.destination, url=snapshot.data.url)
     require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
     with StopSignals(session.log.style if session.log else "text") as stop:
@@ -116,7 +118,7 @@ def _all(
 
 
 def _only(snapshot: consume.Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
-    """The tables that are meant, None for all of them."""
+    """Return the chosen tables, or None for all."""
     if not patterns and not exclude:
         return None
     excluded = left_out(exclude, snapshot.manifest)
@@ -125,7 +127,7 @@ def _only(snapshot: consume.Snapshot, patterns: Sequence[str], exclude: Sequence
 
 
 def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:
-    """What was asked for: a place, or deliveries of the file. Raises ConfigError where there is none."""
+    """Return the requested deliveries: a place, or deliveries from the file. Raises ConfigError if there is none."""
     if options.to is not None:
         known = [one for one in settings.deliver if one.url.rstrip("/") == options.to.rstrip("/")]
         if known and options.name in (None, known[0].name) and options.to_layout is options.to_numbers is None:
@@ -157,7 +159,7 @@ def _tell(log: Log, delivery: str, one: Delivered) -> None:
 
 
 def _tell_end(log: Log, result: Result) -> None:
-    """What became of the tables of which nothing was sent, and of the whole."""
+    """Log the outcome of the tables that were not sent, and of the whole delivery."""
     for one in result.tables:
         if one.status in ("unchanged", "gone"):
             _tell(log, result.name, one)

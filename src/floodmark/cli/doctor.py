@@ -1,4 +1,4 @@
-"""`floodmark doctor`: the findings as they come, for a person; or all of them as JSON."""
+"""`floodmark doctor`: the findings as they come, for a person, or all of them as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHECK_WIDTH = 28
 
 
 def doctor(options: argparse.Namespace, session: Session) -> int:
-    """Check all that a run stands on. The exit code is that of the first problem."""
+    """Check a run's prerequisites. The exit code is that of the first problem."""
     found = examine(arguments.flags(options), session.environ)
     findings = list(found) if options.output == "json" else _shown(found, session)
     code = next((one.exit_code for one in findings if one.result == "problem"), EXIT_OK)
@@ -44,7 +44,7 @@ def _shown(found: Iterable[Finding], session: Session) -> list[Finding]:
 
 
 def _lines(one: Finding) -> list[str]:
-    """What was found beside the check's name, and below it what to do."""
+    """Return the check's name with the finding, and the fix below it."""
     margin = " " * (_WIDTH + 2)
     first, *rest = one.found.split("\n")
     lines = [f"{printable(one.check):<{_CHECK_WIDTH}}  {printable(first)}"]
@@ -55,7 +55,7 @@ def _lines(one: Finding) -> list[str]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """One line that sums the findings up."""
+    """Return one line that sums up the findings."""
     results = [one.result for one in findings]
     parts = [f"{results.count('ok')} ok"]
     parts += [plural(results.count(one), one) for one in ("warning", "problem") if one in results]

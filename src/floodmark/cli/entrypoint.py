@@ -1,8 +1,8 @@
-"""What the container image starts: Floodmark's command line, which also takes the old extractor's one shell string.
+"""The container image's entry point: Floodmark's command line, which also takes the old extractor's shell string.
 
-The charts of the extractor that Floodmark replaces pass a line of shell as their only argument. Nothing here is a
-shell: the known lines are translated whole, so that changing a chart's image alone works, and every other line is
-refused with the settings that say the same. docs/deploy.md tells what becomes of the old variables.
+The charts of the extractor that Floodmark replaces pass one line of shell as their only argument. This module runs no
+shell. It translates the known lines as a whole, so that a chart needs only a new image. It refuses every other line and
+names the equivalent settings. docs/deploy.md describes what happens to the old variables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from floodmark.errors import UsageError
 
 _NAMES, _SEND = "extract_table_names.py", "transfer_local_to_s3.sh"
 _JSONL, _CSV = "extract_pg_jsonl_snapshot.py", "extract_psql_all_tables_to_csv.sh"
-# The lines that do the whole job, step by step, and what each says beside that.
+# The lines that do the whole job, step by step, and the extra options that each of them implies.
 KNOWN: dict[tuple[str, ...], tuple[str, ...]] = {
     (_NAMES, _JSONL, _SEND): (),
     (_NAMES, _CSV, _SEND): ("--format", "csv"),
@@ -39,7 +39,7 @@ _WHAT = "the command is not understood"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the container was given, and return its exit code. Raises nothing."""
+    """Run the container's arguments and return the exit code. Raises nothing."""
     given = list(sys.argv[1:] if argv is None else argv)
     _end_with_sigterm()
     session = Session(Stream(sys.stdout), Stream(sys.stderr), os.environ)
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def translated(given: Sequence[str]) -> list[str]:
-    """Floodmark's arguments: those given, or what an old line means. Raises UsageError for any other line."""
+    """Return Floodmark's arguments: the given ones, or a translated old line. Raises UsageError for any other line."""
     if _is_floodmarks_own(given):
         return list(given)
     steps = tuple(" ".join(step.split()) for step in given[0].split("&&"))
@@ -67,7 +67,7 @@ def translated(given: Sequence[str]) -> list[str]:
 
 
 def with_url(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The same variables, with a destination that is a bucket and a prefix alone written as a URL."""
+    """Return the same variables, with a destination given as a bare bucket and prefix written as a URL."""
     place = environ.get(_DESTINATION, "")
     if "://" in place or not _BARE_BUCKET.fullmatch(place):
         return environ
@@ -75,13 +75,13 @@ def with_url(environ: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def trusts_the_server(environ: Mapping[str, str]) -> bool:
-    """Whether the old line connects as it always did: nothing is said about TLS, and the host is none of RDS's."""
+    """Return true if the old line connects as it always did: no TLS setting is given, and the host is not RDS."""
     said = any(environ.get(name) for name in ("PGSSLMODE", "PGSERVICE", "FLOODMARK_SOURCE"))
     return not said and not environ.get("PGHOST", "").endswith(_RDS)
 
 
 def _is_floodmarks_own(given: Sequence[str]) -> bool:
-    """Whether these are arguments for Floodmark's command line, right or wrong, rather than a line of shell."""
+    """Return true if these are arguments for Floodmark's command line, right or wrong, and not a line of shell."""
     if not given:
         return True
     shell = any("&&" in text for text in given) or _SCRIPT.fullmatch(given[0])
@@ -99,7 +99,7 @@ def _refusal(given: Sequence[str]) -> UsageError:
 
 
 def _equivalent(names: Mapping[str, object]) -> str:
-    """The settings that leave out the same tables. `grep -v` leaves out every name that holds the word."""
+    """Return the settings that leave out the same tables. `grep -v` leaves out every name that contains the word."""
     plain = "run, --layout, moj-landing"
     if not names:
         chosen = "tables.include and tables.exclude in floodmark.yaml, or --table and --exclude, choose among them"
@@ -111,7 +111,7 @@ def _equivalent(names: Mapping[str, object]) -> str:
 
 
 def _end_with_sigterm() -> None:
-    """A container's first process ignores a signal that it has no handler for; anywhere else the default ends it."""
+    """Install a SIGTERM handler in process 1, which ignores signals without one. Other processes end by default."""
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _end)
 

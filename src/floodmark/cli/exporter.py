@@ -1,4 +1,4 @@
-"""`floodmark exporter`: the long-lived process that shows a state's metrics."""
+"""`floodmark exporter`: the long-lived process that serves a state's metrics."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from floodmark.metrics.server import MetricsServer
 from floodmark.storage.retry import Patience
 from floodmark.stores import open_ledger
 
-# An interval later it is tried again anyway.
+# The next interval tries again anyway.
 _PATIENCE = Patience(tries=2)
 
 
 def exporter(options: argparse.Namespace, session: Session) -> int:
-    """Serve what the state tells until a signal comes. Raises ConfigError where the port can't be had."""
+    """Serve the state's metrics until a signal comes. Raises ConfigError if the port is not available."""
     settings = load(arguments.flags(options), session.environ, state_only=True)
     ledger = open_ledger(settings, silent, _PATIENCE)
     if ledger is None:

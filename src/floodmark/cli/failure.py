@@ -1,4 +1,7 @@
-"""An error → a sentence on stderr and an exit code. Never a traceback, unless FLOODMARK_DEBUG asks for its frames."""
+"""Report of an error: a sentence on stderr and an exit code.
+
+FLOODMARK_DEBUG adds the stack frames, never a traceback.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ DEBUG = "FLOODMARK_DEBUG"
 
 
 def report(error: BaseException, session: Session) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Print the error and return the exit code."""
     if session.environ.get(DEBUG):
         _print_frames(error, session)
     if isinstance(error, KeyboardInterrupt):
@@ -32,7 +35,7 @@ def report(error: BaseException, session: Session) -> int:
 
 
 def _report_unexpected(error: BaseException, session: Session) -> None:
-    """The class and the place, never the text: it could hold a row's value or a secret."""
+    """Print the class and the place, never the text: it could hold a row's value or a secret."""
     what = f"internal error: {type(error).__qualname__} in {_place(error.__traceback__)}"
     hint = f"This is a bug. Set {DEBUG}=1 to see the way there, and report it; no data is printed."
     if session.log is not None and session.log.style == "json":
@@ -44,7 +47,7 @@ def _report_unexpected(error: BaseException, session: Session) -> None:
 
 
 def _place(trace: TracebackType | None) -> str:
-    """`module:function` of the innermost frame that is Floodmark's own."""
+    """Return `module:function` of the innermost frame in Floodmark's own code."""
     place = "an unknown place"
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
@@ -55,7 +58,7 @@ def _place(trace: TracebackType | None) -> str:
 
 
 def _print_frames(error: BaseException, session: Session) -> None:
-    """The frames of an error and of those that led to it: code and places, no messages."""
+    """Print the frames of an error and of its causes: code and places, no messages."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:

@@ -1,4 +1,4 @@
-"""What the image's HEALTHCHECK asks: whether the exporter still answers. Every other command counts as healthy."""
+"""The image's HEALTHCHECK: it asks if the exporter still answers. Every other command counts as healthy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _FIRST_PROCESS = Path("/proc/1/cmdline")
 
 
 def main() -> int:
-    """0 for healthy, 1 otherwise."""
+    """Return 0 for healthy, 1 otherwise."""
     port = exporter_port(_FIRST_PROCESS.read_bytes())
     return 0 if port is None or answers(port) else 1
 
 
 def exporter_port(command_line: bytes) -> int | None:
-    """The port of the exporter that a process's command line starts; None where it starts something else."""
+    """Return the port of the exporter that a command line starts, or None if it starts something else."""
     words = command_line.decode(errors="replace").split("\0")
     if "exporter" not in words:
         return None
@@ -30,7 +30,7 @@ def exporter_port(command_line: bytes) -> int | None:
 
 
 def answers(port: int) -> bool:
-    """Whether the exporter at this port says that all is well. No proxy stands between."""
+    """Return true if the exporter at this port reports that all is well. Uses no proxy."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
     try:
         connection.request("GET", "/health")

@@ -1,4 +1,4 @@
-"""`floodmark init`: asks, or takes flags, and writes a commented floodmark.yaml. Overwrites nothing."""
+"""`floodmark init`: asks questions, or takes flags, and writes a commented floodmark.yaml. It overwrites nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from floodmark.doctor.holdings import Holdings, holdings
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
 from floodmark.wording import plural
 
-_ANSWERS = 5  # so often a question is asked
+_ANSWERS = 5  # attempts per question
 
 
 def init(options: argparse.Namespace, session: Session) -> int:
@@ -50,7 +50,7 @@ def _require_free(path: Path) -> None:
 
 
 def _answered(flags: Flags, session: Session) -> Flags:
-    """The flags, and what a person says where they are silent."""
+    """Return the flags, completed with a person's answers."""
     asks = sys.stdin is not None and sys.stdin.isatty() and session.err.isatty()
     source, destination, state = flags.source, flags.destination, flags.state
     environ = session.environ
@@ -69,7 +69,7 @@ def _answered(flags: Flags, session: Session) -> Flags:
 
 
 def _asked(session: Session, question: str, check: Callable[[str], object]) -> str:
-    """An answer that is accepted, or an empty one. The question goes to stderr: stdout is data."""
+    """Return an accepted or an empty answer. The question goes to stderr, because stdout is for data."""
     for _ in range(_ANSWERS):
         session.err.write(question)
         session.err.flush()
@@ -97,7 +97,7 @@ def _check_place(text: str) -> None:
 
 
 def _wanted(flags: Flags, session: Session) -> Wanted:
-    """What to write. Raises ConfigError where it would not be accepted."""
+    """Return the file's content. Raises ConfigError if it would not be accepted."""
     environ = session.environ
     destination = flags.destination or environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
     if destination is None:
@@ -115,7 +115,7 @@ def _wanted(flags: Flags, session: Session) -> Wanted:
 
 
 def _holdings(flags: Flags, session: Session) -> Holdings:
-    """What the database holds, if it can be reached: a file is worth having without."""
+    """Return the database's holdings if it can be reached. The file is useful without them."""
     given = flags.source is not None or any(session.environ.get(name) for name in (SOURCE, *LIBPQ))
     settings = load(flags if given else replace(flags, source=Secret("postgresql://localhost/none")), session.environ)
     if not given:
@@ -130,7 +130,7 @@ def _holdings(flags: Flags, session: Session) -> Holdings:
 
 
 def _write(path: Path, text: str) -> None:
-    """Make the file, and never write over one that has come about meanwhile."""
+    """Create the file, and never overwrite one that appeared meanwhile."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -158,7 +158,7 @@ def _write_schema(path: Path, session: Session) -> None:
 
 
 def _fill(file: IO[bytes], path: Path) -> None:
-    """Write the schema, or leave no file: a part of it would be worse than none."""
+    """Write the schema, or leave no file: a partial one would be worse than none."""
     try:
         file.write(printed())
         file.flush()

@@ -52,7 +52,7 @@ def load(options: argparse.Namespace, session: Session) -> int:
     result, place = stoppable(session, Tally(), lambda observer, stop: _loaded(options, session, observer, stop.event))
     log = log_of(session)
     for one in result.tables:
-        if one.error is None:  # a table's trouble was told when it occurred
+        if one.error is None:  # a table's error was reported when it occurred
             log.write(table_line(one.status, {"table": one.table.label, "rows": one.rows}, None))
     log.write(finished_line("load", {"target": place}, [one.status for one in result.tables]))
     _show(result, place, options, session)
@@ -60,7 +60,7 @@ def load(options: argparse.Namespace, session: Session) -> int:
 
 
 def _loaded(options: argparse.Namespace, session: Session, observer: Observer, stop: Stop) -> tuple[Result, str]:
-    """What was loaded, and where."""
+    """Load, and return the result and the target's place."""
     settings = _settings(options, session)
     target = _target(options, settings, observer)
     try:
@@ -77,7 +77,7 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
 
 
 def schema(options: argparse.Namespace, session: Session) -> int:
-    """Print what the tables look like, for other tools."""
+    """Print the tables' schemas, for other tools."""
     receiver = Receiver(options.to_layout, options.database_name, tuple(options.text))
     if options.format != "mojap" and receiver != ITSELF:
         raise UsageError("--layout, --database-name and --text go with --format mojap", hint=_NO_RECEIVER)
@@ -92,7 +92,7 @@ def schema(options: argparse.Namespace, session: Session) -> int:
 
 
 def _settings(options: argparse.Namespace, session: Session) -> Settings:
-    """What the options, the environment and the file say of where things are."""
+    """Return the places that the options, the environment and the file name."""
     settings = load_settings(arguments.flags(options), session.environ, state_only=True)
     if settings.state_url is None:
         why = "runs to this landing zone are stateless: nothing is remembered"
@@ -102,7 +102,7 @@ def _settings(options: argparse.Namespace, session: Session) -> Settings:
 
 
 def _snapshot(settings: Settings, observer: Observer) -> consume.Snapshot:
-    """The current snapshot of the state."""
+    """Return the current snapshot of the state."""
     destination = settings.destination.url if settings.destination.layout == "plain" else ""
     return consume.open(destination or None, state=settings.state_url, observer=observer).latest()
 
@@ -118,7 +118,7 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     if kind == "duckdb":
         _require_file(where)
         return DuckDBFile(Path(where).expanduser(), options.memory or MEMORY)
-    where = where if "://" in where else str(Path(where).expanduser())  # no shell does it behind a colon
+    where = where if "://" in where else str(Path(where).expanduser())  # no shell expands it after a colon
     _require_apart(where if kind == "parquet" else options.files, settings)
     if kind == "parquet":
         return ParquetPlace(where, observer)
@@ -128,7 +128,7 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
 
 
 def _require_apart(place: str | None, settings: Settings) -> None:
-    """Files of a load may not lie among those of runs, which `prune` looks after, nor these among them."""
+    """Require that files of a load and files of runs, which `prune` manages, never share a place."""
     data = settings.destination.url and f"{settings.destination.url}/data"
     for what, other in (("the destination's data", data), ("the state", settings.state_url)):
         if place and other and nested(place, other):
@@ -137,8 +137,10 @@ def _require_apart(place: str | None, settings: Settings) -> None:
 
 
 def _require_file(where: str) -> None:
-    """DuckDB takes more for a database than files: memory that is gone with this process, and servers, whose addresses
-    may hold a password."""
+    """Require a file. DuckDB also accepts memory, which ends with the process, and servers.
+
+    A server's address can hold a password.
+    """
     kind = _NO_FILE.match(where)
     if kind is not None:
         hint = "Write duckdb:FILE; a file whose name has a colon as duckdb:./NAME."
@@ -180,7 +182,7 @@ def _view(one: LoadedTable) -> dict[str, Any]:
 
 
 def _exit_code(failures: Sequence[FloodmarkError]) -> int:
-    """Damage outweighs a store's trouble, and that a value that does not fit."""
+    """Return the exit code: damage outweighs a storage error, which outweighs a value that does not fit."""
     for kind in (VerificationFailed, StorageError):
         if any(isinstance(error, kind) for error in failures):
             return kind.exit_code

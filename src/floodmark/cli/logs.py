@@ -1,7 +1,7 @@
-"""The log on stderr of the commands that work for long: key=value lines on a terminal, JSON lines elsewhere.
+"""The log on stderr of long commands: key=value lines on a terminal, JSON lines elsewhere.
 
-A log is read by machines first: one line an event, with the same keys in both forms. No line ever holds a row's value
-or a secret. structlog is loaded with the first line that is written.
+Machines read a log first, so each event is one line, with the same keys in both forms. No line ever holds a row's value
+or a secret. structlog is loaded when the first line is written.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OF_STATUS: dict[str, Level] = {"failed": "error", "dropped": "warning"}
 
 
 class Line(Struct, frozen=True):
-    """What is worth a line: how grave it is, what happened, and with what. A field that is None is left out."""
+    """A log line: its level, its event, and its fields. A field that is None is left out."""
 
     level: Level
     event: str
@@ -48,7 +48,7 @@ class Line(Struct, frozen=True):
 
 
 class Log:
-    """Writes lines from `level` on, each with what is bound. Safe to use from several threads."""
+    """A log that writes lines from `level` on, each with the bound fields. Safe to use from several threads."""
 
     def __init__(self, write: Callable[[str], object], style: Style, level: Level) -> None:
         self._write, self.style, self.level = write, style, level
@@ -56,17 +56,17 @@ class Log:
         self._logger: Any = None
 
     def to(self, write: Callable[[str], object]) -> None:
-        """Write another way from now on."""
+        """Write through another function from now on."""
         self._write = write
         self._logger = None
 
     def bind(self, **fields: str) -> None:
-        """Have these fields in every line from now on."""
+        """Add these fields to every line from now on."""
         self._bound |= fields
         self._logger = None
 
     def take(self, event: Event) -> bool:
-        """Write the line an event is worth. Whether there was one."""
+        """Write the line for an event, if it gets one. Returns true if it did."""
         if isinstance(event, RunStarted):
             self.bind(run_id=event.run_id)
         line = line_of(event)
@@ -89,8 +89,10 @@ class Log:
 
 
 def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: bool) -> tuple[Style, Level]:
-    """Format and level, from flags and environment. On a terminal, whose live progress tells the rest, only
-    warnings and errors make lines of their own. Raises ConfigError."""
+    """Return format and level, from flags and environment. Raises ConfigError.
+
+    On a terminal, live progress shows the rest, so only warnings and errors get lines of their own.
+    """
     style = options.get("log_format") or _variable(environ, FORMAT, FORMATS) or "auto"
     level = options.get("log_level") or _variable(environ, LEVEL, LEVELS) or ("warning" if terminal else "info")
     if style == "auto":
@@ -99,7 +101,7 @@ def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: boo
 
 
 def line_of(event: Event) -> Line | None:
-    """An event as a line, None where it is not worth one."""
+    """Return an event as a line, or None if it gets none."""
     if isinstance(event, Warned):
         return Line("warning", event.message)
     if isinstance(event, Retried):
@@ -126,13 +128,13 @@ def line_of(event: Event) -> Line | None:
 
 
 def table_line(status: str, fields: Mapping[str, Any], error: FloodmarkError | None) -> Line:
-    """What became of a table in another place than a run's."""
+    """Return the line for a table's outcome outside a run."""
     why = {} if error is None else {"why": error.sentence, "hint": error.hint}
     return Line(_OF_STATUS.get(status, "info"), f"table {status}", {**fields, **why})
 
 
 def finished_line(what: str, fields: Mapping[str, Any], statuses: Sequence[str]) -> Line:
-    """The end of such work: how many tables there were, and of each status."""
+    """Return the line for the end of such work: the number of tables, in total and per status."""
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
     level: Level = "warning" if "failed" in counts else "info"
     return Line(level, f"{what} finished", {**fields, "tables": len(statuses), **counts})
@@ -154,8 +156,10 @@ def _logger(sink: _Sink, style: Style) -> Any:
 
 
 def _structlog() -> Any:
-    """structlog without rich, which it would load to draw tracebacks that are never drawn here: that takes as long
-    as all the rest of it, and start-up counts in an unchanged day's budget."""
+    """Return structlog without rich, which it would load to draw tracebacks that Floodmark never shows.
+
+    Loading rich takes as long as the rest of structlog, and start-up time counts for a run without changes.
+    """
     held_back = "rich" not in sys.modules
     if held_back:
         sys.modules["rich"] = None  # type: ignore[assignment]
@@ -168,7 +172,7 @@ def _structlog() -> Any:
 
 
 class _Sink:
-    """What structlog calls at the end: one method a level."""
+    """The last step of structlog: one method per level."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self.debug = self.info = self.warning = self.error = write

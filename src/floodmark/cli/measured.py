@@ -1,4 +1,4 @@
-"""A run whose metrics take a way out of their own, as the command line has it."""
+"""A run that serves, pushes or writes its own metrics, as the command line uses it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from floodmark.run import RunResult
 from floodmark.storage.retry import Patience
 from floodmark.stores import open_ledger
 
-# The run itself is patient with the store; its metrics need not be, too.
+# The run itself retries the store often. Its metrics need fewer retries.
 _PATIENCE = Patience(tries=2)
 
 
 class Measured:
-    """While entered, `run` does the job with metrics, and its port serves them."""
+    """Context manager for a run with metrics: `run` does the job, and the port serves its metrics."""
 
     def __init__(self, settings: Settings, session: Session) -> None:
         self._settings = settings
@@ -51,7 +51,7 @@ class Measured:
 
 
 def _database(settings: Settings, environ: Mapping[str, str]) -> str:
-    """What the configuration calls the database; empty where only a service file tells."""
+    """Return the database name in the configuration, or an empty string if only a service file holds it."""
     url = settings.source.url
     path = "" if url is None else unquote(urlsplit(url.reveal()).path[1:])
     return path or environ.get("PGDATABASE", "")

@@ -1,4 +1,4 @@
-"""stdout and stderr as the commands use them: a reader that went away is no error, and no name steers a terminal."""
+"""stdout and stderr as the commands use them. A closed reader is no error, and no name can control a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from floodmark.errors import FloodmarkError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters (C0, DEL, C1), what turns the direction of text or can't be seen, and lone surrogates.
+# Control characters (C0, DEL, C1), characters that are invisible or change text direction, and lone surrogates.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e01ef]"
@@ -26,16 +26,16 @@ _PLAIN_WIDTH = 100_000
 
 
 def printable(text: str) -> str:
-    """The text with every character that could steer a terminal written as an escape, such as \\x1b."""
+    """Escape every character that could control a terminal, such as \\x1b."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def printable_json(document: bytes) -> bytes:
-    """The same document with such characters escaped as JSON has it; the line breaks between values stay."""
+    """Escape such characters in a document as JSON does. The line breaks between values stay."""
 
     def escaped(match: re.Match[str]) -> str:
         if match[0] < " ":
-            return match[0]  # JSON has these only between values: inside a string they are escaped already
+            return match[0]  # JSON has these only between values: inside a string they are already escaped
         units = match[0].encode("utf-16-be")
         return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
@@ -43,23 +43,25 @@ def printable_json(document: bytes) -> bytes:
 
 
 def open_what_is_closed() -> None:
-    """Let a standard stream that was closed (`>&-`) lead nowhere. Otherwise the next file or connection that is opened
-    gets its number, and with it what others write there."""
+    """Connect a closed standard stream (`>&-`) to the null device.
+
+    Otherwise the next file or connection gets the stream's number, and with it the output meant for the stream.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - it stays open
 
 
 class Stream:
-    """A standard stream. Once its reader is gone (`| head`), what is written goes nowhere.
+    """A standard stream. After its reader closes it (`| head`), output is discarded.
 
-    It is file-like as far as rich needs it. Raises FloodmarkError where writing fails in another way, such
-    as on a full disk.
+    It is file-like as far as rich needs it. Raises FloodmarkError if writing fails for another reason, such as a full
+    disk.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -75,7 +77,7 @@ class Stream:
         return not self._stream.closed and self._stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write text; letters that the stream's encoding lacks become escapes."""
+        """Write text. Letters that the stream's encoding lacks become escapes."""
         data = text.encode(self.encoding, "backslashreplace")
         self._attempt(lambda: self._put(data, self.encoding))
         return len(text)
@@ -106,7 +108,7 @@ class Stream:
                 raise FloodmarkError("the output can't be written", why=error.strerror) from None
 
     def _put(self, data: bytes, encoding: str) -> None:
-        """Write all of it: under PYTHONUNBUFFERED the stream is bare, and one write may take only a part."""
+        """Write all of it. Under PYTHONUNBUFFERED the stream is unbuffered, and one write can take only a part."""
         buffer = getattr(self._stream, "buffer", None)
         if buffer is None:
             self._stream.write(data.decode(encoding))
@@ -118,14 +120,14 @@ class Stream:
         buffer.flush()
 
     def _silence(self) -> None:
-        """Point the descriptor at nothing, so that what is still buffered fails nobody at exit."""
+        """Point the descriptor at the null device, so that buffered data causes no error at exit."""
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self._stream.fileno())
         os.close(nothing)
 
 
 class Talk(Protocol):
-    """The log of a command that works for long: see `floodmark.cli.logs`."""
+    """The log of a long command: see `floodmark.cli.logs`."""
 
     style: str
 
@@ -133,7 +135,7 @@ class Talk(Protocol):
 
 
 class Session(Struct, frozen=True):
-    """What a command talks with: data goes to `out`, talk to `err`. One that works for long talks by its `log`."""
+    """A command's streams: data goes to `out`, diagnostics to `err`. A long command reports through its `log`."""
 
     out: Stream
     err: Stream
@@ -142,12 +144,12 @@ class Session(Struct, frozen=True):
 
 
 def is_terminal(stream: Stream, environ: Mapping[str, str]) -> bool:
-    """Whether the stream goes to a terminal that understands control codes."""
+    """Return true if the stream goes to a terminal that understands control codes."""
     return stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
 
 
 def console(stream: Stream, environ: Mapping[str, str]) -> Console:
-    """A rich console that interprets nothing in what it is given, and uses control codes only on a terminal."""
+    """Return a rich console that interprets no markup and uses control codes only on a terminal."""
     from rich.console import Console  # noqa: PLC0415 - by need: JSON is written without rich
 
     terminal = is_terminal(stream, environ)

@@ -1,4 +1,4 @@
-"""Which tables of a manifest `--table` and `--exclude` mean, for the commands that read no source."""
+"""Table choice by `--table` and `--exclude` from a manifest, for the commands that read no source."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from floodmark.state.manifest import Manifest
 
 
 def picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]) -> frozenset[TableName]:
-    """Those that any of the patterns fits. Raises ConfigError for a pattern that fits none."""
+    """Return the tables that match any pattern. Raises ConfigError for a pattern that matches none."""
     names = [one.name if isinstance(one, Table) else one.table for one in tables]
     return frozenset(pick(names, patterns, manifest.source.default_schema, "the snapshot"))
 
 
 def left_out(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName], bool]:
-    """Whether any of the patterns fits a table, be it one that is no longer there. Raises ConfigError as `picked`."""
+    """Return a test for tables that match any pattern, even tables that are gone.
+
+    Raises ConfigError as `picked` does.
+    """
     default_schema = manifest.source.default_schema
     there = [entry.table for entry in manifest.tables if entry.status != "dropped"]
     pick(there, patterns, default_schema, "the snapshot", "--exclude")
@@ -26,5 +29,5 @@ def left_out(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName
 
 
 def names_one(patterns: Sequence[str]) -> bool:
-    """Whether one table was named in full: what stdout gets must not hang on how many tables a wildcard fits."""
+    """Return true for one full table name. The output's form must not depend on how many tables a wildcard matches."""
     return len(patterns) == 1 and Pattern(patterns[0], "public", "--table").table is not None

@@ -1,4 +1,4 @@
-"""Run events → talk on stderr: live on a terminal, log lines elsewhere. Data never goes this way."""
+"""Progress of a run on stderr: live on a terminal, log lines elsewhere. Data never goes this way."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Lines:
 
 
 def log_of(session: Session) -> Log:
-    """The session's log; where none was chosen, text from info on."""
+    """Return the session's log, or by default a text log from level info on."""
     return session.log if isinstance(session.log, Log) else Log(session.err.line, "text", "info")
 
 
 def progress(session: Session, tally: Tally) -> Lines | Screen:
-    """The progress that suits stderr."""
+    """Return the progress display that suits stderr."""
     if not is_terminal(session.err, session.environ):
         return Lines(session, tally)
     from floodmark.cli.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal

@@ -1,4 +1,4 @@
-"""Views → text: tables for people, without markup, and without control codes where no terminal is."""
+"""Views as text: tables for people, without markup, and without control codes unless they go to a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def run_table(manifest: Manifest, told: Mapping[TableName, ChunkCounts], to: Console) -> str:
-    """What a run did with each table, and why those that failed did."""
+    """Return a table of what a run did with each table, and why the failed ones failed."""
     rows = []
     for entry in manifest.tables:
         chunks = chunk_counts(entry, told)
@@ -44,7 +44,7 @@ def run_table(manifest: Manifest, told: Mapping[TableName, ChunkCounts], to: Con
 
 
 def run_line(manifest: Manifest, uploaded_bytes: int, duration: float, where: str) -> str:
-    """One line that sums a run up."""
+    """Return one line that sums up a run."""
     counts = statuses(manifest)
     parts = [f"{counts['unchanged']} unchanged", f"{counts['extracted']} extracted", f"{counts['failed']} failed"]
     if counts["dropped"]:
@@ -54,7 +54,7 @@ def run_line(manifest: Manifest, uploaded_bytes: int, duration: float, where: st
 
 
 def plan_table(tables: Sequence[PlannedTable], to: Console) -> str:
-    """What a run would do with each table, and why."""
+    """Return a table of what a run would do with each table, and why."""
     rows = [
         (
             one.table.label,
@@ -68,13 +68,13 @@ def plan_table(tables: Sequence[PlannedTable], to: Console) -> str:
     work = sum(map(has_work, tables))
     chunks = f"{sum(one.to_extract for one in tables)} of {plural(sum(one.chunks for one in tables), 'chunk')}"
     estimate = sum(one.estimated_bytes for one in tables)
-    about = f", about {size(estimate)} to read" if estimate else ""  # not every source can tell
+    about = f", about {size(estimate)} to read" if estimate else ""  # not every source knows it
     line = f"{work} of {plural(len(tables), 'table')} to work on; {chunks}{about}\n"
     return table(("table", "reason", ">chunks", ">to read", "why"), rows, to) + line
 
 
 def status_table(head: Head, tables: Sequence[TableStatus], now: datetime, to: Console) -> str:
-    """Every table, how fresh it is, and what was last decided."""
+    """Return every table, how fresh it is, and the last decision about it."""
     rows = [
         (
             TableName(one.schema, one.name).label,
@@ -92,7 +92,7 @@ def status_table(head: Head, tables: Sequence[TableStatus], now: datetime, to: C
 
 
 def history_table(runs: Iterable[RunSummary], to: Console) -> str:
-    """A line per run."""
+    """Return one line per run."""
     heads = ("run", "finished", ">tables", ">extracted", ">unchanged", ">failed", ">dropped", ">written", ">stored")
     rows = [
         (
@@ -108,7 +108,7 @@ def history_table(runs: Iterable[RunSummary], to: Console) -> str:
 
 
 def manifest_table(manifest: Manifest, to: Console) -> str:
-    """One manifest, with what it says of each table."""
+    """Return one manifest with its facts about each table."""
     rows = [
         (
             entry.table.label,
@@ -129,7 +129,7 @@ def manifest_table(manifest: Manifest, to: Console) -> str:
 
 
 def table(heads: Row, rows: Iterable[Row], to: Console) -> str:
-    """Columns of text as wide as they need to be; a head that begins with `>` aligns its column right."""
+    """Return columns of text as wide as needed. A head that begins with `>` aligns its column to the right."""
     from rich.table import Table  # noqa: PLC0415 - by need: JSON is written without rich
     from rich.text import Text  # noqa: PLC0415 - by need
 
@@ -149,7 +149,7 @@ def count(number: int | None) -> str:
 
 
 def size(number: int | None) -> str:
-    """Bytes for people: three digits that matter, units of a thousand."""
+    """Format bytes for people: three significant digits, units of a thousand."""
     if number is None:
         return "-"
     value, unit = float(number), 0
@@ -182,7 +182,7 @@ def _failures(entries: Iterable[TableEntry]) -> str:
 
 
 def _drawn(grid: Table, to: Console) -> str:
-    """The grid as `to` would print it, without what a missing terminal can't take."""
+    """Return the grid as `to` would print it. Without a terminal it has no control codes."""
     from rich.console import Console  # noqa: PLC0415 - by need
 
     drawing = Console(

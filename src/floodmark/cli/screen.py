@@ -19,11 +19,11 @@ _SHOWN_TABLES = 8
 
 
 class Screen:
-    """Progress on a terminal: the tables at work and a line on the whole, redrawn in place, gone at the end."""
+    """Progress on a terminal: the tables in progress and a summary line, redrawn in place, removed at the end."""
 
     def __init__(self, to: Console, tally: Tally, log: Log) -> None:
         self._tally, self._log = tally, log
-        log.to(lambda line: to.print(Text(line)))  # above what is drawn, not into it
+        log.to(lambda line: to.print(Text(line)))  # above the display, not into it
         self._live = Live(
             get_renderable=self.picture,
             console=to,
@@ -47,7 +47,7 @@ class Screen:
         self._live.stop()
 
     def picture(self) -> Table:
-        """What the screen shows now."""
+        """Return what the screen shows now."""
         grid = Table.grid(padding=(0, 2, 0, 0))
         for justify in ("left", "right", "right", "right"):
             grid.add_column(justify=justify, no_wrap=True, overflow="ellipsis")

@@ -15,9 +15,9 @@ _JSON = b'{"level":"warning","event":"stopping; once more ends at once"}\n'
 
 
 class StopSignals:
-    """While entered, the two signals set `event`, and `number` says which came first.
+    """Context manager in which the two signals set `event`. `number` is the first signal that came.
 
-    Signals reach only a process's main thread; in another one this does nothing.
+    Signals reach only a process's main thread. In another thread this does nothing.
     """
 
     def __init__(self, style: str = "text") -> None:
@@ -43,8 +43,8 @@ class StopSignals:
             os._exit(128 + number)
         self.number = number
         self.event.ask(number)
-        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        # This does not use sys.stderr, because the signal can come in the middle of a write to it.
         try:
             os.write(2, self._words)
         except OSError:
-            return  # no one to talk to; the run ends all the same
+            return  # nobody can read it, but the run still ends

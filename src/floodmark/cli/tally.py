@@ -1,4 +1,4 @@
-"""Run events added up, and put into words: what both kinds of progress show."""
+"""Totals of run events, and their text for both kinds of progress display."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Clock = Callable[[], float]
 
 
 class Work(Struct):
-    """A table at work. `since` is when its first chunk began, on the monotonic clock."""
+    """A table in progress. `since` is the start of its first chunk, on the monotonic clock."""
 
     chunks: int
     to_extract: int
@@ -33,7 +33,7 @@ class Work(Struct):
 
 
 class Tally:
-    """What a run has told so far, added up. Safe to use from several threads."""
+    """The totals of a run's events so far. Safe to use from several threads."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
@@ -51,18 +51,18 @@ class Tally:
                 self._add(event)
 
     def counts(self) -> dict[TableName, ChunkCounts]:
-        """Per table, the chunks that were read and all it has."""
+        """Return, per table, the number of chunks that were read and the number of all its chunks."""
         with self.lock:
             return {name: ChunkCounts(min(work.done, work.chunks), work.chunks) for name, work in self.tables.items()}
 
     def running(self) -> list[tuple[TableName, Work]]:
-        """Copies of the tables at work, the oldest first."""
+        """Return copies of the tables in progress, the oldest first."""
         with self.lock:
             found = [(name, _copy(work)) for name, work in self.tables.items() if work.running]
         return sorted(found, key=lambda pair: pair[1].since or 0.0)
 
     def overall(self) -> str:
-        """One line on all of it: chunks, rows, bytes and their rate."""
+        """Return one summary line: chunks, rows, bytes and their rate."""
         with self.lock:
             works = list(self.tables.values())
             done, planned = sum(work.done for work in works), sum(work.to_extract for work in works)
@@ -71,7 +71,7 @@ class Tally:
             return f"{done} of {plural(planned, 'chunk')}, {plural(rows, 'row')}, {size(raw)} read at {speed}"
 
     def sums(self) -> dict[str, int]:
-        """The same as numbers."""
+        """Return the same totals as numbers."""
         with self.lock:
             works = list(self.tables.values())
             return {

@@ -1,4 +1,4 @@
-"""The commands that keep what was landed: verify and prune."""
+"""The commands that maintain landed data: verify and prune."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEVELS = {"manifest": "recorded", "objects": "there, of the right size", "conte
 
 
 def verify(options: argparse.Namespace, session: Session) -> int:
-    """Verify a run's snapshot, and show what is wrong with it and how to mend it. Raises VerificationFailed."""
+    """Verify a run's snapshot, and show its faults and how to fix them. Raises VerificationFailed."""
     settings = load(arguments.flags(options), session.environ, state_only=not options.against_source)
     request = verifying.Request(options.run, tuple(options.table), options.deep, options.against_source)
     report = stoppable(
@@ -48,7 +48,7 @@ def verify(options: argparse.Namespace, session: Session) -> int:
 
 
 def prune(options: argparse.Namespace, session: Session) -> int:
-    """Delete old snapshots, and what nothing names any more."""
+    """Delete old snapshots, and objects that no manifest names any more."""
     settings = load(arguments.flags(options), session.environ, state_only=True)
     rule = _rule(options)
     done = stoppable(
@@ -158,7 +158,7 @@ def _prune_text(done: Pruned, rule: Rule) -> str:
 
 
 def _erasure(done: Pruned, rule: EraseBefore) -> list[str]:
-    """What an erasure leaves, so that no one takes it for whole when it is not."""
+    """Return lines about the data that an erasure leaves, so that nobody takes a partial erasure for a complete one."""
     lines = [_remainder(one) for one in done.remains]
     if done.in_reach_still:
         lines.append(

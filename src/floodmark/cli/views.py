@@ -1,4 +1,4 @@
-"""What the commands show, as structs made from manifests: the same for text and for JSON. Pure."""
+"""The commands' results as structs made from manifests, the same for text and for JSON. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TableStatus(Struct, frozen=True, kw_only=True):
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
-    """A run in `history`. `written_bytes` are those of objects it put, `stored_bytes` those of all it names."""
+    """A run in `history`. `written_bytes` counts the objects it put, `stored_bytes` all objects it names."""
 
     run_id: str
     started_at: str
@@ -54,7 +54,7 @@ class Planned(Struct, frozen=True, kw_only=True):
 
 
 class ChunkCounts(Struct, frozen=True):
-    """How many of a table's chunks were read, and how many it has."""
+    """The number of a table's chunks that were read, and of all its chunks."""
 
     read: int
     total: int
@@ -103,12 +103,12 @@ def planned(table: PlannedTable) -> Planned:
 
 
 def has_work(table: PlannedTable) -> bool:
-    """Whether a run would do more about the table than call it unchanged."""
+    """Return true if a run would do more with the table than report it unchanged."""
     return table.to_extract > 0 or table.reason.code not in ("unchanged", "identical")
 
 
 def statuses(manifest: Manifest) -> dict[Status, int]:
-    """How many tables have each status."""
+    """Return the number of tables per status."""
     counts: dict[Status, int] = {"unchanged": 0, "extracted": 0, "failed": 0, "dropped": 0}
     for entry in manifest.tables:
         counts[entry.status] += 1
@@ -116,7 +116,7 @@ def statuses(manifest: Manifest) -> dict[Status, int]:
 
 
 def chunk_counts(entry: TableEntry, told: Mapping[TableName, ChunkCounts]) -> ChunkCounts:
-    """What the run told of a table's chunks or, where it told nothing, what its entry shows."""
+    """Return a table's chunk counts from the run's events, or from its entry if the run sent none."""
     if entry.table in told:
         return told[entry.table]
     total = max(len(entry.objects), len(entry.watermark.chunks) if entry.watermark else 0)
@@ -125,7 +125,7 @@ def chunk_counts(entry: TableEntry, told: Mapping[TableName, ChunkCounts]) -> Ch
 
 
 def age(moment: str, now: datetime) -> int:
-    """Whole seconds from an ISO 8601 moment to now, 0 where clocks disagree."""
+    """Return whole seconds from an ISO 8601 time to now, or 0 if clocks disagree."""
     return max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
 
 
