@@ -1,1 +1,1 @@
-"""The demo, and the servers it and the tests run on. `story.main` is the way in."""
+"""The demo, and the servers for it and for the tests. `story.main` is the entry point."""

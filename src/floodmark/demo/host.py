@@ -1,4 +1,4 @@
-"""What a server needs of this machine: a user that may run it, a folder, a port, binaries it can read."""
+"""A server's needs on this machine: a user that may run it, a folder, a port, binaries it can read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SOCKET_PATH_LIMIT = 100  # bytes; the smallest limit of any system is 104
 
 
 def unprivileged() -> dict[str, Any]:
-    """The subprocess arguments that make a child of root run as nobody; none for anyone else."""
+    """Return the subprocess arguments that make a child of root run as nobody; none for any other user."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -28,7 +28,7 @@ def unprivileged() -> dict[str, Any]:
 
 
 def private_folder(identity: Mapping[str, Any], base: Path | None) -> Path:
-    """A folder of the server's user alone, with a path short enough for a socket in it."""
+    """Create a folder for only the server's user, with a path short enough for a socket in it."""
     folder = Path(tempfile.mkdtemp(prefix="floodmark-pg-", dir=base or _base_folder(identity)))
     if identity:
         os.chown(folder, identity["user"], identity["group"])
@@ -43,7 +43,7 @@ def _base_folder(identity: Mapping[str, Any]) -> Path:
 
 
 def copied_install(bin_directory: Path, target: Path) -> Path:
-    """Copy a wheel's tree, with the shared libraries that wheels keep beside their package."""
+    """Copy a wheel's tree, with the shared libraries that wheels keep next to their package."""
     tree, package = bin_directory.parent, bin_directory.parent.parent
     libraries = package.with_name(f"{package.name}.libs")
     new = target / package.name / tree.name
@@ -67,7 +67,7 @@ def kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
-        return  # gone by itself
+        return  # already gone
 
 
 def until(holds: Callable[[], bool], what: str) -> None:

@@ -1,8 +1,8 @@
-"""A PostgreSQL server of one's own: made, started, crashed, copied and removed again.
+"""A private PostgreSQL server: created, started, crashed, copied and removed.
 
-The demo runs on one, and the tests run on many. All that belongs to a server (data, sockets, log) lies in one
-temporary folder that goes when the server is closed, or when this process dies. PostgreSQL refuses to run as
-root, so there the server runs as `nobody`.
+The demo runs on one, and the tests run on many. All parts of a server (data, sockets, log) are in one temporary folder.
+The folder is removed when the server is closed, or when this process dies. PostgreSQL refuses to run as root, so under
+root the server runs as `nobody`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SETTINGS = {
     "log_timezone": "UTC",
 }
 
-# The superuser needs no password; other roles prove theirs, as they must at a real server.
+# The superuser needs no password. Other roles need theirs, as on a real server.
 _HBA = f"""\
 local all all trust
 host all {SUPERUSER} 127.0.0.1/32 trust
@@ -57,7 +57,7 @@ local replication {SUPERUSER} trust
 host replication {SUPERUSER} 127.0.0.1/32 trust
 """
 
-# Waits until its standard input ends, which it does however the parent dies, then clears up.
+# Waits for the end of its standard input, which comes however the parent dies, then cleans up.
 _KEEPER = """\
 cat >/dev/null
 pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && {
@@ -69,11 +69,11 @@ rm -rf "$1"
 
 
 class PostgresServer:
-    """A server from the binaries in `bin_directory`. Made stopped and empty: `create` gives a running one.
+    """A server from the binaries in `bin_directory`. It is created stopped and empty; `create` returns a running one.
 
-    Its folder is made in `base`, by default where temporary files go.
-    `settings` go into postgresql.conf over our own. With fsync off, which is quicker, only a crash of the
-    whole machine can lose data, and then the server is gone anyway.
+    Its folder is created in `base`, by default the folder for temporary files. `settings` go into postgresql.conf after
+    our own. With fsync off, the server is faster. Then only a crash of the whole machine can lose data, and the server
+    is gone in that case anyway.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PostgresServer:
     ) -> None:
         self.settings = {**_SETTINGS, "fsync": "on" if fsync else "off", **(settings or {})}
         self._made_of, self._base = bin_directory, base
-        self.starts = 0  # how often the server came up: connections of an earlier time are dead
+        self.starts = 0  # number of starts: connections from an earlier start are dead
         self._identity = unprivileged()
         self.root = private_folder(self._identity, base)
         self._keeper = self._spawn(
@@ -106,7 +106,7 @@ class PostgresServer:
         fsync: bool = False,
         base: Path | None = None,
     ) -> Self:
-        """A new, empty, running server. Raises SourceUnavailable."""
+        """Return a new, empty, running server. Raises SourceUnavailable."""
         server = cls(bin_directory, settings=settings, fsync=fsync, base=base)
         try:
             server.initialize()
@@ -116,7 +116,7 @@ class PostgresServer:
             raise
         return server
 
-    # Where it is
+    # Addresses
 
     @property
     def data(self) -> Path:
@@ -131,21 +131,21 @@ class PostgresServer:
         return self._process is not None and self._process.poll() is None
 
     def dsn(self, database: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """libpq's words for a connection over TCP."""
+        """Return libpq's connection string for a connection over TCP."""
         return psycopg.conninfo.make_conninfo(
             host="127.0.0.1", port=self.port, dbname=database, user=user, password=password
         )
 
     def url(self, database: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
-        """The same as an SQLAlchemy URL."""
+        """Return the connection as an SQLAlchemy URL."""
         secret = "" if password is None else f":{quote(password, safe='')}"
         where = f"127.0.0.1:{self.port}/{quote(database, safe='')}"
         return f"postgresql+psycopg://{quote(user, safe='')}{secret}@{where}"
 
-    # Its life
+    # Life cycle
 
     def initialize(self) -> None:
-        """initdb, our settings, and who may come in."""
+        """Run initdb, and write our settings and the access rules."""
         self.tool(
             "initdb", "-D", str(self.data), "-U", SUPERUSER, "--encoding=UTF8", "--no-locale",
             "--auth=trust", "--no-sync", "--no-instructions",
@@ -154,12 +154,12 @@ class PostgresServer:
         self.configure(self.settings)
 
     def configure(self, settings: Mapping[str, str]) -> None:
-        """Append settings to postgresql.conf; they hold from the next start or reload on."""
+        """Append settings to postgresql.conf. They take effect at the next start or reload."""
         with (self.data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def start(self) -> None:
-        """Start and wait until connections are taken. Raises SourceUnavailable with the log's end."""
+        """Start and wait until the server accepts connections. Raises SourceUnavailable with the log's end."""
         if self.running:
             return
         for _ in range(5):
@@ -178,7 +178,7 @@ class PostgresServer:
         raise SourceUnavailable("the PostgreSQL server does not start", on=str(self._bin), why=self._log_end())
 
     def stop(self, mode: StopMode = "fast") -> None:
-        """Stop, as `pg_ctl stop -m` would. No error when it does not run."""
+        """Stop as `pg_ctl stop -m` does. A server that does not run is no error."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -191,7 +191,7 @@ class PostgresServer:
         self.start()
 
     def crash(self) -> None:
-        """kill -9 of the postmaster and of every process of its, as a power cut would. Not started again."""
+        """Kill the postmaster and all its processes with SIGKILL, like a power cut. Does not restart the server."""
         if self._process is None:
             return
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
@@ -203,7 +203,7 @@ class PostgresServer:
         self._process = None
 
     def crash_backend(self) -> None:
-        """kill -9 of one backend: the postmaster throws everyone out and recovers. Returns when it has."""
+        """Kill one backend with SIGKILL: the postmaster ends all sessions and recovers. Returns after the recovery."""
         with psycopg.connect(self.dsn(), autocommit=True) as witness, psycopg.connect(self.dsn()) as victim:
             kill(victim.info.backend_pid)
             until(lambda: not _answers(witness), "the other backends' end")
@@ -211,12 +211,12 @@ class PostgresServer:
         self.starts += 1
 
     def close(self) -> None:
-        """Stop and remove all of it."""
+        """Stop the server and remove all its files."""
         self.stop("immediate")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         if self._keeper.stdin is not None:
             self._keeper.stdin.close()
-        self._keeper.wait(10 * PATIENCE)  # it removes the tree, which may be large
+        self._keeper.wait(10 * PATIENCE)  # it removes the tree, which can be large
         if self.root.exists():
             shutil.rmtree(self.root)
 
@@ -228,42 +228,42 @@ class PostgresServer:
     ) -> None:
         self.close()
 
-    # Its copies
+    # Copies
 
     def save(self, name: str) -> Path:
-        """Copy the data of the stopped server aside, as a volume snapshot would; see `restore`."""
+        """Copy the data of the stopped server, like a volume snapshot; see `restore`."""
         self._must_be_stopped("saved")
         target = self.root / f"saved-{name}"
         self._copy(self.data, target)
         return target
 
     def restore(self, saved: Path) -> None:
-        """Put the data back as `save` found it. The copy stays."""
+        """Restore the data that `save` copied. The copy stays."""
         self._must_be_stopped("restored")
         shutil.rmtree(self.data)
         self._copy(saved, self.data)
 
     def copy(self) -> Self:
-        """Another server, not started, from a copy of this stopped one's data."""
+        """Return another server, not started, from a copy of this stopped server's data."""
         self._must_be_stopped("copied")
         twin = self._twin()
         self._copy(self.data, twin.root / "data")
         return twin
 
     def backup_to(self, target: PostgresServer) -> None:
-        """pg_basebackup into a new, empty `target`, ready to start as a hot standby of this server."""
+        """Run pg_basebackup into a new, empty `target`, which can then start as a hot standby of this server."""
         self.tool(
             "pg_basebackup", "-D", str(target.data), "-d", self.dsn(), "--write-recovery-conf",
             "--wal-method=stream", "--checkpoint=fast", "--no-sync",
         )  # fmt: skip
 
     def standby(self) -> Self:
-        """A hot standby of this server, not started. It copies all data as it is now."""
+        """Return a hot standby of this server, not started. It copies all current data."""
         twin = self._twin()
         self.backup_to(twin)
         return twin
 
-    # Means
+    # Helpers
 
     def tool(self, name: str, *arguments: str) -> str:
         """Run one of the server's own programs as the server's user and return its output."""
@@ -295,14 +295,14 @@ class PostgresServer:
         return process.poll() is None
 
     def _yield_port(self) -> None:
-        """Someone holds the port: one that others know already is waited for, else another is taken."""
+        """Handle a port in use: wait for a port that others already know, else take another one."""
         if self.starts:
             time.sleep(1)
         else:
             self.port = free_port()
 
     def _ready(self, pid: int) -> bool:
-        """What the server itself says in its pid file, as pg_ctl reads it."""
+        """Return true if the server's pid file reports it ready. pg_ctl reads the same file."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -336,7 +336,7 @@ class PostgresServer:
                 os.chown(path, self._identity["user"], self._identity["group"], follow_symlinks=False)
 
     def _usable(self, bin_directory: Path) -> Path:
-        """The binaries where the server's user can run them: in place, or a copy (of a venv below /root)."""
+        """Return binaries that the server's user can run: the originals, or a copy (of a venv below /root)."""
         try:
             self._spawn([str(bin_directory / "postgres"), "--version"], stdout=subprocess.DEVNULL).wait()
         except PermissionError:

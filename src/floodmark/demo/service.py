@@ -1,7 +1,7 @@
-"""The service the demo extracts: case management for prisons and courts, all of it invented.
+"""The service that the demo extracts: case management for prisons and courts, all of it invented.
 
-Fifteen tables in two schemas, made by set-based SQL from plain arithmetic, so that every demo has the same
-rows. `fill` makes them, `live_a_day` does what a quiet day does.
+It has fifteen tables in two schemas. Set-based SQL makes them from plain arithmetic, so every demo has the same rows.
+`fill` creates them, and `live_a_day` makes the changes of a quiet day.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from floodmark.config import ColumnRule, TableRule
 
 DATABASE = "custody_cases"
 
-# What a service would write into its configuration about the two sensitive columns.
+# Typical rules of a service's configuration for the two sensitive columns.
 RULES = {
     "public.person": TableRule(
         columns=ColumnRule(exclude=("home_address",), mask={"national_insurance_number": "hash"})
@@ -79,7 +79,7 @@ CREATE TABLE court.sentence (
     days integer NOT NULL, fine numeric(10, 2), served daterange);
 """
 
-# $people sets the scale: 40 movements each, 10 audit events, 6 notes, and so on.
+# $people sets the scale: 40 movements each, 10 audit events, 6 notes, and more.
 _ROWS = """
 INSERT INTO prison
 SELECT 'P' || to_char(n, 'FM00'), 'HMP ' || (ARRAY['Ashmere', 'Brackfield', 'Coldwater', 'Dunmoor', 'Elmstead',
@@ -201,7 +201,7 @@ ALTER TABLE court.sentence ADD FOREIGN KEY (person_id) REFERENCES person;
 
 
 class Deed(Struct, frozen=True):
-    """Something a day does to the database: in words, and in SQL."""
+    """A change to the database during a day, in words and in SQL."""
 
     words: str
     statement: str
@@ -231,7 +231,7 @@ DAY_THREE = (
 
 
 def fill(connection: psycopg.Connection[Any], people: int) -> None:
-    """Make the tables and their rows in one transaction; `people` (60 at least) sets the scale."""
+    """Create the tables and their rows in one transaction. `people` (at least 60) sets the scale."""
     rows = Template(_ROWS).substitute(people=people)
     with connection.transaction():
         for script in (_TABLES, rows, _KEYS):
@@ -240,7 +240,7 @@ def fill(connection: psycopg.Connection[Any], people: int) -> None:
 
 
 def live_a_day(connection: psycopg.Connection[Any]) -> None:
-    """Do what the third day does."""
+    """Make the third day's changes."""
     for deed in DAY_THREE:
         connection.execute(deed.statement.encode())
     connection.commit()

@@ -1,7 +1,7 @@
 """`floodmark demo`: three days of an invented service's database, on a real PostgreSQL, in under a minute.
 
-It starts a server from the extra `demo`, fills it, and runs the job as it would run at night: on the first day,
-on one when nothing changed, and on one when a little did. The server goes; the files stay.
+It starts a server from the extra `demo`, fills it, and runs the nightly job three times: on the first day, on a day
+without changes, and on a day with a few changes. The server is removed and the files stay.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from floodmark.wording import install_hint, plural
 PEOPLE = 6000  # gives 240,000 rows in the largest table
 
 MARKER = ".floodmark-demo"
-_PLAIN_WIDTH = 110  # columns, where no terminal says how many it has
+_PLAIN_WIDTH = 110  # columns, if no terminal reports its width
 _CHUNK_BYTES = 4 * 1024**2  # small, so that a demo's table has several chunks
 
 
 class Demo(Struct, frozen=True):
-    """A demo under way: the filled server, what every run is given, and where it is told."""
+    """A demo in progress: the filled server, the settings of every run, and the output stream."""
 
     server: PostgresServer
     settings: Settings
@@ -48,7 +48,7 @@ class Demo(Struct, frozen=True):
 def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
     """Run the demo and leave its files in `directory`. Returns the exit code.
 
-    Raises ConfigError where the extra is missing, or the directory holds something else.
+    Raises ConfigError if the extra is missing, or the directory holds something else.
     """
     binaries = _binaries()
     landing = _prepared(directory)
@@ -77,7 +77,7 @@ def _binaries() -> Path:
 
 
 def _prepared(directory: Path) -> Path:
-    """The folder to land in, empty. Only what an earlier demo left is ever removed."""
+    """Return the empty folder to land in. Only the files of an earlier demo are ever removed."""
     marker, landing = directory / MARKER, directory / "landing"
     if directory.exists() and not marker.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(
@@ -143,7 +143,7 @@ def _day_three(demo: Demo) -> RunResult:
 
 
 def _night(demo: Demo) -> RunResult:
-    """One run, and what it did."""
+    """Do one run and return its result."""
     result = run(demo.settings)
     demo.console.print(_table(result))
     entries = result.manifest.tables
@@ -178,7 +178,7 @@ def _why(entry: TableEntry) -> str:
 
 
 def _written(entry: TableEntry) -> str:
-    """How many of the table's objects are new."""
+    """Return the number of the table's new objects, in words."""
     new = [item for item in entry.objects if item.origin == "extracted"] if entry.status == "extracted" else []
     return f"{len(new)} of {plural(len(entry.objects), 'object')}" if new else ""
 
@@ -199,7 +199,7 @@ def _farewell(console: Console, landing: Path, last: RunResult) -> None:
 
 
 def _program() -> str:
-    """How to call floodmark from here."""
+    """Return the command that calls floodmark from here."""
     script = Path(sys.executable).with_name("floodmark")
     found = shutil.which("floodmark")
     away = script.exists() and (found is None or Path(found) != script)
@@ -211,13 +211,13 @@ def _quoted(path: Path) -> str:
 
 
 def _short(path: Path) -> str:
-    """The path as one would type it from here."""
+    """Return the path as one would type it from here."""
     relative = os.path.relpath(path.absolute())
     return str(path.absolute()) if relative.startswith("..") else relative
 
 
 def _size(count: int) -> str:
-    """As the other commands give sizes: units of a thousand."""
+    """Format a size as the other commands do: units of a thousand."""
     if count == 0:
         return "nothing"
     return f"{count / 1000**2:.1f} MB" if count >= 1000**2 else f"{count / 1000:.1f} kB"
