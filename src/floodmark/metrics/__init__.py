@@ -1,5 +1,5 @@
-"""What a run did, and how fresh each table is, as Prometheus metrics: the same names in every way out.
+"""Prometheus metrics about runs and the freshness of each table. All outputs use the same names.
 
-`catalogue` names every metric, `known` says what the ledger tells, `values` makes values of it; `exposition`,
-`server`, `ways_out` and `exporter` bring them to whoever asks. See docs/metrics.md.
+`catalogue` names every metric, `known` reads the ledger, and `values` turns its facts into values. `exposition`,
+`server`, `ways_out` and `exporter` publish them. See docs/metrics.md.
 """

@@ -1,6 +1,6 @@
 """Every metric's name, type, labels and help, in one place. No run id, hash or row's value is ever a label.
 
-A time of 0 stands for never. docs/metrics.md describes each metric, and a test compares the two.
+A time of 0 means never. docs/metrics.md describes each metric, and a test compares the two.
 """
 
 from __future__ import annotations

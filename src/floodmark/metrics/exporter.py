@@ -1,7 +1,7 @@
-"""The long-lived exporter: reads the ledger now and then, and shows what it last knew to whoever asks.
+"""The long-lived exporter: it reads the ledger at intervals and serves the last known values.
 
-A scrape costs nothing but sending a text that is ready. While the store is away the last known values stay, and
-floodmark_ledger_up and floodmark_ledger_last_read_timestamp_seconds say so.
+A scrape only sends a text that is ready. While the store is unreachable, the last known values stay, and
+floodmark_ledger_up and floodmark_ledger_last_read_timestamp_seconds show the failure.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from floodmark.metrics.known import Known, read
 from floodmark.metrics.values import NEVER, Value, about_itself, about_runs, about_the_ledger
 from floodmark.state.ledger import Ledger
 
-# A reading that takes longer hangs: with its retries one that fails takes a minute at most.
+# A reading that takes longer hangs. A failing one takes a minute at most, with its retries.
 _PATIENCE = 600.0
 
 
 class Exporter:
-    """What one exporter knows. `tell` hears of each change between reachable (None) and not (why)."""
+    """The state of one exporter. `tell` receives each change between reachable (None) and unreachable (the reason)."""
 
     def __init__(
         self,
@@ -43,11 +43,14 @@ class Exporter:
         return self._text
 
     def healthy(self) -> bool:
-        """Whether the ledger is still looked at; not whether it is there: a restart would not bring it back."""
+        """Return true if the ledger is still being read, even if it is unreachable.
+
+        A restart of the exporter would not bring the ledger back.
+        """
         return time.monotonic() - self._beat < 3 * self._interval + _PATIENCE
 
     def refresh(self) -> None:
-        """Read the ledger and make the text anew."""
+        """Read the ledger and rebuild the text."""
         before = self._up
         error = None
         try:

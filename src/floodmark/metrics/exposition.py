@@ -1,4 +1,4 @@
-"""Values → the text that Prometheus reads, and the registry that its library pushes and writes from."""
+"""Values as the text that Prometheus reads, and as the registry that its library pushes and writes from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Family = CounterMetricFamily | GaugeMetricFamily
 
 
 class _Values(Collector):
-    """Collects anew, each time it is asked, what a function gives."""
+    """A collector that calls a function for new values at each request."""
 
     def __init__(self, values: Callable[[], Iterable[Value]]) -> None:
         self._values = values
@@ -33,14 +33,14 @@ class _Values(Collector):
 
 
 def registry(values: Callable[[], Iterable[Value]]) -> CollectorRegistry:
-    """A registry that shows what the function gives whenever it is asked."""
+    """Return a registry that shows the function's current values at each request."""
     made = CollectorRegistry()
     made.register(_Values(values))
     return made
 
 
 def text(values: Iterable[Value]) -> bytes:
-    """The values in Prometheus' text format."""
+    """Return the values in Prometheus' text format."""
     kept = tuple(values)
     return generate_latest(registry(lambda: kept))
 

@@ -1,7 +1,7 @@
-"""What the ledger tells of a database's runs: of those that committed, those that did not, and those at work.
+"""The ledger's facts about a database's runs: committed, failed, and in progress.
 
-A run that died without a word (killed, out of memory, its node gone) stays among those in flight until a later
-run takes it out; one that could not even read its state leaves no trace here at all.
+A run that died without a report (killed, out of memory, its node gone) stays in flight until a later run removes it. A
+run that could not even read its state leaves no trace here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from floodmark.state.manifest import Head, Inflight, Manifest, Record, Working, 
 
 
 class Known(Struct, frozen=True, kw_only=True):
-    """What is known of one database's runs. `record` is None where no end of a run was ever noted.
+    """The known facts about one database's runs. `record` is None if no run's end was ever recorded.
 
-    `stateless` runs leave nothing behind, and of `unread` ones nothing is known yet: there is no saying then that
-    something never was.
+    `stateless` runs leave nothing behind, and for `unread` ones nothing is known yet. In both cases nobody can say that
+    an event never happened.
     """
 
     head: Head | None = None
@@ -34,20 +34,20 @@ class Known(Struct, frozen=True, kw_only=True):
 
     @property
     def database(self) -> str:
-        """The database's name, empty where nothing tells it."""
+        """Return the database's name, or an empty string if no document holds it."""
         if self.head is not None:
             return self.head.database
         return self.record.last.database if self.record is not None else ""
 
     def after(self, ended: Ended, manifest: Manifest | None) -> Known:
-        """The same, once a run has ended, with the manifest it published if it did."""
+        """Return the facts after a run has ended, with the manifest that it published, if any."""
         record = noted(UNSET if self.record is None else self.record, ended)
         rest = tuple(run for run in self.at_work if run.run_id != ended.run_id)
         return replace(self, manifest=manifest or self.manifest, record=record, at_work=rest)
 
 
 def read(ledger: Ledger, before: Known | None = None) -> Known:
-    """Read the ledger: two small objects, and the manifest where it is another than before.
+    """Read the ledger: two small objects, and the manifest if it differs from the one before.
 
     Raises StateUnreadable, StorageError.
     """
@@ -65,7 +65,7 @@ def read(ledger: Ledger, before: Known | None = None) -> Known:
 
 
 def seconds(moment: str) -> float:
-    """An ISO 8601 moment in seconds since 1970. Raises StateUnreadable where it is none."""
+    """Return an ISO 8601 time in seconds since 1970. Raises StateUnreadable if it is invalid."""
     try:
         return datetime.fromisoformat(moment).timestamp()
     except (ValueError, OverflowError):
@@ -73,7 +73,10 @@ def seconds(moment: str) -> float:
 
 
 def _at_work(inflight: Inflight, record: Record | None, manifest: Manifest | None) -> tuple[Working, ...]:
-    """The listed runs without those that must be dead: one that committed or ended, or that a later one outlived."""
+    """Return the listed runs that can be alive.
+
+    A run is dead if it committed or ended, or if a later run outlived it.
+    """
     over = {record.last.run_id} if record is not None else set()
     over |= {manifest.run_id} if manifest is not None else set()
     since = seconds(record.last.started_at) if record is not None else 0.0

@@ -1,4 +1,4 @@
-"""A run at work, added up from its events. Pure."""
+"""The totals of a run in progress, from its events. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from floodmark.events import Audited, ChunkDone, Event, Retried, RunStarted, Tab
 
 
 class Live(Struct, frozen=True):
-    """What a run has told of itself so far. `started` is in seconds since 1970; `planned` and `done` count chunks."""
+    """A run's reports so far. `started` is in seconds since 1970; `planned` and `done` count chunks."""
 
     database: str
     started: float
@@ -22,7 +22,7 @@ class Live(Struct, frozen=True):
 
 
 def counted(live: Live, event: Event) -> Live:
-    """The same with one more event. A new snapshot's chunks are planned anew."""
+    """Return the totals with one more event. A new snapshot's chunks are planned again."""
     if isinstance(event, RunStarted):
         return replace(live, database=event.database or live.database, planned=0, done=0)
     if isinstance(event, TableDecided):

@@ -1,4 +1,4 @@
-"""Pushing metrics to a Pushgateway. They are added to what is there: what a run does not know, it leaves."""
+"""Push of metrics to a Pushgateway. It adds to the existing group: metrics that a run does not know stay."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIMEOUT = 10.0  # seconds
 
 
 class PushFailed(Exception):
-    """Why a push failed, and where to; holds neither a user nor a password."""
+    """A push's error: the cause and the target, without user or password."""
 
 
 def push(gateway: Secret, registry: CollectorRegistry, database: str) -> None:
@@ -31,14 +31,14 @@ def push(gateway: Secret, registry: CollectorRegistry, database: str) -> None:
 
 
 def reach(gateway: Secret) -> None:
-    """Ask the gateway whether it is ready, and push nothing. Raises PushFailed."""
+    """Ask the gateway if it is ready, without a push. Raises PushFailed."""
     with _spoken_to(gateway) as (bare, handler):
         handler(f"{bare.rstrip('/')}/-/ready", "GET", _TIMEOUT, [], b"")()
 
 
 @contextmanager
 def _spoken_to(gateway: Secret) -> Iterator[tuple[str, Handler]]:
-    """The gateway's URL without a user, and what sends requests as that user. Raises PushFailed."""
+    """Yield the gateway's URL without a user, and the handler that sends requests as that user. Raises PushFailed."""
     parts = urlsplit(gateway.reveal())
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:

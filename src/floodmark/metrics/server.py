@@ -18,10 +18,10 @@ _SLOW_CLIENT = 30.0  # seconds
 
 
 class MetricsServer:
-    """Serves until it is closed, on threads of its own. `port` 0 takes any free one; see `port`.
+    """Server that runs on its own threads until it is closed. `port` 0 takes any free port; see `port`.
 
-    `metrics` gives the text, `healthy` whether whoever makes it still does. Raises ConfigError where the
-    address can't be had.
+    `metrics` returns the text, and `healthy` tells if its producer still works. Raises ConfigError if the address is
+    not available.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class MetricsServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a client that never reads its answer holds nobody up
+    block_on_close = False  # a client that never reads its answer delays nobody
 
     def __init__(self, address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), handler)
 
     def server_bind(self) -> None:
-        """Without the look-up of a name for the address, which may wait for a name server."""
+        """Bind without the look-up of a name for the address, which can wait for a name server."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
@@ -77,7 +77,7 @@ class _Pages:
         self.metrics, self.healthy = metrics, healthy
 
     def of(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Status, content type and body of a page."""
+        """Return status, content type and body of a page."""
         if path == "/metrics":
             return HTTPStatus.OK, CONTENT_TYPE, self.metrics()
         if path == "/health":
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "floodmark"
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """A scrape is not worth a line, and a path in it is someone else's words."""
+        """Log nothing: a scrape is not worth a line, and its path is a stranger's text."""
 
     def log_error(self, format: str, *arguments: object) -> None:
-        """Neither is a client that goes away."""
+        """Log nothing: a client that disconnects is not worth a line."""

@@ -1,4 +1,4 @@
-"""What is known → values of metrics. Pure."""
+"""Conversion of known facts to values of metrics. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEVER = 0.0
 
 
 class Value(Struct, frozen=True):
-    """One series' value; `labels` are in the metric's own order."""
+    """One series' value. `labels` are in the metric's own order."""
 
     metric: Metric
     labels: tuple[str, ...]
@@ -38,7 +38,7 @@ def about_the_ledger(up: bool, last_read: float) -> Iterator[Value]:
 
 
 def about_runs(known: Known, live: Live | None = None) -> Iterator[Value]:
-    """All that is known of a database: its runs, and its tables if a run ever committed. Nothing where nothing is."""
+    """Yield all values of a database: its runs, and its tables if a run ever committed. Yields nothing for no facts."""
     database = live.database if live is not None and live.database else known.database
     if live is None and known.record is None and known.manifest is None and not known.at_work:
         return
@@ -50,7 +50,7 @@ def about_runs(known: Known, live: Live | None = None) -> Iterator[Value]:
 
 
 def about_chunks(live: Live) -> Iterator[Value]:
-    """How far a run is. Only for who looks while it runs: a text that is left behind would keep it for ever."""
+    """Yield a run's progress. Only a live page may show it, because a text that stays would show it for ever."""
     yield Value(names.RUN_CHUNKS, (live.database, "planned"), live.planned)
     yield Value(names.RUN_CHUNKS, (live.database, "done"), live.done)
 
@@ -74,7 +74,7 @@ def _attempts(database: str, known: Known, live: Live | None) -> Iterator[Value]
 
 
 def _newest_ended(known: Known) -> tuple[float, str]:
-    """When the newest run that ended began, and how it ended. A note of that is lost where the store was away."""
+    """Return the start and outcome of the newest run that ended. A store outage can have lost its record."""
     ends = [(NEVER, "")]
     if known.manifest is not None:
         ends.append((seconds(known.manifest.started_at), "partial" if _failed(known.manifest) else "success"))
@@ -134,7 +134,7 @@ def _table(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[Value]:
 
 
 def _parts(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[Value]:
-    """Bytes and chunks. What an entry's objects say of their origin speaks of this run only where it extracted."""
+    """Yield bytes and chunks. The objects' origins describe this run only if it extracted the table."""
     new = [part for part in entry.objects if part.origin == "extracted" and entry.status == "extracted"]
     chunks = max(len(entry.objects), len(entry.watermark.chunks) if entry.watermark is not None else 0)
     yield Value(names.TABLE_BYTES, (*labels, "raw"), entry.raw_bytes or 0)

@@ -1,7 +1,7 @@
-"""A run's own metrics on their way out: served while it lasts, pushed to a Pushgateway, written to a file.
+"""Outputs of a run's own metrics: served while it lasts, pushed to a Pushgateway, written to a file.
 
-They show what the ledger told when the run began, with what the run has told since on top: so a run that fails
-takes nothing away. No trouble here ever fails a run; it is told as a warning.
+They show the ledger's facts from the start of the run, plus the run's own reports since. So a run that fails removes
+nothing. No error here ever fails a run. It becomes a warning.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from floodmark.wording import iso_time
 
 
 class WaysOut:
-    """While entered, a run's events go through `observe`, and on to `observer`.
+    """Context manager that sends a run's events through `observe` and on to `observer`.
 
-    `known` reads what the ledger tells; `database` is what the configuration calls the database, for as long as
-    nothing else tells its name.
+    `known` reads the ledger's facts. `database` is the database's name in the configuration, used until another source
+    tells its name.
     """
 
     def __init__(self, wanted: Metrics, observer: Observer, known: Callable[[], Known], database: str) -> None:
@@ -67,7 +67,7 @@ class WaysOut:
         self._send()
 
     def observe(self, event: Event) -> None:
-        """Take an event, and pass it on."""
+        """Count an event, and pass it on."""
         with self._lock:
             if isinstance(event, RunEnded):
                 self._ended = event.ended
@@ -76,7 +76,7 @@ class WaysOut:
         self._observer(event)
 
     def published(self, manifest: Manifest) -> None:
-        """Take what the run published."""
+        """Record the manifest that the run published."""
         self._manifest = manifest
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class WaysOut:
             self._server.close()
 
     def values(self) -> Iterator[Value]:
-        """All there is to tell now."""
+        """Yield all current values."""
         with self._lock:
             known, live = self._known, self._live
         yield from about_itself()
@@ -104,7 +104,7 @@ class WaysOut:
             self._warn(f"{error.sentence}; the run goes on without")
 
     def _send(self) -> None:
-        """Push and write, where that is wanted."""
+        """Push and write, if configured."""
         shown = registry(self.values)
         if self._wanted.pushgateway is not None:
             database = self._live.database if self._live is not None else self._known.database
@@ -123,7 +123,7 @@ class WaysOut:
 
 
 def _ended(live: Live | None, error: BaseException) -> Ended:
-    """The end of a run that did not get far enough to tell of it itself."""
+    """Return the end of a run that failed before it could report its own end."""
     began = datetime.fromtimestamp(live.started if live is not None else 0.0, UTC)
     return Ended(
         run_id="",
