@@ -1,6 +1,6 @@
-"""`floodmark doctor`: small checks of all a run stands on, each with what was found and what would mend it.
+"""`floodmark doctor`: small checks of a run's prerequisites, each with a finding and a suggested fix.
 
-Never writes to the source, and leaves nothing at the destination. A check that can't be made says so.
+The checks never write to the source and leave nothing at the destination. A check that can't be made reports that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Finding", "examine"]
 
 
 def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """The findings, as they come."""
+    """Yield the findings as they come."""
     try:
         settings = load(flags, environ)
     except FloodmarkError as error:

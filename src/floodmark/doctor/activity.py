@@ -1,4 +1,4 @@
-"""What else goes on at the server: old transactions, limits, connections. The questions here, the judgement beside."""
+"""Other activity at the server: old transactions, limits, connections. One function asks, another judges."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from floodmark.doctor.finding import Finding, ok, unknown, warning
 from floodmark.doctor.server import Server
 from floodmark.wording import plural
 
-# A transaction that is older holds something back that a nightly run would want.
+# An older transaction holds back something that a nightly run needs.
 OLD = 15 * 60  # seconds
-# Autovacuum should have frozen long before; at two thousand million the server stops taking writes.
+# Autovacuum should have frozen rows long before. At two billion the server refuses writes.
 OLD_XIDS = 1_000_000_000
 _SHOWN = 5
 _HELD_BACK = "what was written since it began can't be proven unchanged, and is read again each run"
 
 
 class Session(Struct, frozen=True, array_like=True):
-    """A session with an old transaction. `writes`: it has a transaction id, and so holds back what is proven."""
+    """A session with an old transaction. `writes`: it has a transaction id, and so holds back what can be proven."""
 
     pid: int
     role: str | None
@@ -36,7 +36,7 @@ class Prepared(Struct, frozen=True, array_like=True):
 
 
 class Room(Struct, frozen=True, array_like=True):
-    """How many more connections the server, the role and the database take; None for no limit."""
+    """The number of further connections that the server, the role and the database accept. None means no limit."""
 
     server: int
     role: int | None
@@ -57,7 +57,7 @@ def transactions(server: Server, old: int = OLD) -> Iterator[Finding]:
 
 
 def judged_sessions(sessions: Sequence[Session], hidden: int, role: str) -> Finding:
-    """`hidden` sessions of others could not be looked at. Pure."""
+    """Judge sessions with old transactions. `hidden` counts sessions of others that could not be inspected. Pure."""
     check = "transactions"
     if sessions:
         worst = sorted(sessions, key=lambda one: not one.writes)[:_SHOWN]
@@ -118,7 +118,7 @@ def time_limits(server: Server) -> Iterator[Finding]:
 
 
 def judged_time_limits(settings: dict[str, int], statement_timeout: int) -> Finding:
-    """From milliseconds by setting, 0 for no limit. A run pins all but one of them in each transaction. Pure."""
+    """Judge the limits, in milliseconds by setting, 0 for none. A run sets all but one in each transaction. Pure."""
     idle = settings.get("idle_session_timeout", 0)
     if idle:
         found = f"idle_session_timeout ends a connection after {idle / 1000:g} s between two tasks; it is made anew"
@@ -146,7 +146,10 @@ def connections(server: Server) -> Iterator[Finding]:
 
 
 def judged_room(room: Room, wanted: int, role: str) -> Finding:
-    """A run takes one connection more than limits.connections; ours is one of those that are taken now. Pure."""
+    """Judge the free connections.
+
+    A run takes limits.connections plus one; doctor's own is one of those in use. Pure.
+    """
     known = {"max_connections": room.server, "the role's limit": room.role, "the database's limit": room.database}
     tightest, left = min(((name, left) for name, left in known.items() if left is not None), key=lambda one: one[1])
     needed, left = wanted + 1, left + 1

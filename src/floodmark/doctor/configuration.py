@@ -1,4 +1,4 @@
-"""The configuration as it came about: which setting was given where; never what is secret."""
+"""The origin of the configuration: the place that sets each value. It never shows secrets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from floodmark.stores import open_source
 
 _PREFIX = "FLOODMARK_"
 _OTHER_VARIABLES = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "FLOODMARK_DEBUG")
-# Of these only the names are shown: what a driver or boto3 takes from the environment.
+# Only the names of these variables are shown. A driver or boto3 reads them from the environment.
 _LISTENED_TO = ("PG", "AWS_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "FLOODMARK_MASK_KEY")
 _FLAGS = {
     "layout": ("destination.layout", "--layout"),
@@ -29,7 +29,7 @@ _FLAGS = {
 
 
 def configuration(settings: Settings, flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """Where each value came from, and what was given in vain."""
+    """Yield the origin of each value, and the values that have no effect."""
     keys = _keys_of_file(flags)
     name = str(flags.config or DEFAULT_FILE)
     lines = [*_places(settings, flags, environ, keys, name), *_others(flags, keys, name)]
@@ -75,7 +75,7 @@ def _others(flags: Flags, keys: list[str], name: str) -> Iterator[str]:
 
 
 def _keys_of_file(flags: Flags) -> list[str]:
-    """The dotted keys that the file sets. It was read, and so accepted, before."""
+    """Return the dotted keys that the file sets. The file was read and accepted before."""
     path = flags.config or DEFAULT_FILE
     return list(_set_keys(read(path), "")) if path.exists() else []
 

@@ -1,4 +1,4 @@
-"""All checks of the source: the server's, if it is one, and those of the tables as a run's snapshot shows them."""
+"""Checks of the source: those of a server, and those of the tables as a run's snapshot shows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGEST = ""  # of the encoding: no lines are made
 
 
 class Known(Struct):
-    """What the source's checks leave for those of the state: which database it is, None where it can't be asked."""
+    """Facts from the source's checks for the state's checks: the database's identity, or None if it can't be asked."""
 
     identity: SourceIdentity | None = None
 
@@ -39,7 +39,7 @@ def _is_postgresql(settings: Settings) -> bool:
 
 
 def _server(settings: Settings) -> Generator[Finding, None, bool]:
-    """Yields the findings; returns whether the server answers."""
+    """Yield the findings, and return true if the server answers."""
     try:
         asked = server.Server(settings)
     except FloodmarkError as error:
@@ -70,7 +70,10 @@ def _tables(settings: Settings, known: Known) -> Iterator[Finding]:
 
 
 def _shared(snapshot: Snapshot) -> Iterator[Finding]:
-    """A run of its own finds out whether other connections can share its snapshot; so it is asked."""
+    """Check if other connections can share a snapshot.
+
+    Each run finds this out, so the check asks the run's own code.
+    """
     if not snapshot.drawbacks:
         connections = plural(snapshot.parallelism, "connection")
         yield ok("snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {connections}")

@@ -1,4 +1,4 @@
-"""What a check comes to, and how checks are run so that one that breaks hides no other."""
+"""The result of a check, and a runner that keeps one broken check from hiding the others."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Result = Literal["ok", "warning", "problem", "unknown"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """What a check found, and what mends it: a setting to change, or a statement to run.
+    """A check's finding, and its fix: a setting to change, or a statement to run.
 
-    `unknown` is what could not be checked. `exit_code` is the one that a run would end with; 0 but for a problem.
-    Neither text holds a secret or a row's value; both may have several lines.
+    `unknown` means that the check could not be made. `exit_code` is the code that a run would end with, and 0 unless
+    the result is a problem. Neither text holds a secret or a row's value. Both can have several lines.
     """
 
     check: str
@@ -26,7 +26,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     exit_code: int = 0
 
 
-# For an error that has no hint of its own.
+# Hints for errors without their own.
 _WHERE_TO_LOOK = {
     ConfigError.exit_code: "Mend the setting that is named; docs/configuration.md describes each.",
     SourceError.exit_code: "Check where the database is: source.url, FLOODMARK_SOURCE, --source, or the PG… variables.",
@@ -54,13 +54,13 @@ def problem(check: str, found: str, fix: str, exit_code: int) -> Finding:
 
 
 def of_error(check: str, error: FloodmarkError) -> Finding:
-    """The problem that a run would end with."""
+    """Return the problem that a run would end with."""
     fix = error.hint or _WHERE_TO_LOOK.get(error.exit_code, "Set FLOODMARK_DEBUG=1 to see where it came from.")
     return Finding(check=check, result="problem", found=error.sentence, fix=fix, exit_code=error.exit_code)
 
 
 def attempted(check: str, action: Check) -> Iterator[Finding]:
-    """A check's findings; where it can't be made, that is the finding."""
+    """Yield a check's findings. If the check can't be made, that is the finding."""
     try:
         yield from action()
     except FloodmarkError as error:

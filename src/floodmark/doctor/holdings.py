@@ -1,4 +1,4 @@
-"""What a database holds, for who writes a first configuration: its tables, and columns whose names tell of a person."""
+"""A database's content, for a first configuration: its tables, and columns whose names suggest personal data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from floodmark.source.selection import spelled
 from floodmark.stores import open_source
 from floodmark.wording import plural
 
-# What is asked for as a key elsewhere keeps its joins when hashed; what is only read is redacted.
+# Columns that usually serve as keys elsewhere are hashed, which keeps joins. Columns that are only read are redacted.
 _HASHED = (
     r"nino|national_?insurance(_?(no|number))?|ni_?number|ssn|nhs_?(no|number)|passport_?(no|number)|"
     r"driving_?licen[cs]e(_?(no|number))?|tax_?(no|number|reference)|utr|"
@@ -37,14 +37,17 @@ _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class Holdings(Struct, frozen=True):
-    """`found` in sentences; `suggestions` are masks by column, by table as a rule names it."""
+    """The content of a database.
+
+    `found` holds sentences; `suggestions` holds masks by column, by a rule's table name.
+    """
 
     found: list[str]
     suggestions: dict[str, dict[str, Mask]]
 
 
 def holdings(settings: Settings) -> Holdings:
-    """Look at all tables of the source. Raises SourceError, ConfigError."""
+    """Inspect all tables of the source. Raises SourceError, ConfigError."""
     snapshot = open_source(settings).snapshot()
     try:
         tables = snapshot.tables(Selection(), "")
@@ -55,7 +58,7 @@ def holdings(settings: Settings) -> Holdings:
 
 
 def suggested(columns: Sequence[str]) -> dict[str, Mask]:
-    """The masks that columns' names call for. Pure."""
+    """Return the masks that the column names suggest. Pure."""
     found = {column: _mask(_WORD.sub("_", column).lower()) for column in columns}
     return {column: mask for column, mask in found.items() if mask is not None}
 

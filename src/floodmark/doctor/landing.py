@@ -1,4 +1,4 @@
-"""What a landing zone's receiver takes, as far as names, types and sizes tell it beforehand."""
+"""The demands of a landing zone's receiver, as far as names, types and sizes can show them in advance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from floodmark.layout import LAYOUTS, Layout, database_segment
 from floodmark.model import Numbers, TableInfo, TableName
 from floodmark.source.selection import Pattern
 
-# Every number of so many digits fits into 64 bits, where a receiver keeps integers.
+# Every number of up to this many digits fits into 64 bits, where a receiver keeps integers.
 MOST_DIGITS = DIGITS - 1
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?(?:\[\])*\Z")
 _TEXT = re.compile(r"(?:ci)?text|name|jsonb?|bpchar|(?:character|(bit))(?: varying)?(?:\((\d+)\))?")
@@ -25,13 +25,13 @@ _INSTEAD_OF_CSV = (
     "Where they do: land JSON Lines (format: jsonl) with numbers: quote-large, or mask the column or leave it out "
     "(tables.rules.*.columns); docs/consumers.md tells which are refused."
 )
-# JSON lines are larger than the rows: names are repeated, numbers are text.
+# JSON lines are larger than the rows: names are repeated, and numbers are text.
 _GROWTH = 3
 _SHOWN = 10
 
 
 class Zone(Struct, frozen=True):
-    """A place that may be a landing zone: the destination's or a delivery's. Its checks are called by `name`."""
+    """A place that can be a landing zone: the destination's or a delivery's. `name` prefixes its checks."""
 
     name: str
     layout: Layout
@@ -45,7 +45,7 @@ class Zone(Struct, frozen=True):
 
 
 def zones(settings: Settings) -> list[Zone]:
-    """The destination and every delivery."""
+    """Return the destination and every delivery."""
     chosen = settings.destination
     setting = "destination.database_name"
     found = [Zone("landing", LAYOUTS[chosen.layout], chosen.database_name, setting, chosen.numbers)]
@@ -56,7 +56,7 @@ def zones(settings: Settings) -> list[Zone]:
 
 
 def landing(tables: Sequence[TableInfo], database: str, settings: Settings, default_schema: str) -> Iterator[Finding]:
-    """Nothing where no layout asks for anything. What hangs on the tables alone is said once."""
+    """Yield the findings of all zones, none if no layout has demands. Findings about the tables appear only once."""
     found = zones(settings)
     for zone in found:
         if zone.layout.database_needs_underscore:
@@ -80,7 +80,7 @@ def database_name(database: str, zone: Zone) -> Finding:
 
 
 def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[Finding]:
-    """Columns that may hold a number beyond 64 bits, where numbers go `as-is`. What jsonb holds, no type tells."""
+    """Check for columns that can exceed 64 bits, for zones with numbers `as-is`. Types say nothing about jsonb."""
     if not refusing:
         yield ok(_INTEGERS, "large numbers are sent as strings (numbers: quote-large)")
         return
@@ -94,7 +94,7 @@ def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[
 
 
 def digits(tables: Sequence[TableInfo], masked: Collection[tuple[TableName, str]]) -> Finding:
-    """The same for CSV. It has no types: what a file holds of a column makes the receiver take it for numbers."""
+    """Check the same for CSV, which has no types: the receiver guesses numbers from a column's content in each file."""
     wide = _columns(tables, lambda name: is_wide(name) and _is_whole(name))
     text = [one for one in _columns(tables, is_text) if one not in masked]
     if not wide and not text:
@@ -119,13 +119,13 @@ def _listed(columns: Sequence[tuple[TableName, str]]) -> str:
 
 
 def _masked(selection: Selection, default_schema: str) -> set[tuple[TableName, str]]:
-    """The columns whose values never leave the database: no mask gives digits alone."""
+    """Return the columns whose values never leave the database. No mask yields only digits."""
     rules = [(Pattern(text, default_schema, "tables.rules").table, rule) for text, rule in selection.rules.items()]
     return {(table, column) for table, rule in rules if table is not None for column in rule.columns.mask}
 
 
 def is_wide(type_name: str) -> bool:
-    """Whether a type holds integers of more digits than MOST_DIGITS: numeric without bounds, or with wide ones."""
+    """Return true if a type holds more than MOST_DIGITS integer digits: numeric with wide bounds or none."""
     match = _NUMERIC.match(type_name)
     if match is None:
         return False
@@ -133,14 +133,16 @@ def is_wide(type_name: str) -> bool:
 
 
 def _is_whole(type_name: str) -> bool:
-    """Whether a numeric may be written without a point, and is no array, which has braces around it."""
+    """Return true if a numeric can be written without a point, and is not an array, which has braces around it."""
     match = _NUMERIC.match(type_name)
     return match is not None and not type_name.endswith("]") and (match[2] is None or int(match[2]) <= 0)
 
 
 def is_text(type_name: str) -> bool:
-    """Whether a type takes digits alone, and enough of them for a number beyond 64 bits; of zeros and ones it takes one
-    more."""
+    """Return true if a type accepts pure digits, and enough of them for a number beyond 64 bits.
+
+    A type of only zeros and ones accepts one digit more.
+    """
     match = _TEXT.fullmatch(type_name)
     return match is not None and (match[2] is None or int(match[2]) > (DIGITS if match[1] is None else DIGITS + 1))
 
@@ -164,7 +166,7 @@ def names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
 
 
 def sizes(tables: Sequence[TableInfo], most: int, chunk_bytes: int) -> Iterator[Finding]:
-    """An object is a chunk, or all of a part that can't be cut into chunks."""
+    """Check the object sizes. An object is a chunk, or a whole part that can't be cut into chunks."""
     largest = {
         table.table.label: max((chunk_bytes if part.by_block else part.total_bytes) for part in table.parts)
         for table in tables

@@ -1,4 +1,4 @@
-"""Where a run's metrics go, if anywhere. What is wrong there fails no run, so it is a warning at most."""
+"""The targets of a run's metrics. An error there fails no run, so it is at most a warning."""
 
 from __future__ import annotations
 

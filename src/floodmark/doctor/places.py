@@ -1,4 +1,4 @@
-"""Where data, state and deliveries go: a folder is looked at, S3 is asked by what leaves nothing behind."""
+"""Places of data, state and deliveries. A folder is inspected; S3 gets only requests that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from floodmark.storage import StorageOptions
 
 
 def places(settings: Settings) -> Iterator[Finding]:
-    """Destination, state and deliveries, each by itself: rights may differ by prefix."""
+    """Check destination, state and deliveries, each by itself, because rights can differ by prefix."""
     chosen = settings.destination
     try:
         compressor(chosen.compression)
@@ -35,7 +35,7 @@ def places(settings: Settings) -> Iterator[Finding]:
     if settings.state_url is not None:
         own = StorageOptions(sse=chosen.sse, kms_key_id=chosen.kms_key_id) if stays else StorageOptions()
         yield from _place("state", settings.state_url, own, chosen.allow_unconditional_writes, session)
-    for one in settings.deliver:  # by puts alone
+    for one in settings.deliver:  # only with puts
         sent = StorageOptions(acl=one.acl, sse=one.sse, kms_key_id=one.kms_key_id, conditional=False)
         yield from _place(f"deliver {one.name}", one.url, sent, True, session)
 
@@ -52,7 +52,7 @@ def _place(
 
 
 def _folder(name: str, url: str) -> Finding:
-    """By rights alone: nothing is written."""
+    """Check a folder by its permissions only. Nothing is written."""
     path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url).absolute()
     there = next(one for one in (path, *path.parents) if one.exists())
     if not there.is_dir():

@@ -1,6 +1,6 @@
-"""S3 asked for what a run will want of it. Nothing stays: what can't be taken away again is not put.
+"""Checks of S3 for a run's needs. Nothing stays: the checks put only what they can delete.
 
-In a landing zone nothing is put at all, since its receiver would take it for data.
+In a landing zone they put nothing at all, because its receiver would take it for data.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentia
 _BODY = b"Floodmark's doctor was here, and takes this away again.\n"
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NO_ETAG = '"00000000000000000000000000000000"'
-_SKEW, _REFUSED_SKEW = 60, 900  # seconds; S3 itself refuses from a quarter of an hour on
+_SKEW, _REFUSED_SKEW = 60, 900  # seconds; S3 itself refuses from 15 minutes on
 
 
 class Place(Struct, frozen=True):
-    """A destination or state in S3. `name` is what it is called in the configuration."""
+    """A destination or state in S3. `name` is its name in the configuration."""
 
     name: str
     url: str
@@ -49,13 +49,13 @@ class Place(Struct, frozen=True):
 
 
 def session() -> Session:
-    """boto3's view of the environment, for all places. Raises StorageError where that can't be read."""
+    """Return boto3's view of the environment, shared by all places. Raises StorageError if it can't be read."""
     with translated("read boto3's configuration", "s3"):
         return Session()
 
 
 class _Client:
-    """Requests without retries, whose errors come out as ours; notes each answer's date and status."""
+    """A client for requests without retries that translates errors. It notes each answer's date and status."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -80,7 +80,7 @@ class _Client:
         self.s3.meta.events.register("after-call.s3", self._note)
 
     def ask(self, what: str, operation: str, *, conditional: bool = False, **parameters: Any) -> Any:
-        """One request. Raises StorageError."""
+        """Make one request. Raises StorageError."""
         self.status = 0
         with translated(what, self.place.url, conditional):
             answer = getattr(self.s3, operation)(Bucket=self.bucket, **parameters)
@@ -104,13 +104,13 @@ class _Client:
 
     def _note(self, http_response: Any, **_: Any) -> None:
         self.status = http_response.status_code
-        with suppress(TypeError, ValueError):  # no date, or none that is one
+        with suppress(TypeError, ValueError):  # no date, or an invalid one
             theirs = parsedate_to_datetime(http_response.headers.get("date"))
             self.skew = (datetime.now(UTC) - theirs).total_seconds()
 
 
 def probed(place: Place, unconditional: bool) -> Iterator[Finding]:
-    """A place whose objects stay: every right is tried. `unconditional`: the user does without conditions."""
+    """Try every right at a place whose objects stay. `unconditional`: the user works without conditional writes."""
     try:
         client = _Client(place)
         listing = _listing(client)
@@ -127,7 +127,7 @@ def probed(place: Place, unconditional: bool) -> Iterator[Finding]:
 
 
 def looked_at(place: Place) -> Iterator[Finding]:
-    """A landing zone: only what touches no object."""
+    """Check a landing zone with requests that touch no object."""
     try:
         client = _Client(place)
         client.ask("look at the bucket", "head_bucket")
@@ -153,7 +153,7 @@ def looked_at(place: Place) -> Iterator[Finding]:
 
 
 def _listing(client: _Client) -> Finding:
-    """The first request of all, so whatever is wrong with credentials, region or bucket shows here."""
+    """List the place. This is the first request, so errors in credentials, region or bucket show here."""
     check = f"{client.place.name}: list"
     try:
         client.ask("list objects", "list_objects_v2", Prefix=client.key, MaxKeys=1)
@@ -173,7 +173,7 @@ def _clock(client: _Client) -> Finding:
 
 
 def judged_skew(check: str, skew: float) -> Finding:
-    """`skew` is how many seconds this machine's clock is ahead. Pure."""
+    """Judge the clock. `skew` is how many seconds this machine's clock is ahead. Pure."""
     if abs(skew) < _SKEW:
         return ok(check, "this machine's clock and the store's agree")
     found = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the store's"
@@ -184,7 +184,10 @@ def judged_skew(check: str, skew: float) -> Finding:
 
 
 def _objects(client: _Client, unconditional: bool) -> Iterator[Finding]:
-    """Put, get, conditions, checksum and delete, on one test object. Where it could not be deleted, none is put."""
+    """Check put, get, conditions, checksum and delete on one test object.
+
+    No test object is put if it can't be deleted.
+    """
     name = client.place.name
     try:
         client.ask("delete an object", "delete_object", Key=client.key)
@@ -246,7 +249,7 @@ def _read(client: _Client) -> Finding:
 
 
 def _checksum(client: _Client) -> Finding:
-    """Bytes that are not those of the checksum must be refused."""
+    """Check that S3 refuses bytes that do not match the checksum."""
     check = f"{client.place.name}: checksum"
     try:
         client.put("put a damaged object", _BODY[::-1])
@@ -283,7 +286,7 @@ def _must_refuse(client: _Client, header: str, value: str) -> None:
 
 
 def _removed(client: _Client) -> Finding:
-    """Take the test object away."""
+    """Delete the test object."""
     check = f"{client.place.name}: delete"
     try:
         client.ask("delete an object", "delete_object", Key=client.key)
@@ -294,7 +297,7 @@ def _removed(client: _Client) -> Finding:
 
 
 def _versions_removed(client: _Client) -> str:
-    """A bucket with versions keeps what was deleted, and that it was: both go too, if they may."""
+    """Delete the test object's versions and delete markers, which a versioned bucket keeps, if the rights allow it."""
     try:
         for version in tuple(client.versions):
             client.ask("delete a version", "delete_object", Key=client.key, VersionId=version)
@@ -304,7 +307,10 @@ def _versions_removed(client: _Client) -> str:
 
 
 def _abort(client: _Client) -> Finding:
-    """By an upload there is not: who may abort hears just that."""
+    """Check the right to abort uploads, on an upload that does not exist.
+
+    With the right, S3 answers that the upload is missing.
+    """
     check = f"{client.place.name}: abort uploads"
     try:
         client.ask("abort an upload", "abort_multipart_upload", Key=client.key, UploadId="floodmark-doctor")
@@ -319,7 +325,7 @@ def _abort(client: _Client) -> Finding:
 
 
 def _bucket(client: _Client) -> Iterator[Finding]:
-    """Versions, for a state that must be restored; and rules that would delete what a manifest names."""
+    """Check versioning, which a restore of the state needs, and rules that would delete what a manifest names."""
     name = client.place.name
     if name == "state":
         yield _versions(client)
@@ -348,7 +354,7 @@ def _versions(client: _Client) -> Finding:
 
 
 def judged_rules(check: str, rules: list[dict[str, Any]], prefix: str) -> Finding:
-    """A rule that expires objects at this prefix deletes what a manifest names. Pure."""
+    """Judge the lifecycle rules. A rule that expires objects at this prefix deletes what a manifest names. Pure."""
     active = [rule for rule in rules if rule.get("Status") == "Enabled" and _touches(rule, prefix)]
     expiring = [str(rule.get("ID", "without a name")) for rule in active if _expires(rule)]
     if expiring:

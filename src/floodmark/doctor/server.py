@@ -1,4 +1,7 @@
-"""The PostgreSQL server: who answers, how it is spoken to, and what its settings mean for a run. Reads only."""
+"""Checks of the PostgreSQL server: its identity, its connection, and the effect of its settings on a run.
+
+Reads only.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ _LONG_LAG = 3600  # seconds
 
 
 class Server:
-    """A connection that only asks: every question in a read-only transaction of its own, which is rolled back.
+    """A connection that only asks. Every question runs in its own read-only transaction, which is rolled back.
 
     Raises what `connect` raises.
     """
@@ -38,7 +41,7 @@ class Server:
         self.connection = connect(self.where)
 
     def rows(self, question: str) -> list[tuple[Any, ...]]:
-        """Raises SourceError, which never holds a driver's text."""
+        """Return the answer's rows. Raises SourceError, which never holds a driver's text."""
         try:
             self.connection.execute(_PINNED)
             return self.connection.execute(question).fetchall()
@@ -55,7 +58,7 @@ class Server:
 
     @property
     def role(self) -> str:
-        """The role we are, as SQL spells it."""
+        """Return our role as SQL spells it."""
         return quoted(self.connection.info.user)
 
     def close(self) -> None:

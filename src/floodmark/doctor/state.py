@@ -1,4 +1,4 @@
-"""What the state tells: is it readable, is it this database's, how old is the last commit, is a run left hanging."""
+"""Checks of the state: readable, this database's, age of the last commit, and runs that died."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from floodmark.wording import plural, span
 _PATIENCE = Patience(tries=1)
 # A nightly run, and two hours for a slow one.
 _STALE = 26 * 3600
-# What a run does besides holding its snapshot.
+# The time that a run takes in addition to the time it holds its snapshot.
 _SLACK = 3600
 
 
 def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Finding]:
-    """`identity` is the database's, None where it could not be asked."""
+    """Check the state. `identity` is the database's, or None if it could not be asked."""
     if settings.state_url is None:
         fix = "Set FLOODMARK_STATE to a place in a bucket of your own, to move only what changed."
         yield warning("head", "there is no state: every run extracts every table whole", fix)
@@ -71,7 +71,7 @@ def _owner(current: Current, identity: SourceIdentity | None) -> Finding:
 
 
 def judged_age(age: float) -> Finding:
-    """`age` of the last commit in seconds. Pure."""
+    """Judge the `age` of the last commit, in seconds. Pure."""
     if age < _STALE:
         return ok("last commit", f"{span(max(0, int(age)))} ago")
     fix = "Look at the job: is its schedule on, and how did its last run end? kubectl get cronjob,job; ops/runbook.md."
@@ -97,7 +97,7 @@ def judged_last(last: Ended, objects_stay: bool) -> Finding:
 
 
 def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding:
-    """No run holds a snapshot for longer than it may, so one that is listed for longer died. Pure."""
+    """Judge the listed runs. No run may hold a snapshot for longer than its limit, so an older one has died. Pure."""
     ages = {run.run_id: (now - datetime.fromisoformat(run.started_at)).total_seconds() for run in runs}
     dead = [run for run, age in ages.items() if age > longest]
     if dead:

@@ -1,4 +1,4 @@
-"""The tables a run would be about: may they be read, can change be proven, how large are they. Judged from structs."""
+"""Checks of a run's tables: readable, changes provable, size. They judge structs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ASKED_FOR = "detect: always"
 
 
 def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
-    """Rights, row-level security, unlogged tables of a standby: each denied table says what would mend it."""
+    """Check rights, row-level security and a standby's unlogged tables. Each denied table comes with a fix."""
     denied = [(table.table.label, table.denied) for table in tables if table.denied is not None]
     if not tables:
         fix = "Look at tables.include and tables.exclude, and at the database's name; grant USAGE on the schema."
@@ -37,7 +37,7 @@ def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
 
 
 def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
-    """Tables whose change can't be proven, and why."""
+    """Report tables whose changes can't be proven, and the cause."""
     why = {table.table.label: _no_proof(table) for table in tables if table.denied is None}
     without = {label: reason for label, reason in why.items() if reason is not None and reason != _ASKED_FOR}
     asked = sum(reason == _ASKED_FOR for reason in why.values())
@@ -66,7 +66,7 @@ def size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Itera
 
 
 def same_in_lower_case(names: Sequence[str]) -> list[str]:
-    """Those that differ from another only by case."""
+    """Return the names that differ from another only by case."""
     many = Counter(name.lower() for name in names)
     return [name for name in names if many[name.lower()] > 1]
 
