@@ -1,8 +1,9 @@
-"""Prune: old snapshots out of reach, and what nothing in reach names out of the store.
+"""Prune: move old snapshots out of reach, and delete objects that no snapshot in reach names.
 
-First head is told, by compare-and-swap, where history ends now; only then is anything deleted: objects, then progress,
-then manifests, so that what a prune that died left behind is still known by its manifests. `survey` looks at what
-lies there, `decide` (pure) says what may go and why that is safe. Runs, readers and other prunes may be at work.
+Prune first writes the new end of history into head, by compare-and-swap. Only after that it deletes: objects, then
+progress, then manifests. So if a prune dies, its manifests still name what it left behind. `survey` lists the store's
+content. `decide` (pure) chooses what to delete and proves why that is safe. Runs, readers and other prunes can run at
+the same time.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ __all__ = ["EraseBefore", "KeepDays", "KeepLast", "Pruned", "Remainder", "Rule",
 
 MAX_TRIES = 5
 DELETIONS = 16
-# However short the grace time: a put that is under way is not swept away under it.
+# The minimum grace time for puts, however short the configured one is. It protects a put that is in progress.
 SHORTEST_PUT_GRACE = timedelta(hours=1)
 
 
 class Pruned(Struct, frozen=True, kw_only=True):
-    """What a prune did or, with `dry_run`, would do. Keys are relative to destination and state.
+    """The result of a prune or, with `dry_run`, of what it would do. Keys are relative to destination and state.
 
-    `kept` and `cut` are run_ids, newest first. `waiting` objects are named by nothing in reach and too young to go;
-    `unknown` keys are left alone, since nothing tells whose they are. `history_lost` says why older manifests
-    could not be read. `remains` and `in_reach_still` speak of an erasure: the current snapshot's objects from before
-    its date, by table, and those that snapshots within the grace time name besides. `unfinished` are temporary files
-    in folders, by their whole paths, which puts left behind that were killed.
+    `kept` and `cut` are run_ids, newest first. `waiting` counts objects that no snapshot in reach names and that are
+    too young to delete. `unknown` keys stay, because nothing tells their owner. `history_lost` is the reason why older
+    manifests could not be read. `remains` and `in_reach_still` concern an erasure. `remains` holds the current
+    snapshot's objects from before its date, by table. `in_reach_still` counts those that only snapshots within the
+    grace time name. `unfinished` lists temporary files in folders, by their whole paths, from puts that were killed.
     """
 
     dry_run: bool
@@ -66,7 +67,7 @@ class Pruned(Struct, frozen=True, kw_only=True):
 def prune(
     settings: Settings, rule: Rule, observer: Observer, stop: Stop = NEVER, *, dry_run: bool = False
 ) -> Pruned | None:
-    """Do it, or say what would be done. None where no run has been committed yet. Raises FloodmarkError."""
+    """Prune, or report what a prune would do. Returns None before the first commit. Raises FloodmarkError."""
     ledger = open_ledger(settings, observer)
     if ledger is None:
         raise ConfigError("there is nothing to prune", why="runs to this landing zone are stateless")
@@ -89,7 +90,7 @@ def pruned(
     dry_run: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Pruned | None:
-    """As `prune`, on stores that are open. `destination` is None where its receiver moves the objects away."""
+    """Prune open stores; see `prune`. `destination` is None if its receiver moves the objects away."""
     for _ in range(MAX_TRIES):
         current = ledger.current()
         if current is None:
@@ -99,7 +100,7 @@ def pruned(
         except StateUnreadable:
             if _is_still(ledger, current):
                 raise
-            continue  # another prune took what history named when we began to read it
+            continue  # another prune took what history named when this survey began
         decision = decide(seen, rule, now, grace)
         report = _report(current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None)
         before = now - max(grace, SHORTEST_PUT_GRACE)
@@ -124,7 +125,7 @@ def _is_still(ledger: Ledger, current: Current) -> bool:
 
 
 def _data(settings: Settings, current: Current, observer: Observer) -> Storage | None:
-    """Where the objects lie that the manifests name; None where they are not ours any more."""
+    """Return the storage of the objects that the manifests name, or None if they are not ours any more."""
     if not LAYOUTS[current.manifest.layout].objects_stay:  # type: ignore[index]
         return None
     destination = open_destination(settings, current.manifest, observer)
@@ -139,7 +140,10 @@ def _data(settings: Settings, current: Current, observer: Observer) -> Storage |
 
 
 def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
-    """A store that honours conditions or, where the user accepted another, no run that could be overtaken."""
+    """Require a store that honours conditions.
+
+    If the user accepted another store, require that no run is in progress.
+    """
     ledger.check()
     if ledger.documents.unconditional and seen.alive:
         raise Conflict(
@@ -158,7 +162,7 @@ def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, sto
 
 
 def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
-    """State often lies within the destination: each file is told once."""
+    """Return the unfinished files. State is often inside the destination, so each file is listed only once."""
     found = {f"{ledger.url}/{name}" for name in ledger.documents.unfinished(before)}
     if destination is not None:
         found |= {f"{destination.url}/{name}" for name in destination.unfinished(before)}
@@ -166,7 +170,7 @@ def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -
 
 
 def _sweep(ledger: Ledger, destination: Storage | None, before: datetime, stop: Stop) -> None:
-    """No one reads an unfinished file, and no one goes on with it: its age is all that has to be known."""
+    """Delete unfinished files by age. Age is enough, because nobody reads or continues an unfinished file."""
     _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stop)
     if destination is not None:
         _delete_all(destination.discard, destination.unfinished(before), destination.url, stop)

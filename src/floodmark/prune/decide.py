@@ -1,9 +1,9 @@
-"""Decide what to keep: what lies there + a rule → what goes out of reach, and what is deleted then. Pure.
+"""Retention: from the store's content and a rule to the snapshots that go out of reach and the keys to delete. Pure.
 
-Why nothing is deleted that anyone needs (the whole argument stands in docs/reliability.md): head's floor is raised,
-by compare-and-swap, to the youngest timestamp that is about to be deleted, before it is. A run can commit only
-what the manifest it lands on names, and what is above the floor. So what is neither named by a manifest in reach
-nor above the floor can never be named again, however long anyone slept.
+Nothing that anyone needs is deleted, for this reason (docs/reliability.md has the whole argument). Before a deletion,
+compare-and-swap raises head's floor to the youngest timestamp that will be deleted. A run can commit only what the
+manifest it lands on names, and what is above the floor. So if no manifest in reach names an object, and the object is
+not above the floor, no run can ever name it again, however long that run was suspended.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from floodmark.model import TableName
 
 
 class KeepDays(Struct, frozen=True):
-    """Keep every snapshot that was the current one at some time in the last so many days."""
+    """Rule: keep every snapshot that was current at some time in the last N days."""
 
     days: int
 
 
 class KeepLast(Struct, frozen=True):
-    """Keep the newest so many snapshots."""
+    """Rule: keep the N newest snapshots."""
 
     number: int
 
 
 class EraseBefore(Struct, frozen=True):
-    """Keep no data that was extracted before this timestamp, but what the current snapshot still names."""
+    """Rule: keep no data that was extracted before this timestamp, except what the current snapshot still names."""
 
     timestamp: str
 
@@ -39,7 +39,7 @@ Rule = KeepDays | KeepLast | EraseBefore
 
 
 class Link(Struct, frozen=True):
-    """A manifest: its key, and what of it matters here. `names` are the keys of its objects."""
+    """A manifest: its key, and the facts that matter here. `names` holds the keys of its objects."""
 
     key: str
     run_id: str
@@ -50,7 +50,7 @@ class Link(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """What a run left of its work: the keys of objects it names, and every timestamp it shows."""
+    """A run's progress: the keys of objects it names, and every timestamp it shows."""
 
     key: str
     run_id: str
@@ -59,9 +59,12 @@ class Progress(Struct, frozen=True):
 
 
 class Survey(Struct, frozen=True, kw_only=True):
-    """What lies there. `reach` are the manifests in reach, newest first; where `lost` says why, older ones can't be
-    read. `strays` are manifests out of reach, `unreadable` documents of which nothing can be told. `alive` are the
-    timestamps of runs that may be at work, `dead` those of runs that are not."""
+    """The store's content.
+
+    `reach` holds the manifests in reach, newest first. If older ones can't be read, `lost` says why. `strays` are
+    manifests out of reach, `unreadable` are documents that can't be parsed. `alive` holds the timestamps of runs that
+    can be in progress, `dead` those of runs that are not.
+    """
 
     reach: tuple[Link, ...]
     lost: str | None
@@ -76,7 +79,7 @@ class Survey(Struct, frozen=True, kw_only=True):
 
 
 class Remainder(Struct, frozen=True):
-    """A table's current objects that were extracted before the erasure's date: still its rows."""
+    """A table's current objects that were extracted before the erasure's date. They still hold its rows."""
 
     schema: str
     name: str
@@ -88,11 +91,11 @@ class Remainder(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """What to do: head's new `oldest` and `floor`, then the keys to delete, in this order.
+    """The decision: head's new `oldest` and `floor`, then the keys to delete, in this order.
 
-    `kept` and `cut` are runs whose manifests stay in reach, and go out of it. `waiting` objects are named by nothing
-    in reach, and not old enough; `unknown` ones can't be told to be ours, or how old they are. `in_reach_still`
-    are the older objects that snapshots kept for their readers name, which matters to an erasure.
+    `kept` are runs whose manifests stay in reach, `cut` those that leave it. `waiting` counts objects that no manifest
+    in reach names and that are not old enough. For `unknown` objects, the owner or the age can't be determined.
+    `in_reach_still` counts the older objects that snapshots kept for their readers name, which matters to an erasure.
     """
 
     oldest: str | None
@@ -109,7 +112,7 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 
 def decide(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> Decision:
-    """What the rule comes to. What was current within the grace time, and what is younger, always stays."""
+    """Apply the rule. Snapshots that were current within the grace time, and younger objects, always stay."""
     number = kept_number(survey.reach, rule, now, grace)
     kept, cut = survey.reach[:number], survey.reach[number:]
     cutoff = _cutoff(survey, rule, now, grace)
@@ -148,8 +151,9 @@ def decide(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> Decis
 
 
 def kept_number(reach: Sequence[Link], rule: Rule, now: datetime, grace: timedelta) -> int:
-    """How many of the newest manifests stay in reach. The current one always does, and whatever a reader may hold:
-    a manifest stopped being current when the next one was committed, and counts as read until a grace time later.
+    """Return how many of the newest manifests stay in reach: the current one, and all that a reader can hold.
+
+    A manifest stops being current when the next one is committed. It counts as read until a grace time later.
     """
     number = 1
     for index in range(1, len(reach)):
@@ -167,7 +171,7 @@ def kept_number(reach: Sequence[Link], rule: Rule, now: datetime, grace: timedel
 
 
 def before(timestamp: str) -> str:
-    """The timestamp a second earlier; what is none lies before all others, so that it holds everything back."""
+    """Return the timestamp a second earlier. An invalid one becomes "", which sorts first and holds all back."""
     try:
         return timestamp_text(timestamp_moment(timestamp) - timedelta(seconds=1))
     except (ValueError, OverflowError):
@@ -175,8 +179,11 @@ def before(timestamp: str) -> str:
 
 
 def _cutoff(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> str:
-    """What bears this timestamp or an earlier one may go. It lies before all that runs at work, or dead not long
-    enough, have written or took over: their work is found by its timestamps, and would be fenced with what goes."""
+    """Return the cutoff: objects with this timestamp or an earlier one can be deleted.
+
+    It lies before all that runs in progress, or runs that died too recently, have written or taken over. Their work is
+    found by its timestamps, and the floor would fence it together with the deleted objects.
+    """
     oldest = timestamp_text(now.astimezone(UTC) - grace)
     stamps = [oldest, *map(before, survey.alive.values())]
     for one in survey.progress:
@@ -189,12 +196,15 @@ def _cutoff(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> str:
 
 
 def _is_over(progress: Progress, alive: Mapping[str, str], cutoff: str) -> bool:
-    """Whether the run is not at work, and no one will take its progress up. One without a time is left alone."""
+    """Return true if the run is not in progress and nobody will resume it.
+
+    Progress without a timestamp is left untouched.
+    """
     return progress.run_id not in alive and "" < max(progress.timestamps, default="") <= cutoff
 
 
 def _known_timestamps(survey: Survey) -> set[str]:
-    """The timestamps that are this state's: what bears another may be another state's object."""
+    """Return this state's timestamps. An object with another timestamp can belong to another state."""
     links = (*survey.reach, *survey.strays)
     known = {*survey.alive.values(), *survey.dead.values(), *(link.timestamp for link in links)}
     for names in (*(link.names for link in links), *(one.names for one in survey.progress)):

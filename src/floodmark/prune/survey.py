@@ -1,6 +1,6 @@
-"""Look at what lies there: the manifests in reach, those out of it, progress, runs in flight, objects.
+"""Survey of the store: manifests in and out of reach, progress, runs in flight, objects.
 
-This is the only place where a store is listed. What is listed is never taken for the state, only for what may go.
+Only this module lists a store. A listing never serves as the state. It only finds candidates for deletion.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ _RUN_ID = re.compile(r"(\d{8})T(\d{6})Z")
 
 
 def take_survey(ledger: Ledger, destination: Storage | None, current: Current, rule: Rule, now: datetime) -> Survey:
-    """What lies there. `destination` is None where objects do not stay. Raises StateUnreadable where history is
-    damaged (an erasure goes on: it takes what is lost for gone), StorageDenied, StorageError."""
+    """Survey the store. `destination` is None if objects do not stay.
+
+    Raises StateUnreadable if history is damaged, StorageDenied, StorageError. An erasure continues with damaged
+    history: it treats the lost part as gone.
+    """
     documents, pool = ledger.documents, dict[str, str]()
     alive, dead = inflight.alive_and_dead(documents, now)
     reach, lost = _reach(ledger, current, rule, pool)
@@ -81,7 +84,7 @@ def _link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> Lin
 
 
 def _pooled(names: Iterable[str], pool: dict[str, str]) -> frozenset[str]:
-    """The names, each kept in memory once however many manifests hold it."""
+    """Return the names, each stored once in memory no matter how many manifests hold it."""
     return frozenset(pool.setdefault(name, name) for name in names)
 
 
@@ -119,7 +122,7 @@ def _progress(
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Every string in a document, whatever its form: prune needs to know no more of progress than what it names."""
+    """Yield every string in a document of any form. Prune only needs to know what progress names."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -128,7 +131,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _objects(destination: Storage, names: Iterable[str], rule: Rule) -> Iterator[str]:
-    """The objects of the tables that this state's documents name; for an erasure, of their databases."""
+    """Yield the objects of the tables that this state's documents name, or for an erasure, of their databases."""
     whole = isinstance(rule, EraseBefore)
     prefixes = sorted({prefix for key in names if (prefix := table_prefix(key, database_only=whole)) is not None})
     for _, keys in run_all(lambda prefix: list(destination.list(prefix)), prefixes, LISTINGS):
@@ -157,6 +160,6 @@ def _needing_the_right(error: BaseException, where: str) -> BaseException:
 
 
 def _began(run_id: str) -> str | None:
-    """When a run began, as its run_id has it: an earlier attempt of it has an earlier timestamp."""
+    """Return a run's start from its run_id. An earlier attempt of the run has an earlier timestamp."""
     found = _RUN_ID.match(run_id)
     return None if found is None else f"{found[1]}{found[2]}Z"
