@@ -1,6 +1,6 @@
 """Verify: objects against the manifest, their content, the manifest against the database. Writes nothing.
 
-`entries` looks at what a manifest says of itself, `objects` at what it names, `source` at where it came from.
+`entries` checks a manifest against itself, `objects` checks what it names, `source` compares it with the database.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HISTORY_TRIES = 3
 
 
 class Request(Struct, frozen=True):
-    """What to verify: a run (None: the current one), only tables of these patterns, and how far."""
+    """The scope of a verification: a run (None: the current one), only tables of these patterns, and the level."""
 
     run: str | None = None
     only: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ Faults = Mapping[str, Fault]
 
 
 def verify(settings: Settings, request: Request, observer: Observer, stop: Stop) -> Report | None:
-    """Look, and say what is wrong; None where no run has been committed yet.
+    """Verify a run and return a report, or None before the first commit.
 
     Raises UsageError for a run that history does not hold; StateUnreadable if head, or a manifest in reach, is missing
     or damaged; SourceMismatch, StorageError, SourceError; Stopped.
@@ -78,8 +78,10 @@ def verify(settings: Settings, request: Request, observer: Observer, stop: Stop)
 
 
 def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int] | None:
-    """Read every manifest in reach; return the one that is meant, and how many those are. Raises UsageError for a run
-    that is not among them."""
+    """Read every manifest in reach. Return the requested one and the number of manifests.
+
+    Raises UsageError if the requested run is not among them.
+    """
     missing = ledger.url
     for _ in range(_HISTORY_TRIES):
         search = None if request.run is None else RunSearch(request.run)
@@ -95,7 +97,7 @@ def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int
                 if search is not None:
                     search.take(manifest)
         except ObjectMissing as error:
-            # Prune may have cut history since head was read; then head is another one now.
+            # A prune can have cut history since head was read. Head has then changed.
             missing = error.on or missing
             continue
         return current, current.manifest if search is None else search.found(), number
@@ -103,14 +105,14 @@ def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int
 
 
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
-    """The entries that are meant. What was dropped is verified as well: until history is cut, it is in reach."""
+    """Return the chosen entries. Dropped tables are also verified, because they stay in reach until history is cut."""
     default = manifest.source.default_schema
     picked = pick((entry.table for entry in manifest.tables), only, default, "the manifest")
     return [entry for entry in manifest.tables if not only or entry.table in picked]
 
 
 def _require_verifiable(manifest: Manifest, request: Request) -> bool:
-    """Whether there are objects to look at. Raises ConfigError where that leaves nothing to do."""
+    """Return true if there are objects to check. Raises ConfigError if the request then has nothing to do."""
     if LAYOUTS[manifest.layout].objects_stay:  # type: ignore[index]
         return True
     if request.deep or not request.against_source:
@@ -134,7 +136,7 @@ def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: O
 def _object_faults(
     destination: Storage, entries: Iterable[TableEntry], deep: bool, stop: Stop, observer: Observer
 ) -> Faults:
-    """What is wrong with each object, by key. Raises StorageDenied where none may be looked at."""
+    """Return each object's fault, by key. Raises StorageDenied if access to all objects is denied."""
     named = {one.key: one for entry in entries for one in entry.objects}
 
     def one_object(one: ObjectEntry) -> Fault | None:

@@ -1,4 +1,4 @@
-"""Whether a manifest agrees with itself: sums, checksums, the watermark's references, the form of keys. Pure."""
+"""A manifest's internal consistency: sums, checksums, the watermark's references, the form of keys. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SUMS = ("rows", "raw_bytes", "stored_bytes")
 
 
 def problems(entry: TableEntry) -> Iterator[Problem]:
-    """What an entry says that can't be so."""
+    """Yield the contradictions in an entry."""
     if entry.checksum is None:
         if entry.objects or entry.watermark is not None:
             yield _wrong("it has no checksum, but objects or a watermark")

@@ -1,6 +1,6 @@
-"""Whether an object is what the manifest says: there, of its size and checksum; or, read through, of its content.
+"""Checks of an object against the manifest: it exists, with the right size and checksum, or with the right content.
 
-Memory stays flat however large an object is: it is read, hashed and decompressed in blocks.
+Memory stays flat for an object of any size: it is read, hashed and decompressed in blocks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Stopping = Callable[[], bool]
 
 
 def look(destination: Storage, entry: ObjectEntry) -> Fault | None:
-    """What the store says of an object, against what the manifest does."""
+    """Compare the store's metadata of an object with the manifest. Returns the fault, or None."""
     stat = destination.stat(entry.key)
     if stat is None:
         return Fault("missing", "the object is gone")
@@ -44,7 +44,7 @@ def look(destination: Storage, entry: ObjectEntry) -> Fault | None:
 
 
 def read(destination: Storage, entry: ObjectEntry, stopping: Stopping, observer: Observer) -> Fault | None:
-    """Read an object through. A stream that breaks midway is begun anew. Raises StopAsked, StorageError."""
+    """Read an object through. A stream that breaks midway starts again. Raises StopAsked, StorageError."""
 
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -80,7 +80,7 @@ def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> 
         except Undecompressed as error:
             broken = str(error)
         while stored.read(BLOCK):
-            pass  # what the decompressor did not ask for counts as well
+            pass  # bytes that the decompressor did not request count as well
     if stored.size != entry.stored_bytes:
         return Fault("wrong_size", f"it has {plural(stored.size, 'byte')}, and was written with {entry.stored_bytes:,}")
     if stored.digest.hexdigest() != entry.sha256:
@@ -116,7 +116,7 @@ class _Hashed(io.RawIOBase):
 
 
 class _Lines:
-    """What the lines of an object come to."""
+    """The totals of an object's lines."""
 
     def __init__(self, row_format: Format) -> None:
         self._digest, self._counter, self._size, self._end = hashlib.sha256(), RowCounter(row_format), 0, b"\n"

@@ -1,4 +1,4 @@
-"""What a verification found, and how to mend it."""
+"""The result of a verification, and the commands that fix its faults."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Level = Literal["manifest", "objects", "content"]
 
 
 class Fault(Struct, frozen=True):
-    """What is wrong with one object, before it is known which tables name it."""
+    """A fault of one object, before it is known which tables name it."""
 
     code: Code
     detail: str
 
 
 class Problem(Struct, frozen=True):
-    """What is wrong with a table. `key` is the object's, None where it is the manifest's own entry."""
+    """A table's fault. `key` is the object's key, or None if the manifest's own entry is at fault."""
 
     code: Code
     key: str | None
@@ -32,10 +32,10 @@ class Problem(Struct, frozen=True):
 
 
 class SourceReport(Struct, frozen=True):
-    """How a table's chunks compare with the database now, in numbers of chunks.
+    """The comparison of a table's chunks with the current database, in numbers of chunks.
 
-    `same` gave the same lines again. `changed` ones hold other rows by now, or can't be proven not to: no verdict.
-    `wrong` ones are proven to be as they were, and give other lines than were recorded. `unread` could not be
+    `same` chunks gave the same lines again. `changed` chunks hold other rows now, or can't be proven unchanged: no
+    verdict. `wrong` chunks are proven unchanged, but give other lines than were recorded. `unread` chunks could not be
     read, for the reason in `why`.
     """
 
@@ -47,7 +47,7 @@ class SourceReport(Struct, frozen=True):
 
 
 class TableReport(Struct, frozen=True, kw_only=True):
-    """A table that was verified. One without a snapshot (never read) has nothing that could be wrong."""
+    """A table that was verified. A table without a snapshot (never read) can't have a fault."""
 
     schema: str
     name: str
@@ -63,7 +63,10 @@ class TableReport(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """What was verified: a run's manifest and, up to `level`, what it names. `manifests` were read in history."""
+    """The verified parts: a run's manifest and, up to `level`, what it names.
+
+    `manifests` is the number of manifests that were read in history.
+    """
 
     run_id: str
     level: Level
@@ -77,10 +80,10 @@ class Report(Struct, frozen=True, kw_only=True):
 
     @property
     def mend(self) -> tuple[str, ...]:
-        """The commands that write what is wrong anew."""
+        """Return the commands that write the faulty parts again."""
         return tuple(full_run(table.table) for table in self.wrong)
 
 
 def full_run(table: TableName) -> str:
-    """The command that extracts a table anew, whatever is proven."""
+    """Return the command that extracts a table again, whatever is proven."""
     return f"floodmark run --table {shlex.quote(spelled(table))} --full"

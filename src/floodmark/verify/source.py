@@ -1,8 +1,8 @@
-"""A manifest against the database as it is now, which has moved on since.
+"""Comparison of a manifest with the current database, which has changed since.
 
-The watermark proves, as it does in a run, which chunks the source still holds as they were: those are read again
-and must give the recorded lines. Where nothing can be proven (a view, a server that was restarted) the same lines
-are good news, and others are no verdict. What is proven to have changed is not read.
+As in a run, the watermark proves which chunks the source still holds unchanged. Those are read again and must give the
+recorded lines. If nothing can be proven (a view, a restarted server), equal lines confirm the manifest, and other lines
+give no verdict. Chunks that are proven changed are not read.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from floodmark.remembered import remember
 from floodmark.source.base import Snapshot
 from floodmark.verify.report import Problem, SourceReport
 
-# What says nothing of the rows themselves: they may well be the same.
+# Reasons that say nothing about the rows themselves, which can still be the same.
 _WORTH_READING = ("lineage_changed", "no_proof")
 _BATCH = 64
 
 
 class Compared(Struct, frozen=True):
-    """A table's numbers, and what is wrong with it."""
+    """A table's counts and faults."""
 
     report: SourceReport
     problems: tuple[Problem, ...] = ()
 
 
 class Comparison(Struct, frozen=True):
-    """What a comparison works with. `redefined` tells the tables whose definition changed while they were read."""
+    """The inputs of a comparison. `redefined` returns the tables whose definition changed while they were read."""
 
     snapshot: Snapshot
     extractor: Extractor
@@ -45,7 +45,7 @@ class Comparison(Struct, frozen=True):
 
 
 class _Work:
-    """A table while it is compared."""
+    """A table during its comparison."""
 
     def __init__(self, info: TableInfo, entry: TableEntry, plan: TablePlan) -> None:
         self.info, self.entry, self.plan = info, entry, plan
@@ -66,7 +66,7 @@ class _Work:
 def compare(
     comparison: Comparison, entries: Sequence[TableEntry], infos: Mapping[TableName, TableInfo]
 ) -> dict[TableName, Compared]:
-    """Every entry that has a snapshot, compared with the source. A table's own error is its report's."""
+    """Compare every entry that has a snapshot with the source. A table's own error goes into its report."""
     works = []
     done: dict[TableName, Compared] = {}
     for entry in entries:
