@@ -1,12 +1,12 @@
-"""Where rows come from: the protocol of a source, and what it owes its callers.
+"""The protocol of a source, and its obligations to callers.
 
-Obligations, tested for every implementation by tests/contract/test_source.py:
+tests/contract/test_source.py tests these obligations for every implementation:
 
 - A `Snapshot` shows one moment of the source, for every table and from every thread, until it is closed.
-- `observe` and `extract` may be called from as many threads as `parallelism` says, and lock no writer out.
+- Up to `parallelism` threads can call `observe` and `extract` at once, and neither blocks a writer.
 - `extract` gives the same bytes whenever the same rows are read with the same settings.
-- When the source can't be sure that it reads what the snapshot shows (a table rewritten or dropped since,
-  the snapshot gone), it raises `SnapshotLost` and what `extract` wrote must be thrown away.
+- If the source can't be sure that it reads what the snapshot shows (a table rewritten or dropped since, or the
+  snapshot gone), it raises `SnapshotLost`. The caller must then throw away what `extract` wrote.
 - A table that can't be read raises `TableError`; a lost connection `SourceUnavailable`. Neither holds a value.
 """
 
@@ -34,10 +34,10 @@ Write = Callable[[bytes], object]
 
 
 class Namesake(Struct, frozen=True):
-    """What has a table's name in a snapshot. `what` it is, for messages, as in "a view".
+    """A relation that has a table's name in a snapshot. `what` describes it in messages, as in "a view".
 
-    `kind` says what it is to a selection: a table, one that an extension owns, a part of another table, or
-    a relation of another kind, which must be named in full.
+    `kind` is its role for a selection: a table, one that an extension owns, a part of another table, or a relation of
+    another kind, which must be named in full.
     """
 
     kind: Literal["table", "owned", "part", "other"] = "table"
@@ -45,7 +45,7 @@ class Namesake(Struct, frozen=True):
 
 
 class Drawback(Struct, frozen=True):
-    """A limit of a snapshot that the operator should know about, as a sentence, and a hint at what lifts it."""
+    """A limit of a snapshot that the operator should know about, as a sentence, and a hint that removes it."""
 
     found: str
     hint: str
@@ -65,32 +65,32 @@ class Snapshot(Protocol):
 
     @property
     def default_schema(self) -> str:
-        """The schema that a pattern without one means."""
+        """Return the schema that a pattern without a schema refers to."""
         ...
 
     @property
     def parallelism(self) -> int:
-        """How many threads may work on this snapshot at once."""
+        """Return how many threads can work on this snapshot at once."""
         ...
 
     @property
     def drawbacks(self) -> Sequence[Drawback]:
-        """The limits of this snapshot that the operator should know about."""
+        """Return the limits of this snapshot that the operator should know about."""
         ...
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
-        """The selected tables, ordered by name. `encoding_digest` goes into each config fingerprint.
+        """Return the selected tables, ordered by name. `encoding_digest` goes into each config fingerprint.
 
         Raises ConfigError for a pattern that matches nothing or a rule that names a missing column.
         """
         ...
 
     def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
-        """Return what the snapshot shows under these names, selected or not."""
+        """Return the relations that the snapshot shows under these names, selected or not."""
         ...
 
     def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
-        """Those whose definition is not what the snapshot shows any more: lines read of them are not to be used."""
+        """Return the tables whose definition differs from the snapshot's: lines read from them must not be used."""
         ...
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
@@ -100,17 +100,20 @@ class Snapshot(Protocol):
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         """Write a chunk's rows, in blocks of whole lines, each ending in a newline.
 
-        They are JSON lines, or, where the source was opened for that, CSV records after a header line (docs/format.md).
-        What was written for a chunk that gave no row is not to be kept.
+        They are JSON lines, or, if the source was opened for CSV, CSV records after a header line (docs/format.md). If
+        a chunk gave no row, the caller must not keep what was written for it.
         """
         ...
 
     def stands(self) -> bool:
-        """Whether it can still be read: False once the server was restarted, say, or ended our session."""
+        """Return True if the snapshot can still be read.
+
+        It is False after a server restart, or after the session ended.
+        """
         ...
 
     def close(self) -> None:
-        """Let the snapshot go. Never raises."""
+        """Release the snapshot. Never raises."""
         ...
 
 
@@ -119,9 +122,9 @@ class Source(Protocol):
 
     @property
     def label(self) -> str:
-        """Where this is, as a person would write it; holds no secret."""
+        """Return the location, as a person would write it. It holds no secret."""
         ...
 
     def snapshot(self) -> Snapshot:
-        """Take a snapshot, at once. Raises SourceUnavailable where waiting may help, SourceError."""
+        """Take a snapshot immediately. Raises SourceUnavailable if waiting may help, else SourceError."""
         ...

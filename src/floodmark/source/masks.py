@@ -1,4 +1,4 @@
-"""What the masks of all sources have in common: the key of `hash`, and what may be known of it."""
+"""The common part of all sources' masks: the key of `hash`, and the facts about it that may be known."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from floodmark.config import Secret
 
 
 def key_bytes(key: Secret) -> bytes:
-    """The key as HMAC takes it."""
+    """Return the key in the form that HMAC takes."""
     return key.reveal().encode("utf-8")
 
 
 def mask_identity(key: Secret) -> str:
-    """A digest that changes when the key does and tells nothing about it."""
+    """Return a digest that changes with the key and reveals nothing about it."""
     return hmac.new(key_bytes(key), b"floodmark: the identity of a mask key", hashlib.sha256).hexdigest()

@@ -1,7 +1,7 @@
-"""Which tables are meant: patterns with wildcards and SQL quoting, matched against the names a source has.
+"""The choice of tables: patterns with wildcards and SQL quoting, matched against the names in a source.
 
-Pure. A source lists what it has as `Candidate`s; `choose` and `rules_by_table` say what the user's
-`Selection` picks from them, and raise ConfigError for a pattern that picks nothing.
+Pure. A source lists its relations as `Candidate`s. `choose` and `rules_by_table` return the choice of the user's
+`Selection` among them, and raise ConfigError for a pattern that picks nothing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NEEDS_QUOTES = re.compile(r'[.*?"\s]')
 
 
 class Candidate(Struct, frozen=True):
-    """A relation a pattern may pick. `what` it is, for messages, as in "a view".
+    """A relation that a pattern can pick. `what` describes it in messages, as in "a view".
 
-    `by` says how it must be named: by any pattern, by one whose schema has no wildcard, by one without any
-    wildcard, or never (its rows come with another table).
+    `by` says which patterns can pick it: any pattern, one whose schema has no wildcard, one without any wildcard, or
+    none (its rows come with another table).
     """
 
     table: TableName
@@ -35,7 +35,7 @@ class Candidate(Struct, frozen=True):
 
 
 class Pattern:
-    """`schema.table` with `*` and `?`; either part may be quoted as in SQL, which makes it literal.
+    """A pattern `schema.table` with `*` and `?`. Either part can be quoted as in SQL, which makes it literal.
 
     Without a dot it means `default_schema`. Matching is case-sensitive. Raises ConfigError if malformed.
     """
@@ -50,14 +50,14 @@ class Pattern:
 
     @property
     def table(self) -> TableName | None:
-        """The one table it names, None where it holds a wildcard."""
+        """Return the one table that it names, or None if it holds a wildcard."""
         return None if self.schema is None or self.name is None else TableName(self.schema, self.name)
 
     def matches(self, table: TableName) -> bool:
         return bool(self._schema.fullmatch(table.schema) and self._name.fullmatch(table.name))
 
     def picks(self, candidate: Candidate) -> bool:
-        """Whether it matches, and names the candidate the way the candidate must be named."""
+        """Return True if it matches the candidate and is of the required form."""
         allowed = {
             "any": True,
             "schema": self.schema is not None,
@@ -68,9 +68,9 @@ class Pattern:
 
 
 def choose(candidates: Sequence[Candidate], selection: Selection, default_schema: str) -> list[TableName]:
-    """The selected tables, ordered by name: include, less exclude, narrowed by only and skip.
+    """Return the selected tables, ordered by name: include, less exclude, narrowed by only and skip.
 
-    Raises ConfigError for a pattern that picks nothing (the default include may, in an empty database).
+    Raises ConfigError for a pattern that picks nothing (the default include can pick nothing, in an empty database).
     """
     chosen: set[TableName] = set()
     for text in selection.include:
@@ -89,7 +89,7 @@ def choose(candidates: Sequence[Candidate], selection: Selection, default_schema
 
 
 def picked_if_plain(table: TableName, selection: Selection, default_schema: str) -> bool:
-    """Whether include and exclude pick a plain table of this name, for this run or for others."""
+    """Return True if include and exclude pick a plain table of this name, for this run or for others."""
 
     def named(texts: Iterable[str], setting: str) -> bool:
         return any(Pattern(text, default_schema, setting).matches(table) for text in texts)
@@ -100,7 +100,7 @@ def picked_if_plain(table: TableName, selection: Selection, default_schema: str)
 def rules_by_table(
     candidates: Sequence[Candidate], selection: Selection, default_schema: str
 ) -> dict[TableName, TableRule]:
-    """The rules, by the table each one names. Raises ConfigError for a wildcard and for a table there is not."""
+    """Return the rules, by the table that each one names. Raises ConfigError for a wildcard or a missing table."""
     known = {c.table for c in candidates if c.by != "never"}
     rules: dict[TableName, TableRule] = {}
     for text, rule in selection.rules.items():
@@ -116,7 +116,7 @@ def rules_by_table(
 
 
 def spelled(table: TableName) -> str:
-    """The pattern that names exactly this table."""
+    """Return the pattern that names exactly this table."""
     return ".".join(
         '"' + part.replace('"', '""') + '"' if not part or _NEEDS_QUOTES.search(part) else part
         for part in (table.schema, table.name)
@@ -126,7 +126,7 @@ def spelled(table: TableName) -> str:
 def pick(
     tables: Iterable[TableName], patterns: Iterable[str], default_schema: str, where: str, option: str = "--table"
 ) -> set[TableName]:
-    """Those of some tables that an option means. Raises ConfigError for a pattern that none of them fits."""
+    """Return the tables that an option picks. Raises ConfigError for a pattern that matches none of them."""
     known, picked = sorted(tables), set[TableName]()
     for text in patterns:
         pattern = Pattern(text, default_schema, option)
@@ -142,7 +142,7 @@ def pick(
 
 
 def narrowed_away(table: TableName, selection: Selection, default_schema: str) -> bool:
-    """Whether --table or --exclude leaves this table out of this run alone, whatever there is in the source."""
+    """Return True if --table or --exclude leaves this table out of this run, whatever the source holds."""
     if any(Pattern(text, default_schema, "--exclude").matches(table) for text in selection.skip):
         return True
     return bool(selection.only) and not any(
@@ -172,7 +172,7 @@ def _hits(
 
 
 def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
-    """Each part as a regular expression and, if it holds no wildcard, as the literal name."""
+    """Return each part as a regular expression and, if it holds no wildcard, as the literal name."""
     parts: list[tuple[str, str | None]] = [("", "")]
     position = 0
     while position < len(text):
@@ -208,7 +208,7 @@ def _extended(part: tuple[str, str | None], token: re.Match[str]) -> tuple[str, 
 
 
 def _nothing(setting: str, text: str, pattern: Pattern, candidates: Sequence[Candidate]) -> ConfigError:
-    """The error for a pattern that picks nothing, with what it nearly picked."""
+    """Return the error for a pattern that picks nothing, with its near matches."""
     near = [c for c in candidates if pattern.matches(c.table)]
     if near:
         return ConfigError(

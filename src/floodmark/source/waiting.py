@@ -1,4 +1,4 @@
-"""How long a table that another session keeps locked is waited for: once in a run, whatever is asked of it."""
+"""The wait for a table that another session keeps locked: once in a run, for all operations on it together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from floodmark.source.base import Drawback, Namesake, Snapshot, Write
 
 
 class WaitsOnce:
-    """A snapshot that gives a table up for the rest of the run, once it stayed locked for `seconds`.
+    """A snapshot that gives a table up for the rest of the run, after it stayed locked for `seconds`.
 
-    `locked` are the tables given up so far; the snapshots of a run share it. The waits of threads that wait at the
-    same time overlap, so a run waits for a table for no longer than twice that time.
+    `locked` are the tables given up so far; the snapshots of a run share it. The waits of threads that wait at the same
+    time overlap, so a run waits for a table for no longer than twice that time.
     """
 
     def __init__(self, snapshot: Snapshot, locked: set[TableName], seconds: int) -> None:
@@ -27,7 +27,7 @@ class WaitsOnce:
             return self._snapshot.observe(questions)
         except TableLocked as error:
             named = [table for table in tables if table.label == error.on]
-            if len(named) != 1:  # asked singly, each table tells for itself
+            if len(named) != 1:  # asked one at a time, each table reports for itself
                 raise
             raise self._given_up(named[0]) from None
 
@@ -55,7 +55,7 @@ class WaitsOnce:
             hint="Rerun the table when that session is done, or raise limits.lock_timeout.",
         )
 
-    # As they are
+    # Passed through unchanged
 
     @property
     def identity(self) -> SourceIdentity:

@@ -1,8 +1,8 @@
-"""Where a database is: a source's URL → what libpq is given.
+"""The address of a database: a source's URL → libpq's arguments.
 
-A URL means what SQLAlchemy takes it to mean. SQLAlchemy itself is asked only where a URL names hosts or ports
-among its parameters, or a parameter twice: loading it takes as long as scanning a million rows, and every
-run would pay. The rest is read here in the same grammar; a test compares the two.
+A URL has the meaning that SQLAlchemy gives it. SQLAlchemy itself is asked only if a URL names hosts or ports among its
+parameters, or a parameter twice: loading it takes as long as scanning a million rows, and every run would pay. All
+other URLs are read here in the same grammar; a test compares the two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HOST = re.compile(r"\[([^\[\]]+)\]|([^\[\]]*)")
 
 
 class Address(Struct, frozen=True):
-    """Where a database is. `arguments` are libpq's, and may hold a password; `label` never does."""
+    """The address of a database. `arguments` are libpq's, and can hold a password; `label` never does."""
 
     arguments: dict[str, Any]
     label: str
@@ -34,7 +34,7 @@ class Address(Struct, frozen=True):
 
 
 def address(url: Secret | None) -> Address:
-    """Read an SQLAlchemy URL, or, without one, leave everything to libpq's own environment (PG*)."""
+    """Read an SQLAlchemy URL. Without one, leave everything to libpq's own environment (PG*)."""
     if url is None:
         return Address({}, label({}))
     arguments = _arguments(url.reveal().strip())
@@ -42,7 +42,7 @@ def address(url: Secret | None) -> Address:
 
 
 def label(arguments: dict[str, Any]) -> str:
-    """Where libpq will connect, with what its own environment fills in; no user, no secret."""
+    """Return where libpq will connect, completed from its own environment; no user, no secret."""
 
     def of(name: str) -> str:
         return str(arguments.get(name) or libpq_default(name))
@@ -53,10 +53,10 @@ def label(arguments: dict[str, Any]) -> str:
 
 
 def libpq_default(name: str) -> str:
-    """What libpq takes from its environment (PG*, a service) for a parameter that is not given; empty for nothing."""
+    """Return libpq's own value (PG*, a service) for a parameter that is not given, or an empty text if it has none."""
     try:
         found = pq.Conninfo.get_defaults()
-    except (psycopg.Error, MemoryError):  # a service there is not: connecting will say so
+    except (psycopg.Error, MemoryError):  # a missing service: connecting will report it
         return ""
     return next((o.val.decode() for o in found if o.keyword == name.encode() and o.val), "")
 
@@ -80,7 +80,7 @@ def _arguments(url: str) -> dict[str, Any]:
 
 
 def _host(text: str) -> str:
-    """A host's name or address; one with colons stands in brackets. A stray bracket is refused."""
+    """Return a host's name or address. An address with colons must be in brackets. A stray bracket is refused."""
     match = _HOST.fullmatch(text)
     if match is None:
         raise _unreadable()

@@ -1,6 +1,6 @@
-"""From PostgreSQL's catalog to the tables of a run: columns, parts, fingerprint, what can't be read or proven.
+"""The tables of a run, read from PostgreSQL's catalog: columns, parts, fingerprint, and the limits of reads and proofs.
 
-Everything is read by a fixed number of queries in the caller's transaction, and put together here.
+A fixed number of queries in the caller's transaction reads everything, and this module combines the results.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from floodmark.source.postgres.types import Attribute, Types, read_attributes, r
 from floodmark.source.selection import choose, rules_by_table, spelled
 
 DEFAULT_SCHEMA = "public"
-# Characters. A group of blocks holds up to 2,328 rows, and JSON may write such a value some 40 times as long.
+# Characters. A group of blocks holds up to 2,328 rows, and JSON can write such a value about 40 times as long.
 MOST_SHARED = 256
 # bool, int8, int2, int4, float4, float8, date, time, timestamp, timestamptz, uuid: no expression makes these large.
 FIXED_SIZE = frozenset((16, 20, 21, 23, 700, 701, 1082, 1083, 1114, 1184, 2950))
@@ -73,12 +73,12 @@ class Family(Struct, frozen=True):
 
     @property
     def holders(self) -> list[Member]:
-        """The members that hold rows."""
+        """Return the members that hold rows."""
         return [member for member in self.members if member.holds_rows]
 
 
 class Context(Struct, frozen=True):
-    """What all tables of a run share. `calling` are relations whose planning can call a user's function."""
+    """The facts that all tables of a run share. `calling` are relations whose planning can call a user's function."""
 
     server: Server
     calling: frozenset[int]
@@ -89,10 +89,10 @@ class Context(Struct, frozen=True):
 
 
 def read_tables(connection: psycopg.Connection[Any], selection: Selection, encoding_digest: str) -> list[PgTable]:
-    """The selected tables, ordered by name, as the transaction's snapshot shows them.
+    """Return the selected tables, ordered by name, as the transaction's snapshot shows them.
 
-    Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash
-    mask without a key.
+    Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash mask without a
+    key.
     """
     relations = read_relations(connection)
     candidates = [candidate(relation) for relation in relations.values()]
@@ -162,9 +162,10 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
 
 
 def _facts(member: Member, context: Context, named: frozenset[int]) -> list[Any]:
-    """Return what defines the lines of one member, besides what the members above it do.
+    """Return the facts that define the lines of one member, besides those of the members above it.
 
-    Who gave it its name counts only if it is one of `named`: read by its name, and locks can't show which it was.
+    The transaction that gave the member its name counts only if the member is one of `named`. Such a member is read by
+    its name, and the locks can't show which relation that was.
     """
     relation = fingerprint.of_relation(member.relation, member.detail, member.attributes, member.labels)
     names = fingerprint.of_names(member.detail, member.relation.oid in named)
@@ -189,7 +190,10 @@ def _parts(
     above: Definition,
     named: frozenset[int],
 ) -> tuple[Part, ...]:
-    """The relations to read. All rows come through the parent where its partitions can't speak for it."""
+    """Return the relations to read.
+
+    If the partitions can't be read and proven separately, all rows come through the parent.
+    """
     doubt = _table_doubt(family, columns, rule, context)
     block_size = context.server.block_size
     relocated = proof.of_extensions(context.extensions.installed)
@@ -205,7 +209,7 @@ def _parts(
 
 
 def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> dict[str, Reads]:
-    """What a statement about each part must lock: see `identity.Reads`."""
+    """Return the locks that a statement about each part must take: see `identity.Reads`."""
     beyond = (
         proof.of_labels(label for member in family.members for label in member.labels)
         or proof.of_extensions(context.extensions.installed)
@@ -244,7 +248,7 @@ def _reads_of_one(member: Member, context: Context, exact: bool, relocated: bool
 def _own_definition(
     member: Member, family: Family, context: Context, above: Definition, named: frozenset[int]
 ) -> Definition:
-    """Return the definition of a part that is read by itself: a leaf's is the root's and its own."""
+    """Return the definition of a part that is read by itself: a leaf has the root's and its own."""
     if member is family.root:
         return Definition("", above.stamp)
     return fingerprint.definition(_facts(member, context, named), above)
@@ -268,7 +272,10 @@ def _part(member: Member, doubt: str | None, relocated: str | None, block_size: 
 
 
 def _is_narrow(member: Member) -> bool:
-    """Whether all of a row's values come from its block, but for small ones that rows from before a column share."""
+    """Return True if all of a row's values come from its block.
+
+    Small values that rows from before a new column share do not count.
+    """
     present = [attribute for attribute in member.attributes if not attribute.dropped]
     shared = sum(len(attribute.missing or "") for attribute in present)
     computed = any(attribute.generated == "v" and attribute.type not in FIXED_SIZE for attribute in present)
@@ -298,7 +305,7 @@ def _in_heap(member: Member) -> bool:
 
 
 def _table_doubt(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> str | None:
-    """Why no part of the table can be proven unchanged, or None."""
+    """Return why no part of the table can be proven unchanged, or None."""
     mode = rule.detect or context.selection.detect
     doubt = (
         proof.of_mode(mode)
@@ -313,7 +320,7 @@ def _table_doubt(family: Family, columns: tuple[Extracted, ...], rule: TableRule
 
 
 def _watched(family: Family, rule: TableRule, context: Context) -> str | None:
-    """The column that `detect: column` goes by."""
+    """Return the column that `detect: column` uses."""
     if (rule.detect or context.selection.detect) != "column":
         return None
     if not any(a.name == rule.column and not a.dropped for a in family.root.attributes):
@@ -325,7 +332,7 @@ def _watched(family: Family, rule: TableRule, context: Context) -> str | None:
 
 
 def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableRule) -> str | None:
-    """Why a partitioned table has to be read through its parent, or None."""
+    """Return why a partitioned table has to be read through its parent, or None."""
     if family.root.relation.kind != "p":
         return None
     virtual = {a.name for m in family.members for a in m.attributes if a.generated == "v"}
@@ -339,7 +346,7 @@ def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableR
 
 
 def _denied(family: Family, server: Server) -> str | None:
-    """Why the table can't be read, with what to grant, or None. A right that is None is of a table now gone."""
+    """Return why the table can't be read, with the missing grant, or None. A right is None if the table is now gone."""
     root, role = family.root, quoted(server.role)
     name = qualified(root.relation.table)
     if root.detail.may_use_schema is False:

@@ -1,4 +1,4 @@
-"""Which columns of a table are extracted, and as what: the user's rule applied to the catalog's columns."""
+"""The columns of a table to extract, and their form: the user's rule applied to the catalog's columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from floodmark.source.selection import spelled
 
 
 class Extracted(Struct, frozen=True):
-    """A column that is extracted, behind its mask if it has one. `base` is what lies beneath its domain."""
+    """A column that is extracted, behind its mask if it has one. `base` is the type below its domain."""
 
     attribute: Attribute
     mask: Mask | None
@@ -32,7 +32,7 @@ class Extracted(Struct, frozen=True):
 
     @property
     def sql(self) -> str:
-        """The select-list item."""
+        """Return the select-list item."""
         name = quoted(self.attribute.name)
         return f"{name} AS {name}" if self.mask is None else masked(self.attribute.name, self.mask)
 
@@ -40,7 +40,7 @@ class Extracted(Struct, frozen=True):
 def extracted_columns(
     table: TableName, attributes: Iterable[Attribute], rule: TableRule, types: Types
 ) -> tuple[Extracted, ...]:
-    """The columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
+    """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if not a.dropped]
     names = [a.name for a in present]
     for name in (*rule.columns.exclude, *rule.columns.mask):

@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, the settings every transaction pins, and the translation of driver errors.
 
-A driver's error text may hold a row's value or a secret, so none of it ever leaves this module: errors are
-told by SQLSTATE (or, while connecting, by the kind of refusal) in words of our own.
+A driver's error text can hold a row's value or a secret, so none of it ever leaves this module. Floodmark describes an
+error by its SQLSTATE (or, while connecting, by the kind of refusal) in its own words.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from floodmark.source.postgres import tls
 from floodmark.source.postgres.address import Address, libpq_default
 from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
 
-# The coordinator's connection is silent for as long as a run takes; firewalls forget what is silent for minutes.
+# The coordinator's connection is silent for a whole run; firewalls drop connections that are silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
-# Each shapes lines, plans or locks; all by SET LOCAL, so that a pooler never sees a session setting. A search_path
-# that does not name pg_temp begins with it: a temporary table of a pooled session would hide one of the catalog. With
-# constraint_exclusion on, a statement about a partition can lock its parent too.
+# Each of these shapes lines, plans or locks. All are set by SET LOCAL, so that a pooler never sees a session setting. A
+# search_path without pg_temp implicitly begins with it: then a temporary table of a pooled session would hide one of
+# the catalog. With constraint_exclusion on, a statement about a partition can lock its parent too.
 _PINNED = {
     "client_encoding": "UTF8",
     "TimeZone": "UTC",
@@ -69,8 +69,8 @@ _TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
 def connect(where: Address, secret_settings: Mapping[str, str] = MappingProxyType({})) -> psycopg.Connection[Any]:
     """Open a connection without named prepared statements. Raises SourceError, SourceUnavailable, ConfigError.
 
-    `secret_settings` go with the startup packet, which no log of the server shows, as it does a statement's
-    parameters. A pooler that refuses them is spoken to without: see `transactions.set_local`.
+    `secret_settings` go with the startup packet: the server's logs never show it, but they do show a statement's
+    parameters. If a pooler refuses them, the connection is made without them: see `transactions.set_local`.
     """
     arguments = {
         "connect_timeout": CONNECT_TIMEOUT,
@@ -95,19 +95,19 @@ def connect(where: Address, secret_settings: Mapping[str, str] = MappingProxyTyp
 
 
 def _with_options(arguments: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Settings whose values hold no space, added to the options that libpq would send anyway."""
+    """Add settings whose values hold no space to the options that libpq would send anyway."""
     given = arguments.get("options") or libpq_default("options")
     return {**arguments, "options": " ".join([given, *(f"-c {name}={value}" for name, value in settings.items())])}
 
 
 def close_quietly(connection: psycopg.Connection[Any]) -> None:
-    """Close a connection that may be broken already."""
+    """Close a connection that might already be broken."""
     with suppress(psycopg.Error):
         connection.close()
 
 
 def pinned_settings(limits: Limits, server_version: int) -> str:
-    """The SET LOCAL statements that every transaction begins with, as one string."""
+    """Return the SET LOCAL statements that begin every transaction, as one string."""
     settings = dict(_PINNED)
     settings["statement_timeout"] = f"{limits.statement_timeout}s"
     settings["lock_timeout"] = f"{limits.lock_timeout}s"
@@ -117,12 +117,15 @@ def pinned_settings(limits: Limits, server_version: int) -> str:
 
 
 def _listed(value: str) -> str:
-    """A setting's value as literals, one for each part: 'a, b' in one literal would be the name of one schema."""
+    """Return a setting's value as literals, one for each part.
+
+    'a, b' in one literal would be the name of one schema.
+    """
     return ", ".join(f"'{part}'" for part in value.split(", "))
 
 
 def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
-    """Our error for a driver's. `what` was attempted `on` a table or server."""
+    """Return Floodmark's error for a driver's. `what` was attempted `on` a table or server."""
     state = error.sqlstate
     if state is None or (state[:2] in ("08", "53") and state != "53200") or state[:3] == "57P":
         return SourceUnavailable(what, on=on, why=_code("the connection broke", error))

@@ -1,4 +1,4 @@
-"""Receive what a COPY gives, and pass it on in blocks that are worth a call."""
+"""The receiver of a COPY's output, which passes it on in blocks that are worth a call."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from msgspec import Struct
 from floodmark.source.base import Write
 from floodmark.source.postgres.transactions import Connection
 
-# Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
+# Rows are passed on in blocks: large enough that compression and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
 
 
 class Copied(Struct, frozen=True):
-    """What a COPY gave: how many lines. Where it `counted`, also of how many rows, and how many bore xmin 2."""
+    """The result of a COPY: its number of lines. If it `counted`, also its number of rows and of rows with xmin 2."""
 
     lines: int
     counted: bool = False
@@ -21,7 +21,7 @@ class Copied(Struct, frozen=True):
 
 
 class Blocks:
-    """Gathers what a COPY gives into blocks that are worth a call."""
+    """A collector that combines a COPY's output into blocks that are worth a call."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -42,7 +42,7 @@ class Blocks:
 
 
 def receive_rows(connection: Connection, statement: str, write: Write, header: int = 0) -> Copied:
-    """Run a COPY in which a row is a message, after so many that are the header, and write it all on."""
+    """Run a COPY with one message for each row, after `header` messages for the header, and write all of it."""
     blocks = Blocks(write)
     number = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -54,7 +54,7 @@ def receive_rows(connection: Connection, statement: str, write: Write, header: i
 
 
 def receive_groups(connection: Connection, statement: str, write: Write) -> Copied:
-    """Run a COPY of many lines a value (None: no line in those blocks), and their counts; write the lines on."""
+    """Run a COPY of many lines in one value (None: no line in those blocks) and their counts, and write the lines."""
     blocks = Blocks(write)
     number = rows = frozen = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:

@@ -1,8 +1,8 @@
-"""Row filters whose outcome hangs on a row's stored bytes alone: a closed list, and everything else is refused.
+"""Row filters whose result depends only on a row's stored bytes: a closed list that refuses everything else.
 
-A filter outside the list still works; change just can't be proven through it. Pure: columns come in as
-their kinds, and a reader of a small grammar either accounts for every token or says which one it stopped at.
-Whatever way PostgreSQL groups the tokens of an accepted filter, only built-in comparisons can come out.
+A filter outside the list still works, but change can't be proven through it. Pure: columns come in as their kinds, and
+the reader of a small grammar either accounts for every token or names the one at which it stopped. However PostgreSQL
+groups the tokens of an accepted filter, the result can only be built-in comparisons.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 Kind = Literal["bool", "number", "text", "ctext", "datetime", "other", "literal", "null"]
 
-# Words PostgreSQL never takes for a column unless they are quoted; some of them are calls (user, current_date).
+# Words that PostgreSQL never takes for a column unless they are quoted. Some are calls (user, current_date).
 _RESERVED_WORDS = """
     all analyse analyze and any array as asc asymmetric authorization between binary both case cast check
     collate collation column concurrently constraint create cross current_catalog current_date current_role
@@ -49,13 +49,13 @@ class _Token(NamedTuple):
 
 
 class _Refused(Exception):
-    """The filter leaves the closed list; the argument says where, without quoting a literal."""
+    """An error for a filter that leaves the closed list. The argument says where, and quotes no literal."""
 
 
 def provable(where: str, columns: Mapping[str, Kind | None]) -> str | None:
-    """None where the filter's outcome hangs on stored bytes alone, else why that can't be said.
+    """Return None if the filter's result depends only on stored bytes, else why that can't be shown.
 
-    `columns` are the table's, by exact name; None stands for a column whose type is not on the list.
+    `columns` are the table's, by exact name. None marks a column whose type is not on the list.
     """
     try:
         reader = _Reader(_tokens(where), columns)
@@ -87,7 +87,7 @@ def _tokens(where: str) -> list[_Token]:
 
 
 def _check_literals(literals: list[str], *, dated: bool) -> None:
-    """Refuse literals that an input function may read the clock, a time zone's rules or a setting for."""
+    """Refuse literals for which an input function can read the clock, a time zone's rules or a setting."""
     for text in literals:
         if "\\" in text:
             raise _Refused("holds a backslash in a string, whose meaning a setting decides")
@@ -98,7 +98,7 @@ def _check_literals(literals: list[str], *, dated: bool) -> None:
 
 
 class _Reader:
-    """Recursive descent over: OR, AND, NOT, one predicate, operands. Each method returns the kind it read."""
+    """A recursive descent over: OR, AND, NOT, one predicate, operands. Each method returns the kind that it read."""
 
     def __init__(self, tokens: list[_Token], columns: Mapping[str, Kind | None]) -> None:
         self._tokens, self._columns, self._at = tokens, columns, 0
@@ -138,7 +138,7 @@ class _Reader:
         return "bool" if read else kind
 
     def _tail(self, left: Kind) -> bool:
-        """What follows an operand, if anything does: a comparison, IS, IN, BETWEEN or LIKE."""
+        """Read the part after an operand, if any: a comparison, IS, IN, BETWEEN or LIKE."""
         if self._next.kind == "symbol" and self._next.text in _EQUALITY | _ORDER:
             ordered = self._advance().text in _ORDER
             right = self._operand()
@@ -229,7 +229,7 @@ class _Reader:
         return token
 
     def _take(self, text: str) -> bool:
-        """Step over a keyword or symbol, if it is the next token."""
+        """Step over a keyword or symbol if it is the next token."""
         if self._next.kind in ("word", "symbol") and self._next.text == text:
             self._at += 1
             return True
@@ -248,6 +248,9 @@ class _Reader:
 
 
 def _check_order(left: Kind, right: Kind) -> None:
-    """Text sorts by a collation, whose rules come from the operating system; only C and POSIX stand still."""
+    """Refuse to order text unless its collation is C or POSIX.
+
+    Text sorts by a collation, and its rules come from the operating system. Only those of C and POSIX never change.
+    """
     if "text" in (left, right) or {left, right} <= {"literal", "null"}:
         raise _Refused("orders text by a collation, whose rules may change")

@@ -1,9 +1,9 @@
-"""A table's fingerprint: digests of all that shapes its lines besides its rows.
+"""A table's fingerprint: digests of everything that shapes its lines besides its rows.
 
 Facts are rows of the catalog, in lists. A digest of their content is the fingerprint, which is remembered: the same
-rows under the same content give the same lines, whatever happened in between. A digest of their xmin is the stamp.
-Lines are read by a snapshot but shaped by the catalog as it is at the moment, so within a run a change counts that was
-made and undone. The xmin is its only trace. relfilenode is in neither: it belongs to each chunk's watermark.
+rows under the same content give the same lines, whatever happened in between. A digest of their xmin is the stamp. A
+snapshot reads the lines, but the present catalog shapes them. So within a run even a change that was undone counts, and
+the xmin is its only trace. relfilenode is in neither digest: it belongs to each chunk's watermark.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from floodmark.source.postgres.columns import Extracted
 from floodmark.source.postgres.relations import Detail, Edge, Label, Relation
 from floodmark.source.postgres.types import Attribute, Types
 
-# Raise it when the same rows come out as other lines.
+# Raise this if the same rows give other lines.
 OUTPUT_VERSION = 1
-# Raise it when a weaker check may have let wrong lines land: what was read under a lower one is read again, once.
+# Raise this if a weaker check might have let wrong lines land: tables read under a lower number are read again once.
 GUARDS = 2
 
 
@@ -55,7 +55,10 @@ def of_relation(
 
 
 def of_names(detail: Detail, count: bool) -> Struct:
-    """Return who gave a relation and its schema their names, if that is to `count`. It has no content, only a trace."""
+    """Return the transactions that named a relation and its schema, if they `count`.
+
+    They are a trace without content.
+    """
     return _Named(detail.name_xmin, detail.schema_xmin) if count else _Named("", "")
 
 
@@ -66,12 +69,12 @@ def of_types(types: Types, columns: Iterable[Attribute]) -> list[Any]:
 
 
 def of_tree(edges: Iterable[Edge], members: Iterable[Detail]) -> tuple[Any, ...]:
-    """Return how the members of a table belong together: this counts if it is read through the parent."""
+    """Return the structure of a partitioned table. It counts if the table is read through the parent."""
     return list(edges), [(member.oid, member.bound) for member in members]
 
 
 def definition(facts: Sequence[Any], above: Definition | None) -> Definition:
-    """Return the digests of facts, and of those that a definition `above` them stands for."""
+    """Return the digests of facts, combined with those of the definition `above` them."""
     schema, stamp = ("", "") if above is None else (above.schema, above.stamp)
     return Definition(_digest([schema, _content(facts)]), _digest([stamp, _trace(facts)]))
 
@@ -97,7 +100,7 @@ def config_digest(
     mask_key: Secret | None,
     encoding_digest: str,
 ) -> str:
-    """What the user chose. The mask key goes in as its identity, and only where a mask uses it."""
+    """Return the digest of the user's choices. The mask key goes in as its identity, and only if a mask uses it."""
     hashed = any(c.mask == "hash" for c in columns)
     key = mask_identity(mask_key) if hashed and mask_key is not None else None
     chosen = [(c.attribute.name, c.mask) for c in columns]

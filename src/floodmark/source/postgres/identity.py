@@ -1,8 +1,8 @@
-"""Show that a statement read the relation that the snapshot means.
+"""A check that a statement read the relation that the snapshot means.
 
-A statement names a relation, and PostgreSQL resolves the name when the statement starts, by the catalog as it is
-then: a table or a schema may have been renamed since the snapshot. What the name led to stays locked until the
-transaction ends. So the oids of the locked relations tell what was read. Pure: they come in as sets.
+A statement names a relation, and PostgreSQL resolves the name when the statement starts, by the catalog at that time. A
+table or a schema can have been renamed since the snapshot. The relation that the name led to stays locked until the
+transaction ends. So the oids of the locked relations show what was read. Pure: they come in as sets.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ class Reads(Struct, frozen=True):
     """The user relations, by oid, that a statement about a part locks.
 
     `root` is the relation that the statement names, `below` are the partitions that are read through it. A filter can
-    prune partitions: then not `all_below` have to be locked. A statement that is not `exact` can lock more: what a
-    view or a user's function reads. `only` says that the statement names the relation with ONLY, so that it does not
-    read tables that inherit from it. `parent` says that it reads partitions through it. `toast` are TOAST tables, which
-    are locked when a value is fetched from them.
+    prune partitions: then not `all_below` have to be locked. A statement that is not `exact` can lock more: the
+    relations that a view or a user's function reads. `only` says that the statement names the relation with ONLY, so
+    that it does not read tables that inherit from it. `parent` says that it reads partitions through it. `toast` are
+    TOAST tables, which are locked when a value is fetched from them.
 
     PostgreSQL plans a statement with the expressions of indexes and statistics. If one calls a user's function,
-    planning can lock what that function reads. Whether it does has to be `measured`.
+    planning can lock the relations that the function reads. If this is possible, it has to be `measured`.
     """
 
     root: int
@@ -36,8 +36,10 @@ class Reads(Struct, frozen=True):
 
 
 class Locked(Struct, frozen=True, array_like=True):
-    """A relation that the transaction has locked: its relkind and file in the snapshot (None: not in it), and its
-    present file (None: it has none)."""
+    """A relation that the transaction has locked.
+
+    It holds the relkind and the file in the snapshot (None: not in it), and the present file (None: it has none).
+    """
 
     oid: int
     kind: str | None
@@ -53,8 +55,8 @@ class Locked(Struct, frozen=True, array_like=True):
 def replaced(reads: Reads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
     """Return why the locked relations are not those that the statement should have read, or None.
 
-    `before` are those that earlier statements of the transaction locked. If `reads.root` is among them, it can't be
-    told whether this statement read it too, so that is a reason as well.
+    `before` are those that earlier statements of the transaction locked. If `reads.root` is among them, nothing shows
+    that this statement read it too, so that is a reason as well.
     """
     found = locked - before - reads.toast
     if reads.root not in found:

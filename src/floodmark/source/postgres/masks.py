@@ -1,7 +1,7 @@
-"""Masks: what stands in a line instead of a column's value, computed by the server.
+"""Masks: the text in a line that replaces a column's value, computed by the server.
 
-`hash` is HMAC-SHA-256 (RFC 2104) of the value's text, in hex. The key never stands in a statement: the
-session holds, as two settings, the key's padded blocks, from which the server computes the two digests.
+`hash` is HMAC-SHA-256 (RFC 2104) of the value's text, in hex. The key never appears in a statement: the session holds
+the key's padded blocks as two settings, from which the server computes the two digests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _OR = "OPERATOR(pg_catalog.||)"
 
 
 def mask_settings(key: Secret) -> dict[str, str]:
-    """The session settings `hash` needs: the key's inner and outer blocks in hex. They are as secret as it."""
+    """Return the session settings for `hash`: the key's inner and outer blocks in hex.
+
+    They are as secret as the key.
+    """
     block = key_bytes(key)
     if len(block) > _BLOCK:
         block = hashlib.sha256(block).digest()
@@ -28,9 +31,9 @@ def mask_settings(key: Secret) -> dict[str, str]:
 
 
 def masked(column: str, mask: Mask) -> str:
-    """The select-list item that takes the column's place. A null stays null under every mask.
+    """Return the select-list item that replaces the column. A null stays null under every mask.
 
-    IS DISTINCT FROM NULL, not IS NOT NULL: the latter looks into the fields of a composite value.
+    It uses IS DISTINCT FROM NULL, not IS NOT NULL: the latter looks into the fields of a composite value.
     """
     name = quoted(column)
     if mask == "null":

@@ -1,4 +1,4 @@
-"""Names as PostgreSQL's SQL spells them."""
+"""Names in PostgreSQL's SQL."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from floodmark.model import TableName
 
 
 def quoted(name: str) -> str:
-    """An identifier, always quoted, so that keywords and capitals need no thought."""
+    """Return an identifier in quotes, always, so that keywords and capitals need no special case."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def qualified(table: TableName) -> str:
-    """`"schema"."name"`: the same relation whatever search_path says."""
+    """Return `"schema"."name"`, which names the same relation under any search_path."""
     return f"{quoted(table.schema)}.{quoted(table.name)}"

@@ -1,7 +1,7 @@
-"""Why change can't be proven for a table, or for a part of one: each function gives a reason or None.
+"""The reasons why change can't be proven for a table or a part. Each function returns a reason or None.
 
-By allow-list: what is not known to be safe gets a reason. A wrong reason costs an extraction; a missing one
-would call a changed table unchanged.
+The check is an allow-list: anything that is not known to be safe gets a reason. An unnecessary reason costs an
+extraction; a missing one would call a changed table unchanged.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from floodmark.source.postgres.relations import KINDS, Detail, Extension, Label,
 from floodmark.source.postgres.types import FIRST_USER_OID, Attribute, Types
 
 HEAP = 2  # pg_am's oid of heap
-# These keep a table's rows elsewhere than in its own heap, behind hooks that no catalog of PostgreSQL's shows.
+# These keep a table's rows outside its own heap, behind hooks that no PostgreSQL catalog shows.
 _RELOCATING_EXTENSIONS = ("citus", "timescaledb")
 
 
 def of_mode(mode: DetectMode) -> str | None:
-    """The user may ask for no proof."""
+    """Return the reason if the user asked for no proof."""
     return "detect: always" if mode == "always" else None
 
 
@@ -39,7 +39,7 @@ def of_labels(labels: Iterable[Label]) -> str | None:
 
 
 def of_storage(relation: Relation, detail: Detail) -> str | None:
-    """Of a part: only an ordinary table of a user's, in a heap, keeps each row's xmin."""
+    """Return the reason for a part: only an ordinary user table in a heap keeps each row's xmin."""
     if relation.kind != "r":
         return f"a {KINDS[relation.kind]} keeps no xmin to prove by"
     if detail.access_method != HEAP:
@@ -65,7 +65,10 @@ def of_filter(where: str | None, attributes: Sequence[Attribute], types: Types) 
 
 
 def _of_column(extracted: Extracted, types: Types) -> str | None:
-    """What a mask hides does not matter: null reads nothing, redact only whether there is a value."""
+    """Return the reason for one column. A masked value does not count.
+
+    The mask null reads nothing, and redact reads only if there is a value.
+    """
     if extracted.mask == "null":
         return None
     if extracted.attribute.generated == "v":

@@ -1,7 +1,7 @@
-"""Why a server can't be connected to: libpq's words → ours, what to do about it, and whether waiting may help.
+"""The reasons why a connection fails: libpq's words → Floodmark's words, a hint, and if a retry can help.
 
-While connecting there is no SQLSTATE to go by, only libpq's and the server's sentence; none of it is ever shown,
-for it repeats what it was given.
+While connecting there is no SQLSTATE, only a sentence of libpq or the server. None of it is ever shown, because it
+repeats its input.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PARAMETERS = "Check the parameters after the ? in the source's URL, and the PG�
 
 
 class Refusal(Struct, frozen=True):
-    """One kind of refusal: the words it is known by, in lower case, and how it is told."""
+    """One kind of refusal: the words that identify it, in lower case, and its description."""
 
     words: str
     why: str
@@ -48,7 +48,7 @@ def _setting(words: str, why: str) -> Refusal:
     return Refusal(words, why, _PARAMETERS, ConfigError)
 
 
-# The first whose words occur is it, so what is more special stands above what is more general.
+# The first entry whose words occur counts, so special entries come before general ones.
 _REFUSALS = (
     Refusal("password authentication failed", "the password was refused", _PASSWORD),
     Refusal("no password supplied", "the server wants a password and none was given", _PASSWORD),
@@ -110,7 +110,7 @@ _REFUSALS = (
 
 
 def refusal(error: psycopg.Error, label: str) -> FloodmarkError:
-    """The error for a connection that did not come about. ConfigError where a setting is at fault."""
+    """Return the error for a failed connection. It is a ConfigError if a setting is at fault."""
     text = str(error).lower()
     for known in _REFUSALS:
         if known.words in text:

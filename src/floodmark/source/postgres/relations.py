@@ -1,7 +1,7 @@
-"""What pg_class, pg_inherits and pg_seclabel say: which relations there are, and the facts of the chosen ones.
+"""The relations of a database, from pg_class, pg_inherits and pg_seclabel, with the facts of the chosen ones.
 
-A fixed number of queries per run, whatever the number of tables. What hangs on the present rather than on
-the snapshot (rights, sizes) comes from the same queries.
+A run makes a fixed number of queries, whatever the number of tables. The same queries give the facts that depend on the
+present and not on the snapshot (rights, sizes).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OWN_SCHEMA = "floodmark"
 
 
 class Relation(Struct, frozen=True):
-    """A row of pg_class, by what it takes to choose it. `kind` is relkind."""
+    """A row of pg_class, with the facts that a selection needs. `kind` is relkind."""
 
     oid: int
     table: TableName
@@ -37,13 +37,13 @@ class Relation(Struct, frozen=True):
 
 
 class Detail(Struct, frozen=True, array_like=True):
-    """What else is known of a chosen relation. A right is None where the relation is gone by now.
+    """The other facts of a chosen relation. A right is None if the relation is gone by now.
 
-    `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot. Where they could not be
+    `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot. If they could not be
     `measured`, heap_bytes is an estimate, perhaps too small, and toast_bytes is None.
 
-    `name_xmin` is the xmin of its row type's row in pg_type, which a rename or a move to another schema writes, but
-    not TRUNCATE, GRANT or VACUUM FULL. `schema_xmin` is that of its schema's row.
+    `name_xmin` is the xmin of its row type's row in pg_type. A rename or a move to another schema writes that row, but
+    TRUNCATE, GRANT and VACUUM FULL do not. `schema_xmin` is that of its schema's row.
     """
 
     oid: int
@@ -58,13 +58,13 @@ class Detail(Struct, frozen=True, array_like=True):
     heap_bytes: int
     toast_bytes: int | None
     measured: bool = True
-    toast: int = 0  # the oid of its TOAST table, 0 where it has none
+    toast: int = 0  # the oid of its TOAST table, 0 if it has none
     name_xmin: str = ""
     schema_xmin: str = ""
 
 
 class Edge(Struct, frozen=True, array_like=True):
-    """A partition's place under its parent. `pending`: a DETACH CONCURRENTLY was begun and not finished."""
+    """A partition's place under its parent. `pending`: a DETACH CONCURRENTLY began and did not finish."""
 
     parent: int
     child: int
@@ -98,7 +98,7 @@ class Extensions(Struct, frozen=True):
 
 
 class Server(Struct, frozen=True, array_like=True):
-    """What holds for the whole database."""
+    """The facts of the whole database."""
 
     version: int
     role: str
@@ -113,7 +113,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND NOT starts_with(n.nspname, 'pg_toast')"""
-# A size waits for whoever holds the table exclusively; the planner's page count does instead of those.
+# A size query waits for a session that holds the table exclusively; then the planner's page count is used.
 _DETAILS = """
 WITH held AS MATERIALIZED (
     SELECT relation FROM pg_locks
@@ -165,18 +165,18 @@ class Tree:
             self._parents[edge.child] = edge.parent
 
     def edges(self, root: int) -> Iterator[Edge]:
-        """Every edge under a root, in a fixed order; what hangs under a pending one is left out."""
+        """Yield every edge under a root, in a fixed order. Edges under a pending one are left out."""
         for edge in self._children.get(root, ()):
             yield edge
             if not edge.pending:
                 yield from self.edges(edge.child)
 
     def attached(self, root: int) -> list[int]:
-        """All partitions under a root, by oid: an order that holds from run to run."""
+        """Return all partitions under a root by oid, an order that is the same in every run."""
         return sorted(edge.child for edge in self.edges(root) if not edge.pending)
 
     def parent(self, child: int) -> int:
-        """The relation that a partition belongs to; 0 for what is no partition."""
+        """Return the relation that a partition belongs to, or 0 if it is no partition."""
         return self._parents.get(child, 0)
 
     def pending(self, root: int) -> bool:
@@ -184,13 +184,13 @@ class Tree:
 
 
 def read_relations(connection: psycopg.Connection[Any]) -> dict[int, Relation]:
-    """Every relation that could be a table of ours or a part of one, by oid."""
+    """Return every relation that can be a table or a part of one, by oid."""
     rows = connection.execute(_RELATIONS, prepare=False)
     return {row[0]: Relation(row[0], TableName(row[1], row[2]), *row[3:]) for row in rows}
 
 
 def candidate(relation: Relation) -> Candidate:
-    """How a pattern must name the relation to pick it."""
+    """Return the candidate for a relation, with the kind of pattern that can pick it."""
     table = relation.table
     if relation.partition:
         return Candidate(table, "never", "a partition: its rows come with the table it belongs to")
@@ -204,7 +204,7 @@ def candidate(relation: Relation) -> Candidate:
 
 
 def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName]) -> dict[TableName, Namesake]:
-    """What there is under these names."""
+    """Return the relations with these names."""
     relations, tree, wanted = read_relations(connection), read_tree(connection), set(names)
     return {
         relation.table: _namesake(relation, relations.get(tree.parent(relation.oid)))
@@ -230,7 +230,7 @@ def read_tree(connection: psycopg.Connection[Any]) -> Tree:
 
 
 def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Mapping[int, list[Label]]:
-    """The security labels on each relation that has any."""
+    """Return the security labels on each relation that has any."""
     labels: dict[int, list[Label]] = {}
     for row in connection.execute(_LABELS, [list(oids)], prepare=False):
         labels.setdefault(row[0], []).append(Label(*row))
@@ -238,7 +238,7 @@ def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Map
 
 
 def read_calling(connection: psycopg.Connection[Any], oids: Iterable[int]) -> frozenset[int]:
-    """Return the relations with an index or statistics that call a function or an operator of a user's."""
+    """Return the relations with an index or statistics that call a user's function or operator."""
     return frozenset(row[0] for row in connection.execute(_CALLING, {"oids": list(oids)}, prepare=False))
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL as a source: one exported snapshot, and what can be asked of it."""
+"""PostgreSQL as a source: one exported snapshot, and the questions that it can answer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from floodmark.source.postgres.transactions import Connection, Coordinator, Tran
 from floodmark.wording import plural
 
 _TRIES_FOR_THE_SAME_SERVER = 8
-# Going back to a savepoint lets go of the locks that were taken after it.
+# A rollback to a savepoint releases the locks that were taken after it.
 _SCOPE = "SAVEPOINT questions"
 _LET_GO = "ROLLBACK TO SAVEPOINT questions"
 _PLANNED = "an index or statistics of it call a function that reads another table, or could not be looked at"
@@ -74,7 +74,7 @@ class PostgresSource:
 
 
 class PostgresSnapshot:
-    """One moment of a PostgreSQL database; see `floodmark.source.base.Snapshot` for what it owes."""
+    """One moment of a PostgreSQL database; `floodmark.source.base.Snapshot` states its obligations."""
 
     def __init__(self, where: Address, limits: Limits, settings: dict[str, str], row_format: Format) -> None:
         self._where = where
@@ -111,8 +111,10 @@ class PostgresSnapshot:
         return [table.info for table in found]
 
     def _measured(self, table: PgTable) -> PgTable:
-        """Find out what planning a statement about each part locks, if it can call a function of a user's. If it locks
-        other relations, the locks can't show which one is read: then nothing is proven."""
+        """Measure the locks that planning takes for each part, if it can call a user's function.
+
+        If planning locks other relations, the locks can't show which one is read: then nothing is proven.
+        """
         parts, reads = list(table.info.parts), dict(table.reads)
         for number, part in enumerate(parts):
             if reads[part.id].measured and reads[part.id].exact and self._plan_locks_others(part):
@@ -130,7 +132,7 @@ class PostgresSnapshot:
         except psycopg.errors.OperationalError as error:
             if connection.closed:
                 raise translated(error, "can't read the catalog", self._where.label) from None
-            return True  # it is locked just now
+            return True  # it is locked at the moment
         except psycopg.Error:
             return True
         finally:
@@ -146,28 +148,31 @@ class PostgresSnapshot:
             raise translated(error, "can't read the catalog", self._where.label) from None
 
     def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
-        """Those whose definition is not what the snapshot shows any more.
+        """Return the tables whose definition differs from the snapshot's.
 
-        A worker reads rows by its snapshot, but names, types and labels as they are now. A change of
-        definition leaves its transaction id in the catalog, even one made and undone; so where, after the last
-        row was read, a new snapshot gives the same fingerprint, every line was shaped by it.
+        A worker reads rows by its snapshot, but names, types and labels as they are now. A change of definition leaves
+        its transaction id in the catalog, even if it was undone. So if a new snapshot, taken after the last row was
+        read, gives the same fingerprint, that definition shaped every line.
         """
         if not tables:
             return []
-        self._transactions.close()  # a role may have no more connections than these
+        self._transactions.close()  # a role may be limited to this number of connections
         present = self._present()
         if present is None:
             return [table.table for table in tables]
         try:
             now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)}
-        except ConfigError:  # a table that a pattern or rule names is gone: a new snapshot will tell which
+        except ConfigError:  # a table that a pattern or rule names is gone: a new snapshot will show which
             return [table.table for table in tables]
         finally:
             present.close()
         return [table.table for table in tables if not _same_definition(table, now.get(table.table))]
 
     def _present(self) -> Coordinator | None:
-        """A new snapshot of the same server: behind a balancer another may answer, which says nothing of this one."""
+        """Return a new snapshot of the same server, or None.
+
+        Behind a balancer another server can answer, and its snapshot says nothing about this one.
+        """
         for _ in range(_TRIES_FOR_THE_SAME_SERVER):
             present = Coordinator(self._where, self._limits, {})
             if same_history(self.point.lineage, present.exported.point.lineage):
@@ -192,7 +197,7 @@ class PostgresSnapshot:
                 reads = self._reads(asked)
                 if last is None:
                     connection.execute(_SCOPE)
-                elif reads.root in before or not last.exact:  # another relation could be read, and not be told apart
+                elif reads.root in before or not last.exact:  # it might read another relation undetected
                     connection.execute(_LET_GO)
                     before = frozenset()
                 seen, before = self._observed(connection, asked, before)
@@ -228,12 +233,14 @@ class PostgresSnapshot:
         return self._tables[asked.table].reads[asked.part.id]
 
     def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
-        """Raise SnapshotLost unless the first statement of this transaction read what the snapshot means, from the
-        files that it means. Return the relations that are locked."""
+        """Raise SnapshotLost unless the first statement of this transaction read the snapshot's relations and files.
+
+        Return the relations that are locked.
+        """
         reads = self._tables[table].reads[part.id]
         found = [Locked(*row) for row in connection.execute(locked(reads.root, self._database))]
         _require_not_replaced(connection, table, reads, oids(found))
-        if reads.parent and not reads.exact:  # a partition may have been attached just for this statement
+        if reads.parent and not reads.exact:  # a partition can have been attached just for this statement
             tree = {oid for (oid,) in connection.execute(members(reads.root))}
             _require_not_replaced(connection, table, replace(reads, exact=True, all_below=True), tree)
         if any(one.rewritten for one in found):
@@ -243,15 +250,17 @@ class PostgresSnapshot:
     def _observed(
         self, connection: Connection, asked: Question, before: Set[int]
     ) -> tuple[Observation, frozenset[int]]:
-        """Ask one question. `before` are the relations that earlier statements of the transaction locked. Return those
-        that are locked now, too."""
+        """Ask one question. Return the observation and the relations that are locked now.
+
+        `before` are the relations that earlier statements of the transaction locked.
+        """
         if asked.probe:
             statement = holds_rows(asked.part, asked.chunk, asked.open, self._database)
         else:
             statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
         try:
             row = connection.execute(statement).fetchone()
-        except psycopg.errors.LockNotAvailable as error:  # of many questions: this says which table it is
+        except psycopg.errors.LockNotAvailable as error:  # one of many questions: this names the table
             raise translated(error, "can't observe", asked.table.label) from None
         assert row is not None
         rows, young, frozen, newest, file_now, read = row
@@ -273,7 +282,7 @@ class PostgresSnapshot:
 
 
 def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
-    """Return True if nothing that shapes the lines of the parts changed, not even there and back."""
+    """Return True if nothing that shapes the lines of the parts changed, not even temporarily."""
     if now is None or now.oid != then.oid or now.fingerprint != then.fingerprint:
         return False
     present = {part.id: (part.fingerprint, part.stamp) for part in now.parts}

@@ -1,7 +1,7 @@
-"""The SQL that observes and extracts. Names are quoted here; values are numbers that the catalog gave.
+"""The SQL that observes and extracts. Names are quoted here; values are numbers from the catalog.
 
-Everything is written out, without parameters: the simple protocol needs no prepared statement, and COPY
-takes none.
+Every statement is written out, without parameters: the simple protocol needs no prepared statement, and COPY takes no
+parameters.
 """
 
 from __future__ import annotations
@@ -14,33 +14,36 @@ from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.table import PgTable
 from floodmark.source.postgres.types import FIRST_USER_OID
 
-# JSON text holds no control characters but white space, so these can't occur in a line: CSV then has
-# nothing to quote or double. (COPY's text format doubles every backslash and so corrupts JSON.)
+# JSON text holds no control characters but white space, so these can't occur in a line: CSV then has nothing to quote
+# or double. (COPY's text format doubles every backslash and so corrupts JSON.)
 _COPY_OPTIONS = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"
 
 
-# With narrow rows and names no longer than this in all, a group's lines stay below some 16 MiB even where a
-# block's values are compressed a hundredfold; usually they have a hundred KiB.
+# With narrow rows and names of at most this total length, a group's lines stay below about 16 MiB, even if a block's
+# values are compressed a hundredfold. Usually they have about a hundred KiB.
 GROUP_BLOCKS = 8
 _NAMES_BYTES = 4096
 _NO_BLOCK = 2**32 - 1
-_LINE = "row_to_json({}.*)"  # the star: a bare name could be captured by a column
+_LINE = "row_to_json({}.*)"  # the star: a column could capture a bare name
 _FROZEN = "count(*) FILTER (WHERE {}xmin = '2'::xid)"
 
 
 def literal(text: str) -> str:
-    """A text as an SQL literal (standard_conforming_strings is pinned)."""
+    """Return a text as an SQL literal (standard_conforming_strings is pinned)."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str | None, database: int) -> str:
-    """Count a chunk's rows: all, those from `since` on, those with xmin 2; digest the greatest value of the watched
-    column, which must not leave the server as it is; then give the present file of the relation that the snapshot
-    means, and the oids of the relations that the transaction has locked.
+    """Count a chunk's rows: all, those from `since` on, and those with xmin 2.
 
-    Few rows are young, so that comparison goes first; a raw xmin that was frozen long ago has a negative age.
-    PostgreSQL locks what a name leads to before it runs the statement. So the last column holds what was counted, and
-    where that is the relation that the snapshot means, its file can't change any more.
+    The statement also gives a digest of the watched column's greatest value, which must not leave the server unchanged.
+    Then it gives the present file of the relation that the snapshot means, and the oids of the relations that the
+    transaction has locked.
+
+    Few rows are young, so that comparison goes first. A raw xmin that was frozen long ago has a negative age.
+
+    PostgreSQL locks the relation that a name leads to before it runs the statement. So the last column includes the
+    relation that was counted. If it is the relation that the snapshot means, its file can't change any more.
     """
     newest = f"encode(sha256(convert_to(max({quoted(watched)})::text, 'UTF8')), 'hex')" if watched else "NULL"
     return (
@@ -58,7 +61,7 @@ def holds_rows(part: Part, chunk: Chunk, open_end: bool, database: int) -> str:
 
 
 def _read(part: Part, database: int) -> str:
-    """The present file of the relation that the snapshot means, and what the transaction has locked."""
+    """Return the columns for the present file of the snapshot's relation, and for the transaction's locks."""
     return (
         f"pg_relation_filenode({part.id}), "
         f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(part.id, database)})"
@@ -66,8 +69,10 @@ def _read(part: Part, database: int) -> str:
 
 
 def locked(root: int, database: int) -> str:
-    """List the user relations that the transaction has locked, and `root` if it has, indexes left out: oid, relkind and
-    file in the snapshot, present file."""
+    """List the user relations that the transaction has locked, and `root` if it has, without indexes.
+
+    The columns are: oid, relkind and file in the snapshot, present file.
+    """
     return (
         "SELECT l.relation::bigint, c.relkind::text, c.relfilenode::bigint, pg_relation_filenode(l.relation)::bigint "
         f"FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation WHERE {_locked_by_us(root, database)}"
@@ -75,23 +80,26 @@ def locked(root: int, database: int) -> str:
 
 
 def plan_only(part: Part) -> str:
-    """Read no row of a part: but planning locks what reading it would."""
+    """Read no row of a part: planning takes the same locks as a read."""
     return f"SELECT FROM ONLY {qualified(part.table)} LIMIT 0"
 
 
 def members(root: int) -> str:
-    """List a partitioned table and all that is attached to it, at present but for what the snapshot shows detached."""
+    """List a partitioned table and everything attached to it at present, except what the snapshot shows as detached."""
     return f"SELECT relid::oid::bigint FROM pg_partition_tree({root})"
 
 
 def names_of(relations: Iterable[int]) -> str:
-    """Give the present names of some relations."""
+    """Return the present names of some relations."""
     return f"SELECT string_agg(o::regclass::text, ', ') FROM unnest('{{{','.join(map(str, relations))}}}'::oid[]) o"
 
 
 def _locked_by_us(root: int | str, database: int) -> str:
-    """Pick from pg_locks. Indexes are left out by the present catalog, since one can be newer than the snapshot:
-    pg_index_has_property asks that, and is null for all else."""
+    """Pick this transaction's locks on relations from pg_locks, without indexes.
+
+    The present catalog decides what is an index, because one can be newer than the snapshot. pg_index_has_property asks
+    it, and is null for all other relations.
+    """
     return (
         "l.pid = pg_backend_pid() AND l.locktype = 'relation' "
         f"AND l.database = {database} AND (l.relation >= {FIRST_USER_OID} OR l.relation = {root}) "
@@ -100,29 +108,30 @@ def _locked_by_us(root: int | str, database: int) -> str:
 
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
-    """COPY a chunk's rows out, one JSON line a row."""
+    """COPY a chunk's rows out, one JSON line for each row."""
     rows = _rows(table, part, chunk, open_end)
     line = _line_text(table, "r") if table.raw_newlines else _LINE.format("r")
     return f"COPY (SELECT {line} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
 
 
 def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
-    """COPY a chunk's rows out as CSV with a header line; a null is an empty field, an empty string is "" in quotes."""
+    """COPY a chunk's rows out as CSV with a header line. A null is an empty field, an empty string is "" in quotes."""
     rows = _rows(table, part, chunk, open_end)
     return f"COPY ({rows}) TO STDOUT (FORMAT csv, HEADER true, NULL '')"
 
 
 def reads_by_groups(table: PgTable, part: Part) -> bool:
-    """Whether some blocks' lines together are sure to be small, so that `copy_groups` may be used."""
+    """Return True if the lines of some blocks together are certainly small, so that `copy_groups` can be used."""
     names = sum(len(column.name) + 8 for column in table.info.columns)
     return part.by_block and part.narrow and names <= _NAMES_BYTES
 
 
 def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
-    """COPY a chunk's rows out, the lines of some blocks joined to one value: far fewer messages to receive.
+    """COPY a chunk's rows out, with the lines of some blocks joined to one value: far fewer messages to receive.
 
-    In binary format, a row a group: its lines (a nullable text), and how many rows they were made of, and how
-    many of those bore xmin 2. The scan that makes the lines counts the rows, so the two can't differ.
+    The format is binary, with one row for each group: its lines (a nullable text), the number of rows that they were
+    made from, and the number of those rows with xmin 2. The scan that makes the lines counts the rows, so the two can't
+    differ.
     """
     group, number, found, row = _own_names(table, part)
     first, relation = f"{group}.{number}", quoted(table.info.table.name)
@@ -142,9 +151,9 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
 
 
 def _own_names(table: PgTable, part: Part) -> list[str]:
-    """Names for what a statement needs besides the table: the table, its columns and its filter hold none of them.
+    """Return names for the statement's own parts, which the table, its columns and its filter do not contain.
 
-    The filter is in the scope of these names, so it could otherwise mean one of them by mistake.
+    The filter is in the scope of these names, so it could otherwise refer to one of them by mistake.
     """
     columns = (column.name for column in table.info.columns)
     taken = "\n".join([table.info.table.name, part.table.name, table.where or "", *columns])
@@ -155,14 +164,17 @@ def _own_names(table: PgTable, part: Part) -> list[str]:
 
 
 def _relation(table: PgTable, part: Part) -> str:
-    """What rows are read from. A filter may name the table: so a leaf goes by the name of the table it belongs to."""
+    """Return the relation that rows are read from.
+
+    A filter can name the table, so a leaf gets the name of the table that it belongs to as an alias.
+    """
     only = "ONLY " if table.reads[part.id].only else ""
     alias = "" if part.table == table.info.table else f" AS {quoted(table.info.table.name)}"
     return f"{only}{qualified(part.table)}{alias}"
 
 
 def _joined(table: PgTable, row: str) -> str:
-    """The columns of a row, as `row`; if a filter drops the row, it is counted all the same, and `row` is null."""
+    """Return the columns of a row, as `row`. If a filter drops the row, it is still counted, and `row` is null."""
     columns = f"SELECT {', '.join(table.columns_sql)}"
     if table.where is None:
         return f"CROSS JOIN LATERAL ({columns}) {row}"
@@ -170,7 +182,7 @@ def _joined(table: PgTable, row: str) -> str:
 
 
 def _line_text(table: PgTable, row: str) -> str:
-    """A line as text, by the types' own functions: there may be a user's cast from json to text."""
+    """Return a line as text, by the types' own functions: a user's cast from json to text can exist."""
     line = f"textin(json_out({_LINE.format(row)}))"
     return f"replace(replace({line}, E'\\n', ' '), E'\\r', ' ')" if table.raw_newlines else line
 
@@ -186,7 +198,7 @@ def _tid(block: str) -> str:
     return f"tidin(textout(format('(%s,0)', {block})))"
 
 
-# Where lines must come in the heap's order (a filter, or few columns, can make the order of an index look cheap).
+# For lines in the heap's order (a filter, or few columns, can make the order of an index look cheap).
 IN_HEAP_ORDER = (
     "SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; "
     "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = on"

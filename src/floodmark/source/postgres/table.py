@@ -1,4 +1,4 @@
-"""A PostgreSQL table as the catalog showed it, with all that reading it needs."""
+"""A PostgreSQL table as the catalog showed it, with everything that a read needs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from floodmark.source.postgres.identity import Reads
 
 
 class PgTable(Struct, frozen=True):
-    """`columns_sql` are select-list items `expression AS "name"`, in column order, valid on every part.
+    """A table to read. `columns_sql` are items `expression AS "name"`, in column order, valid on every part.
 
-    `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line may hold
-    newlines (a `json` value keeps them) which have to be replaced. `reads` says, by a part's id, what a statement about
-    that part must lock.
+    `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line can hold newlines (a
+    `json` value keeps them), which have to be replaced. `reads` gives, by a part's id, the relations that a statement
+    about that part must lock.
     """
 
     info: TableInfo

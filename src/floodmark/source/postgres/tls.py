@@ -1,6 +1,6 @@
-"""TLS by default: a remote server must prove who it is, unless the user says otherwise.
+"""TLS by default: a remote server must prove its identity, unless the user says otherwise.
 
-libpq's own default, `prefer`, takes an unencrypted connection without a word, and any certificate.
+libpq's own default, `prefer`, silently accepts an unencrypted connection and any certificate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SYSTEM_FROM = 160000  # libpq's version
 
 
 def by_default(arguments: dict[str, Any]) -> dict[str, str]:
-    """What is added where neither the URL nor libpq's environment says how a remote server is to be spoken to."""
+    """Return the TLS arguments for a remote server if neither the URL nor libpq's environment sets any."""
     if _is_given(arguments) or is_local(arguments):
         return {}
     if arguments.get("sslrootcert") or libpq_default("sslrootcert") or _own_bundle().exists():
@@ -30,11 +30,11 @@ def by_default(arguments: dict[str, Any]) -> dict[str, str]:
 
 def _is_given(arguments: dict[str, Any]) -> bool:
     mode = arguments.get("sslmode") or os.environ.get("PGSSLMODE")
-    return bool(mode) or libpq_default("sslmode") not in ("", "prefer")  # a service may have one
+    return bool(mode) or libpq_default("sslmode") not in ("", "prefer")  # a service can have one
 
 
 def is_local(arguments: dict[str, Any]) -> bool:
-    """By name alone: what a name stands for may be forged as well."""
+    """Return True if the host is local, by its name only: the address of a name can be forged as well."""
     hosts = str(
         arguments.get("host") or libpq_default("host") or arguments.get("hostaddr") or libpq_default("hostaddr")
     )

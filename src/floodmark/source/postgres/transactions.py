@@ -1,13 +1,14 @@
-"""Transactions that share one snapshot: the coordinator's, and one short one per worker task.
+"""Transactions that share one snapshot: the coordinator's, and one short one for each worker task.
 
-The coordinator stays open for the whole run and locks no user table. A worker's transaction imports its
-snapshot, lasts one task and so holds no lock for long. On a standby, and where workers can't reach the very same server
-(a balancing proxy), the coordinator's connection does all, in savepoints, whose end lets go of the locks too.
+The coordinator's transaction stays open for the whole run and locks no user table. A worker's transaction imports its
+snapshot and lasts one task, so it holds no lock for long. On a standby, or if workers can't reach the very same server
+(a balancing proxy), the coordinator's connection does all the work in savepoints. Their end releases the locks too.
 
-A standby's snapshot is never imported. Where it is suboverflowed (a transaction of the primary has more than 64
-subtransactions), PostgreSQL exports it without any running transaction: the importer would take them for aborted, and
-write that into the pages (hint bits). And replay waits only for transactions that had the snapshot when a conflict
-began: under one that imports it later, rows vanish.
+A standby's snapshot is never imported, for two reasons. The first concerns a suboverflowed snapshot (a transaction of
+the primary has more than 64 subtransactions). PostgreSQL exports it without any running transaction. The importer would
+take those transactions for aborted, and write that into the pages (hint bits). The second concerns replay, which waits
+only for transactions that had the snapshot when a conflict began. Under a transaction that imports it later, rows
+vanish.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ _ANOTHER_SERVER = (
 )
 _SECONDS_FOR_AN_IDLE_ONE = 30
 
-# Another server may have a snapshot by the same name, and even one that looks the same.
+# Another server can have a snapshot of the same name, and even one that looks the same.
 _VIEW = "pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
-# Texts become numbers here, not there: a cast from text to integer may be the user's own.
+# Texts become numbers here, not on the server: a cast from text to integer can be the user's own.
 _MOMENT = f"""
     SELECT {_VIEW},
            pg_snapshot_xmin(pg_current_snapshot())::text,
@@ -65,8 +66,11 @@ _MOMENT = f"""
 
 
 class Exported(Struct, frozen=True):
-    """The coordinator's snapshot. `id` is the name that others can import it by, None on a standby. `view` says which
-    snapshot it is, on which server, to compare imports with. `database` is the database's oid."""
+    """The coordinator's snapshot.
+
+    `id` is the name for imports, None on a standby. `view` identifies the snapshot and its server, and imports are
+    compared with it. `database` is the database's oid.
+    """
 
     id: str | None
     view: str
@@ -124,7 +128,7 @@ class Coordinator:
 
     def _begin(self, settings: dict[str, str]) -> Exported:
         self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
-        # SHOW takes no snapshot. So a standby that is promoted just now still counts as one, as its snapshot does.
+        # SHOW takes no snapshot. So a standby that is being promoted still counts as one, like its snapshot.
         in_recovery = self._text("SHOW in_hot_standby") == "on"
         self._require_whole_pages()
         self._require_whole_snapshots()
@@ -150,7 +154,7 @@ class Coordinator:
         return str(row[0])
 
     def alive(self) -> bool:
-        """Whether the snapshot still stands: asked of the server, not of our memory."""
+        """Return True if the snapshot still exists. It asks the server and does not rely on memory."""
         try:
             return self._text(f"SELECT {_VIEW}") == self.exported.view
         except psycopg.Error:
@@ -161,7 +165,7 @@ class Coordinator:
 
 
 class Transactions:
-    """Hands out transactions that see the coordinator's snapshot, to as many threads as `parallelism`."""
+    """A pool of transactions that see the coordinator's snapshot, for up to `parallelism` threads."""
 
     def __init__(self, coordinator: Coordinator, where: Address, limits: Limits, settings: dict[str, str]) -> None:
         self._coordinator = coordinator
@@ -178,7 +182,7 @@ class Transactions:
             self._use_one_connection(_STANDBY)
 
     def _try_import(self) -> None:
-        """Find out once whether a second connection can see the snapshot."""
+        """Find out once if a second connection can see the snapshot."""
         try:
             connection = self._connected()
             try:
@@ -200,7 +204,7 @@ class Transactions:
 
     @contextmanager
     def begin(self, what: str, on: str) -> Iterator[Connection]:
-        """A transaction for one task. A driver's error inside comes out as ours, naming `what` and `on`."""
+        """Open a transaction for one task. A driver's error inside becomes Floodmark's, which names `what` and `on`."""
         try:
             with self._own() if self._shared else self._borrowed() as connection:
                 yield connection
@@ -208,7 +212,7 @@ class Transactions:
             raise self._judged(translated(error, what, on)) from None
 
     def _judged(self, error: FloodmarkError) -> FloodmarkError:
-        """A broken connection is worth a retry only while the snapshot stands."""
+        """Return the error to raise: a broken connection is worth a retry only while the snapshot exists."""
         if isinstance(error, SourceUnavailable) and not self._coordinator.alive():
             return SnapshotLost("the snapshot is gone", on=self._where.label, why=error.why)
         return error
@@ -237,7 +241,7 @@ class Transactions:
                     connection.execute("ROLLBACK TO SAVEPOINT task; RELEASE SAVEPOINT task")
 
     def _taken(self) -> Connection:
-        """An idle connection, or a new one; where the server takes no more of them, one that comes free."""
+        """Return an idle connection, or a new one. If the server accepts no more, wait for one that becomes free."""
         with suppress(Empty):
             return self._idle.get_nowait()
         try:
@@ -277,10 +281,10 @@ class Transactions:
 
 
 def set_local(connection: Connection, settings: dict[str, str]) -> None:
-    """Settings whose values must not stand in a statement, where logs and pg_stat_activity show them.
+    """Set settings whose values must not appear in a statement, because logs and pg_stat_activity show statements.
 
-    They came with the startup packet, unless a pooler gave us another's session, or refused them: then they go
-    as parameters, which a server that logs each statement logs too.
+    They came with the startup packet, unless a pooler gave another client's session, or refused them. Then they go as
+    parameters, and a server that logs each statement logs them too.
     """
     for name, value in settings.items():
         if connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone() != (value,):
@@ -288,7 +292,7 @@ def set_local(connection: Connection, settings: dict[str, str]) -> None:
 
 
 def _whole(error: FloodmarkError) -> FloodmarkError:
-    """What hits the coordinator hits the run, not a table."""
+    """Return the coordinator's error: it concerns the whole run, not a table."""
     if isinstance(error, SourceUnavailable):
         return error
     return SourceError(error.what, on=error.on, why=error.why)

@@ -1,9 +1,8 @@
-"""The types a database's columns reach: read once per run, as facts for the fingerprint and for proof.
+"""The types that a database's columns reach: read once in a run, as facts for the fingerprint and for proof.
 
-Change can be proven through a type whose output hangs on its stored bytes (and on the pinned settings)
-alone. That is an allow-list: the built-ins named here, and enums, domains, composites, arrays, ranges and
-multiranges made of such. An enum's labels and a composite's attributes are catalog rows; the fingerprint
-holds them.
+Change can be proven through a type whose output depends only on its stored bytes (and on the pinned settings). That is
+an allow-list: the built-ins named here, and enums, domains, composites, arrays, ranges and multiranges made of such
+types. An enum's labels and a composite's attributes are catalog rows; the fingerprint holds them.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ FIRST_USER_OID = 16384
 JSON = 114
 TEXT = 25
 
-# Left out, and why: reg* (they print the present name of what they point at), aclitem (role names),
-# pg_node_tree, gtsvector, pg_ndistinct and the other statistics types (no column of a user's holds them),
-# pseudo-types. xml needs no lookup; money prints by lc_monetary, float by extra_float_digits, the dates by
-# DateStyle, IntervalStyle and TimeZone, bytea by bytea_output, all pinned.
+# Excluded, with the reason: reg* (they print the present name of the object that they refer to), aclitem (role names),
+# pg_node_tree, gtsvector, pg_ndistinct and the other statistics types (no user column holds them), pseudo-types. xml
+# needs no lookup. Pinned settings control other output: money by lc_monetary, float by extra_float_digits, the dates by
+# DateStyle, IntervalStyle and TimeZone, bytea by bytea_output.
 _STABLE_NAMES = """
     bit bool box bpchar bytea char cid cidr circle date float4 float8 inet int2 int2vector int4 int8 interval
     json jsonb jsonpath line lseg macaddr macaddr8 money name numeric oid oidvector path pg_lsn pg_snapshot
@@ -43,7 +42,7 @@ _C_COLLATIONS = (950, 951)  # C and POSIX
 
 
 class Attribute(Struct, frozen=True, array_like=True):
-    """A row of pg_attribute. `missing` is the value rows from before the column have; `xmin` the row's own."""
+    """A row of pg_attribute. `missing` is the value of rows from before the column; `xmin` is the row's own."""
 
     relation: int
     number: int
@@ -60,7 +59,7 @@ class Attribute(Struct, frozen=True, array_like=True):
 
 
 class PgType(Struct, frozen=True, array_like=True):
-    """A row of pg_type, with its row of pg_range if it has one. 0 stands for no such type or relation."""
+    """A row of pg_type, with its row of pg_range if it has one. 0 means that there is no such type or relation."""
 
     oid: int
     name: str
@@ -71,7 +70,7 @@ class PgType(Struct, frozen=True, array_like=True):
     base: int
     relation: int
     output: int
-    subtype: int  # of a range; of a multirange its range
+    subtype: int  # of a range; for a multirange, its range
     xmin: str
     range_xmin: str | None
 
@@ -121,7 +120,7 @@ _COLLATIONS = "SELECT oid FROM pg_collation WHERE NOT collisdeterministic"
 
 
 class Types:
-    """All types reachable from some columns, in one snapshot's view."""
+    """The types that some columns reach, as one snapshot shows them."""
 
     def __init__(
         self,
@@ -146,21 +145,21 @@ class Types:
         self.facts = cache(self._facts)
 
     def unstable_as_text(self, oid: int) -> str | None:
-        """Why `value::text` does not hang on stored bytes alone, or None: a cast may be the user's own."""
+        """Return why `value::text` depends on more than stored bytes, or None: a cast can be the user's own."""
         base = self._base(oid)
         if base in self._to_text:
             return f"{self._label(base)} has a cast to text of its own"
         return self.unstable(oid)
 
     def base_name(self, oid: int) -> str | None:
-        """What lies beneath a domain, with its length or precision, however many domains lie between; else None."""
+        """Return the type below a domain, through any number of domains, with its length or precision; else None."""
         name = None
         while self._types[oid].kind == "d":
             name, oid = self._base_names[oid], self._types[oid].base
         return name
 
     def filter_kind(self, attribute: Attribute) -> Kind | None:
-        """What a provable filter may do with a column, None for nothing."""
+        """Return the kind of a column in a provable filter, or None if such a filter can't use it."""
         kind = self._types[attribute.type]
         if kind.kind == "e":
             return None if kind.oid in self._cast else "other"
@@ -170,7 +169,7 @@ class Types:
         return "ctext" if found == "text" and attribute.collation in _C_COLLATIONS else found
 
     def _closure(self, oid: int) -> frozenset[int]:
-        """The type and all it is made of."""
+        """Return the type and all types that it is made of."""
         seen, waiting = set[int](), [oid]
         while waiting:
             current = waiting.pop()
@@ -183,7 +182,7 @@ class Types:
         return _parts(self._types[oid], self._attributes)
 
     def _unstable(self, oid: int) -> str | None:
-        """Why the type's output does not hang on stored bytes alone, or None."""
+        """Return why the type's output depends on more than stored bytes, or None."""
         return next((why for part in sorted(self.closure(oid)) if (why := self._evil(self._types[part]))), None)
 
     def _evil(self, kind: PgType) -> str | None:
@@ -198,11 +197,11 @@ class Types:
         return f"{self._label(kind.oid)} is not a built-in, and its output function can be replaced"
 
     def _raw_newlines(self, oid: int) -> bool:
-        """Whether a value in JSON may hold a newline: json keeps those it was given."""
+        """Return True if a value in JSON can hold a newline: json keeps its newlines."""
         return any(part == JSON or part in self._to_json for part in self.closure(oid))
 
     def _facts(self, oid: int) -> tuple[Any, ...]:
-        """All that the catalog says of this one type, for the fingerprint."""
+        """Return all facts of the catalog about this one type, for the fingerprint."""
         kind = self._types[oid]
         casts = [c for c in self._casts if c.source == oid and c.target in (JSON, TEXT)]
         owners = [self._extensions.types.get(oid), *(self._extensions.casts.get(c.oid) for c in casts)]
@@ -219,7 +218,7 @@ class Types:
 
 
 def read_attributes(connection: psycopg.Connection[Any], relations: Iterable[int]) -> dict[int, list[Attribute]]:
-    """The columns, dropped ones too, of each relation, in order."""
+    """Return the columns of each relation, including dropped ones, in order."""
     found: dict[int, list[Attribute]] = {oid: [] for oid in relations}
     for row in connection.execute(_ATTRIBUTES, [list(found)], prepare=False):
         found[row[0]].append(Attribute(*row))
@@ -227,9 +226,9 @@ def read_attributes(connection: psycopg.Connection[Any], relations: Iterable[int
 
 
 def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int], extensions: Extensions) -> Types:
-    """The wanted types and all they reach: one round of queries per level of nesting, not per type."""
+    """Return the wanted types and all types that they reach, with one round of queries for each level of nesting."""
     types: dict[int, PgType] = {}
-    base_names: dict[int, str] = {}  # beside the types: these go into fingerprints as they are
+    base_names: dict[int, str] = {}  # kept apart from the types, which go into fingerprints unchanged
     attributes: dict[int, list[Attribute]] = {}
     missing = set(wanted)
     while missing:

@@ -1,4 +1,4 @@
-"""SQLite as a source. The parts: snapshot (the source), tables (what is in the file), lines (rows as JSON)."""
+"""SQLite as a source. The parts: snapshot (the source), tables (the content of the file), lines (rows as JSON)."""
 
 from floodmark.source.sqlite.snapshot import SQLiteSource
 

@@ -1,9 +1,9 @@
 """Rows as JSON lines or as CSV, with masks applied.
 
-A JSON line is an object in column order, compact. NULL is null; INTEGER and REAL are numbers that read back as the
-same value (JSON has no infinity: it is the string "Infinity" or "-Infinity", as in PostgreSQL's row_to_json);
-TEXT is a string; BLOB is a string of `\\x` and hex digits. A CSV field holds the same text without JSON's quotes
-and escapes; NULL is an empty field, and the empty string stands in quotes.
+A JSON line is a compact object in column order. NULL is null; INTEGER and REAL are numbers that read back as the same
+value (JSON has no infinity: it is the string "Infinity" or "-Infinity", as in PostgreSQL's row_to_json). TEXT is a
+string; BLOB is a string of `\\x` and hex digits. A CSV field holds the same text without JSON's quotes and escapes.
+NULL is an empty field, and the empty string is in quotes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from floodmark.config import Mask, Secret
 from floodmark.model import Format
 from floodmark.source.base import Write
 
-# Rows are handed on in blocks: large enough that compressing and hashing run without the interpreter's lock.
+# Rows are passed on in blocks: large enough that compression and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
 _encode = msgspec.json.Encoder().encode
 _NEEDS_QUOTES = re.compile(r'\A\Z|[",\r\n]')
 
 
 class Shape(Struct, frozen=True):
-    """What a row is made into: the names of its values, and the masks by position. `key` is for `hash`."""
+    """The shape of a row's output: the names of its values, and the masks by position. `key` is for `hash`."""
 
     names: tuple[str, ...]
     masks: tuple[tuple[int, Mask], ...]
@@ -38,7 +38,7 @@ class Shape(Struct, frozen=True):
 
 
 def write_rows(rows: Iterable[Sequence[Any]], shape: Shape, row_format: Format, write: Write) -> int:
-    """Write each row, in blocks of whole rows; CSV begins with a header. Returns how many rows there were.
+    """Write each row, in blocks of whole rows; CSV begins with a header. Returns the number of rows.
 
     One row and one block are in memory at a time.
     """
@@ -63,7 +63,7 @@ def write_rows(rows: Iterable[Sequence[Any]], shape: Shape, row_format: Format, 
 
 
 def csv_record(values: Sequence[Any]) -> bytes:
-    """A CSV record (RFC 4180) without its end of line, quoted where it must be, as PostgreSQL's COPY does it."""
+    """Return a CSV record (RFC 4180) without its end of line, quoted only if needed, like PostgreSQL's COPY."""
     return ",".join(map(_csv_field, values)).encode("utf-8")
 
 
@@ -88,7 +88,7 @@ def _hand_on(block: list[bytes], write: Write) -> int:
 
 
 def _is_special(row: Sequence[Any]) -> bool:
-    """Whether a value has no JSON form of its own."""
+    """Return True if a value has no JSON form of its own."""
     kinds = {*map(type, row)}
     return bytes in kinds or (float in kinds and (inf in row or -inf in row))
 
@@ -109,10 +109,10 @@ def _plain(value: Any) -> Any:
 
 
 def _masked(value: Any, mask: Mask, key: Secret | None) -> str | None:
-    """What stands for a value. A null stays null under every mask.
+    """Return the text that replaces a value. A null stays null under every mask.
 
-    `hash` is HMAC-SHA-256 of the value's text, in hex: the same as PostgreSQL's for the same text and key. A
-    number's text is what its line would hold.
+    `hash` is HMAC-SHA-256 of the value's text, in hex: the same as PostgreSQL's for the same text and key. A number's
+    text is its form in a line.
     """
     if value is None or mask == "null":
         return None

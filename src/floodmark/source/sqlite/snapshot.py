@@ -1,8 +1,7 @@
-"""An SQLite file as a source: one read transaction on one connection, change told by digest alone.
+"""An SQLite file as a source: one read transaction on one connection, with change detected only by digest.
 
-SQLite keeps no row versions, so nothing can be proven unchanged: every table is read, and one whose lines
-hash as they did before is `identical`. SQLite's own messages may quote a value, so errors hold its code's name
-alone.
+SQLite keeps no row versions, so nothing can be proven unchanged: every table is read, and a table whose lines have the
+same hash as before is `identical`. SQLite's own messages can quote a value, so errors hold only the name of its code.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ _HINTS = {
 class SQLiteSource:
     """An SQLite database file, opened read-only.
 
-    Its identity is its absolute path, symbolic links kept: a file that moved is another database, and a file
-    put in its place (a restored backup, say) the same one. `busy_seconds` is how long to wait for a program
-    that holds the database for itself.
+    Its identity is its absolute path, symbolic links kept. A file that moved is another database, and a file put in its
+    place (such as a restored backup) is the same one. `busy_seconds` is the time to wait for a program that locks the
+    database.
     """
 
     def __init__(self, url: str, busy_seconds: float = 30.0, row_format: Format = "jsonl") -> None:
@@ -70,7 +69,7 @@ class SQLiteSource:
         return f"sqlite:///{self._path}"
 
     def snapshot(self) -> SQLiteSnapshot:
-        """Begin a read transaction. Raises SourceUnavailable where the database is locked, SourceError."""
+        """Begin a read transaction. Raises SourceUnavailable if the database is locked, else SourceError."""
         if sqlite3.sqlite_version_info < OLDEST:
             raise SourceError(
                 "can't read SQLite databases",
@@ -87,7 +86,7 @@ class SQLiteSource:
             raise self._refusal(error) from None
 
     def _connect(self) -> sqlite3.Connection:
-        """A connection that leaves transactions to us, and may be used by one thread after another."""
+        """Return a connection without automatic transactions, for use by one thread after another."""
         return sqlite3.connect(
             f"{self._path.as_uri()}?mode=ro",
             uri=True,
@@ -110,14 +109,15 @@ class SQLiteSource:
 
 
 class SQLiteSnapshot:
-    """One moment of an SQLite database; see `floodmark.source.base.Snapshot` for what it owes."""
+    """One moment of an SQLite database; `floodmark.source.base.Snapshot` states its obligations."""
 
     def __init__(self, opened: PoolProxiedConnection, identity: SourceIdentity, row_format: Format) -> None:
         assert isinstance(opened.driver_connection, sqlite3.Connection)
         self._opened = opened
         self._format = row_format
         self._connection = opened.driver_connection
-        # Before the snapshot, which the first read takes: what was committed by then is in it.
+        # The time comes before the snapshot, which the first read takes: the snapshot holds everything committed by
+        # then.
         self.point = Point(iso_time(datetime.now(UTC), "microseconds"))
         self._connection.execute("BEGIN")
         self._relations = read_relations(self._connection)
@@ -137,11 +137,11 @@ class SQLiteSnapshot:
         return {relation.table: namesake(relation) for relation in self._relations if relation.table in wanted}
 
     def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
-        """None, ever: in SQLite a read transaction holds definitions as it holds rows."""
+        """Return no table: in SQLite a read transaction keeps definitions as it keeps rows."""
         return []
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
-        """Count rows, and call all of them young, since SQLite can't tell: nothing is ever proven by that."""
+        """Count rows, and count all of them as young, since SQLite can't tell: so nothing is ever proven."""
         return [self._observed(question.table) for question in questions]
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
@@ -155,11 +155,11 @@ class SQLiteSnapshot:
             raise _table_error(error, "can't extract", table.table, known.where) from None
 
     def stands(self) -> bool:
-        """Always: there is no server between us and the file."""
+        """Return True: there is no server between Floodmark and the file."""
         return True
 
     def close(self) -> None:
-        """Close the connection; SQLAlchemy logs what goes wrong with that, and raises nothing."""
+        """Close the connection. SQLAlchemy logs any error and raises nothing."""
         self._opened.close()
 
     def _observed(self, table: TableName) -> Observation:
@@ -171,7 +171,7 @@ class SQLiteSnapshot:
 
 
 def _path(url: str) -> Path:
-    """The absolute path of the file a URL names. Raises ConfigError, which never holds the URL."""
+    """Return the absolute path of the file a URL names. Raises ConfigError, which never holds the URL."""
     hint = "Write sqlite:///file.db, or sqlite:////data/file.db for a path from the root."
     try:
         parsed = make_url(url)
@@ -201,7 +201,7 @@ def _table_error(error: sqlite3.Error, what: str, table: TableName, where: str |
 
 
 def _code(error: Exception) -> str:
-    """The name of SQLite's code. Python reads texts itself, and gives no code where one is no UTF-8."""
+    """Return the name of SQLite's code. Python decodes texts itself, and gives no code if one is no valid UTF-8."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(cause, "sqlite_errorname", None)
     if isinstance(name, str):

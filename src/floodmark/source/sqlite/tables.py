@@ -1,4 +1,4 @@
-"""What a database file holds: its tables and views, their columns, and the statement that reads each."""
+"""The content of a database file: its tables and views, their columns, and the statement that reads each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from floodmark.source.sqlite.lines import Shape
 
 SCHEMA = "main"
 NO_PROOF = "SQLite keeps no row versions"
-# Goes into every fingerprint: raise it when the same rows give other lines.
+# Part of every fingerprint: raise it if the same rows give other lines.
 OUTPUT_VERSION = 1
 
 _BY: dict[str, tuple[Literal["any", "exact"], str]] = {
@@ -33,7 +33,7 @@ _BY: dict[str, tuple[Literal["any", "exact"], str]] = {
 
 
 class Relation(Struct, frozen=True):
-    """A table or view of the file. `kind` as PRAGMA table_list has it."""
+    """A table or view of the file. `kind` is the one of PRAGMA table_list."""
 
     table: TableName
     kind: str
@@ -41,7 +41,7 @@ class Relation(Struct, frozen=True):
 
 
 class Attribute(Struct, frozen=True, array_like=True):
-    """A row of PRAGMA table_xinfo. `hidden` is 1 for what `SELECT *` of a virtual table leaves out."""
+    """A row of PRAGMA table_xinfo. `hidden` is 1 for a column that `SELECT *` of a virtual table leaves out."""
 
     number: int
     name: str
@@ -53,7 +53,7 @@ class Attribute(Struct, frozen=True, array_like=True):
 
 
 class SQLiteTable(Struct, frozen=True):
-    """A table with what reading it needs. `statement` is empty where the table is denied."""
+    """A table with the facts that a read needs. `statement` is empty if the table is denied."""
 
     info: TableInfo
     statement: str
@@ -62,7 +62,7 @@ class SQLiteTable(Struct, frozen=True):
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier."""
+    """Return a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -71,7 +71,10 @@ def qualified(table: TableName) -> str:
 
 
 def read_relations(connection: sqlite3.Connection) -> list[Relation]:
-    """Every table and view, SQLite's own left out. The first read of a transaction: it fixes what it shows."""
+    """Return every table and view except SQLite's own.
+
+    This is the first read of a transaction: it fixes what the transaction shows.
+    """
     connection.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
     rows = connection.execute("PRAGMA main.table_list").fetchall()
     return [
@@ -84,10 +87,10 @@ def read_relations(connection: sqlite3.Connection) -> list[Relation]:
 def read_tables(
     connection: sqlite3.Connection, relations: Sequence[Relation], selection: Selection, encoding_digest: str
 ) -> list[SQLiteTable]:
-    """The selected tables, ordered by name.
+    """Return the selected tables, ordered by name.
 
-    Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash
-    mask without a key.
+    Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash mask without a
+    key.
     """
     candidates = [Candidate(relation.table, *_BY[relation.kind]) for relation in relations]
     rules = rules_by_table(candidates, selection, SCHEMA)
@@ -127,7 +130,7 @@ def _table(
 
 
 def _unreadable(relation: Relation, code: str) -> SQLiteTable:
-    """A view of what is not there any more, or a virtual table whose module this SQLite does not have."""
+    """Return the entry for a view of a missing table, or for a virtual table whose module this SQLite lacks."""
     why = f"its definition can't be read ({code})"
     info = _info(relation, (), Fingerprint(_digest(why), ""), why)
     return SQLiteTable(info, "", Shape((), (), None), None)
@@ -160,7 +163,7 @@ def _attributes(connection: sqlite3.Connection, table: TableName) -> list[Attrib
 
 
 def _chosen(table: TableName, attributes: Sequence[Attribute], rule: TableRule) -> list[Attribute]:
-    """The columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
+    """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if a.hidden != 1]
     names = [a.name for a in present]
     on = f"tables.rules: {spelled(table)}"
@@ -185,9 +188,9 @@ def _column(attribute: Attribute, mask: Mask | None) -> Column:
 
 
 def _order(connection: sqlite3.Connection, relation: Relation, attributes: Sequence[Attribute]) -> str:
-    """What makes the order of rows the same every time, at no cost: that of the table's own b-tree.
+    """Return the clause that fixes the order of rows, at no cost: the order of the table's own b-tree.
 
-    Without it SQLite might read a covering index instead. A view has the order its definition gives it.
+    Without it SQLite might read a covering index instead. A view has the order of its definition.
     """
     if relation.kind in ("view", "virtual"):
         return ""
@@ -199,7 +202,7 @@ def _order(connection: sqlite3.Connection, relation: Relation, attributes: Seque
 
 
 def _key_terms(connection: sqlite3.Connection, table: TableName) -> list[str]:
-    """The primary key's columns with their collation and direction, so that sorting by them is no work."""
+    """Return the primary key's columns with their collation and direction, so that the order needs no sort."""
     indexes = connection.execute(f"PRAGMA main.index_list({quoted(table.name)})").fetchall()
     (index,) = [name for _, name, _, origin, _ in indexes if origin == "pk"]
     rows = connection.execute(f"PRAGMA main.index_xinfo({quoted(index)})").fetchall()
