@@ -1,4 +1,4 @@
-"""The documents that consumers keep: a cursor in the state location, an index beside Parquet files.
+"""The documents that consumers keep: a cursor in the state location, an index next to Parquet files.
 
 Like all durable documents they have a format and a version, are encoded and decoded in `state.manifest`, and are
 specified in docs/format.md.
@@ -14,8 +14,11 @@ from floodmark.model import Column
 
 
 class TakenTable(Struct, frozen=True, kw_only=True):
-    """A table as a consumer took it: the manifest's checksum, `shape` (SHA-256 of its columns' names and types), and
-    the content_sha256 of each chunk, in order. `timestamp`: the extraction_timestamp it was delivered under."""
+    """A table in the form a consumer took it.
+
+    It holds the manifest's checksum, `shape` (SHA-256 of its columns' names and types), and the content_sha256 of each
+    chunk, in order. `timestamp` is the extraction_timestamp that it was delivered under.
+    """
 
     schema: str
     name: str
@@ -26,10 +29,10 @@ class TakenTable(Struct, frozen=True, kw_only=True):
 
 
 class Delivery(Struct, frozen=True, kw_only=True):
-    """Where a delivery goes, in which `form`, and the tables it set out to send and has not finished.
+    """The target of a delivery, its `form`, and the tables that it began to send and has not finished.
 
-    Their timestamps were chosen before the first put, so that a delivery that died midway is repeated under the very
-    same keys.
+    Their timestamps were chosen before the first put. So a delivery that died midway is repeated under exactly the same
+    keys.
     """
 
     url: str
@@ -38,9 +41,11 @@ class Delivery(Struct, frozen=True, kw_only=True):
 
 
 class Cursor(Struct, frozen=True, kw_only=True):
-    """What a consumer has taken: of which run, and of each table what. Moved by compare-and-swap, by the consumer.
+    """The record of a consumer: the run it has taken, and the state of each table.
 
-    `delivery` is there where the consumer is `floodmark deliver`.
+    The consumer moves it by compare-and-swap.
+
+    `delivery` is set if the consumer is `floodmark deliver`.
     """
 
     format: Literal["floodmark.cursor"] = "floodmark.cursor"
@@ -53,7 +58,7 @@ class Cursor(Struct, frozen=True, kw_only=True):
 
 
 class ParquetFile(Struct, frozen=True, kw_only=True):
-    """A Parquet file, by its key below the index's place, and the content_sha256 of the chunk it holds."""
+    """A Parquet file: its key below the index's place, and the content_sha256 of the chunk it holds."""
 
     key: str
     rows: int
@@ -76,14 +81,17 @@ class ParquetTable(Struct, frozen=True, kw_only=True):
 
 
 class SupersededFile(Struct, frozen=True, kw_only=True):
-    """A file that the index named until `superseded_at`, left for who began to read before that."""
+    """A file that the index named until `superseded_at`, kept for readers that began before that."""
 
     key: str
     superseded_at: str
 
 
 class ParquetIndex(Struct, frozen=True, kw_only=True):
-    """Which Parquet files are the tables now: readers go by it, never by a listing. Moved by compare-and-swap."""
+    """The list of the current Parquet files of each table.
+
+    Readers use it, never a listing. Moved by compare-and-swap.
+    """
 
     format: Literal["floodmark.parquet"] = "floodmark.parquet"
     version: Literal[1] = 1

@@ -1,6 +1,8 @@
-"""Taking manifests out of reach: head is told anew, by compare-and-swap, where history ends; all else of it stays.
+"""The cut of history: a new head, by compare-and-swap, puts older manifests out of reach.
 
-Nothing may be deleted before `cut` has returned True.
+The other fields of head stay as they are.
+
+The caller must delete nothing before `cut` has returned True.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ MAX_TRIES = 5
 def cut(
     documents: Documents, head: Head, etag: str, oldest: str | None, floor: str | None, sleep: inflight.Sleep
 ) -> bool:
-    """Let history end with `oldest`, and raise the floor. False where head has moved on: then look again.
+    """End history with `oldest`, and raise the floor. Return False if head has moved on: then the caller looks again.
 
-    Raises OutcomeUnknown when the store does not let us learn whether head says so; StateUnreadable, StorageError.
+    Raises OutcomeUnknown if the store does not reveal whether head was rewritten, and StateUnreadable, StorageError.
     """
     wanted = replace(head, oldest=oldest, floor=floor)
     if wanted == head:

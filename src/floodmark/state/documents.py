@@ -1,6 +1,6 @@
-"""Reading and writing the small documents of a state location: on a condition, but where a key is one's own.
+"""Reads and writes of the small documents in a state location: conditional, except at a run's own keys.
 
-Knows nothing of what the documents mean to each other: that is the ledger's.
+This module does not know what the documents mean to each other: the ledger knows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from floodmark.storage.probe import body_of
 class Documents:
     """The documents in one state location.
 
-    `unconditional` accepts a store without conditional writes: what was there is then read before each write,
-    which narrows the gap in which two runs can overwrite each other, and does not close it.
+    `unconditional` accepts a store without conditional writes. Then each write first reads what is there. That narrows
+    the gap in which two runs can overwrite each other, but does not close it.
     """
 
     def __init__(self, storage: Storage, *, unconditional: bool = False) -> None:
@@ -26,23 +26,23 @@ class Documents:
         self._unconditional = unconditional
 
     def at(self, key: str) -> str:
-        """A key as a person would write it."""
+        """Return the full location of a key, as a person would write it."""
         return f"{self._storage.url}/{key}"
 
     def check(self) -> None:
-        """Prove that the store honours conditions, unless the user accepted that it need not."""
+        """Prove that the store honours conditions, unless the user accepted a store that does not."""
         if not self._unconditional:
             self._storage.check()
 
     def get(self, key: str) -> bytes | None:
-        """An object's bytes, None where there is none. Raises StorageError."""
+        """Return an object's bytes, or None if it does not exist. Raises StorageError."""
         try:
             return self._storage.get(key).data
         except ObjectMissing:
             return None
 
     def fetch(self, kind: type[Document], key: str) -> tuple[Document, str] | None:
-        """A document and its etag, None where there is none. Raises StateUnreadable, StorageError."""
+        """Return a document and its etag, or None if it does not exist. Raises StateUnreadable, StorageError."""
         try:
             found = self._storage.get(key)
         except ObjectMissing:
@@ -51,19 +51,19 @@ class Documents:
 
     @property
     def unconditional(self) -> bool:
-        """Whether writes here are not made in one step with their condition."""
+        """Return True if a write and its condition are separate steps here."""
         return self._unconditional
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below a prefix. Only for prune."""
+        """Yield the keys below a prefix. Only for prune."""
         return self._storage.list(prefix)
 
     def unfinished(self, before: datetime) -> Iterator[str]:
-        """What puts that were killed left behind. Only for prune."""
+        """Yield the names of remains that killed puts left behind. Only for prune."""
         return self._storage.unfinished(before)
 
     def discard(self, name: str) -> None:
-        """Remove what `unfinished` named. Raises StorageError."""
+        """Remove an item that `unfinished` named. Raises StorageError."""
         self._storage.discard(name)
 
     def put(self, key: str, data: bytes, condition: IfAbsent | IfMatch) -> None:
@@ -78,11 +78,11 @@ class Documents:
             raise OutcomeUnknown("put an object", on=self.at(key), why="its last answer was lost") from error
 
     def overwrite(self, key: str, data: bytes) -> None:
-        """Write at a key that no one else writes to. Raises StorageError."""
+        """Write at a key that nobody else writes to. Raises StorageError."""
         self._storage.put(key, body_of(data))
 
     def delete(self, key: str) -> None:
-        """Remove an object, if it is there. Raises StorageError."""
+        """Remove an object, if it exists. Raises StorageError."""
         self._storage.delete(key)
 
     def _require(self, key: str, condition: IfAbsent | IfMatch) -> None:

@@ -1,7 +1,7 @@
-"""The list of runs in flight: each enters it by compare-and-swap with a timestamp that is its own.
+"""The list of runs in flight: each run enters it by compare-and-swap with a timestamp that only it has.
 
-The timestamp goes into the keys of a run's objects, so no two runs may ever have the same, not even one that
-failed and left objects behind: the list remembers the latest that was given away.
+The timestamp goes into the keys of a run's objects, so no two runs must ever have the same. That includes a run that
+failed and left objects behind: the list remembers the latest timestamp that was given away.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from floodmark.storage.base import IfAbsent, IfMatch
 from floodmark.wording import iso_time
 
 MAX_TRIES = 20
-# Each of these took the store's whole patience already.
+# Each of these attempts already included all retries of the store.
 MAX_UNANSWERED = 3
 # A run that has been in flight for longer is dead: no snapshot is held open that long.
 FORGET_AFTER = timedelta(days=2)
@@ -34,23 +34,24 @@ Sleep = Callable[[float], None]
 
 
 def pause(sleep: Sleep, tries: int) -> None:
-    """Wait a random while, longer after more tries, so that writers who meet do not meet again."""
+    """Wait for a random time, longer after more tries, so that writers that collided do not collide again."""
     sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**tries)))
 
 
 def runs(documents: Documents) -> tuple[Working, ...]:
-    """The runs that are listed, dead or alive. Raises StateUnreadable, StorageError."""
+    """Return the listed runs, dead or alive. Raises StateUnreadable, StorageError."""
     found = _listed(documents)
     return found[0].runs if found is not None else ()
 
 
 def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Working:
-    """Enter a run, with a timestamp that no other run has or had: the later of now and one second past any
-    that head (its floor, too) or the list names. Dead runs are taken out; what they put and their progress is left
-    to prune.
+    """Enter a run, with a timestamp that no other run has or had.
 
-    A run that claims again gets a later timestamp. Raises Conflict when others keep winning the swap,
-    OutcomeUnknown when the store keeps leaving us without an answer; StateUnreadable, StorageError.
+    The timestamp is the later of now and one second past any that head (including its floor) or the list names. Dead
+    runs are removed from the list; their objects and their progress are left to prune.
+
+    A run that claims again gets a later timestamp. Raises Conflict if other runs keep winning the swap, and
+    OutcomeUnknown if the store keeps giving no answer; also StateUnreadable, StorageError.
     """
 
     def enter(inflight: Inflight) -> tuple[Inflight, Working]:
@@ -67,13 +68,13 @@ def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Wor
 
 
 def listed(documents: Documents) -> Inflight:
-    """The list as it stands. Raises StateUnreadable, StorageError."""
+    """Return the current list. Raises StateUnreadable, StorageError."""
     found = _listed(documents)
     return found[0] if found is not None else Inflight()
 
 
 def noted(record: Record | UnsetType, ended: Ended) -> Record:
-    """The record with one more run in it. Pure."""
+    """Return the record with one more run in it. Pure."""
     before = Record(last=ended) if record is UNSET else record
     return Record(
         last=ended,
@@ -90,20 +91,22 @@ def noted(record: Record | UnsetType, ended: Ended) -> Record:
 
 
 def alive_and_dead(documents: Documents, now: datetime) -> tuple[list[Working], list[Working]]:
-    """The runs in the list: those that may be at work, and those that have been in it too long for that."""
+    """Return the listed runs in two groups: those that might still work, and those that are too old for that."""
     found = runs(documents)
     ended = [run for run in found if dead(documents, run, now)]
     return [run for run in found if run not in ended], ended
 
 
 def begun(inflight: Inflight) -> tuple[Begun, ...]:
-    """The tables that a landing zone's receiver may hold half of."""
+    """Return the tables that a landing zone's receiver might hold only in part."""
     return () if inflight.begun is UNSET else inflight.begun
 
 
 def begin(documents: Documents, tables: Collection[Begun], sleep: Sleep) -> None:
-    """Write down what is about to be sent to a landing zone. Raises Conflict, OutcomeUnknown, StateUnreadable,
-    StorageError: then it may not be sent."""
+    """Record the tables that are about to be sent to a landing zone.
+
+    Raises Conflict, OutcomeUnknown, StateUnreadable, StorageError: then they must not be sent.
+    """
 
     def enter(inflight: Inflight) -> tuple[Inflight, None]:
         known = begun(inflight)
@@ -115,8 +118,10 @@ def begin(documents: Documents, tables: Collection[Begun], sleep: Sleep) -> None
 def release(
     documents: Documents, run_id: str, sleep: Sleep, ended: Ended | None = None, landed: Collection[Begun] = ()
 ) -> bool:
-    """Take a run out of the list, and what has `landed` out of what was begun; note in the same write how it ended.
-    False where that failed: it will be forgotten in time."""
+    """Remove a run from the list, and the tables that have `landed` from the begun ones.
+
+    The same write notes how the run ended. Return False if that failed: the run is forgotten in time.
+    """
 
     def leave(inflight: Inflight) -> tuple[Inflight, None]:
         record = inflight.ended if ended is None else noted(inflight.ended, ended)
@@ -131,7 +136,7 @@ def release(
 
 
 def note(documents: Documents, ended: Ended, sleep: Sleep) -> bool:
-    """Note how a run ended, and leave the list as it is. False where that failed."""
+    """Note how a run ended, and leave the list as it is. Return False if that failed."""
 
     def tell(inflight: Inflight) -> tuple[Inflight, None]:
         return replace(inflight, ended=noted(inflight.ended, ended)), None
@@ -149,7 +154,7 @@ def _tried(
     done: Callable[[Inflight, None], bool],
     sleep: Sleep,
 ) -> bool:
-    """A change that is made if it can be."""
+    """Try to make a change. Return False if it failed."""
     try:
         _swap(documents, change, done, sleep)
     except (StorageError, Conflict):
@@ -163,7 +168,7 @@ def _swap(
     done: Callable[[Inflight, Entered], bool],
     sleep: Sleep,
 ) -> Entered:
-    """Change the list by compare-and-swap. `done` tells, where the answer was lost, whether the change stands."""
+    """Change the list by compare-and-swap. If the answer was lost, `done` tells if the change took effect."""
     unanswered = 0
     for tries in range(MAX_TRIES):
         found = _listed(documents)
@@ -193,7 +198,7 @@ def _listed(documents: Documents) -> tuple[Inflight, str] | None:
 
 
 def _damaged(documents: Documents, why: str) -> StateUnreadable:
-    """Unlike the other documents this one can be done without, as long as no run is at work."""
+    """Return the error for a damaged list. Unlike other documents, it can be deleted as long as no run is at work."""
     return StateUnreadable(
         "the list of runs in flight can't be read",
         on=documents.at(INFLIGHT),
@@ -223,7 +228,10 @@ def _second_after(timestamp: str) -> datetime:
 
 
 def dead(documents: Documents, run: Working, now: datetime) -> bool:
-    """By its own start, not by its timestamp: that may lie in the future of a clock that was ahead."""
+    """Return True if a run is dead.
+
+    The run's start decides, not its timestamp: a clock that was ahead can put the timestamp in the future.
+    """
     try:
         return datetime.fromisoformat(run.started_at) < now - FORGET_AFTER
     except (ValueError, TypeError):

@@ -1,8 +1,8 @@
 """The ledger: read head, commit by compare-and-swap, rebase, history, and the list of runs in flight.
 
-Order that is never broken: data objects, then the manifest, then head. A manifest that head does not come to
-name is an orphan no reader ever sees. Where the answer to a conditional write was lost, the outcome is unknown,
-not failed: what lies there now is read back and compared with what we wrote.
+The order is never broken: data objects, then the manifest, then head. A manifest that head never names is an orphan
+that no reader ever sees. If the answer to a conditional write was lost, the outcome is unknown, not failed: the ledger
+reads the object back and compares it with what it wrote.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MAX_TRIES = 5
 
 
 class Current(Struct, frozen=True):
-    """What is committed now: head, its etag for the next swap, and the manifest it names."""
+    """The current commit: head, its etag for the next swap, and the manifest it names."""
 
     head: Head
     etag: str
@@ -57,7 +57,7 @@ class Current(Struct, frozen=True):
 
 
 class Committed(Struct, frozen=True):
-    """What a commit published: the manifest as it stands, and how often it was rebased to get there."""
+    """A published commit: the final manifest, and the number of rebases that it took."""
 
     key: str
     manifest: Manifest
@@ -80,13 +80,13 @@ class Ledger:
         self.url = storage.url
 
     def check(self) -> None:
-        """Prove that the store honours conditions, unless the user accepted that it need not."""
+        """Prove that the store honours conditions, unless the user accepted a store that does not."""
         self._documents.check()
 
     # Reading
 
     def current(self) -> Current | None:
-        """What is committed, or None before the first commit. Raises StateUnreadable, StorageError."""
+        """Return the current commit, or None before the first commit. Raises StateUnreadable, StorageError."""
         missing = None
         for _ in range(MAX_TRIES):
             found = self._documents.fetch(Head, HEAD)
@@ -96,23 +96,23 @@ class Ledger:
             data = self._documents.get(head.manifest)
             if data is not None:
                 return Current(head, etag, self._verified(head, data))
-            # Head may have moved on, and prune taken what it named, between the two reads.
+            # Between the two reads, head might have moved on and prune might have deleted the manifest that head named.
             if etag == missing:
                 break
             missing = etag
         raise unreadable(self._documents.at(head.manifest), "head names it, and it is not there")
 
     def head(self) -> Head | None:
-        """Head alone, without the manifest it names. Raises StateUnreadable, StorageError."""
+        """Return head without the manifest it names. Raises StateUnreadable, StorageError."""
         found = self._documents.fetch(Head, HEAD)
         return found[0] if found is not None else None
 
     def manifest(self, run: str) -> Manifest:
-        """A manifest by its key, or a committed one by its run_id. Raises ObjectMissing, StateUnreadable,
-        StorageError.
+        """Return a manifest by its key, or a committed one by its run_id.
 
-        A run_id is looked for from head on: a key made from it might be that of a manifest which was never
-        committed, or only after a rebase, under another key.
+        Raises ObjectMissing, StateUnreadable, StorageError. The search for a run_id starts at head. A key made from the
+        run_id might be the key of a manifest that was never committed, or that was committed only after a rebase, under
+        another key.
         """
         if not run.startswith("manifests/"):
             return self._committed(run)
@@ -122,15 +122,18 @@ class Ledger:
         return decode(Manifest, data, self._documents.at(run))
 
     def history(self, limit: int | None = None) -> Iterator[Manifest]:
-        """Up to `limit` committed manifests, newest first; ends where an older one was pruned."""
+        """Yield up to `limit` committed manifests, newest first. History ends at a manifest whose parent was pruned."""
         current = self.current()
         if current is not None:
             with suppress(ObjectMissing):
                 yield from (manifest for _, manifest in islice(self.reach(current), limit))
 
     def reach(self, current: Current) -> Iterator[tuple[str, Manifest]]:
-        """Every manifest in reach of `current`, newest first, with its key. Raises ObjectMissing for one that
-        is not there: prune has taken it meanwhile, or it is lost; StateUnreadable, StorageError."""
+        """Yield every manifest in reach of `current`, newest first, with its key.
+
+        Raises ObjectMissing if one does not exist: prune has deleted it meanwhile, or it is lost. Also raises
+        StateUnreadable, StorageError.
+        """
         key, manifest = current.head.manifest, current.manifest
         yield key, manifest
         while manifest.parent is not None and key != current.head.oldest:
@@ -153,30 +156,36 @@ class Ledger:
     # Runs in flight
 
     def claim(self, run_id: str, now: datetime) -> Working:
-        """Enter a run among those in flight, with a timestamp of its own: see `inflight.claim`."""
+        """Enter a run in the list of runs in flight, with a timestamp of its own: see `inflight.claim`."""
         return inflight.claim(self._documents, run_id, now, self._sleep)
 
     def begin(self, tables: Collection[Begun]) -> None:
-        """Write down what is about to be sent to a landing zone: see `inflight.begin`."""
+        """Record the tables that are about to be sent to a landing zone: see `inflight.begin`."""
         inflight.begin(self._documents, tables, self._sleep)
 
     def release(self, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
-        """Take a run out of those in flight, and what has landed out of what was begun; note how it ended. False where
-        that failed: it will be forgotten in time."""
+        """Remove a run from those in flight, and landed tables from the begun ones, and note how the run ended.
+
+        Return False if that failed: the run is forgotten in time.
+        """
         return inflight.release(self._documents, run_id, self._sleep, ended, landed)
 
     def note(self, ended: Ended) -> bool:
-        """Note how a run ended that was never in flight, or stays among those. False where that failed."""
+        """Note the end of a run that was never in flight, or that stays in the list. Return False if that failed."""
         return inflight.note(self._documents, ended, self._sleep)
 
     def in_flight(self) -> Inflight:
-        """The runs in flight, dead or alive, and what is noted of those that ended. Raises StateUnreadable,
-        StorageError."""
+        """Return the runs in flight, dead or alive, and the record of runs that ended.
+
+        Raises StateUnreadable, StorageError.
+        """
         return inflight.listed(self._documents)
 
     def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[Progress]:
-        """What listed runs that are not too old had finished, dead or alive. `tell`: see `progress.read`.
-        Raises StateUnreadable for the list, StorageError."""
+        """Yield the progress of listed runs, dead or alive, that are not too old. `tell`: see `progress.read`.
+
+        Raises StateUnreadable for the list, StorageError.
+        """
         for run in inflight.runs(self._documents):
             if not inflight.dead(self._documents, run, now):
                 found = progress.read(self._documents, run, tell)
@@ -188,7 +197,7 @@ class Ledger:
         progress.write(self._documents, finished)
 
     def remove_progress(self, run_id: str) -> None:
-        """A run's progress is of no more use: all it put is committed. Where that fails it is left to prune."""
+        """Remove a run's progress, because all its objects are committed. If that fails, it is left to prune."""
         progress.remove(self._documents, run_id)
 
     # Committing
@@ -196,11 +205,11 @@ class Ledger:
     def commit(
         self, manifest: Manifest, base: Current | None, attempted: Callable[[TableName], bool] = lambda _: True
     ) -> Committed:
-        """Publish a manifest as the successor of `base`, rebasing it where another run committed meanwhile.
+        """Publish a manifest as the successor of `base`, and rebase it if another run committed meanwhile.
 
-        `attempted` tells the tables this run worked on from those it carried over. Raises Conflict when it
-        can't be rebased or comes too late, and nothing a reader sees has changed then; OutcomeUnknown when the
-        store does not let us learn whether head names it; StateUnreadable, StorageError.
+        `attempted` separates the tables that this run worked on from those that it carried over. Raises Conflict if the
+        manifest can't be rebased or comes too late; then nothing that a reader sees has changed. Raises OutcomeUnknown
+        if the store does not reveal whether head names it; also StateUnreadable, StorageError.
         """
         ours, rebased = manifest, 0
         if base is not None and not _may_land(ours, base):
@@ -226,7 +235,10 @@ class Ledger:
         )
 
     def _rebased(self, manifest: Manifest, base: Current, attempted: Callable[[TableName], bool]) -> Manifest:
-        """Ours on top of base. What that makes the next run send again is written down before any reader sees it."""
+        """Return our manifest on top of base.
+
+        Record the tables that the next run must send again before any reader sees it.
+        """
         ours = _rebased(manifest, base, attempted)
         later = overtaken(ours, base.manifest)
         if later:
@@ -234,7 +246,10 @@ class Ledger:
         return ours
 
     def _require_in_time(self, manifest: Manifest) -> None:
-        """A run that slept for days may name objects that prune took for a dead one's."""
+        """Raise Conflict if the run is too old.
+
+        A run that slept for days can name objects that prune deleted as those of a dead run.
+        """
         if self._now() - datetime.fromisoformat(manifest.started_at) > inflight.FORGET_AFTER:
             raise Conflict(
                 "the run comes too late",
@@ -244,7 +259,7 @@ class Ledger:
             )
 
     def _publish(self, key: str, data: bytes) -> None:
-        """Put a manifest. Its key is this run's own: what is there already must be our own lost try."""
+        """Put a manifest. Its key belongs to this run, so an existing object there must be our own lost try."""
         for tries in range(MAX_TRIES):
             try:
                 return self._documents.put(key, data, IfAbsent())
@@ -258,7 +273,7 @@ class Ledger:
         raise OutcomeUnknown("can't write the manifest", on=self._documents.at(key), why="it does not come to be there")
 
     def _swap_head(self, head: Head, base: Current | None) -> Current | None:
-        """Let head name our manifest. None when it does; else what is committed instead of `base`."""
+        """Make head name our manifest. Return None on success, else the commit that replaced `base`."""
         data = encode(head)
         for tries in range(MAX_TRIES):
             try:
@@ -279,7 +294,10 @@ class Ledger:
         raise self._unknown("head stays as it was, and the answers do not tell why")
 
     def _looked_up(self, key: str, base: Current | None) -> tuple[Current | None, bool]:
-        """What is committed now, and whether our manifest is. Raises OutcomeUnknown when that can't be read."""
+        """Return the current commit, and True if it includes our manifest.
+
+        Raises OutcomeUnknown if it can't be read.
+        """
         try:
             now = self.current()
             return now, now is not None and self._holds(now, key, base)
@@ -289,7 +307,7 @@ class Ledger:
             raise self._unknown(error.sentence) from None
 
     def _holds(self, now: Current, key: str, base: Current | None) -> bool:
-        """Whether head names our manifest, or moved on from it: our answer was lost, and others came after."""
+        """Return True if head names our manifest, or moved on from it: our answer was lost, and other runs followed."""
         known = base.head.manifest if base is not None else None
         named: str | None = now.head.manifest
         while named is not None and named not in (key, known):
@@ -309,7 +327,7 @@ class Ledger:
 
 
 def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bool) -> bool:
-    """Whether this run adopts a state that belongs to another database. Raises SourceMismatch unless allowed."""
+    """Return True if this run adopts a state of another database. Raises SourceMismatch if that is not allowed."""
     head = current.head
     same = _database(head) == _database(identity)
     if same or adopt:
@@ -324,13 +342,13 @@ def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bo
 
 
 def _may_land(ours: Manifest, base: Current) -> bool:
-    """Whether ours, made to follow this base, may: prune has cut nothing away from under it."""
+    """Return True if ours can follow this base: prune has deleted nothing that it names."""
     floor = base.head.floor
     return floor is None or (ours.timestamp > floor and may_follow(ours, base.manifest, floor))
 
 
 def _rebased(manifest: Manifest, base: Current, attempted: Callable[[TableName], bool]) -> Manifest:
-    """Ours on top of base. Raises Conflict for a run so slow that prune took it for dead."""
+    """Return our manifest on top of base. Raises Conflict for a run so slow that prune treated it as dead."""
     floor = base.head.floor
     if floor is not None and manifest.timestamp <= floor:
         raise Conflict(
@@ -359,7 +377,10 @@ def _head_of(manifest: Manifest, key: str, data: bytes, base: Current | None) ->
 
 
 def _require_related(ours: Manifest, winner: Current) -> None:
-    """Entries of another database, or whose keys are relative to another place, can't stand in one manifest."""
+    """Raise Conflict if one manifest can't hold the entries of both.
+
+    They must come from the same database, and their keys must be relative to the same place.
+    """
     why = None
     if _database(ours.source) != _database(winner.head):
         why = "and it read another database"

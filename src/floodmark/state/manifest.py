@@ -1,7 +1,7 @@
-"""The durable documents: manifest, head, the runs in flight and what each has finished. Encode, decode, versions.
+"""The durable documents: manifest, head, the runs in flight and the progress of each. Encode, decode, versions.
 
-A reader ignores fields it does not know and refuses a version it does not know; an older version is read
-by stepwise upgrades (`_UPGRADES`), and nothing is upgraded silently on write. Spec: docs/format.md.
+A reader ignores fields that it does not know and refuses a version that it does not know. It reads an older version by
+stepwise upgrades (`_UPGRADES`), and nothing is upgraded silently on write. Spec: docs/format.md.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from floodmark.state.consumers import Cursor, ParquetIndex
 
 VERSION: Final = 1
 
-# Relative to the state location; see `layout.manifest_key`. Anything else would be looked for as a run_id.
+# Relative to the state location; see `layout.manifest_key`. Any other text would be looked up as a run_id.
 ManifestKey = Annotated[str, Meta(pattern=r"^manifests/[^/]+\.json$")]
-# What the list of runs in flight names: never anything but a progress.
+# The keys that the list of runs in flight names: always those of a progress.
 ProgressKey = Annotated[str, Meta(pattern=r"^progress/[^/]+\.json$")]
 
 
 class ManifestSource(Struct, frozen=True, kw_only=True):
-    """The database a run read, and the moment it read it at."""
+    """The database that a run read, and the moment of the read."""
 
     dialect: str
     database: str
@@ -51,7 +51,7 @@ class ManifestSource(Struct, frozen=True, kw_only=True):
 
     @property
     def default_schema(self) -> str:
-        """The schema that a pattern without one means."""
+        """Return the schema that a pattern without a schema refers to."""
         return "main" if self.dialect == "sqlite" else "public"
 
 
@@ -76,9 +76,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
 class Head(Struct, frozen=True, kw_only=True):
     """The one small object that names the current manifest. `manifest` is relative to the state location.
 
-    Two fields say what prune took out of reach. `oldest` is the manifest with which history ends: what it names
-    as its parent is gone, or going. `floor` is an extraction_timestamp that only ever rises: what has it or an
-    earlier one, and is not named by a manifest in reach, may have been deleted, so nothing may name it again.
+    Two fields record what prune put out of reach. `oldest` is the manifest with which history ends: its parent is
+    deleted, or about to be. `floor` is an extraction_timestamp that only rises. An object with this timestamp or an
+    earlier one might have been deleted if no manifest in reach names it, so nothing may name it again.
     """
 
     format: Literal["floodmark.head"] = "floodmark.head"
@@ -96,7 +96,7 @@ class Head(Struct, frozen=True, kw_only=True):
 
 
 class Working(Struct, frozen=True, kw_only=True):
-    """A run now at work: its claimed timestamp, and where its progress lies."""
+    """A run at work: its claimed timestamp, and the key of its progress."""
 
     run_id: str
     timestamp: str
@@ -105,10 +105,10 @@ class Working(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """What runs that ended leave behind for whoever watches, also when they committed nothing.
+    """The record that ended runs leave for monitoring, even if they committed nothing.
 
-    `succeeded_at` is when the last one ended that left no table out. The numbers are sums over all runs since
-    the state began; the first four count them by outcome.
+    `succeeded_at` is the end of the last run that left no table out. The numbers are sums over all runs since the state
+    began; the first four count the runs by outcome.
     """
 
     last: Ended
@@ -124,7 +124,7 @@ class Record(Struct, frozen=True, kw_only=True):
 
 
 class Begun(Struct, frozen=True, kw_only=True):
-    """A table that a run set out to send to a landing zone under this timestamp, and that no manifest tells of yet."""
+    """A table that a run began to send to a landing zone under this timestamp, and that no manifest describes yet."""
 
     schema: str
     name: str
@@ -136,10 +136,10 @@ class Begun(Struct, frozen=True, kw_only=True):
 
 
 class Inflight(Struct, frozen=True, kw_only=True):
-    """The runs now working; moved by compare-and-swap. `latest` is the last timestamp that was given away.
+    """The runs in progress; moved by compare-and-swap. `latest` is the last timestamp that was given away.
 
-    `ended` tells of the runs that ended, once there is one. `begun`: what the receiver of a landing zone may hold half
-    of; it stays until a run has committed the table.
+    `ended` is the record of ended runs, once there is one. `begun` lists the tables that a landing zone's receiver
+    might hold only in part. A table stays there until a run has committed it.
     """
 
     format: Literal["floodmark.inflight"] = "floodmark.inflight"
@@ -151,7 +151,7 @@ class Inflight(Struct, frozen=True, kw_only=True):
 
 
 class FinishedChunks(Struct, frozen=True, kw_only=True):
-    """Chunks of one table that one snapshot showed, with their objects: told as a manifest's entry tells them.
+    """Chunks of one table that one snapshot showed, with their objects, in the form of a manifest's entry.
 
     `stamp` is that of their part (see `model.Part`). Release 0.1.0 wrote none; its chunks are not used.
     """
@@ -170,10 +170,10 @@ class FinishedChunks(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """What a run has finished so far, for the next one if this one dies.
+    """The chunks that a run has finished so far, for the next run if this one dies.
 
-    `timestamps` are all that it claimed: what it put under them and no manifest came to name is prune's to find.
-    A table may stand in `chunks` more than once, once for each snapshot the run took.
+    `timestamps` are all that it claimed. Prune finds objects that the run put under them and that no manifest names. A
+    table can appear in `chunks` more than once, once for each snapshot that the run took.
     """
 
     format: Literal["floodmark.progress"] = "floodmark.progress"
@@ -204,12 +204,12 @@ _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def encode(document: Manifest | Head | Inflight | Progress | Cursor | ParquetIndex) -> bytes:
-    """The document as UTF-8 JSON, indented: a person at 3 a.m. reads it too."""
+    """Return the document as UTF-8 JSON, indented for a person who reads it at 3 a.m."""
     return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
 
 
 def decode(kind: type[Document], data: bytes, where: str) -> Document:
-    """Read a document, upgrading an older version in memory. Raises StateUnreadable, naming `where`."""
+    """Read a document, and upgrade an older version in memory. Raises StateUnreadable, which names `where`."""
     raw = _raw(kind, data, where)
     try:
         return msgspec.convert(raw, kind)
@@ -218,7 +218,7 @@ def decode(kind: type[Document], data: bytes, where: str) -> Document:
 
 
 def checksum(objects: Iterable[ObjectEntry]) -> str:
-    """A table's checksum: SHA-256 over its chunks' content digests (hex, ASCII), in order."""
+    """Return a table's checksum: SHA-256 over its chunks' content digests (hex, ASCII), in order."""
     digest = hashlib.sha256()
     for entry in objects:
         digest.update(entry.content_sha256.encode("ascii"))
@@ -233,7 +233,7 @@ _NEWER = "A newer Floodmark wrote it: use that one here, too. Nothing was writte
 
 
 def unreadable(where: str, why: str, hint: str = _DAMAGED) -> StateUnreadable:
-    """The error for what lies at `where` and is not what Floodmark wrote."""
+    """Return the error for data at `where` that Floodmark did not write in this form."""
     return StateUnreadable("state can't be read", on=where, why=why, hint=hint)
 
 
@@ -251,7 +251,7 @@ def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
 
 
 def _upgraded(raw: dict[str, Any], format: str, newest: int, where: str) -> dict[str, Any]:
-    """The document as this version writes it, step by step from the version it has."""
+    """Return the document in this version's form, upgraded step by step from its own version."""
     oldest = min([newest, *(step for name, step in _UPGRADES if name == format)])
     version = raw.get("version")
     if type(version) is not int or not oldest <= version <= newest:
@@ -267,6 +267,6 @@ def _upgraded(raw: dict[str, Any], format: str, newest: int, where: str) -> dict
 
 
 def _newest(kind: type[Document]) -> int:
-    """The version that this Floodmark writes."""
+    """Return the version that this Floodmark writes."""
     (version,) = [field.default for field in fields(kind) if field.name == "version"]
     return int(version)

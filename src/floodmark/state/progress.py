@@ -1,8 +1,7 @@
-"""What runs in flight have finished: each writes its own document, and the next run reads all that are listed.
+"""The progress of runs in flight: each writes its own document, and the next run reads all that are listed.
 
-A progress saves work and proves nothing: its chunks are proven against the new snapshot like any others. So one
-that is missing or can't be read is no error, and whether its run is dead or still alive does not matter (see
-`floodmark.resume`).
+A progress saves work and proves nothing: its chunks are proven against the new snapshot like any others. So a progress
+that is missing or can't be read is no error. Nor does it matter if its run is dead or alive (see `floodmark.resume`).
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from floodmark.state.manifest import Progress, Working, encode
 
 
 def read(documents: Documents, run: Working, tell: Callable[[str], None]) -> Progress | None:
-    """What a run left, None where it left nothing that can be used. Raises StorageError.
+    """Return what a run left, or None if it left nothing usable. Raises StorageError.
 
-    `tell` hears of what lies there and is not a progress; nothing is written over it.
+    `tell` receives a message if the data there is not a progress. Nothing is written over it.
     """
     try:
         found = documents.fetch(Progress, run.progress)
@@ -30,11 +29,11 @@ def read(documents: Documents, run: Working, tell: Callable[[str], None]) -> Pro
 
 
 def write(documents: Documents, progress: Progress) -> None:
-    """Replace what this run wrote before: its key is its own. Raises StorageError."""
+    """Replace this run's earlier progress: its key is its own. Raises StorageError."""
     documents.overwrite(progress_key(progress.run_id), encode(progress))
 
 
 def remove(documents: Documents, run_id: str) -> None:
-    """Take away what is of no more use. What can't be deleted stays for prune to find."""
+    """Remove a progress that is no longer needed. If it can't be deleted, prune finds it later."""
     with suppress(StorageError):
         documents.delete(progress_key(run_id))

@@ -1,6 +1,6 @@
-"""Two runs worked at once and the other committed first: what the manifest looks like when ours comes on top. Pure.
+"""The manifest of a run whose commit came second to a concurrent run, on top of the first one's manifest. Pure.
 
-Table by table, so that a rerun of one table and the daily run both keep what they did.
+The decision is made table by table, so that a rerun of one table and the daily run both keep their results.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ Mine = Callable[[TableName], bool]
 
 
 def may_follow(ours: Manifest, theirs: Manifest, floor: str | None) -> bool:
-    """Whether ours names only objects that prune can't have taken: those that theirs names, and later ones."""
+    """Return True if ours names only objects that prune can't have deleted: those that theirs names, and later ones."""
     named = _named(theirs)
     return all(one.key in named or _above(one.key, floor) for entry in ours.tables for one in entry.objects)
 
 
 def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor: str | None = None) -> Manifest:
-    """Our manifest as the successor of theirs, whose key is `parent`. `attempted` says which tables we tried.
+    """Return our manifest as the successor of theirs, whose key is `parent`. `attempted` says which tables we tried.
+
     `floor` is that of the head which names theirs.
 
-    - A table we did not try, or that only they have, is as they left it: ours was carried over from what both
-      started from, and a table that our configuration leaves out is not gone.
+    - A table that we did not try, or that only they have, stays as they left it. Ours was carried over from the common
+      base, and a table that our configuration leaves out is not gone.
     - A failed attempt of ours says nothing that their snapshot does not say better.
-    - Within one lineage the later snapshot of the source wins: it saw all that the earlier one saw. That goes
-      for the drop of a table, too, theirs or ours: whoever looked later knows whether it is there.
-    - Across lineages "later" means nothing; what is committed stays, since a reader may have it already. Where
-      they have no snapshot of the table at all, ours is better than none.
-    - An entry of ours may only name objects that we wrote, after the floor, or that their manifest names: what
-      it no longer names, prune may be deleting. Where that speaks against ours and they do not have the table,
-      the entry is `failed`, without a snapshot, so that no one misses it and the next run extracts it.
-    - `dropped` stands in one manifest; theirs was it.
+    - Within one lineage the later snapshot of the source wins: it saw everything that the earlier one saw. The same
+      holds for a dropped table, theirs or ours: the later snapshot knows if it exists.
+    - Across lineages "later" means nothing. The committed entry stays, since a reader might already have it. If they
+      have no snapshot of the table at all, ours is better than none.
+    - An entry of ours may only name objects that we wrote, after the floor, or objects that their manifest names. Prune
+      might be deleting any object that their manifest no longer names. If that rules out our entry and they do not have
+      the table, the entry is `failed`, without a snapshot. So nobody overlooks it, and the next run extracts it.
+    - `dropped` appears in one manifest only; theirs was that one.
 
     The result shows more than one moment, so it is not `consistent`.
     """
@@ -55,8 +56,11 @@ def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor
 
 
 def overtaken(rebased: Manifest, theirs: Manifest) -> list[Begun]:
-    """Tables of a landing zone whose receiver goes by what they sent, since that has the later timestamp, where it is
-    ours that stands: the one that saw the source last need not be the one that took its timestamp last."""
+    """Return the tables of a landing zone whose receiver has their data, although our entry is the committed one.
+
+    The receiver goes by the later timestamp, and theirs is later. The run that saw the source last is not always the
+    run that took its timestamp last.
+    """
     if LAYOUTS[rebased.layout].objects_stay:  # type: ignore[index]
         return []
     ours = {entry.table: entry for entry in rebased.tables if entry.status in ("extracted", "unchanged")}
@@ -70,7 +74,7 @@ def overtaken(rebased: Manifest, theirs: Manifest) -> list[Begun]:
 
 
 def sent_under(entry: TableEntry) -> str:
-    """The latest timestamp among a table's objects, "" where there are none."""
+    """Return the latest timestamp among a table's objects, "" if it has none."""
     return max((timestamp_of(one.key) or "" for one in entry.objects), default="")
 
 
@@ -85,9 +89,9 @@ def _beats(entry: TableEntry, ours: Manifest, other: TableEntry, theirs: Manifes
 
 
 def _landed(entry: TableEntry, other: TableEntry | None, named: set[str], floor: str | None) -> TableEntry | None:
-    """The entry of ours in the form in which it may follow theirs, None where theirs has to stay."""
+    """Return our entry in the form in which it can follow theirs, or None if theirs has to stay."""
     if entry.status == "dropped":
-        # What theirs held last is what is dropped: its objects, and the numbers that go with them.
+        # The dropped state is the last one that theirs held: its objects, and the numbers that belong to them.
         return other and replace(other, status="dropped", reason=entry.reason, watermark=None, duration_seconds=0.0)
     if _names_only(entry, named, floor):
         return entry
@@ -110,8 +114,10 @@ def _without_snapshot(entry: TableEntry) -> TableEntry:
 
 
 def _point(entry: TableEntry, manifest: Manifest) -> Point:
-    """When the source was seen to hold these rows. Of an entry that was carried over and has no watermark
-    only the time is known, and no lineage."""
+    """Return the moment at which the source held these rows.
+
+    If an entry was carried over and has no watermark, only the time is known, and no lineage.
+    """
     if entry.watermark is not None:
         return entry.watermark.point
     if entry.as_of in (None, manifest.source.snapshot.taken_at):
@@ -120,7 +126,7 @@ def _point(entry: TableEntry, manifest: Manifest) -> Point:
 
 
 def _later(ours: Point, theirs: Point) -> bool:
-    """Whether ours is surely the later of two snapshots. Times are the source's own, all in one format."""
+    """Return True if ours is certainly the later of two snapshots. Times are the source's own, all in one format."""
     if not same_history(theirs.lineage, ours.lineage):
         return False
     if ours.xmin is None or ours.xmax is None or theirs.xmin is None or theirs.xmax is None:
@@ -137,9 +143,9 @@ def _above(key: str, floor: str | None) -> bool:
 
 
 def _names_only(entry: TableEntry, named: set[str], floor: str | None) -> bool:
-    """Whether every object is newly written by us, or one that their manifest names as well.
+    """Return True if every object was newly written by us, or is one that their manifest names as well.
 
-    `origin` speaks of the run that made the entry, and a failed one keeps what an earlier run made.
+    `origin` refers to the run that made the entry, and a failed entry keeps what an earlier run made.
     """
     mine = entry.status != "failed"
     return all(

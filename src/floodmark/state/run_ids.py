@@ -1,4 +1,4 @@
-"""Runs as people name them: by a run's id, or by the beginning of one that no other run in history shares. Pure."""
+"""The names of runs on the command line: a run's id, or a prefix that no other run in history shares. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SHOWN = 5
 
 
 class RunSearch:
-    """A search for the one run that `wanted` means. Takes manifests, and keeps the first that fits."""
+    """A search for the one run that `wanted` names. It takes manifests, and keeps the first match."""
 
     def __init__(self, wanted: str) -> None:
-        """Raise UsageError, which does not repeat the text, if it can't be the beginning of a run's id."""
+        """Raise UsageError, which does not repeat the text, if the text can't be a prefix of a run's id."""
         if not _SHAPE.match(wanted):
             raise UsageError("this is no run's id", hint=_HINT)
         self._wanted = wanted
@@ -25,14 +25,14 @@ class RunSearch:
         self._found: Manifest | None = None
 
     def take(self, manifest: Manifest) -> bool:
-        """Look at one manifest. Return True if the search is over: its id is the whole of what is wanted."""
+        """Look at one manifest. Return True if the search is over: its id equals the wanted text."""
         if manifest.run_id.startswith(self._wanted):
             self._found = self._found or manifest
             self._ids.append(manifest.run_id)
         return manifest.run_id == self._wanted
 
     def found(self) -> Manifest:
-        """Return the manifest. Raises UsageError if none or several of those that were taken fit."""
+        """Return the manifest. Raises UsageError if no manifest matches, or more than one."""
         if self._found is None:
             raise self.nothing()
         if len(self._ids) > 1:
@@ -47,7 +47,7 @@ class RunSearch:
 
 
 def find_run(history: Iterable[Manifest], wanted: str) -> Manifest:
-    """Return the manifest of a run, read no further than needed. Raises UsageError as `RunSearch`."""
+    """Return the manifest of a run, and read no further than needed. Raises UsageError like `RunSearch`."""
     search = RunSearch(wanted)
     for manifest in history:
         if search.take(manifest):
