@@ -1,4 +1,4 @@
-"""Where bytes go. `open_storage` makes a store of a URL; `base` says what every store owes its callers."""
+"""The storage of bytes. `open_storage` makes a store from a URL; `base` states the obligations of every store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 def open_storage(url: str, options: StorageOptions) -> Storage:
-    """A store for `s3://bucket/prefix[/]`, `file:///path` or a plain path. Makes no request.
+    """Return a store for `s3://bucket/prefix[/]`, `file:///path` or a plain path. Makes no request.
 
-    Raises ConfigError for any other URL, and for options that a store can't have; StorageError when boto3's
-    own configuration can't be read.
+    Raises ConfigError for any other URL, and for options that a store can't have. Raises StorageError if boto3's own
+    configuration can't be read.
     """
     scheme = _SCHEME.match(url)
     if scheme is not None and scheme[1].lower() == "s3":

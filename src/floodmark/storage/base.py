@@ -1,15 +1,15 @@
-"""Where bytes go: the one protocol every store implements, and what it owes its callers.
+"""The one protocol that every store implements, and its obligations to callers.
 
-Obligations, tested for every implementation by tests/contract/test_storage.py:
+tests/contract/test_storage.py tests these obligations for every implementation:
 
-- `put` is atomic: a reader sees the old object, or the whole new one, never a part; after it returns the
+- `put` is atomic: a reader sees the old object or the whole new one, never a part. After it returns the
   object is durable.
-- A condition is checked and the object written in one step. Where it does not hold, nothing is written and
+- A condition is checked and the object written in one step. If the condition does not hold, nothing is written and
   `ConditionFailed` is raised. A store that can't do this raises `NoConditionalWrites` from `check`.
-- The body's length and SHA-256 are given with the call and verified by the store, not only by us.
-- `put` may be called again with the same body after `StorageUnavailable`; it reads the body from the start.
-- Vendor errors come out as `StorageError`s that name operation and key, never a credential.
-- Retrying is not the store's business: see `storage.retry`.
+- The body's length and SHA-256 are given with the call, and the store verifies them too, not only Floodmark.
+- `put` can be called again with the same body after `StorageUnavailable`; it reads the body from the start.
+- Vendor errors become `StorageError`s that name operation and key, never a credential.
+- A store does not retry: see `storage.retry`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from msgspec import Struct
 
 
 class IfAbsent(Struct, frozen=True):
-    """Write only where no object is (If-None-Match: *)."""
+    """A condition: write only if no object exists (If-None-Match: *)."""
 
 
 class IfMatch(Struct, frozen=True):
-    """Write only where the object still has this etag (If-Match)."""
+    """A condition: write only if the object still has this etag (If-Match)."""
 
     etag: str
 
@@ -35,7 +35,7 @@ Condition = IfAbsent | IfMatch | None
 
 
 class Body(Struct, frozen=True):
-    """What to put: a seekable stream of `size` bytes whose SHA-256 is `sha256` (hex)."""
+    """The content to put: a seekable stream of `size` bytes whose SHA-256 is `sha256` (hex)."""
 
     stream: BinaryIO
     size: int
@@ -43,14 +43,14 @@ class Body(Struct, frozen=True):
 
 
 class Fetched(Struct, frozen=True):
-    """A small object, whole. `etag` is opaque: good for `IfMatch`, no digest."""
+    """A small object, whole. `etag` is opaque: it serves `IfMatch` and is no digest."""
 
     data: bytes
     etag: str
 
 
 class Stat(Struct, frozen=True):
-    """What a store says of an object. `sha256` (hex) only where the store keeps the one given with `put`."""
+    """The store's facts about an object. `sha256` (hex) is set only if the store keeps the one given with `put`."""
 
     size: int
     etag: str
@@ -65,11 +65,11 @@ class Storage(Protocol):
 
     @property
     def url(self) -> str:
-        """Where this is, as a person would write it; holds no secret."""
+        """Return the location, as a person would write it. It holds no secret."""
         ...
 
     def check(self) -> None:
-        """Prove that the store is there and honours conditions. Leaves nothing behind.
+        """Prove that the store exists and honours conditions. Leaves nothing behind.
 
         Raises StorageError, or NoConditionalWrites.
         """
@@ -88,21 +88,21 @@ class Storage(Protocol):
         ...
 
     def stat(self, key: str) -> Stat | None:
-        """Size and etag of an object, or None where there is none (a store may answer 403 for that)."""
+        """Return size and etag of an object, or None if it does not exist (a store can answer 403 for that)."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; no error where there is none. Raises StorageError."""
+        """Remove an object; no error if it does not exist. Raises StorageError."""
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below a prefix, in no order. For those who sweep; never to learn the state."""
+        """Yield the keys below a prefix, in no order. For sweeps only; never a way to learn the state."""
         ...
 
     def unfinished(self, before: datetime) -> Iterator[str]:
-        """What puts that were killed before that moment left behind, by names that are no keys: for who sweeps."""
+        """Yield names, which are no keys, of remains of puts that were killed before that moment. For sweeps only."""
         ...
 
     def discard(self, name: str) -> None:
-        """Remove what `unfinished` named; no error where it is gone. Raises StorageError."""
+        """Remove an item that `unfinished` named; no error if it is gone. Raises StorageError."""
         ...

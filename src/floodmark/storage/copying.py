@@ -1,7 +1,7 @@
 """Copies within one S3, made by the store itself: the bytes never come here.
 
-A copy is believed only where the store says that what it wrote has the SHA-256 that was asked for; whatever else it
-says, the caller puts the bytes itself. So no right and no ability of a store is relied upon.
+A copy counts only if the store says that the written object has the requested SHA-256. With any other answer, the
+caller puts the bytes itself. So Floodmark relies on no right and no ability of a store.
 """
 
 from __future__ import annotations
@@ -13,23 +13,28 @@ from floodmark.storage.base import Storage
 
 
 class CanCopy(Protocol):
-    """A store that can take an object from another one of its kind."""
+    """A store that can copy an object from another store of its kind."""
 
     def copy_from(self, other: Storage, from_key: str, etag: str, key: str) -> str | None:
-        """Copy an object that still has this etag. Returns the SHA-256 (hex) of what was written, None where the
-        store does not tell. Raises StorageError."""
+        """Copy an object that still has this etag.
+
+        Returns the SHA-256 (hex) of the written object, or None if the store does not tell. Raises StorageError.
+        """
         ...
 
 
 class Copier:
-    """From one place to another in the same S3, as long as that works."""
+    """A copier from one place to another in the same S3, as long as that works."""
 
     def __init__(self, source: Storage, target: CanCopy) -> None:
         self._source, self._target = source, target
         self.works = True
 
     def copied(self, from_key: str, size: int, sha256: str, key: str) -> bool:
-        """Whether the store has made a copy that is known to be right. Once that was refused, it is not asked again."""
+        """Return True if the store made a copy that is known to be right.
+
+        After a refusal the store is not asked again.
+        """
         if not self.works or size > _MOST_BYTES:
             return False
         try:
@@ -41,7 +46,7 @@ class Copier:
             self.works = False
             return False
         except StorageError:
-            return False  # the put that follows is patient, and says what is wrong if it stays
+            return False  # the put that follows retries, and reports the error if it persists
         return self.works
 
 

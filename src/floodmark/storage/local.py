@@ -1,10 +1,10 @@
 """A folder that keeps the promises of S3: whole objects, durable when put, conditions checked in one step.
 
-An object is written to a temporary file beside its place, synced, and then linked (where none may be) or
-renamed there; then the folder is synced, and each folder made on the way. What checks a condition or takes
-an object away holds the lock of the root, so two processes on one machine exclude each other; on a network
-file system that holds as far as its locks do. A crash may leave a temporary file, never part of an object;
-prune sweeps it, and so does a later load into the folder.
+A put writes the object to a temporary file in the same folder and syncs it. It then links the file to its place (if no
+object may exist there) or renames it. Then it syncs the folder, and each folder that it made on the way. Every
+operation that checks a condition or removes an object holds the lock of the root, so two processes on one machine
+exclude each other. On a network file system this holds as far as its locks do. A crash can leave a temporary file,
+never part of an object. Prune sweeps it, and so does a later load into the folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from floodmark.storage.local_errors import NOT_THERE, not_made, reads, translate
 from floodmark.storage.probe import prove_conditions
 from floodmark.storage.streams import BLOCK, not_as_announced, reader
 
-# No key has a segment that begins so: the lock and the unfinished files can't be taken for objects.
+# No key has a segment that begins with this: the lock and the unfinished files can't be mistaken for objects.
 _OWN = ".floodmark-"
 _UNFINISHED = re.compile(re.escape(_OWN) + "[0-9a-f]{32}")
 _TRIES_AGAINST_PRUNE = 10
@@ -86,7 +86,7 @@ class LocalStorage:
         return None if found is None else Stat(found.st_size, _etag(found), None)
 
     def delete(self, key: str) -> None:
-        """Remove an object, and the folders it leaves empty."""
+        """Remove an object, and the folders that become empty."""
         path = self._path(key)
         with translated("delete an object", path):
             if _found(path) is None:
@@ -109,7 +109,7 @@ class LocalStorage:
         return (path.relative_to(self._root).as_posix() for path in found)
 
     def discard(self, name: str) -> None:
-        """Remove an unfinished file, and the folders it leaves empty."""
+        """Remove an unfinished file, and the folders that become empty."""
         path = self._root / name
         if not _UNFINISHED.fullmatch(path.name):
             raise StorageError("remove an unfinished file", on=str(path), why="its name is not of one")
@@ -128,14 +128,14 @@ class LocalStorage:
                     yield (Path(folder) / name).relative_to(self._root).as_posix()
 
     def _path(self, key: str) -> Path:
-        """Where a key's file is. Raises StorageError for a key that is no path below the root."""
+        """Return the path of a key's file. Raises StorageError for a key that is no path below the root."""
         parts = key.split("/")
         if "\0" in key or any(part in ("", ".", "..") or part.startswith(_OWN) for part in parts):
             raise StorageError("use a key as a path", on=repr(key), why="it is no path below the folder")
         return self._root.joinpath(*parts)
 
     def _written(self, path: Path, body: Body) -> tuple[Path, str]:
-        """A synced temporary file that holds the body, and the etag it will have."""
+        """Return a synced temporary file that holds the body, and the etag that it will have."""
         temporary, file = self._temporary(path.parent)
         try:
             with file:
@@ -149,7 +149,7 @@ class LocalStorage:
             raise
 
     def _temporary(self, folder: Path) -> tuple[Path, BinaryIO]:
-        """A new file in a folder, which another process's `delete` may be removing at this moment."""
+        """Return a new file in a folder, which another process's `delete` might be removing at this moment."""
         temporary = folder / f"{_OWN}{uuid.uuid4().hex}"
         missing = temporary
         for _ in range(_TRIES_AGAINST_PRUNE):
@@ -161,7 +161,7 @@ class LocalStorage:
         raise not_made(missing)
 
     def _make(self, folder: Path) -> None:
-        """Make a folder and those above it, and see to it that each outlives a crash."""
+        """Make a folder and its parents, and ensure that each survives a crash."""
         if folder.is_dir() and (folder in self._durable or self._root not in folder.parents):
             return
         self._make(folder.parent)
@@ -182,7 +182,7 @@ class LocalStorage:
                     temporary.replace(path)
 
     def _settle(self, path: Path, condition: Condition) -> None:
-        """Make a move durable. Once it is visible, a failure here is no failure of the write."""
+        """Make a move durable. Once it is visible, a failure here does not mean that the write failed."""
         try:
             with translated("put an object", path):
                 _sync_folder(path.parent)
@@ -223,7 +223,7 @@ def _copy(body: Body, file: BinaryIO, path: Path) -> None:
 
 
 def _write(file: BinaryIO, block: bytes) -> None:
-    """All of a block: an unbuffered file may take a part."""
+    """Write all of a block: an unbuffered file can accept only a part of it."""
     left = memoryview(block)
     while left:
         left = left[file.write(left) :]
@@ -251,7 +251,7 @@ def _found(path: Path) -> os.stat_result | None:
 
 
 def _is_older(path: Path, than: datetime) -> bool:
-    """Whether a file was last written before a moment. One that is gone meanwhile is not."""
+    """Return True if a file was last written before a moment. A file that is gone meanwhile does not count."""
     found = _found(path)
     return found is not None and found.st_mtime < than.timestamp()
 

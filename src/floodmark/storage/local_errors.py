@@ -1,4 +1,4 @@
-"""What a file system's refusals mean for a store."""
+"""The translation of a file system's errors into storage errors."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _HINTS = {
 
 @contextmanager
 def translated(what: str, path: Path, right: Literal["read", "write"] = "write") -> Iterator[None]:
-    """Raise the StorageError that an OSError stands for, with the path and the errno's name.
+    """Raise the StorageError that corresponds to an OSError, with the path and the errno's name.
 
-    `right` is what one needs who is to do this.
+    `right` is the permission that the operation needs.
     """
     try:
         yield
@@ -39,7 +39,7 @@ def translated(what: str, path: Path, right: Literal["read", "write"] = "write")
 
 @contextmanager
 def reads(path: Path) -> Iterator[None]:
-    """As `translated`, for reading: what is not there, or no file, is a missing object."""
+    """Translate errors of reads: a path that does not exist, or is no file, is a missing object."""
     with translated("read an object", path, "read"):
         try:
             yield
@@ -48,7 +48,7 @@ def reads(path: Path) -> Iterator[None]:
 
 
 def not_made(path: Path) -> StorageError:
-    """Return the error for a path that can't be made although the folder above it was made each time (ENOENT)."""
+    """Return the error for a path that can't be made although its parent folder was made each time (ENOENT)."""
     above = path.parent
     if above.is_dir():
         return StorageError(

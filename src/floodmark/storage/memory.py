@@ -1,6 +1,6 @@
-"""A store in memory: for tests, and as the plainest statement of what a store owes.
+"""A store in memory: for tests, and as the simplest example of a store's obligations.
 
-It fails where a test wants it to, before or after the effect, so that lost answers can be played through.
+It fails at the points that a test chooses, before or after the effect, so that tests can replay lost answers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ Faults = Callable[[str, str, Moment], None]
 
 
 def no_faults(operation: str, key: str, moment: Moment) -> None:
-    """The hook that lets everything pass."""
+    """Let every operation pass."""
 
 
 class MemoryStorage:
     """Objects in a dictionary.
 
-    `faults(operation, key, moment)` is called on the way into an operation and, once its effect stands, on
-    the way out of it; what it raises is what the caller sees. It is called without the lock held, so it may
-    use the store itself.
+    `faults(operation, key, moment)` is called before an operation, and again after its effect. Its exception goes to
+    the caller. It is called without the lock held, so it can use the store itself.
     """
 
     def __init__(self, url: str = "memory:", faults: Faults = no_faults) -> None:
@@ -95,11 +94,11 @@ class MemoryStorage:
         return iter(keys)
 
     def unfinished(self, before: datetime) -> Iterator[str]:
-        """An object is there all at once."""
+        """Yield nothing: an object appears as a whole."""
         return iter(())
 
     def discard(self, name: str) -> None:
-        """There is nothing of that kind."""
+        """Do nothing: there are no unfinished items."""
 
     def _found(self, key: str) -> Fetched:
         with self._lock:

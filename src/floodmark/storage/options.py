@@ -1,4 +1,4 @@
-"""How a store is spoken to: what goes with every put, and how long an answer may take."""
+"""The options of a store: the attributes of every put, and the time limits for an answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from msgspec import Struct
 
 
 class StorageOptions(Struct, frozen=True):
-    """`acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing.
+    """The options for one store. `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing.
 
-    `conditional` is False for a landing zone, whose receiver moves objects away: nothing is written on a
-    condition there, and nothing is read, listed or deleted. `allow_unconditional` accepts a store that
-    ignores or refuses conditions. Timeouts are seconds, for each connect and for each silence.
+    `conditional` is False for a landing zone, whose receiver moves objects away: there, Floodmark writes nothing on a
+    condition, and reads, lists and deletes nothing. `allow_unconditional` accepts a store that ignores or refuses
+    conditions. Timeouts are seconds, for each connect and for each silence.
     """
 
     acl: str | None = None

@@ -1,4 +1,4 @@
-"""Proof that a store honours conditions: it is asked to break them."""
+"""A proof that a store honours conditions: a probe tries to break them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NO_ETAG = '"00000000000000000000000000000000"'
 
 
 def prove_conditions(storage: Storage) -> None:
-    """Write a probe of a name of its own, and try to overwrite it twice. Leaves nothing behind.
+    """Write a probe with a unique name, and try to overwrite it twice. Leaves nothing behind.
 
-    Raises NoConditionalWrites where an overwrite goes through, StorageError where the store fails.
+    Raises NoConditionalWrites if an overwrite succeeds, StorageError if the store fails.
     """
     key = f"floodmark-probe-{uuid.uuid4().hex}"
     try:
@@ -31,12 +31,12 @@ def prove_conditions(storage: Storage) -> None:
 
 
 def body_of(data: bytes) -> Body:
-    """A body of bytes at hand."""
+    """Return a body of bytes in memory."""
     return Body(io.BytesIO(data), len(data), hashlib.sha256(data).hexdigest())
 
 
 def no_conditional_writes(where: str, why: str) -> NoConditionalWrites:
-    """The error that names the way out."""
+    """Return the error for a store without conditional writes, with the option that accepts it."""
     return NoConditionalWrites(
         "the store does not honour conditional writes",
         on=where,
@@ -55,7 +55,7 @@ def _must_refuse(storage: Storage, key: str, condition: Condition, header: str) 
 
 
 def _sweep(storage: Storage, key: str, error: BaseException) -> None:
-    """Remove the probe of a check that failed; that failure is the one to hear of, not the sweeping's."""
+    """Remove the probe of a failed check. An error of the removal does not replace the error of the check."""
     try:
         storage.delete(key)
     except StorageError as left:

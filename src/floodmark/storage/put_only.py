@@ -1,4 +1,4 @@
-"""A destination whose receiver takes each object away: it is put to, and never looked at."""
+"""A destination whose receiver takes each object away: Floodmark only puts objects there and never reads them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from floodmark.storage.base import Body, Condition, Fetched, Stat, Storage
 
 
 class PutOnlyStorage:
-    """Passes on unconditional puts alone; all else is an error here, before a request is made.
+    """A store that passes on only unconditional puts. Every other call is an error before any request is made.
 
-    `check` proves what can be proven without putting an object, which the receiver would take for data.
+    `check` proves what it can without a put, because the receiver would take the object for data.
     """
 
     def __init__(self, inner: Storage, check: Callable[[], None]) -> None:

@@ -1,8 +1,7 @@
-"""Tries again what may be tried again, around any store; and does not take unknown for failed.
+"""Retries around any store, for errors that a retry can fix. An unknown outcome does not count as a failure.
 
-After a lost answer, a conditional put that is sent again may be refused because of its own first try.
-Then, and whenever it fails for good once a try went unanswered, the outcome is unknown: only reading back
-can tell.
+After a lost answer, a conditional put that is sent again can be refused because of its own first try. Then the outcome
+is unknown. The same holds for any final failure after a try went unanswered: only reading back can tell.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ Result = TypeVar("Result")
 
 
 class Patience(Struct, frozen=True):
-    """How often to try in all, and how long to wait between: seconds, doubled each time up to `longest`.
+    """The number of tries, and the waits between them: seconds, doubled each time up to `longest`.
 
-    To each wait up to `jitter` seconds are added, so that many workers do not come back at once. With these
-    values a store may be gone for half a minute.
+    Up to `jitter` seconds are added to each wait, so that many workers do not come back at once. With these values a
+    store can be unavailable for half a minute.
     """
 
     tries: int = 7
@@ -36,9 +35,9 @@ class Patience(Struct, frozen=True):
 
 
 class RetryingStorage:
-    """A store that waits out what passes: timeouts, resets, throttling, 5xx.
+    """A store that waits out passing errors: timeouts, resets, throttling, 5xx.
 
-    `open` is tried again until it gives a stream; a stream that breaks midway is its reader's to open again.
+    `open` is tried again until it gives a stream. If a stream breaks midway, its reader opens it again.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class RetryingStorage:
         self._patiently(f"check {self.url}", self._inner.check)
 
     def put(self, key: str, body: Body, condition: Condition = None) -> str:
-        """As the store's own; a conditional put may also raise OutcomeUnknown."""
+        """Put like the wrapped store. A conditional put can also raise OutcomeUnknown."""
         if condition is None:
             return self._patiently(f"put {key}", lambda: self._inner.put(key, body))
         return self._put_on_condition(key, body, condition)
@@ -77,7 +76,7 @@ class RetryingStorage:
         self._patiently(f"delete {key}", lambda: self._inner.delete(key))
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Whole before the first key is given, so that a listing begun anew gives no key twice."""
+        """Read the whole listing before the first key is given, so that a repeated listing gives no key twice."""
         return iter(self._patiently(f"list {prefix}", lambda: [*self._inner.list(prefix)]))
 
     def unfinished(self, before: datetime) -> Iterator[str]:

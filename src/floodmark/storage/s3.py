@@ -1,8 +1,8 @@
 """S3, and stores that speak its protocol, through boto3.
 
-Credentials, proxies and the endpoint (AWS_ENDPOINT_URL_S3) are as boto3 finds them. Each put carries the
-body's SHA-256, which S3 verifies before the object is visible. Bodies are streamed, never held in memory.
-boto3's own retries are off: after one of those, a refused condition would look certain when it is not.
+boto3 finds credentials, proxies and the endpoint (AWS_ENDPOINT_URL_S3) in its usual way. Each put carries the body's
+SHA-256, which S3 verifies before the object is visible. Bodies are streamed, never held in memory. boto3's own retries
+are off: after one of those, a refused condition would look certain although it is not.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _CONNECTIONS = 32
 class S3Storage:
     """A bucket's prefix. Objects above `single_put_bytes` go up in parts of at least `part_bytes`.
 
-    An upload in parts that breaks leaves its parts to the bucket's lifecycle rule
-    (AbortIncompleteMultipartUpload): the right to abort is not relied upon.
+    A broken multipart upload leaves its parts to the bucket's lifecycle rule (AbortIncompleteMultipartUpload):
+    Floodmark does not rely on the right to abort.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class S3Storage:
                 self._s3 = _client(self._session, options)
             except BotoCoreError:
                 raise
-            except ValueError:  # what botocore says of a URL it can't read, and repeats it
+            except ValueError:  # botocore's error for a URL that it can't read; its text repeats the URL
                 raise bad_endpoint(self.url) from None
 
     @property
@@ -79,7 +79,7 @@ class S3Storage:
                 raise
 
     def check_credentials(self) -> None:
-        """Find the credentials, and fetch them where they are a role's. Raises StorageDenied."""
+        """Find the credentials, and fetch them if they belong to a role. Raises StorageDenied."""
         with translated("find credentials", self.url):
             found = self._session.get_credentials()
             if found is None:
@@ -95,19 +95,19 @@ class S3Storage:
         return self._put(key, body, None)
 
     def get(self, key: str) -> Fetched:
-        """As the protocol has it. botocore compares the length, and the SHA-256 where the store keeps it."""
+        """Read an object. botocore compares the length, and the SHA-256 if the store keeps it."""
         with self._reading("read an object", key):
             answer = self._opened(key)
             return Fetched(answer["Body"].read(), answer["ETag"])
 
     def open(self, key: str) -> BinaryIO:
-        """As the protocol has it; length and SHA-256 are compared when the end is read."""
+        """Open an object. Length and SHA-256 are compared when the end is read."""
         with self._reading("read an object", key):
             answer = self._opened(key)
         return reader(answer["Body"], lambda: translated("read an object", self._where(key)))
 
     def stat(self, key: str) -> Stat | None:
-        """As the protocol has it; but a 403 may be StorageDenied, where it can't be told from a missing right."""
+        """Return an object's size and etag. A 403 raises StorageDenied if it can mean a missing right."""
         try:
             with self._reading("look at an object", key):
                 found = self._s3.head_object(Bucket=self._bucket, Key=self._key(key), ChecksumMode="ENABLED")
@@ -118,8 +118,11 @@ class S3Storage:
 
     @contextmanager
     def _reading(self, what: str, key: str) -> Iterator[None]:
-        """Without s3:ListBucket S3 refuses a missing key as if it were a missing right. Which one it is shows once
-        any object here could be read."""
+        """Translate errors of reads.
+
+        Without s3:ListBucket, S3 answers a missing key as if a right were missing. Once any object here could be read,
+        a refusal means a missing object.
+        """
         try:
             with translated(what, self._where(key)):
                 yield
@@ -134,7 +137,7 @@ class S3Storage:
             with translated("delete an object", self._where(key)):
                 self._s3.delete_object(Bucket=self._bucket, Key=self._key(key))
         except ObjectMissing:
-            return  # S3 itself says 204; other stores 404
+            return  # S3 itself answers 204; other stores answer 404
 
     def list(self, prefix: str) -> Iterator[str]:
         with translated("list objects", self._where(prefix)):
@@ -144,14 +147,14 @@ class S3Storage:
                     yield found["Key"].removeprefix(self._prefix)
 
     def unfinished(self, before: datetime) -> Iterator[str]:
-        """Parts of an upload that broke are the bucket's lifecycle rule's."""
+        """Yield nothing: the bucket's lifecycle rule removes the parts of broken uploads."""
         return iter(())
 
     def discard(self, name: str) -> None:
-        """There is nothing of that kind."""
+        """Do nothing: there are no unfinished items."""
 
     def copy_from(self, other: Storage, from_key: str, etag: str, key: str) -> str | None:
-        """As `copying.CanCopy` has it: needs the right to read there and to put here."""
+        """Copy an object as `copying.CanCopy` describes. It needs the right to read there and to put here."""
         bucket, _, prefix = other.url.removeprefix("s3://").partition("/")
         source = f"{prefix}/{from_key}" if prefix else from_key
         with translated("copy an object", self._where(key)):
@@ -181,7 +184,7 @@ class S3Storage:
             )["ETag"]
 
     def _put_in_parts(self, key: str, body: Body, condition: Condition) -> str:
-        """Nothing is visible before the last request, which bears the condition."""
+        """Put an object in parts. Nothing is visible before the last request, which carries the condition."""
         place: dict[str, Any] = {"Bucket": self._bucket, "Key": self._key(key)}
         with translated("put an object in parts", self._where(key), conditional=condition is not None):
             place["UploadId"] = self._s3.create_multipart_upload(
@@ -227,7 +230,7 @@ def _client(session: Session, options: StorageOptions) -> S3Client:
         connect_timeout=options.connect_timeout,
         read_timeout=options.read_timeout,
         tcp_keepalive=True,
-        # The signature covers the SHA-256 header, which covers the body: over TLS no second pass over it.
+        # The signature covers the SHA-256 header, which covers the body: over TLS no second pass is needed.
         s3={"payload_signing_enabled": False},
     )
     return session.client("s3", config=config)
@@ -244,7 +247,7 @@ def _headers(condition: Condition) -> dict[str, Any]:
 
 
 def _digest(part: BinaryIO, whole: hashlib._Hash) -> bytes:
-    """The part's SHA-256; `whole` takes the same bytes. Leaves the part at its start."""
+    """Return the part's SHA-256. `whole` takes the same bytes. Leaves the part at its start."""
     digest = hashlib.sha256()
     while block := part.read(BLOCK):
         digest.update(block)
@@ -258,7 +261,7 @@ def _base64(digest: bytes) -> str:
 
 
 def _hex(checksum: str | None) -> str | None:
-    """S3's base64 as hex; None for a checksum of parts' checksums, which ends in -<number of parts>."""
+    """Return S3's base64 as hex, or None for a checksum of parts' checksums, which ends in -<number of parts>."""
     if checksum is None or "-" in checksum:
         return None
     return base64.b64decode(checksum).hex()

@@ -1,4 +1,4 @@
-"""What botocore's errors mean for a store: one context manager, one table of codes.
+"""The translation of botocore's errors into storage errors: one context manager, one table of codes.
 
 An error shows S3's code, the HTTP status and the request's id, which support asks for; never S3's text.
 """
@@ -56,14 +56,14 @@ _UNREACHABLE = "Check the network, HTTPS_PROXY / NO_PROXY, AWS_ENDPOINT_URL_S3 a
 
 
 class AccessDenied(StorageDenied):
-    """S3's plain refusal: the right is missing, or the object is and so is the right to list."""
+    """A plain refusal by S3: the right is missing, or both the object and the right to list are missing."""
 
 
 Kind = type[StorageError]
 _CODES: dict[str, tuple[Kind, str | None]] = {
     "NoSuchKey": (ObjectMissing, None),
     "AccessDenied": (AccessDenied, _PERMISSIONS),
-    "403": (AccessDenied, _PERMISSIONS),  # what botocore says where the answer has no text, as to HEAD
+    "403": (AccessDenied, _PERMISSIONS),  # botocore's code for an answer without a text, such as one to HEAD
     "NoSuchBucket": (StorageError, "There is no such bucket: check its name, and AWS_ENDPOINT_URL_S3."),
     "NoSuchUpload": (StorageUnavailable, None),
     "InvalidBucketName": (StorageError, "The bucket's name is not one S3 allows."),
@@ -117,24 +117,24 @@ class Refusal(Struct, frozen=True):
 
 @contextmanager
 def translated(what: str, where: str, conditional: bool = False) -> Iterator[None]:
-    """Raise the StorageError that a botocore error stands for. `where` is the object's URL."""
+    """Raise the StorageError that corresponds to a botocore error. `where` is the object's URL."""
     try:
         yield
     except boto.ClientError as error:
         raise from_answer(_refusal(error), what, where, conditional) from None
     except boto.BotoCoreError as error:
         raise from_client(error, what, where) from None
-    except RecursionError:  # boto3 follows a redirect that names no region for ever
+    except RecursionError:  # boto3 endlessly follows a redirect that names no region
         raise StorageError(what, on=where, why="redirected in a circle", hint=_REGION) from None
 
 
 def from_answer(refusal: Refusal, what: str, where: str, conditional: bool = False) -> StorageError:
-    """The error for an answer: by S3's code where that says more than the HTTP status."""
+    """Return the error for an answer. S3's code counts if it says more than the HTTP status."""
     if conditional and (refusal.code == "NotImplemented" or refusal.status == 501):
         return no_conditional_writes(where, refusal.text)
     kind, hint = _CODES.get(refusal.code) or _STATUSES.get(refusal.status) or _other(refusal)
     if conditional and kind is ObjectMissing:
-        kind = ConditionFailed  # If-Match where nothing is
+        kind = ConditionFailed  # If-Match on a key without an object
     return kind(what, on=where, why=refusal.text, hint=hint)
 
 
@@ -152,7 +152,7 @@ def bad_endpoint(where: str) -> ConfigError:
 
 
 def from_client(error: boto.BotoCoreError, what: str, where: str) -> StorageError:
-    """The error for what went wrong on this side, or on the way: no answer, or a broken one."""
+    """Return the error for a failure on this side or on the way: no answer, or a broken one."""
     why = type(error).__name__
     if isinstance(error, _CREDENTIALS):
         return no_credentials(where, why)

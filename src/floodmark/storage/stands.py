@@ -1,4 +1,4 @@
-"""Whether an object that is to be named again is still there."""
+"""The check that an object to be named again still exists."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from floodmark.storage.base import Storage
 
 
 def stands(storage: Storage, key: str, size: int, sha256: str) -> bool:
-    """Whether an object stands as it was put, as far as the store can tell. What may not be looked at is not relied
-    upon: S3 says so of a missing key, too, where it may not list. Raises StorageError."""
+    """Return True if an object exists as it was put, as far as the store can tell.
+
+    An object that may not be looked at counts as missing: S3 gives the same answer for a missing key if it may not
+    list. Raises StorageError.
+    """
     try:
         found = storage.stat(key)
     except StorageDenied:

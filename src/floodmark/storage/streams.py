@@ -1,4 +1,4 @@
-"""Streams that fail in Floodmark's own words."""
+"""Streams whose errors are Floodmark's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Translated = Callable[[], AbstractContextManager[None]]
 
 
 class Readable(Protocol):
-    """What is read from and closed: a file, or the body of a response."""
+    """A source of bytes that can be read and closed: a file, or the body of a response."""
 
     def read(self, amount: int, /) -> bytes: ...
 
@@ -22,7 +22,7 @@ class Readable(Protocol):
 
 
 def reader(stream: Readable, translated: Translated) -> BinaryIO:
-    """A buffered stream whose reads raise StorageErrors. The end of `stream` must be the object's."""
+    """Return a buffered stream whose reads raise StorageErrors. `stream` must end where the object ends."""
     return cast(BinaryIO, io.BufferedReader(_Reader(stream, translated), BLOCK))
 
 
@@ -46,7 +46,7 @@ class _Reader(io.RawIOBase):
 
 
 def window(stream: BinaryIO, start: int, size: int) -> BinaryIO:
-    """Bytes [start, start + size) of a seekable stream, as a stream of its own: nothing is copied."""
+    """Return bytes [start, start + size) of a seekable stream as a stream of its own, without a copy."""
     return cast(BinaryIO, _Window(stream, start, size))
 
 
@@ -78,12 +78,12 @@ class _Window(io.RawIOBase):
 
 
 def length(stream: BinaryIO) -> int:
-    """How many bytes a seekable stream holds; leaves it at its start."""
+    """Return how many bytes a seekable stream holds, and leave it at its start."""
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     return size
 
 
 def not_as_announced(key: str) -> StorageError:
-    """The body differs from the size or SHA-256 given with it. Retryable, as S3's BadDigest is."""
+    """Return the error for a body that differs from its announced size or SHA-256. Retryable, like S3's BadDigest."""
     return StorageUnavailable("put an object", on=key, why="the body is not of the size and SHA-256 announced")
