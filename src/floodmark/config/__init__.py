@@ -1,7 +1,7 @@
 """Settings: file + environment + flags → frozen structs, parsed and checked once, passed explicitly.
 
-`settings` holds the structs, `load` makes them; the other modules serve `load`: `schema` (what a file may
-hold), `document` (reading one), `tables`, `urls` and `values` (what single settings mean).
+`settings` holds the structs and `load` makes them. The other modules serve `load`: `schema` (the possible content of a
+file), `document` (the reading of one), `tables`, `urls` and `values` (the meaning of single settings).
 """
 
 from floodmark.config.load import load

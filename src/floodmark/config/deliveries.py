@@ -1,4 +1,4 @@
-"""From the file's `deliver` list, or from `--to`, to checked `DeliverySettings`."""
+"""Checked `DeliverySettings`, made from the file's `deliver` list or from `--to`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\Z", re.ASCII)
 
 
 def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliverySettings, ...]:
-    """The deliveries of a file called `name`. Raises ConfigError."""
+    """Return the deliveries of a file called `name`. Raises ConfigError."""
     found = tuple(delivery(section, f"deliver[{number}]", name) for number, section in enumerate(sections))
     names = [one.name for one in found]
     twice = next((one for one in names if names.count(one) > 1), None)
@@ -39,7 +39,7 @@ def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliveryS
 
 
 def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
-    """One delivery. `path` says where it stands, for errors."""
+    """Return one delivery. `path` gives its place in the file, for errors."""
     if section.url is None:
         hint = "Write url: s3://bucket/prefix, or a folder's path."
         raise ConfigError(WHAT, on=f"{path}.url ({name})", why="it says not where to", hint=hint)
@@ -56,7 +56,7 @@ def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
 def to_url(
     url: str, name: str | None, layout: LayoutName | None = None, numbers: Numbers | None = None
 ) -> DeliverySettings:
-    """What `--to`, `--name`, `--layout` and `--numbers` say. Raises ConfigError."""
+    """Return the delivery that `--to`, `--name`, `--layout` and `--numbers` describe. Raises ConfigError."""
     if name is not None:
         require_name(name)
     place = check_place(url, "--to")
@@ -65,19 +65,19 @@ def to_url(
 
 
 def require_name(name: str) -> None:
-    """Raises ConfigError where `--name` can't be a delivery's name."""
+    """Raise ConfigError if `--name` can't be a delivery's name."""
     if not _NAME.match(name):
         hint = "Write letters, digits, - or _."
         raise ConfigError(WHAT, on="--name", why="it is no name for a delivery", hint=hint)
 
 
 def layout_of(url: str) -> LayoutName:
-    """The layout of a place that says nothing else: by its bucket's name."""
+    """Return the default layout of a place, from its bucket's name."""
     return "moj-landing" if (bucket(url) or "").startswith(LANDING_ZONES) else "plain"
 
 
 def require_deliverable(settings: Settings, name: str) -> None:
-    """Deliveries take from a destination that keeps its objects, to another place. Raises ConfigError."""
+    """Raise ConfigError unless deliveries go from a destination that keeps its objects to another place."""
     for one in settings.deliver:
         on = f"deliver ({name})"
         if settings.destination.layout != "plain" or settings.state_url is None:
@@ -93,7 +93,7 @@ def require_deliverable(settings: Settings, name: str) -> None:
 
 
 def nested(one: str, other: str) -> bool:
-    """Whether two places are the same, or one lies within the other."""
+    """Return True if two places are the same, or one lies within the other."""
     if (bucket(one) is None) != (bucket(other) is None):
         return False
     if bucket(one) is None:
@@ -103,7 +103,7 @@ def nested(one: str, other: str) -> bool:
 
 
 def _checked(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
-    """What the layout demands, unless something else is set that it allows."""
+    """Return settings with the layout's demands, unless the layout allows another value that is set."""
     local = bucket(chosen["url"]) is None
     for field in ("acl", "sse", "kms_key_id"):
         if local and field in chosen:

@@ -1,7 +1,7 @@
-"""From a YAML file to a checked `schema.File`, or to an error that says where and how to mend it.
+"""The way from a YAML file to a checked `schema.File`, or to an error that names the place and the fix.
 
-No error quotes a value or a line of the file: any of them may hold a password. Keys are quoted only where
-they look like keys.
+No error quotes a value or a line of the file: any of them can hold a password. A key is quoted only if it looks like a
+key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUOTES = "A value that holds any of : # { } [ ] , & * ! | > % @ ` or a quote mu
 
 
 def read(path: Path) -> schema.File:
-    """The file at `path`, checked for shape and type. Raises ConfigError."""
+    """Return the file at `path`, checked for shape and type. Raises ConfigError."""
     raw = _parsed(_text(path), path)
     result = _Checker(str(path)).struct(schema.File, {} if raw is None else raw, "")
     assert isinstance(result, schema.File)
@@ -34,7 +34,7 @@ def read(path: Path) -> schema.File:
 
 
 def shown(key: object) -> str:
-    """A key as it may stand in an error: quoted when it is no plain word, hidden when it may be a value."""
+    """Return a key for an error: quoted if it is no plain word, hidden if it might be a value."""
     if not isinstance(key, str):
         return f"({_yaml_name(key)})"
     if not _SHOWABLE_KEY.match(key):
@@ -43,7 +43,7 @@ def shown(key: object) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """`Did you mean …? ` with the closest of the known words, or nothing."""
+    """Return `Did you mean …? ` with the closest of the known words, or an empty text."""
     close = difflib.get_close_matches(word, list(known), 1, 0.6) if isinstance(word, str) else []
     return f"Did you mean {close[0]}? " if close else ""
 
@@ -87,7 +87,7 @@ def _parsed(text: str, path: Path) -> Any:
 
 
 def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
-    """Refuse a key that stands twice in one mapping: PyYAML would silently take the last."""
+    """Refuse a key that occurs twice in one mapping: PyYAML would silently take the last."""
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))
@@ -105,13 +105,13 @@ def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
 
 
 class _Checker:
-    """Walks a parsed document along the schema, so that every error can name the dotted path it is about."""
+    """A walk through a parsed document along the schema, so that every error can name its dotted path."""
 
     def __init__(self, file: str) -> None:
         self.file = file
 
     def struct(self, kind: type[Struct], value: Any, path: str) -> Struct:
-        """A section: known keys only, those without a value left unset."""
+        """Return a section: known keys only, and keys without a value stay unset."""
         kinds = schema.field_kinds(kind)
         given = {}
         for key, inner in self._mapping(value, path).items():
@@ -122,7 +122,7 @@ class _Checker:
         return kind(**given)
 
     def value(self, kind: Any, value: Any, path: str) -> Any:
-        """Whatever a key takes: a section, a mapping of the user's names, a list, or a single value."""
+        """Return the value of a key: a section, a mapping of the user's names, a list, or a single value."""
         if schema.is_struct(kind):
             return self.struct(kind, value, path)
         if get_origin(kind) is dict:
@@ -139,7 +139,7 @@ class _Checker:
         raise ConfigError(WHAT, on=f"{path or 'the top level'} ({self.file})", why=why, hint=hint)
 
     def _named(self, kind: Any, value: Any, path: str) -> Any:
-        if value is None:  # an empty rule; and the mask `null`, which YAML reads as no value
+        if value is None:  # an empty rule, or the mask `null`, which YAML reads as no value
             return kind() if schema.is_struct(kind) else "null"
         return self.value(kind, value, path)
 
@@ -186,7 +186,7 @@ def _last(path: str) -> str:
 
 
 def _wanted(kind: Any) -> str:
-    """What a key takes, for a person."""
+    """Return the accepted values of a key, for a person."""
     if get_origin(kind) is Literal:
         return " or ".join((", ".join(get_args(kind)[:-1]), get_args(kind)[-1])).removeprefix(" or ")
     bounds = _bounds(kind)
@@ -202,7 +202,7 @@ def _bounds(kind: Any) -> Meta | None:
 
 
 def _beyond(kind: Any, value: int) -> str | None:
-    """On which side of a key's bounds a whole number lies."""
+    """Return the side of a key's bounds on which a whole number lies."""
     bounds = _bounds(kind)
     if bounds is None or bounds.ge is None:
         return None
@@ -210,7 +210,7 @@ def _beyond(kind: Any, value: int) -> str | None:
 
 
 def _yaml_name(value: object) -> str:
-    """The kind of a YAML value, for a person; never the value."""
+    """Return the kind of a YAML value, for a person; never the value."""
     if value is None:
         return "nothing"
     names: tuple[tuple[type, str], ...] = (

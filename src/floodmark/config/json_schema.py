@@ -12,15 +12,15 @@ import msgspec
 from floodmark.config.schema import DEFAULT, File
 
 FILE_NAME = "floodmark.schema.json"
-# The draft that editors know best. The documents that msgspec makes of these structs mean the same in all later ones.
+# The draft that editors support best. The documents that msgspec makes of these structs mean the same in later drafts.
 _DRAFT = "http://json-schema.org/draft-07/schema#"
 _NULL = {"type": "null"}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema. Every file that the parser accepts satisfies it, and a key that the parser refuses does not.
+    """Return the schema. It accepts every file that the parser accepts, and refuses every key that the parser refuses.
 
-    Contradictions between settings, and the content of URLs, patterns and filters, are left to the parser.
+    Only the parser checks contradictions between settings, and the content of URLs, patterns and filters.
     """
     (root,), parts = msgspec.json.schema_components([File])
     for part in parts.values():

@@ -33,13 +33,13 @@ from floodmark.layout import LAYOUTS, LayoutName
 DEFAULT_FILE = Path("floodmark.yaml")
 SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOODMARK_STATE"
 OLD_DESTINATION = "S3_DESTINATION"
-# Any of these says where a database is, so that libpq needs no URL.
+# If any of these is set, libpq knows the database and needs no URL.
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
 VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, *LIBPQ)
 
 
 class Given(Struct, frozen=True):
-    """A setting's value, and where it was given: the flag, the variable or the key with its file."""
+    """A setting's value and its origin: the flag, the variable or the key with its file."""
 
     value: Secret
     origin: str
@@ -50,10 +50,10 @@ class Given(Struct, frozen=True):
 
 
 def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = False) -> Settings:
-    """The settings of one command, checked. An environment variable that is empty counts as not set.
+    """Return the checked settings of one command. An empty environment variable counts as not set.
 
-    With `state_only` (a command that reads nothing but the ledger) no source is needed, nor a destination
-    where the state is given. Raises ConfigError, which holds neither a URL nor any other value.
+    With `state_only` (a command that reads nothing but the ledger) no source is needed, and no destination if the state
+    is given. Raises ConfigError, which holds neither a URL nor any other value.
     """
     file, name = _file(arguments.config)
     source = _source(arguments, environ, file, name, required=not state_only)
@@ -79,7 +79,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
 
 
 def _file(path: Path | None) -> tuple[File, str]:
-    """The file and its name. Only a file that was asked for has to exist."""
+    """Return the file and its name. A file must exist only if the user named it."""
     if path is None and not DEFAULT_FILE.exists():
         return File(), str(DEFAULT_FILE)
     chosen = path or DEFAULT_FILE
@@ -141,13 +141,13 @@ def _destination(
 
 
 def _set(section: DestinationSection) -> dict[str, Any]:
-    """What the file sets of the destination."""
+    """Return the destination keys that the file sets."""
     pairs = ((field, getattr(section, field)) for field in section.__struct_fields__)
     return {field: value for field, value in pairs if value is not None}
 
 
 def _landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]:
-    """The settings of a landing zone: what its receiver demands, unless the file asks for something else."""
+    """Return a landing zone's settings: the receiver's demands, unless the file sets other values."""
     if section.compression not in (None, "none"):
         why = f"{section.compression} contradicts the layout moj-landing, which takes plain lines only"
         hint = "Remove destination.compression, or set destination.layout: plain."
@@ -160,7 +160,7 @@ def _landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]
 
 
 def _require_s3_settings(section: DestinationSection, url: str, name: str) -> None:
-    """Settings of an S3 put make sense only there, and a key only with the encryption that uses it."""
+    """Refuse settings of an S3 put for other places, and a key without the encryption that uses it."""
     if section.database_name is not None and not section.database_name.strip():
         hint = "Remove the key to take the database's own name."
         raise ConfigError(WHAT, on=f"destination.database_name ({name})", why="it is empty", hint=hint)
@@ -174,14 +174,14 @@ def _require_s3_settings(section: DestinationSection, url: str, name: str) -> No
 
 
 def _state_url(given: Given | None, destination: DestinationSettings) -> str | None:
-    """The state's place. By default beside the data; where a receiver takes all away, none: a stateless run."""
+    """Return the state's place: by default next to the data, or None (a stateless run) if a receiver takes all away."""
     if given is not None:
         return check_place(given.text, given.origin)
     return f"{destination.url.rstrip('/')}/_floodmark/" if destination.layout == "plain" else None
 
 
 def _require_no_contradiction(settings: Settings, state: Given | None, name: str) -> None:
-    """What can only be seen when all settings are known."""
+    """Refuse contradictions that show only when all settings are known."""
     require_deliverable(settings, name)
     if settings.destination.layout != "moj-landing":
         return

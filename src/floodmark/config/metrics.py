@@ -17,7 +17,7 @@ _EXAMPLE = "Write http://host:9091, or https://…."
 
 
 def metrics(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Metrics:
-    """Which ways a run's metrics take out. Raises ConfigError, which never holds the gateway's URL."""
+    """Return the outputs of a run's metrics. Raises ConfigError, which never holds the gateway's URL."""
     port = section.port if arguments.metrics_port is None else arguments.metrics_port
     textfile = section.textfile if arguments.metrics_textfile is None else arguments.metrics_textfile
     if textfile is not None and not textfile.strip():

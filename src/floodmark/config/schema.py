@@ -1,4 +1,4 @@
-"""The content that floodmark.yaml may have: a struct per section, every field None if the file does not set it.
+"""The content that floodmark.yaml can have: a struct per section, every field None if the file does not set it.
 
 The structs hold shapes and types; `load` knows meanings and contradictions. Each field carries the description and the
 default that `config.json_schema` prints. docs/configuration.md describes each key, and tests compare the three.
@@ -256,7 +256,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
 
 
-# Values that are planned, and that this version does not take yet.
+# Values that are planned, and that this version does not accept yet.
 LATER_VALUES = frozenset({("detect", "journal")})
 
 
@@ -277,7 +277,7 @@ def _undocumented(hint: Any) -> Any:
 
 
 def without_none(hint: Any) -> Any:
-    """`T` for `T | None`; anything else as it is."""
+    """Return `T` for `T | None`, and any other hint as it is."""
     options = [option for option in get_args(hint) if option is not type(None)]
     if type(None) not in get_args(hint) or get_origin(hint) is Literal:
         return hint
@@ -285,7 +285,7 @@ def without_none(hint: Any) -> Any:
 
 
 def keys(kind: type[Struct] = File, prefix: str = "") -> Iterator[str]:
-    """Every dotted key that can be set, `*` standing for a name the user chooses, or for each item of a list."""
+    """Yield every dotted key that can be set. `*` is a name that the user chooses, or any item of a list."""
     for name, inner in field_kinds(kind).items():
         path = f"{prefix}{name}"
         if get_origin(inner) is dict:

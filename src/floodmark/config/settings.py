@@ -1,4 +1,4 @@
-"""The frozen settings that are passed explicitly to whatever needs them. How they come about: `config.load`."""
+"""The frozen settings that are passed explicitly to the code that needs them. `config.load` makes them."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Secret(Struct, frozen=True):
     __str__ = __repr__
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Structs show their fields to pretty printers unless told otherwise."""
+        """Hide the value from pretty printers, which otherwise show a struct's fields."""
         return [("value", "***")]
 
 
 class ColumnRule(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which columns of a table are left out, and which are masked, and how."""
+    """The columns of a table that are left out, and the columns that are masked, each with its mask."""
 
     exclude: tuple[str, ...] = ()
     mask: dict[str, Mask] = {}
 
 
 class TableRule(Struct, frozen=True, forbid_unknown_fields=True):
-    """What applies to one table. `where` is an SQL condition on its columns; `column` serves detect: column."""
+    """The rule for one table. `where` is an SQL condition on its columns; `column` serves detect: column."""
 
     columns: ColumnRule = ColumnRule()
     where: str | None = None
@@ -52,12 +52,12 @@ class TableRule(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Selection(Struct, frozen=True):
-    """Which tables are extracted, and how.
+    """The choice of tables, and the rules for each.
 
-    Patterns are `schema.table` with `*` and `?`; without a dot they mean schema public (or SQLite's main).
-    `only` (from --table) and `skip` (from --exclude) narrow what include and exclude select, for this run alone:
-    what they leave out keeps its place in the manifest. `rules` are keyed by exact `schema.table`.
-    `new`: "fail" lets a table that the last manifest does not know stop the run.
+    Patterns are `schema.table` with `*` and `?`. Without a dot they mean schema public (or SQLite's main). `only` (from
+    --table) and `skip` (from --exclude) narrow the choice of include and exclude for this run: the tables that they
+    leave out keep their place in the manifest. `rules` are keyed by exact `schema.table`. `new`: "fail" stops the run
+    at a table that the last manifest does not know.
     """
 
     include: tuple[str, ...] = ("*.*",)
@@ -71,17 +71,17 @@ class Selection(Struct, frozen=True):
 
 
 class SourceSettings(Struct, frozen=True):
-    """`url` is None where libpq's own environment (PG*) says where the database is."""
+    """The settings of the source. `url` is None if libpq's own environment (PG*) names the database."""
 
     url: Secret | None = None
     wait_seconds: int = 0
 
 
 class DestinationSettings(Struct, frozen=True):
-    """Where data goes. `database_name` overrides the database_name= part of keys.
+    """The destination of data. `database_name` overrides the database_name= part of keys.
 
-    `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing. `url` is empty only
-    where a command reads nothing but the state. `numbers`: see `large_numbers`.
+    `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing. `url` is empty only if a
+    command reads nothing but the state. `numbers`: see `large_numbers`.
     """
 
     url: str
@@ -98,10 +98,10 @@ class DestinationSettings(Struct, frozen=True):
 
 
 class DeliverySettings(Struct, frozen=True):
-    """A landing zone that changed tables are handed on to. `name` is the cursor's; empty: made of the URL.
+    """A landing zone that receives changed tables. `name` is the cursor's; an empty name is made from the URL.
 
-    `compression`: "none" turns the objects into plain lines, "keep" leaves them as they are stored.
-    `numbers`: "as-is" leaves them as they stand in the lines, "quote-large" makes strings of large ones.
+    `compression`: "none" turns the objects into plain lines, "keep" leaves them as they are stored. `numbers`: "as-is"
+    leaves numbers unchanged, "quote-large" makes strings of large ones.
     """
 
     url: str
@@ -117,7 +117,7 @@ class DeliverySettings(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """Connections to the source at once; the rest in seconds."""
+    """The number of simultaneous connections to the source, and time limits in seconds."""
 
     connections: int = 4
     max_snapshot_age: int = 4 * 3600
@@ -126,9 +126,9 @@ class Limits(Struct, frozen=True):
 
 
 class Metrics(Struct, frozen=True):
-    """Which ways a run's metrics take out. `port` serves them while it runs.
+    """The outputs of a run's metrics. `port` serves them during the run.
 
-    `pushgateway` is a URL, which may hold a user and a password.
+    `pushgateway` is a URL, which can hold a user and a password.
     """
 
     port: int | None = None
@@ -142,7 +142,7 @@ class Metrics(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """All that a command needs to know. `state_url` is None for a stateless run; `prune_grace` is seconds."""
+    """The settings of one command. `state_url` is None for a stateless run; `prune_grace` is seconds."""
 
     source: SourceSettings
     destination: DestinationSettings
@@ -159,9 +159,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Flags(Struct, frozen=True, kw_only=True):
-    """What the command line gave. None, False and () mean: not given.
+    """The values given on the command line. None, False and () mean: not given.
 
-    `source` is a Secret because it is only known to hold no password once `load` has looked at it.
+    `source` is a Secret: only `load` finds out that it holds no password.
     """
 
     config: Path | None = None

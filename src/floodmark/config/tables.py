@@ -1,6 +1,6 @@
-"""Which tables, and how: from the file's `tables` section and the flags to a checked `Selection`.
+"""The choice of tables: from the file's `tables` section and the flags to a checked `Selection`.
 
-What a pattern means and whether it picks a table is `source.selection`'s; here is only what needs no source.
+`source.selection` decides what a pattern means and which tables it picks. This module does only what needs no source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MASK_KEY = "FLOODMARK_MASK_KEY"
 
 
 def selection(arguments: Flags, environ: Mapping[str, str], file: File, name: str) -> Selection:
-    """The selection that file and flags make together. `name` is the file's, for errors. Raises ConfigError."""
+    """Return the combined selection of file and flags. `name` is the file's, for errors. Raises ConfigError."""
     tables = file.tables
     _require_patterns(tables.include or (), f"tables.include ({name})")
     _require_patterns(tables.exclude or (), f"tables.exclude ({name})")

@@ -12,9 +12,9 @@ from floodmark.config.settings import Mask
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
-    """What goes into the file. None leaves a key out, as a comment that says what it would do.
+    """The content of the file. None leaves a key out, with a comment that says what it would do.
 
-    `found` says in a sentence what the database holds. `suggestions` are the masks that columns' names call for, by
+    `found` describes the content of the database in sentences. `suggestions` are masks that columns' names suggest, by
     table as a rule names it.
     """
 
@@ -27,12 +27,15 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 def written(wanted: Wanted) -> str:
-    """The file's text."""
+    """Return the file's text."""
     return "\n".join([*_places(wanted), *_tables(wanted), _REST])
 
 
 def scalar(text: str) -> str:
-    """A text in quotes as YAML reads it back, on one line: JSON's way of quoting, and YAML's for what can't be seen."""
+    """Return a text in quotes, on one line, as YAML reads it back.
+
+    The quoting is JSON's, with YAML's escapes for characters that can't be printed.
+    """
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in quoted)
 

@@ -1,7 +1,6 @@
-"""URLs of sources and places, read with care: whatever is wrong with one, no error repeats it.
+"""URLs of sources and places, read with care: no error repeats a URL, whatever is wrong with it.
 
-A source's URL is read in SQLAlchemy's own grammar (a test compares the two), so that a password can't hide
-from the check.
+A source's URL is read in SQLAlchemy's own grammar (a test compares the two), so that a password can't escape the check.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ SQLITE = frozenset({"sqlite"})
 _EXAMPLE = "Write postgresql://user@host:5432/database or sqlite:///file.db."
 _ESCAPE = "Percent-encode what is special in a part: @ is %40, / is %2F, : is %3A, ? is %3F."
 
-# A user holds no colon and no slash; a password ends at the first @, and may hold anything before it.
+# A user holds no colon and no slash. A password ends at the first @, and can hold anything before it.
 _SCHEME = r"(?P<scheme>[\w+]+)://"
 _USER = r"(?:(?P<user>[^:/]*)(?P<secret>:[^@]*)?@)?"
 _HOST = r"(?P<host>\[[^/?]+\]|[^/:?]*)(?::(?P<port>[^/?]*))?"
@@ -31,7 +30,7 @@ _OTHER_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")
 
 
 class SourceUrl(Struct, frozen=True):
-    """The parts of a source's URL that hold no secret, and whether there was one."""
+    """The parts of a source's URL that hold no secret, and a flag for a password."""
 
     scheme: str
     user: str
@@ -48,7 +47,7 @@ class SourceUrl(Struct, frozen=True):
 
 
 def read_source(url: str, origin: str) -> SourceUrl:
-    """Check a source's URL. `origin` says where it was given. Raises ConfigError, which never holds it."""
+    """Check a source's URL. `origin` says where it was given. Raises ConfigError, which never holds the URL."""
     match = SOURCE_URL.fullmatch(url.strip())
     if match is None:
         _refuse(origin, "not a database URL", _EXAMPLE)
@@ -64,7 +63,7 @@ def read_source(url: str, origin: str) -> SourceUrl:
 
 
 def safe_label(url: str) -> str:
-    """Driver, user, host, port and database of a source's URL; neither password nor parameters."""
+    """Return driver, user, host, port and database of a source's URL, without password and parameters."""
     try:
         return read_source(url, "").label
     except ConfigError:
@@ -72,12 +71,12 @@ def safe_label(url: str) -> str:
 
 
 def bucket(url: str) -> str | None:
-    """The bucket of an s3:// URL, None for a local folder."""
+    """Return the bucket of an s3:// URL, None for a local folder."""
     return url[5:].partition("/")[0] if url.startswith("s3://") else None
 
 
 def check_place(url: str, origin: str) -> str:
-    """A destination or state: `s3://bucket/prefix` or a local path, as it is. Raises ConfigError."""
+    """Return a destination or state unchanged: `s3://bucket/prefix` or a local path. Raises ConfigError."""
     if not url.strip():
         _refuse(origin, "it is empty", "Write s3://bucket/prefix or a folder's path.")
     if any(ord(letter) < 32 for letter in url):
@@ -99,7 +98,7 @@ def check_place(url: str, origin: str) -> str:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether two places share a bucket, or one folder lies in the other."""
+    """Return True if two places share a bucket, or one folder lies in the other."""
     if bucket(one) is not None or bucket(other) is not None:
         return bucket(one) == bucket(other)
     a, b = Path(one).resolve(), Path(other).resolve()

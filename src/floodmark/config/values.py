@@ -9,7 +9,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"(\d{1,15}) ?([A-Za-z]*)\Z", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
 
-# The texts that `size` and `duration` accept, for a JSON Schema. Only \s, [0-9] and what every dialect shares.
+# The texts that `size` and `duration` accept, for a JSON Schema. Only \s, [0-9] and syntax that every dialect shares.
 SIZE_PATTERN = rf"^\s*[0-9]{{1,15}} ?(?:{'|'.join(unit for unit in _SIZES if unit)})?\s*$"
 DURATION_PATTERN = rf"^\s*(?:[0-9]{{1,9}}|(?:[0-9]{{1,9}}[{''.join(_SECONDS)}])+)\s*$"
 
@@ -20,7 +20,7 @@ MAX_SNAPSHOT_AGE = 86_400  # well below the two days after which a run counts as
 
 
 def size(value: int | str) -> int:
-    """Bytes from `64MiB`, `8KiB`, `1GiB` or a number of bytes. Raises ValueError with the reason."""
+    """Return bytes from `64MiB`, `8KiB`, `1GiB` or a number of bytes. Raises ValueError with the reason."""
     match = _SIZE.match(str(value).strip())
     if match is None or match[2] not in _SIZES:
         raise ValueError("a size is wanted, such as 64MiB (units: B, KiB, MiB, GiB)")
@@ -28,7 +28,7 @@ def size(value: int | str) -> int:
 
 
 def duration(value: int | str) -> int:
-    """Seconds from `4h`, `90s`, `1h30m`, `2d` or a number of seconds. Raises ValueError with the reason."""
+    """Return seconds from `4h`, `90s`, `1h30m`, `2d` or a number of seconds. Raises ValueError with the reason."""
     text = str(value).strip()
     if re.fullmatch(r"\d{1,9}", text, re.ASCII):
         return int(text)
@@ -37,7 +37,7 @@ def duration(value: int | str) -> int:
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
 
 
-# What ends a literal, an identifier or a comment differently than it seems to is refused rather than parsed.
+# The filter is refused, not parsed, if a literal, an identifier or a comment in it might end elsewhere than it seems.
 _TOKEN = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")"""
     r"""|(?P<word>[^\W\d][\w$]*|\d[\w.]*)"""
@@ -59,9 +59,9 @@ _BAD = {
 
 
 def filter_problem(condition: str) -> str | None:
-    """Why a row filter can't be one SQL condition, or None where it looks like one.
+    """Return why a row filter can't be one SQL condition, or None if it looks like one.
 
-    This catches slips, such as a comment that swallows what follows; it proves nothing about the filter.
+    This catches slips, such as a comment that hides the rest. It proves nothing about the filter.
     """
     if not condition.strip():
         return "it is empty"
