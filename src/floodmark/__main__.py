@@ -1,4 +1,4 @@
-"""`python -m floodmark`."""
+"""The entry point of `python -m floodmark`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What a run came to → the manifest it publishes: every table's entry, done, failed, dropped, or as it was."""
+"""The manifest of a run, made from its results: one entry for each table, done, failed, dropped or carried over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _GONE = "the table is gone from the source"
 
 
 def gone_from(this: Run, snapshot: Snapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
-    """Tables that the state knows and the source has no more, and why. One that was only not selected is not gone."""
+    """Return the tables that the state knows and the source no longer has, each with the reason.
+
+    A table that was only not selected does not count as gone.
+    """
     selected = {table.table for table in tables}
     away = {name: known for name, known in this.committed().items() if name not in selected and not this.left_out(name)}
     existing = snapshot.existing(list(away))
@@ -30,7 +33,10 @@ def gone_from(this: Run, snapshot: Snapshot, tables: Iterable[TableInfo]) -> dic
 
 
 def _why_gone(this: Run, snapshot: Snapshot, known: Remembered, now: Namesake | None) -> str | None:
-    """Why a table that was not selected is gone, or None: what has its name now may be no table of its own."""
+    """Return the reason why a table that was not selected is gone, or None if it is not gone.
+
+    The relation that now has its name can be one that is no table in its own right.
+    """
     if now is None or known.entry is None:
         return _GONE
     name = known.entry.table
@@ -38,7 +44,7 @@ def _why_gone(this: Run, snapshot: Snapshot, known: Remembered, now: Namesake | 
         "table": False,
         "owned": picked_if_plain(name, this.settings.selection, snapshot.default_schema),
         "part": True,
-        "other": known.entry.watermark is not None,  # else it may have been a view all along
+        "other": known.entry.watermark is not None,  # else it might always have been a view
     }
     return f"{_GONE}: {name.label} is {now.what} now" if became[now.kind] else None
 
@@ -46,7 +52,7 @@ def _why_gone(this: Run, snapshot: Snapshot, known: Remembered, now: Namesake | 
 def entries_of(
     this: Run, tables: Sequence[TableInfo], result: Result, gone: Mapping[TableName, str]
 ) -> list[TableEntry]:
-    """Every table's entry: done, failed, dropped, or (not part of this run) as it was."""
+    """Return the entry of every table: done, failed, dropped, or carried over if it is not part of this run."""
     told = this.committed()
     entries = dict(result.entries)
     for table in tables:

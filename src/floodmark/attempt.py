@@ -1,7 +1,7 @@
-"""One attempt of a run: everything done under one snapshot of the source. Observe, decide, extract, audit.
+"""One attempt of a run: all work under one snapshot of the source. It observes, decides, extracts and audits.
 
-A table's error is the table's own, and a table that was rewritten or redefined under the snapshot is `lost`:
-it needs a new snapshot, as the caller decides. An error of the destination ends the attempt.
+A table's error affects only that table. A table that was rewritten or redefined under the snapshot is `lost`: it needs
+a new snapshot, and the caller decides about that. An error of the destination ends the attempt.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from floodmark.work import Context, Work
 
 
 class Result(Struct, frozen=True):
-    """What an attempt came to. `lost` tables have no entry: they need a new snapshot."""
+    """The result of an attempt. `lost` tables have no entry: they need a new snapshot."""
 
     entries: dict[TableName, TableEntry]
     lost: dict[TableName, FloodmarkError]
 
 
 def attempt(context: Context, tables: Sequence[TableInfo]) -> Result:
-    """Do everything that one snapshot allows.
+    """Do all the work that one snapshot allows.
 
-    Raises StorageError, VerificationFailed; SourceError where the snapshot itself is gone, or too much with it.
+    Raises StorageError and VerificationFailed. Raises SourceError if the snapshot itself is gone, or if too much was
+    lost with it.
     """
     works = decide(context, tables)
     extractor = Extractor(
@@ -65,7 +66,10 @@ def attempt(context: Context, tables: Sequence[TableInfo]) -> Result:
 
 
 def _take_proven(context: Context, work: Work) -> None:
-    """A proven chunk is settled. One that no manifest names yet is as good as finished by this run."""
+    """Settle the proven chunks.
+
+    A proven chunk that no manifest names yet counts as finished by this run.
+    """
     good = context.of(work.table).good
     committed = {entry.key for entry in good.objects} if good is not None else set()
     for chunk in work.plan.chunks:
@@ -76,7 +80,10 @@ def _take_proven(context: Context, work: Work) -> None:
 
 
 def _require_snapshot(context: Context, works: Sequence[Work]) -> None:
-    """Raise SnapshotLost if the snapshot is gone. Nothing that was read is used; what is finished is proven again."""
+    """Raise SnapshotLost if the snapshot is gone.
+
+    The run uses nothing that was read under it, and proves finished chunks again under the next snapshot.
+    """
     if not context.snapshot.stands():
         lost = next((work.error for work in works if work.lost), None)
         raise lost or SnapshotLost("the snapshot is gone", why="its transaction was ended while the tables were read")
@@ -87,8 +94,11 @@ def _extract(context: Context, extractor: Extractor, works: Sequence[Work]) -> N
 
 
 def _extract_what_was_held_back(context: Context, extractor: Extractor, works: Sequence[Work]) -> None:
-    """Where objects do not stay, a table is sent whole or not at all: if any of its chunks turned out to be
-    new, those that were not put because they were the same as before are put after all."""
+    """Put the chunks that were held back because they were the same as before.
+
+    If objects do not stay at the destination, a table is sent whole or not at all. So if any of its chunks turned out
+    to be new, the chunks that were not put are put now.
+    """
     again = []
     for work in works:
         if work.open and work.plan.to_extract and not _same_as_before(context, work):
@@ -101,7 +111,7 @@ def _extract_what_was_held_back(context: Context, extractor: Extractor, works: S
 
 
 def _same_as_before(context: Context, work: Work) -> bool:
-    """Whether the receiver has these lines already, as the last that it was sent of the table."""
+    """Return True if these lines are the last ones that the receiver was sent of the table."""
     remembered = context.of(work.table)
     good = remembered.good if remembered.sent_since == "nothing" else None
     objects = [outcome.object for outcome in in_order(work) if outcome.object is not None]
@@ -139,7 +149,7 @@ def _job(context: Context, work: Work, number: int, chunk: ChunkPlan, known: dic
 
 
 def _known_objects(context: Context, remembered: Remembered) -> dict[str, ObjectEntry]:
-    """The table's stored objects by content, if they are written as this run writes."""
+    """Return the table's stored objects by content digest, if they are written with this run's encoding."""
     good = remembered.good
     stored = list(good.objects) if good is not None else []
     otherwise_written = {entry.key for entry in stored if good is not None and good.encoding != context.encoding}
@@ -148,7 +158,7 @@ def _known_objects(context: Context, remembered: Remembered) -> dict[str, Object
 
 
 def in_order(work: Work) -> list[ChunkOutcome]:
-    """The outcomes of a table's chunks, in the order of its lines."""
+    """Return the outcomes of a table's chunks, in the order of the table's lines."""
     return [work.outcomes[chunk.chunk] for chunk in work.plan.chunks]
 
 

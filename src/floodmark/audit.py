@@ -1,4 +1,4 @@
-"""The last looks before an attempt's lines are used: an audit of what was called unchanged, and of definitions."""
+"""The last checks before an attempt's lines are used: an audit of chunks called unchanged, and of definitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Audit = tuple[Work, ChunkPlan, bool]
 
 
 def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list[Audit]:
-    """Re-extract a few chunks that were proven unchanged; each with whether its lines are what they were."""
+    """Re-extract a few chunks that were proven unchanged; return each with True if its lines are still the same."""
     candidates = [(work, chunk) for work in works if work.open for chunk in work.plan.chunks if chunk.proven]
     chosen = random.Random(context.attempt.run_id).sample(candidates, min(context.audit_chunks, len(candidates)))
 
@@ -42,7 +42,7 @@ def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list
 
 
 def require_same_definitions(context: Context, works: Sequence[Work], audited: Sequence[Audit]) -> None:
-    """Where a definition changed while lines were read, the lines are not to be used."""
+    """Reject the lines of a table if its definition changed while they were read."""
     read = {work.table: work for work in works if work.open and work.plan.to_extract}
     read |= {work.table: work for work, _, _ in audited}
     redefined = patiently(context.observer, "compare definitions")
@@ -68,7 +68,11 @@ def require_no_mismatch(context: Context, audited: Sequence[Audit]) -> None:
 
 
 def _meaning(wrong: Sequence[TableInfo]) -> str:
-    """What it tells that these were wrong: of a proof, that it is none; of a column, only what it can't show."""
+    """Return the meaning of a mismatch for the operator.
+
+    If a proof was wrong, it is a bug to report. If the table goes by a column, the text says only what a column can't
+    show.
+    """
     by_column = sorted({f"{info.table.label} by {info.watched}" for info in wrong if info.watched is not None})
     told = (
         f"`detect: column` ({', '.join(by_column)}) sees the number of rows and the greatest value alone: changes that "

@@ -1,4 +1,4 @@
-"""What became of a table's columns, in words: names and types, never a value, and never longer than a line or two."""
+"""The change of a table's columns in words: names and types, never a value, and at most a line or two."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from msgspec.structs import replace
 
 from floodmark.model import Column
 
-# So many names of each kind are told.
+# The number of names of each kind that are shown.
 SHOWN = 5
-# PostgreSQL's names have at most 63 bytes; other sources' may have any number, and so may a type's.
+# PostgreSQL's names have at most 63 bytes. Names in other sources, and names of types, can have any length.
 _LONGEST = 64
 
 
 def alike(before: Sequence[Column], now: Sequence[Column]) -> bool:
-    """Whether these are the same columns. One of which no base was told may have had the one it has now: entries that
-    an older release wrote name none, and to name it is no change of the source's."""
+    """Return True if these are the same columns.
+
+    An older release wrote no base of a domain. If the old column has no base, it might have had the base that it has
+    now: a base that is newly recorded is no change in the source.
+    """
     then = (one if old.base is not UNSET else replace(one, base=UNSET) for old, one in zip(before, now, strict=False))
     return len(before) == len(now) and tuple(before) == tuple(then)
 
 
 def difference(before: Sequence[Column], now: Sequence[Column]) -> str | None:
-    """Which columns were added, which are gone, and whose type is another; None where there is none such.
+    """Return which columns were added, which were removed and whose type changed, or None if no column did.
 
-    A column that was renamed is one that is gone and another that was added.
+    A renamed column counts as one removed and one added.
     """
     then, there = {one.name: one for one in before}, {one.name: one for one in now}
     other = [(then[name], one) for name, one in there.items() if name in then]
@@ -39,7 +42,7 @@ def difference(before: Sequence[Column], now: Sequence[Column]) -> str | None:
 
 
 def _retyped(old: Column, new: Column) -> str | None:
-    """One type to the other. A domain's base is told where that alone is another."""
+    """Return the old and the new type. The base of a domain is shown only if nothing but the base changed."""
     if old.type != new.type:
         return f"{_short(old.type)} to {_short(new.type)}"
     if old.base is UNSET or new.base is UNSET or old.base == new.base:

@@ -1,4 +1,4 @@
-"""How objects are compressed, in both directions, as streams: gzip, zstd, or not at all."""
+"""Compression of objects, in both directions, as streams: gzip, zstd or none."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from floodmark.model import Compression
 from floodmark.storage.streams import Readable
 from floodmark.wording import install_hint
 
-# gzip level 1: measured, a higher one costs more time than it saves bytes on the way.
+# gzip level 1: in measurements, a higher level costs more time than the transfer of the saved bytes.
 GZIP_LEVEL = 1
 ZSTD_LEVEL = 1
 _BROKEN_GZIP = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error))
 
 
 class Undecompressed(Exception):
-    """Stored bytes that are no whole compressed stream. The message is the library's name for what is wrong."""
+    """An error for stored bytes that are not one complete compressed stream.
+
+    The message is the library's error name.
+    """
 
 
 class Compressor(Protocol):
-    """What zlib-like compressors have in common."""
+    """The methods that zlib-like compressors share."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 
@@ -32,7 +35,7 @@ class Compressor(Protocol):
 
 
 def compressor(compression: Compression) -> Compressor:
-    """A compressor for one object. Raises ConfigError where the optional library is not installed."""
+    """Return a compressor for one object. Raises ConfigError if the optional library is not installed."""
     if compression == "gzip":
         return cast(Compressor, isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 16 + zlib.MAX_WBITS))
     if compression == "zstd":
@@ -41,7 +44,7 @@ def compressor(compression: Compression) -> Compressor:
 
 
 def compressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
-    """The same bytes compressed, as one stream. Raises as `compressor` does."""
+    """Yield the same bytes compressed, as one stream. Raises the errors of `compressor`."""
     packing = compressor(compression)
     for block in blocks:
         yield packing.compress(block)
@@ -49,9 +52,10 @@ def compressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[by
 
 
 def decompressed(stored: Readable, compression: Compression) -> Readable:
-    """The raw bytes of a stored object. Reading raises Undecompressed, and what `stored` raises.
+    """Return a reader of a stored object's raw bytes.
 
-    Raises ConfigError where the optional library is not installed.
+    Its reads raise Undecompressed and the errors of `stored`. Raises ConfigError if the optional library is not
+    installed.
     """
     if compression == "gzip":
         return _Decompressed(igzip.GzipFile(fileobj=stored, mode="rb"), _BROKEN_GZIP)  # type: ignore[no-untyped-call]
@@ -63,7 +67,7 @@ def decompressed(stored: Readable, compression: Compression) -> Readable:
 
 
 class _Plain:
-    """The compressor that does nothing."""
+    """A compressor that passes bytes through."""
 
     def compress(self, data: bytes, /) -> bytes:
         return data
@@ -73,7 +77,7 @@ class _Plain:
 
 
 class _Decompressed:
-    """A library's stream, with one kind of error whatever the library."""
+    """A library's stream, with the same error for every library."""
 
     def __init__(self, stream: Readable, failures: tuple[type[Exception], ...]) -> None:
         self._stream, self._failures = stream, failures

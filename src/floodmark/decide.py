@@ -1,4 +1,4 @@
-"""Decide, with what a snapshot and the destination say: each table's plan, settled. The judgement is `detect`'s."""
+"""Decisions that need a snapshot and the destination: the settled plan of each table. `detect` makes the judgement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from floodmark.extract import StopAsked, patiently, run_all, still_there
 from floodmark.model import Chunk, Observation, TableInfo, TableName
 from floodmark.work import Context, Work
 
-# A batch of questions is one transaction, and holds its locks about as long as one chunk would.
+# A batch of questions is one transaction. It holds its locks about as long as one chunk does.
 _BATCH_QUESTIONS = 64
 _BATCH_BYTES = 64 * 1024**2
 
@@ -21,7 +21,7 @@ Asked = tuple[Work, ChunkPlan]
 
 
 def decide(context: Context, tables: Sequence[TableInfo]) -> list[Work]:
-    """Observe and decide: each table with its settled plan, or with the error it met."""
+    """Observe and decide: return each table with its settled plan, or with the error that it met."""
     works = []
     for info in tables:
         remembered = context.of(info.table)
@@ -44,7 +44,7 @@ def decide(context: Context, tables: Sequence[TableInfo]) -> list[Work]:
 
 
 def _observe(context: Context, works: Sequence[Work]) -> None:
-    """Ask all questions and settle the plans. Where a batch meets an error, its questions are asked singly."""
+    """Ask all questions and settle the plans. If a batch fails, ask each of its questions separately."""
     asked = [(work, chunk) for work in works for chunk in work.plan.chunks if chunk.question is not None]
     answers: dict[tuple[TableName, Chunk], Observation] = {}
     alone: list[Asked] = []
@@ -87,7 +87,7 @@ def _take(
 
 
 def _batches(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
-    """Small chunks are observed many to a transaction, which reads about as much as one large one would."""
+    """Group small chunks, so that one transaction observes many and reads about as much as one large chunk."""
     batch: list[Asked] = []
     size = 0
     for one in asked:
@@ -102,8 +102,11 @@ def _batches(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
 
 
 def _look_for_objects(context: Context, work: Work) -> None:
-    """A changed table names its unchanged chunks' objects again, so they must still be there; and an object that
-    no manifest names yet was never looked at by anyone."""
+    """Check that the objects of unchanged chunks still exist, and plan to extract the chunks whose objects are missing.
+
+    A changed table names the objects of its unchanged chunks again, so they must still exist. An object that no
+    manifest names yet was never checked before.
+    """
     if not context.layout.objects_stay:
         return
     good = context.of(work.table).good

@@ -1,8 +1,8 @@
-"""Decide: what was remembered + what is observed → what to do with every chunk, and why. Pure.
+"""Change detection: remembered state + observation → the action for every chunk, with its reason. Pure.
 
-The proof stands in docs/change-detection.md. In short: within one lineage, a chunk that holds no row as young
-as the remembered snapshot's xmin, and as many rows as then, holds the very same rows. Every doubt is a reason
-to extract; nothing here ever reasons from a doubt to "unchanged".
+docs/change-detection.md holds the proof. In short: within one lineage, take a chunk with no row as young as the
+remembered snapshot's xmin, and with as many rows as then. Such a chunk holds exactly the same rows. Every doubt is a
+reason to extract; no code here ever concludes "unchanged" from a doubt.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from floodmark.model import (
 from floodmark.remembered import Remembered, RememberedChunk
 from floodmark.wording import plural
 
-# Ages of transaction ids are told apart within 2^31; half of that leaves room for what happens meanwhile.
+# Transaction ids compare only within 2^31. Half of that leaves room for transactions that run meanwhile.
 MAX_XID_GAP = 2**30
 BLOCK_BYTES = 8192
-# However wide the rows, a chunk has this many blocks at least: their number must stay small as a table grows.
+# A chunk has at least this many blocks, however wide its rows are. The number must stay small as a table grows.
 MIN_CHUNK_BLOCKS = 8
 
-# The reason a table shows is the first of these that any of its chunks has.
+# The order of reasons: a table shows the first of these that any of its chunks has.
 _WEIGHT: tuple[ReasonCode, ...] = (
     "forced",
     "resend",
@@ -52,7 +52,7 @@ _WEIGHT: tuple[ReasonCode, ...] = (
 
 
 class Policy(Struct, frozen=True):
-    """What the user chose that bears on decisions. `resend` says that a table is due to be sent again."""
+    """The user's choices that affect decisions. `resend` says that a table is due to be sent again."""
 
     chunk_bytes: int
     full: bool = False
@@ -61,8 +61,11 @@ class Policy(Struct, frozen=True):
 
 
 class ChunkPlan(Struct, frozen=True):
-    """What to do with a chunk. Exactly one of `question` (ask first) and `reason` (extract) is set, until
-    `settle` has turned the question into a reason or into `proven`."""
+    """The plan for one chunk.
+
+    Exactly one of `question` (ask first) and `reason` (extract) is set. `settle` then turns the question into a reason
+    or into `proven`.
+    """
 
     part: Part
     chunk: Chunk
@@ -74,13 +77,13 @@ class ChunkPlan(Struct, frozen=True):
 
     @property
     def stored_key(self) -> str | None:
-        """The key of the object that is remembered for this chunk."""
+        """Return the key of the object that is remembered for this chunk."""
         known = self.remembered.object if self.remembered is not None else None
         return None if known is None else known.key
 
     @property
     def estimated_bytes(self) -> int:
-        """About how much of the source extracting it reads."""
+        """Return about how many bytes of the source the extraction of this chunk reads."""
         if self.chunk.stop is None or not self.part.heap_blocks:
             return self.part.total_bytes
         blocks = min(self.chunk.stop, self.part.heap_blocks) - self.chunk.start
@@ -88,7 +91,7 @@ class ChunkPlan(Struct, frozen=True):
 
 
 class TablePlan(Struct, frozen=True):
-    """What to do with a table: its chunks in the order of their lines."""
+    """The plan for a table: its chunks in the order of their lines."""
 
     info: TableInfo
     chunks: tuple[ChunkPlan, ...]
@@ -103,7 +106,7 @@ class TablePlan(Struct, frozen=True):
 
     @property
     def reason(self) -> Reason:
-        """The weightiest reason of all chunks, with how many share it; `unchanged` where all are proven."""
+        """Return the most important reason of all chunks and how many share it, or `unchanged` if all are proven."""
         reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
         if not reasons:
             if self.info.watched is not None:
@@ -118,7 +121,7 @@ class TablePlan(Struct, frozen=True):
 
 
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
-    """Cut a table into chunks; for each, either a reason to extract it or a question to the source."""
+    """Cut a table into chunks and give each a reason to extract it or a question to the source."""
     sure = _reason_for_all(info, remembered, policy)
     files = _remembered_files(remembered)
     chunks = []
@@ -138,7 +141,7 @@ def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point
 
 
 def _question(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, known: RememberedChunk | None) -> Question:
-    """Ask what changed in a chunk; of new blocks in a known file, ask only if they hold a row."""
+    """Return the question if a chunk changed. For new blocks in a known file, ask only if they hold a row."""
     if known is None:
         return Question(info.table, part, chunk, is_last, 0, probe=True)
     return Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
@@ -154,7 +157,7 @@ def settle(plan: TablePlan, observations: Sequence[Observation], policy: Policy)
 
 
 def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
-    """Extract those chunks whose object is gone from the destination, too."""
+    """Add the chunks whose object is missing from the destination to those to extract."""
     return TablePlan(
         plan.info,
         tuple(
@@ -167,7 +170,7 @@ def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
 
 
 def replan(chunk: ChunkPlan, reason: Reason) -> ChunkPlan:
-    """The same chunk, to be extracted for this reason."""
+    """Return the same chunk, to be extracted for this reason."""
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered)
 
 
@@ -187,12 +190,12 @@ def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> 
 def _definition_reason(
     info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None
 ) -> Reason | None:
-    """Say what changed in the definition or the configuration, None if nothing did that is known."""
+    """Return the change in the definition or the configuration, or None if no change is known."""
     then = known.fingerprint if known else (good.fingerprint if good else None)
     if then is None:
         return None
     if _older_guards(then, info):
-        # An earlier version made its digests of other facts: they do not compare, but the columns do.
+        # An earlier version made its digests from other facts. The digests do not compare, but the columns do.
         columns = difference(good.columns, info.columns) if good is not None else None
         if columns is not None:
             return Reason("schema_changed", columns)
@@ -210,7 +213,7 @@ def _older_guards(then: Fingerprint, info: TableInfo) -> bool:
 
 
 def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
-    """What became of the columns that were landed last, as far as is known."""
+    """Return the change of the columns since they were last landed, as far as it is known."""
     if good is None:
         return "the table's definition, or that of a type it uses, changed"
     return difference(good.columns, info.columns) or (
@@ -221,13 +224,13 @@ def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
 def _reason_without_asking(
     info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None, rewritten: bool
 ) -> Reason | None:
-    """Why a chunk must be extracted whatever its rows say, or None if they can answer."""
+    """Return why a chunk must be extracted regardless of its rows, or None if its rows can answer."""
     if reason := _definition_reason(info, part, known, good):
         return reason
     if part.no_proof is not None:
         return Reason("no_proof", part.no_proof)
     if not part.measured:
-        # Its last chunk may hold more blocks than it held when it was remembered: the counts would not compare.
+        # Its last chunk can now hold more blocks than when it was remembered: the row counts would not compare.
         return Reason("no_proof", "the table was locked, so its size could not be measured")
     if rewritten or (known is not None and known.mark.relfilenode != part.relfilenode):
         return Reason("rewritten", "the table was rewritten or truncated")
@@ -241,7 +244,7 @@ def _reason_without_asking(
 
 
 def _reason_for_a_new_part(info: TableInfo, part: Part, good: TableEntry | None) -> Reason:
-    """Say why a part is extracted of which no chunk is remembered, although the table is."""
+    """Return why a part without remembered chunks is extracted although the table is remembered."""
     if part.id == str(info.oid):
         return Reason("rows_changed", "new blocks")
     if good is not None and any(one.chunk == Chunk(str(info.oid)) for one in good.objects):
@@ -252,7 +255,7 @@ def _reason_for_a_new_part(info: TableInfo, part: Part, good: TableEntry | None)
 def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Reason | None:
     then, now = known.point, point
     if info.watched is not None and known.table_oid == info.oid:
-        return None  # the user goes by a column, come what may
+        return None  # the user chose detection by a column, so lineage does not matter
     if known.table_oid != info.oid:
         return Reason("lineage_changed", "the table was dropped and made anew")
     if then.lineage is None or now.lineage is None or None in (then.xmin, then.xmax, now.xmin, now.xmax):
@@ -270,7 +273,7 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
 
 
 def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
-    """The proof's last step, on one chunk."""
+    """Judge one chunk by its observation: the last step of the proof."""
     if chunk.remembered is None:
         return _judge_new_blocks(chunk, seen)
     mark = chunk.remembered.mark
@@ -297,7 +300,10 @@ def _judge_new_blocks(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
 
 
 def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> ChunkPlan:
-    """No proof: a change that leaves the count and the column's greatest value as they were goes unseen."""
+    """Judge a chunk by its row count and the watched column's greatest value.
+
+    This is no proof: a change that leaves both as they were goes unseen.
+    """
     if seen.rows < mark.rows:
         return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.newest != mark.newest:
@@ -312,16 +318,19 @@ def _extracted_with_the_rest(chunk: ChunkPlan) -> ChunkPlan:
 
 
 class _File(Struct):
-    """How a part's file was cut: blocks a chunk, and where the last chunk that held rows ends."""
+    """The cut of a part's file: the blocks in a chunk, and the end of the last chunk that held rows."""
 
     step: int
     end: int = 0
 
 
 def _cut(part: Part, known: _File | None, chunk_bytes: int) -> list[tuple[Chunk, bool]]:
-    """A part's chunks in order, each with whether it is the last. A part keeps its chunk size while its file
-    stands, so that chunks stay comparable; and the last chunk, which is read to the end of the part, never
-    swallows one that held rows, since its count would then be compared with that of fewer blocks."""
+    """Return a part's chunks in order, each with True if it is the last.
+
+    A part keeps its chunk size as long as its file exists, so that chunks stay comparable. The last chunk is read to
+    the end of the part. It never includes a chunk that held rows: its row count would then be compared with the count
+    of fewer blocks.
+    """
     if not part.by_block:
         return [(Chunk(part.id), True)]
     step = known.step if known is not None else _step(part, chunk_bytes)
@@ -331,7 +340,7 @@ def _cut(part: Part, known: _File | None, chunk_bytes: int) -> list[tuple[Chunk,
 
 
 def _remembered_files(remembered: Remembered) -> dict[str, dict[int, _File]]:
-    """Per part and relfilenode, how the remembered chunks were cut."""
+    """Return how the remembered chunks were cut, by part and relfilenode."""
     files: dict[str, dict[int, _File]] = {}
     for chunk, known in remembered.chunks.items():
         if chunk.stop is not None:

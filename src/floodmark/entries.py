@@ -1,4 +1,4 @@
-"""What became of a table's chunks → its entry in the manifest. Pure."""
+"""A table's manifest entry, made from the outcomes of its chunks. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from floodmark.state.manifest import checksum
 
 
 class ChunkOutcome(Struct, frozen=True):
-    """A chunk that is settled: its object (None: no lines), and what was observed (None: no proof)."""
+    """A settled chunk: its object (None: no lines) and its observation (None: no proof)."""
 
     plan: ChunkPlan
     object: ObjectEntry | None
@@ -36,7 +36,7 @@ class ChunkOutcome(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """What all entries of one snapshot share."""
+    """The facts that all entries of one snapshot share."""
 
     run_id: str
     point: Point
@@ -44,7 +44,7 @@ class Attempt(Struct, frozen=True):
 
 
 def proven(plan: ChunkPlan) -> ChunkOutcome:
-    """The outcome of a chunk that needs no extraction: its object stays where it is."""
+    """Return the outcome of a chunk that needs no extraction: its object stays where it is."""
     assert plan.proven is not None
     return ChunkOutcome(plan, None if plan.remembered is None else plan.remembered.object, plan.proven)
 
@@ -56,7 +56,7 @@ def finished(
     attempt: Attempt,
     seconds: float,
 ) -> TableEntry:
-    """The entry of a table all of whose chunks are settled. `outcomes` are in the order of the plan's chunks."""
+    """Return the entry of a table whose chunks are all settled. `outcomes` are in the order of the plan's chunks."""
     info, good = plan.info, remembered.good
     before = {entry.key for entry in good.objects} if good is not None else set()
     objects = tuple(
@@ -91,21 +91,21 @@ def finished(
 
 
 def failed(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
-    """The entry of a table that could not be read: the attempt's reason, over the last good snapshot."""
+    """Return the entry of a table that could not be read: the attempt's reason, with the last good snapshot."""
     code: ReasonCode = "denied" if isinstance(error, TableError) and error.code == "denied" else "failed"
     detail = error.sentence if error.hint is None else f"{error.sentence}. {error.hint}"
     return kept(info, Reason(code, detail), remembered, seconds)
 
 
 def kept(info: TableInfo, reason: Reason, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
-    """A `failed` entry that keeps the last good snapshot, or has none."""
+    """Return a `failed` entry that keeps the last good snapshot, if there is one."""
     table = info.table
     before = remembered.entry or TableEntry(schema=table.schema, name=table.name, status="failed", reason=reason)
     return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 3))
 
 
 def dropped(entry: TableEntry, why: str) -> TableEntry:
-    """The one entry that says a table is gone from the source."""
+    """Return the final entry of a table, which says that it is gone from the source."""
     return replace(
         entry,
         status="dropped",
@@ -116,8 +116,10 @@ def dropped(entry: TableEntry, why: str) -> TableEntry:
 
 
 def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> RememberedChunk | None:
-    """What a finished chunk is to a later snapshot: a remembered state, to be proven unchanged. None where the
-    source can't prove anything of it."""
+    """Return a finished chunk as a remembered state for later snapshots to prove unchanged.
+
+    Return None if the source can't prove anything about the chunk.
+    """
     if outcome.observed is None:
         return None
     mark, part = _mark(outcome, outcome.observed, None), outcome.plan.part
@@ -125,8 +127,10 @@ def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> Re
 
 
 def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
-    """Why the entry is what it is, when all is done. `new`: it names objects the last one did not; `first`: there
-    was none."""
+    """Return the entry's reason after all chunks are settled.
+
+    `new`: the entry names objects that the last entry did not name. `first`: there was no last entry.
+    """
     if unchanged:
         if planned.code == "unchanged":
             return planned
@@ -157,7 +161,7 @@ def _watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: Point) 
 
 
 def part_definitions(parts: Mapping[str, str]) -> tuple[PartDefinition, ...] | UnsetType:
-    """Return the fingerprints of a table's parts as a watermark holds them: those that are not the table's own."""
+    """Return the fingerprints of a table's parts for a watermark: those that differ from the table's own."""
     return tuple(PartDefinition(part, schema) for part, schema in parts.items() if schema) or UNSET
 
 

@@ -1,4 +1,4 @@
-"""Every error Floodmark raises, and the exit code each one ends the program with.
+"""The errors that Floodmark raises, and the exit code each one ends the program with.
 
     FloodmarkError                 1    an internal error, when raised as such
     ├── UsageError                 2    the command line is wrong
@@ -22,8 +22,8 @@
     ├── VerificationFailed        14    objects, manifest and database do not agree
     └── Stopped               130/143   SIGINT or SIGTERM
 
-An error says what was attempted, on what, why it failed, and what to do. None ever carries a row's
-value or a secret: adapters translate a driver's error into class and code, never its text.
+An error says what was attempted, on what, why it failed, and what to do. No error ever carries a row's value or a
+secret: adapters translate a driver's error into class and code, and never pass on its text.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ EXIT_PLAN_HAS_WORK = 20
 
 
 class FloodmarkError(Exception):
-    """An error with the four parts a reader needs.
+    """An error with the four parts that a reader needs.
 
-    `what` was attempted, `on` which object, `why` it failed, and a `hint` at what to do; all but the
-    first may be None. `retryable` says whether the same call may be made again as it is.
+    `what` was attempted, `on` which object, `why` it failed, and a `hint` with the next step. All but the first can be
+    None. `retryable` says if the same call can be repeated unchanged.
     """
 
     exit_code: ClassVar[int] = 1
@@ -51,7 +51,7 @@ class FloodmarkError(Exception):
 
     @property
     def sentence(self) -> str:
-        """What, on what and why, in one line, without the hint."""
+        """Return the attempted action, the object and the cause in one line, without the hint."""
         return ": ".join(part for part in (self.what, self.on, self.why) if part)
 
     def __str__(self) -> str:
@@ -59,49 +59,49 @@ class FloodmarkError(Exception):
 
 
 class UsageError(FloodmarkError):
-    """The command line can't be understood."""
+    """A command line that can't be understood."""
 
     exit_code = 2
 
 
 class ConfigError(FloodmarkError):
-    """A setting is missing, unknown, of the wrong type, or contradicts another."""
+    """A setting that is missing, unknown, of the wrong type, or that contradicts another."""
 
     exit_code = 10
 
 
 class SourceMismatch(ConfigError):
-    """The state belongs to another database."""
+    """A state that belongs to another database."""
 
 
 class DoesNotFit(ConfigError):
-    """A value has no exact counterpart in the type that a consumer wants it as."""
+    """A value without an exact counterpart in the type that a consumer wants."""
 
 
 class Conflict(FloodmarkError):
-    """Another run committed first, and ours could not be rebased onto it."""
+    """A commit by another run that came first, onto which this run could not be rebased."""
 
     exit_code = 11
 
 
 class SourceError(FloodmarkError):
-    """The source refused, broke, or is of a kind that is not supported."""
+    """A source that refused, broke, or is of an unsupported kind."""
 
     exit_code = 12
 
 
 class SourceUnavailable(SourceError):
-    """The source can't be reached, or the connection broke."""
+    """A source that can't be reached, or a broken connection."""
 
     retryable = True
 
 
 class SnapshotLost(SourceError):
-    """The snapshot is gone, or shows a table that was rewritten after it: only a new snapshot helps."""
+    """A snapshot that is gone, or that shows a table that was rewritten after it. Only a new snapshot helps."""
 
 
 class TableError(SourceError):
-    """One table can't be read; the others can. `code` is the reason code its entry gets."""
+    """A table that can't be read, while others can. `code` is the reason code that its entry gets."""
 
     def __init__(
         self,
@@ -117,53 +117,53 @@ class TableError(SourceError):
 
 
 class TableLocked(TableError):
-    """Another session kept the table locked for as long as is waited for a lock."""
+    """A table that another session kept locked for the whole lock timeout."""
 
 
 class StorageError(FloodmarkError):
-    """The destination or the state store refused or broke."""
+    """A destination or a state store that refused or broke."""
 
     exit_code = 13
 
 
 class StorageUnavailable(StorageError):
-    """A timeout, a reset, a 5xx or a throttle: the same request may be sent again."""
+    """A timeout, a reset, a 5xx response or throttling. The same request can be sent again."""
 
     retryable = True
 
 
 class StorageDenied(StorageError):
-    """The credentials do not suffice for this request."""
+    """Credentials that are not sufficient for this request."""
 
 
 class ObjectMissing(StorageError):
-    """There is no object at that key."""
+    """A key without an object."""
 
 
 class ConditionFailed(StorageError):
-    """If-Match or If-None-Match did not hold: another writer was there, for certain."""
+    """An If-Match or If-None-Match condition that did not hold: another writer certainly wrote there."""
 
 
 class OutcomeUnknown(StorageError):
-    """A conditional write was sent more than once, or its answer was lost: it may have taken effect."""
+    """A conditional write that was sent more than once, or whose answer was lost. It might have taken effect."""
 
 
 class NoConditionalWrites(StorageError):
-    """The store accepts conditional writes but ignores the condition."""
+    """A store that accepts conditional writes but ignores the condition."""
 
 
 class StateUnreadable(StorageError):
-    """What lies in the state store is damaged, of an unknown version, or not Floodmark's."""
+    """A document in the state store that is damaged, of an unknown version, or not Floodmark's."""
 
 
 class VerificationFailed(FloodmarkError):
-    """Objects, manifest and database do not agree."""
+    """A disagreement between objects, manifest and database."""
 
     exit_code = 14
 
 
 class Stopped(FloodmarkError):
-    """The run was told to stop by a signal."""
+    """A signal that told the run to stop."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__("stopped", why="interrupted" if signal_number == 2 else "terminated")
@@ -171,12 +171,12 @@ class Stopped(FloodmarkError):
 
     @property
     def code(self) -> int:
-        """128 + the signal's number, as shells have it."""
+        """Return 128 + the signal's number, as shells do."""
         return 128 + self.signal_number
 
 
 def exit_code_of(error: BaseException) -> int:
-    """The exit code that an error ends the program with."""
+    """Return the exit code with which an error ends the program."""
     if isinstance(error, KeyboardInterrupt):
         error = Stopped(2)
     if isinstance(error, Stopped):

@@ -1,6 +1,6 @@
-"""What a run tells its observers: log lines, live progress and metrics all come from these.
+"""The events that a run sends to its observers. Log lines, live progress and metrics are all made from them.
 
-A run calls its observer from several threads; an observer must be quick and must not raise.
+A run calls its observer from several threads. An observer must be quick and must not raise.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class RunStarted(Struct, frozen=True):
 
 
 class ProgressFound(Struct, frozen=True):
-    """A run that did not commit, or not yet, left chunks that this one need not read again if they are proven."""
+    """Chunks that an uncommitted run left. This run need not read them again if they are proven."""
 
     run_id: str
     chunks: int
 
 
 class TableDecided(Struct, frozen=True):
-    """What will be done with a table. `chunks` in all, of which `to_extract` will be read."""
+    """The decision about a table. It has `chunks` in all; the run reads `to_extract` of them."""
 
     table: TableName
     reason: Reason
@@ -39,7 +39,7 @@ class TableDecided(Struct, frozen=True):
 
 
 class ChunkDone(Struct, frozen=True):
-    """One chunk was extracted. `uploaded_bytes` is 0 when the lines were what is already stored."""
+    """One extracted chunk. `uploaded_bytes` is 0 if the same lines were already stored."""
 
     table: TableName
     rows: int
@@ -53,14 +53,14 @@ class TableFinished(Struct, frozen=True):
 
 
 class Audited(Struct, frozen=True):
-    """A chunk that was proven unchanged was read again. `same`: its lines are those that are stored."""
+    """A chunk that was proven unchanged and read again. `same`: its lines equal the stored lines."""
 
     table: TableName
     same: bool
 
 
 class Retried(Struct, frozen=True):
-    """Something failed and is tried again. `what` and `why` hold no row's value and no secret."""
+    """A failed action that is tried again. `what` and `why` hold no row's value and no secret."""
 
     what: str
     why: str
@@ -68,7 +68,7 @@ class Retried(Struct, frozen=True):
 
 
 class Warned(Struct, frozen=True):
-    """Something the operator should know; the run goes on."""
+    """A message that the operator should know; the run goes on."""
 
     message: str
 
@@ -82,7 +82,7 @@ class RunFinished(Struct, frozen=True):
 
 
 class RunEnded(Struct, frozen=True):
-    """The last event of every run, however it ended; only one that published something has a RunFinished before."""
+    """The last event of every run, however it ended. Only a run that published has a RunFinished before it."""
 
     ended: Ended
 
@@ -103,4 +103,4 @@ Observer = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """The observer that observes nothing."""
+    """Ignore the event."""

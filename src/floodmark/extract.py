@@ -1,7 +1,7 @@
-"""One chunk: rows → JSON lines → compressed, hashed, spooled, compared, put. And the pool that runs chunks.
+"""The extraction of one chunk, rows → JSON lines → compressed, hashed, spooled, compared, put, and its thread pool.
 
-A chunk is finished in the spool before a byte of it leaves: what was begun and then found wrong (a broken
-connection, a table rewritten under us) is thrown away, and a put that is sent again starts at byte 0.
+A chunk is finished in the spool before any of its bytes leave. So a chunk that turns out to be wrong (a broken
+connection, a table rewritten meanwhile) is thrown away, and a repeated put starts at byte 0.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from floodmark.source.base import Snapshot
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 from floodmark.storage.stands import stands
 
-# Beyond this a spool goes to a temporary file: with four chunks at work, memory stays flat.
+# A larger spool goes to a temporary file: memory stays flat with four chunks in progress.
 SPOOL_MEMORY = 24 * 1024**2
 _TRIES = 4
 
@@ -51,11 +51,11 @@ Result = TypeVar("Result")
 
 
 class StopAsked(Exception):
-    """Raised inside a chunk when the run is to end; the chunk's spool is thrown away."""
+    """The request to end a chunk because the run is ending. The chunk's spool is thrown away."""
 
 
 class Spool:
-    """Where a chunk's stored bytes wait, with the digests of what went in and of what came out."""
+    """A buffer of a chunk's stored bytes, with the digests of its input and of its output."""
 
     def __init__(self, encoding: Encoding, stopping: Callable[[], bool]) -> None:
         self._compressor = compressor(encoding.compression)
@@ -65,7 +65,7 @@ class Spool:
         self.raw_bytes = self.stored_bytes = 0
 
     def write(self, lines: bytes) -> None:
-        """Take a block of whole lines. Raises StopAsked, StorageError when the disk is full."""
+        """Take a block of whole lines. Raises StopAsked, and StorageError if the disk is full."""
         if self._stopping():
             raise StopAsked
         self._raw.update(lines)
@@ -83,7 +83,7 @@ class Spool:
         except OSError as error:
             raise StorageError(
                 "can't spool a chunk",
-                on=tempfile.tempdir or "the folder for temporary files",  # asking for it would try to write there
+                on=tempfile.tempdir or "the folder for temporary files",  # gettempdir() would try to write there
                 why=error.strerror,
                 hint="TMPDIR names another place for temporary files.",
             ) from None
@@ -102,10 +102,10 @@ class Spool:
 
 
 class Job(Struct, frozen=True):
-    """A chunk to extract: the key its object gets, and what it may turn out to be again.
+    """A chunk to extract, with the key of its object and the objects that it can turn out to equal.
 
-    `known` are the table's stored objects by content digest; one of them is named again, not put again, when
-    it still stands at the destination.
+    `known` holds the table's stored objects by content digest. If the chunk equals one of them, and that one still
+    exists at the destination, the entry names it again and nothing is put.
     """
 
     info: TableInfo
@@ -116,9 +116,9 @@ class Job(Struct, frozen=True):
 
 
 class Extractor:
-    """Runs jobs against one snapshot and one destination. Its methods may be called from several threads.
+    """A runner of jobs against one snapshot and one destination. Several threads can call its methods.
 
-    `stopping` is asked between blocks; once it says yes, `StopAsked` ends the chunk.
+    It asks `stopping` between blocks. If the answer is True, `StopAsked` ends the chunk.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Extractor:
         self._stopping = stopping
 
     def extract(self, job: Job) -> ChunkOutcome:
-        """Extract one chunk; a broken connection is tried again while the snapshot stands."""
+        """Extract one chunk. Retry after a broken connection as long as the snapshot exists."""
         return patiently(self._observer, f"extract a chunk of {job.info.table.label}")(self._once, job)
 
     def _once(self, job: Job) -> ChunkOutcome:
@@ -156,11 +156,11 @@ class Extractor:
             spool.close()
 
     def _written(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """What takes the source's lines, and passes them on as the encoding writes them."""
+        """Return a consumer of the source's lines that passes them on in the run's encoding."""
         return take if self._encoding.numbers is UNSET else lambda lines: take(quote_large(lines))
 
     def digest(self, job: Job) -> str | None:
-        """Extract a chunk for its content digest alone (None: no lines); nothing is stored."""
+        """Return the content digest of a chunk, None if it has no lines. Store nothing."""
         digest = hashlib.sha256()
 
         def take(lines: bytes) -> None:
@@ -198,7 +198,10 @@ class Extractor:
         )
 
     def _put(self, key: str, body: Body) -> None:
-        """The key is this run's own, so an object that is there already can only be our own earlier try."""
+        """Put an object.
+
+        The key is this run's own, so an object that already exists there can only be this run's earlier try.
+        """
         condition: Condition = IfAbsent() if self._layout.objects_stay else None
         try:
             self._destination.put(key, body, condition)
@@ -208,12 +211,12 @@ class Extractor:
 
 
 def still_there(destination: Storage, entry: ObjectEntry) -> bool:
-    """Whether an object that a manifest names stands at the destination."""
+    """Return True if an object that a manifest names exists at the destination."""
     return stands(destination, entry.key, entry.stored_bytes, entry.sha256)
 
 
 def patiently(observer: Observer, what: str) -> Retrying:
-    """Tries again what ended with a broken connection; a source says so only while its snapshot stands."""
+    """Return a retry policy for broken connections. A source reports one only while its snapshot exists."""
 
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -232,9 +235,9 @@ def patiently(observer: Observer, what: str) -> Retrying:
 def run_all(
     work: Callable[[Task], Result], tasks: Iterable[Task], parallelism: int
 ) -> Iterator[tuple[Task, Result | BaseException]]:
-    """Run tasks on so many threads and give each with its result or its exception, as they finish.
+    """Run tasks on `parallelism` threads and yield each with its result or its exception, as they finish.
 
-    Tasks are taken from the iterable only as threads come free, so it may be endless or decide late.
+    A task is taken from the iterable only when a thread is free, so the iterable can be endless or decide late.
     """
     with ThreadPoolExecutor(parallelism, thread_name_prefix="floodmark") as pool:
         running: dict[Future[Result], Task] = {}

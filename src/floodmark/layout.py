@@ -1,7 +1,7 @@
-"""Every object key, in one place, and what each kind of receiver demands of a destination.
+"""The keys of all objects, in one place, and the demands that each kind of receiver makes of a destination.
 
-Keys are relative to the destination or to the state location. Their shape is part of the format
-(docs/format.md): consumers take keys from the manifest and never build them.
+Keys are relative to the destination or to the state location. Their shape is part of the format (docs/format.md):
+consumers take keys from the manifest and never build them.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _DATA_KEY = re.compile(
 )
 TIMESTAMP = re.compile(r"\d{14}Z")
 
-# File systems take so many bytes between two slashes.
+# The most bytes that file systems accept between two slashes.
 _MOST_BYTES = 255
 _DIGEST_DIGITS = 32
-# No encoded name holds it, since `-` stays as it is: so no name is another one's shortened form.
+# No encoded name holds this, since `-` stays as it is. So no name equals the shortened form of another.
 _SHORTENED = "%2D"
 _KEPT_BYTES = 160
 
 
 class Layout(Struct, frozen=True):
-    """What the receiver of a destination demands.
+    """The demands of a destination's receiver.
 
-    `objects_stay` is False where the receiver moves objects away: nothing put there can be named again,
-    looked at, or conditionally written. `max_object_bytes` is the largest object it takes.
+    `objects_stay` is False if the receiver moves objects away. Then an object put there can't be named again, looked
+    at, or conditionally written. `max_object_bytes` is the largest object that the receiver takes.
     """
 
     name: LayoutName
@@ -62,14 +62,14 @@ LAYOUTS: dict[LayoutName, Layout] = {"plain": PLAIN, "moj-landing": MOJ_LANDING}
 
 
 def encoded(name: str) -> str:
-    """A name with every byte outside [A-Za-z0-9_-] percent-encoded, so that it is one path segment."""
+    """Return a name as one path segment: every byte outside [A-Za-z0-9_-] is percent-encoded."""
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
 def fitting(name: str, *, beside: int) -> str:
-    """An encoded name as it is if a part of a key can hold it beside so many other bytes, else a shortened form.
+    """Return an encoded name, shortened if it does not fit into a key segment with `beside` other bytes.
 
-    The shortened form is the name's beginning and a digest of the whole name.
+    The shortened form is the beginning of the name and a digest of the whole name.
     """
     if len(name) + beside <= _MOST_BYTES:
         return name
@@ -77,7 +77,7 @@ def fitting(name: str, *, beside: int) -> str:
 
 
 def _beginning(name: str) -> str:
-    """The first bytes of an encoded name, without the half of an escape or of a letter at its end."""
+    """Return the first bytes of an encoded name, without a partial escape or character at the end."""
     kept = re.sub("%.?$", "", name[:_KEPT_BYTES])
     while not _is_text(kept):
         kept = kept[: kept.rindex("%")]
@@ -93,26 +93,26 @@ def _is_text(name: str) -> bool:
 
 
 def default_schema(dialect: str) -> str:
-    """The schema whose tables stand in keys by their name alone."""
+    """Return the schema whose tables appear in keys by their name only."""
     return "main" if dialect == "sqlite" else "public"
 
 
 def table_segment(table: TableName, default_schema: str) -> str:
-    """`name` in the source's default schema (public; SQLite's main), `schema.name` otherwise, each part encoded."""
+    """Return `name` in the source's default schema (public; SQLite's main), else `schema.name`, each part encoded."""
     if table.schema == default_schema:
         return encoded(table.name)
     return f"{encoded(table.schema)}.{encoded(table.name)}"
 
 
 def database_segment(layout: Layout, database: str, override: str | None, table: TableName) -> str:
-    """What stands for the database in a table's keys: `override`, or what the layout makes of its name."""
+    """Return the database part of a table's keys: `override`, or the name that the layout derives."""
     if override is not None:
         return override
     return f"{database}_{table.schema}" if layout.database_needs_underscore else database
 
 
 def data_key(database: str, segment: str, timestamp: str, number: int, encoding: Encoding) -> str:
-    """The key of one chunk's object, relative to the destination. `segment` is the table's."""
+    """Return the key of one chunk's object, relative to the destination. `segment` is the table's."""
     folder, ending = "table_name=", f"-{number:05d}{suffix(encoding)}"
     place = fitting(encoded(database), beside=len("database_name="))
     table = fitting(segment, beside=max(len(folder), len(ending)))
@@ -120,7 +120,7 @@ def data_key(database: str, segment: str, timestamp: str, number: int, encoding:
 
 
 def manifest_key(run_id: str, rebase: int = 0) -> str:
-    """The key of a run's manifest; each rebase onto another run's commit writes a new one."""
+    """Return the key of a run's manifest. Each rebase onto another run's commit writes a new manifest."""
     return f"manifests/{run_id}.json" if rebase == 0 else f"manifests/{run_id}.r{rebase}.json"
 
 
@@ -129,49 +129,49 @@ def progress_key(run_id: str) -> str:
 
 
 def cursor_key(name: str) -> str:
-    """The key of what a consumer or a delivery has taken."""
+    """Return the key of the cursor of a consumer or a delivery."""
     return f"cursors/{name}.json"
 
 
 def is_data_key(key: str) -> bool:
-    """Whether a key has the form of `data_key`."""
+    """Return True if a key has the form of `data_key`."""
     return _DATA_KEY.fullmatch(key) is not None
 
 
 def encoding_of(key: str) -> Encoding:
-    """How the object of a data key is written, as far as the key tells: its format and its compression."""
+    """Return the encoding of a data key's object as far as the key tells: its format and its compression."""
     compression: Compression = "gzip" if key.endswith(".gz") else "zstd" if key.endswith(".zst") else "none"
     return Encoding("csv" if key.removesuffix(_SUFFIX[compression]).endswith(".csv") else "jsonl", compression)
 
 
 def suffix(encoding: Encoding) -> str:
-    """What the keys of objects that are written so end with."""
+    """Return the ending of the keys of objects with this encoding."""
     return f".{encoding.format}{_SUFFIX[encoding.compression]}"
 
 
 def table_prefix(data_key: str, *, database_only: bool = False) -> str | None:
-    """What all data keys of the same table (or of its whole database) begin with; None for a key that is none."""
+    """Return the common prefix of all data keys of a table (or of its database), None if the key is not a data key."""
     found = _TABLE_PREFIX.match(data_key)
     return None if found is None else found[1] if database_only else found[0]
 
 
 def key_names(data_key: str) -> tuple[str, str] | None:
-    """What stands for the database and for the table in a data key, as it is written there; None where it is none."""
+    """Return the database part and the table part of a data key, as written, or None if it is not a data key."""
     found = _KEY_NAMES.match(data_key)
     return (found[1], found[2]) if found else None
 
 
 def timestamp_of(data_key: str) -> str | None:
-    """The extraction_timestamp that a data key holds."""
+    """Return the extraction_timestamp of a data key, None if it has none."""
     found = _KEY_TIMESTAMP.search(data_key)
     return found[1] if found else None
 
 
 def timestamp_text(moment: datetime) -> str:
-    """`YYYYmmddHHMMSSZ`, in UTC."""
+    """Return `YYYYmmddHHMMSSZ`, in UTC."""
     return moment.astimezone(UTC).strftime(_TIMESTAMP)
 
 
 def timestamp_moment(text: str) -> datetime:
-    """The inverse of `timestamp_text`. Raises ValueError."""
+    """Return the inverse of `timestamp_text`. Raises ValueError."""
     return datetime.strptime(text, _TIMESTAMP).replace(tzinfo=UTC)

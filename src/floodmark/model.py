@@ -1,7 +1,7 @@
-"""The frozen structs that travel between modules. No I/O, no behaviour beyond small derivations.
+"""The frozen structs that modules exchange. They do no I/O and have no behaviour beyond small derivations.
 
-Those from `Column` to `TableEntry` are also the parts a manifest is made of, so their field names are the
-format's (docs/format.md). Sizes are bytes, times ISO 8601 in UTC, durations seconds.
+The structs from `Column` to `TableEntry` are also the parts of a manifest, so their field names are the format's
+(docs/format.md). Sizes are bytes, times are ISO 8601 in UTC, durations are seconds.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class TableName(Struct, frozen=True, order=True):
 
     @property
     def label(self) -> str:
-        """`schema.name`, for people and patterns; not unique where names hold dots."""
+        """Return `schema.name`, for people and patterns. It is not unique if names hold dots."""
         return f"{self.schema}.{self.name}"
 
 
 class Reason(Struct, frozen=True):
-    """Why a decision was taken: a code for machines and a sentence for people.
+    """The reason for a decision: a code for machines and a sentence for people.
 
-    `code` is a ReasonCode, or one that a newer Floodmark wrote: that is no cause to refuse what it says.
+    `code` is a ReasonCode, or a code of a newer Floodmark. An unknown code is no reason to refuse the document.
     """
 
     code: str
@@ -60,9 +60,9 @@ class Reason(Struct, frozen=True):
 
 
 class Column(Struct, frozen=True):
-    """A column as it is extracted, in order. `type` is the source's own name for it.
+    """A column as it is extracted, in order. `type` is the source's own name for its type.
 
-    `base` stands there only where that is a domain: the type beneath it, through domains over domains.
+    `base` is set only if that type is a domain. It is the type below the domain, through any domains in between.
     """
 
     name: str
@@ -72,15 +72,15 @@ class Column(Struct, frozen=True):
 
     @property
     def plain_type(self) -> str:
-        """The type whose values it holds: the one beneath, where `type` is a domain and that was told."""
+        """Return the type of the column's values: the base if `type` is a domain with a recorded base."""
         return self.type if self.base is UNSET else self.base
 
 
 class Fingerprint(Struct, frozen=True):
-    """Digests (hex) of all that shapes a table's lines besides its rows.
+    """Digests (hex) of everything that shapes a table's lines besides its rows.
 
-    `schema` covers what the source defines, `config` what the user chose (columns, masks, filter, format). `guards`
-    is the version of the checks that the lines were read under. Release 0.1.0 wrote none: that counts as 1.
+    `schema` covers the source's definitions, `config` the user's choices (columns, masks, filter, format). `guards` is
+    the version of the checks that the lines were read under. Release 0.1.0 wrote none: that counts as 1.
     """
 
     schema: str
@@ -92,7 +92,7 @@ class Fingerprint(Struct, frozen=True):
         return 1 if self.guards is UNSET else self.guards
 
 
-# What can differ between two lineages, and what that means. `stats_reset` is compared by itself.
+# The fields that can differ between two lineages, each with its meaning. `stats_reset` is compared separately.
 _INTERRUPTIONS = (
     ("system_identifier", "the server is another one"),
     ("database_oid", "the database is another one"),
@@ -105,7 +105,7 @@ _INTERRUPTIONS = (
 class Lineage(Struct, frozen=True):
     """One uninterrupted history of a server, within which transaction ids compare.
 
-    `stats_reset` is that of pg_stat_bgwriter, the last two are those of pg_stat_archiver and pg_stat_wal. They are
+    `stats_reset` is that of pg_stat_bgwriter. The last two are those of pg_stat_archiver and pg_stat_wal. They are
     missing in documents of release 0.1.0.
     """
 
@@ -119,7 +119,7 @@ class Lineage(Struct, frozen=True):
     wal_reset: str | UnsetType = UNSET
 
     def interruption(self, later: Lineage) -> str | None:
-        """Say what interrupted the history between the two, None if nothing did."""
+        """Return what interrupted the history between the two, or None if nothing did."""
         for name, why in _INTERRUPTIONS:
             if getattr(self, name) != getattr(later, name):
                 return f"{why} ({name} differs)"
@@ -142,9 +142,9 @@ def same_history(then: Lineage | None, now: Lineage | None) -> bool:
 
 
 class Point(Struct, frozen=True):
-    """The moment a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any.
+    """The moment that a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any.
 
-    `taken_at` is the source's clock just before the snapshot: what was committed by then is in it.
+    `taken_at` is the source's clock just before the snapshot: it contains everything that was committed by then.
     """
 
     taken_at: str
@@ -154,7 +154,7 @@ class Point(Struct, frozen=True):
 
 
 class Chunk(Struct, frozen=True, order=True):
-    """A fixed part of a table. `part` is the leaf (its oid, as text); [start, stop) its heap blocks.
+    """A fixed part of a table. `part` is the leaf (its oid, as text); [start, stop) are its heap blocks.
 
     A part that is read whole has start 0 and stop None.
     """
@@ -165,12 +165,12 @@ class Chunk(Struct, frozen=True, order=True):
 
 
 class ChunkMark(Struct, frozen=True):
-    """What is remembered of a chunk of heap blocks: how many rows it held, in which file.
+    """The remembered facts about a chunk of heap blocks: its row count and its file.
 
-    `rows` is the source's count(*) before any row filter, `frozen` how many of those bore xmin 2,
-    `object` the index of its object in the entry's `objects`, None when it gave no lines. `newest` serves
-    `detect: column`: the SHA-256 of the column's greatest value, None in other modes. Where `provable`
-    is False the mark only keeps the chunk's place, and never proves anything.
+    `rows` is the source's count(*) before any row filter. `frozen` is the number of those rows with xmin 2. `object` is
+    the index of its object in the entry's `objects`, None if the chunk gave no lines. `newest` serves `detect: column`:
+    the SHA-256 of the column's greatest value, None in other modes. If `provable` is False, the mark only keeps the
+    chunk's place and never proves anything.
     """
 
     chunk: Chunk
@@ -183,16 +183,16 @@ class ChunkMark(Struct, frozen=True):
 
 
 class PartDefinition(Struct, frozen=True):
-    """A digest (hex) of what defines a part of a table: `part` as in Chunk, `schema` as in Fingerprint."""
+    """A digest (hex) of the definition of a table's part: `part` as in Chunk, `schema` as in Fingerprint."""
 
     part: str
     schema: str
 
 
 class Watermark(Struct, frozen=True):
-    """What a later observation is compared with: the point in time, and a mark per provable chunk.
+    """The base that a later observation is compared with: the point in time, and a mark for each provable chunk.
 
-    `parts` has an entry for each part that more defines than the table itself.
+    `parts` has an entry for each part that is defined by more than the table itself.
     """
 
     point: Point
@@ -215,9 +215,9 @@ class ObjectEntry(Struct, frozen=True):
 
 
 class Encoding(Struct, frozen=True):
-    """How an object's rows are written. `format` is the rows' own, `compression` that of the whole object.
+    """The written form of an object's rows: the rows' `format`, and the `compression` of the whole object.
 
-    `numbers` stands there only where lines hold large numbers as strings (`large_numbers`).
+    `numbers` is set only if lines hold large numbers as strings (`large_numbers`).
     """
 
     format: Format = "jsonl"
@@ -226,15 +226,18 @@ class Encoding(Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """What goes into a table's config fingerprint: written otherwise, the same rows are other lines."""
+        """Return the encoding's part of a table's config fingerprint.
+
+        Another encoding makes other lines of the same rows.
+        """
         return "/".join(part for part in (self.format, self.compression, self.numbers) if part is not UNSET)
 
 
 class TableEntry(Struct, frozen=True, kw_only=True):
     """A table's line in a manifest. See docs/format.md.
 
-    `status` and `reason` speak of this run's attempt; the rest describes the last good snapshot, or is
-    None / empty where there never was one.
+    `status` and `reason` describe this run's attempt. The other fields describe the last good snapshot; they are None
+    or empty if there never was one.
     """
 
     schema: str
@@ -261,7 +264,7 @@ class TableEntry(Struct, frozen=True, kw_only=True):
 
 
 class SourceIdentity(Struct, frozen=True):
-    """Which database this is. A state belongs to one identity."""
+    """The identity of a database. A state belongs to one identity."""
 
     dialect: str
     system_identifier: str
@@ -270,10 +273,10 @@ class SourceIdentity(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True, kw_only=True):
-    """How a run ended, for whoever watches. `database` is empty where the run did not get to learn it.
+    """The end of a run, for its observers. `database` is empty if the run ended before it knew the database.
 
-    `outcome` is an Outcome of this version, or what a later one wrote: `partial` is a run that committed although
-    some tables failed, `stopped` one that a signal ended.
+    `outcome` is an Outcome of this version, or a value of a later version. `partial` is a run that committed although
+    some tables failed; `stopped` is a run that a signal ended.
     """
 
     run_id: str
@@ -291,15 +294,15 @@ class Ended(Struct, frozen=True, kw_only=True):
 class Part(Struct, frozen=True):
     """A relation that holds rows of a table: the table itself, or a leaf partition.
 
-    `by_block` parts are cut into chunks of heap blocks; others are read whole. `no_proof` says why change
-    can't be proven, None where it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after
-    the snapshot, so every row it shows lies below heap_blocks; unless they were not `measured` but estimated,
-    since someone held the part exclusively. `narrow` says that no row has a large value elsewhere
-    (in TOAST, in the catalog, or computed), so that a block's rows are no larger than a block, but for compression.
+    `by_block` parts are cut into chunks of heap blocks; others are read whole. `no_proof` says why change can't be
+    proven, None if it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after the snapshot, so every
+    row that the snapshot shows lies below heap_blocks. If `measured` is False, another session held the part
+    exclusively: both were only estimated, and that does not hold. `narrow` says that no row has a large value elsewhere
+    (in TOAST, in the catalog, or computed). So a block's rows are no larger than a block, apart from compression.
 
-    `fingerprint` is a digest of what defines the part, empty if that is the table's own definition. `stamp` is a
-    digest of the transactions that wrote these definitions: it shows a change that was made and undone. It compares
-    only within one history, from one snapshot to another.
+    `fingerprint` is a digest of the part's definition, empty if that is the table's own definition. `stamp` is a digest
+    of the transactions that wrote these definitions: it shows a change even if it was undone. It compares only within
+    one history, from one snapshot to another.
     """
 
     id: str
@@ -318,7 +321,7 @@ class Part(Struct, frozen=True):
 class TableInfo(Struct, frozen=True, kw_only=True):
     """A table as the source shows it in one snapshot. `denied` says why it can't be read, if so.
 
-    `watched` is the column that `detect: column` goes by; None where nothing short of a proof will do.
+    `watched` is the column that `detect: column` uses. It is None if only a proof counts.
     """
 
     table: TableName
@@ -332,11 +335,11 @@ class TableInfo(Struct, frozen=True, kw_only=True):
 
 
 class Question(Struct, frozen=True):
-    """A chunk to observe. `since` is the remembered xmin (64 bit) to count younger rows from.
+    """A chunk to observe. `since` is the remembered xmin (64 bit): rows from it on count as younger.
 
-    The last chunk of a part is `open`: it is read to the end of the part, whatever `chunk.stop` says.
-    `watched` is the column whose greatest value is asked for, too. `probe` asks only if there is any row: the
-    observation's `rows` may then be any number above 0 for "yes", and nothing else of it counts.
+    The last chunk of a part is `open`: it is read to the end of the part, whatever `chunk.stop` says. `watched` is the
+    column whose greatest value is also asked for. `probe` asks only if there is any row: the observation's `rows` can
+    then be any number above 0 for "yes", and its other fields do not count.
     """
 
     table: TableName
@@ -349,8 +352,11 @@ class Question(Struct, frozen=True):
 
 
 class Observation(Struct, frozen=True):
-    """What the source says of a chunk: all rows, those from `since` on (0 where no one asked), those with xmin 2,
-    its file, and the SHA-256 of the greatest value of the watched column, if there is one."""
+    """The source's answer about a chunk.
+
+    It holds the count of all rows, of those from `since` on (0 if not asked), and of those with xmin 2. It also holds
+    the chunk's file, and the SHA-256 of the watched column's greatest value, if there is one.
+    """
 
     rows: int
     young: int
@@ -360,7 +366,7 @@ class Observation(Struct, frozen=True):
 
 
 class Extracted(Struct, frozen=True):
-    """What extracting a chunk gave: how many lines, and the observation of the same rows (None: no proof)."""
+    """The result of an extracted chunk: the number of lines, and the observation of the same rows (None: no proof)."""
 
     lines: int
     observed: Observation | None

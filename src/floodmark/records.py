@@ -1,7 +1,7 @@
-"""Rows in the bytes of an object: how many there are, where they end, and what a CSV record holds. Pure.
+"""Rows in the bytes of an object: their number, their ends, and the fields of a CSV record. Pure.
 
 In JSON Lines every newline ends a row. In CSV (docs/format.md) the first record is the header, and a newline between
-quotes belongs to a value; a quote in a value is doubled, so a record has ended where the quotes so far are even.
+quotes belongs to a value. A quote in a value is doubled, so a record has ended if the number of quotes so far is even.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\Z)')
 
 
 class RowCounter:
-    """Counts rows in blocks as they come, cut anywhere."""
+    """A counter of rows in consecutive blocks, which can be cut anywhere."""
 
     def __init__(self, row_format: Format) -> None:
         self._csv, self._ends, self._open = row_format == "csv", 0, 0
@@ -32,12 +32,15 @@ class RowCounter:
 
     @property
     def rows(self) -> int:
-        """Rows that ended so far; the header is none."""
+        """Return the number of rows that ended so far, without the header."""
         return max(0, self._ends - 1) if self._csv else self._ends
 
 
 def whole_records(plain: Iterator[bytes]) -> Iterator[bytes]:
-    """CSV in blocks that end where a record does, the header left out. What is no whole record comes last, as it is."""
+    """Yield CSV in blocks that end at the end of a record, without the header.
+
+    An incomplete record at the end comes last, as it is.
+    """
     held, header = b"", True
     for block in plain:
         held += block
@@ -51,7 +54,7 @@ def whole_records(plain: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def split_records(block: bytes) -> Iterator[bytes]:
-    """The records of a block of whole ones, each without its newline."""
+    """Yield the records of a block of whole records, each without its newline."""
     pieces: list[bytes] = []
     for piece in block.removesuffix(b"\n").split(b"\n"):
         pieces.append(piece)
@@ -63,7 +66,7 @@ def split_records(block: bytes) -> Iterator[bytes]:
 
 
 def fields(record: bytes) -> list[str | None]:
-    """A CSV record's values: an empty field is None, an empty one in quotes the empty string. Raises ValueError."""
+    """Return a CSV record's values: an empty field is None, an empty quoted one the empty string. Raises ValueError."""
     text, at, values = record.decode("utf-8"), 0, list[str | None]()
     while True:
         found = _FIELD.match(text, at)
@@ -76,7 +79,7 @@ def fields(record: bytes) -> list[str | None]:
 
 
 def _first_end(data: bytes) -> int:
-    """Where the first record ends; 0 where it does not."""
+    """Return the end of the first record, or 0 if it does not end."""
     end = data.find(b"\n") + 1
     while end and data.count(b'"', 0, end) % 2:
         end = data.find(b"\n", end) + 1
@@ -84,7 +87,7 @@ def _first_end(data: bytes) -> int:
 
 
 def _last_end(data: bytes) -> int:
-    """Where the last record that ends does; 0 where none does. `data` begins with a record."""
+    """Return the end of the last complete record, or 0 if there is none. `data` begins with a record."""
     end = data.rfind(b"\n") + 1
     while end and data.count(b'"', 0, end) % 2:
         end = data.rfind(b"\n", 0, end - 1) + 1

@@ -1,4 +1,4 @@
-"""What is remembered of a table: the last committed entry, and chunks that runs finished and did not commit. Pure."""
+"""The memory of a table: the last committed entry, and chunks that runs finished and did not commit. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from floodmark.model import (
 
 
 class RememberedChunk(Struct, frozen=True):
-    """A chunk some earlier snapshot showed, with all that a proof needs.
+    """A chunk that an earlier snapshot showed, with everything that a proof needs.
 
     `part` is the fingerprint of its part. `stamp` is that part's stamp if the chunk was never committed, else None:
     before a commit the run itself checks that no definition changed while it read.
@@ -38,10 +38,10 @@ class RememberedChunk(Struct, frozen=True):
 
 
 class Remembered(Struct, frozen=True):
-    """What is known of a table: the last committed entry, if any, and its chunks by their place.
+    """The known state of a table: the last committed entry, if any, and its chunks by their place.
 
-    `chunks` may also hold what this run, or a dead one, extracted under an earlier snapshot. `sent_since`: what a
-    landing zone was sent of the table after that entry; `half` where that may not be all of it.
+    `chunks` can also hold chunks that this run, or a dead one, extracted under an earlier snapshot. `sent_since` says
+    what of the table a landing zone was sent after that entry. It is `half` if that might not be the whole table.
     """
 
     entry: TableEntry | None = None
@@ -50,12 +50,12 @@ class Remembered(Struct, frozen=True):
 
     @property
     def good(self) -> TableEntry | None:
-        """The entry, if it describes a whole snapshot."""
+        """Return the entry, if it describes a whole snapshot."""
         return self.entry if self.entry is not None and self.entry.checksum is not None else None
 
 
 def remember(entry: TableEntry | None) -> Remembered:
-    """What a committed entry says, in the form decisions are taken from."""
+    """Return a committed entry in the form that decisions use."""
     if entry is None:
         return Remembered()
     if entry.watermark is None or entry.fingerprint is None:
@@ -67,7 +67,7 @@ def remember(entry: TableEntry | None) -> Remembered:
 def remembered_chunks(
     watermark: Watermark, fingerprint: Fingerprint, objects: Sequence[ObjectEntry], stamp: str | None = None
 ) -> list[RememberedChunk]:
-    """Return the chunks of a watermark, with all that a proof needs. `stamp` is None if they were committed."""
+    """Return the chunks of a watermark, with everything that a proof needs. `stamp` is None if they were committed."""
     parts = {} if watermark.parts is UNSET else {one.part: one.schema for one in watermark.parts}
     return [
         RememberedChunk(
@@ -84,11 +84,11 @@ def remembered_chunks(
 
 
 def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: TableInfo, point: Point) -> Remembered:
-    """Return what is committed, and on top of it what this run or another one finished.
+    """Return the committed state, combined with the chunks that this run or another one finished.
 
-    If there are two chunks of one place, the one that can be proven sooner counts. A finished chunk is left out if it
-    is of another table, or if a definition changed since its snapshot, even if that was undone. If a landing zone was
-    sent such a chunk, what it holds is no longer what can be proven: that is as bad as half of it.
+    If two chunks have one place, the one that can be proven sooner counts. A finished chunk is left out if it belongs
+    to another table. It is also left out if a definition changed since its snapshot, even if that was undone. If a
+    landing zone was sent such a chunk, it no longer holds what can be proven. That counts as `half`.
     """
     chunks = dict(told.chunks)
     since = told.sent_since
@@ -105,12 +105,12 @@ def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: T
 
 
 def _rank(known: RememberedChunk, info: TableInfo, part: Part, point: Point) -> tuple[bool, bool, int, int, str]:
-    """In one history the later memory is the better one; one of another history is of less use."""
+    """Return a rank: in one history a later memory ranks higher; one of another history ranks lower."""
     then = known.point
     same = _same_definition(known, info, part)
     return same, same_history(then.lineage, point.lineage), then.xmax or 0, then.xmin or 0, then.taken_at
 
 
 def _same_definition(known: RememberedChunk, info: TableInfo, part: Part) -> bool:
-    """Return True if a chunk was read of this table, under a definition with the same content."""
+    """Return True if a chunk was read from this table, under a definition with the same content."""
     return known.fingerprint == info.fingerprint and known.table_oid == info.oid and known.part == part.fingerprint

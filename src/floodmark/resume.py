@@ -1,19 +1,19 @@
-"""What a run has finished, for its own next snapshot and for the next run if this one dies.
+"""The chunks that a run has finished, for its own next snapshot and for the next run if this one dies.
 
-A finished chunk is to a later snapshot what a committed one is: a remembered state, to be proven unchanged. So
-nothing is taken on trust, and these hold:
+For a later snapshot, a finished chunk is the same as a committed one: a remembered state, to be proven unchanged. So
+the next run trusts nothing without a proof, and these rules hold:
 
-- **Dead or alive does not matter.** A run reads the progress of every run in flight. That of a live one is as
-  good: its objects never change, their keys are its own, and a run never deletes an object. Whichever of the two
-  commits second rebases, and a rebase may name new objects, whoever put them.
-- **The proof needs the later snapshot.** So the progress of others is read before the run takes its first one:
-  what it holds was seen by a snapshot that is older still.
-- **A chunk's lines were shaped by the definition as it was when they were read**, which the run may not have
-  checked before it died. The next one does: a change leaves its transaction id in the stamp of the part, even one
-  made and undone, and a chunk that was read under another stamp or fingerprint is not used.
-- **An object that no manifest names may be pruned** once it is older than the grace time. So none is taken over
-  that is older than `OLDEST_OBJECT`: with the longest life of a run on top, that is less than the grace. Nor is
-  one that is not above head's floor, which a prune with less grace has raised.
+- **Dead or alive does not matter.** A run reads the progress of every run in flight. That of a live run is as
+  good: its objects never change, their keys are its own, and a run never deletes an object. The run of the two that
+  commits second rebases. A rebase can name new objects, no matter who put them.
+- **The proof needs the later snapshot.** So the run reads the progress of others before it takes its first
+  snapshot: that progress was seen by a snapshot that is older still.
+- **The definition at the time of reading shaped a chunk's lines**, and the run might have died before it checked that
+  definition. The next run does: a change leaves its transaction id in the stamp of the part, even a change that was
+  undone. A chunk that was read under another stamp or fingerprint is not used.
+- **An object that no manifest names may be pruned** once it is older than the grace time. So a run takes over no
+  object that is older than `OLDEST_OBJECT`: with the longest life of a run added, that is less than the grace. Nor
+  does it take one at or below head's floor, which a prune with less grace has raised.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from floodmark.remembered import RememberedChunk, remembered_chunks
 from floodmark.state.manifest import FinishedChunks, Progress
 
 OLDEST_OBJECT = timedelta(days=4)
-# Progress is written after each finished chunk, but not sooner than this after the last time, ...
+# The run writes its progress after a finished chunk, but not sooner than this after the last time, ...
 SHORTEST_PAUSE = 2.0  # seconds
-# ... and so that writing takes no more than a fiftieth of a run's time, however long the list has grown.
+# ... and it spends at most a fiftieth of its time on writing, however long the list has grown.
 PAUSE_PER_WRITE = 50
-# 20 MB of list. A run that finishes more (1.2 TiB at the default chunk size) does the rest again if it dies.
+# A list of 20 MB. A run that finishes more (1.2 TiB at the default chunk size) repeats the rest if it dies.
 MOST_CHUNKS = 20_000
 
 Save = Callable[[SourceIdentity, tuple[str, ...], tuple[FinishedChunks, ...]], None]
@@ -47,7 +47,7 @@ Clock = Callable[[], float]
 
 
 class Left(Struct, frozen=True):
-    """What another run finished, of the database that `source` names (see `_database`)."""
+    """The chunks that another run finished, of the database that `source` names (see `_database`)."""
 
     run_id: str
     source: tuple[str, str, str]
@@ -55,8 +55,11 @@ class Left(Struct, frozen=True):
 
 
 def usable(progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None) -> Left:
-    """Those of its chunks whose objects a run may name: at its destination, written as it writes, not too old, and
-    above head's floor."""
+    """Return the chunks of a progress whose objects a run can name.
+
+    Their objects lie at the run's destination, are written in its encoding, are not too old, and are above head's
+    floor.
+    """
     chunks: list[tuple[TableName, RememberedChunk]] = []
     if progress.destination == destination and progress.encoding == encoding:
         oldest = timestamp_text(now - OLDEST_OBJECT)
@@ -73,10 +76,10 @@ def usable(progress: Progress, destination: str, encoding: Encoding, now: dateti
 
 
 class Finished:
-    """The chunks that are finished: this run's, and those that others left of the same database.
+    """The finished chunks: this run's, and those that others left of the same database.
 
-    `save` writes a progress; without it the chunks serve this run alone. What it raises is told to the observer,
-    and the run goes on: a progress saves work, and nothing hangs on it. Not for use by several threads.
+    `save` writes a progress; without it the chunks serve only this run. Its errors go to the observer and the run goes
+    on: a progress saves work, and nothing else depends on it. Not safe for several threads.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class Finished:
         self._saved = True
 
     def begin(self, source: SourceIdentity) -> None:
-        """A snapshot was taken of this database: what is known of any other is of no use."""
+        """Begin with a new snapshot of this database, and drop the chunks of any other database."""
         before, self._source = self._source, source
         if before is None or _database(before) != _database(source):
             self._own = {}
@@ -101,46 +104,51 @@ class Finished:
                     self._take(left)
 
     def announce(self, timestamp: str) -> None:
-        """Objects are about to be put under this timestamp: that is written down first, so that whatever comes to
-        lie there can be told for ours."""
+        """Record the timestamp under which objects are about to be put.
+
+        The record is written before the objects, so that any object that appears there is known as the run's own.
+        """
         self._timestamps = (*self._timestamps, timestamp)
         self._saved = False
         self.save()
 
     def of(self, table: TableName) -> list[RememberedChunk]:
-        """All that is known of a table's chunks."""
+        """Return all known chunks of a table."""
         return [*self._theirs.get(table, ()), *self._own.get(table, {}).values()]
 
     def add(self, table: TableName, chunk: RememberedChunk) -> None:
-        """A chunk is finished and its object put; from time to time that is written down."""
+        """Add a finished chunk whose object is put, and write the progress from time to time."""
         self._own.setdefault(table, {})[chunk.mark.chunk] = chunk
         self._saved = False
         if self._clock() >= self._due:
             self.save()
 
     def keep(self, tables: Iterable[TableName]) -> None:
-        """The chunks of other tables are of no further use."""
+        """Keep the chunks of these tables only; the others are no longer of use."""
         kept = {table: self._own[table] for table in tables if table in self._own}
         self._saved = self._saved and kept == self._own
         self._own = kept
 
     @property
     def number(self) -> int:
-        """How many chunks this run has finished, however often it did."""
+        """Return how many different chunks this run has finished.
+
+        A chunk counts once, even if it was finished repeatedly.
+        """
         return sum(map(len, self._own.values()))
 
     @property
     def scattered(self) -> bool:
-        """Whether there may be objects of ours that no one will ever name, since a snapshot was lost."""
+        """Return True if the run might have put objects that will never be named, because a snapshot was lost."""
         return len(self._timestamps) > 1
 
     @property
     def worth_keeping(self) -> bool:
-        """Whether there is anything that the next run could use."""
+        """Return True if there is anything that the next run could use."""
         return self._save is not None and any(self._own.values())
 
     def save(self) -> None:
-        """Write down what is finished, unless that was done already."""
+        """Write down the finished chunks, unless they are already written."""
         if self._save is None or self._source is None or self._saved:
             return
         begun = self._clock()
@@ -159,7 +167,7 @@ class Finished:
 
 
 def _told(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
-    """The chunks in the form of the document: those of one table, one definition and one snapshot together."""
+    """Yield the chunks in the form of the document, grouped by table, definition and snapshot."""
     groups: dict[tuple[TableName, Point, int, Fingerprint, str | None], list[RememberedChunk]] = {}
     every = ((table, chunk) for table, chunks in own.items() for chunk in chunks.values())
     for table, chunk in islice(every, MOST_CHUNKS):
@@ -182,7 +190,7 @@ def _told(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[
 
 
 def _put_at(entry: ObjectEntry) -> str:
-    """When the run that put an object claimed its timestamp, as the key tells."""
+    """Return when the run that put an object claimed its timestamp, according to the key."""
     return timestamp_of(entry.key) or ""
 
 

@@ -1,4 +1,4 @@
-"""The orchestration: one nightly job, from the settings to the committed manifest. Reads as the list of its steps."""
+"""The orchestration of one nightly job, from the settings to the committed manifest. It reads as a list of steps."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop
 from floodmark.stores import open_source
 
-# A table rewritten under every one of so many snapshots is given up until the next run; and so is the run, when so
-# many snapshots in a row were lost before a single chunk was finished.
+# A table that was rewritten under each of this many snapshots is given up until the next run. The run itself is given
+# up if this many snapshots in a row were lost before a single chunk was finished.
 MAX_ATTEMPTS = 3
 
 
 class RunResult(Struct, frozen=True):
-    """What a run published. `manifest_key` is relative to the state location, None for a stateless run."""
+    """The published result of a run. `manifest_key` is relative to the state location, None for a stateless run."""
 
     manifest: Manifest
     manifest_key: str | None
@@ -50,7 +50,7 @@ class RunResult(Struct, frozen=True):
 
 
 class PlannedTable(Struct, frozen=True):
-    """What a run would do with a table: its reason, its chunks, and about how many bytes of the source it reads."""
+    """The plan of a run for a table: its reason, its chunks, and about how many bytes of the source it reads."""
 
     table: TableName
     reason: Reason
@@ -60,7 +60,10 @@ class PlannedTable(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """What one snapshot showed, and what came of it. The snapshot is closed; who and when it was still stands."""
+    """The content and the result of one snapshot.
+
+    The snapshot is closed, but its identity and point are still valid.
+    """
 
     snapshot: Snapshot
     timestamp: str
@@ -70,7 +73,7 @@ class Seen(Struct, frozen=True):
 
 
 def run(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> RunResult:
-    """Do the whole job. Raises FloodmarkError; a table's own failure is an entry in the manifest instead."""
+    """Do the whole job. Raises FloodmarkError; a table's own failure becomes an entry in the manifest."""
     this = Run(settings, observer, stop or Stop())
     try:
         seen = _worked(this, open_source(settings))
@@ -78,9 +81,9 @@ def run(settings: Settings, observer: Observer = silent, stop: Stop | None = Non
         result = _published(this, manifest_of(this, seen.snapshot, seen.timestamp, entries))
     except BaseException as error:
         if isinstance(error, VerificationFailed):
-            this.finished.keep(())  # where something is wrong that should not be, nothing is gone on from
+            this.finished.keep(())  # after a failed verification, nothing is reused
         stopped = isinstance(error, Stopped | KeyboardInterrupt)
-        # A state that is another database's tells of that one's runs.
+        # If the state belongs to another database, it records only the runs of that database.
         tell = not isinstance(error, SourceMismatch)
         this.leave("stopped" if stopped else "failed", exit_code_of(error), tell)
         raise
@@ -92,7 +95,7 @@ def run(settings: Settings, observer: Observer = silent, stop: Stop | None = Non
 
 
 def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> list[PlannedTable]:
-    """What a run would do, and why. Reads only."""
+    """Return what a run would do, and why. Reads only."""
     this = Run(settings, observer, stop or Stop(), only_reads=True)
     snapshot = this.snapshot(open_source(settings), again=False)
     try:
@@ -114,7 +117,7 @@ def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = No
 
 
 def _worked(this: Run, source: Source) -> Seen:
-    """Work under one snapshot after another, until one showed all that it should."""
+    """Retry with a new snapshot until one attempt completes."""
     in_vain = 0
     for number in count(1):
         known = this.finished.number
@@ -122,7 +125,7 @@ def _worked(this: Run, source: Source) -> Seen:
         this.require_not_stopped()
         if isinstance(seen, Seen) and not seen.result.lost:
             break
-        # A snapshot that was lost, but not before something new was finished under it, was not taken in vain.
+        # A lost snapshot does not count as failed if something new was finished under it.
         in_vain = 0 if isinstance(seen, SourceError) and this.finished.number > known else in_vain + 1
         if in_vain == MAX_ATTEMPTS or this.stopping():
             break
@@ -133,7 +136,10 @@ def _worked(this: Run, source: Source) -> Seen:
 
 
 def _seen(this: Run, source: Source, number: int) -> Seen | SourceError:
-    """Do all that one snapshot allows. Where the snapshot is lost meanwhile, that error is returned, not raised."""
+    """Do all the work that one snapshot allows.
+
+    If the snapshot is lost meanwhile, return that error, do not raise it.
+    """
     snapshot = this.snapshot(source, again=number > 1)
     try:
         tables = this.selected(snapshot)
@@ -158,7 +164,7 @@ def _why_again(seen: Seen | SourceError) -> str:
 
 
 def _published(this: Run, manifest: Manifest) -> RunResult:
-    """Commit, unless the run is stateless or was told to stop just now."""
+    """Commit, unless the run is stateless or was just told to stop."""
     this.require_not_stopped()
     key = None
     if this.stores.ledger is not None:

@@ -1,4 +1,4 @@
-"""A run while it lasts: what its steps share, from the first look at the state to leaving the list of runs."""
+"""The state of a run that its steps share, from the first read of the state to its removal from the list of runs."""
 
 from __future__ import annotations
 
@@ -33,16 +33,19 @@ from floodmark.stores import Stores, open_stores
 from floodmark.wording import iso_time
 from floodmark.work import Context
 
-# A server that went down under a run is given so long to come back, even where `source.wait_seconds` is less.
+# A server that goes down under a run gets this long to come back, even if `source.wait_seconds` is less.
 SECONDS_TO_COME_BACK = 300
 _SECONDS_BETWEEN_TRIES = 5
-# Claims lie so far ahead at most, one second for each snapshot in vain; more than that is a clock that was set back.
+# A claim lies at most this far ahead, one second for each failed snapshot. More means that the clock was set back.
 MAX_SECONDS_AHEAD = 5
 
 
 class Run:
-    """One execution. Its progress and its place in the list of runs are left behind when it dies; when it ends,
-    only if something it finished is not committed."""
+    """One execution of a run.
+
+    If it dies, it leaves its progress and its place in the list of runs. If it ends, it leaves them only if something
+    that it finished is not committed.
+    """
 
     def __init__(self, settings: Settings, observer: Observer, stop: Stop, *, only_reads: bool = False) -> None:
         self.settings = settings
@@ -68,8 +71,11 @@ class Run:
         self.encoding_digest = self.stores.encoding.digest
 
     def _found(self, only_reads: bool) -> Current | None:
-        """What is committed. Where S3 may not list, it refuses a head that is not there like one that may not be
-        read: a run finds out which it is by an object of its own."""
+        """Return the committed state.
+
+        If the S3 credentials may not list, S3 refuses a missing head the same way as one that may not be read. A run
+        tells them apart by writing an object of its own.
+        """
         ledger = self.stores.ledger
         if ledger is None:
             return None
@@ -99,18 +105,18 @@ class Run:
         self._stop.require_not_asked()
 
     def left_out(self, table: TableName) -> bool:
-        """Whether --table or --exclude leaves the table out of this run alone."""
+        """Return True if --table or --exclude leaves the table out of this run."""
         return narrowed_away(table, self.settings.selection, self.default_schema)
 
     def committed(self) -> dict[TableName, Remembered]:
-        """What the last commit says of each table."""
+        """Return the last committed state of each table."""
         known = {} if self.current is None or self.other_source else self.current.manifest.tables
         return {entry.table: remember(entry) for entry in known if entry.status != "dropped"}
 
     # Under a snapshot
 
     def snapshot(self, source: Source, again: bool) -> Snapshot:
-        """Take a snapshot, waiting for a server that is down. Raises Stopped, SourceError."""
+        """Take a snapshot, and wait for a server that is down. Raises Stopped, SourceError."""
         patience = max(self.settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)
         tries = Retrying(
             retry=retry_if_exception_type(SourceUnavailable),
@@ -131,7 +137,7 @@ class Run:
         return snapshot
 
     def selected(self, snapshot: Snapshot) -> list[TableInfo]:
-        """The tables this run is about, once it is sure that they may be read into this state."""
+        """Return the tables of this run, after the check that they may be read into this state."""
         for drawback in snapshot.drawbacks:
             self.observe(Warned(str(drawback)))
         if self.current is not None:
@@ -146,14 +152,14 @@ class Run:
         return tables
 
     def claim(self) -> str:
-        """A timestamp that is this attempt's own, for the keys of its objects."""
+        """Return a timestamp that only this attempt has, for the keys of its objects."""
         ledger = self.stores.ledger
         if ledger is None:
             self._last_claim = _later(self._last_claim, datetime.now(UTC))
             return timestamp_text(self._last_claim)
         if self.current is None and not self.settings.destination.allow_unconditional_writes:
             ledger.check()
-        self._claimed = True  # unless it fails; but then it may have taken effect all the same
+        self._claimed = True  # set even if the claim fails: it might still have taken effect
         return ledger.claim(self.run_id, datetime.now(UTC)).timestamp
 
     def context(self, snapshot: Snapshot, tables: Sequence[TableInfo], timestamp: str) -> Context:
@@ -189,7 +195,10 @@ class Run:
         }
 
     def _announce(self, tables: Sequence[TableName], timestamp: str) -> None:
-        """Objects of these tables are about to be put under this timestamp. Raises StorageError, Conflict."""
+        """Record that objects of these tables are about to be put under this timestamp.
+
+        Raises StorageError, Conflict.
+        """
         if self.stores.layout.objects_stay:
             self.finished.announce(timestamp)
         else:
@@ -208,15 +217,18 @@ class Run:
     # Progress
 
     def leave(self, outcome: Outcome, exit_code: int, tell: bool = True) -> None:
-        """End: no more in flight, unless something is finished that the next run can go on from. How it ended is
-        noted in the ledger, unless that is not to `tell`, and told to the observer."""
+        """End the run.
+
+        The run leaves the list of runs in flight, unless it finished something that the next run can continue from. Its
+        end is noted in the ledger if `tell` is set, and sent to the observer.
+        """
         ended = self._ended(outcome, exit_code)
         ledger = self.stores.ledger
         if self._claimed and self.finished.worth_keeping:
             self.finished.save()
         elif self._claimed and ledger is not None:
             if self.published and not self.finished.scattered:
-                ledger.remove_progress(self.run_id)  # else it is left, for prune to know our objects by
+                ledger.remove_progress(self.run_id)  # else prune needs it to recognize this run's objects
             ledger.release(self.run_id, ended, self.sent.committed if self.published else ())
             tell = False
         # A run that was refused before it began anything does not begin a state.
@@ -226,8 +238,11 @@ class Run:
         self.observe(RunEnded(ended))
 
     def _outlive_its_second(self) -> None:
-        """Without state nothing else keeps a run that is started right after this one from having its timestamp, and so
-        from putting other objects under the same keys."""
+        """Wait until the last claimed second is over.
+
+        Without state, nothing else keeps a run that starts right after this one from using the same timestamp. It would
+        then put other objects under the same keys.
+        """
         if self._last_claim is not None:
             over = self._last_claim.replace(microsecond=0) + timedelta(seconds=1)
             left = (over - datetime.now(UTC)).total_seconds()
@@ -248,7 +263,7 @@ class Run:
         )
 
     def _left_by_others(self) -> Finished:
-        """Read before the first snapshot is taken, so that all of it is older than that."""
+        """Read the progress of other runs before the first snapshot, so that all of it is older than that snapshot."""
         ledger, here = self.stores.ledger, self.stores.destination.url
         if ledger is None or not self.stores.layout.objects_stay:
             return Finished((), None, self.observe)
@@ -282,7 +297,7 @@ class Run:
 
 
 def _later(before: datetime | None, now: datetime) -> datetime:
-    """Now, or the second after: no two snapshots may put under one timestamp."""
+    """Return now, or the second after `before`: no two snapshots must put objects under one timestamp."""
     return now if before is None else max(now, before + timedelta(seconds=1))
 
 
@@ -301,7 +316,7 @@ def _require_approved(this: Run, tables: Sequence[TableInfo]) -> None:
 
 
 def _require_all_readable(this: Run, tables: Sequence[TableInfo]) -> None:
-    """Without a manifest no one would learn that a table is missing: so nothing is sent at all."""
+    """Refuse to send anything if a table can't be read. Without a manifest, nobody would learn that it is missing."""
     this.observe(Warned("no state: every table is extracted whole; set FLOODMARK_STATE to move only what changed"))
     denied = [f"{table.table.label} ({table.denied})" for table in tables if table.denied is not None]
     if denied:

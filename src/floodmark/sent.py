@@ -1,10 +1,10 @@
-"""What the receiver of a landing zone may hold of a table that no manifest tells of: perhaps half of it.
+"""The data that a landing zone's receiver might hold of a table and no manifest describes, perhaps only a part of it.
 
-Nothing that was put there can be looked at, or taken back. So before the first put the state is told which tables
-will be sent and under which timestamp, and that stays there until a run has committed the table. Whoever dies, fails
-or loses its snapshot in between: the table is sent again, whole and under a later timestamp, even where it is by then
-again what was committed before, and nothing else would show that the receiver has something newer and worse. Only a
-run that sent all of a table, and then proves each chunk that it sent in its next snapshot, does not send it again.
+A run can't inspect or take back what it put there. So before the first put it records in the state which tables it will
+send and under which timestamp. The record stays until a run has committed the table. If a run dies, fails or loses its
+snapshot in between, the table is sent again, whole and under a later timestamp. That holds even if the table has by
+then the committed content again: nothing else would show that the receiver has something newer and worse. Only a run
+that sent all of a table, and then proves each chunk that it sent in its next snapshot, does not send it again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Since = Literal["nothing", "whole", "half"]
 
 
 class Sent:
-    """What runs before this one had begun to send, and this one has. Without `begin` it serves this run alone."""
+    """The tables that earlier runs and this run began to send. Without `begin` they serve only this run."""
 
     def __init__(self, before: Collection[Begun], begin: Begin | None) -> None:
         self._begin = begin
@@ -32,7 +32,10 @@ class Sent:
         self.committed: tuple[Begun, ...] = ()
 
     def begin(self, tables: Sequence[TableName], timestamp: str) -> None:
-        """These are about to be sent. Raises StorageError, Conflict: then they must not be."""
+        """Record that these tables are about to be sent.
+
+        If it raises StorageError or Conflict, they must not be sent.
+        """
         told = [Begun(schema=table.schema, name=table.name, timestamp=timestamp) for table in tables]
         if self._begin is not None:
             self._begin(told)
@@ -41,7 +44,7 @@ class Sent:
         self._since |= dict.fromkeys(tables, "half")
 
     def landed(self, table: TableName, *, put: bool) -> None:
-        """All of it was sent that there was to send; nothing at all, unless something was `put`."""
+        """Record that a table was sent completely. If nothing was `put`, nothing needed to be sent."""
         if not put:
             self._since.pop(table, None)
             self._unsent |= {one for one in self._own if one.table == table}
@@ -49,19 +52,25 @@ class Sent:
             self._since[table] = "whole"
 
     def since(self, table: TableName) -> Since:
-        """What was sent of a table since the last commit."""
+        """Return what was sent of a table since the last commit."""
         return self._since.get(table, "nothing")
 
     def commit(self, latest: Callable[[TableName], str]) -> None:
-        """A manifest tells of these tables now. `latest` is the timestamp under which what it says of a table was sent,
-        "" for a table that it tells nothing new of: what was begun later, by whomever, is still to be made good. What
-        this run began and then had no need to send is not."""
+        """Record that a manifest now describes these tables.
+
+        `latest` gives the timestamp under which the manifest's state of a table was sent, or "" if the manifest says
+        nothing new about the table. A table that any run began to send later must still be sent again. A table that
+        this run began to send, and then did not need to send, need not be.
+        """
         self.committed = tuple(one for one in self._begun if one.timestamp <= latest(one.table) or one in self._unsent)
 
 
 def latest_sent(manifest: Manifest) -> Callable[[TableName], str]:
-    """The timestamp under which a table's receiver got what a manifest says of it, whichever run sent that. Of a table
-    that has no rows, or is gone, nothing can be sent: that is as good as sent with the manifest."""
+    """Return a function that gives the timestamp under which the receiver got a table's state in the manifest.
+
+    Any run can have sent it. For a table that is gone or has no rows, nothing can be sent: that counts as sent with the
+    manifest.
+    """
     entries = {entry.table: entry for entry in manifest.tables}
 
     def latest(table: TableName) -> str:

@@ -1,4 +1,4 @@
-"""Being told to end: work looks at it in safe places, and ends there with the signal's own exit code."""
+"""The request to end: the work checks for it at safe points, and ends with the exit code of the signal."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from floodmark.errors import Stopped
 
 
 class Stop(threading.Event):
-    """Set once work is to end. `number` is the signal that asked for it; whoever sets it otherwise interrupts."""
+    """A request to end the work. `number` is the signal behind it; if it is set in another way, SIGINT counts."""
 
     number: int = signal.SIGINT
 
     def ask(self, number: int) -> None:
-        """Tell the work to end, because of this signal."""
+        """Tell the work to end because of this signal."""
         self.number = number
         self.set()
 
     def require_not_asked(self) -> None:
-        """Raises Stopped once the work is to end."""
+        """Raise Stopped if the work is to end."""
         if self.is_set():
             raise Stopped(self.number)
 
 
-# For whoever is never told to end.
+# For callers that are never told to end.
 NEVER = Stop()

@@ -1,4 +1,4 @@
-"""Settings → the stores and the source that a command works with."""
+"""The stores and the source of a command, made from its settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from floodmark.storage.retry import Patience, RetryingStorage
 
 
 class Stores(Struct, frozen=True):
-    """Where data goes and where state lives. `ledger` is None for a stateless run."""
+    """The destination of data and the location of state. `ledger` is None for a stateless run."""
 
     destination: Storage
     ledger: Ledger | None
@@ -29,7 +29,10 @@ class Stores(Struct, frozen=True):
 
 
 def open_stores(settings: Settings, observer: Observer) -> Stores:
-    """Open destination and ledger. Raises ConfigError (also where a chosen option is not installed), StorageError."""
+    """Open destination and ledger.
+
+    Raises ConfigError, also if a chosen option is not installed, and StorageError.
+    """
     chosen = settings.destination
     encoding = Encoding(chosen.format, chosen.compression, UNSET if chosen.numbers == "as-is" else chosen.numbers)
     compressor(encoding.compression)
@@ -44,7 +47,7 @@ def open_stores(settings: Settings, observer: Observer) -> Stores:
 
 
 def open_ledger(settings: Settings, observer: Observer, patience: Patience = Patience()) -> Ledger | None:  # noqa: B008
-    """The state store, or None where there is none to be."""
+    """Return the state store, or None for a stateless command."""
     if settings.state_url is None:
         return None
     options = StorageOptions(
@@ -57,7 +60,7 @@ def open_ledger(settings: Settings, observer: Observer, patience: Patience = Pat
 
 
 def open_destination(settings: Settings, manifest: Manifest, observer: Observer) -> Storage:
-    """Where a manifest's objects lie: the destination that is set or, where none is, the one it was written to."""
+    """Return the store of a manifest's objects: the configured destination, or else the manifest's own."""
     chosen = (
         settings.destination if settings.destination.url else replace(settings.destination, url=manifest.destination)
     )
@@ -66,7 +69,7 @@ def open_destination(settings: Settings, manifest: Manifest, observer: Observer)
 
 
 def open_source(settings: Settings) -> Source:
-    """The database to read. Raises ConfigError for a URL of another kind."""
+    """Return the database to read. Raises ConfigError for a URL of another kind."""
     url = settings.source.url
     scheme = "postgresql" if url is None else url.reveal().split(":", 1)[0].split("+", 1)[0]
     if scheme in ("postgresql", "postgres"):

@@ -1,4 +1,4 @@
-"""Times, counts and hints as texts, written the same way in documents, messages and output. Pure."""
+"""Times, counts and hints as texts, in one form for documents, messages and output. Pure."""
 
 from __future__ import annotations
 

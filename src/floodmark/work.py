@@ -1,4 +1,4 @@
-"""What the steps under one snapshot share: what they work with, and each table while it is worked on."""
+"""The shared tools of the steps under one snapshot, and the state of each table in progress."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from floodmark.storage.base import Storage
 
 
 class Context(Struct, frozen=True):
-    """What an attempt works with.
+    """The tools of an attempt.
 
-    `key` makes an object's key of a table and a chunk's number. `stopping` says that the run is to end (told to,
-    or out of time). `announce` is called before the first object is put, with the tables that any may be of; `done`
-    hears of each chunk that is finished and not committed yet, `landed` of each table that a landing zone has whole,
-    and whether anything was put for that.
+    `key` makes an object's key from a table and a chunk's number. `stopping` says that the run is to end (a signal, or
+    out of time). `announce` is called before the first object is put, with the tables that objects can belong to.
+    `done` is called for each chunk that is finished and not committed yet. `landed` is called for each table that a
+    landing zone has whole, with True if anything was put for it.
     """
 
     snapshot: Snapshot
@@ -50,7 +50,7 @@ class Context(Struct, frozen=True):
 
 
 class Work:
-    """A table while it is worked on."""
+    """A table in progress."""
 
     def __init__(self, plan: TablePlan) -> None:
         self.plan = plan
@@ -67,7 +67,10 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """From the first task's beginning to the last one's end, whatever other tables were worked on between."""
+        """Return the seconds from the first task's start to the last one's end.
+
+        They include any work on other tables in between.
+        """
         return 0.0 if self._begun is None else max(0.0, self._ended - self._begun)
 
     @contextmanager
@@ -81,11 +84,11 @@ class Work:
 
     @property
     def open(self) -> bool:
-        """Whether there is sense in working on."""
+        """Return True if there is a reason to continue with the table."""
         return self.error is None and not self.stopped
 
     def fail(self, error: BaseException) -> None:
-        """Take what a task ended with; what is not this table's own goes on up."""
+        """Record the error of a task. Raise it again if it does not concern only this table."""
         if isinstance(error, StopAsked):
             self.stopped = True
         elif isinstance(error, SourceError):
