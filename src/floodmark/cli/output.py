@@ -26,7 +26,7 @@ _PLAIN_WIDTH = 100_000
 
 
 def printable(text: str) -> str:
-    """Escape every character that could control a terminal, such as \\x1b."""
+    r"""Escape every character that could control a terminal, such as \x1b."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 

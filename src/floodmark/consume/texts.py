@@ -1,6 +1,6 @@
-"""Conversion of lines to the JSON text of each value.
+r"""Conversion of lines to the JSON text of each value.
 
-PostgreSQL's json keeps half a surrogate pair as written (`"\\ud800"`), which UTF-8 can't hold. msgspec calls all lines
+PostgreSQL's json keeps half a surrogate pair as written (`"\ud800"`), which UTF-8 can't hold. msgspec calls all lines
 malformed if one has it. Python's own scanner treats it as a character, so it parses such a line instead. This is slow,
 and the other lines do not pay for it.
 """

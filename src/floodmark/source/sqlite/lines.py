@@ -1,8 +1,8 @@
-"""Rows as JSON lines or as CSV, with masks applied.
+r"""Rows as JSON lines or as CSV, with masks applied.
 
 A JSON line is a compact object in column order. NULL is null; INTEGER and REAL are numbers that read back as the same
 value (JSON has no infinity: it is the string "Infinity" or "-Infinity", as in PostgreSQL's row_to_json). TEXT is a
-string; BLOB is a string of `\\x` and hex digits. A CSV field holds the same text without JSON's quotes and escapes.
+string; BLOB is a string of `\x` and hex digits. A CSV field holds the same text without JSON's quotes and escapes.
 NULL is an empty field, and the empty string is in quotes.
 """
 
