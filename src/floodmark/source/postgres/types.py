@@ -204,7 +204,8 @@ class Types:
         """Return all facts of the catalog about this one type, for the fingerprint."""
         kind = self._types[oid]
         casts = [c for c in self._casts if c.source == oid and c.target in (JSON, TEXT)]
-        owners = [self._extensions.types.get(oid), *(self._extensions.casts.get(c.oid) for c in casts)]
+        found = [self._extensions.types.get(oid), *(self._extensions.casts.get(c.oid) for c in casts)]
+        owners = [owner for owner in found if owner is not None]
         return kind, self._attributes.get(kind.relation, ()), self._labels.get(oid, ()), casts, owners
 
     def _base(self, oid: int) -> int:
