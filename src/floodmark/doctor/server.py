@@ -107,13 +107,7 @@ def standby(server: Server) -> Iterator[Finding]:
     )
     if not in_recovery:
         yield ok("standby", "this is a primary")
-        return
-    yield warning(
-        "standby speed",
-        "a standby: one connection reads everything, in one transaction, and so more slowly than on a primary",
-        "PostgreSQL can't safely share a standby's snapshot. If it is too slow, read the primary, or a restored copy.",
-    )
-    if not feedback and 0 <= delay < _PATIENT_STANDBY:
+    elif not feedback and 0 <= delay < _PATIENT_STANDBY:
         found = f"a standby that cancels what is in the way of recovery after {delay // 1000} s, snapshots too"
         fix = (
             "On the standby: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf(); "
