@@ -106,7 +106,10 @@ class PostgresSnapshot:
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         read = self._read(self._coordinator, selection, encoding_digest)
-        found = [self._measured(table) for table in read]
+        try:
+            found = [self._measured(table) for table in read]
+        except psycopg.Error as error:  # the connection broke
+            raise translated(error, "can't read the catalog", self._where.label) from None
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 
@@ -129,12 +132,10 @@ class PostgresSnapshot:
             connection.execute(plan_only(part))
             found = [Locked(*row) for row in connection.execute(locked(int(part.id), self._database))]
             return not oids(found) <= {int(part.id)}
-        except psycopg.errors.OperationalError as error:
-            if connection.closed:
-                raise translated(error, "can't read the catalog", self._where.label) from None
-            return True  # it is locked at the moment
         except psycopg.Error:
-            return True
+            if connection.closed:
+                raise
+            return True  # it is locked at the moment, or can't be planned
         finally:
             if not connection.closed:
                 connection.execute("ROLLBACK TO SAVEPOINT plan; RELEASE SAVEPOINT plan")
