@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from bench.cases import Finding, Outcome
 from bench.measure import MIB, Sample
-from floodmark import __version__
+from floodmark.version import __version__
 from floodmark.wording import iso_time, plural
 
 

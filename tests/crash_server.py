@@ -31,7 +31,7 @@ from typing import Any
 from botocore.httpsession import URLLib3Session
 
 import floodmark.cli
-from floodmark import resume
+from floodmark.pipeline import resume
 from floodmark.storage import local
 
 _TWO_PATHS = {"os.rename", "os.link"}

@@ -19,7 +19,7 @@ from fix_postgres import Cluster, Role
 from fix_runs import Nightly
 from fix_wire import Session, Wire
 from floodmark.events import Observer
-from floodmark.run import run
+from floodmark.pipeline.job import run
 from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop
 

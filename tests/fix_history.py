@@ -22,7 +22,7 @@ from fix_runs import Nightly, rule
 from fix_service import FILTERS, SERVICE
 from fix_wire import Wire
 from floodmark.errors import ConfigError, SourceError, Stopped
-from floodmark.run import run
+from floodmark.pipeline.job import run
 
 # The answers of a server when others hold what an act wants, or did before what it wants to do.
 _REFUSALS = (

@@ -8,7 +8,7 @@ from fix_camera import Photograph
 from fix_runs import Nightly
 from fix_service import UNPROVABLE
 from floodmark.model import TableEntry
-from floodmark.run import MAX_ATTEMPTS
+from floodmark.pipeline.job import MAX_ATTEMPTS
 from floodmark.state.manifest import Manifest
 
 

@@ -111,7 +111,7 @@ def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
 KILLED = """
 import os, signal, sys
 from floodmark.cli import main
-from floodmark.consume import duckdb_file, parquet
+from floodmark.load import duckdb, parquet
 from floodmark.storage import local
 module, kind, name = sys.argv.pop(1).split(".")
 owner = getattr(globals()[module], kind)

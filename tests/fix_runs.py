@@ -14,7 +14,7 @@ from fix_postgres import PgDatabase
 from floodmark.config import DestinationSettings, Limits, Secret, Selection, Settings, SourceSettings, TableRule
 from floodmark.events import Event, Observer
 from floodmark.model import TableEntry
-from floodmark.run import PlannedTable, RunResult, plan, run
+from floodmark.pipeline.job import PlannedTable, RunResult, plan, run
 from floodmark.source.postgres.connect import pinned_settings
 from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop

@@ -23,19 +23,19 @@ import pyarrow.parquet as pq
 import pytest
 from botocore.httpsession import URLLib3Session
 
+import floodmark
 from fix_command import Floodmark
 from fix_load import FIRST, Job, unchanged
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, lost_answer, no_answer
 from fix_storage import S3Bucket
-from floodmark import consume
-from floodmark.consume import parquet
-from floodmark.consume.glue import GlueDatabase
-from floodmark.consume.load import LoadedTable, Wishes, load
-from floodmark.consume.parquet import ParquetPlace
-from floodmark.consume.parquet_keys import INDEX
-from floodmark.consume.target import Watch
 from floodmark.errors import Stopped
 from floodmark.events import silent
+from floodmark.load import parquet
+from floodmark.load.glue import GlueDatabase
+from floodmark.load.job import LoadedTable, Wishes, load
+from floodmark.load.parquet import ParquetPlace
+from floodmark.load.parquet_keys import INDEX
+from floodmark.load.target import Watch
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
 from floodmark.stop import Stop
@@ -683,7 +683,7 @@ def test_a_load_that_is_told_to_stop_takes_back_what_it_staged(job: Job, lake: L
         stop.ask(signal.SIGTERM)
 
     with pytest.raises(Stopped) as stopped:
-        load(consume.open(str(job.landing)).latest(), target, Wishes(drop=True), tell, Watch(silent, stop))
+        load(floodmark.open(str(job.landing)).latest(), target, Wishes(drop=True), tell, Watch(silent, stop))
     assert stopped.value.code == 143
     assert len(staged) == 1 and staged[0], "it had begun"
     assert (lake.objects(), lake.rows()) == (objects, rows)

@@ -13,8 +13,8 @@ import pytest
 
 from fix_runs import Nightly, lines_of
 from floodmark.events import Event, RunStarted
-from floodmark.run import run
-from floodmark.running import Run
+from floodmark.pipeline.job import run
+from floodmark.pipeline.session import Run
 
 Between = Callable[[], None]
 

@@ -14,7 +14,7 @@ from fix_canaries import ROW, require_none
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
 from floodmark.events import Retried, RunStarted
-from floodmark.extract import Spool
+from floodmark.pipeline.extract import Spool
 
 # More than a connection's buffers hold, so that its COPY is still at work when the first block arrives.
 SERVICE = f"""

@@ -37,7 +37,7 @@ from fix_s3_proxy import (
 from fix_storage import S3Bucket, S3Server
 from floodmark.config import DestinationSettings, Secret, Selection, Settings, SourceSettings
 from floodmark.errors import Conflict, StorageError
-from floodmark.run import RunResult, run
+from floodmark.pipeline.job import RunResult, run
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
 from floodmark.storage import open_storage
@@ -101,11 +101,11 @@ def job(
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
     patience = Patience(TRIES, 0.001, 0.01, 0.001)
     monkeypatch.setattr(
-        "floodmark.stores.RetryingStorage", lambda inner, observer, *_: RetryingStorage(inner, observer, patience)
+        "floodmark.backends.RetryingStorage", lambda inner, observer, *_: RetryingStorage(inner, observer, patience)
     )
-    monkeypatch.setattr("floodmark.stores.open_storage", functools.cache(open_storage))
+    monkeypatch.setattr("floodmark.backends.open_storage", functools.cache(open_storage))
     impatient: Any = functools.partial(StorageOptions, read_timeout=0.5)
-    monkeypatch.setattr("floodmark.stores.StorageOptions", impatient)
+    monkeypatch.setattr("floodmark.backends.StorageOptions", impatient)
     made = Job(pg, s3_bucket, proxy)
     made.run()
     return made

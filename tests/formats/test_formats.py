@@ -14,7 +14,7 @@ from msgspec import Struct
 from fix_state import commit, put, quick_ledger, run
 from floodmark.config import Flags, load
 from floodmark.errors import StateUnreadable
-from floodmark.run import run as whole_run
+from floodmark.pipeline.job import run as whole_run
 from floodmark.state import manifest as documents
 from floodmark.state.manifest import Manifest, decode, encode
 from floodmark.storage.memory import MemoryStorage

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from isal import igzip
 
+import floodmark
 from fix_runs import Nightly
-from floodmark import consume
 from floodmark.config import ColumnRule, Limits, Secret, TableRule
 from floodmark.errors import ConfigError, VerificationFailed
 from floodmark.events import silent
-from floodmark.records import RowCounter, fields, split_records, whole_records
+from floodmark.objects.csv import RowCounter, fields, split_records, whole_records
 from floodmark.source.postgres.connect import pinned_settings
 from floodmark.storage.local import LocalStorage
 from floodmark.verify.objects import read
@@ -111,7 +111,7 @@ def test_the_reader_and_verify_know_csv(nightly: Nightly) -> None:
     nightly.database.execute(ODD + ";" + PERSON)
     nightly.database.execute("INSERT INTO odd (id, j) SELECT 7, to_jsonb(repeat(E'a\n\"', 200000))")
     nightly.run(format="csv")
-    snapshot = consume.open(str(nightly.folder)).latest()
+    snapshot = floodmark.open(str(nightly.folder)).latest()
     for label in ("public.odd", "public.person"):
         found = [tuple(row.values()) for row in snapshot[label].rows()]
         assert found == landed(nightly, label) and len(found) == nightly.entry(label).rows
@@ -150,10 +150,10 @@ def test_rows_without_a_column(nightly: Nightly) -> None:
     """An empty record is one null where there is a column, and nothing where there is none."""
     nightly.database.execute("CREATE TABLE bare (); INSERT INTO bare DEFAULT VALUES; INSERT INTO bare DEFAULT VALUES")
     nightly.run(format="csv")
-    bare = consume.open(str(nightly.folder)).latest()["bare"]
+    bare = floodmark.open(str(nightly.folder)).latest()["bare"]
     assert list(bare.rows()) == [{}, {}] and list(bare.lines()) == [b"", b""] and bare.entry.rows == 2
     nightly.run(format="jsonl")
-    assert list(consume.open(str(nightly.folder)).latest()["bare"].rows()) == [{}, {}]
+    assert list(floodmark.open(str(nightly.folder)).latest()["bare"].rows()) == [{}, {}]
 
 
 def test_rules_hold_in_csv(nightly: Nightly) -> None:

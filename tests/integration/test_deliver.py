@@ -20,13 +20,14 @@ from fix_postgres import PgDatabase
 from fix_runs import lines_of
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error
 from fix_storage import S3Bucket, S3Server, environment
-from floodmark import consume
 from floodmark.config import DeliverySettings
-from floodmark.consume import deliver as delivering
-from floodmark.consume.deliver import Delivered, deliver, open_target
+from floodmark.deliver import job as delivering
+from floodmark.deliver.job import Delivered, deliver, open_target
 from floodmark.errors import Conflict, Stopped
 from floodmark.events import silent
 from floodmark.layout import LAYOUTS, MOJ_LANDING, timestamp_moment
+from floodmark.reader.reader import Snapshot
+from floodmark.reader.reader import open as open_landed
 from floodmark.stop import NEVER, Stop
 
 _numbers = itertools.count(1)
@@ -101,7 +102,7 @@ def test_what_changed_is_delivered_once_and_whole(floodmark: Floodmark, service:
     service.execute("UPDATE person SET name = 'y' WHERE id = 3; INSERT INTO nothing VALUES (1)")
     floodmark("run")
     service.execute("DELETE FROM person WHERE id = 4; DROP TABLE visit")
-    last = floodmark.run().manifest
+    last = floodmark.pipeline.job().manifest
     now = delivered(floodmark(*to))
     assert now == {
         "audit.an entry": "unchanged", "public.nothing": "delivered", "public.person": "delivered",
@@ -118,11 +119,11 @@ def test_a_run_delivers_and_what_failed_is_delivered_by_the_next(
 ) -> None:
     floodmark.configure(f"{CHUNKS}deliver: [{{name: moj, url: {zone.folder}, layout: moj-landing}}]\n")
     zone.folder.write_text("in the way")
-    failed = floodmark.run(code=13)
+    failed = floodmark.pipeline.job(code=13)
     assert "a delivery failed" in failed.err and "The run is committed" in failed.err
     assert floodmark("status", "--output", "json").json["head"]["run_id"] == failed.manifest.run_id
     zone.folder.unlink()
-    floodmark.run()
+    floodmark.pipeline.job()
     assert set(tables(zone.new())) == {"person", "visit", "audit.an%20entry"}
     cursor = json.loads((floodmark.folder.parent / "lake/_floodmark/cursors/moj.json").read_text())
     assert cursor["delivery"]["sending"] == [] and len(cursor["tables"]) == 4
@@ -133,7 +134,7 @@ def test_a_run_delivers_and_what_failed_is_delivered_by_the_next(
 def test_a_damaged_object_keeps_its_whole_table_back_and_no_other(
     floodmark: Floodmark, service: PgDatabase, zone: Zone
 ) -> None:
-    manifest = floodmark.run().manifest
+    manifest = floodmark.pipeline.job().manifest
     last = floodmark.folder.parent / "lake" / entry_of(manifest, "public.person").objects[-1].key
     good = last.read_bytes()
     last.write_bytes(good[:-9] + bytes(9))
@@ -156,7 +157,7 @@ def test_what_is_compressed_is_delivered_plain(
     """The same bytes, object by object, as a run that lands them plain."""
     service.execute("""INSERT INTO person VALUES (2001, 'a,"b"\nc'), (2002, NULL), (2003, '')""")
     floodmark.configure(f"{CHUNKS}destination: {{{written}}}\n")
-    manifest = floodmark.run().manifest
+    manifest = floodmark.pipeline.job().manifest
     stored = [one.key for entry in manifest.tables for one in entry.objects]
     assert len(stored) > 4 and all(key.endswith(suffix) for key in stored)
     floodmark("deliver", "--to", str(zone.folder), "--layout", "moj-landing")
@@ -232,7 +233,7 @@ class Hand:
     """A delivery in this process, into a folder, of what a run landed."""
 
     def __init__(self, tmp_path: Path, **settings: Any) -> None:
-        self.reader = consume.open(str(tmp_path / "lake"))
+        self.reader = open_landed(str(tmp_path / "lake"))
         chosen = {"name": "hand", "layout": "moj-landing", "compression": "none", **settings}
         self.target = open_target(DeliverySettings(str(tmp_path / "zone"), **chosen), silent)
         self.zone = Zone(tmp_path / "zone")
@@ -334,7 +335,7 @@ def test_another_name_of_the_database_is_another_key_for_every_table(hand: Hand)
     first = hand.zone.new()
     latest = hand.reader.latest()
     source = replace(latest.manifest.source, database="renamed")
-    renamed = consume.Snapshot(replace(latest.manifest, source=source), latest.data)
+    renamed = Snapshot(replace(latest.manifest, source=source), latest.data)
     deliver(renamed, hand.target, hand.reader.cursor("hand"), None, lambda one: None)
     came = hand.zone.new()
     assert {key.split("/")[1] for key in came} == {"database_name=renamed_public", "database_name=renamed_audit"}
@@ -401,7 +402,7 @@ def test_what_was_delivered_is_told_beside_the_delivery_that_could_not_be(
     (tmp_path / "wall").write_text("in the way")
     two = f"{{name: two, url: {zone.folder}, layout: moj-landing}}"
     floodmark.configure(f"{CHUNKS}deliver: [{{name: one, url: {tmp_path}/wall}}, {two}]\n")
-    assert "a delivery failed" in floodmark.run(code=13).err
+    assert "a delivery failed" in floodmark.pipeline.job(code=13).err
     done = floodmark("deliver", "--output", "json", code=13)
     assert set(delivered(done).values()) == {"unchanged"} and str(tmp_path / "wall") in done.err
 
@@ -413,7 +414,7 @@ def test_within_s3_only_puts_reach_the_target_and_the_store_copies_where_it_can(
     bucket = S3Bucket(name, s3_server.make_bucket(name))
     zone = OnlyPuts(make_proxy(s3_server.endpoint), name)
     floodmark.environment.update(environment(zone.proxy.endpoint), FLOODMARK_DESTINATION=f"{s3_bucket.url}/lake")
-    manifest = floodmark.run().manifest
+    manifest = floodmark.pipeline.job().manifest
     zone.proxy.seen.clear()
     floodmark("deliver", "--to", f"s3://{name}/landing")
     puts = zone.there

@@ -16,15 +16,15 @@ from jsonschema import Draft202012Validator
 from msgspec import UNSET
 from test_load import TARGETS, held
 
+import floodmark
 from fix_catalog import read_catalog
 from fix_load import FIRST, Job, ask, unchanged
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
-from floodmark import consume
 from floodmark.config import ColumnRule, Selection, TableRule
-from floodmark.consume import Table
-from floodmark.consume.schema import json_schemas, mojap
 from floodmark.model import Column
+from floodmark.reader.reader import Table
+from floodmark.reader.schema import json_schemas, mojap
 
 TYPES = """
     CREATE TYPE colour AS ENUM ('red', 'green'); CREATE TYPE pair AS (x int, y text);
@@ -80,7 +80,7 @@ def told(nightly: Nightly) -> Table:
     nightly.database.execute(TABLE)
     nightly.run()
     nightly.require_truth()
-    return consume.open(str(nightly.folder)).latest()["told"]
+    return floodmark.open(str(nightly.folder)).latest()["told"]
 
 
 def truth(database: PgDatabase) -> list[tuple[Any, ...]]:
@@ -203,9 +203,9 @@ def test_an_upgrade_reads_nothing_anew_and_says_so(nightly: Nightly) -> None:
     nightly.database.execute(f"{TABLE}; CREATE TABLE plain (a int); INSERT INTO plain VALUES (1)")
     nightly.run()
     before = {label: nightly.entry(label) for label in ("public.told", "public.plain")}
-    taken = consume.open(str(nightly.folder)).latest()
+    taken = floodmark.open(str(nightly.folder)).latest()
     without_bases(nightly.folder)
-    old = consume.open(str(nightly.folder)).latest()
+    old = floodmark.open(str(nightly.folder)).latest()
     assert {column.base for column in old["told"].columns} == {UNSET}
     result = nightly.run()
     assert nightly.outcomes() == dict.fromkeys(before, ("unchanged", "unchanged"))
@@ -218,7 +218,7 @@ def test_an_upgrade_reads_nothing_anew_and_says_so(nightly: Nightly) -> None:
             entry.objects[0].key,
         )
         assert (now.changed_at, now.changed_by) == (entry.changed_at, entry.changed_by)
-    now_read = consume.open(str(nightly.folder)).latest()
+    now_read = floodmark.open(str(nightly.folder)).latest()
     (change,) = now_read.changes(old).changed
     assert change.table.label == "public.told" and change.whole, "a consumer who took it as text takes it anew"
     assert not now_read.changes(taken)

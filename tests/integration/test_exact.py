@@ -16,7 +16,7 @@ from fix_runs import Nightly
 from floodmark.config import TableRule
 from floodmark.errors import ConfigError, VerificationFailed
 from floodmark.events import Audited, ChunkDone, Event, RunStarted, TableDecided
-from floodmark.run import run
+from floodmark.pipeline.job import run
 from floodmark.state.manifest import Inflight, decode
 
 MakeNightly = Callable[[PgDatabase], Nightly]

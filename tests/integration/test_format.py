@@ -20,7 +20,7 @@ import pytest
 
 from fix_runs import Nightly, lines_of
 from floodmark.config import Flags, load
-from floodmark.run import run
+from floodmark.pipeline.job import run
 
 FORMAT = (Path(__file__).parents[2] / "docs/format.md").read_text(encoding="utf-8")
 

@@ -22,7 +22,7 @@ from floodmark.config import Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost, SourceError
 from floodmark.events import Event, RunStarted, TableDecided
 from floodmark.model import Chunk, Question
-from floodmark.run import run
+from floodmark.pipeline.job import run
 from floodmark.source.postgres.address import address
 from floodmark.source.postgres.snapshot import PostgresSource
 from floodmark.source.postgres.transactions import Coordinator, Transactions

@@ -12,7 +12,7 @@ import pytest
 from fix_postgres import BINARIES, Cluster, PgDatabase
 from fix_runs import Nightly
 from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
-from floodmark.run import run
+from floodmark.pipeline.job import run
 
 MakeNightly = Callable[[PgDatabase], Nightly]
 # `note` is one chunk, so an update leaves its count as it was, and nothing but transaction ids tells of it.

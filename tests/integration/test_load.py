@@ -25,11 +25,12 @@ from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_storage import S3Bucket
 from floodmark.config import Flags
 from floodmark.config import load as settings
-from floodmark.consume import parquet, reader
-from floodmark.consume.parquet import ParquetPlace
 from floodmark.errors import StorageDenied, StorageUnavailable
+from floodmark.load import parquet
+from floodmark.load.parquet import ParquetPlace
 from floodmark.model import Encoding, ObjectEntry
-from floodmark.run import run
+from floodmark.pipeline.job import run
+from floodmark.reader import reader
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
 from floodmark.storage.base import Storage

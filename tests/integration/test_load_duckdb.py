@@ -12,8 +12,8 @@ import pytest
 
 from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_seccomp import refusing
-from floodmark.consume import duckdb_file
 from floodmark.errors import ConfigError
+from floodmark.load import duckdb as duckdb_target
 
 MAIN = "from floodmark.cli import main; import sys; sys.exit(main())"
 
@@ -48,7 +48,7 @@ def test_a_wide_table_is_written_in_smaller_row_groups_and_no_other_table(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DuckDB holds a whole one in memory; at its own measure a thousand columns want a gigabyte."""
-    monkeypatch.setattr(duckdb_file, "_VALUES_IN_ROW_GROUP", 101 * 2048)
+    monkeypatch.setattr(duckdb_target, "_VALUES_IN_ROW_GROUP", 101 * 2048)
     names = [f"c{number}" for number in range(101)]
     job.night(
         "CREATE TABLE tall AS SELECT n FROM generate_series(1, 5000) n;"
@@ -78,16 +78,16 @@ def test_a_file_that_is_taken_while_a_wide_table_is_about_to_be_loaded(
     file = tmp_path / "cases.duckdb"
     assert job.load(f"duckdb:{file}") == FIRST
     job.night(f"UPDATE big SET t = 'y'; CREATE TABLE public.wide ({', '.join(f'c{n} int' for n in range(101))})")
-    opened = duckdb_file.DuckDBFile._reopen
+    opened = duckdb_target.DuckDBFile._reopen
 
-    def taken(target: duckdb_file.DuckDBFile, row_group: int) -> None:
+    def taken(target: duckdb_target.DuckDBFile, row_group: int) -> None:
         if not row_group:
             return opened(target, row_group)
         target.close()
         raise ConfigError("the DuckDB file can't be opened", on="it")
 
     with monkeypatch.context() as patched:
-        patched.setattr(duckdb_file.DuckDBFile, "_reopen", taken)
+        patched.setattr(duckdb_target.DuckDBFile, "_reopen", taken)
         assert "can't be opened" in job.refused(f"duckdb:{file}", code=11)
     assert ask(file, "SELECT count(*) FROM public.big WHERE t = 'y'") == [(0,)]
     assert job.load(f"duckdb:{file}") == {**unchanged(FIRST), "public.big": "loaded", "public.wide": "loaded"}
@@ -281,7 +281,7 @@ def test_only_what_a_load_itself_staged_is_cleared_away(job: Job, tmp_path: Path
     assert job.load(into) == first
     change(file, "CREATE SCHEMA mine", "CREATE TABLE mine._floodmark_new_x AS SELECT 42 AS a")
     job.night(DAY_2)
-    done = job.process(KILLED, "duckdb_file.DuckDBFile.stage", "load", "--into", into)
+    done = job.process(KILLED, "duckdb.DuckDBFile.stage", "load", "--into", into)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(ask(file, "FROM duckdb_tables() WHERE table_name LIKE '_floodmark_new_%'")) == 3
     assert job.load(into) == {**SECOND, "public._floodmark_new_person": "unchanged"}

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from fix_command import CHUNKS, Floodmark, entry_of
 from fix_postgres import PgDatabase
-from floodmark import consume
+from floodmark.reader.reader import open as open_landed
 from floodmark.state.manifest import Manifest
 
 SERVICE = """
@@ -62,16 +62,16 @@ def quoted(line: bytes) -> bytes:
 
 def test_at_a_destination(floodmark: Floodmark, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    first = floodmark.run().manifest
+    first = floodmark.pipeline.job().manifest
     plain = lines_of(lake, first)
-    changed = floodmark.run("--numbers", "quote-large")
+    changed = floodmark.pipeline.job("--numbers", "quote-large")
     assert changed.outcomes["public.account"] == ("extracted", "config_changed")
     assert entry_of(changed.manifest, "public.account").encoding.numbers == "quote-large"  # type: ignore[union-attr]
     lines = lines_of(lake, changed.manifest)
     assert lines == [quoted(line) for line in plain] and sum(map(len, lines)) == sum(map(len, plain)) + 2 * len(LARGE)
 
     floodmark.configure(f"{CHUNKS}destination: {{numbers: quote-large}}\naudit: {{chunks_per_run: 99}}\n")
-    again = floodmark.run()
+    again = floodmark.pipeline.job()
     assert {code for _, code in again.outcomes.values()} == {"unchanged"} and "mismatch" not in again.err
     floodmark("verify", "--deep", "--against-source")
     assert "numbers" not in json.dumps(floodmark("show", first.run_id, "--output", "json").json)
@@ -79,7 +79,7 @@ def test_at_a_destination(floodmark: Floodmark, tmp_path: Path) -> None:
 
 def test_floodmarks_own_readers_read_them_as_the_numbers_they_are(floodmark: Floodmark, tmp_path: Path) -> None:
     def read() -> list[object]:
-        table, columns = consume.open(str(tmp_path / "lake")).latest()["public.account"], ["id", "n", "fixed", "i"]
+        table, columns = open_landed(str(tmp_path / "lake")).latest()["public.account"], ["id", "n", "fixed", "i"]
         rows = [{name: row[name] for name in columns} for row in table.rows()]
         arrow = [row for batch in table.batches(text=["n"]) for row in batch.select(columns).to_pylist()]
         return [sorted(rows, key=lambda row: row["id"]), sorted(arrow, key=lambda row: row["id"])]
@@ -98,7 +98,7 @@ def test_floodmarks_own_readers_read_them_as_the_numbers_they_are(floodmark: Flo
 
 @pytest.mark.parametrize(("layout", "suffix"), [("moj-landing", ".jsonl"), ("plain", ".jsonl.gz")])
 def test_on_the_way_to_a_landing_zone(floodmark: Floodmark, tmp_path: Path, layout: str, suffix: str) -> None:
-    manifest, zone = floodmark.run().manifest, tmp_path / "zone"
+    manifest, zone = floodmark.pipeline.job().manifest, tmp_path / "zone"
     to = ("deliver", "--to", str(zone), "--layout", layout, "--output", "json")
     floodmark(*to)
     as_is = arrived(zone, suffix)

@@ -8,20 +8,20 @@ from typing import Any
 import duckdb
 import pytest
 
+import floodmark
 from fix_runs import Nightly
-from floodmark import consume
 from floodmark.errors import ConfigError
 
 
 @pytest.fixture
-def snapshot(nightly: Nightly) -> consume.Snapshot:
+def snapshot(nightly: Nightly) -> floodmark.Snapshot:
     nightly.database.execute(
         "CREATE TABLE person (a int); INSERT INTO person VALUES (1);"
         "CREATE SCHEMA audit; CREATE TABLE audit.person (b text); INSERT INTO audit.person VALUES ('x');"
         'CREATE TABLE nothing (); INSERT INTO nothing DEFAULT VALUES; CREATE TABLE twins (a int, "A" int)'
     )
     nightly.run()
-    return consume.open(str(nightly.folder)).latest()
+    return floodmark.open(str(nightly.folder)).latest()
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def connection() -> Iterator[Any]:
         yield opened
 
 
-def test_every_relation_keeps_its_own_rows(snapshot: consume.Snapshot, connection: Any) -> None:
+def test_every_relation_keeps_its_own_rows(snapshot: floodmark.Snapshot, connection: Any) -> None:
     """The first bears the table's name, the next ones that name and a number."""
     people, entries = (snapshot[label].relation(connection) for label in ("public.person", "audit.person"))
     again = snapshot["public.person"].relation(connection)
@@ -41,7 +41,7 @@ def test_every_relation_keeps_its_own_rows(snapshot: consume.Snapshot, connectio
 
 @pytest.mark.parametrize("kind", ["TEMP TABLE", "TEMP VIEW", "TABLE", "VIEW"])
 def test_nothing_of_the_connections_own_is_replaced_or_hidden(
-    snapshot: consume.Snapshot, connection: Any, kind: str
+    snapshot: floodmark.Snapshot, connection: Any, kind: str
 ) -> None:
     connection.execute(f"CREATE {kind} Person AS SELECT 42 AS mine; CREATE TEMP TABLE _floodmark_incoming (mine int)")
     assert snapshot["public.person"].relation(connection).fetchall() == [(1,)]
@@ -57,7 +57,7 @@ def test_nothing_of_the_connections_own_is_replaced_or_hidden(
 
 
 @pytest.mark.parametrize(("table", "why"), [("nothing", "it has no column"), ("twins", "differ only in case")])
-def test_what_duckdb_has_no_table_for(snapshot: consume.Snapshot, connection: Any, table: str, why: str) -> None:
+def test_what_duckdb_has_no_table_for(snapshot: floodmark.Snapshot, connection: Any, table: str, why: str) -> None:
     with pytest.raises(ConfigError, match=f"can't be loaded into DuckDB: public.{table}: .*{why}"):
         snapshot[table].relation(connection)
     assert connection.execute("SHOW ALL TABLES").fetchall() == []

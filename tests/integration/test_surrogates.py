@@ -10,11 +10,11 @@ import duckdb
 import pytest
 from test_load import TARGETS, held
 
+import floodmark
 from fix_load import Job
 from fix_runs import Nightly
-from floodmark import consume
-from floodmark.consume import Table
 from floodmark.errors import DoesNotFit
+from floodmark.reader.reader import Table
 
 LONE = [r'"\ud800"', r'{"a":"\uDC00 \ud83d\ude00", "\ud83d\\ude00" : [1.10]}', r'"\u0000"', r'"é\\ud800"', "null"]
 ODD = r"""
@@ -29,7 +29,7 @@ ODD = r"""
 def odd(nightly: Nightly) -> Table:
     nightly.database.execute(ODD)
     nightly.run()
-    return consume.open(str(nightly.folder)).latest()["odd"]
+    return floodmark.open(str(nightly.folder)).latest()["odd"]
 
 
 def test_rows_hold_what_json_loads_would_give(odd: Table) -> None:
@@ -77,7 +77,7 @@ def test_a_value_that_does_not_fit_is_told_by_its_own_column(nightly: Nightly, l
         "INSERT INTO odd VALUES (3, '[1e9999999999999999999999]', 1.23456789012)"
     )
     nightly.run()
-    odd = consume.open(str(nightly.folder)).latest()["odd"]
+    odd = floodmark.open(str(nightly.folder)).latest()["odd"]
     refusals: list[Any] = []
     for read in (lambda: list(odd.rows()), lambda: odd.arrow().read_all()):
         with pytest.raises(DoesNotFit) as refusal:

@@ -23,7 +23,7 @@ from fix_state import entry, manifest, no_wait, point, put, quick_ledger, stored
 from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StorageError, StorageUnavailable
 from floodmark.layout import progress_key, table_prefix, timestamp_of
 from floodmark.model import TableEntry, TableName
-from floodmark.prune import EraseBefore, KeepDays, KeepLast, Rule, pruned
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Rule, pruned
 from floodmark.state.inflight import FORGET_AFTER
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Head, Manifest, decode
@@ -304,7 +304,7 @@ def one_thing_after_the_other() -> Iterator[None]:
                 yield task, error
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("floodmark.prune", "floodmark.prune.survey"):
+        for module in ("floodmark.prune.job", "floodmark.prune.survey"):
             patch.setattr(f"{module}.run_all", in_turn)
         yield
 

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 from fix_cli import EVIL, EVIL_SHOWN, entry, head, manifest
-from floodmark import __version__
 from floodmark.cli import commands, main
 from floodmark.demo import story
 from floodmark.errors import (
@@ -35,8 +34,9 @@ from floodmark.errors import (
 )
 from floodmark.events import Warned
 from floodmark.model import Reason, TableName
-from floodmark.run import PlannedTable, RunResult
+from floodmark.pipeline.job import PlannedTable, RunResult
 from floodmark.state.manifest import Manifest, encode
+from floodmark.version import __version__
 
 CANARY = "c4n4ry-hunter2"
 PLACES = ["--source", "sqlite:///a.db", "--destination", "out"]
@@ -349,7 +349,7 @@ from fix_cli import EVIL, entry, manifest
 from floodmark.cli import commands, main
 from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
-from floodmark.run import RunResult
+from floodmark.pipeline.job import RunResult
 """
 MAIN = "\nsys.exit(main())\n"
 WAITING = """

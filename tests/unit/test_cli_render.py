@@ -13,7 +13,7 @@ from floodmark.cli import render, views
 from floodmark.cli.output import console, printable, printable_json
 from floodmark.cli.views import ChunkCounts
 from floodmark.model import Reason, TableName
-from floodmark.run import PlannedTable
+from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import encode
 
 NOW = datetime(2026, 11, 24, 3, 2, 3, tzinfo=UTC)

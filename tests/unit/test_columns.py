@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from floodmark.columns import SHOWN, alike, difference
 from floodmark.model import Column
+from floodmark.pipeline.columns import SHOWN, alike, difference
 
 MANY = "abcdefgh"
 

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from floodmark.detect import MAX_XID_GAP, MIN_CHUNK_BLOCKS, Policy, TablePlan, assess, settle, without_objects
-from floodmark.entries import Attempt, ChunkOutcome, finished, proven
 from floodmark.model import (
     Chunk,
     ChunkMark,
@@ -31,7 +29,9 @@ from floodmark.model import (
     Watermark,
     same_history,
 )
-from floodmark.remembered import Remembered, RememberedChunk, remember, with_finished
+from floodmark.pipeline.detect import MAX_XID_GAP, MIN_CHUNK_BLOCKS, Policy, TablePlan, assess, settle, without_objects
+from floodmark.pipeline.entries import Attempt, ChunkOutcome, finished, proven
+from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember, with_finished
 from floodmark.state.manifest import checksum
 
 NAME = TableName("public", "person")

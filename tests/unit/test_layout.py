@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from floodmark.consume import parquet_keys
 from floodmark.layout import data_key, encoded, encoding_of, is_data_key, key_names, suffix, table_prefix, table_segment
+from floodmark.load import parquet_keys
 from floodmark.model import Encoding, TableName
 
 STAMP = "20261124000000Z"

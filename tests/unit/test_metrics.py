@@ -30,10 +30,10 @@ from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.exposition import registry, text
 from floodmark.metrics.known import Known, read
 from floodmark.metrics.live import Live, counted
+from floodmark.metrics.outputs import WaysOut
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import about_chunks, about_itself, about_runs, about_the_ledger
-from floodmark.metrics.ways_out import WaysOut
 from floodmark.model import Ended, Point, Reason, TableName
 from floodmark.state.manifest import Record
 from floodmark.storage.memory import MemoryStorage

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from fix_state import entry, manifest, no_wait, point, put, quick_ledger, stored, table
 from floodmark.errors import Conflict, OutcomeUnknown, StateUnreadable, StorageDenied, StorageUnavailable
 from floodmark.layout import timestamp_text
-from floodmark.prune import EraseBefore, KeepDays, KeepLast, Pruned, pruned
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Pruned, pruned
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Head, Inflight, Working, decode, encode
 from floodmark.storage.memory import MemoryStorage

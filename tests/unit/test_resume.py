@@ -9,7 +9,6 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from fix_state import HOME, RESTORED, point, stored
-from floodmark import resume
 from floodmark.errors import StateUnreadable, StorageUnavailable
 from floodmark.events import Event, ProgressFound, Warned
 from floodmark.model import (
@@ -23,8 +22,9 @@ from floodmark.model import (
     TableInfo,
     TableName,
 )
-from floodmark.remembered import Remembered, RememberedChunk, with_finished
-from floodmark.resume import Finished, Left, usable
+from floodmark.pipeline import resume
+from floodmark.pipeline.remembered import Remembered, RememberedChunk, with_finished
+from floodmark.pipeline.resume import Finished, Left, usable
 from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from fix_state import put
 from floodmark.errors import StorageUnavailable
 from floodmark.events import Event, Retried, silent
-from floodmark.extract import StopAsked
 from floodmark.model import Chunk, ObjectEntry
+from floodmark.pipeline.extract import StopAsked
 from floodmark.storage.memory import MemoryStorage
 from floodmark.verify import objects
 from floodmark.verify.report import Fault

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from floodmark import __version__
 from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
 from floodmark.config.document import did_you_mean
@@ -21,6 +20,7 @@ from floodmark.config.values import size
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
 from floodmark.model import Format, Numbers
+from floodmark.version import __version__
 from floodmark.wording import plural
 
 _MIN_MEMORY = 64 * 1024**2

@@ -10,7 +10,7 @@ from typing import TextIO, cast
 
 import msgspec
 
-from floodmark import run as runs
+from floodmark.backends import open_ledger
 from floodmark.cli import arguments, render, upkeep, views
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.stoppable import Work, stoppable
@@ -18,11 +18,11 @@ from floodmark.cli.tally import Tally
 from floodmark.config import Settings, load
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, EXIT_PLAN_HAS_WORK, ConfigError
 from floodmark.events import Event, Retried
-from floodmark.run import PlannedTable, RunResult
+from floodmark.pipeline import job as runs
+from floodmark.pipeline.job import PlannedTable, RunResult
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import encode
 from floodmark.state.run_ids import find_run
-from floodmark.stores import open_ledger
 
 Command = Callable[[argparse.Namespace, Session], int]
 

@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.failure import report
 from floodmark.cli.logs import Log, finished_line, table_line
@@ -23,10 +22,12 @@ from floodmark.cli.signals import StopSignals
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config import load as load_settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
-from floodmark.consume.deliver import Delivered, Result, deliver, open_target
+from floodmark.deliver.job import Delivered, Result, deliver, open_target
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
 from floodmark.events import Event
 from floodmark.model import TableName
+from floodmark.reader.reader import Snapshot
+from floodmark.reader.reader import open as open_landed
 from floodmark.wording import plural
 
 
@@ -92,7 +93,7 @@ def _all(
         log.take(event)
 
     assert settings.state_url is not None
-    reader = consume.open(settings.destination.url or None, state=settings.state_url, observer=observer)
+    reader = open_landed(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
     log.bind(run_id=snapshot.run_id)
     only = _only(snapshot, patterns, exclude)
@@ -117,7 +118,7 @@ def _all(
     return done, errors[-1] if errors else None
 
 
-def _only(snapshot: consume.Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
+def _only(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
     """Return the chosen tables, or None for all."""
     if not patterns and not exclude:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from floodmark.backends import open_ledger
 from floodmark.cli import arguments
 from floodmark.cli.output import Session
 from floodmark.cli.progress import log_of
@@ -14,7 +15,6 @@ from floodmark.events import silent
 from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.server import MetricsServer
 from floodmark.storage.retry import Patience
-from floodmark.stores import open_ledger
 
 # The next interval tries again anyway.
 _PATIENCE = Patience(tries=2)

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from floodmark import consume
 from floodmark.cli import arguments
 from floodmark.cli.logs import Log, finished_line, table_line
 from floodmark.cli.output import Session, console, printable
@@ -23,12 +22,6 @@ from floodmark.cli.tally import Tally
 from floodmark.config import Settings
 from floodmark.config import load as load_settings
 from floodmark.config.deliveries import nested
-from floodmark.consume.duckdb_file import MEMORY, DuckDBFile
-from floodmark.consume.load import LoadedTable, Result, Wishes
-from floodmark.consume.load import load as load_tables
-from floodmark.consume.parquet import ParquetPlace
-from floodmark.consume.schema import ITSELF, Receiver, described, json_schemas, mojap
-from floodmark.consume.target import Target, Watch
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -39,6 +32,14 @@ from floodmark.errors import (
     VerificationFailed,
 )
 from floodmark.events import Event, Observer, Retried
+from floodmark.load.duckdb import MEMORY, DuckDBFile
+from floodmark.load.job import LoadedTable, Result, Wishes
+from floodmark.load.job import load as load_tables
+from floodmark.load.parquet import ParquetPlace
+from floodmark.load.target import Target, Watch
+from floodmark.reader.reader import Snapshot
+from floodmark.reader.reader import open as open_landed
+from floodmark.reader.schema import ITSELF, Receiver, described, json_schemas, mojap
 from floodmark.stop import Stop
 from floodmark.wording import plural
 
@@ -101,10 +102,10 @@ def _settings(options: argparse.Namespace, session: Session) -> Settings:
     return settings
 
 
-def _snapshot(settings: Settings, observer: Observer) -> consume.Snapshot:
+def _snapshot(settings: Settings, observer: Observer) -> Snapshot:
     """Return the current snapshot of the state."""
     destination = settings.destination.url if settings.destination.layout == "plain" else ""
-    return consume.open(destination or None, state=settings.state_url, observer=observer).latest()
+    return open_landed(destination or None, state=settings.state_url, observer=observer).latest()
 
 
 def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> Target:
@@ -122,7 +123,7 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     _require_apart(where if kind == "parquet" else options.files, settings)
     if kind == "parquet":
         return ParquetPlace(where, observer)
-    from floodmark.consume.glue import GlueDatabase  # noqa: PLC0415 - by need: boto3 takes long to load
+    from floodmark.load.glue import GlueDatabase  # noqa: PLC0415 - by need: boto3 takes long to load
 
     return GlueDatabase(where, options.files, observer)
 

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
-from floodmark import run as runs
+from floodmark.backends import open_ledger
 from floodmark.cli.output import Session
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
 from floodmark.events import Observer, silent
 from floodmark.metrics.known import Known, read
-from floodmark.metrics.ways_out import WaysOut
-from floodmark.run import RunResult
+from floodmark.metrics.outputs import WaysOut
+from floodmark.pipeline import job as runs
+from floodmark.pipeline.job import RunResult
 from floodmark.storage.retry import Patience
-from floodmark.stores import open_ledger
 
 # The run itself retries the store often. Its metrics need fewer retries.
 _PATIENCE = Patience(tries=2)

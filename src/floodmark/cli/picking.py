@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from floodmark.consume.reader import Table
 from floodmark.model import TableEntry, TableName
+from floodmark.reader.reader import Table
 from floodmark.source.selection import Pattern, pick
 from floodmark.state.manifest import Manifest
 

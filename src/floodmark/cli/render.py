@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from floodmark.cli.output import printable
 from floodmark.cli.views import ChunkCounts, RunSummary, TableStatus, age, chunk_counts, has_work, statuses
 from floodmark.model import TableEntry, TableName
-from floodmark.run import PlannedTable
+from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import Head, Manifest
 from floodmark.wording import plural, span
 

@@ -6,8 +6,6 @@ import argparse
 
 import msgspec
 
-from floodmark import prune as pruning
-from floodmark import verify as verifying
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, console, printable
 from floodmark.cli.render import seconds, size, table
@@ -16,7 +14,9 @@ from floodmark.cli.tally import Tally
 from floodmark.config import load
 from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.layout import timestamp_text
-from floodmark.prune import EraseBefore, KeepDays, KeepLast, Pruned, Remainder, Rule
+from floodmark.prune import job as pruning
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Pruned, Remainder, Rule
+from floodmark.verify import job as verifying
 from floodmark.verify.report import Report, SourceReport, TableReport, full_run
 from floodmark.wording import plural
 

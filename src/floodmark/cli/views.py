@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from floodmark.model import Reason, Status, TableEntry, TableName
-from floodmark.run import PlannedTable
+from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import Manifest
 
 

@@ -4,7 +4,7 @@
 file), `document` (the reading of one), `tables`, `urls` and `values` (the meaning of single settings).
 """
 
-from floodmark.config.load import load
+from floodmark.config.load import load, load_settings
 from floodmark.config.settings import (
     ColumnRule,
     DeliverySettings,
@@ -37,5 +37,6 @@ __all__ = [
     "SourceSettings",
     "TableRule",
     "load",
+    "load_settings",
     "safe_label",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,20 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
     )
     _require_no_contradiction(settings, state, name)
     return settings
+
+
+def load_settings(file: str | PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Return the checked settings of a file and the environment, as `floodmark run` without flags reads them.
+
+    Args:
+        file: A YAML file (docs/configuration.md). None means `floodmark.yaml` in the working directory, if it exists.
+        environ: The environment variables. None means those of the process.
+
+    Raises:
+        ConfigError: A setting is missing, unknown, invalid, or contradicts another one. The error holds no value.
+    """
+    path = None if file is None else Path(file)
+    return load(Flags(config=path), os.environ if environ is None else environ)
 
 
 def _file(path: Path | None) -> tuple[File, str]:

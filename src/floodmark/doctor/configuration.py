@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
+from floodmark.backends import open_source
 from floodmark.config import Flags, Settings
 from floodmark.config.document import read
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, OLD_DESTINATION, SOURCE, STATE, VARIABLES
 from floodmark.config.metrics import PUSHGATEWAY
 from floodmark.doctor.finding import Finding, ok, warning
-from floodmark.stores import open_source
 
 _PREFIX = "FLOODMARK_"
 _OTHER_VARIABLES = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "FLOODMARK_DEBUG")

@@ -7,13 +7,13 @@ from functools import partial
 
 from msgspec import Struct
 
+from floodmark.backends import open_source
 from floodmark.config import Settings
 from floodmark.doctor import activity, landing, server, tables
 from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
 from floodmark.source.base import Snapshot
-from floodmark.stores import open_source
 from floodmark.wording import plural
 
 _DIGEST = ""  # of the encoding: no lines are made

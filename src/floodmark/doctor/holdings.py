@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from floodmark.backends import open_source
 from floodmark.config import Mask, Selection, Settings
 from floodmark.model import TableInfo
 from floodmark.source.selection import spelled
-from floodmark.stores import open_source
 from floodmark.wording import plural
 
 # Columns that usually serve as keys elsewhere are hashed, which keeps joins. Columns that are only read are redacted.

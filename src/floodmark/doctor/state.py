@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from floodmark.backends import open_ledger
 from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
 from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch
@@ -15,7 +16,6 @@ from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Inflight, Working
 from floodmark.storage.retry import Patience
 from floodmark.storage.s3_errors import AccessDenied
-from floodmark.stores import open_ledger
 from floodmark.wording import plural, span
 
 _PATIENCE = Patience(tries=1)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from floodmark.config import Settings
-from floodmark.detect import Policy, assess
 from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.errors import EXIT_PARTIAL, SourceError
 from floodmark.model import Point, TableInfo
-from floodmark.remembered import Remembered
+from floodmark.pipeline.detect import Policy, assess
+from floodmark.pipeline.remembered import Remembered
 from floodmark.wording import plural
 
 _SHOWN = 10

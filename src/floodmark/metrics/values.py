@@ -7,13 +7,13 @@ from typing import get_args
 
 from msgspec import Struct
 
-from floodmark import __version__
 from floodmark.metrics import catalogue as names
 from floodmark.metrics.catalogue import Metric
 from floodmark.metrics.known import Known, seconds
 from floodmark.metrics.live import Live
 from floodmark.model import Outcome, Status, TableEntry
 from floodmark.state.manifest import Manifest, Record
+from floodmark.version import __version__
 
 RUN_STATUSES = ("running", *get_args(Outcome))
 TABLE_STATUSES = get_args(Status)

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from floodmark.errors import ObjectMissing, StateUnreadable, StorageDenied
-from floodmark.extract import run_all
 from floodmark.layout import TIMESTAMP, table_prefix, timestamp_of
-from floodmark.prune.decide import EraseBefore, Link, Progress, Rule, Survey
+from floodmark.pipeline.extract import run_all
+from floodmark.prune.retention import EraseBefore, Link, Progress, Rule, Survey
 from floodmark.state import inflight
 from floodmark.state.documents import Documents
 from floodmark.state.ledger import Current, Ledger

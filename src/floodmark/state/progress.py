@@ -1,7 +1,7 @@
 """The progress of runs in flight: each writes its own document, and the next run reads all that are listed.
 
 A progress saves work and proves nothing: its chunks are proven against the new snapshot like any others. So a progress
-that is missing or can't be read is no error. Nor does it matter if its run is dead or alive (see `floodmark.resume`).
+that is missing or can't be read is no error. It does not matter if its run is dead or alive (see `pipeline.resume`).
 """
 
 from __future__ import annotations

@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from floodmark.compression import Undecompressed, decompressed
 from floodmark.errors import ObjectMissing, StorageDenied, StorageUnavailable
 from floodmark.events import Observer, Retried
-from floodmark.extract import StopAsked
 from floodmark.layout import encoding_of
 from floodmark.model import Format, ObjectEntry
-from floodmark.records import RowCounter
+from floodmark.objects.compression import Undecompressed, decompressed
+from floodmark.objects.csv import RowCounter
+from floodmark.pipeline.extract import StopAsked
 from floodmark.storage.base import Storage
 from floodmark.storage.streams import Readable
 from floodmark.verify.report import Fault

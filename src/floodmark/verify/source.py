@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark.detect import ChunkPlan, Policy, TablePlan, assess, settle
 from floodmark.errors import SourceError
 from floodmark.events import Observer
-from floodmark.extract import Extractor, Job, StopAsked, patiently, run_all
 from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo, TableName
-from floodmark.remembered import remember
+from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, assess, settle
+from floodmark.pipeline.extract import Extractor, Job, StopAsked, patiently, run_all
+from floodmark.pipeline.remembered import remember
 from floodmark.source.base import Snapshot
 from floodmark.verify.report import Problem, SourceReport
 

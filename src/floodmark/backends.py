@@ -1,0 +1,93 @@
+"""The stores and the source of a command, made from its settings."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from floodmark.config import DestinationSettings, Settings
+from floodmark.errors import ConfigError
+from floodmark.events import Observer
+from floodmark.layout import LAYOUTS, Layout
+from floodmark.model import Encoding
+from floodmark.objects.compression import compressor
+from floodmark.source.base import Source
+from floodmark.state.ledger import Ledger
+from floodmark.state.manifest import Manifest
+from floodmark.storage import StorageOptions, open_storage
+from floodmark.storage.base import Storage
+from floodmark.storage.retry import Patience, RetryingStorage
+
+
+class Stores(Struct, frozen=True):
+    """The destination of data and the location of state. `ledger` is None for a stateless run."""
+
+    destination: Storage
+    ledger: Ledger | None
+    layout: Layout
+    encoding: Encoding
+
+
+def open_stores(settings: Settings, observer: Observer) -> Stores:
+    """Open destination and ledger.
+
+    Raises ConfigError, also if a chosen option is not installed, and StorageError.
+    """
+    chosen = settings.destination
+    encoding = Encoding(chosen.format, chosen.compression, UNSET if chosen.numbers == "as-is" else chosen.numbers)
+    compressor(encoding.compression)
+    layout = LAYOUTS[chosen.layout]
+    destination = open_storage(chosen.url, _options(chosen, conditional=layout.objects_stay))
+    return Stores(
+        RetryingStorage(destination, observer),
+        open_ledger(settings, observer),
+        layout,
+        encoding,
+    )
+
+
+def open_ledger(settings: Settings, observer: Observer, patience: Patience = Patience()) -> Ledger | None:  # noqa: B008
+    """Return the state store, or None for a stateless command."""
+    if settings.state_url is None:
+        return None
+    options = StorageOptions(
+        sse=settings.destination.sse if settings.destination.layout == "plain" else None,
+        kms_key_id=settings.destination.kms_key_id if settings.destination.layout == "plain" else None,
+    )
+    unconditional = settings.destination.allow_unconditional_writes
+    storage = RetryingStorage(open_storage(settings.state_url, options), observer, patience)
+    return Ledger(storage, unconditional=unconditional)
+
+
+def open_destination(settings: Settings, manifest: Manifest, observer: Observer) -> Storage:
+    """Return the store of a manifest's objects: the configured destination, or else the manifest's own."""
+    chosen = (
+        settings.destination if settings.destination.url else replace(settings.destination, url=manifest.destination)
+    )
+    conditional = LAYOUTS[chosen.layout].objects_stay
+    return RetryingStorage(open_storage(chosen.url, _options(chosen, conditional=conditional)), observer)
+
+
+def open_source(settings: Settings) -> Source:
+    """Return the database to read. Raises ConfigError for a URL of another kind."""
+    url = settings.source.url
+    scheme = "postgresql" if url is None else url.reveal().split(":", 1)[0].split("+", 1)[0]
+    if scheme in ("postgresql", "postgres"):
+        from floodmark.source.postgres.snapshot import PostgresSource  # noqa: PLC0415 - by need, as each source is
+
+        return PostgresSource(url, settings.limits, settings.selection.mask_key, settings.destination.format)
+    if scheme == "sqlite" and url is not None:
+        from floodmark.source.sqlite import SQLiteSource  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
+
+        return SQLiteSource(url.reveal(), row_format=settings.destination.format)
+    raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")
+
+
+def _options(chosen: DestinationSettings, conditional: bool) -> StorageOptions:
+    return StorageOptions(
+        acl=chosen.acl,
+        sse=chosen.sse,
+        kms_key_id=chosen.kms_key_id,
+        conditional=conditional,
+        allow_unconditional=chosen.allow_unconditional_writes,
+    )

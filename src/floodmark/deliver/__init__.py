@@ -1,0 +1,1 @@
+"""Delivery of landed tables to a receiver's landing zone."""

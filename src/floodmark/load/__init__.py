@@ -1,0 +1,1 @@
+"""Loading of landed tables into DuckDB, Parquet files and Glue catalogs."""

@@ -1,0 +1,320 @@
+"""Tables in a DuckDB file. Each is loaded next to its predecessor, and one transaction exchanges all of them.
+
+Readers of the file see one run's snapshot, the old or the new one, whenever a load ends or is interrupted. The schema
+`_floodmark` records what is loaded, in the same transaction. DuckDB lets only one process write to a file at a time, so
+two loaders can't meet. No DuckDB error is shown, because its text can hold a value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from floodmark.errors import ConfigError, Conflict, FloodmarkError
+from floodmark.load.duckdb_errors import Refusals, held_back
+from floodmark.load.target import LEAVE_OUT, Loaded, Source, Staged
+from floodmark.model import TableName
+from floodmark.reader import extras
+from floodmark.reader.duckdb import folded, insert, quoted, require_columns
+from floodmark.reader.types import ColumnType
+
+FORMAT, VERSION = "floodmark.duckdb", 1
+_OWN = "_floodmark"
+_MAGIC = slice(8, 12)
+# The memory limit of DuckDB. This excludes what Python and Arrow need. Together they stay within 512 MiB.
+MEMORY = "192MiB"
+# DuckDB holds one row group per thread in memory before it writes it: 122,880 rows by default, all columns at once. A
+# table with more columns than this gets fewer rows per group. Ordinary tables would grow by a third or more that way.
+_WIDE, _VALUES_IN_ROW_GROUP, _VECTOR = 100, 2_048_000, 2048
+_WIDE_NAME = "_floodmark_target"
+# DuckDB's own schemas, which exist in every file.
+_RESERVED = ("information_schema", "pg_catalog")
+_CREATE = """
+CREATE SCHEMA IF NOT EXISTS {own};
+CREATE TABLE IF NOT EXISTS {own}.format (
+    format VARCHAR, version INTEGER, dialect VARCHAR, database VARCHAR, system_identifier VARCHAR);
+CREATE TABLE IF NOT EXISTS {own}.tables (
+    "schema" VARCHAR, name VARCHAR, run_id VARCHAR, as_of TIMESTAMPTZ, rows BIGINT, loaded_at TIMESTAMPTZ,
+    checksum VARCHAR, shape VARCHAR);
+CREATE TABLE IF NOT EXISTS {own}.staged ("schema" VARCHAR, name VARCHAR)"""
+_TABLES = "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = current_database()"
+_VIEWS = "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = current_database()"
+
+# Foreign keys never come from another schema's tables, but views can. An index (`a`) is dropped with its table.
+_DEPENDENTS = """
+SELECT DISTINCT coalesce(v.schema_name, u.schema_name), coalesce(v.view_name, u.table_name)
+FROM duckdb_dependencies() d JOIN duckdb_tables() t ON t.table_oid = d.objid
+LEFT JOIN duckdb_tables() u ON u.table_oid = d.refobjid AND u.database_name = t.database_name
+LEFT JOIN duckdb_views() v ON v.view_oid = d.refobjid AND v.database_name = t.database_name
+WHERE t.database_name = current_database() AND t.schema_name = ? AND t.table_name = ? AND d.deptype <> 'a'
+    AND coalesce(v.view_name, u.table_name) IS NOT NULL
+ORDER BY ALL"""
+
+
+class DuckDBFile:
+    """A target of `load`. Nothing is written before `prepare`: if nothing changed, the file is opened read-only."""
+
+    def __init__(self, path: Path, memory: str = MEMORY) -> None:
+        self._duckdb, self._memory = extras.duckdb(), memory
+        extras.pyarrow()  # the rows need it: without it, no table can be loaded
+        self._connection: Any = None
+        self._catalog, self._row_group = "", 0
+        self._ours: dict[tuple[str, str], TableName] = {}
+        self._taken: set[tuple[str, str]] = set()
+        self._named: dict[tuple[str, str], TableName] = {}
+        self._staged: dict[TableName, TableName] = {}
+        self._path, self.url = path, str(path)
+        self._refusals = Refusals(self.url, memory)
+        if path.exists():
+            _require_duckdb(path)
+            self._connection = self._connected(read_only=True)
+
+    def loaded(self, source: Source) -> Loaded | None:
+        """Return what Floodmark loaded into the file, or None. Raises ConfigError if a newer Floodmark wrote it."""
+        if self._connection is None:
+            return None
+        with self._refusals.translated("read what was loaded"):
+            if _key(TableName(_OWN, "format")) not in self._marks():
+                return None
+            rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
+            if not rows:  # the first load did not finish
+                return None
+            if len(rows) != 1 or rows[0][:2] != (FORMAT, VERSION):
+                raise ConfigError(
+                    "this file was loaded by another Floodmark",
+                    on=self.url,
+                    why=f"its {_OWN}.format is not {FORMAT} version {VERSION}",
+                    hint="Use the Floodmark that wrote it, or load into another file.",
+                )
+            return Loaded(Source(*rows[0][2:]), self._held())
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        return tuple(kind.duckdb for kind in types)
+
+    def prepare(self) -> None:
+        """Open the file for writing, remove the remains of an interrupted load, and list what the file holds."""
+        self._reopen(0)
+        with self._refusals.translated("prepare the file"):
+            self._connection.execute(_CREATE.format(own=self._own))
+            self.abandon()
+            held = self._held()
+            for name in self._recorded().keys() - held.keys():
+                self._forget("tables", name)
+            self._ours = {_key(name): name for name in held}
+            views = self._connection.execute(_VIEWS).fetchall()
+            self._taken = {*self._marks(), *(_key(TableName(*view)) for view in views)}
+
+    def stage(self, staged: Staged) -> int:
+        """Load a table next to the one it will replace. Raises what its row stream raised, StorageError."""
+        name = staged.table.name
+        self._require_fit(staged)
+        self.require_droppable(name)
+        if self._row_group != (rows := _row_group(len(staged.types))):
+            self._reopen_midway(rows)
+        new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
+        with self._refusals.translated(f"load {name.label}"):
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
+            self._connection.execute(f"INSERT INTO {self._own}.staged VALUES (?, ?)", [new.schema, new.name])
+            insert(self._connection, f"CREATE TABLE {self._sql(new)} AS", staged.stream(infinite=True), staged.types)
+        self._staged[name] = new
+        return staged.table.entry.rows or 0
+
+    def require_droppable(self, name: TableName) -> None:
+        """Check that nothing depends on a loaded table. A user's foreign key, for example, prevents the drop."""
+        ours = self._ours.get(_key(name))
+        if ours is None:
+            return
+        with self._refusals.translated(f"look at what depends on {ours.label}"):
+            if self._lets_go(ours):
+                return
+            found = self._connection.execute(_DEPENDENTS, [*_parts(ours)]).fetchall()
+        raise held_back(self.url, ours, [".".join(one) for one in found])
+
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """Exchange all staged tables, and drop others, in one transaction."""
+        with self._refusals.translated("exchange the tables"):
+            self._connection.execute("BEGIN")
+            self._connection.execute(f"DELETE FROM {self._own}.format")
+            self._connection.execute(
+                f"INSERT INTO {self._own}.format VALUES (?, ?, ?, ?, ?)",
+                [FORMAT, VERSION, source.dialect, source.database, source.system_identifier],
+            )
+            for name in drop:
+                self._drop(name, of=name)
+            for one in staged:
+                self._drop(one.table.name)
+                self._rename(one, run_id)
+            self._connection.execute("COMMIT")
+        return {}
+
+    def abandon(self) -> None:
+        if self._connection is None:  # another process has the file now; the next load removes what is recorded
+            return
+        with self._refusals.translated("clear away what was not finished"):
+            left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
+            for schema, name in left:
+                self._connection.execute(f"DROP TABLE IF EXISTS {self._sql(TableName(schema, name))}")
+            self._connection.execute(f"DELETE FROM {self._own}.staged")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _own(self) -> str:
+        return f"{self._catalog}.{_OWN}"
+
+    def _sql(self, name: TableName) -> str:
+        """Return the qualified SQL name, with the file's own name, which can equal a schema's name."""
+        return f"{self._catalog}.{quoted(name.schema)}.{quoted(name.name)}"
+
+    def _marks(self) -> dict[tuple[str, str], str | None]:
+        """Return every table in the file with its comment."""
+        tables = self._connection.execute(_TABLES).fetchall()
+        return {_key(TableName(schema, name)): comment for schema, name, comment in tables}
+
+    def _held(self) -> dict[TableName, tuple[str, str]]:
+        """Return the tables that are unchanged since their load, with checksum and shape.
+
+        Their comment is Floodmark's mark.
+        """
+        marks, recorded = self._marks(), self._recorded()
+        return {name: facts for name, facts in recorded.items() if marks.get(_key(name)) == _mark(name, *facts)}
+
+    def _recorded(self) -> dict[TableName, tuple[str, str]]:
+        rows = self._connection.execute(f'SELECT "schema", name, checksum, shape FROM {self._own}.tables').fetchall()
+        return {TableName(schema, name): (checksum, shape) for schema, name, checksum, shape in rows}
+
+    def _require_fit(self, staged: Staged) -> None:
+        """Refuse a table whose name differs only by case from another, or whose name an object of the user's has."""
+        name = staged.table.name
+        require_columns(name, [column.name for column in staged.table.columns], LEAVE_OUT)
+        if folded(name.schema) in _RESERVED:
+            why = "DuckDB keeps this schema for itself"
+            raise ConfigError("a table can't be loaded into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
+        ours = self._ours.get(_key(name))
+        holder = ours if ours in staged.snapshot else self._named.setdefault(_key(name), name)
+        if holder != name:
+            why = f"{holder.label} and {name.label}"
+            raise ConfigError("two tables have one name in DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
+        if ours is None and _key(name) in self._taken:
+            raise ConfigError(
+                "there is a table or view of this name already",
+                on=f"{self.url}: {name.label}",
+                why="it is not what Floodmark loaded there, and is left alone (names that differ only in case are one)",
+                hint="Rename it or drop it, or load into another file. Or leave the table out with --exclude.",
+            )
+
+    def _drop(self, name: TableName, of: TableName | None = None) -> None:
+        """Drop the table that was loaded under a name, in any case. If `of` is given, drop only that table."""
+        ours = self._ours.get(_key(name))
+        if ours is None or of not in (None, ours):
+            return
+        self._connection.execute(f"DROP TABLE {self._sql(ours)}")
+        self._forget("tables", ours)
+        del self._ours[_key(name)]
+
+    def _rename(self, staged: Staged, run_id: str) -> None:
+        name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
+        checksum = entry.checksum or ""
+        self._connection.execute(f"ALTER TABLE {self._sql(new)} RENAME TO {quoted(name.name)}")
+        mark = _mark(name, checksum, staged.shape).replace("'", "''")
+        self._connection.execute(f"COMMENT ON TABLE {self._sql(name)} IS '{mark}'")
+        record = [*_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
+        self._connection.execute(f"INSERT INTO {self._own}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
+        self._forget("staged", new)
+
+    def _lets_go(self, name: TableName) -> bool:
+        """Return true if DuckDB would drop a table.
+
+        It tries the drop, because a refusal in `publish` would fail all tables.
+        """
+        self._connection.execute("BEGIN")
+        try:
+            self._connection.execute(f"DROP TABLE {self._sql(name)}")
+        except (self._duckdb.CatalogException, self._duckdb.DependencyException):
+            return False
+        finally:
+            self._connection.execute("ROLLBACK")
+        return True
+
+    def _forget(self, where: str, name: TableName) -> None:
+        self._connection.execute(f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_parts(name)])
+
+    def _reopen(self, row_group: int) -> None:
+        """Open the file for writing with row groups of this many rows, or 0 for DuckDB's default."""
+        self.close()
+        self._row_group = row_group
+        self._connection = self._connected(read_only=False)
+
+    def _reopen_midway(self, row_group: int) -> None:
+        """Open the file again between two tables. If another process took it meanwhile, no more can be loaded."""
+        try:
+            self._reopen(row_group)
+        except FloodmarkError as error:
+            raise Conflict(error.what, on=error.on, why=error.why, hint=error.hint) from None
+
+    def _connected(self, *, read_only: bool) -> Any:
+        config = {
+            "memory_limit": self._memory,
+            "threads": min(4, os.cpu_count() or 1) if self._row_group != _VECTOR else 1,
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        try:
+            path = str(self._path.absolute())  # else DuckDB reads what precedes a colon as a database type
+            if self._row_group:  # only ATTACH has this option
+                config["temp_directory"] = f"{path}.tmp"
+                connection = self._duckdb.connect(config=config)
+                literal = path.replace("'", "''")
+                connection.execute(f"ATTACH '{literal}' AS {_WIDE_NAME} (ROW_GROUP_SIZE {self._row_group})")
+                connection.execute(f"USE {_WIDE_NAME}")
+            else:
+                connection = self._duckdb.connect(path, read_only=read_only, config=config)
+            self._catalog = quoted(connection.execute("SELECT current_database()").fetchone()[0])
+        except self._duckdb.Error as error:
+            raise self._refusals.not_opened(error) from None
+        return connection
+
+
+def _require_duckdb(path: Path) -> None:
+    """Check the file's first bytes. DuckDB itself would fetch an extension to open another type of file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_MAGIC.stop)
+    except OSError as error:
+        raise ConfigError("the DuckDB file can't be read", on=str(path), why=error.strerror) from None
+    if start[_MAGIC] != b"DUCK":
+        raise ConfigError(
+            "this is no DuckDB file",
+            on=str(path),
+            why="it does not begin as one",
+            hint="Name a file that DuckDB made, or one that does not exist yet.",
+        )
+
+
+def _row_group(columns: int) -> int:
+    """Return the number of rows per row group for this many columns, or 0 for DuckDB's default."""
+    return max(_VALUES_IN_ROW_GROUP // columns // _VECTOR, 1) * _VECTOR if columns > _WIDE else 0
+
+
+def _key(name: TableName) -> tuple[str, str]:
+    """Return the key by which DuckDB distinguishes tables."""
+    return folded(name.schema), folded(name.name)
+
+
+def _parts(name: TableName) -> tuple[str, str]:
+    return name.schema, name.name
+
+
+def _mark(name: TableName, checksum: str, shape: str) -> str:
+    """Return the comment for a loaded table. No other table has the same."""
+    return f"Loaded by Floodmark: {name.label}, checksum {checksum}, shape {shape}"

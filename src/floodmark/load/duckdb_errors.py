@@ -1,0 +1,83 @@
+"""Translation of DuckDB's errors about a file. DuckDB's own text is searched but never shown: it can hold a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageError
+from floodmark.model import TableName
+from floodmark.reader import extras
+
+# The same problem comes as many kinds of exception, depending on the operation. Only its words identify it.
+_DISK_FULL = ("no space left", "quota exceeded", "max_temp_directory_size")
+_FILE_TOO_LARGE = ("file too large",)
+_MEMORY = ("out of memory", "failed to pin block", "failed to allocate", "could not allocate", "memory_limit")
+_BROKEN = ("FatalException", "InternalException")
+
+
+class Refusals:
+    """The subject of the errors: a file, and how much memory DuckDB may use for it."""
+
+    def __init__(self, url: str, memory: str) -> None:
+        self._url, self._memory = url, memory
+
+    @contextmanager
+    def translated(self, what: str) -> Iterator[None]:
+        """Raise the StorageError that matches a DuckDB error."""
+        try:
+            yield
+        except extras.duckdb().Error as error:
+            why, hint = self._reason(error)
+            raise StorageError(f"can't {what}", on=self._url, why=why, hint=hint) from None
+
+    def not_opened(self, error: Exception) -> FloodmarkError:
+        """Return the error for a file that DuckDB did not open."""
+        duckdb = extras.duckdb()
+        if _says(error, _DISK_FULL):
+            why, hint = self._reason(error)
+            return StorageError("can't open the DuckDB file", on=self._url, why=why, hint=hint)
+        if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
+            return Conflict(
+                "the DuckDB file is in use",
+                on=self._url,
+                why="another process has it open, and DuckDB lets no two in while one writes",
+                hint="Close it there (another load, a notebook), and load again.",
+            )
+        return ConfigError(
+            "the DuckDB file can't be opened",
+            on=self._url,
+            why=f"DuckDB {duckdb.__version__} gave {type(error).__name__}",
+            hint="Check that its folder exists and can be written, and that no newer DuckDB wrote it.",
+        )
+
+    def _reason(self, error: Exception) -> tuple[str, str | None]:
+        """Return the cause and the hint."""
+        if _says(error, _DISK_FULL):
+            hint = "Free some space and load again, or load into a file elsewhere. What was loaded before stands."
+            return "the disk is full (DuckDB keeps its temporary files there too, beside the file)", hint
+        if _says(error, _FILE_TOO_LARGE):
+            return "the file can't grow", "A limit on the size of files (ulimit -f) is in the way."
+        if _says(error, _MEMORY):
+            hint = "Give it more, --memory 1GiB say: a table of very long values needs that."
+            return f"DuckDB needs more memory than the {self._memory} that it may use", hint
+        if type(error).__name__ in _BROKEN:
+            return "DuckDB gave up (an error of its own)", "What was loaded before stands. Load again."
+        return f"DuckDB gave {type(error).__name__}", None
+
+
+def held_back(url: str, table: TableName, dependents: Sequence[str]) -> ConfigError:
+    """Return the error for a table that can't be dropped or replaced because the user's own objects depend on it."""
+    them = ", ".join(dependents) or "something"
+    return ConfigError(
+        "the table can't be exchanged",
+        on=f"{url}: {table.label}",
+        why=f"{them} in that file depends on it, by a foreign key or as a view",
+        hint="Drop what depends on it and load again; then make it anew, without the foreign key "
+        "or without enable_view_dependencies.",
+    )
+
+
+def _says(error: Exception, words: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(one in text for one in words)

@@ -1,0 +1,258 @@
+"""Parquet files and tables in a Glue catalog, as Athena, Spark and Redshift Spectrum read them.
+
+A Glue table points at a small file that lists the table's Parquet files (Hive's symlink format). So one UpdateTable
+exchanges columns and files in one step, and readers never see the files of an unfinished load. The order is: files,
+index, lists, Glue tables. Only after that, files that were superseded a day ago are deleted. If a load ends in between,
+each table stays readable in its old or new version. The next load compares the Glue table's own parameters, detects
+that it lags behind, and updates it without writing a file again. If two loads run at once, one of them finds that the
+index, or the version of a Glue table, changed since it read it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
+from floodmark.events import Observer
+from floodmark.layout import default_schema
+from floodmark.load.glue_catalog import Catalog, CatalogTable
+from floodmark.load.parquet import ParquetPlace
+from floodmark.load.parquet_keys import LIST, lists
+from floodmark.load.target import LEAVE_OUT, Loaded, Source, Staged
+from floodmark.model import TableName
+from floodmark.reader.types import ColumnType
+
+_INPUT = "org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat"
+_OUTPUT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
+_SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
+_CHECKSUM, _SHAPE = "floodmark_checksum", "floodmark_shape"
+_TABLE, _SCHEMA = "floodmark_table", "floodmark_schema"
+
+
+class GlueDatabase:
+    """A target of `load`. `files` is the place of the Parquet files, or None for the Glue database's own location."""
+
+    def __init__(self, database: str, files: str | None, observer: Observer) -> None:
+        self._database, self._catalog = database, Catalog(database)
+        url = files or self._location()
+        if not url.startswith("s3://"):
+            raise ConfigError("the files of a Glue table lie in S3", on=url, hint="Give --files s3://bucket/prefix.")
+        self._parquet = ParquetPlace(url, observer)
+        self._tables: dict[str, CatalogTable] = {}
+        self._default_schema = ""
+        self._named: dict[str, TableName] = {}
+        self._vacated: set[str] = set()
+        self._behind: frozenset[TableName] = frozenset()
+        self.url = f"glue:{database} ({self._parquet.url})"
+
+    def loaded(self, source: Source) -> Loaded | None:
+        """Return what the index and the catalog hold.
+
+        A table that lags behind in one of them is loaded, or dropped, again.
+        """
+        self._tables = {one.name: one for one in self._catalog.tables()}
+        self._default_schema = default_schema(source.dialect)
+        found = self._parquet.loaded(source)
+        if found is None:
+            return None
+        current = {name: marks for name, marks in found.tables.items() if self._marks(name) == marks}
+        left = filter(None, map(self._loaded_into, self._tables.values()))
+        self._behind = frozenset({*found.tables, *left} - current.keys())
+        return Loaded(found.source, {**current, **dict.fromkeys(self._behind, ("", ""))})
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        return self._parquet.shape(types)
+
+    def prepare(self) -> None:
+        """Do nothing: this target needs no preparation."""
+
+    def stage(self, staged: Staged) -> int:
+        name = staged.table.name
+        _require_columns(staged)
+        self._require_free(name, staged.snapshot, self._vacated)
+        twin = self._named.setdefault(self._name(name), name)
+        if twin != name:
+            raise _twins(self._name(name), twin, name, LEAVE_OUT)
+        rows = self._parquet.stage(staged)
+        self._vacated |= {one.name for one in self._misnamed(name)}
+        return rows
+
+    def require_droppable(self, name: TableName) -> None:
+        """Do nothing: a table can always be dropped here."""
+
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """Move the index, then update each Glue table. The index stays ahead of tables that can't be written."""
+        changed = [*(one.table.name for one in staged), *drop]
+        old_lists = (self._list_of(table) for name in changed for table in self._ours(name))
+        self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
+        acts = {one.table.name: partial(self._update, one, run_id) for one in staged}
+        acts |= {name: partial(self._drop, name) for name in drop}
+        tried = {name: _own_trouble(act) for name, act in acts.items()}
+        self._parquet.clear(changed)
+        return {name: error for name, error in tried.items() if error is not None}
+
+    def abandon(self) -> None:
+        self._parquet.abandon()
+
+    def close(self) -> None:
+        self._parquet.close()
+
+    def _name(self, name: TableName) -> str:
+        return glue_name(name, self._default_schema)
+
+    def _marks(self, name: TableName) -> tuple[str, str] | None:
+        """Return the checksum and shape in the catalog, or None if the table is absent or has another name."""
+        ours = self._ours(name)
+        if [one.name for one in ours] != [self._name(name)]:
+            return None
+        return ours[0].parameters.get(_CHECKSUM, ""), ours[0].parameters.get(_SHAPE, "")
+
+    def _ours(self, name: TableName) -> list[CatalogTable]:
+        """Return the Glue table that was loaded from a table, and one that was loaded under an earlier name."""
+        there = self._tables.get(self._name(name))
+        own = [there] if there is not None and self._is_ours(there, name) else []
+        return [*own, *self._misnamed(name)]
+
+    def _misnamed(self, name: TableName) -> list[CatalogTable]:
+        """Return the table's Glue table under a name without schema, if it should have the schema now.
+
+        Earlier versions left out the schema of public and main tables for every dialect. The same happens after a
+        database of another dialect was adopted.
+        """
+        there = self._tables.get(glue_name(name, name.schema)) if name.schema in ("public", "main") else None
+        wrong = there is not None and there.name != self._name(name) and self._is_ours(there, name)
+        return [there] if there is not None and wrong else []
+
+    def _is_ours(self, table: CatalogTable, name: TableName) -> bool:
+        """Return true if the Glue table was loaded from this table into this place."""
+        place = f"{self._parquet.url}/{lists(name)}/"
+        return table.parameters.get(_TABLE) == name.label and table.location.startswith(place)
+
+    def _loaded_into(self, table: CatalogTable) -> TableName | None:
+        """Return the table that was loaded into the Glue table, or None if it does not belong to this place."""
+        schema, label = table.parameters.get(_SCHEMA), table.parameters.get(_TABLE, "")
+        if schema is None or not label.startswith(f"{schema}."):
+            return None
+        name = TableName(schema, label.removeprefix(f"{schema}."))
+        return name if self._is_ours(table, name) else None
+
+    def _list_of(self, table: CatalogTable) -> str:
+        """Return the key of the file list that one of our Glue tables points at."""
+        return table.location.removeprefix(f"{self._parquet.url}/") + LIST
+
+    def _update(self, staged: Staged, run_id: str) -> None:
+        """Write the list of a table's files, and point the catalog's table at it."""
+        name, glue = staged.table.name, self._name(staged.table.name)
+        self._require_free(name, staged.snapshot)
+        folder = f"{lists(name)}/{self._parquet.load_id}"
+        files = self._parquet.staged(name).files
+        text = "".join(f"{self._parquet.url}/{one.key}\n" for one in files)
+        self._parquet.put(f"{folder}/{LIST}", io.BytesIO(text.encode()))
+        table = _table_input(glue, staged, f"{self._parquet.url}/{folder}/", run_id)
+        self._catalog.write(table, self._tables.get(glue))
+        self._delete(self._misnamed(name))
+
+    def _drop(self, name: TableName) -> None:
+        self._delete(self._ours(name))
+
+    def _delete(self, tables: Iterable[CatalogTable]) -> None:
+        for one in tables:
+            self._catalog.delete(one.name)
+            del self._tables[one.name]
+
+    def _require_free(
+        self, name: TableName, snapshot: Collection[TableName], vacated: Collection[str] = frozenset()
+    ) -> None:
+        """Require that the name in the catalog is free, the table's own, or `vacated` by another table."""
+        glue = self._name(name)
+        there = self._tables.get(glue)
+        if there is None or glue in vacated or self._is_ours(there, name):
+            return
+        holder = self._loaded_into(there)
+        if holder is not None:
+            gone = "--drop drops what is gone. Then load again."
+            raise _twins(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
+        raise ConfigError(
+            "there is a Glue table of this name already",
+            on=f"{self._database}.{glue}",
+            why=f"it is not what was loaded of {name.label} into {self._parquet.url}, and is not replaced",
+            hint="Rename it or delete it from the catalog, or load into another Glue database. Or leave the table out "
+            "with --exclude.",
+        )
+
+    def _location(self) -> str:
+        found = self._catalog.location()
+        if found is None:
+            raise ConfigError(
+                "there is no place for the files",
+                on=f"Glue database {self._database}",
+                why="it has no location of its own",
+                hint="Give --files s3://bucket/prefix.",
+            )
+        return found
+
+
+def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
+    """Return the error that keeps one Glue table from being written.
+
+    Errors that concern more than this table are raised: another load's success, an unreachable catalog.
+    """
+    try:
+        act()
+    except (Conflict, StorageUnavailable):
+        raise
+    except FloodmarkError as error:
+        return error
+    return None
+
+
+def _require_columns(staged: Staged) -> None:
+    lower = [column.name.lower() for column in staged.table.columns]
+    if len(set(lower)) < len(lower):
+        why = "two columns differ only in case"
+        raise ConfigError("a table can't be in Glue", on=staged.table.label, why=why, hint=LEAVE_OUT)
+
+
+def _twins(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
+    why = f"{holder.label} and {name.label}"
+    return ConfigError("two tables have one name in Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
+
+
+def glue_name(name: TableName, default_schema: str) -> str:
+    """Return a table's name in the catalog: lower case, with the schema unless it is the source's default schema."""
+    whole = name.name if name.schema == default_schema else f"{name.schema}_{name.name}"
+    return re.sub(r"[^a-z0-9_]", "_", whole.lower())
+
+
+def _table_input(name: str, staged: Staged, location: str, run_id: str) -> dict[str, Any]:
+    table = staged.table
+    columns = [
+        {"Name": column.name.lower(), "Type": kind.glue, "Comment": column.type[:255]}
+        for column, kind in zip(table.columns, staged.types, strict=True)
+    ]
+    return {
+        "Name": name,
+        "TableType": "EXTERNAL_TABLE",
+        "Parameters": {
+            "EXTERNAL": "TRUE",
+            "classification": "parquet",
+            _TABLE: table.label,
+            _SCHEMA: table.name.schema,
+            _CHECKSUM: table.entry.checksum or "",
+            _SHAPE: staged.shape,
+            "floodmark_run_id": run_id,
+        },
+        "StorageDescriptor": {
+            "Columns": columns,
+            "Location": location,
+            "InputFormat": _INPUT,
+            "OutputFormat": _OUTPUT,
+            "SerdeInfo": {"SerializationLibrary": _SERDE},
+        },
+    }

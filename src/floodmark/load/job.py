@@ -1,0 +1,253 @@
+"""Load: bring a target up to date with a snapshot. Unchanged tables are not read, changed ones are exchanged together.
+
+A table that can't be loaded does not stop the others. It keeps its old rows in the target, and the load reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal
+
+from msgspec import Struct
+
+from floodmark.errors import (
+    ConfigError,
+    Conflict,
+    FloodmarkError,
+    SourceMismatch,
+    Stopped,
+    StorageUnavailable,
+    UsageError,
+)
+from floodmark.events import TableDecided
+from floodmark.load.target import Loaded, Source, Staged, Target, Watch, shape_in
+from floodmark.model import TableName
+from floodmark.reader.reader import Snapshot, Table
+from floodmark.stop import Stop
+from floodmark.wording import plural
+
+# The load tries this many tables in a row while the store does not answer. The other tables then fail at once.
+MAX_UNREACHABLE = 2
+Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
+
+
+class Wishes(Struct, frozen=True):
+    """The user's options for a load.
+
+    `only` names the tables to load, or None for all. `text` names columns, as `schema.table.column`, to load as they
+    are in the lines. `full` loads again no matter what the target holds. An `excluded` table stays as it is in the
+    target, even if it is gone from the snapshot.
+    """
+
+    only: frozenset[TableName] | None = None
+    text: tuple[str, ...] = ()
+    drop: bool = False
+    adopt_source: bool = False
+    full: bool = False
+    excluded: Callable[[TableName], bool] = lambda table: False
+
+    def left_out_by(self, table: TableName) -> str | None:
+        """Return the option that leaves a table of the snapshot out, or None if it is included."""
+        if self.excluded(table):
+            return "--exclude"
+        return None if self.only is None or table in self.only else "--table"
+
+
+class LoadedTable(Struct, frozen=True):
+    """A table's outcome. `gone`: the target holds it, but it is no longer part of the snapshot."""
+
+    table: TableName
+    status: Status
+    rows: int | None = None
+    error: FloodmarkError | None = None
+
+
+class Result(Struct, frozen=True):
+    """A load's outcome, table by table."""
+
+    run_id: str
+    tables: tuple[LoadedTable, ...]
+
+    @property
+    def failures(self) -> list[FloodmarkError]:
+        return [one.error for one in self.tables if one.error is not None]
+
+
+def load(
+    snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[LoadedTable], None], watch: Watch
+) -> Result:
+    """Bring the target up to date. One table's error goes into the result.
+
+    `tell` is called as soon as a table's outcome is known, before readers of the target see any change. It is called
+    again for a table that could not be published. A request to stop ends the load before it publishes, or not at all.
+    Raises UsageError, ConfigError, Conflict, StorageError, Stopped.
+    """
+    tables = _wanted(snapshot, wishes)
+    _require_typed(tables)
+    manifest = snapshot.manifest
+    source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
+    before = target.loaded(source)
+    adopted = before is not None and before.source != source
+    if before is not None and adopted and not wishes.adopt_source:
+        raise _mismatch(before.source, target.url)
+    texts = _texts(snapshot, wishes)
+    as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot), anew=wishes.full)
+    wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
+    stale = [one for one in wanted if not _is_loaded(one, before)]
+    missing = _missing(snapshot, before, wishes)
+    watch.stop.require_not_asked()
+    if stale or adopted or (missing and wishes.drop):
+        target.prepare()
+    outcomes = _staged(stale, missing if wishes.drop else [], target, tell, watch)
+    staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
+    drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
+    if staged or drop or adopted:  # after an adoption, unchanged tables also belong to the new database
+        left = target.publish(source, snapshot.run_id, staged, drop)
+        outcomes |= {name: _failed(name, error, tell) for name, error in left.items()}
+    outcomes = {**_untouched(wanted, missing), **outcomes}
+    return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
+
+
+def _untouched(wanted: Sequence[Staged], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
+    """Return the outcomes of tables that the load does not touch."""
+    unchanged = {one.table.name: LoadedTable(one.table.name, "unchanged", one.table.entry.rows) for one in wanted}
+    return {**unchanged, **{name: LoadedTable(name, "gone") for name in missing}}
+
+
+def _wanted_as(
+    table: Table, text: tuple[str, ...], target: Target, watch: Watch, there: frozenset[TableName], anew: bool
+) -> Staged:
+    types = table.types(text)
+    return Staged(table, types, shape_in(target, table, types), text, watch, there, anew)
+
+
+def _is_loaded(one: Staged, before: Loaded | None) -> bool:
+    """Return true if the target records the same rows in the same columns, and its record is to be trusted."""
+    return (
+        not one.anew
+        and before is not None
+        and before.tables.get(one.table.name) == (one.table.entry.checksum, one.shape)
+    )
+
+
+def _staged(
+    stale: Sequence[Staged],
+    drop: Sequence[TableName],
+    target: Target,
+    tell: Callable[[LoadedTable], None],
+    watch: Watch,
+) -> dict[TableName, LoadedTable]:
+    """Stage all stale tables in the target, invisible to readers. If this fails early, undo what was staged."""
+    for one in stale:
+        entry = one.table.entry
+        chunks = len(entry.objects)
+        watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.raw_bytes or 0))
+    tried = partial(_tried, tell=tell, stop=watch.stop)
+    try:
+        outcomes = _each_staged(stale, target, tried)
+        outcomes |= {name: tried(name, "dropped", partial(target.require_droppable, name)) for name in drop}
+        watch.stop.require_not_asked()
+    except FloodmarkError:
+        target.abandon()
+        raise
+    return outcomes
+
+
+def _each_staged(
+    stale: Sequence[Staged], target: Target, tried: Callable[[TableName, Status, Callable[[], int]], LoadedTable]
+) -> dict[TableName, LoadedTable]:
+    """Try each table until the store is gone. Each further table would wait through all its retries again."""
+    outcomes: dict[TableName, LoadedTable] = {}
+    in_vain = 0
+    for one in stale:
+        act = partial(target.stage, one) if in_vain < MAX_UNREACHABLE else _not_tried
+        outcomes[one.table.name] = outcome = tried(one.table.name, "loaded", act)
+        if isinstance(outcome.error, StorageUnavailable):
+            in_vain += 1
+        elif one.table.objects:
+            in_vain = 0
+    return outcomes
+
+
+def _not_tried() -> int:
+    raise StorageUnavailable("not tried", why="the store could not be reached for the tables before it")
+
+
+def _tried(
+    table: TableName, status: Status, act: Callable[[], int | None], tell: Callable[[LoadedTable], None], stop: Stop
+) -> LoadedTable:
+    """Do one table's work before all are published. Its errors stay its own, except another loader's success."""
+    stop.require_not_asked()
+    try:
+        outcome = LoadedTable(table, status, act())
+    except (Conflict, Stopped):
+        raise
+    except FloodmarkError as error:
+        return _failed(table, error, tell)
+    tell(outcome)
+    return outcome
+
+
+def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable], None]) -> LoadedTable:
+    outcome = LoadedTable(table, "failed", error=error)
+    tell(outcome)
+    return outcome
+
+
+def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
+    """Return the requested tables, by default all."""
+    return [table for table in snapshot.tables if wishes.left_out_by(table.name) is None]
+
+
+def _require_typed(tables: Sequence[Table]) -> None:
+    """Refuse a lake of CSV with one error instead of one per table. In a mixed lake, only the CSV table fails."""
+    encodings = [table.entry.encoding for table in tables]
+    if encodings and all(one is not None and one.format == "csv" for one in encodings):
+        raise ConfigError(
+            "CSV can't be loaded",
+            on=tables[0].label if len(tables) == 1 else f"all {plural(len(tables), 'table')}",
+            why="its fields are the source's own text, which does not tell an array from a string",
+            hint="Load from a lake of JSON Lines (destination.format: jsonl).",
+        )
+
+
+def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, ...]]:
+    """Return the columns to load as text, by table.
+
+    Raises ConfigError for a column that does not exist, and UsageError for a column of a table that is left out.
+    """
+    columns = {f"{t.label}.{column.name}": (t.name, column.name) for t in snapshot.tables for column in t.columns}
+    found: dict[TableName, tuple[str, ...]] = {}
+    for label in wishes.text:
+        if label not in columns:
+            hint = "Write it as schema.table.column."
+            raise ConfigError("there is no such column", on=label, why="no table of the snapshot has it", hint=hint)
+        table, column = columns[label]
+        left_out_by = wishes.left_out_by(table)
+        if left_out_by is not None:
+            why, hint = f"{left_out_by} leaves its table out", "Leave that or this --text away."
+            raise UsageError("--text is for columns that are loaded", on=label, why=why, hint=hint)
+        found[table] = (*found.get(table, ()), column)
+    return found
+
+
+def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[TableName]:
+    """Return the tables that only the target holds. Returns nothing if the user named tables to load."""
+    if before is None or wishes.only is not None:
+        return []
+    return sorted(name for name in before.tables.keys() - _there(snapshot) if not wishes.excluded(name))
+
+
+def _there(snapshot: Snapshot) -> frozenset[TableName]:
+    """Return the source's tables as of the snapshot, including those that were never read."""
+    return snapshot.unread.union(table.name for table in snapshot.tables)
+
+
+def _mismatch(before: Source, url: str) -> SourceMismatch:
+    return SourceMismatch(
+        "this target holds another database's tables",
+        on=url,
+        why=f"they are of {before.dialect} database {before.database} (system identifier {before.system_identifier})",
+        hint="Load into another place or, if the database was moved or restored on purpose, once with --adopt-source.",
+    )

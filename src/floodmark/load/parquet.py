@@ -1,0 +1,308 @@
+"""Tables as Parquet files, one per chunk, with an index that says which files make up the tables now.
+
+Files never change. A load writes new ones under unique names, then moves the index by compare-and-swap. Files that the
+index no longer names stay in it as superseded, for readers that began earlier. A load at least a day later deletes
+them. So a reader that follows the index sees one run's snapshot. A load that ended before the index moved changed
+nothing. A later load removes its files after a day.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import IO, BinaryIO, cast
+
+from msgspec.structs import replace
+
+from floodmark.errors import (
+    ConditionFailed,
+    ConfigError,
+    Conflict,
+    FloodmarkError,
+    OutcomeUnknown,
+    StorageDenied,
+    StorageError,
+)
+from floodmark.events import Observer, Warned
+from floodmark.layout import timestamp_text
+from floodmark.load.parquet_file import write_groups
+from floodmark.load.parquet_keys import INDEX, begun, file_key, folders, is_file
+from floodmark.load.target import Loaded, Source, Staged
+from floodmark.model import Column, ObjectEntry, TableName
+from floodmark.reader import extras
+from floodmark.reader.reader import open_data
+from floodmark.reader.types import ColumnType
+from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, SupersededFile
+from floodmark.state.documents import Documents
+from floodmark.state.manifest import encode
+from floodmark.storage.base import Body, IfAbsent, IfMatch
+from floodmark.storage.stands import stands
+from floodmark.storage.streams import BLOCK
+from floodmark.wording import iso_time
+
+# The age at which a load that has not moved the index counts as dead. A superseded file is kept this long for its
+# readers.
+_GRACE = timedelta(days=1)
+_KEPT = timedelta(days=1)
+# Files by the digest of their lines.
+_Files = defaultdict[str, list[ParquetFile]]
+
+
+class ParquetPlace:
+    """A target of `load`: an S3 prefix or a folder."""
+
+    def __init__(self, url: str, observer: Observer) -> None:
+        extras.pyarrow()
+        self._observer = observer
+        self._storage = open_data(url, observer)
+        self._documents = Documents(self._storage)
+        self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
+        self._index: ParquetIndex | None = None
+        self._etag: str | None = None
+        self._staged: dict[TableName, ParquetTable] = {}
+        self._written: list[str] = []
+        self._expired: list[str] = []
+        self.url = self._storage.url
+
+    @property
+    def load_id(self) -> str:
+        """Return the mark in the names of this load's files. No other load has it."""
+        return self._load
+
+    def loaded(self, source: Source) -> Loaded | None:
+        """Return what the index names. Raises ConfigError if other files are there, StateUnreadable, StorageError."""
+        try:
+            found = self._documents.fetch(ParquetIndex, INDEX)
+            if found is None:
+                self._require_ours()
+                return None
+        except StorageDenied as error:
+            raise _not_seen(error, self.url) from None
+        self._index, self._etag = found
+        source = Source(self._index.dialect, self._index.database, self._index.system_identifier)
+        tables = {TableName(one.schema, one.name): (one.checksum, one.shape) for one in self._index.tables}
+        return Loaded(source, tables)
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        return tuple(kind.arrow for kind in types)
+
+    def prepare(self) -> None:
+        """Do nothing: this target needs no preparation."""
+
+    def stage(self, staged: Staged) -> int:
+        """Write the files that do not exist yet, and reuse the others."""
+        table = staged.table
+        there = self._files_of(table.name, staged.shape) if not staged.anew else _Files(list)
+        files = tuple(
+            self._taken_over(staged, one, there) or self._file(staged, number, there)
+            for number, one in enumerate(table.objects)
+        )
+        self._staged[table.name] = ParquetTable(
+            schema=table.name.schema,
+            name=table.name.name,
+            run_id="",
+            checksum=table.entry.checksum or "",
+            shape=staged.shape,
+            rows=sum(one.rows for one in files),
+            columns=tuple(
+                Column(column.name, kind.arrow, column.nullable)
+                for column, kind in zip(table.columns, staged.types, strict=True)
+            ),
+            files=files,
+        )
+        return sum(one.rows for one in files)
+
+    def staged(self, name: TableName) -> ParquetTable:
+        """Return what was staged for a table."""
+        return self._staged[name]
+
+    def require_droppable(self, name: TableName) -> None:
+        """Do nothing: a table can always be dropped here."""
+
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """Publish all staged tables or none, in one step."""
+        self.commit(source, run_id, staged, drop)
+        self.clear([*(one.table.name for one in staged), *drop])
+        return {}
+
+    def commit(
+        self,
+        source: Source,
+        run_id: str,
+        staged: Sequence[Staged],
+        drop: Sequence[TableName],
+        more: Iterable[str] = (),
+        in_use: Iterable[TableName] = (),
+    ) -> None:
+        """Move the index. Raises Conflict if another load moved it meanwhile; this load's files are then deleted.
+
+        `more` are keys of other objects that this commit supersedes. Readers still use the superseded files of the
+        tables `in_use`, so these count as superseded only from now on.
+        """
+        index = self._next_index(source, run_id, staged, drop)
+        now = datetime.now(UTC)
+        superseded = self._superseded(index.tables, more, in_use, iso_time(now, "microseconds"))
+        oldest = iso_time(now - _KEPT, "microseconds")
+        waiting = tuple(one for one in superseded if one.superseded_at > oldest)
+        self._expired = [one.key for one in superseded if one not in waiting]
+        self._move(replace(index, loaded_at=iso_time(now, "microseconds"), superseded=waiting))
+
+    def clear(self, tables: Iterable[TableName]) -> None:
+        """Delete files superseded a day ago, and what dead loads left in these tables, and unfinished puts.
+
+        The load is complete before this step, so a failed deletion is a warning and not an error.
+        """
+        assert self._index is not None
+        kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
+        with self._told("s3:DeleteObject"):
+            self._delete(key for key in self._expired if key not in kept)
+        with self._told("s3:ListBucket for this prefix, and s3:DeleteObject"):
+            left = [key for folder in folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
+            self._delete(key for key in left if key not in kept)
+            for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
+                self._storage.discard(name)
+
+    @contextmanager
+    def _told(self, rights: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            lacks = isinstance(error, StorageDenied) and self.url.startswith("s3://")
+            needs = f" (the role needs {rights})" if lacks else ""
+            self._observer(Warned(f"files that no reader sees are not removed: {error.sentence}{needs}"))
+
+    def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
+        """Write an object under a key that no other load can write. Returns its size and SHA-256."""
+        digest, size = hashlib.sha256(), 0
+        data.seek(0)
+        while block := data.read(BLOCK):
+            digest.update(block)
+            size += len(block)
+        self._storage.put(key, Body(cast(BinaryIO, data), size, digest.hexdigest()))
+        self._written.append(key)
+        return size, digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Delete this load's files. A failure is only a warning, because the cause of the abandon matters more."""
+        with self._told("s3:DeleteObject"):
+            self._delete(self._written)
+
+    def close(self) -> None:
+        """Do nothing: no resource is open."""
+
+    def _next_index(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> ParquetIndex:
+        old = self._index.tables if self._index is not None else ()
+        tables = {TableName(one.schema, one.name): one for one in old if TableName(one.schema, one.name) not in drop}
+        for one in staged:
+            tables[one.table.name] = replace(self._staged[one.table.name], run_id=run_id)
+        return ParquetIndex(
+            run_id=run_id,
+            loaded_at="",
+            dialect=source.dialect,
+            system_identifier=source.system_identifier,
+            database=source.database,
+            tables=tuple(tables[name] for name in sorted(tables)),
+        )
+
+    def _move(self, index: ParquetIndex) -> None:
+        with suppress(ConditionFailed, OutcomeUnknown):  # read back what is there
+            condition = IfAbsent() if self._etag is None else IfMatch(self._etag)
+            self._documents.put(INDEX, encode(index), condition)
+        found = self._documents.fetch(ParquetIndex, INDEX)
+        if found is None or found[0] != index:
+            self.abandon()
+            raise Conflict(
+                "another load finished first",
+                on=f"{self.url}/{INDEX}",
+                why="it changed the index while this one was at work",
+                hint="What it loaded stands. Load again, if it loaded an older run.",
+            )
+        self._index, self._etag = found
+
+    def _superseded(
+        self, tables: Iterable[ParquetTable], more: Iterable[str], in_use: Iterable[TableName], now: str
+    ) -> list[SupersededFile]:
+        """Return all superseded files that are not deleted yet, each once, if `tables` are the tables from now on."""
+        if self._index is None:
+            return []
+        used = tuple(folders(in_use))
+        found = {
+            one.key: now if one.key.startswith(used) else one.superseded_at for one in self._index.superseded
+        } | dict.fromkeys(more, now)
+        for key in _keys(self._index.tables) - _keys(tables):
+            found[key] = now
+        return [SupersededFile(key=key, superseded_at=found[key]) for key in sorted(found)]
+
+    def _taken_over(self, staged: Staged, one: ObjectEntry, there: _Files) -> ParquetFile | None:
+        """Return an existing file for a chunk.
+
+        A file is used for one chunk only, even if another has the same lines.
+        """
+        left = there[one.content_sha256]
+        while left:
+            file = left.pop(0)
+            if stands(self._storage, file.key, file.stored_bytes, file.sha256):
+                staged.is_there(one)
+                return file
+        return None
+
+    def _file(self, staged: Staged, number: int, there: _Files) -> ParquetFile:
+        one, *others = staged.table.objects[number:]
+        after = [other for other in others if not there[other.content_sha256]]
+        key = file_key(staged.table.name, self._load, number)
+        with tempfile.TemporaryFile(prefix="floodmark-") as file:
+            try:
+                rows = write_groups(file, staged.stream(infinite=False, chunks=[one], after=after).reader, one)
+            except OSError as error:
+                raise StorageError("can't write a Parquet file", on=tempfile.gettempdir(), why=error.strerror) from None
+            size, sha256 = self.put(key, file)
+        return ParquetFile(key=key, rows=rows, stored_bytes=size, sha256=sha256, content_sha256=one.content_sha256)
+
+    def _files_of(self, name: TableName, shape: str) -> _Files:
+        """Return the loaded table's files by the digest of their lines, if its columns are the same."""
+        found: _Files = defaultdict(list)
+        for table in self._index.tables if self._index is not None else ():
+            if TableName(table.schema, table.name) == name and table.shape == shape:
+                for file in table.files:
+                    found[file.content_sha256].append(file)
+        return found
+
+    def _require_ours(self) -> None:
+        """Refuse a place with foreign files. Without an index, only files of an unfinished first load can be there."""
+        if not all(is_file(key) for key in self._storage.list("")):
+            raise ConfigError(
+                "this place holds what Floodmark did not load",
+                on=self.url,
+                why=f"it is not empty, and has no {INDEX}",
+                hint="Name an empty prefix or folder, or one that does not exist yet.",
+            )
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._storage.delete(key)
+
+
+def _not_seen(error: StorageDenied, url: str) -> StorageDenied:
+    hint = "The first load into a place has to list it, and any has to read there."
+    if url.startswith("s3://"):
+        hint += " Grant s3:ListBucket on the bucket for this prefix, and s3:GetObject below it."
+    return StorageDenied("can't see what was loaded before", on=url, why=error.why, hint=hint)
+
+
+def _keys(tables: Iterable[ParquetTable]) -> set[str]:
+    return {one.key for table in tables for one in table.files}
+
+
+def _is_dead(key: str) -> bool:
+    """Return true if a load that began more than a day ago wrote the object."""
+    moment = begun(key)
+    return moment is not None and datetime.now(UTC) - moment > _GRACE

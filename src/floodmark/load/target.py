@@ -1,0 +1,155 @@
+"""Common types of `load` and its targets: the content of a target, and a table to load."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from floodmark.errors import FloodmarkError
+from floodmark.events import ChunkDone, Observer, silent
+from floodmark.model import ObjectEntry, TableName
+from floodmark.reader.arrow import Stream
+from floodmark.reader.reader import Table
+from floodmark.reader.types import ColumnType
+from floodmark.stop import NEVER, Stop
+
+# Hint for a table that can never be loaded, so that the error does not repeat with every load.
+LEAVE_OUT = "Leave it out with --exclude."
+
+
+class Source(Struct, frozen=True):
+    """The database that a target's tables come from. One target holds tables of one database."""
+
+    dialect: str
+    database: str
+    system_identifier: str
+
+
+class Loaded(Struct, frozen=True):
+    """The content of a target: for each table its checksum and its shape there."""
+
+    source: Source
+    tables: Mapping[TableName, tuple[str, str]]
+
+
+class Watch(Struct, frozen=True):
+    """The observer of a load, and the stop signal that can end it before it publishes, at any block of lines."""
+
+    observer: Observer = silent
+    stop: Stop = NEVER
+
+
+class Staged(Struct, frozen=True):
+    """A table to load with these types. `shape` is the digest of its form in the target.
+
+    `snapshot` holds all tables of its snapshot. If `anew` is true, the load relies on nothing that the target already
+    holds.
+    """
+
+    table: Table
+    types: tuple[ColumnType, ...]
+    shape: str
+    text: tuple[str, ...] = ()
+    watch: Watch = Watch()
+    snapshot: frozenset[TableName] = frozenset()
+    anew: bool = False
+
+    def stream(
+        self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()
+    ) -> Stream:
+        """Stream the table's rows, or those of some chunks.
+
+        If `infinite` is true, the target knows infinite dates by DuckDB's numbers. `after` names chunks that would be
+        read later. If a value does not fit, the error covers them too. Reading the stream also raises Stopped.
+        """
+        blocks = self._watched(self.table.objects if chunks is None else chunks)
+        return self.table.converter(self.text, infinite).stream(blocks, self._watched(after))
+
+    def is_there(self, one: ObjectEntry) -> None:
+        """Report that the target already holds a chunk, so it need not be read."""
+        self.watch.stop.require_not_asked()
+        self.watch.observer(ChunkDone(self.table.name, 0, 0, 0, 0.0))
+
+    def _watched(self, chunks: Iterable[ObjectEntry]) -> Iterator[bytes]:
+        for one in chunks:
+            begun = time.monotonic()
+            for block in self.table.blocks([one]):
+                self.watch.stop.require_not_asked()
+                yield block
+            seconds = time.monotonic() - begun
+            self.watch.observer(ChunkDone(self.table.name, one.rows, one.raw_bytes, 0, seconds))
+
+
+class Target(Protocol):
+    """A place where tables are loaded. Only `publish` changes what its readers see, and all at once.
+
+    A load that ends before `publish`, for any reason, leaves the old tables readable. `abandon` removes what it left
+    behind. If that fails, a later load does. Of two concurrent loads, either one gets a Conflict or they run one after
+    the other.
+    """
+
+    @property
+    def url(self) -> str:
+        """Return the place as a person would write it."""
+        ...
+
+    def loaded(self, source: Source) -> Loaded | None:
+        """Return the target's content, or None before the first load.
+
+        `source` is the database to load from. The existing content can be another database's. Raises ConfigError if the
+        place holds something else.
+        """
+        ...
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        """Return the target's own names of these types."""
+        ...
+
+    def prepare(self) -> None:
+        """Prepare for staging; called once, before it.
+
+        Raises ConfigError, Conflict, StorageError if staging is impossible.
+        """
+        ...
+
+    def stage(self, staged: Staged) -> int:
+        """Stage a table's rows, invisible to readers.
+
+        Returns the row count. On FloodmarkError the table keeps its old rows.
+        """
+        ...
+
+    def require_droppable(self, name: TableName) -> None:
+        """Check that a table can be dropped; called for each one before `publish`.
+
+        Raises FloodmarkError if it must stay.
+        """
+        ...
+
+    def publish(
+        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """Publish all staged tables, drop tables, and record their source database. Both lists can be empty.
+
+        Returns the errors of tables that readers still see in their old version. `loaded` does not report these as up
+        to date, so the next load tries again. Raises Conflict, StorageError.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Undo the staging. Call it only if nothing was published. Raises StorageError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def shape_in(target: Target, table: Table, types: Sequence[ColumnType]) -> str:
+    """Return the digest of a table's columns as the target has them, and of how their values are read."""
+    names = [column.name for column in table.columns]
+    facts = list(zip(names, target.shape(types), (kind.kind for kind in types), strict=True))
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

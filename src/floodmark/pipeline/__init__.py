@@ -1,0 +1,1 @@
+"""A run, from its settings to the committed manifest: one file per step."""

@@ -1,0 +1,355 @@
+"""Change detection: remembered state + observation → the action for every chunk, with its reason. Pure.
+
+docs/change-detection.md holds the proof. In short: within one lineage, take a chunk with no row as young as the
+remembered snapshot's xmin, and with as many rows as then. Such a chunk holds exactly the same rows. Every doubt is a
+reason to extract; no code here ever concludes "unchanged" from a doubt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from msgspec import Struct
+
+from floodmark.model import (
+    Chunk,
+    ChunkMark,
+    Fingerprint,
+    Observation,
+    Part,
+    Point,
+    Question,
+    Reason,
+    ReasonCode,
+    TableEntry,
+    TableInfo,
+)
+from floodmark.pipeline.columns import difference
+from floodmark.pipeline.remembered import Remembered, RememberedChunk
+from floodmark.wording import plural
+
+# Transaction ids compare only within 2^31. Half of that leaves room for transactions that run meanwhile.
+MAX_XID_GAP = 2**30
+BLOCK_BYTES = 8192
+# A chunk has at least this many blocks, however wide its rows are. The number must stay small as a table grows.
+MIN_CHUNK_BLOCKS = 8
+
+# The order of reasons: a table shows the first of these that any of its chunks has.
+_WEIGHT: tuple[ReasonCode, ...] = (
+    "forced",
+    "resend",
+    "first_run",
+    "schema_changed",
+    "config_changed",
+    "lineage_changed",
+    "rewritten",
+    "rows_changed",
+    "rows_removed",
+    "objects_missing",
+    "no_proof",
+)
+
+
+class Policy(Struct, frozen=True):
+    """The user's choices that affect decisions. `resend` says that a table is due to be sent again."""
+
+    chunk_bytes: int
+    full: bool = False
+    objects_stay: bool = True
+    resend: bool = False
+
+
+class ChunkPlan(Struct, frozen=True):
+    """The plan for one chunk.
+
+    Exactly one of `question` (ask first) and `reason` (extract) is set. `settle` then turns the question into a reason
+    or into `proven`.
+    """
+
+    part: Part
+    chunk: Chunk
+    open: bool
+    question: Question | None = None
+    reason: Reason | None = None
+    remembered: RememberedChunk | None = None
+    proven: Observation | None = None
+
+    @property
+    def stored_key(self) -> str | None:
+        """Return the key of the object that is remembered for this chunk."""
+        known = self.remembered.object if self.remembered is not None else None
+        return None if known is None else known.key
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Return about how many bytes of the source the extraction of this chunk reads."""
+        if self.chunk.stop is None or not self.part.heap_blocks:
+            return self.part.total_bytes
+        blocks = min(self.chunk.stop, self.part.heap_blocks) - self.chunk.start
+        return max(0, blocks) * self.part.total_bytes // self.part.heap_blocks
+
+
+class TablePlan(Struct, frozen=True):
+    """The plan for a table: its chunks in the order of their lines."""
+
+    info: TableInfo
+    chunks: tuple[ChunkPlan, ...]
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        return tuple(chunk.question for chunk in self.chunks if chunk.question is not None)
+
+    @property
+    def to_extract(self) -> tuple[ChunkPlan, ...]:
+        return tuple(chunk for chunk in self.chunks if chunk.reason is not None)
+
+    @property
+    def reason(self) -> Reason:
+        """Return the most important reason of all chunks and how many share it, or `unchanged` if all are proven."""
+        reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
+        if not reasons:
+            if self.info.watched is not None:
+                return Reason("unchanged", f"count and greatest {self.info.watched} as before; this is no proof")
+            several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
+            return Reason("unchanged", f"{several}proven unchanged")
+        first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
+        alike = sum(reason.code == first.code for reason in reasons)
+        if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
+            return first
+        return Reason(first.code, f"{first.detail} ({alike} of {plural(len(self.chunks), 'chunk')})")
+
+
+def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
+    """Cut a table into chunks and give each a reason to extract it or a question to the source."""
+    sure = _reason_for_all(info, remembered, policy)
+    files = _remembered_files(remembered)
+    chunks = []
+    for part in info.parts:
+        same_part = files.get(part.id, {})
+        rewritten = bool(same_part) and part.relfilenode not in same_part
+        for chunk, is_last in _cut(part, same_part.get(part.relfilenode), policy.chunk_bytes):
+            known = remembered.chunks.get(chunk)
+            reason = sure or _reason_without_asking(info, part, known, remembered.good, rewritten)
+            if reason is None and known is not None:
+                reason = _lineage_reason(info, known, point)
+            elif reason is None and not same_part:
+                reason = _reason_for_a_new_part(info, part, remembered.good)
+            question = _question(info, part, chunk, is_last, known) if reason is None else None
+            chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
+    return TablePlan(info, tuple(chunks))
+
+
+def _question(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, known: RememberedChunk | None) -> Question:
+    """Return the question if a chunk changed. For new blocks in a known file, ask only if they hold a row."""
+    if known is None:
+        return Question(info.table, part, chunk, is_last, 0, probe=True)
+    return Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
+
+
+def settle(plan: TablePlan, observations: Sequence[Observation], policy: Policy) -> TablePlan:
+    """Turn every question of a plan into a proof or a reason. `observations` answer `plan.questions` in order."""
+    answers = iter(observations)
+    chunks = tuple(_judge(chunk, next(answers)) if chunk.question else chunk for chunk in plan.chunks)
+    if not policy.objects_stay and any(chunk.reason for chunk in chunks):
+        chunks = tuple(_extracted_with_the_rest(chunk) for chunk in chunks)
+    return TablePlan(plan.info, chunks)
+
+
+def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
+    """Add the chunks whose object is missing from the destination to those to extract."""
+    return TablePlan(
+        plan.info,
+        tuple(
+            replan(chunk, Reason("objects_missing", "the stored object is gone"))
+            if chunk.reason is None and chunk.stored_key in missing
+            else chunk
+            for chunk in plan.chunks
+        ),
+    )
+
+
+def replan(chunk: ChunkPlan, reason: Reason) -> ChunkPlan:
+    """Return the same chunk, to be extracted for this reason."""
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered)
+
+
+def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> Reason | None:
+    if policy.full:
+        return Reason("forced", "--full was given")
+    good = remembered.good
+    if good is None and (policy.resend or not remembered.chunks):
+        return Reason("first_run", "never extracted before")
+    if remembered.sent_since == "half":
+        return Reason("resend", "a run that did not end had begun to send it")
+    if policy.resend:
+        return Reason("resend", "last sent too long ago; the receiver may have lost it")
+    return None
+
+
+def _definition_reason(
+    info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None
+) -> Reason | None:
+    """Return the change in the definition or the configuration, or None if no change is known."""
+    then = known.fingerprint if known else (good.fingerprint if good else None)
+    if then is None:
+        return None
+    if _older_guards(then, info):
+        # An earlier version made its digests from other facts. The digests do not compare, but the columns do.
+        columns = difference(good.columns, info.columns) if good is not None else None
+        if columns is not None:
+            return Reason("schema_changed", columns)
+    elif then.schema != info.fingerprint.schema:
+        return Reason("schema_changed", _redefinition(info, good))
+    elif known is not None and known.part != part.fingerprint:
+        return Reason("schema_changed", f"partition {part.table.label} is defined otherwise, or a type it uses")
+    if then.config != info.fingerprint.config:
+        return Reason("config_changed", "columns, masks, filter or output format were changed")
+    return None
+
+
+def _older_guards(then: Fingerprint, info: TableInfo) -> bool:
+    return then.guards_version < info.fingerprint.guards_version
+
+
+def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
+    """Return the change of the columns since they were last landed, as far as it is known."""
+    if good is None:
+        return "the table's definition, or that of a type it uses, changed"
+    return difference(good.columns, info.columns) or (
+        "defined otherwise: the table, or a type it uses; its columns have the same names and types"
+    )
+
+
+def _reason_without_asking(
+    info: TableInfo, part: Part, known: RememberedChunk | None, good: TableEntry | None, rewritten: bool
+) -> Reason | None:
+    """Return why a chunk must be extracted regardless of its rows, or None if its rows can answer."""
+    if reason := _definition_reason(info, part, known, good):
+        return reason
+    if part.no_proof is not None:
+        return Reason("no_proof", part.no_proof)
+    if not part.measured:
+        # Its last chunk can now hold more blocks than when it was remembered: the row counts would not compare.
+        return Reason("no_proof", "the table was locked, so its size could not be measured")
+    if rewritten or (known is not None and known.mark.relfilenode != part.relfilenode):
+        return Reason("rewritten", "the table was rewritten or truncated")
+    if known is None:
+        return Reason("first_run", "never extracted before") if good is None else None
+    if _older_guards(known.fingerprint, info):
+        return Reason("no_proof", "read by an earlier version of Floodmark, with weaker guards")
+    if not known.mark.provable:
+        return Reason("no_proof", "nothing could be proven of it when it was last read")
+    return None
+
+
+def _reason_for_a_new_part(info: TableInfo, part: Part, good: TableEntry | None) -> Reason:
+    """Return why a part without remembered chunks is extracted although the table is remembered."""
+    if part.id == str(info.oid):
+        return Reason("rows_changed", "new blocks")
+    if good is not None and any(one.chunk == Chunk(str(info.oid)) for one in good.objects):
+        return Reason("no_proof", "it was read through the parent, which proves nothing of its partitions")
+    return Reason("rows_changed", f"partition {part.table.label} was added")
+
+
+def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Reason | None:
+    then, now = known.point, point
+    if info.watched is not None and known.table_oid == info.oid:
+        return None  # the user chose detection by a column, so lineage does not matter
+    if known.table_oid != info.oid:
+        return Reason("lineage_changed", "the table was dropped and made anew")
+    if then.lineage is None or now.lineage is None or None in (then.xmin, then.xmax, now.xmin, now.xmax):
+        return Reason("lineage_changed", "the source keeps no transaction history")
+    if now.lineage.stats_reset is None:
+        return Reason("lineage_changed", "the server does not tell its crashes (no pg_stat_bgwriter.stats_reset)")
+    if interruption := then.lineage.interruption(now.lineage):
+        return Reason("lineage_changed", interruption)
+    assert then.xmin is not None and then.xmax is not None and now.xmin is not None and now.xmax is not None
+    if now.xmin < then.xmin or now.xmax < then.xmax:
+        return Reason("lineage_changed", "transaction ids went backwards")
+    if now.xmax - then.xmin >= MAX_XID_GAP:
+        return Reason("lineage_changed", "too many transactions since to compare their ids")
+    return None
+
+
+def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
+    """Judge one chunk by its observation: the last step of the proof."""
+    if chunk.remembered is None:
+        return _judge_new_blocks(chunk, seen)
+    mark = chunk.remembered.mark
+    if seen.relfilenode != mark.relfilenode:
+        return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+    if chunk.question is not None and chunk.question.watched is not None:
+        return _judge_by_column(chunk, mark, seen)
+    if seen.young:
+        return replan(chunk, Reason("rows_changed", f"{plural(seen.young, 'row')} inserted or updated"))
+    if seen.rows < mark.rows:
+        return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
+    if seen.rows != mark.rows or seen.frozen != mark.frozen:
+        return replan(chunk, Reason("rows_changed", "rows came to light that no transaction wrote"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
+
+
+def _judge_new_blocks(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
+    """Extract new blocks only if the snapshot shows a row in them."""
+    if seen.relfilenode != chunk.part.relfilenode:
+        return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+    if seen.rows:
+        return replan(chunk, Reason("rows_changed", "new blocks"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, proven=Observation(0, 0, 0, seen.relfilenode))
+
+
+def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> ChunkPlan:
+    """Judge a chunk by its row count and the watched column's greatest value.
+
+    This is no proof: a change that leaves both as they were goes unseen.
+    """
+    if seen.rows < mark.rows:
+        return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
+    if seen.rows != mark.rows or seen.newest != mark.newest:
+        return replan(chunk, Reason("rows_changed", "the count or the watched column's greatest value changed"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
+
+
+def _extracted_with_the_rest(chunk: ChunkPlan) -> ChunkPlan:
+    if chunk.reason is not None:
+        return chunk
+    return replan(chunk, Reason("rows_changed", "sent whole, since another chunk changed"))
+
+
+class _File(Struct):
+    """The cut of a part's file: the blocks in a chunk, and the end of the last chunk that held rows."""
+
+    step: int
+    end: int = 0
+
+
+def _cut(part: Part, known: _File | None, chunk_bytes: int) -> list[tuple[Chunk, bool]]:
+    """Return a part's chunks in order, each with True if it is the last.
+
+    A part keeps its chunk size as long as its file exists, so that chunks stay comparable. The last chunk is read to
+    the end of the part. It never includes a chunk that held rows: its row count would then be compared with the count
+    of fewer blocks.
+    """
+    if not part.by_block:
+        return [(Chunk(part.id), True)]
+    step = known.step if known is not None else _step(part, chunk_bytes)
+    end = max(part.heap_blocks, known.end if known is not None else 0)
+    number = max(1, ceil(end / step))
+    return [(Chunk(part.id, i * step, (i + 1) * step), i == number - 1) for i in range(number)]
+
+
+def _remembered_files(remembered: Remembered) -> dict[str, dict[int, _File]]:
+    """Return how the remembered chunks were cut, by part and relfilenode."""
+    files: dict[str, dict[int, _File]] = {}
+    for chunk, known in remembered.chunks.items():
+        if chunk.stop is not None:
+            file = files.setdefault(chunk.part, {}).setdefault(known.mark.relfilenode, _File(chunk.stop - chunk.start))
+            if known.mark.rows:
+                file.end = max(file.end, chunk.stop)
+    return files
+
+
+def _step(part: Part, chunk_bytes: int) -> int:
+    per_block = max(BLOCK_BYTES, part.total_bytes // max(1, part.heap_blocks))
+    return max(MIN_CHUNK_BLOCKS, chunk_bytes // per_block)

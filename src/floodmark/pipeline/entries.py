@@ -1,0 +1,177 @@
+"""A table's manifest entry, made from the outcomes of its chunks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from floodmark.errors import FloodmarkError, TableError
+from floodmark.model import (
+    ChunkMark,
+    Encoding,
+    ObjectEntry,
+    Observation,
+    PartDefinition,
+    Point,
+    Reason,
+    ReasonCode,
+    TableEntry,
+    TableInfo,
+    Watermark,
+)
+from floodmark.pipeline.columns import alike
+from floodmark.pipeline.detect import ChunkPlan, TablePlan
+from floodmark.pipeline.remembered import Remembered, RememberedChunk
+from floodmark.state.manifest import checksum
+
+
+class ChunkOutcome(Struct, frozen=True):
+    """A settled chunk: its object (None: no lines) and its observation (None: no proof)."""
+
+    plan: ChunkPlan
+    object: ObjectEntry | None
+    observed: Observation | None
+
+
+class Attempt(Struct, frozen=True):
+    """The facts that all entries of one snapshot share."""
+
+    run_id: str
+    point: Point
+    encoding: Encoding
+
+
+def proven(plan: ChunkPlan) -> ChunkOutcome:
+    """Return the outcome of a chunk that needs no extraction: its object stays where it is."""
+    assert plan.proven is not None
+    return ChunkOutcome(plan, None if plan.remembered is None else plan.remembered.object, plan.proven)
+
+
+def finished(
+    plan: TablePlan,
+    outcomes: Sequence[ChunkOutcome],
+    remembered: Remembered,
+    attempt: Attempt,
+    seconds: float,
+) -> TableEntry:
+    """Return the entry of a table whose chunks are all settled. `outcomes` are in the order of the plan's chunks."""
+    info, good = plan.info, remembered.good
+    before = {entry.key for entry in good.objects} if good is not None else set()
+    objects = tuple(
+        replace(outcome.object, origin="reused" if outcome.object.key in before else "extracted")
+        for outcome in outcomes
+        if outcome.object is not None
+    )
+    digest = checksum(objects)
+    same_lines = good is not None and good.checksum == digest and alike(good.columns, info.columns)
+    unchanged = same_lines and good is not None and good.encoding == attempt.encoding and _all_reused(objects)
+    return TableEntry(
+        schema=info.table.schema,
+        name=info.table.name,
+        status="unchanged" if unchanged else "extracted",
+        reason=_reason(
+            plan.reason, unchanged, new=any(one.origin == "extracted" for one in objects), first=good is None
+        ),
+        as_of=attempt.point.taken_at,
+        changed_at=good.changed_at if good is not None and same_lines else attempt.point.taken_at,
+        changed_by=good.changed_by if good is not None and same_lines else attempt.run_id,
+        columns=info.columns,
+        encoding=attempt.encoding,
+        fingerprint=info.fingerprint,
+        watermark=_watermark(plan, outcomes, attempt.point),
+        checksum=digest,
+        rows=sum(entry.rows for entry in objects),
+        raw_bytes=sum(entry.raw_bytes for entry in objects),
+        stored_bytes=sum(entry.stored_bytes for entry in objects),
+        duration_seconds=round(seconds, 3),
+        objects=objects,
+    )
+
+
+def failed(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
+    """Return the entry of a table that could not be read: the attempt's reason, with the last good snapshot."""
+    code: ReasonCode = "denied" if isinstance(error, TableError) and error.code == "denied" else "failed"
+    detail = error.sentence if error.hint is None else f"{error.sentence}. {error.hint}"
+    return kept(info, Reason(code, detail), remembered, seconds)
+
+
+def kept(info: TableInfo, reason: Reason, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
+    """Return a `failed` entry that keeps the last good snapshot, if there is one."""
+    table = info.table
+    before = remembered.entry or TableEntry(schema=table.schema, name=table.name, status="failed", reason=reason)
+    return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 3))
+
+
+def dropped(entry: TableEntry, why: str) -> TableEntry:
+    """Return the final entry of a table, which says that it is gone from the source."""
+    return replace(
+        entry,
+        status="dropped",
+        reason=Reason("dropped", why),
+        watermark=None,
+        duration_seconds=0.0,
+    )
+
+
+def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> RememberedChunk | None:
+    """Return a finished chunk as a remembered state for later snapshots to prove unchanged.
+
+    Return None if the source can't prove anything about the chunk.
+    """
+    if outcome.observed is None:
+        return None
+    mark, part = _mark(outcome, outcome.observed, None), outcome.plan.part
+    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object, part.fingerprint, part.stamp)
+
+
+def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
+    """Return the entry's reason after all chunks are settled.
+
+    `new`: the entry names objects that the last entry did not name. `first`: there was no last entry.
+    """
+    if unchanged:
+        if planned.code == "unchanged":
+            return planned
+        return Reason("identical", f"read again ({planned.code}: {planned.detail}): the same lines as before")
+    if planned.code != "unchanged":
+        return planned
+    if new:
+        return Reason("first_run" if first else "rows_changed", "read under an earlier snapshot, and unchanged since")
+    if first:
+        return Reason("first_run", "never extracted before; it holds no row")
+    return Reason("rows_removed", "a partition was detached or dropped")
+
+
+def _all_reused(objects: Sequence[ObjectEntry]) -> bool:
+    return all(entry.origin == "reused" for entry in objects)
+
+
+def _watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: Point) -> Watermark | None:
+    marks = []
+    parts: dict[str, str] = {}
+    index = 0
+    for outcome in outcomes:
+        if outcome.observed is not None:
+            marks.append(_mark(outcome, outcome.observed, None if outcome.object is None else index))
+            parts[outcome.plan.part.id] = outcome.plan.part.fingerprint
+        index += outcome.object is not None
+    return Watermark(point, plan.info.oid, tuple(marks), part_definitions(parts)) if marks else None
+
+
+def part_definitions(parts: Mapping[str, str]) -> tuple[PartDefinition, ...] | UnsetType:
+    """Return the fingerprints of a table's parts for a watermark: those that differ from the table's own."""
+    return tuple(PartDefinition(part, schema) for part, schema in parts.items() if schema) or UNSET
+
+
+def _mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> ChunkMark:
+    return ChunkMark(
+        outcome.plan.chunk,
+        seen.relfilenode,
+        seen.rows,
+        seen.frozen,
+        index,
+        provable=outcome.plan.part.no_proof is None,
+        newest=seen.newest,
+    )

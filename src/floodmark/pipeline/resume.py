@@ -1,0 +1,198 @@
+"""The chunks that a run has finished, for its own next snapshot and for the next run if this one dies.
+
+For a later snapshot, a finished chunk is the same as a committed one: a remembered state, to be proven unchanged. So
+the next run trusts nothing without a proof, and these rules hold:
+
+- **Dead or alive does not matter.** A run reads the progress of every run in flight. That of a live run is as
+  good: its objects never change, their keys are its own, and a run never deletes an object. The run of the two that
+  commits second rebases. A rebase can name new objects, no matter who put them.
+- **The proof needs the later snapshot.** So the run reads the progress of others before it takes its first
+  snapshot: that progress was seen by a snapshot that is older still.
+- **The definition at the time of reading shaped a chunk's lines**, and the run might have died before it checked that
+  definition. The next run does: a change leaves its transaction id in the stamp of the part, even a change that was
+  undone. A chunk that was read under another stamp or fingerprint is not used.
+- **An object that no manifest names may be pruned** once it is older than the grace time. So a run takes over no
+  object that is older than `OLDEST_OBJECT`: with the longest life of a run added, that is less than the grace. Nor
+  does it take one at or below head's floor, which a prune with less grace has raised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from floodmark.errors import StorageError
+from floodmark.events import Observer, ProgressFound, Warned
+from floodmark.layout import timestamp_of, timestamp_text
+from floodmark.model import Chunk, Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableName, Watermark
+from floodmark.pipeline.entries import part_definitions
+from floodmark.pipeline.remembered import RememberedChunk, remembered_chunks
+from floodmark.state.manifest import FinishedChunks, Progress
+
+OLDEST_OBJECT = timedelta(days=4)
+# The run writes its progress after a finished chunk, but not sooner than this after the last time, ...
+SHORTEST_PAUSE = 2.0  # seconds
+# ... and it spends at most a fiftieth of its time on writing, however long the list has grown.
+PAUSE_PER_WRITE = 50
+# A list of 20 MB. A run that finishes more (1.2 TiB at the default chunk size) repeats the rest if it dies.
+MOST_CHUNKS = 20_000
+
+Save = Callable[[SourceIdentity, tuple[str, ...], tuple[FinishedChunks, ...]], None]
+Clock = Callable[[], float]
+
+
+class Left(Struct, frozen=True):
+    """The chunks that another run finished, of the database that `source` names (see `_database`)."""
+
+    run_id: str
+    source: tuple[str, str, str]
+    chunks: tuple[tuple[TableName, RememberedChunk], ...]
+
+
+def usable(progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None) -> Left:
+    """Return the chunks of a progress whose objects a run can name.
+
+    Their objects lie at the run's destination, are written in its encoding, are not too old, and are above head's
+    floor.
+    """
+    chunks: list[tuple[TableName, RememberedChunk]] = []
+    if progress.destination == destination and progress.encoding == encoding:
+        oldest = timestamp_text(now - OLDEST_OBJECT)
+        for told in progress.chunks:
+            table = TableName(told.schema, told.name)
+            stamp = None if told.stamp is UNSET else told.stamp
+            known = remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp)
+            chunks += [
+                (table, one)
+                for one in known
+                if one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or ""))
+            ]
+    return Left(progress.run_id, (progress.dialect, progress.system_identifier, progress.database), tuple(chunks))
+
+
+class Finished:
+    """The finished chunks: this run's, and those that others left of the same database.
+
+    `save` writes a progress; without it the chunks serve only this run. Its errors go to the observer and the run goes
+    on: a progress saves work, and nothing else depends on it. Not safe for several threads.
+    """
+
+    def __init__(
+        self, left: Sequence[Left], save: Save | None, observer: Observer, clock: Clock = time.monotonic
+    ) -> None:
+        self._left, self._save, self._observer, self._clock = left, save, observer, clock
+        self._source: SourceIdentity | None = None
+        self._timestamps: tuple[str, ...] = ()
+        self._own: dict[TableName, dict[Chunk, RememberedChunk]] = {}
+        self._theirs: dict[TableName, list[RememberedChunk]] = {}
+        self._due = clock() + SHORTEST_PAUSE
+        self._saved = True
+
+    def begin(self, source: SourceIdentity) -> None:
+        """Begin with a new snapshot of this database, and drop the chunks of any other database."""
+        before, self._source = self._source, source
+        if before is None or _database(before) != _database(source):
+            self._own = {}
+            self._theirs = {}
+            for left in self._left:
+                if left.source == _database(source):
+                    self._take(left)
+
+    def announce(self, timestamp: str) -> None:
+        """Record the timestamp under which objects are about to be put.
+
+        The record is written before the objects, so that any object that appears there is known as the run's own.
+        """
+        self._timestamps = (*self._timestamps, timestamp)
+        self._saved = False
+        self.save()
+
+    def of(self, table: TableName) -> list[RememberedChunk]:
+        """Return all known chunks of a table."""
+        return [*self._theirs.get(table, ()), *self._own.get(table, {}).values()]
+
+    def add(self, table: TableName, chunk: RememberedChunk) -> None:
+        """Add a finished chunk whose object is put, and write the progress from time to time."""
+        self._own.setdefault(table, {})[chunk.mark.chunk] = chunk
+        self._saved = False
+        if self._clock() >= self._due:
+            self.save()
+
+    def keep(self, tables: Iterable[TableName]) -> None:
+        """Keep the chunks of these tables only; the others are no longer of use."""
+        kept = {table: self._own[table] for table in tables if table in self._own}
+        self._saved = self._saved and kept == self._own
+        self._own = kept
+
+    @property
+    def number(self) -> int:
+        """Return how many different chunks this run has finished.
+
+        A chunk counts once, even if it was finished repeatedly.
+        """
+        return sum(map(len, self._own.values()))
+
+    @property
+    def scattered(self) -> bool:
+        """Return True if the run might have put objects that will never be named, because a snapshot was lost."""
+        return len(self._timestamps) > 1
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Return True if there is anything that the next run could use."""
+        return self._save is not None and any(self._own.values())
+
+    def save(self) -> None:
+        """Write down the finished chunks, unless they are already written."""
+        if self._save is None or self._source is None or self._saved:
+            return
+        begun = self._clock()
+        try:
+            self._save(self._source, self._timestamps, tuple(_told(self._own)))
+            self._saved = True
+        except StorageError as error:
+            self._observer(Warned(f"progress can't be written, so a crash would cost more: {error.sentence}"))
+        self._due = self._clock() + max(SHORTEST_PAUSE, PAUSE_PER_WRITE * (self._clock() - begun))
+
+    def _take(self, left: Left) -> None:
+        for table, chunk in left.chunks:
+            self._theirs.setdefault(table, []).append(chunk)
+        if left.chunks:
+            self._observer(ProgressFound(left.run_id, len(left.chunks)))
+
+
+def _told(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
+    """Yield the chunks in the form of the document, grouped by table, definition and snapshot."""
+    groups: dict[tuple[TableName, Point, int, Fingerprint, str | None], list[RememberedChunk]] = {}
+    every = ((table, chunk) for table, chunks in own.items() for chunk in chunks.values())
+    for table, chunk in islice(every, MOST_CHUNKS):
+        key = (table, chunk.point, chunk.table_oid, chunk.fingerprint, chunk.stamp)
+        groups.setdefault(key, []).append(chunk)
+    for (table, point, oid, fingerprint, stamp), chunks in groups.items():
+        objects = [chunk.object for chunk in chunks if chunk.object is not None]
+        numbers = {id(entry): number for number, entry in enumerate(objects)}
+        marks = tuple(
+            replace(chunk.mark, object=None if chunk.object is None else numbers[id(chunk.object)]) for chunk in chunks
+        )
+        yield FinishedChunks(
+            schema=table.schema,
+            name=table.name,
+            fingerprint=fingerprint,
+            watermark=Watermark(point, oid, marks, part_definitions({one.mark.chunk.part: one.part for one in chunks})),
+            objects=tuple(objects),
+            stamp=UNSET if stamp is None else stamp,
+        )
+
+
+def _put_at(entry: ObjectEntry) -> str:
+    """Return when the run that put an object claimed its timestamp, according to the key."""
+    return timestamp_of(entry.key) or ""
+
+
+def _database(source: SourceIdentity) -> tuple[str, str, str]:
+    return source.dialect, source.system_identifier, source.database

@@ -1,0 +1,223 @@
+"""Prune: move old snapshots out of reach, and delete objects that no snapshot in reach names.
+
+Prune first writes the new end of history into head, by compare-and-swap. Only after that it deletes: objects, then
+progress, then manifests. So if a prune dies, its manifests still name what it left behind. `survey` lists the store's
+content. `decide` (pure) chooses what to delete and proves why that is safe. Runs, readers and other prunes can run at
+the same time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from floodmark.backends import open_destination, open_ledger
+from floodmark.config import Settings
+from floodmark.errors import ConfigError, Conflict, StateUnreadable, StorageDenied
+from floodmark.events import Observer
+from floodmark.layout import LAYOUTS, timestamp_of
+from floodmark.pipeline.extract import run_all
+from floodmark.prune.retention import Decision, EraseBefore, KeepDays, KeepLast, Remainder, Rule, Survey, decide
+from floodmark.prune.survey import take_survey
+from floodmark.state.cut import cut
+from floodmark.state.ledger import Current, Ledger
+from floodmark.stop import NEVER, Stop
+from floodmark.storage.base import Storage
+from floodmark.wording import iso_time
+
+__all__ = ["EraseBefore", "KeepDays", "KeepLast", "Pruned", "Remainder", "Rule", "prune", "pruned"]
+
+MAX_TRIES = 5
+DELETIONS = 16
+# The minimum grace time for puts, however short the configured one is. It protects a put that is in progress.
+SHORTEST_PUT_GRACE = timedelta(hours=1)
+
+
+class Pruned(Struct, frozen=True, kw_only=True):
+    """The result of a prune or, with `dry_run`, of what it would do. Keys are relative to destination and state.
+
+    `kept` and `cut` are run_ids, newest first. `waiting` counts objects that no snapshot in reach names and that are
+    too young to delete. `unknown` keys stay, because nothing tells their owner. `history_lost` is the reason why older
+    manifests could not be read. `remains` and `in_reach_still` concern an erasure. `remains` holds the current
+    snapshot's objects from before its date, by table. `in_reach_still` counts those that only snapshots within the
+    grace time name. `unfinished` lists temporary files in folders, by their whole paths, from puts that were killed.
+    """
+
+    dry_run: bool
+    run_id: str
+    kept: tuple[str, ...]
+    cut: tuple[str, ...]
+    objects: tuple[str, ...]
+    progress: tuple[str, ...]
+    manifests: tuple[str, ...]
+    waiting: int
+    unknown: tuple[str, ...]
+    grace_until: str
+    history_lost: str | None = None
+    in_reach_still: int = 0
+    remains: tuple[Remainder, ...] = ()
+    data_left_to_receiver: bool = False
+    unfinished: tuple[str, ...] = ()
+
+
+def prune(
+    settings: Settings, rule: Rule, observer: Observer, stop: Stop = NEVER, *, dry_run: bool = False
+) -> Pruned | None:
+    """Prune, or report what a prune would do. Returns None before the first commit. Raises FloodmarkError."""
+    ledger = open_ledger(settings, observer)
+    if ledger is None:
+        raise ConfigError("there is nothing to prune", why="runs to this landing zone are stateless")
+    current = ledger.current()
+    if current is None:
+        return None
+    destination = _data(settings, current, observer)
+    grace = timedelta(seconds=settings.prune_grace)
+    return pruned(ledger, destination, rule, datetime.now(UTC), grace, stop, dry_run=dry_run)
+
+
+def pruned(
+    ledger: Ledger,
+    destination: Storage | None,
+    rule: Rule,
+    now: datetime,
+    grace: timedelta,
+    stop: Stop = NEVER,
+    *,
+    dry_run: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Pruned | None:
+    """Prune open stores; see `prune`. `destination` is None if its receiver moves the objects away."""
+    for _ in range(MAX_TRIES):
+        current = ledger.current()
+        if current is None:
+            return None
+        try:
+            seen = take_survey(ledger, destination, current, rule, now)
+        except StateUnreadable:
+            if _is_still(ledger, current):
+                raise
+            continue  # another prune took what history named when this survey began
+        decision = decide(seen, rule, now, grace)
+        report = _report(current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None)
+        before = now - max(grace, SHORTEST_PUT_GRACE)
+        report = replace(report, unfinished=_unfinished(ledger, destination, before))
+        if dry_run:
+            return report
+        _require_safe_swap(ledger, seen)
+        if cut(ledger.documents, current.head, current.etag, decision.oldest, decision.floor, sleep):
+            _delete(ledger, destination, decision, stop)
+            _sweep(ledger, destination, before, stop)
+            return report
+    raise Conflict(
+        "others kept moving head while history was to be cut",
+        on=ledger.url,
+        hint="Nothing was deleted. Prune again when they are done.",
+    )
+
+
+def _is_still(ledger: Ledger, current: Current) -> bool:
+    now = ledger.current()
+    return now is not None and now.etag == current.etag
+
+
+def _data(settings: Settings, current: Current, observer: Observer) -> Storage | None:
+    """Return the storage of the objects that the manifests name, or None if they are not ours any more."""
+    if not LAYOUTS[current.manifest.layout].objects_stay:  # type: ignore[index]
+        return None
+    destination = open_destination(settings, current.manifest, observer)
+    if destination.url != current.manifest.destination:
+        raise ConfigError(
+            "the destination is not the one that the current manifest was written to",
+            on=destination.url,
+            why=f"that is {current.manifest.destination}",
+            hint="Prune deletes only where a run has been. If the data was moved, run once first.",
+        )
+    return destination
+
+
+def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
+    """Require a store that honours conditions.
+
+    If the user accepted another store, require that no run is in progress.
+    """
+    ledger.check()
+    if ledger.documents.unconditional and seen.alive:
+        raise Conflict(
+            "a run is at work, and this store takes writes without conditions",
+            on=", ".join(sorted(seen.alive)),
+            why="its commit could be lost, and what it names deleted",
+            hint="Prune when no run is at work.",
+        )
+
+
+def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, stop: Stop) -> None:
+    if destination is not None:
+        _delete_all(destination.delete, decision.objects, destination.url, stop)
+    _delete_all(ledger.documents.delete, decision.progress, ledger.url, stop)
+    _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stop)
+
+
+def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
+    """Return the unfinished files. State is often inside the destination, so each file is listed only once."""
+    found = {f"{ledger.url}/{name}" for name in ledger.documents.unfinished(before)}
+    if destination is not None:
+        found |= {f"{destination.url}/{name}" for name in destination.unfinished(before)}
+    return tuple(sorted(found))
+
+
+def _sweep(ledger: Ledger, destination: Storage | None, before: datetime, stop: Stop) -> None:
+    """Delete unfinished files by age. Age is enough, because nobody reads or continues an unfinished file."""
+    _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stop)
+    if destination is not None:
+        _delete_all(destination.discard, destination.unfinished(before), destination.url, stop)
+
+
+def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, stop: Stop) -> None:
+    def one(key: str) -> None:
+        stop.require_not_asked()
+        delete(key)
+
+    for _, error in run_all(one, keys, DELETIONS):
+        if isinstance(error, StorageDenied):
+            raise StorageDenied(
+                "prune may not delete",
+                on=error.on or where,
+                why=error.why,
+                hint="Grant s3:DeleteObject below this prefix (write access, where it is a folder), and prune again. "
+                "Old snapshots are out of reach already; what is left over harms no one.",
+            )
+        if isinstance(error, BaseException):
+            raise error
+
+
+def _report(
+    current: Current, seen: Survey, decision: Decision, rule: Rule, until: datetime, *, dry_run: bool, data: bool
+) -> Pruned:
+    return Pruned(
+        dry_run=dry_run,
+        run_id=current.head.run_id,
+        kept=decision.kept,
+        cut=decision.cut,
+        objects=decision.objects,
+        progress=decision.progress,
+        manifests=decision.manifests,
+        waiting=decision.waiting,
+        unknown=decision.unknown,
+        grace_until=iso_time(until, "seconds"),
+        history_lost=seen.lost,
+        in_reach_still=decision.in_reach_still,
+        remains=tuple(_remains(current, rule)),
+        data_left_to_receiver=not data,
+    )
+
+
+def _remains(current: Current, rule: Rule) -> Iterable[Remainder]:
+    if isinstance(rule, EraseBefore):
+        for entry in current.manifest.tables:
+            old = sum((timestamp_of(one.key) or "") < rule.timestamp for one in entry.objects)
+            if old:
+                yield Remainder(entry.schema, entry.name, old)

@@ -1,0 +1,299 @@
+"""Exact conversion of lines to Arrow record batches: msgspec reads a line's values by type, Arrow takes them by column.
+
+DuckDB's and Arrow's own JSON readers are no faster, and they lose data. DuckDB turns every number inside jsonb, and
+every numeric read as text, into the nearest double. Neither reader knows `BC` or infinity. Here a value arrives exactly
+as the line has it. Otherwise the error names the column and never the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from shlex import quote
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from floodmark.errors import DoesNotFit, FloodmarkError
+from floodmark.reader.extras import pyarrow
+from floodmark.reader.moments import NoCounterpart, days, microseconds
+from floodmark.reader.rows import SPECIAL, columns_reader, not_as_described, too_deep, values_of
+from floodmark.reader.texts import Texts, texts
+from floodmark.reader.types import ColumnType, Kind
+
+# A batch holds this many bytes of lines, or one longer block. Readers of Arrow work well with this size.
+BATCH_BYTES = 8 * 2**20
+# Each block costs some time per column. So the blocks of a wide table are joined up to about this size.
+_WIDE, _WIDE_BYTES = 500, 2**20
+_NULL = b"null"
+_TEXT = ColumnType("any")
+
+
+class Shape(Struct, frozen=True):
+    """A table's columns as a reader sees them. `label` is the table's label, for errors.
+
+    If `infinite` is true, infinite dates and timestamps become the numbers that DuckDB uses for them. Otherwise they
+    raise an error.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    types: tuple[ColumnType, ...]
+    infinite: bool = False
+
+
+class _Unfit(Exception):
+    """Error for columns that hold a value without an exact counterpart in the column's type."""
+
+    def __init__(self, columns: Collection[int]) -> None:
+        super().__init__()
+        self.columns = columns
+
+
+class Stream:
+    """A pyarrow.RecordBatchReader, and the error that broke it. A C++ reader only learns that something failed."""
+
+    def __init__(self) -> None:
+        self.reader: Any = None
+        self.failure: FloodmarkError | None = None
+
+    def watched(self, batches: Iterator[Any]) -> Iterator[Any]:
+        try:
+            yield from batches
+        except FloodmarkError as error:
+            self.failure = error
+            raise
+
+
+class Converter:
+    """Converter from a table's lines to record batches. Raises ConfigError if pyarrow is not installed."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape, self._pa = shape, pyarrow()
+        self._columns = columns_reader(shape.names, shape.types)
+        fields = [self._field(name, kind) for name, kind in zip(shape.names, shape.types, strict=True)]
+        self.schema = self._pa.schema(fields)
+        self._types = self.schema.types  # pyarrow builds this list again at each access
+        self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._maker(kind.kind) for kind in shape.types]
+
+    def batch(self, lines: bytes) -> Any:
+        """Return a block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, which names all unfit columns."""
+        try:
+            return self._made(lines)
+        except _Unfit as unfit:
+            raise self._does_not_fit(unfit.columns) from None
+
+    def batches(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Iterator[Any]:
+        """Yield blocks of lines as record batches of a few MiB.
+
+        Raises DoesNotFit, and the errors that the blocks raise.
+
+        If a value does not fit, the other blocks are still read, so that the error names all unfit columns. The blocks
+        in `after`, which someone else would read later, are read for the same reason.
+        """
+        waiting: list[Any] = []
+        size = 0
+        rest = iter(_together(blocks) if len(self._shape.names) >= _WIDE else blocks)
+        for block in rest:
+            try:
+                waiting.append(self._made(block))
+            except _Unfit as unfit:
+                raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
+            size += len(block)
+            if size >= BATCH_BYTES:
+                yield self._joined(waiting)
+                waiting, size = [], 0
+        if waiting:
+            yield self._joined(waiting)
+
+    def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Stream:
+        """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
+        stream = Stream()
+        batches = stream.watched(self.batches(blocks, after))
+        stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, batches)
+        return stream
+
+    def _made(self, lines: bytes) -> Any:
+        """Return a record batch. Raises _Unfit, or DoesNotFit if no single column is the cause."""
+        try:
+            columns, count = self._columns(lines)
+        except (msgspec.MsgspecError, KeyError, ValueError):
+            raise _Unfit(self._unreadable(lines)) from None
+        except RecursionError:
+            raise too_deep(self._shape.label) from None
+        if not columns:
+            return self._pa.RecordBatch.from_struct_array(self._pa.array([{}] * count, self._pa.struct([])))
+        arrays = [self._array(number, values) for number, values in enumerate(columns)]
+        unfit = [number for number, array in enumerate(arrays) if array is None]
+        if unfit:
+            raise _Unfit(unfit)
+        return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _joined(self, waiting: list[Any]) -> Any:
+        return waiting[0] if len(waiting) == 1 else self._pa.concat_batches(waiting)
+
+    def _field(self, name: str, kind: ColumnType) -> Any:
+        return self._pa.field(name, _arrow_type(self._pa, kind))
+
+    def _array(self, number: int, values: Sequence[Any]) -> Any | None:
+        """Return a column's array, or None if a value does not fit."""
+        try:
+            return self._makers[number](values, self._types[number])
+        except (self._pa.ArrowException, LookupError, ValueError, OverflowError, NoCounterpart):
+            return None
+
+    def _unreadable(self, lines: bytes) -> list[int]:
+        """Return the columns with a value that breaks the promise of their type, or that the type can't keep.
+
+        Raises DoesNotFit if there is no such column: then the lines are not JSON at all.
+        """
+        try:
+            rows = texts(lines)
+        except (msgspec.MsgspecError, ValueError):
+            raise not_as_described(self._shape.label) from None
+        found = [number for number in range(len(self._shape.names)) if not self._fits(number, rows)]
+        if not found:
+            raise not_as_described(self._shape.label)
+        return found
+
+    def _fits(self, number: int, rows: Sequence[Texts]) -> bool:
+        try:
+            values = values_of(rows, self._shape.names[number], self._shape.types[number])
+        except (msgspec.MsgspecError, KeyError, ValueError):
+            return False
+        return self._array(number, values) is not None
+
+    def _all_unfit(self, columns: Collection[int], blocks: Iterable[bytes]) -> set[int]:
+        """Return these columns and all others that have an unfit value in the blocks."""
+        found = set(columns)
+        reader = self._with_text(found)
+        for block in blocks:
+            try:
+                reader._made(block)
+            except _Unfit as unfit:
+                found.update(unfit.columns)
+                reader = self._with_text(found)
+            except DoesNotFit:
+                continue  # reported after the columns are checked
+        return found
+
+    def _with_text(self, columns: Collection[int]) -> Converter:
+        types = tuple(_TEXT if number in columns else kind for number, kind in enumerate(self._shape.types))
+        return Converter(replace(self._shape, types=types))
+
+    def _does_not_fit(self, columns: Collection[int]) -> DoesNotFit:
+        return does_not_fit(self._shape, [self._shape.names[number] for number in sorted(columns)])
+
+    # One maker per kind: it turns values as msgspec read them, and the Arrow type, into an array.
+
+    def _maker(self, kind: Kind) -> Callable[[Sequence[Any], Any], Any]:
+        makers: dict[Kind, Callable[[Sequence[Any], Any], Any]] = {
+            "float32": self._floats,
+            "float64": self._floats,
+            "date": self._dates,
+            "timestamp": self._timestamps,
+            "timestamptz": self._timestamps,
+            "bytes": self._bytes,
+            "json": self._json,
+            "any": self._any,
+            "digits": self._any,
+        }
+        return makers.get(kind, self._plainly)
+
+    def _plainly(self, values: Sequence[Any], kind: Any) -> Any:
+        return self._pa.array(values, kind)
+
+    def _floats(self, values: Sequence[float | str | None], kind: Any) -> Any:
+        if any(type(value) is str for value in values):
+            values = [SPECIAL[value] if isinstance(value, str) else value for value in values]
+        return self._pa.array(values, kind)
+
+    def _dates(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._moments(values, kind, days, self._pa.int32())
+
+    def _timestamps(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._moments(values, kind, microseconds, self._pa.int64())
+
+    def _moments(self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any) -> Any:
+        """Build an array of dates or timestamps. Arrow parses the years 0 to 9999 and refuses all other years."""
+        try:
+            return self._pa.compute.cast(self._pa.array(values, self._pa.string()), kind)
+        except self._pa.ArrowInvalid:
+            infinite = self._shape.infinite
+            numbers = [None if value is None else number(value, infinite) for value in values]
+            return self._pa.array(numbers, stored).cast(kind)
+
+    def _bytes(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._pa.array([None if value is None else _unhexed(value) for value in values], kind)
+
+    def _json(self, values: Sequence[Raw], kind: Any) -> Any:
+        return self._pa.array([None if text == _NULL else text for text in map(bytes, values)], kind)
+
+    def _any(self, values: Sequence[Raw], kind: Any) -> Any:
+        return self._pa.array([_text(bytes(value)) for value in values], kind)
+
+
+def does_not_fit(shape: Shape, columns: Sequence[str]) -> DoesNotFit:
+    """Return the error for columns with a value that their types can't keep."""
+    types = dict(zip(shape.names, shape.types, strict=True))
+    options = " ".join(f"--text {quote(f'{shape.label}.{name}')}" for name in columns)
+    if len(columns) == 1:
+        return DoesNotFit(
+            "a value can't be kept as it is",
+            on=f"{shape.label}, column {columns[0]}",
+            why=f"it has no exact counterpart in {types[columns[0]].arrow}",
+            hint=f"Read this column as text: {options} (in Python text=[…]).",
+        )
+    named = ", ".join(f"{name} ({types[name].arrow})" for name in columns)
+    return DoesNotFit(
+        "values can't be kept as they are",
+        on=f"{shape.label}, columns {named}",
+        why="they have no exact counterpart in these types",
+        hint=f"Read these columns as text: {options} (in Python text=[…]).",
+    )
+
+
+def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same lines in larger blocks."""
+    waiting: list[bytes] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= _WIDE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def _arrow_type(pa: Any, kind: ColumnType) -> Any:
+    match kind.kind:
+        case "decimal":
+            return pa.decimal128(kind.precision, kind.scale)
+        case "timestamp":
+            return pa.timestamp("us")
+        case "timestamptz":
+            return pa.timestamp("us", "UTC")
+        case "date":
+            return pa.date32()
+        case _:
+            return pa.type_for_alias(kind.arrow)
+
+
+def _unhexed(value: str) -> bytes:
+    if not value.startswith("\\x"):
+        raise ValueError
+    return bytes.fromhex(value[2:])
+
+
+def _text(value: bytes) -> bytes | str | None:
+    """Return a string's content. Any other value, or a string that UTF-8 can't hold, is returned as its JSON text."""
+    if value.startswith(b'"'):
+        try:
+            return msgspec.json.decode(value, type=str)
+        except msgspec.DecodeError:
+            return value
+    return None if value == _NULL else value

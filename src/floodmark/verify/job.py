@@ -1,0 +1,204 @@
+"""Verify: objects against the manifest, their content, the manifest against the database. Writes nothing.
+
+`entries` checks a manifest against itself, `objects` checks what it names, `source` compares it with the database.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from floodmark.backends import open_destination, open_ledger, open_source, open_stores
+from floodmark.config import Settings
+from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
+from floodmark.events import Observer, Warned
+from floodmark.layout import LAYOUTS
+from floodmark.model import ObjectEntry, TableEntry, TableName
+from floodmark.pipeline.extract import Extractor, StopAsked, run_all
+from floodmark.source.selection import pick
+from floodmark.source.waiting import WaitsOnce
+from floodmark.state.ledger import Current, Ledger, require_same_source
+from floodmark.state.manifest import Manifest, unreadable
+from floodmark.state.run_ids import RunSearch
+from floodmark.stop import Stop
+from floodmark.storage.base import Storage
+from floodmark.verify import objects
+from floodmark.verify.entries import problems
+from floodmark.verify.report import Fault, Level, Problem, Report, TableReport, full_run
+from floodmark.verify.source import Compared, Comparison, compare
+
+__all__ = ["Request", "full_run", "verify"]
+
+LOOKS, READS = 16, 4
+_HISTORY_TRIES = 3
+
+
+class Request(Struct, frozen=True):
+    """The scope of a verification: a run (None: the current one), only tables of these patterns, and the level."""
+
+    run: str | None = None
+    only: tuple[str, ...] = ()
+    deep: bool = False
+    against_source: bool = False
+
+
+Faults = Mapping[str, Fault]
+
+
+def verify(settings: Settings, request: Request, observer: Observer, stop: Stop) -> Report | None:
+    """Verify a run and return a report, or None before the first commit.
+
+    Raises UsageError for a run that history does not hold; StateUnreadable if head, or a manifest in reach, is missing
+    or damaged; SourceMismatch, StorageError, SourceError; Stopped.
+    """
+    begun = time.monotonic()
+    ledger = open_ledger(settings, observer)
+    if ledger is None:
+        raise ConfigError("there is nothing to verify", why="runs to this landing zone are stateless")
+    found = _manifests(ledger, request)
+    if found is None:
+        return None
+    current, manifest, number = found
+    entries = _chosen(manifest, request.only)
+    faults: Faults = {}
+    if _require_verifiable(manifest, request):
+        destination = open_destination(settings, manifest, observer)
+        _warn_of_another_place(destination, manifest, observer)
+        faults = _object_faults(destination, entries, request.deep, stop, observer)
+        level: Level = "content" if request.deep else "objects"
+    else:
+        level = "manifest"
+    compared = _compared(settings, current, entries, observer, stop) if request.against_source else {}
+    stop.require_not_asked()
+    tables = tuple(_table_report(entry, faults, compared.get(entry.table)) for entry in entries)
+    seconds = round(time.monotonic() - begun, 3)
+    return Report(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
+
+
+def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int] | None:
+    """Read every manifest in reach. Return the requested one and the number of manifests.
+
+    Raises UsageError if the requested run is not among them.
+    """
+    missing = ledger.url
+    for _ in range(_HISTORY_TRIES):
+        search = None if request.run is None else RunSearch(request.run)
+        current = ledger.current()
+        if current is None:
+            if search is not None:
+                raise search.nothing()
+            return None
+        number = 0
+        try:
+            for _, manifest in ledger.reach(current):
+                number += 1
+                if search is not None:
+                    search.take(manifest)
+        except ObjectMissing as error:
+            # A prune can have cut history since head was read. Head has then changed.
+            missing = error.on or missing
+            continue
+        return current, current.manifest if search is None else search.found(), number
+    raise unreadable(missing, "it is in reach of head, and it is not there")
+
+
+def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
+    """Return the chosen entries. Dropped tables are also verified, because they stay in reach until history is cut."""
+    default = manifest.source.default_schema
+    picked = pick((entry.table for entry in manifest.tables), only, default, "the manifest")
+    return [entry for entry in manifest.tables if not only or entry.table in picked]
+
+
+def _require_verifiable(manifest: Manifest, request: Request) -> bool:
+    """Return true if there are objects to check. Raises ConfigError if the request then has nothing to do."""
+    if LAYOUTS[manifest.layout].objects_stay:  # type: ignore[index]
+        return True
+    if request.deep or not request.against_source:
+        raise ConfigError(
+            "the objects can't be verified",
+            on=manifest.destination,
+            why=f"layout {manifest.layout}: the receiver moves each object away as soon as it arrives",
+            hint="The manifests were read and are whole. --against-source, without --deep, compares what was sent with "
+            "the database.",
+        )
+    return False
+
+
+def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: Observer) -> None:
+    if destination.url != manifest.destination:
+        observer(
+            Warned(f"the objects are looked for at {destination.url}; they were written to {manifest.destination}")
+        )
+
+
+def _object_faults(
+    destination: Storage, entries: Iterable[TableEntry], deep: bool, stop: Stop, observer: Observer
+) -> Faults:
+    """Return each object's fault, by key. Raises StorageDenied if access to all objects is denied."""
+    named = {one.key: one for entry in entries for one in entry.objects}
+
+    def one_object(one: ObjectEntry) -> Fault | None:
+        if stop.is_set():
+            raise StopAsked
+        return objects.read(destination, one, stop.is_set, observer) if deep else objects.look(destination, one)
+
+    faults: dict[str, Fault] = {}
+    for one, fault in run_all(one_object, named.values(), READS if deep else LOOKS):
+        if isinstance(fault, StopAsked):
+            raise Stopped(stop.number)
+        if isinstance(fault, StorageDenied):
+            refused, fault = fault, objects.denied(fault)
+        elif isinstance(fault, BaseException):
+            raise fault
+        if fault is not None:
+            faults[one.key] = fault
+    if faults and len(faults) == len(named) and all(fault.code == "denied" for fault in faults.values()):
+        raise refused
+    return faults
+
+
+def _compared(
+    settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
+) -> dict[TableName, Compared]:
+    snapshot = WaitsOnce(open_source(settings).snapshot(), set(), settings.limits.lock_timeout)
+    deadline = time.monotonic() + settings.limits.max_snapshot_age
+
+    def stopping() -> bool:
+        return stop.is_set() or time.monotonic() > deadline
+
+    try:
+        require_same_source(current, snapshot.identity, adopt=False)
+        for drawback in snapshot.drawbacks:
+            observer(Warned(str(drawback)))
+        stores, selection = open_stores(settings, observer), settings.selection
+        digest = stores.encoding.digest
+        infos = {info.table: info for info in snapshot.tables(selection, digest)}
+        comparison = Comparison(
+            snapshot=snapshot,
+            extractor=Extractor(snapshot, stores.destination, stores.layout, stores.encoding, observer, stopping),
+            observer=observer,
+            stopping=stopping,
+            chunk_bytes=settings.chunk_bytes,
+            redefined=lambda tables: snapshot.redefined(tables, selection, digest),
+        )
+        return compare(comparison, [e for e in entries if e.checksum is not None and e.status != "dropped"], infos)
+    finally:
+        snapshot.close()
+
+
+def _table_report(entry: TableEntry, faults: Faults, compared: Compared | None) -> TableReport:
+    found = [*problems(entry)]
+    keys = dict.fromkeys(one.key for one in entry.objects)
+    found += [Problem(faults[key].code, key, faults[key].detail) for key in keys if key in faults]
+    found += compared.problems if compared is not None else ()
+    return TableReport(
+        schema=entry.schema,
+        name=entry.name,
+        has_snapshot=entry.checksum is not None,
+        objects=len(entry.objects),
+        stored_bytes=sum(one.stored_bytes for one in entry.objects),
+        problems=tuple(found),
+        source=compared.report if compared is not None else None,
+    )

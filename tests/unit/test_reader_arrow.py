@@ -1,0 +1,125 @@
+"""Lines → record batches: what it costs for wide tables and for long lines."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from floodmark.errors import DoesNotFit
+from floodmark.load.parquet_file import GROUP_BYTES, write_groups
+from floodmark.model import Chunk, ObjectEntry
+from floodmark.reader import arrow
+from floodmark.reader.arrow import BATCH_BYTES, Converter, Shape
+from floodmark.reader.types import ColumnType, Kind
+
+
+def converter(columns: int, kind: Kind = "int32") -> Converter:
+    return Converter(Shape("public.t", tuple(f"c{number}" for number in range(columns)), (ColumnType(kind),) * columns))
+
+
+class Counting:
+    """pyarrow, whose schemas count how often they are asked for all of their types: each time makes the list anew."""
+
+    def __init__(self) -> None:
+        self.asked, self.RecordBatch = 0, self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(pa, name)
+
+    def schema(self, fields: Any) -> Any:
+        return CountedSchema(self, pa.schema(fields))
+
+    def from_arrays(self, arrays: Any, schema: CountedSchema) -> Any:
+        return pa.RecordBatch.from_arrays(arrays, schema=schema.whole)
+
+
+class CountedSchema:
+    def __init__(self, counting: Counting, whole: pa.Schema) -> None:
+        self.counting, self.whole = counting, whole
+
+    @property
+    def types(self) -> Any:
+        self.counting.asked += 1
+        return self.whole.types
+
+
+def test_the_types_of_a_wide_table_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = Counting()
+    monkeypatch.setattr(arrow, "pyarrow", lambda: counting)
+    wide = converter(300)
+    line = b"{%s}\n" % b",".join(b'"c%d":%d' % (number, number) for number in range(300))
+    assert [wide.batch(line * 3).num_rows for _ in range(4)] == [3] * 4
+    assert counting.asked == 1
+
+
+def blocks_of(*lines: bytes) -> Iterator[bytes]:
+    return (b'{"a":%s,"b":%s,"c":%s}\n' % tuple(line.split()) for line in lines)
+
+
+def test_all_columns_that_do_not_fit_are_told_at_once() -> None:
+    kinds = (ColumnType("int32"), ColumnType("decimal", 38, 10), ColumnType("date"))
+    reader = Converter(Shape("public.t", ("a", "b", "c"), kinds))
+    after = iter([b'{"a":1,"b":1,"c":null}\n'])
+    blocks = blocks_of(b"1 1 null", b"1 0.12345678901 null", b'1 0.12345678901 "infinity"', b'"x" 1 null', b"1 1 null")
+    with pytest.raises(DoesNotFit) as refusal:
+        list(reader.batches(blocks, after))
+    assert next(blocks, None) is next(after, None) is None
+    assert refusal.value.sentence == (
+        "values can't be kept as they are: public.t, columns a (int32), b (decimal128(38, 10)), c (date32[day]): "
+        "they have no exact counterpart in these types"
+    )
+    assert "--text public.t.a --text public.t.b --text public.t.c (in Python text=[…])." in str(refusal.value.hint)
+    with pytest.raises(DoesNotFit, match=re.escape("columns a (int32), b (decimal")):
+        reader.batch(b"".join(blocks_of(b'"x" 0.12345678901 null', b"1 1 null")))
+    for lines, after in (([b'1 1 "infinity"'], [b'{"a":1,"b":1}\n']), ([b'1 1 "infinity"', b"1 1 null"], [b"{\n"])):
+        with pytest.raises(DoesNotFit, match="column c: it has no exact counterpart in date32"):
+            list(reader.batches(blocks_of(*lines), after))
+
+
+def lines_of(size: int, count: int) -> Iterator[bytes]:
+    return (b'{"c0":"%s"}\n' % (b"%06d" % number * (size // 6)) for number in range(count))
+
+
+def parquet_of(size: int, count: int) -> pq.FileMetaData:
+    file, lines = io.BytesIO(), list(lines_of(size, count))
+    chunk = ObjectEntry("", count, sum(map(len, lines)), 0, "", "", Chunk("1"), "extracted")
+    assert write_groups(file, converter(1, "text").stream(lines).reader, chunk) == count
+    return pq.ParquetFile(file).metadata
+
+
+def test_a_batch_of_long_lines_is_no_larger_than_one_of_short_ones() -> None:
+    size = BATCH_BYTES // 4
+    batches = list(converter(1, "text").batches(lines_of(size, 40)))
+    assert sum(batch.num_rows for batch in batches) == 40
+    assert max(batch.nbytes for batch in batches) <= BATCH_BYTES + size
+    small = list(converter(1, "text").batches(lines_of(6000, 4 * BATCH_BYTES // 6000)))
+    assert len(small) == 5 and min(batch.nbytes for batch in small[:-1]) > BATCH_BYTES * 0.9
+
+
+def test_a_row_group_of_long_lines_is_no_larger_than_one_of_short_ones() -> None:
+    written = parquet_of(GROUP_BYTES // 2 + 6, 6)
+    assert [written.row_group(number).num_rows for number in range(written.num_row_groups)] == [2, 2, 2]
+
+
+def test_there_are_statistics_of_what_can_be_looked_for_and_none_of_long_lines() -> None:
+    """They are several copies of a group's smallest and largest value while it is written."""
+    assert parquet_of(600, 10).row_group(0).column(0).is_stats_set
+    assert not parquet_of(2 * 2**20, 3).row_group(0).column(0).is_stats_set
+
+
+def test_small_blocks_of_a_wide_table_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = converter(600)
+    line = b"{%s}\n" % b",".join(b'"c%d":%%d' % number for number in range(600))
+    blocks = [line % tuple(range(number, number + 600)) for number in range(500)]
+    expected = pa.Table.from_batches([wide.batch(b"".join(blocks))])
+    read: list[int] = []
+    whole = wide._made
+    monkeypatch.setattr(wide, "_made", lambda lines: read.append(len(lines)) or whole(lines))
+    assert pa.Table.from_batches(wide.batches(blocks)).equals(expected)
+    assert 2 <= len(read) <= 5 and sum(read) == sum(map(len, blocks))
