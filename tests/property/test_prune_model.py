@@ -20,6 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fix_state import entry, manifest, no_wait, point, put, quick_ledger, stored
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StorageError, StorageUnavailable
 from floodmark.layout import progress_key, table_prefix, timestamp_of
 from floodmark.model import TableEntry, TableName
@@ -296,7 +297,7 @@ def _names(found: Manifest) -> frozenset[str]:
 def one_thing_after_the_other() -> Iterator[None]:
     """No threads: what happens within a storage call is the schedule's, so that a schedule can be played again."""
 
-    def in_turn(work: Any, tasks: Any, parallelism: int) -> Iterator[Any]:
+    def in_turn(self: LocalThreads, work: Any, tasks: Any) -> Iterator[Any]:
         for task in tasks:
             try:
                 yield task, work(task)
@@ -304,8 +305,7 @@ def one_thing_after_the_other() -> Iterator[None]:
                 yield task, error
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("floodmark.prune.job", "floodmark.prune.survey"):
-            patch.setattr(f"{module}.run_all", in_turn)
+        patch.setattr(LocalThreads, "run", in_turn)
         yield
 
 

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "floodmark.wording",
         "floodmark.layout",
     ),
+    ("floodmark.engine",),
     ("floodmark.config",),
     ("floodmark.storage",),
     ("floodmark.objects",),

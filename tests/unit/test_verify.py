@@ -15,10 +15,10 @@ from isal import igzip
 from msgspec.structs import replace
 
 from fix_state import put
+from floodmark.engine.base import TaskStopped
 from floodmark.errors import StorageUnavailable
 from floodmark.events import Event, Retried, silent
 from floodmark.model import Chunk, ObjectEntry
-from floodmark.pipeline.extract import StopAsked
 from floodmark.storage.memory import MemoryStorage
 from floodmark.verify import objects
 from floodmark.verify.report import Fault
@@ -131,5 +131,5 @@ def test_memory_stays_flat_and_a_stop_is_heard() -> None:
     tracemalloc.stop()
     stop = threading.Event()
     stop.set()
-    with pytest.raises(StopAsked):
+    with pytest.raises(TaskStopped):
         objects.read(store, entry, stop.is_set, silent)

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
+from floodmark.engine.base import TaskStopped
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import FloodmarkError, SnapshotLost
 from floodmark.events import TableFinished
 from floodmark.model import ObjectEntry, Reason, TableEntry, TableInfo, TableName
 from floodmark.pipeline.audit import audit, require_no_mismatch, require_same_definitions
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome, failed, finished, kept, proven
-from floodmark.pipeline.extract import Extractor, Job, StopAsked, run_all
+from floodmark.pipeline.extract import Extractor, Job
 from floodmark.pipeline.observe import decide
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.work import Context, Work
@@ -122,11 +124,11 @@ def _run_jobs(context: Context, extractor: Extractor, jobs: Iterable[tuple[Work,
     def extract(task: tuple[Work, Job]) -> ChunkOutcome:
         work, job = task
         if context.stopping() or not work.open:
-            raise StopAsked
+            raise TaskStopped
         with work.timed():
             return extractor.extract(job)
 
-    for (work, job), outcome in run_all(extract, jobs, context.snapshot.parallelism):
+    for (work, job), outcome in LocalThreads(context.snapshot.parallelism).run(extract, jobs):
         if isinstance(outcome, BaseException):
             work.fail(outcome)
         else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from floodmark.engine.base import TaskStopped
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
 from floodmark.events import Audited, Warned
 from floodmark.model import TableInfo
 from floodmark.pipeline.detect import ChunkPlan
-from floodmark.pipeline.extract import Extractor, Job, StopAsked, patiently, run_all
+from floodmark.pipeline.extract import Extractor, Job, patiently
 from floodmark.pipeline.work import Context, Work
 
 Audit = tuple[Work, ChunkPlan, bool]
@@ -27,11 +29,11 @@ def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list
         return digest == (None if known is None else known.content_sha256)
 
     audited: list[Audit] = []
-    for (work, chunk), same in run_all(same_lines, chosen, context.snapshot.parallelism):
+    for (work, chunk), same in LocalThreads(context.snapshot.parallelism).run(same_lines, chosen):
         if isinstance(same, SnapshotLost):
             work.outcomes.clear()
             work.fail(same)
-        elif isinstance(same, SourceError | StopAsked):
+        elif isinstance(same, SourceError | TaskStopped):
             why = same.sentence if isinstance(same, SourceError) else "the run is ending"
             context.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
         elif isinstance(same, BaseException):

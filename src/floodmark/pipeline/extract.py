@@ -1,4 +1,4 @@
-"""The extraction of one chunk, rows → JSON lines → compressed, hashed, spooled, compared, put, and its thread pool.
+"""The extraction of one chunk, rows → JSON lines → compressed, hashed, spooled, compared, put.
 
 A chunk is finished in the spool before any of its bytes leave. So a chunk that turns out to be wrong (a broken
 connection, a table rewritten meanwhile) is thrown away, and a repeated put starts at byte 0.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import BinaryIO, TypeVar, cast
+from collections.abc import Callable
+from typing import BinaryIO, cast
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
@@ -24,6 +23,7 @@ from tenacity import (
     wait_random,
 )
 
+from floodmark.engine.base import TaskStopped
 from floodmark.errors import (
     ConditionFailed,
     OutcomeUnknown,
@@ -46,13 +46,6 @@ from floodmark.storage.stands import stands
 SPOOL_MEMORY = 24 * 1024**2
 _TRIES = 4
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-
-class StopAsked(Exception):
-    """The request to end a chunk because the run is ending. The chunk's spool is thrown away."""
-
 
 class Spool:
     """A buffer of a chunk's stored bytes, with the digests of its input and of its output."""
@@ -65,9 +58,9 @@ class Spool:
         self.raw_bytes = self.stored_bytes = 0
 
     def write(self, lines: bytes) -> None:
-        """Take a block of whole lines. Raises StopAsked, and StorageError if the disk is full."""
+        """Take a block of whole lines. Raises TaskStopped, and StorageError if the disk is full."""
         if self._stopping():
-            raise StopAsked
+            raise TaskStopped
         self._raw.update(lines)
         self.raw_bytes += len(lines)
         self._keep(self._compressor.compress(lines))
@@ -118,7 +111,7 @@ class Job(Struct, frozen=True):
 class Extractor:
     """A runner of jobs against one snapshot and one destination. Several threads can call its methods.
 
-    It asks `stopping` between blocks. If the answer is True, `StopAsked` ends the chunk.
+    It asks `stopping` between blocks. If the answer is True, `TaskStopped` ends the chunk.
     """
 
     def __init__(
@@ -165,7 +158,7 @@ class Extractor:
 
         def take(lines: bytes) -> None:
             if self._stopping():
-                raise StopAsked
+                raise TaskStopped
             digest.update(lines)
 
         plan = job.plan
@@ -230,25 +223,3 @@ def patiently(observer: Observer, what: str) -> Retrying:
         before_sleep=tell,
         reraise=True,
     )
-
-
-def run_all(
-    work: Callable[[Task], Result], tasks: Iterable[Task], parallelism: int
-) -> Iterator[tuple[Task, Result | BaseException]]:
-    """Run tasks on `parallelism` threads and yield each with its result or its exception, as they finish.
-
-    A task is taken from the iterable only when a thread is free, so the iterable can be endless or decide late.
-    """
-    with ThreadPoolExecutor(parallelism, thread_name_prefix="floodmark") as pool:
-        running: dict[Future[Result], Task] = {}
-        for task in tasks:
-            running[pool.submit(work, task)] = task
-            if len(running) > parallelism:
-                yield from _done(running)
-        while running:
-            yield from _done(running)
-
-
-def _done(running: dict[Future[Result], Task]) -> Sequence[tuple[Task, Result | BaseException]]:
-    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-    return [(running.pop(future), future.exception() or future.result()) for future in finished]

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from floodmark.engine.base import TaskStopped
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
 from floodmark.events import TableDecided
 from floodmark.model import Chunk, Observation, TableInfo, TableName
 from floodmark.pipeline.detect import ChunkPlan, assess, settle, without_objects
-from floodmark.pipeline.extract import StopAsked, patiently, run_all, still_there
+from floodmark.pipeline.extract import patiently, still_there
 from floodmark.pipeline.work import Context, Work
 
 # A batch of questions is one transaction. It holds its locks about as long as one chunk does.
@@ -66,14 +68,14 @@ def _answers(
 ) -> Iterator[tuple[list[Asked], list[Observation] | BaseException]]:
     def ask(batch: list[Asked]) -> list[Observation]:
         if context.stopping():
-            raise StopAsked
+            raise TaskStopped
         questions = [chunk.question for _, chunk in batch if chunk.question is not None]
         with ExitStack() as timers:
             for work in {id(work): work for work, _ in batch}.values():
                 timers.enter_context(work.timed())
             return patiently(context.observer, "observe")(context.snapshot.observe, questions)
 
-    return run_all(ask, batches, context.snapshot.parallelism)
+    return LocalThreads(context.snapshot.parallelism).run(ask, batches)
 
 
 def _take(
@@ -117,8 +119,8 @@ def _look_for_objects(context: Context, work: Work) -> None:
         if entry is not None and (work.plan.to_extract or entry.key not in committed):
             named[entry.key] = entry
     missing = set()
-    for entry, stands in run_all(
-        partial(still_there, context.destination), named.values(), context.snapshot.parallelism
+    for entry, stands in LocalThreads(context.snapshot.parallelism).run(
+        partial(still_there, context.destination), named.values()
     ):
         if isinstance(stands, BaseException):
             raise stands

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
+from floodmark.engine.base import TaskStopped
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError
 from floodmark.events import Observer
 from floodmark.layout import Layout
 from floodmark.model import Chunk, Encoding, TableInfo, TableName
 from floodmark.pipeline.detect import Policy, TablePlan
 from floodmark.pipeline.entries import Attempt, ChunkOutcome
-from floodmark.pipeline.extract import StopAsked
 from floodmark.pipeline.remembered import Remembered
 from floodmark.source.base import Snapshot
 from floodmark.storage.base import Storage
@@ -89,7 +89,7 @@ class Work:
 
     def fail(self, error: BaseException) -> None:
         """Record the error of a task. Raise it again if it does not concern only this table."""
-        if isinstance(error, StopAsked):
+        if isinstance(error, TaskStopped):
             self.stopped = True
         elif isinstance(error, SourceError):
             self.error = self.error or error

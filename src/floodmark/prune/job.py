@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from floodmark.backends import open_destination, open_ledger
 from floodmark.config import Settings
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, Conflict, StateUnreadable, StorageDenied
 from floodmark.events import Observer
 from floodmark.layout import LAYOUTS, timestamp_of
-from floodmark.pipeline.extract import run_all
 from floodmark.prune.retention import Decision, EraseBefore, KeepDays, KeepLast, Remainder, Rule, Survey, decide
 from floodmark.prune.survey import take_survey
 from floodmark.state.cut import cut
@@ -181,7 +181,7 @@ def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, 
         stop.require_not_asked()
         delete(key)
 
-    for _, error in run_all(one, keys, DELETIONS):
+    for _, error in LocalThreads(DELETIONS).run(one, keys):
         if isinstance(error, StorageDenied):
             raise StorageDenied(
                 "prune may not delete",

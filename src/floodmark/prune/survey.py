@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import ObjectMissing, StateUnreadable, StorageDenied
 from floodmark.layout import TIMESTAMP, table_prefix, timestamp_of
-from floodmark.pipeline.extract import run_all
 from floodmark.prune.retention import EraseBefore, Link, Progress, Rule, Survey
 from floodmark.state import inflight
 from floodmark.state.documents import Documents
@@ -134,7 +134,7 @@ def _objects(destination: Storage, names: Iterable[str], rule: Rule) -> Iterator
     """Yield the objects of the tables that this state's documents name, or for an erasure, of their databases."""
     whole = isinstance(rule, EraseBefore)
     prefixes = sorted({prefix for key in names if (prefix := table_prefix(key, database_only=whole)) is not None})
-    for _, keys in run_all(lambda prefix: list(destination.list(prefix)), prefixes, LISTINGS):
+    for _, keys in LocalThreads(LISTINGS).run(lambda prefix: list(destination.list(prefix)), prefixes):
         if isinstance(keys, BaseException):
             raise _needing_the_right(keys, destination.url)
         yield from keys

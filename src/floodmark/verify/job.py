@@ -12,11 +12,13 @@ from msgspec import Struct
 
 from floodmark.backends import open_destination, open_ledger, open_source, open_stores
 from floodmark.config import Settings
+from floodmark.engine.base import TaskStopped
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
 from floodmark.events import Observer, Warned
 from floodmark.layout import LAYOUTS
 from floodmark.model import ObjectEntry, TableEntry, TableName
-from floodmark.pipeline.extract import Extractor, StopAsked, run_all
+from floodmark.pipeline.extract import Extractor
 from floodmark.source.selection import pick
 from floodmark.source.waiting import WaitsOnce
 from floodmark.state.ledger import Current, Ledger, require_same_source
@@ -141,12 +143,12 @@ def _object_faults(
 
     def one_object(one: ObjectEntry) -> Fault | None:
         if stop.is_set():
-            raise StopAsked
+            raise TaskStopped
         return objects.read(destination, one, stop.is_set, observer) if deep else objects.look(destination, one)
 
     faults: dict[str, Fault] = {}
-    for one, fault in run_all(one_object, named.values(), READS if deep else LOOKS):
-        if isinstance(fault, StopAsked):
+    for one, fault in LocalThreads(READS if deep else LOOKS).run(one_object, named.values()):
+        if isinstance(fault, TaskStopped):
             raise Stopped(stop.number)
         if isinstance(fault, StorageDenied):
             refused, fault = fault, objects.denied(fault)

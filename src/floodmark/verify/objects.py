@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from floodmark.engine.base import TaskStopped
 from floodmark.errors import ObjectMissing, StorageDenied, StorageUnavailable
 from floodmark.events import Observer, Retried
 from floodmark.layout import encoding_of
 from floodmark.model import Format, ObjectEntry
 from floodmark.objects.compression import Undecompressed, decompressed
 from floodmark.objects.csv import RowCounter
-from floodmark.pipeline.extract import StopAsked
 from floodmark.storage.base import Storage
 from floodmark.storage.streams import Readable
 from floodmark.verify.report import Fault
@@ -44,7 +44,7 @@ def look(destination: Storage, entry: ObjectEntry) -> Fault | None:
 
 
 def read(destination: Storage, entry: ObjectEntry, stopping: Stopping, observer: Observer) -> Fault | None:
-    """Read an object through. A stream that breaks midway starts again. Raises StopAsked, StorageError."""
+    """Read an object through. A stream that breaks midway starts again. Raises TaskStopped, StorageError."""
 
     def tell(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -102,7 +102,7 @@ class _Hashed(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if self._stopping():
-            raise StopAsked
+            raise TaskStopped
         data = self._stream.read(len(buffer))
         self.digest.update(data)
         self.size += len(data)

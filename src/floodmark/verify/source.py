@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from floodmark.engine.base import TaskStopped
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
 from floodmark.events import Observer
 from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo, TableName
 from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, assess, settle
-from floodmark.pipeline.extract import Extractor, Job, StopAsked, patiently, run_all
+from floodmark.pipeline.extract import Extractor, Job, patiently
 from floodmark.pipeline.remembered import remember
 from floodmark.source.base import Snapshot
 from floodmark.verify.report import Problem, SourceReport
@@ -95,12 +97,12 @@ def _settle(comparison: Comparison, work: _Work) -> None:
 
     def answer(batch: Sequence[Question]) -> list[object]:
         if comparison.stopping():
-            raise StopAsked
+            raise TaskStopped
         return list(ask(comparison.snapshot.observe, batch))
 
     answers: dict[Sequence[Question], list[object]] = {}
-    for batch, found in run_all(answer, batches, comparison.snapshot.parallelism):
-        if isinstance(found, SourceError | StopAsked):
+    for batch, found in LocalThreads(comparison.snapshot.parallelism).run(answer, batches):
+        if isinstance(found, SourceError | TaskStopped):
             work.give_up(found.sentence if isinstance(found, SourceError) else "there was no time for it")
             work.plan = TablePlan(work.info, ())
             return
@@ -120,11 +122,11 @@ def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
     def digest(task: tuple[_Work, ChunkPlan]) -> str | None:
         work, chunk = task
         if comparison.stopping():
-            raise StopAsked
+            raise TaskStopped
         return again(comparison.extractor.digest, Job(work.info, chunk, "", {}))
 
-    for (work, chunk), found in run_all(digest, _to_read(works), comparison.snapshot.parallelism):
-        if isinstance(found, StopAsked):
+    for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run(digest, _to_read(works)):
+        if isinstance(found, TaskStopped):
             work.count("unread", "there was no time for all of it")
         elif isinstance(found, SourceError):
             work.count("unread", found.sentence)

@@ -1,0 +1,1 @@
+"""Engines: they run many independent tasks at once."""

@@ -1,0 +1,35 @@
+"""The local engine: threads of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from msgspec import Struct
+
+from floodmark.engine.base import Result, Task
+
+
+class LocalThreads(Struct, frozen=True):
+    """An engine with this many threads. See `engine.base.Engine` for its obligations."""
+
+    number: int
+
+    def run(
+        self, work: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[tuple[Task, Result | BaseException]]:
+        """Run `work` on each task, and yield the task with its outcome."""
+        with ThreadPoolExecutor(self.number, thread_name_prefix="floodmark") as pool:
+            running: dict[Future[Result], Task] = {}
+            for task in tasks:
+                running[pool.submit(work, task)] = task
+                if len(running) > self.number:
+                    yield from _finished(running)
+            while running:
+                yield from _finished(running)
+
+
+def _finished(running: dict[Future[Result], Task]) -> Sequence[tuple[Task, Result | BaseException]]:
+    """Wait for at least one task, and remove the finished ones from `running`."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    return [(running.pop(future), future.exception() or future.result()) for future in done]
