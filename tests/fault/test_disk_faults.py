@@ -41,7 +41,7 @@ def floodmark(pg: PgDatabase, tmp_path: Path) -> Floodmark:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_folder_that_takes_no_more(floodmark: Floodmark, pg: PgDatabase, tmp_path: Path, fault: str) -> None:
-    first = floodmark.pipeline.job().manifest
+    first = floodmark.run().manifest
     landing = Landing(tmp_path / "out")
     before = landing.committed
     pg.execute("UPDATE person SET name = name || md5(id::text) || md5(name)")
@@ -50,13 +50,13 @@ def test_a_folder_that_takes_no_more(floodmark: Floodmark, pg: PgDatabase, tmp_p
     assert {key: landing.committed.get(key) for key in before} == before
     assert [one.run_id for one in Ledger(LocalStorage(landing.folder / "_floodmark")).history()] == [first.run_id]
     assert not list(landing.folder.rglob(".floodmark-[0-9a-f]*")) and not list(floodmark.temporary.iterdir())
-    assert floodmark.pipeline.job().outcomes["public.person"] == ("extracted", "rows_changed")
+    assert floodmark.run().outcomes["public.person"] == ("extracted", "rows_changed")
     assert len(landing.lines("public.person")) == 2000
 
 
 def test_a_folder_that_may_not_be_written_to(floodmark: Floodmark, pg: PgDatabase, tmp_path: Path) -> None:
     """As an ordinary user sees it, whoever runs the tests."""
-    floodmark.pipeline.job()
+    floodmark.run()
     before = Landing(tmp_path / "out").files
     pg.execute("INSERT INTO person VALUES (0, 'new')")
     folder = tmp_path / "closed"
@@ -88,4 +88,4 @@ def test_no_room_for_temporary_files(
     refused = floodmark("run", code=13, **named)
     assert "can't spool a chunk" in refused.err and "TMPDIR" in refused.err
     assert not [key for key in keys(s3_bucket) if key.endswith("head.json")]
-    assert set(floodmark.pipeline.job().outcomes) == {"public.person", "public.sick", "public.wide"}
+    assert set(floodmark.run().outcomes) == {"public.person", "public.sick", "public.wide"}

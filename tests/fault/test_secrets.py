@@ -31,7 +31,7 @@ def test_errors_that_hold_values(pg: PgDatabase, tmp_path: Path) -> None:
         'tables:\n  include: ["public.*", raising, converting, dividing]\n  rules: {sick: {where: "born::int > 0"}}\n'
     )
     for environment in ({}, {"FLOODMARK_DEBUG": "1"}):
-        done = floodmark.pipeline.job(code=3, environment=environment)
+        done = floodmark.run(code=3, environment=environment)
         reasons = {entry.name: entry.reason.detail for entry in done.manifest.tables if entry.status == "failed"}
         assert set(reasons) == {"raising", "converting", "dividing", "sick"}
         codes = {"raising": "23505", "converting": "22007", "dividing": "22012", "sick": "22P02"}

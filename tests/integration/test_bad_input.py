@@ -218,7 +218,7 @@ def test_tables_without_rights_fail_and_the_others_land(
     floodmark: Floodmark, service: PgDatabase, landing: Landing
 ) -> None:
     service.execute(RIGHTS)
-    first = floodmark.pipeline.job().manifest
+    first = floodmark.run().manifest
     role = service.role("the reader", PASSWORD)
     quoted = f'"{role.name}"'
     service.execute(
@@ -226,7 +226,7 @@ def test_tables_without_rights_fail_and_the_others_land(
     )
     floodmark.environment["FLOODMARK_SOURCE"] = role.url
     service.execute("INSERT INTO mine VALUES (3); INSERT INTO person VALUES (0, 'new')")
-    done = floodmark.pipeline.job(code=3)
+    done = floodmark.run(code=3)
     assert done.outcomes == {
         "hidden.thing": ("failed", "denied"),
         "public.by_row": ("failed", "denied"),
@@ -251,7 +251,7 @@ def test_tables_without_rights_fail_and_the_others_land(
     alone = floodmark("run", "--table", "by_row", code=3)
     assert "failed: public.by_row" in alone.out
     service.execute(f"ALTER ROLE {quoted} BYPASSRLS; GRANT SELECT ON person TO {quoted}")
-    again = floodmark.pipeline.job(code=3).outcomes
+    again = floodmark.run(code=3).outcomes
     assert again["public.by_row"] == ("unchanged", "unchanged") and again["public.person"][0] == "extracted"
     require_none(*(landing.folder / "_floodmark").rglob("*.json"))
 
@@ -262,7 +262,7 @@ def test_tables_without_rights_fail_and_the_others_land(
 def test_a_state_of_another_database(
     floodmark: Floodmark, service: PgDatabase, landing: Landing, postgres: Any
 ) -> None:
-    first = floodmark.pipeline.job().manifest
+    first = floodmark.run().manifest
     before = landing.committed
     other = service.server.database()
     other.execute("CREATE TABLE person (id int, name text); INSERT INTO person VALUES (1, 'x')")
@@ -279,11 +279,11 @@ def test_a_state_of_another_database(
         )
     assert landing.committed == before
     assert floodmark("plan", "--adopt-source", "--output", "json").json["tables"][0]["reason"]["code"] == "first_run"
-    adopted = floodmark.pipeline.job("--adopt-source")
+    adopted = floodmark.run("--adopt-source")
     assert adopted.outcomes == {"public.person": ("extracted", "first_run")}
     assert adopted.manifest.parent == f"manifests/{first.run_id}.json"
     assert landing.lines("public.person") == [b'{"id":1,"name":"x"}\n']
-    assert floodmark.pipeline.job().outcomes == {"public.person": ("unchanged", "unchanged")}
+    assert floodmark.run().outcomes == {"public.person": ("unchanged", "unchanged")}
     floodmark.environment["FLOODMARK_SOURCE"] = service.url
     refused(floodmark, 10, "--adopt-source")
     other.drop()
@@ -305,7 +305,7 @@ def test_a_state_that_holds_something_unreadable(
     floodmark: Floodmark, service: PgDatabase, landing: Landing, what: str
 ) -> None:
     """Of each document one damage of each sort; the many are in the tests of the formats and the ledger."""
-    floodmark.pipeline.job()
+    floodmark.run()
     state = landing.folder / "_floodmark"
     path = next(state.glob("manifests/*")) if what == "manifest" else state / what
     good = path.read_bytes()
@@ -323,7 +323,7 @@ def test_a_state_that_holds_something_unreadable(
         path.unlink()
         refused(floodmark, 13, str(path), "it is not there")
     path.write_bytes(good)
-    assert floodmark.pipeline.job().outcomes["public.person"] == ("extracted", "rows_changed")
+    assert floodmark.run().outcomes["public.person"] == ("extracted", "rows_changed")
 
 
 # --- storage (13) ----------------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def test_a_store_without_conditional_writes(
         refused(floodmark, 13, "does not honour conditional writes", "--allow-unconditional-writes")
         assert not [key for key in keys(moto_bucket) if key.startswith(f"{number}/")]
         flag = "--allow-unconditional-writes"
-        assert set(floodmark.pipeline.job(flag).outcomes.values()) == {("extracted", "first_run")}
+        assert set(floodmark.run(flag).outcomes.values()) == {("extracted", "first_run")}
         service.execute("INSERT INTO person VALUES (%s, 'new')", [-number])
-        assert floodmark.pipeline.job(flag).outcomes["public.person"] == ("extracted", "rows_changed")
-        assert set(floodmark.pipeline.job(flag).outcomes.values()) == {("unchanged", "unchanged")}
+        assert floodmark.run(flag).outcomes["public.person"] == ("extracted", "rows_changed")
+        assert set(floodmark.run(flag).outcomes.values()) == {("unchanged", "unchanged")}

@@ -102,7 +102,7 @@ def test_what_changed_is_delivered_once_and_whole(floodmark: Floodmark, service:
     service.execute("UPDATE person SET name = 'y' WHERE id = 3; INSERT INTO nothing VALUES (1)")
     floodmark("run")
     service.execute("DELETE FROM person WHERE id = 4; DROP TABLE visit")
-    last = floodmark.pipeline.job().manifest
+    last = floodmark.run().manifest
     now = delivered(floodmark(*to))
     assert now == {
         "audit.an entry": "unchanged", "public.nothing": "delivered", "public.person": "delivered",
@@ -119,11 +119,11 @@ def test_a_run_delivers_and_what_failed_is_delivered_by_the_next(
 ) -> None:
     floodmark.configure(f"{CHUNKS}deliver: [{{name: moj, url: {zone.folder}, layout: moj-landing}}]\n")
     zone.folder.write_text("in the way")
-    failed = floodmark.pipeline.job(code=13)
+    failed = floodmark.run(code=13)
     assert "a delivery failed" in failed.err and "The run is committed" in failed.err
     assert floodmark("status", "--output", "json").json["head"]["run_id"] == failed.manifest.run_id
     zone.folder.unlink()
-    floodmark.pipeline.job()
+    floodmark.run()
     assert set(tables(zone.new())) == {"person", "visit", "audit.an%20entry"}
     cursor = json.loads((floodmark.folder.parent / "lake/_floodmark/cursors/moj.json").read_text())
     assert cursor["delivery"]["sending"] == [] and len(cursor["tables"]) == 4
@@ -134,7 +134,7 @@ def test_a_run_delivers_and_what_failed_is_delivered_by_the_next(
 def test_a_damaged_object_keeps_its_whole_table_back_and_no_other(
     floodmark: Floodmark, service: PgDatabase, zone: Zone
 ) -> None:
-    manifest = floodmark.pipeline.job().manifest
+    manifest = floodmark.run().manifest
     last = floodmark.folder.parent / "lake" / entry_of(manifest, "public.person").objects[-1].key
     good = last.read_bytes()
     last.write_bytes(good[:-9] + bytes(9))
@@ -157,7 +157,7 @@ def test_what_is_compressed_is_delivered_plain(
     """The same bytes, object by object, as a run that lands them plain."""
     service.execute("""INSERT INTO person VALUES (2001, 'a,"b"\nc'), (2002, NULL), (2003, '')""")
     floodmark.configure(f"{CHUNKS}destination: {{{written}}}\n")
-    manifest = floodmark.pipeline.job().manifest
+    manifest = floodmark.run().manifest
     stored = [one.key for entry in manifest.tables for one in entry.objects]
     assert len(stored) > 4 and all(key.endswith(suffix) for key in stored)
     floodmark("deliver", "--to", str(zone.folder), "--layout", "moj-landing")
@@ -402,7 +402,7 @@ def test_what_was_delivered_is_told_beside_the_delivery_that_could_not_be(
     (tmp_path / "wall").write_text("in the way")
     two = f"{{name: two, url: {zone.folder}, layout: moj-landing}}"
     floodmark.configure(f"{CHUNKS}deliver: [{{name: one, url: {tmp_path}/wall}}, {two}]\n")
-    assert "a delivery failed" in floodmark.pipeline.job(code=13).err
+    assert "a delivery failed" in floodmark.run(code=13).err
     done = floodmark("deliver", "--output", "json", code=13)
     assert set(delivered(done).values()) == {"unchanged"} and str(tmp_path / "wall") in done.err
 
@@ -414,7 +414,7 @@ def test_within_s3_only_puts_reach_the_target_and_the_store_copies_where_it_can(
     bucket = S3Bucket(name, s3_server.make_bucket(name))
     zone = OnlyPuts(make_proxy(s3_server.endpoint), name)
     floodmark.environment.update(environment(zone.proxy.endpoint), FLOODMARK_DESTINATION=f"{s3_bucket.url}/lake")
-    manifest = floodmark.pipeline.job().manifest
+    manifest = floodmark.run().manifest
     zone.proxy.seen.clear()
     floodmark("deliver", "--to", f"s3://{name}/landing")
     puts = zone.there

@@ -120,7 +120,7 @@ def require_whole(zone: Zone, service: PgDatabase, manifest: Manifest, *labels: 
 
 
 def test_without_state_every_run_is_a_full_one(floodmark: Floodmark, service: PgDatabase, zone: Zone) -> None:
-    first = floodmark.pipeline.job()
+    first = floodmark.run()
     assert set(first.outcomes) == LABELS and set(first.outcomes.values()) == {("extracted", "first_run")}
     assert "FLOODMARK_STATE" in first.err
     zone.require_only_puts()
@@ -161,15 +161,15 @@ def test_with_state_unchanged_tables_are_skipped_and_changed_ones_sent_whole(
 ) -> None:
     state = tmp_path / "state"
     floodmark.environment["FLOODMARK_STATE"] = str(state)
-    first = floodmark.pipeline.job()
+    first = floodmark.run()
     zone.require_only_puts()
     require_whole(zone, service, first.manifest, *(LABELS - {"public.nothing"}))
     zone.proxy.seen.clear()
-    assert set(floodmark.pipeline.job().outcomes.values()) == {("unchanged", "unchanged")}
+    assert set(floodmark.run().outcomes.values()) == {("unchanged", "unchanged")}
     assert zone.proxy.seen == []
 
     service.execute("UPDATE person SET name = 'new' WHERE id = 7")
-    third = floodmark.pipeline.job()
+    third = floodmark.run()
     assert third.outcomes["public.person"] == ("extracted", "rows_changed")
     zone.require_only_puts()
     require_whole(zone, service, third.manifest, "public.person")
@@ -177,15 +177,13 @@ def test_with_state_unchanged_tables_are_skipped_and_changed_ones_sent_whole(
 
     zone.proxy.seen.clear()
     _age(state, timedelta(days=8))
-    again = floodmark.pipeline.job()
+    again = floodmark.run()
     assert again.outcomes["public.sick"] == ("extracted", "resend")
     require_whole(zone, service, again.manifest, *(LABELS - {"public.nothing"}))
     zone.proxy.seen.clear()
     floodmark.configure("chunk_size: 64KiB\ndestination: {resend_after_days: 30}\n")
     _age(state, timedelta(days=8))
-    assert {status for status, _ in floodmark.pipeline.job().outcomes.values()} == {
-        "unchanged"
-    } and zone.proxy.seen == []
+    assert {status for status, _ in floodmark.run().outcomes.values()} == {"unchanged"} and zone.proxy.seen == []
     assert floodmark("status").out and floodmark("history").out.count("\n") == 6
     assert CANARY not in "".join(path.read_text() for path in state.rglob("*.json"))
 
@@ -213,7 +211,7 @@ def _age(state: Path, by: timedelta) -> None:
 def test_a_landing_zone_that_fails_is_tried_again(floodmark: Floodmark, service: PgDatabase, zone: Zone) -> None:
     """A lost answer to an unconditional put is simply put again, to the same key."""
     zone.proxy.faults.extend([lost_answer, error(503, "SlowDown"), lost_answer])
-    done = floodmark.pipeline.job()
+    done = floodmark.run()
     assert done.err.count("retry") == 3
     zone.require_only_puts()
     require_whole(zone, service, done.manifest, *(LABELS - {"public.nothing"}))

@@ -103,7 +103,7 @@ def test_the_first_signal_ends_a_load_cleanly(
     old = content(floodmark.folder, kind)
     assert old == {"apple": 1000, "person": 20000}
     pg.execute(DAY_2)
-    floodmark.pipeline.job()
+    floodmark.run()
     proxy.seen.clear()
     done = stopped(floodmark, proxy, into, number)
     assert len([seen for seen in proxy.seen if "person" in seen.path]) == 1, "not one chunk more is read"
@@ -128,7 +128,7 @@ def test_a_first_load_that_is_stopped_is_no_hindrance(floodmark: Floodmark, prox
 def test_the_second_signal_ends_a_load_at_once(floodmark: Floodmark, pg: PgDatabase, proxy: S3Proxy, kind: str) -> None:
     floodmark("load", "--into", TARGETS[kind])
     pg.execute(DAY_2)
-    floodmark.pipeline.job()
+    floodmark.run()
     assert stopped(floodmark, proxy, TARGETS[kind], signal.SIGTERM, signal.SIGINT).code == 130
     assert "2 loaded" in floodmark("load", "--into", TARGETS[kind]).out
 
@@ -145,7 +145,7 @@ def test_a_terminal_shows_a_load_at_work(floodmark: Floodmark) -> None:
 
 def test_log_lines_stand_above_the_live_progress(floodmark: Floodmark, pg: PgDatabase, s3_bucket: S3Bucket) -> None:
     pg.execute("CREATE TABLE price (n numeric); INSERT INTO price VALUES (0.12345678901)")
-    floodmark.pipeline.job()
+    floodmark.run()
     code, shown = on_a_terminal(floodmark, "load", "--into", TARGETS["parquet"])
     assert (
         code == 3 and 'event="table failed"' in shown and "table=public.price" in shown and "12345678901" not in shown

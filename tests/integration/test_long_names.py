@@ -51,15 +51,15 @@ def statuses(done: Done) -> set[str]:
 
 def test_long_names_are_landed_and_read(floodmark: Floodmark, service: PgDatabase, tmp_path: Path) -> None:
     lake = Landing(tmp_path / "lake")
-    first = floodmark.pipeline.job()
+    first = floodmark.run()
     assert sorted(first.outcomes) == sorted(LABELS) and statuses(first) == {"extracted"}
     assert {len(lake.lines(label)) for label in LABELS[:3]} == {900}
     assert keys_of(first)[LABELS[0]][0].count("%D0%B6") == 31 * 3  # what fits is as it always was
     tables = {label: key_names(found[0]) for label, found in keys_of(first).items() if found}
     assert len(set(tables.values())) == 3
-    assert statuses(floodmark.pipeline.job()) == {"unchanged"}
+    assert statuses(floodmark.run()) == {"unchanged"}
     service.execute(f'UPDATE "{SCHEMA}"."{ONE}" SET t = $$new$$ WHERE id = 7')
-    third = floodmark.pipeline.job()
+    third = floodmark.run()
     assert third.outcomes[LABELS[1]][0] == "extracted" and key_names(keys_of(third)[LABELS[1]][0]) == tables[LABELS[1]]
     floodmark("verify", "--deep", "--against-source")
     described = floodmark("schema", "--format", "mojap").json["tables"]
@@ -82,7 +82,7 @@ def test_the_keys_are_the_same_in_a_bucket(
     )
     there.configure("chunk_size: 64KiB\n")
     run = there.run()
-    assert keys_of(run) == keys_of(floodmark.pipeline.job())
+    assert keys_of(run) == keys_of(floodmark.run())
     assert sum(is_data_key(key.removeprefix("lake/")) for key in keys(s3_bucket)) == sum(
         len(entry.objects) for entry in run.manifest.tables
     )
@@ -120,7 +120,7 @@ def test_what_long_names_left_behind_is_pruned(floodmark: Floodmark, service: Pg
     floodmark("run")
     before = set(lake.files)
     service.execute(f'UPDATE "{SCHEMA}"."{ONE}" SET t = $$new$$')
-    named = {one.key for entry in floodmark.pipeline.job().manifest.tables for one in entry.objects}
+    named = {one.key for entry in floodmark.run().manifest.tables for one in entry.objects}
     orphan = next(key for key in before if "00000.jsonl" in key and key not in named)
     again = orphan.replace("00000.jsonl", "99999.jsonl")
     (tmp_path / "lake" / again).write_bytes(b"of a run that died")

@@ -62,16 +62,16 @@ def quoted(line: bytes) -> bytes:
 
 def test_at_a_destination(floodmark: Floodmark, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    first = floodmark.pipeline.job().manifest
+    first = floodmark.run().manifest
     plain = lines_of(lake, first)
-    changed = floodmark.pipeline.job("--numbers", "quote-large")
+    changed = floodmark.run("--numbers", "quote-large")
     assert changed.outcomes["public.account"] == ("extracted", "config_changed")
     assert entry_of(changed.manifest, "public.account").encoding.numbers == "quote-large"  # type: ignore[union-attr]
     lines = lines_of(lake, changed.manifest)
     assert lines == [quoted(line) for line in plain] and sum(map(len, lines)) == sum(map(len, plain)) + 2 * len(LARGE)
 
     floodmark.configure(f"{CHUNKS}destination: {{numbers: quote-large}}\naudit: {{chunks_per_run: 99}}\n")
-    again = floodmark.pipeline.job()
+    again = floodmark.run()
     assert {code for _, code in again.outcomes.values()} == {"unchanged"} and "mismatch" not in again.err
     floodmark("verify", "--deep", "--against-source")
     assert "numbers" not in json.dumps(floodmark("show", first.run_id, "--output", "json").json)
@@ -98,7 +98,7 @@ def test_floodmarks_own_readers_read_them_as_the_numbers_they_are(floodmark: Flo
 
 @pytest.mark.parametrize(("layout", "suffix"), [("moj-landing", ".jsonl"), ("plain", ".jsonl.gz")])
 def test_on_the_way_to_a_landing_zone(floodmark: Floodmark, tmp_path: Path, layout: str, suffix: str) -> None:
-    manifest, zone = floodmark.pipeline.job().manifest, tmp_path / "zone"
+    manifest, zone = floodmark.run().manifest, tmp_path / "zone"
     to = ("deliver", "--to", str(zone), "--layout", layout, "--output", "json")
     floodmark(*to)
     as_is = arrived(zone, suffix)

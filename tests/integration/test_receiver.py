@@ -116,25 +116,23 @@ def test_a_receiver_that_has_something_to_complain_about(landing: LandingZone) -
 
 def test_days_of_runs_straight_into_the_zone(floodmark: Floodmark, service: PgDatabase, landing: LandingZone) -> None:
     floodmark.environment |= {"S3_DESTINATION": landing.url, "FLOODMARK_STATE": f"{landing.own.url}/state"}
-    first = floodmark.pipeline.job()
+    first = floodmark.run()
     require_truth(landing, service, first)
     assert times(landing) == ALL and len(landing.requests) == len(landing.receiver.arrivals) > 5
-    assert {status for status, _ in floodmark.pipeline.job().outcomes.values()} == {
-        "unchanged"
-    } and landing.requests == []
+    assert {status for status, _ in floodmark.run().outcomes.values()} == {"unchanged"} and landing.requests == []
 
     service.execute(DAY_2)
-    require_truth(landing, service, floodmark.pipeline.job())
+    require_truth(landing, service, floodmark.run())
     assert times(landing) == {**ALL, "person": 2, "nothing": 1}
     service.execute("DROP TABLE visit; DELETE FROM person WHERE id > 200")
     service.execute("VACUUM person")
-    third = floodmark.pipeline.job()
+    third = floodmark.run()
     assert third.outcomes["public.visit"][0] == "dropped" and times(landing) == {**ALL, "person": 3, "nothing": 1}
     assert extractions(landing.receiver.held)["person"][-1] == truth(service, third.manifest)["person"]
 
     aged(landing.own, "state", timedelta(days=8))
     landing.proxy.seen.clear()
-    assert floodmark.pipeline.job().outcomes["public.person"] == ("extracted", "resend")
+    assert floodmark.run().outcomes["public.person"] == ("extracted", "resend")
     assert landing.requests and times(landing) == {"audit.an%20entry": 2, "person": 4, "visit": 1, "nothing": 2}
     assert len(set(landing.receiver.arrivals)) == len(landing.receiver.arrivals), "no key comes twice"
 
@@ -142,7 +140,7 @@ def test_days_of_runs_straight_into_the_zone(floodmark: Floodmark, service: PgDa
 def test_runs_without_state(floodmark: Floodmark, service: PgDatabase, landing: LandingZone) -> None:
     floodmark.environment["S3_DESTINATION"] = landing.url
     for day in (1, 2):
-        require_truth(landing, service, floodmark.pipeline.job())
+        require_truth(landing, service, floodmark.run())
         assert times(landing) == dict.fromkeys(ALL, day) and landing.requests
     assert keys(landing.own) == {} and databases(landing) == {f"{service.name}_public", f"{service.name}_audit"}
 
@@ -159,7 +157,7 @@ def test_csv(floodmark: Floodmark, landing: LandingZone) -> None:
 def test_deliveries_from_a_lake_of_one_s_own(floodmark: Floodmark, service: PgDatabase, landing: LandingZone) -> None:
     """One set of credentials, of mixed rights: to read and write what is its own, and to put into the zone."""
     floodmark.environment["FLOODMARK_DESTINATION"] = f"{landing.own.url}/lake"
-    first = floodmark.pipeline.job()
+    first = floodmark.run()
     assert {key.rsplit(".", 1)[1] for key in keys(landing.own) if "/data/" in key} == {"gz"}
     deliver = ("deliver", "--to", landing.url.rstrip("/"))
     floodmark(*deliver)
@@ -170,7 +168,7 @@ def test_deliveries_from_a_lake_of_one_s_own(floodmark: Floodmark, service: PgDa
     assert times(landing) == ALL and landing.requests == []
 
     service.execute(DAY_2)
-    second = floodmark.pipeline.job()
+    second = floodmark.run()
     floodmark(*deliver)
     require_truth(landing, service, second)
     assert times(landing) == {**ALL, "person": 2, "nothing": 1} and landing.requests
@@ -181,9 +179,9 @@ def test_deliveries_from_a_lake_of_one_s_own(floodmark: Floodmark, service: PgDa
 def test_deliveries_that_follow_a_run(floodmark: Floodmark, service: PgDatabase, landing: LandingZone) -> None:
     floodmark.environment["FLOODMARK_DESTINATION"] = f"{landing.own.url}/lake"
     floodmark.configure(f"{CHUNKS}deliver: [{{name: moj, url: '{landing.url}'}}]\n")
-    require_truth(landing, service, floodmark.pipeline.job())
+    require_truth(landing, service, floodmark.run())
     service.execute(DAY_2)
-    require_truth(landing, service, floodmark.pipeline.job())
+    require_truth(landing, service, floodmark.run())
     floodmark("run")
     assert times(landing) == {**ALL, "person": 2, "nothing": 1} and landing.requests
     cursor = json.loads(content(landing.own, "lake/_floodmark/cursors/moj.json"))

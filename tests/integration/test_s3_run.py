@@ -98,7 +98,7 @@ def statuses(done: Done) -> set[tuple[str, str]]:
 
 
 def test_three_days(floodmark: Floodmark, s3_bucket: S3Bucket, service: PgDatabase) -> None:
-    first = floodmark.pipeline.job()
+    first = floodmark.run()
     assert statuses(first) == {("extracted", "first_run")}
     assert head(s3_bucket) == first.manifest and first.manifest.consistent
     require_truth(s3_bucket, service)
@@ -106,13 +106,13 @@ def test_three_days(floodmark: Floodmark, s3_bucket: S3Bucket, service: PgDataba
     assert f"lake/data/database_name={service.name}/table_name=audit.entry/extraction_timestamp=" in "".join(landed)
     assert "table_name=odd%20name%2F%C3%BC/" in "".join(landed) and "table_name=nothing" not in "".join(landed)
 
-    second = floodmark.pipeline.job()
+    second = floodmark.run()
     assert statuses(second) == {("unchanged", "unchanged")}
     assert data(s3_bucket) == landed and head(s3_bucket).parent == f"manifests/{first.manifest.run_id}.json"
     require_truth(s3_bucket, service)
 
     service.execute("UPDATE person SET note = 'new' WHERE id = 7")
-    third = floodmark.pipeline.job()
+    third = floodmark.run()
     assert third.outcomes["public.person"] == ("extracted", "rows_changed")
     assert len(statuses(third)) == 2
     written = [entry for entry in entry_of(third.manifest, "public.person").objects if entry.origin == "extracted"]
@@ -131,7 +131,7 @@ def test_plan_tells_and_only_reads(
     floodmark = to_bucket(service, proxy.endpoint, f"{s3_bucket.url}/lake", tmp_path)
     floodmark("plan", "--detailed-exitcode", code=20)
     assert keys(s3_bucket) == {}
-    floodmark.pipeline.job()
+    floodmark.run()
     before = keys(s3_bucket)
     assert "all 4 tables" not in floodmark("plan").err
     floodmark("plan", "--detailed-exitcode", code=0)
@@ -153,7 +153,7 @@ def test_every_reading_command_prints_one_json_document_and_nothing_else(
 ) -> None:
     for command in ("status", "history", "show", "plan"):
         assert isinstance(floodmark(command, "--output", "json").json, dict)
-    first, second = floodmark.pipeline.job(), floodmark.pipeline.job()
+    first, second = floodmark.run(), floodmark.run()
     shown = floodmark("show", "--output", "json").manifest
     assert shown == second.manifest
     assert floodmark("show", first.manifest.run_id, "--output", "json").manifest == first.manifest
@@ -179,16 +179,16 @@ def test_a_person_gets_tables_on_stdout_and_talk_on_stderr(floodmark: Floodmark)
 def test_a_narrowed_run_leaves_the_others_as_they_were(
     floodmark: Floodmark, service: PgDatabase, s3_bucket: S3Bucket
 ) -> None:
-    first = floodmark.pipeline.job().manifest
+    first = floodmark.run().manifest
     service.execute("UPDATE person SET note = '' WHERE id = 1; INSERT INTO nothing VALUES (1)")
-    one = floodmark.pipeline.job("--table", "person")
+    one = floodmark.run("--table", "person")
     assert one.outcomes["public.person"] == ("extracted", "rows_changed") and not one.manifest.consistent
     for label in set(LABELS) - {"public.person"}:
         assert entry_of(one.manifest, label) == entry_of(first, label)
-    both = floodmark.pipeline.job("--exclude", "nothing", "--full")
+    both = floodmark.run("--exclude", "nothing", "--full")
     assert both.outcomes["public.person"] == ("extracted", "forced")
     assert entry_of(both.manifest, "public.nothing") == entry_of(first, "public.nothing")
-    whole = floodmark.pipeline.job()
+    whole = floodmark.run()
     assert whole.outcomes["public.nothing"] == ("extracted", "rows_changed") and whole.manifest.consistent
     assert whole.outcomes["public.person"] == ("unchanged", "unchanged")
     require_truth(s3_bucket, service)
@@ -201,13 +201,13 @@ def test_each_compression_and_state_in_a_bucket_of_its_own(
     floodmark.configure(f"{CHUNKS}destination: {{compression: {compression}}}\n")
     state = S3Bucket(f"{s3_bucket.name}-state", s3_server.make_bucket(f"{s3_bucket.name}-state"))
     floodmark.environment["FLOODMARK_STATE"] = f"{state.url}/of-service"
-    floodmark.pipeline.job()
+    floodmark.run()
     suffix = {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", "none": ".jsonl"}[compression]
     assert set(keys(s3_bucket)) == data(s3_bucket) and all(key.endswith(suffix) for key in data(s3_bucket))
     assert {key.split("/")[1] for key in keys(state)} == {"head.json", "inflight.json", "manifests"}
     manifest = head(state, "of-service")
     floodmark.environment["FLOODMARK_STATE"] = f"{state.url}/of-service/"
-    assert statuses(floodmark.pipeline.job()) == {("unchanged", "unchanged")}
+    assert statuses(floodmark.run()) == {("unchanged", "unchanged")}
     person = entry_of(manifest, "public.person").objects[0]
     assert hashlib.sha256(content(s3_bucket, f"lake/{person.key}")).hexdigest() == person.sha256
     assert UNPACK[suffix.removeprefix(".jsonl")](content(s3_bucket, f"lake/{person.key}")).startswith(b'{"id":1,')
@@ -225,7 +225,7 @@ def test_acl_encryption_and_key_reach_the_server(
     floodmark = to_bucket(service, proxy.endpoint, moto_bucket.url, tmp_path)
     key = f"arn:aws:kms:eu-west-2:{DEFAULT_ACCOUNT_ID}:key/00000000-0000-4000-8000-000000000000"
     floodmark.configure(f"destination: {{acl: bucket-owner-full-control, sse: aws:kms, kms_key_id: '{key}'}}\n")
-    floodmark.pipeline.job()
+    floodmark.run()
     for name in keys(moto_bucket):
         found = moto_bucket.client.head_object(Bucket=moto_bucket.name, Key=name)
         assert (found.get("ServerSideEncryption"), found.get("SSEKMSKeyId")) == ("aws:kms", key), name
@@ -250,10 +250,10 @@ def test_libpq_s_own_environment_with_an_odd_password(
         "PGUSER": role.name,
         "PGPASSWORD": role.password,
     }
-    done = floodmark.pipeline.job()
+    done = floodmark.run()
     assert statuses(done) == {("extracted", "first_run")} and role.password not in done.said
     require_truth(s3_bucket, service)
-    assert statuses(floodmark.pipeline.job()) == {("unchanged", "unchanged")}
+    assert statuses(floodmark.run()) == {("unchanged", "unchanged")}
 
 
 def test_a_service_account_s_token_stands_for_keys(
@@ -269,7 +269,7 @@ def test_a_service_account_s_token_stands_for_keys(
         "AWS_ROLE_ARN": f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/extractor",
         "AWS_ENDPOINT_URL_STS": moto_server,
     }
-    floodmark.pipeline.job()
+    floodmark.run()
     require_truth(moto_bucket, service)
 
 

@@ -79,7 +79,7 @@ def test_foreign_and_extension_s_tables(floodmark: Floodmark, pg: PgDatabase) ->
     assert not {"public.owned", "public.abroad"} & everything
     assert selected(floodmark, "{include: [owned, public.person]}") == {"public.owned", "public.person"}
     floodmark.configure("tables: {include: [abroad, public.person]}\n")
-    done = floodmark.pipeline.job(code=3)  # this one has no handler, so it can't be read: the table's own failure
+    done = floodmark.run(code=3)  # this one has no handler, so it can't be read: the table's own failure
     assert done.outcomes == {
         "public.abroad": ("failed", "failed"),
         "public.person": ("extracted", "first_run"),
@@ -104,13 +104,13 @@ def test_columns_masks_and_filters(floodmark: Floodmark, landing: Landing) -> No
     first = "first_run"
     for mask, lines in wanted.items():
         floodmark.configure(RULES % mask)
-        assert floodmark.pipeline.job().outcomes == {"public.person": ("extracted", first)}
+        assert floodmark.run().outcomes == {"public.person": ("extracted", first)}
         assert landing.lines("public.person") == lines
-        assert floodmark.pipeline.job().outcomes == {"public.person": ("unchanged", "unchanged")}
+        assert floodmark.run().outcomes == {"public.person": ("unchanged", "unchanged")}
         first = "config_changed"
     assert [column.name for column in entry_of(landing.manifest, "public.person").columns] == ["name"]
     floodmark.environment["FLOODMARK_MASK_KEY"] = "another"
-    assert floodmark.pipeline.job().outcomes == {"public.person": ("extracted", "config_changed")}
+    assert floodmark.run().outcomes == {"public.person": ("extracted", "config_changed")}
     floodmark.environment["FLOODMARK_MASK_KEY"] = ""
     assert "FLOODMARK_MASK_KEY is not set" in floodmark("run", code=10).err
 
@@ -152,7 +152,7 @@ def test_the_key_of_masks_is_never_seen(
     floodmark.environment["FLOODMARK_SOURCE"] = database.url.replace(f":{server.port}/", f":{pooler.port}/")
     assert "Leave out PGOPTIONS" in floodmark("run", code=12).err
     floodmark.environment["PGOPTIONS"] = ""
-    assert floodmark.pipeline.job("--full").outcomes == {"public.person": ("extracted", "forced")}
+    assert floodmark.run("--full").outcomes == {"public.person": ("extracted", "forced")}
     assert pooler.refused > 0 and pooler.passed > 0
     statements = [line for line in server.log.read_text(errors="replace").splitlines() if "statement" in line]
     for form in forms():
@@ -162,7 +162,7 @@ def test_the_key_of_masks_is_never_seen(
 
 def test_a_new_table_waits_for_approval(floodmark: Floodmark, pg: PgDatabase, landing: Landing) -> None:
     floodmark.configure("tables: {new: fail}\n")
-    floodmark.pipeline.job()  # to a first run every table is new
+    floodmark.run()  # to a first run every table is new
     before = landing.committed
     pg.execute("CREATE TABLE unasked (id int)")
     for command in ("run", "plan"):
@@ -170,11 +170,11 @@ def test_a_new_table_waits_for_approval(floodmark: Floodmark, pg: PgDatabase, la
         assert "public.unasked" in refused.err and "tables.new: include" in refused.err
     assert landing.committed == before
     floodmark.configure('tables: {new: fail, exclude: ["unasked"]}\n')
-    assert set(floodmark.pipeline.job().outcomes.values()) == {("unchanged", "unchanged")}
+    assert set(floodmark.run().outcomes.values()) == {("unchanged", "unchanged")}
     floodmark.configure("tables: {new: include}\n")
-    assert floodmark.pipeline.job().outcomes["public.unasked"] == ("extracted", "first_run")
+    assert floodmark.run().outcomes["public.unasked"] == ("extracted", "first_run")
     floodmark.configure("tables: {new: fail}\n")
-    assert floodmark.pipeline.job().outcomes["public.unasked"] == ("unchanged", "unchanged")
+    assert floodmark.run().outcomes["public.unasked"] == ("unchanged", "unchanged")
 
 
 def test_plan_writes_nothing_anywhere(floodmark: Floodmark, pg: PgDatabase, landing: Landing) -> None:
@@ -188,7 +188,7 @@ def test_plan_writes_nothing_anywhere(floodmark: Floodmark, pg: PgDatabase, land
     assert floodmark("plan", "--detailed-exitcode", code=20).out
     assert not landing.folder.exists()
     floodmark.environment["FLOODMARK_SOURCE"] = pg.url
-    floodmark.pipeline.job()
+    floodmark.run()
     files = {path: path.stat().st_mtime_ns for path in landing.folder.rglob("*")}
     floodmark("plan", "--detailed-exitcode")
     assert {path: path.stat().st_mtime_ns for path in landing.folder.rglob("*")} == files

@@ -60,7 +60,7 @@ def waiting(floodmark: Floodmark, service: PgDatabase, table: str, *arguments: s
 def test_the_first_signal_ends_the_run_cleanly(
     floodmark: Floodmark, service: PgDatabase, landing: Landing, number: signal.Signals
 ) -> None:
-    floodmark.pipeline.job()
+    floodmark.run()
     before = landing.committed
     service.execute("INSERT INTO person VALUES (0, 'new'); INSERT INTO sick VALUES (2, 'new', '')")
     migration = service.connect()
@@ -82,7 +82,7 @@ def test_the_first_signal_ends_the_run_cleanly(
     assert float(exit_code.rpartition(" ")[2]) == ENDS[number]
     require_same_snapshot(landing, before)
     assert list(floodmark.temporary.iterdir()) == []
-    again = floodmark.pipeline.job()
+    again = floodmark.run()
     assert {again.outcomes["public.person"], again.outcomes["public.sick"]} == {("extracted", "rows_changed")}
     require_none(landing.folder / "_floodmark")
 
@@ -105,11 +105,11 @@ def test_the_second_signal_ends_at_once(floodmark: Floodmark, service: PgDatabas
     assert "_floodmark/head.json" not in landing.files
     migration.rollback()
     until(lambda: service.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'floodmark'") == 0)
-    assert len(floodmark.pipeline.job().outcomes) == 2
+    assert len(floodmark.run().outcomes) == 2
 
 
 def test_plan_is_stopped_too(floodmark: Floodmark, service: PgDatabase, landing: Landing) -> None:
-    floodmark.pipeline.job()
+    floodmark.run()
     before = landing.files
     migration = service.connect()
     held(migration, "pg_seclabel")  # a table that is held is not looked into by plan, but its labels are
@@ -199,6 +199,6 @@ def test_live_progress_and_colour(floodmark: Floodmark, service: PgDatabase) -> 
 
 @pytest.mark.parametrize("command", ["run", "plan", "status", "history", "show"])
 def test_json_is_alone_on_stdout(floodmark: Floodmark, command: str) -> None:
-    floodmark.pipeline.job()
+    floodmark.run()
     done = floodmark(command, "--output", "json")
     assert isinstance(done.json, dict) and "\x1b" not in done.said
