@@ -14,7 +14,8 @@ from fix_postgres import PgDatabase
 from floodmark.config import DestinationSettings, Limits, Secret, Selection, Settings, SourceSettings, TableRule
 from floodmark.events import Event, Observer
 from floodmark.model import TableEntry
-from floodmark.pipeline.job import PlannedTable, RunResult, plan, run
+from floodmark.pipeline.job import PlannedTable, plan, run
+from floodmark.pipeline.publish import RunResult
 from floodmark.source.postgres.connect import pinned_settings
 from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop

@@ -50,12 +50,11 @@ CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in 
 SPARED, DEAD, RESUME = (
     "tests/integration/test_spared_readings.py", "tests/fault/test_dead_runs.py", "tests/unit/test_resume.py"
 )  # fmt: skip
-MODEL, REMEMBERED, DETECT, ENTRIES, ATTEMPT = (
+MODEL, REMEMBERED, DETECT, ENTRIES = (
     "model.py",
     "pipeline/remembered.py",
     "pipeline/detect.py",
     "pipeline/entries.py",
-    "pipeline/attempt.py",
 )
 SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY = (
     f"source/postgres/{name}.py"
@@ -130,13 +129,13 @@ FILES = [
     guard("rewritten under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
     guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
     guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
-    guard("redefined while read", "pipeline/audit.py", "for table in redefined(context.redefined, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
+    guard("redefined while read", "pipeline/audit.py", "for table in compare(attempt.redefined, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
     guard("redefined: on the same server", SNAPSHOT, "if same_history(self.point.lineage, present.exported.point.lineage):", "if True:", f"{GUARDS} -k compared_on"),
     guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
     guard("snapshot is of the same server", TRANSACTIONS, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
     guard("old_snapshot_threshold", TRANSACTIONS, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
     guard("one connection on a standby", TRANSACTIONS, "id=None if in_recovery else", "id=", f"{STANDBY} -k subtransactions"),
-    guard("the snapshot stands after the last reading", ATTEMPT, "    require_no_mismatch(context, audited)\n    _require_snapshot(context, works)\n", "    require_no_mismatch(context, audited)\n", f"{IDENTITIES} -k last_reading"),
+    guard("the snapshot stands after the last reading", "pipeline/audit.py", "    _require_no_mismatch(attempt, audited)\n    attempt.require_snapshot(works)\n", "    _require_no_mismatch(attempt, audited)\n", f"{IDENTITIES} -k last_reading"),
     guard("an audit that loses the snapshot", "pipeline/audit.py", "if isinstance(same, SnapshotLost):", "if False:", "tests/integration/test_audit.py"),
     guard("heap order", SNAPSHOT, "if part.by_block and (known.where is None", "if False and (known.where is None", ORDER),
 ]  # fmt: skip
@@ -178,7 +177,7 @@ REASONS = [
     ), f"{GUARDS} -k once_more"),
     guard("marks say what was not provable", ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True", f"{GUARDS} -k once_more"),
     guard("objects missing", "pipeline/observe.py", "if not stands:", "if False:", f"{EXACT} -k gone_is_written"),
-    guard("other encoding", ATTEMPT, "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
+    guard("other encoding", "pipeline/extract.py", "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
     guard("audit", "pipeline/audit.py", "    if wrong:\n", "    if False:\n", f"{EXACT} -k audit_finds"),
 ]  # fmt: skip
 NO_PROOF = [

@@ -18,7 +18,8 @@ from floodmark.version import __version__
 if TYPE_CHECKING:
     from floodmark.config import Settings, load_settings
     from floodmark.errors import FloodmarkError
-    from floodmark.pipeline.job import PlannedTable, RunResult, plan, run
+    from floodmark.pipeline.job import PlannedTable, plan, run
+    from floodmark.pipeline.publish import RunResult
     from floodmark.reader.changes import Changed, Changes
     from floodmark.reader.cursor import StoredCursor
     from floodmark.reader.reader import Reader, Snapshot, Table, open
@@ -45,7 +46,8 @@ __all__ = [
 _MODULES = {
     "floodmark.config": ("Settings", "load_settings"),
     "floodmark.errors": ("FloodmarkError",),
-    "floodmark.pipeline.job": ("PlannedTable", "RunResult", "plan", "run"),
+    "floodmark.pipeline.job": ("PlannedTable", "plan", "run"),
+    "floodmark.pipeline.publish": ("RunResult",),
     "floodmark.reader.changes": ("Changed", "Changes"),
     "floodmark.reader.cursor": ("StoredCursor",),
     "floodmark.reader.reader": ("Reader", "Snapshot", "Table", "open"),

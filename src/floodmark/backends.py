@@ -1,4 +1,4 @@
-"""The stores and the source of a command, made from its settings."""
+"""The source, the destination and the state of a command, made from its settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from floodmark.storage.base import Storage
 from floodmark.storage.retry import Patience, RetryingStorage
 
 
-class Stores(Struct, frozen=True):
+class Backends(Struct, frozen=True):
     """The destination of data and the location of state. `ledger` is None for a stateless run."""
 
     destination: Storage
@@ -28,7 +28,7 @@ class Stores(Struct, frozen=True):
     encoding: Encoding
 
 
-def open_stores(settings: Settings, observer: Observer) -> Stores:
+def open_backends(settings: Settings, observer: Observer) -> Backends:
     """Open destination and ledger.
 
     Raises ConfigError, also if a chosen option is not installed, and StorageError.
@@ -38,7 +38,7 @@ def open_stores(settings: Settings, observer: Observer) -> Stores:
     compressor(encoding.compression)
     layout = LAYOUTS[chosen.layout]
     destination = open_storage(chosen.url, _options(chosen, conditional=layout.objects_stay))
-    return Stores(
+    return Backends(
         RetryingStorage(destination, observer),
         open_ledger(settings, observer),
         layout,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 from floodmark.errors import Stopped
 
@@ -26,3 +27,19 @@ class Stop(threading.Event):
 
 # For callers that are never told to end.
 NEVER = Stop()
+
+
+class Deadline:
+    """The end of a run's time: a request to stop, or a moment, whichever comes first."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._moment: float | None = None
+
+    def start(self, seconds: float) -> None:
+        """Let the time end in this many seconds. Only the first call counts."""
+        if self._moment is None:
+            self._moment = time.monotonic() + seconds
+
+    def reached(self) -> bool:
+        return self._stop.is_set() or (self._moment is not None and time.monotonic() > self._moment)

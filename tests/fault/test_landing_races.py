@@ -14,7 +14,7 @@ import pytest
 from fix_runs import Nightly, lines_of
 from floodmark.events import Event, RunStarted
 from floodmark.pipeline.job import run
-from floodmark.pipeline.session import Run
+from floodmark.pipeline.session import Session
 
 Between = Callable[[], None]
 
@@ -39,14 +39,14 @@ class Zone:
 
     def run(self, between: Between = lambda: None) -> None:
         """A run that something happens to between its snapshot and its timestamp."""
-        claim = Run.claim
+        claim = Session.claim
 
-        def claimed(this: Run) -> str:
-            self._monkeypatch.setattr(Run, "claim", claim)
+        def claimed(session: Session) -> str:
+            self._monkeypatch.setattr(Session, "claim", claim)
             between()
-            return claim(this)
+            return claim(session)
 
-        self._monkeypatch.setattr(Run, "claim", claimed)
+        self._monkeypatch.setattr(Session, "claim", claimed)
         self.nightly.run(**self.given)
 
     def came(self) -> list[list[bytes]]:

@@ -37,7 +37,8 @@ from fix_s3_proxy import (
 from fix_storage import S3Bucket, S3Server
 from floodmark.config import DestinationSettings, Secret, Selection, Settings, SourceSettings
 from floodmark.errors import Conflict, StorageError
-from floodmark.pipeline.job import RunResult, run
+from floodmark.pipeline.job import run
+from floodmark.pipeline.publish import RunResult
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
 from floodmark.storage import open_storage

@@ -34,7 +34,8 @@ from floodmark.errors import (
 )
 from floodmark.events import Warned
 from floodmark.model import Reason, TableName
-from floodmark.pipeline.job import PlannedTable, RunResult
+from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import Manifest, encode
 from floodmark.version import __version__
 
@@ -349,7 +350,7 @@ from fix_cli import EVIL, entry, manifest
 from floodmark.cli import commands, main
 from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
-from floodmark.pipeline.job import RunResult
+from floodmark.pipeline.publish import RunResult
 """
 MAIN = "\nsys.exit(main())\n"
 WAITING = """

@@ -30,7 +30,7 @@ from floodmark.model import (
     same_history,
 )
 from floodmark.pipeline.detect import MAX_XID_GAP, MIN_CHUNK_BLOCKS, Policy, TablePlan, assess, settle, without_objects
-from floodmark.pipeline.entries import Attempt, ChunkOutcome, finished, proven
+from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished, proven
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember, with_finished
 from floodmark.state.manifest import checksum
 
@@ -40,7 +40,7 @@ LINEAGE = Lineage("7001", 5, "731", RESET, RESET, False, RESET, RESET)
 THEN = Point("2026-11-01T01:00:00Z", 1000, 1010, LINEAGE)
 NOW = Point("2026-11-02T01:00:00Z", 2000, 2020, LINEAGE)
 PRINT = Fingerprint("schema", "config")
-ATTEMPT = Attempt("now", NOW, Encoding())
+ATTEMPT = EntryFacts("now", NOW, Encoding())
 PART = Part("16500", NAME, relfilenode=42, heap_blocks=20, total_bytes=20 * 8192, by_block=True)
 INFO = TableInfo(
     table=NAME,

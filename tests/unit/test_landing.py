@@ -9,10 +9,17 @@ import pytest
 from fix_state import dropped, entry, failed_over, manifest, point, quick_ledger, stored
 from floodmark.errors import StorageDenied
 from floodmark.model import TableName
-from floodmark.pipeline.landing import Sent, latest_sent
+from floodmark.pipeline.landing import SentTables, latest_sent
 from floodmark.state.inflight import begun
 from floodmark.state.manifest import Begun
+from floodmark.storage.base import Body, Condition
 from floodmark.storage.memory import MemoryStorage
+
+
+class RefusingStorage(MemoryStorage):
+    def put(self, key: str, body: Body, condition: Condition = None) -> str:
+        raise StorageDenied("put an object", on=key)
+
 
 A, B, C = (TableName("public", name) for name in "abc")
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -21,7 +28,7 @@ NOW = datetime(2026, 11, 24, tzinfo=UTC)
 def test_what_is_begun_is_half_until_it_is_whole_and_known_until_it_is_committed() -> None:
     ledger = quick_ledger(MemoryStorage())
     ledger.claim("run-1", NOW)
-    first = Sent((), ledger.begin)
+    first = SentTables((), ledger)
     first.begin([A, B, C], "20261124000000Z")
     assert [one.table for one in begun(ledger.in_flight())] == [A, B, C]
     first.landed(A, put=True)
@@ -31,7 +38,7 @@ def test_what_is_begun_is_half_until_it_is_whole_and_known_until_it_is_committed
     assert first.since(TableName("public", "proven")) == "nothing"
 
     ledger.release("run-1")
-    second = Sent(begun(ledger.in_flight()), ledger.begin)
+    second = SentTables(begun(ledger.in_flight()), ledger)
     assert [second.since(one) for one in (A, B, C)] == ["half"] * 3, "what a run did not commit, no one can vouch for"
     second.begin([A, C], "20261124000001Z")
     second.commit(lambda table: "" if table == C else "20261124000001Z")
@@ -47,7 +54,7 @@ def test_what_is_begun_is_half_until_it_is_whole_and_known_until_it_is_committed
 def test_what_is_begun_later_than_what_was_committed_is_still_to_be_made_good() -> None:
     """Another run, alive, took its timestamp after ours: who goes by timestamps has what that one sent."""
     told = [Begun(schema="public", name="a", timestamp=f"2026112400000{second}Z") for second in (0, 1, 2)]
-    sent = Sent(told, None)
+    sent = SentTables(told, None)
     sent.commit(lambda table: "20261124000001Z")
     assert sent.committed == tuple(told[:2])
 
@@ -67,10 +74,8 @@ def test_what_a_receiver_was_sent_of_each_table() -> None:
 
 
 def test_what_can_t_be_written_down_may_not_be_sent() -> None:
-    def refuse(tables: object) -> None:
-        raise StorageDenied("put an object", on="x")
-
-    sent = Sent((), refuse)
+    ledger = quick_ledger(RefusingStorage())
+    sent = SentTables((), ledger)
     with pytest.raises(StorageDenied):
         sent.begin([A], "20261124000000Z")
     assert sent.since(A) == "nothing"

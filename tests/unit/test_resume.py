@@ -24,7 +24,7 @@ from floodmark.model import (
 )
 from floodmark.pipeline import resume
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, with_finished
-from floodmark.pipeline.resume import Finished, Left, usable
+from floodmark.pipeline.resume import LeftChunks, ProgressTracker, usable
 from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
@@ -50,15 +50,15 @@ def chunk(number: int, moment: int = 1, stamp: str = "20261123010000Z", lineage:
 
 
 class Desk:
-    """A Finished with a clock and a store of its own."""
+    """A ProgressTracker with a clock and a store of its own."""
 
-    def __init__(self, *left: Left) -> None:
+    def __init__(self, *left: LeftChunks) -> None:
         self.now = 100.0
         self.seconds_a_write = 0.0
         self.written: list[tuple[FinishedChunks, ...]] = []
         self.events: list[Event] = []
         self.broken = False
-        self.finished = Finished(left, self.save, self.events.append, lambda: self.now)
+        self.finished = ProgressTracker(left, self.save, self.events.append, lambda: self.now)
 
     def save(self, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]) -> None:
         self.now += self.seconds_a_write
@@ -198,7 +198,7 @@ def test_what_is_committed_is_not_kept() -> None:
 
 def test_another_database_s_chunks_are_not_this_one_s() -> None:
     """A server that took over may have the same names, oids and numbers."""
-    left = Left("dead", ("postgresql", SOURCE.system_identifier, "cases"), ((TABLE, chunk(0)),))
+    left = LeftChunks("dead", ("postgresql", SOURCE.system_identifier, "cases"), ((TABLE, chunk(0)),))
     desk = Desk(left, replace(left, run_id="other", source=("postgresql", "another", "cases")))
     desk.finished.begin(SOURCE)
     assert desk.events == [ProgressFound("dead", 1)]

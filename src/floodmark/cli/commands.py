@@ -19,7 +19,8 @@ from floodmark.config import Settings, load
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, EXIT_PLAN_HAS_WORK, ConfigError
 from floodmark.events import Event, Retried
 from floodmark.pipeline import job as runs
-from floodmark.pipeline.job import PlannedTable, RunResult
+from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.publish import RunResult
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import encode
 from floodmark.state.run_ids import find_run

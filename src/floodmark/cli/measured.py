@@ -14,7 +14,7 @@ from floodmark.events import Observer, silent
 from floodmark.metrics.known import Known, read
 from floodmark.metrics.outputs import WaysOut
 from floodmark.pipeline import job as runs
-from floodmark.pipeline.job import RunResult
+from floodmark.pipeline.publish import RunResult
 from floodmark.storage.retry import Patience
 
 # The run itself retries the store often. Its metrics need fewer retries.

@@ -24,7 +24,8 @@ from floodmark.demo.server import PostgresServer
 from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill, live_a_day
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from floodmark.model import TableEntry
-from floodmark.pipeline.job import RunResult, run
+from floodmark.pipeline.job import run
+from floodmark.pipeline.publish import RunResult
 from floodmark.wording import install_hint, plural
 
 PEOPLE = 6000  # gives 240,000 rows in the largest table

@@ -6,36 +6,49 @@ import random
 from collections.abc import Sequence
 
 from floodmark.engine.base import TaskStopped
-from floodmark.engine.local import LocalThreads
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
 from floodmark.events import Audited, Warned
 from floodmark.model import TableInfo
+from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
-from floodmark.pipeline.extract import Extractor, Job, patiently
-from floodmark.pipeline.work import Context, Work
+from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
+from floodmark.pipeline.work import TableWork
 
-Audit = tuple[Work, ChunkPlan, bool]
+AuditedChunk = tuple[TableWork, ChunkPlan, bool]
 
 
-def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list[Audit]:
+def audit(attempt: Attempt, works: Sequence[TableWork]) -> None:
+    """Make the last checks. A table that fails one needs a new snapshot.
+
+    Raises SnapshotLost if the snapshot is gone, and VerificationFailed if a chunk was wrongly called unchanged.
+    """
+    attempt.require_snapshot(works)
+    audited = _read_again(attempt, works)
+    _require_same_definitions(attempt, works, audited)
+    _require_no_mismatch(attempt, audited)
+    attempt.require_snapshot(works)
+
+
+def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChunk]:
     """Re-extract a few chunks that were proven unchanged; return each with True if its lines are still the same."""
     candidates = [(work, chunk) for work in works if work.open for chunk in work.plan.chunks if chunk.proven]
-    chosen = random.Random(context.attempt.run_id).sample(candidates, min(context.audit_chunks, len(candidates)))
+    number = min(attempt.settings.audit_chunks, len(candidates))
+    chosen = random.Random(attempt.run_id).sample(candidates, number)
+    extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
 
-    def same_lines(task: tuple[Work, ChunkPlan]) -> bool:
+    def same_lines(task: tuple[TableWork, ChunkPlan]) -> bool:
         work, chunk = task
         known = chunk.remembered.object if chunk.remembered is not None else None
-        digest = extractor.digest(Job(work.plan.info, chunk, "", {}))
+        digest = extractor.digest(ChunkTask(work.plan.info, chunk, "", {}))
         return digest == (None if known is None else known.content_sha256)
 
-    audited: list[Audit] = []
-    for (work, chunk), same in LocalThreads(context.snapshot.parallelism).run(same_lines, chosen):
+    audited: list[AuditedChunk] = []
+    for (work, chunk), same in attempt.engine.run(same_lines, chosen):
         if isinstance(same, SnapshotLost):
-            work.outcomes.clear()
-            work.fail(same)
+            work.discard(same)
         elif isinstance(same, SourceError | TaskStopped):
             why = same.sentence if isinstance(same, SourceError) else "the run is ending"
-            context.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
+            attempt.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
         elif isinstance(same, BaseException):
             raise same
         else:
@@ -43,21 +56,19 @@ def audit(context: Context, extractor: Extractor, works: Sequence[Work]) -> list
     return audited
 
 
-def require_same_definitions(context: Context, works: Sequence[Work], audited: Sequence[Audit]) -> None:
+def _require_same_definitions(attempt: Attempt, works: Sequence[TableWork], audited: Sequence[AuditedChunk]) -> None:
     """Reject the lines of a table if its definition changed while they were read."""
     read = {work.table: work for work in works if work.open and work.plan.to_extract}
     read |= {work.table: work for work, _, _ in audited}
-    redefined = patiently(context.observer, "compare definitions")
-    for table in redefined(context.redefined, [work.plan.info for work in read.values()]):
-        work = read[table]
-        work.outcomes.clear()
-        work.fail(SnapshotLost("the definition changed while the table was read", on=table.label))
+    compare = patiently(attempt.observer, "compare definitions")
+    for table in compare(attempt.redefined, [work.plan.info for work in read.values()]):
+        read[table].discard(SnapshotLost("the definition changed while the table was read", on=table.label))
 
 
-def require_no_mismatch(context: Context, audited: Sequence[Audit]) -> None:
+def _require_no_mismatch(attempt: Attempt, audited: Sequence[AuditedChunk]) -> None:
     for work, _, same in audited:
         if work.open:
-            context.observer(Audited(work.table, same))
+            attempt.observer(Audited(work.table, same))
     infos = [work.plan.info for work, _, same in audited if not same and work.open]
     wrong = sorted({info.table.label for info in infos})
     if wrong:
@@ -65,7 +76,7 @@ def require_no_mismatch(context: Context, audited: Sequence[Audit]) -> None:
             "the audit found a chunk that was called unchanged and is not",
             on=", ".join(wrong),
             why="its lines differ from those that are stored",
-            hint=f"Nothing was committed. Extract it anew with `floodmark run --full --table TABLE`. {_meaning(infos)}",
+            hint=f"Nothing was committed. Extract it again: `floodmark run --full --table TABLE`. {_meaning(infos)}",
         )
 
 

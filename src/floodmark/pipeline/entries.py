@@ -35,7 +35,7 @@ class ChunkOutcome(Struct, frozen=True):
     observed: Observation | None
 
 
-class Attempt(Struct, frozen=True):
+class EntryFacts(Struct, frozen=True):
     """The facts that all entries of one snapshot share."""
 
     run_id: str
@@ -53,7 +53,7 @@ def finished(
     plan: TablePlan,
     outcomes: Sequence[ChunkOutcome],
     remembered: Remembered,
-    attempt: Attempt,
+    facts: EntryFacts,
     seconds: float,
 ) -> TableEntry:
     """Return the entry of a table whose chunks are all settled. `outcomes` are in the order of the plan's chunks."""
@@ -66,7 +66,7 @@ def finished(
     )
     digest = checksum(objects)
     same_lines = good is not None and good.checksum == digest and alike(good.columns, info.columns)
-    unchanged = same_lines and good is not None and good.encoding == attempt.encoding and _all_reused(objects)
+    unchanged = same_lines and good is not None and good.encoding == facts.encoding and _all_reused(objects)
     return TableEntry(
         schema=info.table.schema,
         name=info.table.name,
@@ -74,13 +74,13 @@ def finished(
         reason=_reason(
             plan.reason, unchanged, new=any(one.origin == "extracted" for one in objects), first=good is None
         ),
-        as_of=attempt.point.taken_at,
-        changed_at=good.changed_at if good is not None and same_lines else attempt.point.taken_at,
-        changed_by=good.changed_by if good is not None and same_lines else attempt.run_id,
+        as_of=facts.point.taken_at,
+        changed_at=good.changed_at if good is not None and same_lines else facts.point.taken_at,
+        changed_by=good.changed_by if good is not None and same_lines else facts.run_id,
         columns=info.columns,
-        encoding=attempt.encoding,
+        encoding=facts.encoding,
         fingerprint=info.fingerprint,
-        watermark=_watermark(plan, outcomes, attempt.point),
+        watermark=_watermark(plan, outcomes, facts.point),
         checksum=digest,
         rows=sum(entry.rows for entry in objects),
         raw_bytes=sum(entry.raw_bytes for entry in objects),

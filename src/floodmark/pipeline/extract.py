@@ -1,4 +1,4 @@
-"""The extraction of one chunk, rows → JSON lines → compressed, hashed, spooled, compared, put.
+"""The extraction of chunks: rows → JSON lines → compressed, hashed, spooled, compared, put.
 
 A chunk is finished in the spool before any of its bytes leave. So a chunk that turns out to be wrong (a broken
 connection, a table rewritten meanwhile) is thrown away, and a repeated put starts at byte 0.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, cast
 
 from msgspec import UNSET, Struct
@@ -23,6 +23,7 @@ from tenacity import (
     wait_random,
 )
 
+from floodmark.backends import Backends
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import (
     ConditionFailed,
@@ -32,13 +33,15 @@ from floodmark.errors import (
     TableError,
 )
 from floodmark.events import ChunkDone, Observer, Retried
-from floodmark.layout import Layout
-from floodmark.model import Encoding, ObjectEntry, TableInfo
+from floodmark.model import Encoding, ObjectEntry, TableInfo, TableName
 from floodmark.objects.compression import compressor
 from floodmark.objects.numbers import quote_large
+from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome
+from floodmark.pipeline.work import TableWork
 from floodmark.source.base import Snapshot
+from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 from floodmark.storage.stands import stands
 
@@ -50,16 +53,16 @@ _TRIES = 4
 class Spool:
     """A buffer of a chunk's stored bytes, with the digests of its input and of its output."""
 
-    def __init__(self, encoding: Encoding, stopping: Callable[[], bool]) -> None:
+    def __init__(self, encoding: Encoding, deadline: Deadline) -> None:
         self._compressor = compressor(encoding.compression)
-        self._stopping = stopping
+        self._deadline = deadline
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY, prefix="floodmark-")  # noqa: SIM115
         self._raw, self._stored = hashlib.sha256(), hashlib.sha256()
         self.raw_bytes = self.stored_bytes = 0
 
     def write(self, lines: bytes) -> None:
         """Take a block of whole lines. Raises TaskStopped, and StorageError if the disk is full."""
-        if self._stopping():
+        if self._deadline.reached():
             raise TaskStopped
         self._raw.update(lines)
         self.raw_bytes += len(lines)
@@ -94,7 +97,69 @@ class Spool:
         self._file.close()
 
 
-class Job(Struct, frozen=True):
+def extract(attempt: Attempt, works: Sequence[TableWork]) -> None:
+    """Extract every chunk that the plans name. The outcomes and errors are noted in `works`."""
+    extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
+    _run(attempt, extractor, ((work, task) for work in works for task in _tasks(attempt, work)))
+    if not attempt.backends.layout.objects_stay:
+        _run(attempt, extractor, [pair for work in works for pair in _held_back(attempt, work)])
+
+
+def _run(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[TableWork, ChunkTask]]) -> None:
+    def one(pair: tuple[TableWork, ChunkTask]) -> ChunkOutcome:
+        work, task = pair
+        if attempt.deadline.reached() or not work.open:
+            raise TaskStopped
+        with work.timed():
+            return extractor.extract(task)
+
+    for (work, task), outcome in attempt.engine.run(one, tasks):
+        if isinstance(outcome, BaseException):
+            work.fail(outcome)
+        else:
+            work.outcomes[task.plan.chunk] = outcome
+            attempt.chunk_done(work, outcome)
+
+
+def _tasks(attempt: Attempt, work: TableWork) -> Iterator[ChunkTask]:
+    policy = attempt.policy(work.table)
+    known = {} if policy.full or policy.resend else _known_objects(attempt, work.table)
+    for number, chunk in enumerate(work.plan.chunks):
+        if work.open and chunk.reason is not None:
+            yield _task(attempt, work, number, chunk, known)
+
+
+def _held_back(attempt: Attempt, work: TableWork) -> Iterator[tuple[TableWork, ChunkTask]]:
+    """Yield the chunks that were not put because they were the same as before, and that must be put now.
+
+    If objects do not stay at the destination, a table is sent whole or not at all. So if any of its chunks turned out
+    to be new, the other chunks are put as well.
+    """
+    if work.open and work.plan.to_extract and not attempt.same_as_sent(work):
+        for number, chunk in enumerate(work.plan.chunks):
+            had = work.outcomes[chunk.chunk].object
+            if had is not None and had.origin == "reused":
+                yield work, _task(attempt, work, number, chunk, {})
+
+
+def _task(attempt: Attempt, work: TableWork, number: int, chunk: ChunkPlan, known: dict[str, ObjectEntry]) -> ChunkTask:
+    key, stays = attempt.key(work.table, number), attempt.backends.layout.objects_stay
+    return ChunkTask(work.plan.info, chunk, key, known, put_identical=stays)
+
+
+def _known_objects(attempt: Attempt, table: TableName) -> dict[str, ObjectEntry]:
+    """Return the table's stored objects by content digest, if they are written with this run's encoding."""
+    remembered = attempt.of(table)
+    good = remembered.good
+    stored = list(good.objects) if good is not None else []
+    otherwise_written = {
+        entry.key for entry in stored if good is not None and good.encoding != attempt.backends.encoding
+    }
+    stored += [known.object for known in remembered.chunks.values() if known.object is not None]
+    return {entry.content_sha256: entry for entry in stored if entry.key not in otherwise_written}
+
+
+class ChunkTask(Struct, frozen=True):
     """A chunk to extract, with the key of its object and the objects that it can turn out to equal.
 
     `known` holds the table's stored objects by content digest. If the chunk equals one of them, and that one still
@@ -109,41 +174,33 @@ class Job(Struct, frozen=True):
 
 
 class Extractor:
-    """A runner of jobs against one snapshot and one destination. Several threads can call its methods.
+    """Extracts chunks from one snapshot to one destination. Several threads can call its methods.
 
-    It asks `stopping` between blocks. If the answer is True, `TaskStopped` ends the chunk.
+    It looks at the deadline between blocks. If the deadline is reached, `TaskStopped` ends the chunk.
     """
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        destination: Storage,
-        layout: Layout,
-        encoding: Encoding,
-        observer: Observer,
-        stopping: Callable[[], bool],
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, backends: Backends, observer: Observer, deadline: Deadline) -> None:
         self._snapshot = snapshot
-        self._destination = destination
-        self._layout = layout
-        self._encoding = encoding
+        self._destination = backends.destination
+        self._layout = backends.layout
+        self._encoding = backends.encoding
         self._observer = observer
-        self._stopping = stopping
+        self._deadline = deadline
 
-    def extract(self, job: Job) -> ChunkOutcome:
+    def extract(self, task: ChunkTask) -> ChunkOutcome:
         """Extract one chunk. Retry after a broken connection as long as the snapshot exists."""
-        return patiently(self._observer, f"extract a chunk of {job.info.table.label}")(self._once, job)
+        return patiently(self._observer, f"extract a chunk of {task.info.table.label}")(self._once, task)
 
-    def _once(self, job: Job) -> ChunkOutcome:
+    def _once(self, task: ChunkTask) -> ChunkOutcome:
         begun = time.monotonic()
-        spool = Spool(self._encoding, self._stopping)
+        spool = Spool(self._encoding, self._deadline)
         try:
-            plan = job.plan
-            got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, self._written(spool.write))
+            plan = task.plan
+            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._written(spool.write))
             spool.finish()
-            entry = self._stored(job, spool, got.lines) if got.lines else None
+            entry = self._stored(task, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
-            self._observer(ChunkDone(job.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun))
+            self._observer(ChunkDone(task.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun))
             return ChunkOutcome(plan, entry, got.observed)
         finally:
             spool.close()
@@ -152,41 +209,41 @@ class Extractor:
         """Return a consumer of the source's lines that passes them on in the run's encoding."""
         return take if self._encoding.numbers is UNSET else lambda lines: take(quote_large(lines))
 
-    def digest(self, job: Job) -> str | None:
+    def digest(self, task: ChunkTask) -> str | None:
         """Return the content digest of a chunk, None if it has no lines. Store nothing."""
         digest = hashlib.sha256()
 
         def take(lines: bytes) -> None:
-            if self._stopping():
+            if self._deadline.reached():
                 raise TaskStopped
             digest.update(lines)
 
-        plan = job.plan
-        got = self._snapshot.extract(job.info, plan.part, plan.chunk, plan.open, self._written(take))
+        plan = task.plan
+        got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._written(take))
         return digest.hexdigest() if got.lines else None
 
-    def _stored(self, job: Job, spool: Spool, lines: int) -> ObjectEntry:
-        known = job.known.get(spool.content_sha256)
-        if known is not None and (not job.put_identical or still_there(self._destination, known)):
-            return replace(known, chunk=job.plan.chunk, origin="reused")
+    def _stored(self, task: ChunkTask, spool: Spool, lines: int) -> ObjectEntry:
+        known = task.known.get(spool.content_sha256)
+        if known is not None and (not task.put_identical or still_there(self._destination, known)):
+            return replace(known, chunk=task.plan.chunk, origin="reused")
         body = spool.body
         limit = self._layout.max_object_bytes
         if limit is not None and body.size > limit:
             raise TableError(
                 "an object is too large for the receiver",
-                on=job.info.table.label,
+                on=task.info.table.label,
                 why=f"{body.size:,} bytes; it takes {limit:,}",
                 hint="Set a smaller chunk_size; a table that is read whole (a view, say) can't be split.",
             )
-        self._put(job.key, body)
+        self._put(task.key, body)
         return ObjectEntry(
-            key=job.key,
+            key=task.key,
             rows=lines,
             raw_bytes=spool.raw_bytes,
             stored_bytes=body.size,
             sha256=body.sha256,
             content_sha256=spool.content_sha256,
-            chunk=job.plan.chunk,
+            chunk=task.plan.chunk,
             origin="extracted",
         )
 

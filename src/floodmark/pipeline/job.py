@@ -1,34 +1,26 @@
-"""The orchestration of one nightly job, from the settings to the committed manifest. It reads as a list of steps."""
+"""A run as a list of steps, from the settings to the committed manifest, and `plan`, which stops at the decision."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
 from itertools import count
 
 from msgspec import Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
-from floodmark.errors import (
-    EXIT_OK,
-    EXIT_PARTIAL,
-    SourceError,
-    SourceMismatch,
-    Stopped,
-    VerificationFailed,
-    exit_code_of,
-)
-from floodmark.events import Observer, Retried, RunFinished, RunStarted, silent
+from floodmark.errors import SourceError
+from floodmark.events import Observer, Retried, silent
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
-from floodmark.pipeline.attempt import Result, attempt
-from floodmark.pipeline.landing import latest_sent
-from floodmark.pipeline.observe import decide
-from floodmark.pipeline.publish import entries_of, gone_from, manifest_of
-from floodmark.pipeline.session import Run
+from floodmark.pipeline.attempt import AttemptResult
+from floodmark.pipeline.audit import audit
+from floodmark.pipeline.extract import extract
+from floodmark.pipeline.observe import observe
+from floodmark.pipeline.publish import RunResult, publish
+from floodmark.pipeline.session import Session
+from floodmark.pipeline.snapshot import announce_run, choose_tables, tables_gone, take_snapshot
+from floodmark.pipeline.work import TableWork
 from floodmark.source.base import Snapshot, Source
-from floodmark.state.manifest import Manifest
 from floodmark.stop import Stop
 
 # A table that was rewritten under each of this many snapshots is given up until the next run. The run itself is given
@@ -36,21 +28,16 @@ from floodmark.stop import Stop
 MAX_ATTEMPTS = 3
 
 
-class RunResult(Struct, frozen=True):
-    """The published result of a run. `manifest_key` is relative to the state location, None for a stateless run."""
-
-    manifest: Manifest
-    manifest_key: str | None
-    uploaded_bytes: int
-    duration_seconds: float
-
-    @property
-    def failed(self) -> int:
-        return sum(entry.status == "failed" for entry in self.manifest.tables)
-
-
 class PlannedTable(Struct, frozen=True):
-    """The plan of a run for a table: its reason, its chunks, and about how many bytes of the source it reads."""
+    """The plan of a run for one table.
+
+    Attributes:
+        table: The table's name.
+        reason: The reason to extract it, or code `unchanged`.
+        chunks: The number of its chunks.
+        to_extract: The number of chunks that a run would extract.
+        estimated_bytes: The estimated size of these chunks in the source, in bytes.
+    """
 
     table: TableName
     reason: Reason
@@ -59,96 +46,87 @@ class PlannedTable(Struct, frozen=True):
     estimated_bytes: int
 
 
-class Seen(Struct, frozen=True):
-    """The content and the result of one snapshot.
-
-    The snapshot is closed, but its identity and point are still valid.
-    """
-
-    snapshot: Snapshot
-    timestamp: str
-    tables: Sequence[TableInfo]
-    result: Result
-    gone: Mapping[TableName, str]
-
-
 def run(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> RunResult:
-    """Do the whole job. Raises FloodmarkError; a table's own failure becomes an entry in the manifest."""
-    this = Run(settings, observer, stop or Stop())
+    """Extract what changed, and commit a manifest.
+
+    Args:
+        settings: The settings, as `load_settings` returns them.
+        observer: A function that is called with each event (`floodmark.events`), from several threads.
+        stop: An event that ends the run at the next safe point when it is set.
+
+    Returns:
+        The committed manifest and some totals. A table's own failure is an entry in it, and no exception.
+
+    Raises:
+        FloodmarkError: The run failed as a whole, and nothing was committed. The class tells the exit code.
+    """
+    session = Session(settings, observer, stop or Stop())
     try:
-        seen = _worked(this, open_source(settings))
-        entries = entries_of(this, seen.tables, seen.result, seen.gone)
-        result = _published(this, manifest_of(this, seen.snapshot, seen.timestamp, entries))
+        result = publish(session, _attempts(session, open_source(settings)))
     except BaseException as error:
-        if isinstance(error, VerificationFailed):
-            this.finished.keep(())  # after a failed verification, nothing is reused
-        stopped = isinstance(error, Stopped | KeyboardInterrupt)
-        # If the state belongs to another database, it records only the runs of that database.
-        tell = not isinstance(error, SourceMismatch)
-        this.leave("stopped" if stopped else "failed", exit_code_of(error), tell)
+        session.fail(error)
         raise
-    if result.failed:
-        this.leave("partial", EXIT_PARTIAL)
-    else:
-        this.leave("success", EXIT_OK)
+    session.succeed(result.failed)
     return result
 
 
 def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> list[PlannedTable]:
-    """Return what a run would do, and why. Reads only."""
-    this = Run(settings, observer, stop or Stop(), only_reads=True)
-    snapshot = this.snapshot(open_source(settings), again=False)
+    """Return what a run would do with each table, and why. It reads only, and changes nothing.
+
+    Args:
+        settings: The settings, as `load_settings` returns them.
+        observer: A function that is called with each event (`floodmark.events`), from several threads.
+        stop: An event that ends the work at the next safe point when it is set.
+
+    Returns:
+        One plan per table, ordered by name. Tables that the state knows and the source no longer has are included.
+
+    Raises:
+        FloodmarkError: The source or the state can't be read.
+    """
+    session = Session(settings, observer, stop or Stop(), only_reads=True)
+    snapshot = take_snapshot(session, open_source(settings))
     try:
-        tables = this.selected(snapshot)
-        context = this.context(snapshot, tables, timestamp_text(this.started))
-        works = decide(context, [table for table in tables if table.denied is None])
-        this.require_not_stopped()
-        gone = gone_from(this, snapshot, tables)
+        tables = choose_tables(session, snapshot)
+        works = observe(session.attempt(snapshot, tables, timestamp_text(session.started)))
+        session.stop.require_not_asked()
+        gone = tables_gone(session, snapshot, tables)
     finally:
         snapshot.close()
     planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
-    for work in works:
-        reason = work.plan.reason if work.error is None else Reason("failed", work.error.sentence)
-        extract = work.plan.to_extract
-        size = sum(chunk.estimated_bytes for chunk in extract)
-        planned.append(PlannedTable(work.table, reason, len(work.plan.chunks), len(extract), size))
+    planned += [_plan_of(work) for work in works]
     planned += [PlannedTable(name, Reason("dropped", why), 0, 0, 0) for name, why in gone.items()]
     return sorted(planned, key=lambda one: one.table)
 
 
-def _worked(this: Run, source: Source) -> Seen:
+def _attempts(session: Session, source: Source) -> AttemptResult:
     """Retry with a new snapshot until one attempt completes."""
-    in_vain = 0
+    fruitless = 0
     for number in count(1):
-        known = this.finished.number
-        seen = _seen(this, source, number)
-        this.require_not_stopped()
-        if isinstance(seen, Seen) and not seen.result.lost:
+        finished_before = session.progress.number
+        result = _attempt(session, source, number)
+        session.stop.require_not_asked()
+        if isinstance(result, AttemptResult) and not result.lost:
             break
-        # A lost snapshot does not count as failed if something new was finished under it.
-        in_vain = 0 if isinstance(seen, SourceError) and this.finished.number > known else in_vain + 1
-        if in_vain == MAX_ATTEMPTS or this.stopping():
+        # A lost snapshot does not count as fruitless if something new was finished under it.
+        new = isinstance(result, SourceError) and session.progress.number > finished_before
+        fruitless = 0 if new else fruitless + 1
+        if fruitless == MAX_ATTEMPTS or session.deadline.reached():
             break
-        this.observe(Retried("work under one snapshot", _why_again(seen), number))
-    if isinstance(seen, SourceError):
-        raise seen
-    return seen
+        session.observe(Retried("work under one snapshot", _why_again(result), number))
+    if isinstance(result, SourceError):
+        raise result
+    return result
 
 
-def _seen(this: Run, source: Source, number: int) -> Seen | SourceError:
+def _attempt(session: Session, source: Source, number: int) -> AttemptResult | SourceError:
     """Do all the work that one snapshot allows.
 
     If the snapshot is lost meanwhile, return that error, do not raise it.
     """
-    snapshot = this.snapshot(source, again=number > 1)
+    snapshot = take_snapshot(session, source, again=number > 1)
     try:
-        tables = this.selected(snapshot)
-        timestamp = this.claim()
-        url, point = this.settings.destination.url, snapshot.point
-        this.observe(RunStarted(this.run_id, source.label, url, point, number, this.database))
-        context = this.context(snapshot, tables, timestamp)
-        result = attempt(context, [table for table in tables if table.denied is None])
-        return Seen(snapshot, timestamp, tables, result, gone_from(this, snapshot, tables))
+        return _steps(session, source, snapshot, number)
     except SourceError as error:
         if snapshot.stands():
             raise
@@ -157,28 +135,31 @@ def _seen(this: Run, source: Source, number: int) -> Seen | SourceError:
         snapshot.close()
 
 
-def _why_again(seen: Seen | SourceError) -> str:
-    if isinstance(seen, SourceError):
-        return seen.sentence
-    return "; ".join(error.sentence for error in seen.result.lost.values())
+def _steps(session: Session, source: Source, snapshot: Snapshot, number: int) -> AttemptResult:
+    tables = choose_tables(session, snapshot)
+    timestamp = session.claim()
+    announce_run(session, source, snapshot, number)
+    attempt = session.attempt(snapshot, tables, timestamp)
+    works = observe(attempt)
+    attempt.take_proven(works)
+    session.announce(attempt, works)
+    extract(attempt, works)
+    session.note_sent(attempt, works)
+    audit(attempt, works)
+    return attempt.result(works, tables_gone(session, snapshot, tables))
 
 
-def _published(this: Run, manifest: Manifest) -> RunResult:
-    """Commit, unless the run is stateless or was just told to stop."""
-    this.require_not_stopped()
-    key = None
-    if this.stores.ledger is not None:
-        committed = this.stores.ledger.commit(manifest, this.current, lambda table: not this.left_out(table))
-        manifest, key = committed.manifest, committed.key
-    this.published = True
-    failed = {entry.table for entry in manifest.tables if entry.status == "failed"}
-    this.finished.keep(failed)
-    latest = latest_sent(manifest)
-    this.sent.commit(lambda table: "" if this.left_out(table) else latest(table))
-    seconds = round(time.monotonic() - this.begun, 3)
-    result = RunResult(manifest, key, this.uploaded, seconds)
-    this.observe(RunFinished(this.run_id, len(manifest.tables), result.failed, this.uploaded, seconds))
-    return result
+def _why_again(result: AttemptResult | SourceError) -> str:
+    if isinstance(result, SourceError):
+        return result.sentence
+    return "; ".join(error.sentence for error in result.lost.values())
+
+
+def _plan_of(work: TableWork) -> PlannedTable:
+    reason = work.plan.reason if work.error is None else Reason("failed", work.error.sentence)
+    extract = work.plan.to_extract
+    size = sum(chunk.estimated_bytes for chunk in extract)
+    return PlannedTable(work.table, reason, len(work.plan.chunks), len(extract), size)
 
 
 def _denied_plan(table: TableInfo, why: str | None) -> PlannedTable:

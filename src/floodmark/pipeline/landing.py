@@ -13,18 +13,18 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 from floodmark.model import TableName
+from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Begun, Manifest
 from floodmark.state.rebase import sent_under
 
-Begin = Callable[[Collection[Begun]], None]
 Since = Literal["nothing", "whole", "half"]
 
 
-class Sent:
-    """The tables that earlier runs and this run began to send. Without `begin` they serve only this run."""
+class SentTables:
+    """The tables that earlier runs and this run began to send. Without a ledger they serve only this run."""
 
-    def __init__(self, before: Collection[Begun], begin: Begin | None) -> None:
-        self._begin = begin
+    def __init__(self, before: Collection[Begun], ledger: Ledger | None) -> None:
+        self._ledger = ledger
         self._begun = list(before)
         self._own: list[Begun] = []
         self._unsent: set[Begun] = set()
@@ -37,8 +37,8 @@ class Sent:
         If it raises StorageError or Conflict, they must not be sent.
         """
         told = [Begun(schema=table.schema, name=table.name, timestamp=timestamp) for table in tables]
-        if self._begin is not None:
-            self._begin(told)
+        if self._ledger is not None:
+            self._ledger.begin(told)
         self._begun += told
         self._own += told
         self._since |= dict.fromkeys(tables, "half")

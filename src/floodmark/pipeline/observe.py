@@ -1,4 +1,4 @@
-"""Decisions that need a snapshot and the destination: the settled plan of each table. `detect` makes the judgement."""
+"""Questions to the source and the destination, and the settled plan of each table. `detect` makes the judgement."""
 
 from __future__ import annotations
 
@@ -7,75 +7,73 @@ from contextlib import ExitStack
 from functools import partial
 
 from floodmark.engine.base import TaskStopped
-from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
 from floodmark.events import TableDecided
-from floodmark.model import Chunk, Observation, TableInfo, TableName
-from floodmark.pipeline.detect import ChunkPlan, assess, settle, without_objects
+from floodmark.model import Chunk, Observation, TableName
+from floodmark.pipeline.attempt import Attempt
+from floodmark.pipeline.detect import ChunkPlan, TablePlan, assess, settle, without_objects
 from floodmark.pipeline.extract import patiently, still_there
-from floodmark.pipeline.work import Context, Work
+from floodmark.pipeline.work import TableWork
 
 # A batch of questions is one transaction. It holds its locks about as long as one chunk does.
 _BATCH_QUESTIONS = 64
 _BATCH_BYTES = 64 * 1024**2
 
-Asked = tuple[Work, ChunkPlan]
+Asked = tuple[TableWork, ChunkPlan]
 
 
-def decide(context: Context, tables: Sequence[TableInfo]) -> list[Work]:
-    """Observe and decide: return each table with its settled plan, or with the error that it met."""
+def observe(attempt: Attempt) -> list[TableWork]:
+    """Return each readable table with its settled plan, or with the error that it met."""
     works = []
-    for info in tables:
-        remembered = context.of(info.table)
-        works.append(Work(assess(info, remembered, context.policy(remembered), context.snapshot.point)))
-    _observe(context, works)
+    for info in attempt.readable:
+        plan = assess(info, attempt.of(info.table), attempt.policy(info.table), attempt.snapshot.point)
+        works.append(TableWork(plan))
+    _ask(attempt, works)
     for work in works:
         if work.open:
-            _look_for_objects(context, work)
-            plan, chunks = work.plan, work.plan.to_extract
-            context.observer(
-                TableDecided(
-                    plan.info.table,
-                    plan.reason,
-                    len(plan.chunks),
-                    len(chunks),
-                    sum(chunk.estimated_bytes for chunk in chunks),
-                )
-            )
+            _look_for_objects(attempt, work)
+            _announce(attempt, work.plan)
     return works
 
 
-def _observe(context: Context, works: Sequence[Work]) -> None:
+def _announce(attempt: Attempt, plan: TablePlan) -> None:
+    """Tell the observer what is decided about a table."""
+    chunks = plan.to_extract
+    size = sum(chunk.estimated_bytes for chunk in chunks)
+    attempt.observer(TableDecided(plan.info.table, plan.reason, len(plan.chunks), len(chunks), size))
+
+
+def _ask(attempt: Attempt, works: Sequence[TableWork]) -> None:
     """Ask all questions and settle the plans. If a batch fails, ask each of its questions separately."""
     asked = [(work, chunk) for work in works for chunk in work.plan.chunks if chunk.question is not None]
     answers: dict[tuple[TableName, Chunk], Observation] = {}
     alone: list[Asked] = []
-    for batch, found in _answers(context, _batches(asked, _BATCH_BYTES)):
+    for batch, found in _answers(attempt, _batches(asked, _BATCH_BYTES)):
         if isinstance(found, SourceError) and len(batch) > 1:
             alone += batch
         else:
             _take(batch, found, answers)
-    for batch, found in _answers(context, ([one] for one in alone)):
+    for batch, found in _answers(attempt, ([one] for one in alone)):
         _take(batch, found, answers)
     for work in works:
         if work.open:
             seen = [answers[work.table, question.chunk] for question in work.plan.questions]
-            work.plan = settle(work.plan, seen, context.policy(context.of(work.table)))
+            work.plan = settle(work.plan, seen, attempt.policy(work.table))
 
 
 def _answers(
-    context: Context, batches: Iterable[list[Asked]]
+    attempt: Attempt, batches: Iterable[list[Asked]]
 ) -> Iterator[tuple[list[Asked], list[Observation] | BaseException]]:
     def ask(batch: list[Asked]) -> list[Observation]:
-        if context.stopping():
+        if attempt.deadline.reached():
             raise TaskStopped
         questions = [chunk.question for _, chunk in batch if chunk.question is not None]
         with ExitStack() as timers:
             for work in {id(work): work for work, _ in batch}.values():
                 timers.enter_context(work.timed())
-            return patiently(context.observer, "observe")(context.snapshot.observe, questions)
+            return patiently(attempt.observer, "observe")(attempt.snapshot.observe, questions)
 
-    return LocalThreads(context.snapshot.parallelism).run(ask, batches)
+    return attempt.engine.run(ask, batches)
 
 
 def _take(
@@ -103,25 +101,22 @@ def _batches(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
         yield batch
 
 
-def _look_for_objects(context: Context, work: Work) -> None:
+def _look_for_objects(attempt: Attempt, work: TableWork) -> None:
     """Check that the objects of unchanged chunks still exist, and plan to extract the chunks whose objects are missing.
 
     A changed table names the objects of its unchanged chunks again, so they must still exist. An object that no
     manifest names yet was never checked before.
     """
-    if not context.layout.objects_stay:
+    if not attempt.backends.layout.objects_stay:
         return
-    good = context.of(work.table).good
-    committed = {entry.key for entry in good.objects} if good is not None else set()
+    committed = attempt.committed_keys(work.table)
     named = {}
     for chunk in work.plan.chunks:
         entry = chunk.remembered.object if chunk.proven is not None and chunk.remembered is not None else None
         if entry is not None and (work.plan.to_extract or entry.key not in committed):
             named[entry.key] = entry
     missing = set()
-    for entry, stands in LocalThreads(context.snapshot.parallelism).run(
-        partial(still_there, context.destination), named.values()
-    ):
+    for entry, stands in attempt.engine.run(partial(still_there, attempt.backends.destination), named.values()):
         if isinstance(stands, BaseException):
             raise stands
         if not stands:

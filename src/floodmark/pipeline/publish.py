@@ -1,89 +1,100 @@
-"""The manifest of a run, made from its results: one entry for each table, done, failed, dropped or carried over."""
+"""The end of a run: one entry for each table, the manifest, and its commit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from msgspec import Struct
+
 from floodmark.errors import FloodmarkError, TableError
-from floodmark.model import Point, SourceIdentity, TableEntry, TableInfo, TableName
-from floodmark.pipeline.attempt import Result
+from floodmark.events import RunFinished
+from floodmark.model import TableEntry
+from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.entries import dropped, failed
+from floodmark.pipeline.landing import latest_sent
 from floodmark.pipeline.remembered import Remembered
-from floodmark.pipeline.session import Run
-from floodmark.source.base import Namesake, Snapshot
-from floodmark.source.selection import picked_if_plain
+from floodmark.pipeline.session import Session
 from floodmark.state.manifest import Manifest, ManifestSource
 from floodmark.version import __version__
 from floodmark.wording import iso_time
 
-_GONE = "the table is gone from the source"
 
+class RunResult(Struct, frozen=True):
+    """The published result of a run.
 
-def gone_from(this: Run, snapshot: Snapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
-    """Return the tables that the state knows and the source no longer has, each with the reason.
-
-    A table that was only not selected does not count as gone.
+    Attributes:
+        manifest: The manifest, with one entry per table.
+        manifest_key: Its key, relative to the state location. None for a run without state.
+        uploaded_bytes: The bytes that were put at the destination, after compression.
+        duration_seconds: The duration of the run in seconds.
     """
-    selected = {table.table for table in tables}
-    away = {name: known for name, known in this.committed().items() if name not in selected and not this.left_out(name)}
-    existing = snapshot.existing(list(away))
-    found = {name: _why_gone(this, snapshot, known, existing.get(name)) for name, known in away.items()}
-    return {name: why for name, why in found.items() if why is not None}
+
+    manifest: Manifest
+    manifest_key: str | None
+    uploaded_bytes: int
+    duration_seconds: float
+
+    @property
+    def failed(self) -> int:
+        """Return the number of tables that could not be read."""
+        return sum(entry.status == "failed" for entry in self.manifest.tables)
 
 
-def _why_gone(this: Run, snapshot: Snapshot, known: Remembered, now: Namesake | None) -> str | None:
-    """Return the reason why a table that was not selected is gone, or None if it is not gone.
+def publish(session: Session, result: AttemptResult) -> RunResult:
+    """Commit the manifest, unless the run has no state or was just told to stop.
 
-    The relation that now has its name can be one that is no table in its own right.
+    Raises Stopped, Conflict, OutcomeUnknown, StorageError.
     """
-    if now is None or known.entry is None:
-        return _GONE
-    name = known.entry.table
-    became = {
-        "table": False,
-        "owned": picked_if_plain(name, this.settings.selection, snapshot.default_schema),
-        "part": True,
-        "other": known.entry.watermark is not None,  # else it might always have been a view
-    }
-    return f"{_GONE}: {name.label} is {now.what} now" if became[now.kind] else None
+    manifest = _manifest(session, result, _entries(session, result))
+    session.stop.require_not_asked()
+    key = None
+    if session.backends.ledger is not None:
+        committed = session.backends.ledger.commit(manifest, session.current, lambda table: not session.left_out(table))
+        manifest, key = committed.manifest, committed.key
+    session.published = True
+    session.progress.keep({entry.table for entry in manifest.tables if entry.status == "failed"})
+    latest = latest_sent(manifest)
+    session.sent.commit(lambda table: "" if session.left_out(table) else latest(table))
+    seconds = round(time.monotonic() - session.begun, 3)
+    done = RunResult(manifest, key, session.uploaded, seconds)
+    session.observe(RunFinished(session.run_id, len(manifest.tables), done.failed, session.uploaded, seconds))
+    return done
 
 
-def entries_of(
-    this: Run, tables: Sequence[TableInfo], result: Result, gone: Mapping[TableName, str]
-) -> list[TableEntry]:
+def _entries(session: Session, result: AttemptResult) -> list[TableEntry]:
     """Return the entry of every table: done, failed, dropped, or carried over if it is not part of this run."""
-    told = this.committed()
+    committed = session.committed()
     entries = dict(result.entries)
-    for table in tables:
+    for table in result.tables:
         error: FloodmarkError | None = result.lost.get(table.table)
         if table.denied is not None:
             error = TableError("can't be read", code="denied", why=table.denied)
         if error is not None:
-            entries[table.table] = failed(table, error, told.get(table.table, Remembered()))
-    for name, remembered in told.items():
+            entries[table.table] = failed(table, error, committed.get(table.table, Remembered()))
+    for name, remembered in committed.items():
         if remembered.entry is None or name in entries:
             continue
-        if name in gone:
-            entries[name] = dropped(remembered.entry, gone[name])
-        elif this.left_out(name):
+        if name in result.gone:
+            entries[name] = dropped(remembered.entry, result.gone[name])
+        elif session.left_out(name):
             entries[name] = remembered.entry
     return [entries[name] for name in sorted(entries)]
 
 
-def manifest_of(this: Run, snapshot: Snapshot, timestamp: str, entries: Sequence[TableEntry]) -> Manifest:
-    identity: SourceIdentity = snapshot.identity
-    point: Point = snapshot.point
+def _manifest(session: Session, result: AttemptResult, entries: Sequence[TableEntry]) -> Manifest:
+    identity, point = result.identity, result.point
     whole = all(entry.as_of == point.taken_at for entry in entries if entry.status != "dropped")
     return Manifest(
-        run_id=this.run_id,
-        parent=this.current.head.manifest if this.current is not None else None,
+        run_id=session.run_id,
+        parent=session.current.head.manifest if session.current is not None else None,
         tool_version=__version__,
-        started_at=iso_time(this.started),
+        started_at=iso_time(session.started),
         finished_at=iso_time(datetime.now(UTC)),
-        timestamp=timestamp,
-        destination=this.stores.destination.url,
-        layout=this.stores.layout.name,
+        timestamp=result.timestamp,
+        destination=session.backends.destination.url,
+        layout=session.backends.layout.name,
         consistent=whole and all(entry.status != "failed" for entry in entries),
         source=ManifestSource(
             dialect=identity.dialect,

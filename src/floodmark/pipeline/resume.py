@@ -46,7 +46,7 @@ Save = Callable[[SourceIdentity, tuple[str, ...], tuple[FinishedChunks, ...]], N
 Clock = Callable[[], float]
 
 
-class Left(Struct, frozen=True):
+class LeftChunks(Struct, frozen=True):
     """The chunks that another run finished, of the database that `source` names (see `_database`)."""
 
     run_id: str
@@ -54,7 +54,9 @@ class Left(Struct, frozen=True):
     chunks: tuple[tuple[TableName, RememberedChunk], ...]
 
 
-def usable(progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None) -> Left:
+def usable(
+    progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None
+) -> LeftChunks:
     """Return the chunks of a progress whose objects a run can name.
 
     Their objects lie at the run's destination, are written in its encoding, are not too old, and are above head's
@@ -72,10 +74,10 @@ def usable(progress: Progress, destination: str, encoding: Encoding, now: dateti
                 for one in known
                 if one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or ""))
             ]
-    return Left(progress.run_id, (progress.dialect, progress.system_identifier, progress.database), tuple(chunks))
+    return LeftChunks(progress.run_id, (progress.dialect, progress.system_identifier, progress.database), tuple(chunks))
 
 
-class Finished:
+class ProgressTracker:
     """The finished chunks: this run's, and those that others left of the same database.
 
     `save` writes a progress; without it the chunks serve only this run. Its errors go to the observer and the run goes
@@ -83,7 +85,7 @@ class Finished:
     """
 
     def __init__(
-        self, left: Sequence[Left], save: Save | None, observer: Observer, clock: Clock = time.monotonic
+        self, left: Sequence[LeftChunks], save: Save | None, observer: Observer, clock: Clock = time.monotonic
     ) -> None:
         self._left, self._save, self._observer, self._clock = left, save, observer, clock
         self._source: SourceIdentity | None = None
@@ -159,7 +161,7 @@ class Finished:
             self._observer(Warned(f"progress can't be written, so a crash would cost more: {error.sentence}"))
         self._due = self._clock() + max(SHORTEST_PAUSE, PAUSE_PER_WRITE * (self._clock() - begun))
 
-    def _take(self, left: Left) -> None:
+    def _take(self, left: LeftChunks) -> None:
         for table, chunk in left.chunks:
             self._theirs.setdefault(table, []).append(chunk)
         if left.chunks:

@@ -1,56 +1,20 @@
-"""The shared tools of the steps under one snapshot, and the state of each table in progress."""
+"""One table in progress under one snapshot: its plan, the outcomes of its chunks, its error and its time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-from msgspec import Struct
 
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError
-from floodmark.events import Observer
-from floodmark.layout import Layout
-from floodmark.model import Chunk, Encoding, TableInfo, TableName
-from floodmark.pipeline.detect import Policy, TablePlan
-from floodmark.pipeline.entries import Attempt, ChunkOutcome
-from floodmark.pipeline.remembered import Remembered
-from floodmark.source.base import Snapshot
-from floodmark.storage.base import Storage
+from floodmark.model import Chunk, ObjectEntry, TableName
+from floodmark.pipeline.detect import TablePlan
+from floodmark.pipeline.entries import ChunkOutcome
 
 
-class Context(Struct, frozen=True):
-    """The tools of an attempt.
-
-    `key` makes an object's key from a table and a chunk's number. `stopping` says that the run is to end (a signal, or
-    out of time). `announce` is called before the first object is put, with the tables that objects can belong to.
-    `done` is called for each chunk that is finished and not committed yet. `landed` is called for each table that a
-    landing zone has whole, with True if anything was put for it.
-    """
-
-    snapshot: Snapshot
-    destination: Storage
-    layout: Layout
-    encoding: Encoding
-    attempt: Attempt
-    policy: Callable[[Remembered], Policy]
-    remembered: Mapping[TableName, Remembered]
-    key: Callable[[TableName, int], str]
-    observer: Observer
-    stopping: Callable[[], bool]
-    announce: Callable[[Sequence[TableName]], None]
-    landed: Callable[[TableName, bool], None]
-    done: Callable[[TableInfo, ChunkOutcome], None]
-    redefined: Callable[[Sequence[TableInfo]], Sequence[TableName]]
-    audit_chunks: int
-
-    def of(self, table: TableName) -> Remembered:
-        return self.remembered.get(table, Remembered())
-
-
-class Work:
-    """A table in progress."""
+class TableWork:
+    """A table in progress. A table is `lost` if it needs a new snapshot, and `stopped` if the run ended before it."""
 
     def __init__(self, plan: TablePlan) -> None:
         self.plan = plan
@@ -87,6 +51,21 @@ class Work:
         """Return True if there is a reason to continue with the table."""
         return self.error is None and not self.stopped
 
+    @property
+    def complete(self) -> bool:
+        """Return True if every chunk is settled."""
+        return self.open and len(self.outcomes) == len(self.plan.chunks)
+
+    @property
+    def in_order(self) -> list[ChunkOutcome]:
+        """Return the outcomes of the chunks, in the order of the table's lines. Every chunk must be settled."""
+        return [self.outcomes[chunk.chunk] for chunk in self.plan.chunks]
+
+    @property
+    def objects(self) -> list[ObjectEntry]:
+        """Return the objects of the settled chunks, in the order of the table's lines."""
+        return [outcome.object for outcome in self.in_order if outcome.object is not None]
+
     def fail(self, error: BaseException) -> None:
         """Record the error of a task. Raise it again if it does not concern only this table."""
         if isinstance(error, TaskStopped):
@@ -96,3 +75,8 @@ class Work:
             self.lost = self.lost or isinstance(error, SnapshotLost)
         else:
             raise error
+
+    def discard(self, error: SnapshotLost) -> None:
+        """Throw away what was read of the table: it needs a new snapshot."""
+        self.outcomes.clear()
+        self.fail(error)

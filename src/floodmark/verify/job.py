@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from floodmark.backends import open_destination, open_ledger, open_source, open_stores
+from floodmark.backends import open_backends, open_destination, open_ledger, open_source
 from floodmark.config import Settings
 from floodmark.engine.base import TaskStopped
 from floodmark.engine.local import LocalThreads
@@ -24,7 +24,7 @@ from floodmark.source.waiting import WaitsOnce
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
 from floodmark.state.run_ids import RunSearch
-from floodmark.stop import Stop
+from floodmark.stop import Deadline, Stop
 from floodmark.storage.base import Storage
 from floodmark.verify import objects
 from floodmark.verify.entries import problems
@@ -165,23 +165,20 @@ def _compared(
     settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
 ) -> dict[TableName, Compared]:
     snapshot = WaitsOnce(open_source(settings).snapshot(), set(), settings.limits.lock_timeout)
-    deadline = time.monotonic() + settings.limits.max_snapshot_age
-
-    def stopping() -> bool:
-        return stop.is_set() or time.monotonic() > deadline
-
+    deadline = Deadline(stop)
+    deadline.start(settings.limits.max_snapshot_age)
     try:
         require_same_source(current, snapshot.identity, adopt=False)
         for drawback in snapshot.drawbacks:
             observer(Warned(str(drawback)))
-        stores, selection = open_stores(settings, observer), settings.selection
-        digest = stores.encoding.digest
+        backends, selection = open_backends(settings, observer), settings.selection
+        digest = backends.encoding.digest
         infos = {info.table: info for info in snapshot.tables(selection, digest)}
         comparison = Comparison(
             snapshot=snapshot,
-            extractor=Extractor(snapshot, stores.destination, stores.layout, stores.encoding, observer, stopping),
+            extractor=Extractor(snapshot, backends, observer, deadline),
             observer=observer,
-            stopping=stopping,
+            deadline=deadline,
             chunk_bytes=settings.chunk_bytes,
             redefined=lambda tables: snapshot.redefined(tables, selection, digest),
         )

@@ -18,9 +18,10 @@ from floodmark.errors import SourceError
 from floodmark.events import Observer
 from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo, TableName
 from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, assess, settle
-from floodmark.pipeline.extract import Extractor, Job, patiently
+from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
 from floodmark.pipeline.remembered import remember
 from floodmark.source.base import Snapshot
+from floodmark.stop import Deadline
 from floodmark.verify.report import Problem, SourceReport
 
 # Reasons that say nothing about the rows themselves, which can still be the same.
@@ -41,7 +42,7 @@ class Comparison(Struct, frozen=True):
     snapshot: Snapshot
     extractor: Extractor
     observer: Observer
-    stopping: Callable[[], bool]
+    deadline: Deadline
     chunk_bytes: int
     redefined: Callable[[Sequence[TableInfo]], Sequence[TableName]]
 
@@ -96,7 +97,7 @@ def _settle(comparison: Comparison, work: _Work) -> None:
     ask = patiently(comparison.observer, "observe")
 
     def answer(batch: Sequence[Question]) -> list[object]:
-        if comparison.stopping():
+        if comparison.deadline.reached():
             raise TaskStopped
         return list(ask(comparison.snapshot.observe, batch))
 
@@ -121,9 +122,9 @@ def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
 
     def digest(task: tuple[_Work, ChunkPlan]) -> str | None:
         work, chunk = task
-        if comparison.stopping():
+        if comparison.deadline.reached():
             raise TaskStopped
-        return again(comparison.extractor.digest, Job(work.info, chunk, "", {}))
+        return again(comparison.extractor.digest, ChunkTask(work.info, chunk, "", {}))
 
     for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run(digest, _to_read(works)):
         if isinstance(found, TaskStopped):

@@ -1,0 +1,125 @@
+"""The snapshot of an attempt: wait for the server, check that it is the state's own, and choose the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay, wait_fixed
+
+from floodmark.errors import ConfigError, SourceError, SourceUnavailable
+from floodmark.events import Retried, RunStarted, Warned
+from floodmark.model import TableInfo, TableName
+from floodmark.pipeline.remembered import Remembered
+from floodmark.pipeline.session import Session
+from floodmark.source.base import Namesake, Snapshot, Source
+from floodmark.source.selection import picked_if_plain
+from floodmark.source.waiting import WaitsOnce
+
+# A server that goes down under a run gets this long to come back, even if `source.wait_seconds` is less.
+SECONDS_TO_COME_BACK = 300
+_SECONDS_BETWEEN_TRIES = 5
+_GONE = "the table is gone from the source"
+
+
+def take_snapshot(session: Session, source: Source, *, again: bool = False) -> Snapshot:
+    """Take a snapshot, and wait for a server that is down. Raises Stopped, SourceError."""
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        why = error.sentence if isinstance(error, SourceError) else type(error).__name__
+        session.observe(Retried("take a snapshot", why, state.attempt_number))
+
+    settings = session.settings
+    patience = max(settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)
+    tries = Retrying(
+        retry=retry_if_exception_type(SourceUnavailable),
+        stop=lambda state: session.deadline.reached() or stop_after_delay(patience)(state),
+        wait=wait_fixed(_SECONDS_BETWEEN_TRIES),
+        sleep=sleep_using_event(session.stop),
+        before_sleep=tell,
+        reraise=True,
+    )
+    try:
+        snapshot = WaitsOnce(tries(source.snapshot), session.locked_tables, settings.limits.lock_timeout)
+    except SourceUnavailable:
+        session.stop.require_not_asked()
+        raise
+    session.deadline.start(settings.limits.max_snapshot_age)
+    return snapshot
+
+
+def choose_tables(session: Session, snapshot: Snapshot) -> list[TableInfo]:
+    """Return the tables of this run, after the checks that they may be read into this state.
+
+    Raises SourceMismatch, ConfigError, SourceError.
+    """
+    for drawback in snapshot.drawbacks:
+        session.observe(Warned(str(drawback)))
+    session.identify(snapshot)
+    tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
+    _require_approved(session, tables)
+    if session.backends.ledger is None:
+        _require_all_readable(session, tables)
+    return tables
+
+
+def _require_approved(session: Session, tables: Sequence[TableInfo]) -> None:
+    if session.settings.selection.new != "fail" or session.current is None or session.other_source:
+        return
+    known = {entry.table for entry in session.current.manifest.tables}
+    new = sorted(table.table.label for table in tables if table.table not in known)
+    if new:
+        raise ConfigError(
+            "a table no one has approved",
+            on=", ".join(new),
+            why="tables.new is fail",
+            hint="Run once with tables.new: include to accept it, or add it to tables.exclude.",
+        )
+
+
+def _require_all_readable(session: Session, tables: Sequence[TableInfo]) -> None:
+    """Refuse to send anything if a table can't be read. Without a manifest, nobody would learn that it is missing."""
+    session.observe(Warned("no state: every table is extracted whole; set FLOODMARK_STATE to move only what changed"))
+    denied = [f"{table.table.label} ({table.denied})" for table in tables if table.denied is not None]
+    if denied:
+        raise SourceError(
+            "some tables can't be read, and nothing was sent",
+            on=", ".join(denied),
+            hint="Grant SELECT on them to the role, or leave them out (tables.exclude).",
+        )
+
+
+def announce_run(session: Session, source: Source, snapshot: Snapshot, number: int) -> None:
+    """Tell the observer that an attempt begins."""
+    url = session.settings.destination.url
+    session.observe(RunStarted(session.run_id, source.label, url, snapshot.point, number, session.database))
+
+
+def tables_gone(session: Session, snapshot: Snapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
+    """Return the tables that the state knows and the source no longer has, each with the reason.
+
+    A table that was only not selected does not count as gone.
+    """
+    selected = {table.table for table in tables}
+    committed = session.committed()
+    away = {name: known for name, known in committed.items() if name not in selected and not session.left_out(name)}
+    existing = snapshot.existing(list(away))
+    found = {name: _why_gone(session, snapshot, known, existing.get(name)) for name, known in away.items()}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _why_gone(session: Session, snapshot: Snapshot, known: Remembered, now: Namesake | None) -> str | None:
+    """Return the reason why a table that was not selected is gone, or None if it is not gone.
+
+    The relation that now has its name can be one that is no table in its own right.
+    """
+    if now is None or known.entry is None:
+        return _GONE
+    name = known.entry.table
+    became = {
+        "table": False,
+        "owned": picked_if_plain(name, session.settings.selection, snapshot.default_schema),
+        "part": True,
+        "other": known.entry.watermark is not None,  # else it might always have been a view
+    }
+    return f"{_GONE}: {name.label} is {now.what} now" if became[now.kind] else None
