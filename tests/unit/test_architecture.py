@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,15 @@ def test_the_document_shows_every_place_and_no_other() -> None:
     places = [place for layer in LAYERS for place in layer if place not in ("floodmark", "floodmark.__main__")]
     exist = [place.removeprefix("floodmark.").replace(".", "/") for place in places]
     assert described == exist
+
+
+def test_the_walk_in_the_document_names_what_exists() -> None:
+    """Each step names a file and a function or class in it: "`pipeline/job.py`, `run`"."""
+    walk = ARCHITECTURE.split("## One chunk", 1)[1].split("\n## ", 1)[0]
+    named = re.findall(r"`([a-z_/]+)\.py`,\s+`([A-Za-z_.]+)`", walk)
+    assert len(named) > 15
+    for file, name in named:
+        found: object = import_module(f"floodmark.{file.replace('/', '.')}")
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found), f"{file}.py has no {name}"
