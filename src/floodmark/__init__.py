@@ -11,10 +11,10 @@ The public Python API (docs/api.md). Each name is imported at its first use, so 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from floodmark.version import __version__
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING would cost more than all else here; type checkers know this name
 if TYPE_CHECKING:
     from floodmark.config import Settings, load_settings
     from floodmark.errors import FloodmarkError
@@ -54,7 +54,7 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name at its first use (PEP 562)."""
     for module, names in _MODULES.items():
         if name in names:
