@@ -115,7 +115,7 @@ COUNTS = [
     guard("chunk's lower end", STATEMENTS, "[f\"ctid >= '({chunk.start},0)'::tid\"] if chunk.start else []", "[]", f"{EXACT} -k reads_none"),
     guard("chunk's upper end", STATEMENTS, "if not open_end and chunk.stop is not None:", "if False:", f"{EXACT} -k reads_none"),
     guard("last chunk is open", STATEMENTS, "if not open_end and chunk.stop is not None:", "if chunk.stop is not None:", f"{GUARDS} -k measured tests/contract"),
-    guard("last chunk swallows none", DETECT, "if known.mark.rows:\n                file.end", "if False:\n                file.end", UNIT),
+    guard("last chunk swallows none", "pipeline/chunks.py", "if known.mark.rows:\n                cut.end", "if False:\n                cut.end", UNIT),
     guard("new blocks that hold a row", DETECT, "if seen.rows:\n", "if False:\n", f"{SPARED} -k without_a_row"),
     guard("new blocks of another file", DETECT, "if seen.relfilenode != chunk.part.relfilenode:", "if False:", UNIT),
     guard("unmeasured size", DETECT, "if not part.measured:", "if False:", f"{GUARDS} -k measured"),

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.source",),
     ("floodmark.pipeline.columns",),
     ("floodmark.pipeline.remembered",),
+    ("floodmark.pipeline.chunks",),
     ("floodmark.pipeline.detect",),
     ("floodmark.pipeline.entries",),
     ("floodmark.pipeline.resume", "floodmark.pipeline.landing"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from floodmark.model import Column
-from floodmark.pipeline.columns import SHOWN, alike, difference
+from floodmark.pipeline.columns import SHOWN, column_changes, same_columns
 
 MANY = "abcdefgh"
 
@@ -36,7 +36,7 @@ def columns(*told: str) -> list[Column]:
     ],
 )
 def test_what_is_told(before: str, now: str, told: str | None) -> None:
-    assert difference(columns(*before.split()), columns(*now.split())) == told
+    assert column_changes(columns(*before.split()), columns(*now.split())) == told
 
 
 AMOUNT = Column("a", "public.amount", True)
@@ -61,18 +61,18 @@ WIDER = Column("a", "public.amount", True, "numeric(14,2)")
 def test_to_say_what_lies_beneath_a_domain_changes_no_column(
     before: list[Column], now: list[Column], same: bool
 ) -> None:
-    assert alike(before, now) is same
+    assert same_columns(before, now) is same
 
 
 def test_what_is_told_of_a_domain_of_the_same_name() -> None:
     told = "type changed: a (public.amount, numeric(12,2) to public.amount, numeric(14,2))"
-    assert difference([TOLD], [WIDER]) == told
-    assert difference([AMOUNT], [TOLD]) is None
-    assert difference([TOLD], [Column("a", "text", True)]) == "type changed: a (public.amount to text)"
+    assert column_changes([TOLD], [WIDER]) == told
+    assert column_changes([AMOUNT], [TOLD]) is None
+    assert column_changes([TOLD], [Column("a", "text", True)]) == "type changed: a (public.amount to text)"
 
 
 def test_it_stays_short_whatever_changes() -> None:
     before = columns(*(f"{'k' * 500}{n}:{'t' * 500}" for n in range(3000)), *(f"{'g' * 500}{n}" for n in range(3000)))
     now = columns(*(f"{'k' * 500}{n}:{'u' * 500}" for n in range(3000)), *(f"{'n' * 500}{n}" for n in range(3000)))
-    told = difference(before, now)
+    told = column_changes(before, now)
     assert told is not None and len(told) < 2000 and told.count("and 2,995 more") == 3

@@ -29,7 +29,8 @@ from floodmark.model import (
     Watermark,
     same_history,
 )
-from floodmark.pipeline.detect import MAX_XID_GAP, MIN_CHUNK_BLOCKS, Policy, TablePlan, assess, settle, without_objects
+from floodmark.pipeline.chunks import MIN_CHUNK_BLOCKS
+from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, assess, settle, without_objects
 from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished, proven
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember, with_finished
 from floodmark.state.manifest import checksum

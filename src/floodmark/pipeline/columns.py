@@ -15,7 +15,7 @@ SHOWN = 5
 _LONGEST = 64
 
 
-def alike(before: Sequence[Column], now: Sequence[Column]) -> bool:
+def same_columns(before: Sequence[Column], now: Sequence[Column]) -> bool:
     """Return True if these are the same columns.
 
     An older release wrote no base of a domain. If the old column has no base, it might have had the base that it has
@@ -25,7 +25,7 @@ def alike(before: Sequence[Column], now: Sequence[Column]) -> bool:
     return len(before) == len(now) and tuple(before) == tuple(then)
 
 
-def difference(before: Sequence[Column], now: Sequence[Column]) -> str | None:
+def column_changes(before: Sequence[Column], now: Sequence[Column]) -> str | None:
     """Return which columns were added, which were removed and whose type changed, or None if no column did.
 
     A renamed column counts as one removed and one added.

@@ -8,7 +8,6 @@ reason to extract; no code here ever concludes "unchanged" from a doubt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 from msgspec import Struct
 
@@ -25,15 +24,13 @@ from floodmark.model import (
     TableEntry,
     TableInfo,
 )
-from floodmark.pipeline.columns import difference
+from floodmark.pipeline.chunks import chunks_of, remembered_cuts
+from floodmark.pipeline.columns import column_changes
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
 from floodmark.wording import plural
 
 # Transaction ids compare only within 2^31. Half of that leaves room for transactions that run meanwhile.
 MAX_XID_GAP = 2**30
-BLOCK_BYTES = 8192
-# A chunk has at least this many blocks, however wide its rows are. The number must stay small as a table grows.
-MIN_CHUNK_BLOCKS = 8
 
 # The order of reasons: a table shows the first of these that any of its chunks has.
 _WEIGHT: tuple[ReasonCode, ...] = (
@@ -123,12 +120,12 @@ class TablePlan(Struct, frozen=True):
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
     """Cut a table into chunks and give each a reason to extract it or a question to the source."""
     sure = _reason_for_all(info, remembered, policy)
-    files = _remembered_files(remembered)
+    cuts = remembered_cuts(remembered)
     chunks = []
     for part in info.parts:
-        same_part = files.get(part.id, {})
+        same_part = cuts.get(part.id, {})
         rewritten = bool(same_part) and part.relfilenode not in same_part
-        for chunk, is_last in _cut(part, same_part.get(part.relfilenode), policy.chunk_bytes):
+        for chunk, is_last in chunks_of(part, same_part.get(part.relfilenode), policy.chunk_bytes):
             known = remembered.chunks.get(chunk)
             reason = sure or _reason_without_asking(info, part, known, remembered.good, rewritten)
             if reason is None and known is not None:
@@ -196,7 +193,7 @@ def _definition_reason(
         return None
     if _older_guards(then, info):
         # An earlier version made its digests from other facts. The digests do not compare, but the columns do.
-        columns = difference(good.columns, info.columns) if good is not None else None
+        columns = column_changes(good.columns, info.columns) if good is not None else None
         if columns is not None:
             return Reason("schema_changed", columns)
     elif then.schema != info.fingerprint.schema:
@@ -216,7 +213,7 @@ def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
     """Return the change of the columns since they were last landed, as far as it is known."""
     if good is None:
         return "the table's definition, or that of a type it uses, changed"
-    return difference(good.columns, info.columns) or (
+    return column_changes(good.columns, info.columns) or (
         "defined otherwise: the table, or a type it uses; its columns have the same names and types"
     )
 
@@ -315,41 +312,3 @@ def _extracted_with_the_rest(chunk: ChunkPlan) -> ChunkPlan:
     if chunk.reason is not None:
         return chunk
     return replan(chunk, Reason("rows_changed", "sent whole, since another chunk changed"))
-
-
-class _File(Struct):
-    """The cut of a part's file: the blocks in a chunk, and the end of the last chunk that held rows."""
-
-    step: int
-    end: int = 0
-
-
-def _cut(part: Part, known: _File | None, chunk_bytes: int) -> list[tuple[Chunk, bool]]:
-    """Return a part's chunks in order, each with True if it is the last.
-
-    A part keeps its chunk size as long as its file exists, so that chunks stay comparable. The last chunk is read to
-    the end of the part. It never includes a chunk that held rows: its row count would then be compared with the count
-    of fewer blocks.
-    """
-    if not part.by_block:
-        return [(Chunk(part.id), True)]
-    step = known.step if known is not None else _step(part, chunk_bytes)
-    end = max(part.heap_blocks, known.end if known is not None else 0)
-    number = max(1, ceil(end / step))
-    return [(Chunk(part.id, i * step, (i + 1) * step), i == number - 1) for i in range(number)]
-
-
-def _remembered_files(remembered: Remembered) -> dict[str, dict[int, _File]]:
-    """Return how the remembered chunks were cut, by part and relfilenode."""
-    files: dict[str, dict[int, _File]] = {}
-    for chunk, known in remembered.chunks.items():
-        if chunk.stop is not None:
-            file = files.setdefault(chunk.part, {}).setdefault(known.mark.relfilenode, _File(chunk.stop - chunk.start))
-            if known.mark.rows:
-                file.end = max(file.end, chunk.stop)
-    return files
-
-
-def _step(part: Part, chunk_bytes: int) -> int:
-    per_block = max(BLOCK_BYTES, part.total_bytes // max(1, part.heap_blocks))
-    return max(MIN_CHUNK_BLOCKS, chunk_bytes // per_block)

@@ -21,7 +21,7 @@ from floodmark.model import (
     TableInfo,
     Watermark,
 )
-from floodmark.pipeline.columns import alike
+from floodmark.pipeline.columns import same_columns
 from floodmark.pipeline.detect import ChunkPlan, TablePlan
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
 from floodmark.state.manifest import checksum
@@ -65,7 +65,7 @@ def finished(
         if outcome.object is not None
     )
     digest = checksum(objects)
-    same_lines = good is not None and good.checksum == digest and alike(good.columns, info.columns)
+    same_lines = good is not None and good.checksum == digest and same_columns(good.columns, info.columns)
     unchanged = same_lines and good is not None and good.encoding == facts.encoding and _all_reused(objects)
     return TableEntry(
         schema=info.table.schema,

@@ -1,0 +1,52 @@
+"""Chunks: the division of a table's parts into ranges of blocks that can be compared from run to run. Pure."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from msgspec import Struct
+
+from floodmark.model import Chunk, Part
+from floodmark.pipeline.remembered import Remembered
+
+BLOCK_BYTES = 8192
+# A chunk has at least this many blocks, however wide its rows are. The number must stay small as a table grows.
+MIN_CHUNK_BLOCKS = 8
+
+
+class FileCut(Struct):
+    """The cut of a part's file: the blocks in a chunk, and the end of the last chunk that held rows."""
+
+    step: int
+    end: int = 0
+
+
+def chunks_of(part: Part, known: FileCut | None, chunk_bytes: int) -> list[tuple[Chunk, bool]]:
+    """Return a part's chunks in order, each with True if it is the last.
+
+    A part keeps its chunk size as long as its file exists, so that chunks stay comparable. The last chunk is read to
+    the end of the part. It never includes a chunk that held rows: its row count would then be compared with the count
+    of fewer blocks.
+    """
+    if not part.by_block:
+        return [(Chunk(part.id), True)]
+    step = known.step if known is not None else _chunk_blocks(part, chunk_bytes)
+    end = max(part.heap_blocks, known.end if known is not None else 0)
+    number = max(1, ceil(end / step))
+    return [(Chunk(part.id, i * step, (i + 1) * step), i == number - 1) for i in range(number)]
+
+
+def remembered_cuts(remembered: Remembered) -> dict[str, dict[int, FileCut]]:
+    """Return how the remembered chunks were cut, by part and relfilenode."""
+    cuts: dict[str, dict[int, FileCut]] = {}
+    for chunk, known in remembered.chunks.items():
+        if chunk.stop is not None:
+            cut = cuts.setdefault(chunk.part, {}).setdefault(known.mark.relfilenode, FileCut(chunk.stop - chunk.start))
+            if known.mark.rows:
+                cut.end = max(cut.end, chunk.stop)
+    return cuts
+
+
+def _chunk_blocks(part: Part, chunk_bytes: int) -> int:
+    per_block = max(BLOCK_BYTES, part.total_bytes // max(1, part.heap_blocks))
+    return max(MIN_CHUNK_BLOCKS, chunk_bytes // per_block)
