@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -42,9 +43,17 @@ class StopSignals:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-        self.event.ask(number)
+        self._ask(number)
         # This does not use sys.stderr, because the signal can come in the middle of a write to it.
         try:
             os.write(2, self._words)
         except OSError:
             return  # nobody can read it, but the run still ends
+
+    def _ask(self, number: int) -> None:
+        """Set the event in a thread of its own.
+
+        The signal can come in the middle of `event.wait`, which then holds the event's lock. Setting the event here
+        would wait for that lock for ever. Starting a thread this way takes no lock.
+        """
+        _thread.start_new_thread(self.event.ask, (number,))
