@@ -69,7 +69,7 @@ def test_what_only_has_the_name_is_no_table(nightly: Nightly, act: str) -> None:
     nightly.database.execute(NOTHING_LEFT[act])
     nightly.run()
     assert nightly.outcome("public.day") == ("dropped", "dropped")
-    assert nightly.entry("public.day").reason.detail == "the table is gone from the source"
+    assert nightly.entry("public.day").reason.detail == "the table no longer exists in the source"
 
 
 def test_a_partition_that_is_detached_again_begins_anew(nightly: Nightly) -> None:

@@ -364,7 +364,7 @@ def test_a_change_of_definition_says_which_columns_it_is_about(nightly: Nightly)
     )
     nightly.database.execute("ALTER TABLE person DROP note, ADD COLUMN note text")
     nightly.run()
-    assert "schema_changed: defined otherwise" in nightly.entry("public.person").reason.detail
+    assert "schema_changed: the definition of the table, or of a type" in nightly.entry("public.person").reason.detail
 
 
 def test_detect_by_column(nightly: Nightly) -> None:

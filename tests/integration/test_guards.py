@@ -57,7 +57,7 @@ def test_a_server_that_does_not_tell_its_crashes_has_no_lineage(nightly: Nightly
     )
     for _ in range(2):
         assert night(nightly) == ("unchanged", "identical")
-        assert "does not tell its crashes" in nightly.entry("public.person").reason.detail
+        assert "does not show its crashes" in nightly.entry("public.person").reason.detail
 
 
 @pytest.mark.parametrize("same_oid", [False, True])

@@ -218,7 +218,7 @@ def test_a_table_that_is_not_what_it_was(info: TableInfo, code: str) -> None:
             "columns added: note (2 of 2 chunks)",
         ),
         ((Column("id", "integer", False),), "config", "type changed: id (bigint to integer) (2 of 2 chunks)"),
-        (INFO.columns, "config", "defined otherwise"),
+        (INFO.columns, "config", "the definition of the table"),
         ((Column("note", "text", True),), "other", "columns added: note; removed: id"),
     ],
 )
@@ -324,7 +324,7 @@ def test_a_partition_that_is_defined_otherwise_leaves_the_others_proven() -> Non
     other = (LEAVES[0], replace(LEAVES[1], fingerprint="another"))
     plan = settle(assess(replace(SPLIT, parts=other), remember(split_entry()), POLICY, NOW), [SAME], POLICY)
     assert codes(plan) == [None, "schema_changed"]
-    assert plan.reason.detail.startswith("partition public.leaf_16602 is defined otherwise")
+    assert plan.reason.detail.startswith("the definition of partition public.leaf_16602, or of a type")
 
 
 def test_a_partition_that_went_is_told() -> None:
@@ -355,7 +355,7 @@ def test_a_watermark_tells_the_parts_that_are_more_than_the_table() -> None:
 def test_what_was_read_through_the_parent_says_nothing_of_its_partitions() -> None:
     before = replace(entry(), watermark=None, objects=(stored(Chunk("16500"), "a"),))
     plan = assess(SPLIT, remember(before), POLICY, NOW)
-    assert codes(plan) == ["no_proof"] * 2 and "through the parent" in plan.reason.detail
+    assert codes(plan) == ["no_proof"] * 2 and "through its parent" in plan.reason.detail
 
 
 def test_an_empty_table_that_was_finished_under_a_lost_snapshot_is_a_first_run() -> None:
@@ -376,7 +376,7 @@ GUARDED = replace(INFO, fingerprint=replace(PRINT, schema="of other facts", guar
 def test_what_an_earlier_version_read_is_read_again_once() -> None:
     plan = assess(GUARDED, remember(entry()), POLICY, NOW)
     assert codes(plan) == ["no_proof"] * 2
-    assert plan.reason.detail == "read by an earlier version of Floodmark, with weaker guards (2 of 2 chunks)"
+    assert plan.reason.detail == "an earlier version of Floodmark read it, with weaker checks (2 of 2 chunks)"
     reused = [replace(known, origin="reused") for known in entry().objects]
     outcomes = [ChunkOutcome(chunk, known, SAME) for chunk, known in zip(plan.chunks, reused, strict=True)]
     before = replace(entry(), checksum=checksum(entry().objects), encoding=Encoding())

@@ -213,7 +213,7 @@ class _Work:
                 "an object is too large for the receiver",
                 on=table.label,
                 why=f"{largest:,} bytes; it takes {limit:,}",
-                hint="Set a smaller chunk_size; a table that is read whole (a view, say) can't be split.",
+                hint="Set a smaller chunk_size. A table that is read whole, such as a view, can't be split.",
             )
 
     def _most_bytes(self, table: Table, one: ObjectEntry, encoding: Encoding) -> int:

@@ -73,7 +73,7 @@ def _require_no_mismatch(attempt: Attempt, audited: Sequence[AuditedChunk]) -> N
     wrong = sorted({info.table.label for info in infos})
     if wrong:
         raise VerificationFailed(
-            "the audit found a chunk that was called unchanged and is not",
+            "the audit found a changed chunk that was called unchanged",
             on=", ".join(wrong),
             why="its lines differ from those that are stored",
             hint=f"Nothing was committed. Extract it again: `floodmark run --full --table TABLE`. {_meaning(infos)}",
@@ -83,13 +83,13 @@ def _require_no_mismatch(attempt: Attempt, audited: Sequence[AuditedChunk]) -> N
 def _meaning(wrong: Sequence[TableInfo]) -> str:
     """Return the meaning of a mismatch for the operator.
 
-    If a proof was wrong, it is a bug to report. If the table goes by a column, the text says only what a column can't
-    show.
+    If a proof was wrong, it is a bug to report. If the table is watched by a column, the text says only what a column
+    can't show.
     """
     by_column = sorted({f"{info.table.label} by {info.watched}" for info in wrong if info.watched is not None})
     told = (
-        f"`detect: column` ({', '.join(by_column)}) sees the number of rows and the greatest value alone: changes that "
-        "leave both as they were are missed. Where such are made, leave `detect` at exact."
+        f"`detect: column` ({', '.join(by_column)}) compares only the row count and the greatest value. It misses "
+        "changes that leave both the same. If such changes happen, set `detect: exact`."
     )
     if all(info.watched is not None for info in wrong):
         return told

@@ -107,14 +107,16 @@ class TablePlan(Struct, frozen=True):
         reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
         if not reasons:
             if self.info.watched is not None:
-                return Reason("unchanged", f"count and greatest {self.info.watched} as before; this is no proof")
+                return Reason(
+                    "unchanged", f"the row count and the greatest {self.info.watched} are the same; this is no proof"
+                )
             several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
             return Reason("unchanged", f"{several}proven unchanged")
         first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
-        alike = sum(reason.code == first.code for reason in reasons)
+        same = sum(reason.code == first.code for reason in reasons)
         if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
             return first
-        return Reason(first.code, f"{first.detail} ({alike} of {plural(len(self.chunks), 'chunk')})")
+        return Reason(first.code, f"{first.detail} ({same} of {plural(len(self.chunks), 'chunk')})")
 
 
 def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
@@ -178,9 +180,9 @@ def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> 
     if good is None and (policy.resend or not remembered.chunks):
         return Reason("first_run", "never extracted before")
     if remembered.sent_since == "half":
-        return Reason("resend", "a run that did not end had begun to send it")
+        return Reason("resend", "an earlier run began to send it and did not finish")
     if policy.resend:
-        return Reason("resend", "last sent too long ago; the receiver may have lost it")
+        return Reason("resend", "it was last sent too long ago; the receiver can have lost it")
     return None
 
 
@@ -199,9 +201,11 @@ def _definition_reason(
     elif then.schema != info.fingerprint.schema:
         return Reason("schema_changed", _redefinition(info, good))
     elif known is not None and known.part != part.fingerprint:
-        return Reason("schema_changed", f"partition {part.table.label} is defined otherwise, or a type it uses")
+        return Reason(
+            "schema_changed", f"the definition of partition {part.table.label}, or of a type that it uses, changed"
+        )
     if then.config != info.fingerprint.config:
-        return Reason("config_changed", "columns, masks, filter or output format were changed")
+        return Reason("config_changed", "the columns, masks, filter or output format changed")
     return None
 
 
@@ -212,9 +216,9 @@ def _older_guards(then: Fingerprint, info: TableInfo) -> bool:
 def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
     """Return the change of the columns since they were last landed, as far as it is known."""
     if good is None:
-        return "the table's definition, or that of a type it uses, changed"
+        return "the definition of the table, or of a type that it uses, changed"
     return column_changes(good.columns, info.columns) or (
-        "defined otherwise: the table, or a type it uses; its columns have the same names and types"
+        "the definition of the table, or of a type that it uses, changed; the names and types of its columns did not"
     )
 
 
@@ -234,9 +238,9 @@ def _reason_without_asking(
     if known is None:
         return Reason("first_run", "never extracted before") if good is None else None
     if _older_guards(known.fingerprint, info):
-        return Reason("no_proof", "read by an earlier version of Floodmark, with weaker guards")
+        return Reason("no_proof", "an earlier version of Floodmark read it, with weaker checks")
     if not known.mark.provable:
-        return Reason("no_proof", "nothing could be proven of it when it was last read")
+        return Reason("no_proof", "no proof was possible when it was last read")
     return None
 
 
@@ -245,7 +249,7 @@ def _reason_for_a_new_part(info: TableInfo, part: Part, good: TableEntry | None)
     if part.id == str(info.oid):
         return Reason("rows_changed", "new blocks")
     if good is not None and any(one.chunk == Chunk(str(info.oid)) for one in good.objects):
-        return Reason("no_proof", "it was read through the parent, which proves nothing of its partitions")
+        return Reason("no_proof", "it was read through its parent, which proves nothing about its partitions")
     return Reason("rows_changed", f"partition {part.table.label} was added")
 
 
@@ -254,18 +258,18 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
     if info.watched is not None and known.table_oid == info.oid:
         return None  # the user chose detection by a column, so lineage does not matter
     if known.table_oid != info.oid:
-        return Reason("lineage_changed", "the table was dropped and made anew")
+        return Reason("lineage_changed", "the table was dropped and created again")
     if then.lineage is None or now.lineage is None or None in (then.xmin, then.xmax, now.xmin, now.xmax):
         return Reason("lineage_changed", "the source keeps no transaction history")
     if now.lineage.stats_reset is None:
-        return Reason("lineage_changed", "the server does not tell its crashes (no pg_stat_bgwriter.stats_reset)")
+        return Reason("lineage_changed", "the server does not show its crashes (no pg_stat_bgwriter.stats_reset)")
     if interruption := then.lineage.interruption(now.lineage):
         return Reason("lineage_changed", interruption)
     assert then.xmin is not None and then.xmax is not None and now.xmin is not None and now.xmax is not None
     if now.xmin < then.xmin or now.xmax < then.xmax:
         return Reason("lineage_changed", "transaction ids went backwards")
     if now.xmax - then.xmin >= MAX_XID_GAP:
-        return Reason("lineage_changed", "too many transactions since to compare their ids")
+        return Reason("lineage_changed", "too many transactions since then to compare their ids")
     return None
 
 
@@ -283,7 +287,7 @@ def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     if seen.rows < mark.rows:
         return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
-        return replan(chunk, Reason("rows_changed", "rows came to light that no transaction wrote"))
+        return replan(chunk, Reason("rows_changed", "the row count changed without a newer transaction"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
 
 
@@ -311,4 +315,4 @@ def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> Ch
 def _extracted_with_the_rest(chunk: ChunkPlan) -> ChunkPlan:
     if chunk.reason is not None:
         return chunk
-    return replan(chunk, Reason("rows_changed", "sent whole, since another chunk changed"))
+    return replan(chunk, Reason("rows_changed", "the table is sent whole because another chunk changed"))

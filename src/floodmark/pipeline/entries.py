@@ -138,9 +138,11 @@ def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reas
     if planned.code != "unchanged":
         return planned
     if new:
-        return Reason("first_run" if first else "rows_changed", "read under an earlier snapshot, and unchanged since")
+        return Reason(
+            "first_run" if first else "rows_changed", "it was read under an earlier snapshot, and is unchanged since"
+        )
     if first:
-        return Reason("first_run", "never extracted before; it holds no row")
+        return Reason("first_run", "never extracted before; it has no rows")
     return Reason("rows_removed", "a partition was detached or dropped")
 
 

@@ -232,8 +232,8 @@ class Extractor:
             raise TableError(
                 "an object is too large for the receiver",
                 on=task.info.table.label,
-                why=f"{body.size:,} bytes; it takes {limit:,}",
-                hint="Set a smaller chunk_size; a table that is read whole (a view, say) can't be split.",
+                why=f"it has {body.size:,} bytes, and the receiver accepts {limit:,}",
+                hint="Set a smaller chunk_size. A table that is read whole, such as a view, can't be split.",
             )
         self._put(task.key, body)
         return ObjectEntry(

@@ -158,7 +158,9 @@ class ProgressTracker:
             self._save(self._source, self._timestamps, tuple(_told(self._own)))
             self._saved = True
         except StorageError as error:
-            self._observer(Warned(f"progress can't be written, so a crash would cost more: {error.sentence}"))
+            self._observer(
+                Warned(f"can't save the progress, so more must be read again after a crash: {error.sentence}")
+            )
         self._due = self._clock() + max(SHORTEST_PAUSE, PAUSE_PER_WRITE * (self._clock() - begun))
 
     def _take(self, left: LeftChunks) -> None:

@@ -18,7 +18,7 @@ from floodmark.source.waiting import WaitsOnce
 # A server that goes down under a run gets this long to come back, even if `source.wait_seconds` is less.
 SECONDS_TO_COME_BACK = 300
 _SECONDS_BETWEEN_TRIES = 5
-_GONE = "the table is gone from the source"
+_GONE = "the table no longer exists in the source"
 
 
 def take_snapshot(session: Session, source: Source, *, again: bool = False) -> Snapshot:
@@ -70,20 +70,22 @@ def _require_approved(session: Session, tables: Sequence[TableInfo]) -> None:
     new = sorted(table.table.label for table in tables if table.table not in known)
     if new:
         raise ConfigError(
-            "a table no one has approved",
+            "can't extract tables that are new",
             on=", ".join(new),
             why="tables.new is fail",
-            hint="Run once with tables.new: include to accept it, or add it to tables.exclude.",
+            hint="To accept them, run once with `tables.new: include`. To leave them out, add them to tables.exclude.",
         )
 
 
 def _require_all_readable(session: Session, tables: Sequence[TableInfo]) -> None:
     """Refuse to send anything if a table can't be read. Without a manifest, nobody would learn that it is missing."""
-    session.observe(Warned("no state: every table is extracted whole; set FLOODMARK_STATE to move only what changed"))
+    session.observe(
+        Warned("this run keeps no state, so it extracts every table; set FLOODMARK_STATE to extract only what changed")
+    )
     denied = [f"{table.table.label} ({table.denied})" for table in tables if table.denied is not None]
     if denied:
         raise SourceError(
-            "some tables can't be read, and nothing was sent",
+            "can't read some tables, so nothing was sent",
             on=", ".join(denied),
             hint="Grant SELECT on them to the role, or leave them out (tables.exclude).",
         )
