@@ -108,7 +108,7 @@ POINTS = [
 ]
 COUNTS = [
     guard("young", DETECT, "if seen.young:", "if False:", f"{EXACT} -k 'test_a_day and (update or insert)'"),
-    guard("count", DETECT, "if seen.rows < mark.rows:\n        return replan(chunk, Reason(\"rows_removed\", f\"{plural(mark.rows - seen.rows, 'row')} removed\"))\n    if seen.rows != mark.rows or seen.frozen", "if seen.frozen", f"{EXACT} -k 'test_a_day and delete'"),
+    guard("count", DETECT, "if seen.rows < mark.rows:\n        return extract_again(chunk, Reason(\"rows_removed\", f\"{plural(mark.rows - seen.rows, 'row')} removed\"))\n    if seen.rows != mark.rows or seen.frozen", "if seen.frozen", f"{EXACT} -k 'test_a_day and delete'"),
     guard("frozen", DETECT, "if seen.rows != mark.rows or seen.frozen != mark.frozen:", "if seen.rows != mark.rows:", f"{EXACT} -k surgery"),
     guard("young from x1 on", STATEMENTS, "(SELECT age('{since % 2**32}'::xid))", "(SELECT age('{since % 2**32}'::xid) - 1)", f"{EXACT} -k open_across"),
     guard("x1 is xmin, not xmax", DETECT, "is_last, known.point.xmin or 0", "is_last, known.point.xmax or 0", f"{EXACT} -k open_across"),
@@ -129,7 +129,7 @@ FILES = [
     guard("rewritten under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
     guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
     guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
-    guard("redefined while read", "pipeline/audit.py", "for table in compare(attempt.redefined, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
+    guard("redefined while read", "pipeline/audit.py", "for table in compare(attempt.redefined_tables, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
     guard("redefined: on the same server", SNAPSHOT, "if same_history(self.point.lineage, present.exported.point.lineage):", "if True:", f"{GUARDS} -k compared_on"),
     guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
     guard("snapshot is of the same server", TRANSACTIONS, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),

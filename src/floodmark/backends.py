@@ -37,7 +37,7 @@ def open_backends(settings: Settings, observer: Observer) -> Backends:
     encoding = Encoding(chosen.format, chosen.compression, UNSET if chosen.numbers == "as-is" else chosen.numbers)
     compressor(encoding.compression)
     layout = LAYOUTS[chosen.layout]
-    destination = open_storage(chosen.url, _options(chosen, conditional=layout.objects_stay))
+    destination = open_storage(chosen.url, _storage_options(chosen, conditional=layout.objects_stay))
     return Backends(
         RetryingStorage(destination, observer),
         open_ledger(settings, observer),
@@ -65,7 +65,7 @@ def open_destination(settings: Settings, manifest: Manifest, observer: Observer)
         settings.destination if settings.destination.url else replace(settings.destination, url=manifest.destination)
     )
     conditional = LAYOUTS[chosen.layout].objects_stay
-    return RetryingStorage(open_storage(chosen.url, _options(chosen, conditional=conditional)), observer)
+    return RetryingStorage(open_storage(chosen.url, _storage_options(chosen, conditional=conditional)), observer)
 
 
 def open_source(settings: Settings) -> Source:
@@ -83,7 +83,7 @@ def open_source(settings: Settings) -> Source:
     raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")
 
 
-def _options(chosen: DestinationSettings, conditional: bool) -> StorageOptions:
+def _storage_options(chosen: DestinationSettings, conditional: bool) -> StorageOptions:
     return StorageOptions(
         acl=chosen.acl,
         sse=chosen.sse,

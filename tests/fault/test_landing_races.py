@@ -39,14 +39,14 @@ class Zone:
 
     def run(self, between: Between = lambda: None) -> None:
         """A run that something happens to between its snapshot and its timestamp."""
-        claim = Session.claim
+        claim = Session.claim_timestamp
 
         def claimed(session: Session) -> str:
-            self._monkeypatch.setattr(Session, "claim", claim)
+            self._monkeypatch.setattr(Session, "claim_timestamp", claim)
             between()
             return claim(session)
 
-        self._monkeypatch.setattr(Session, "claim", claimed)
+        self._monkeypatch.setattr(Session, "claim_timestamp", claimed)
         self.nightly.run(**self.given)
 
     def came(self) -> list[list[bytes]]:

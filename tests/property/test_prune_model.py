@@ -305,7 +305,7 @@ def one_thing_after_the_other() -> Iterator[None]:
                 yield task, error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LocalThreads, "run", in_turn)
+        patch.setattr(LocalThreads, "run_tasks", in_turn)
         yield
 
 

@@ -30,9 +30,9 @@ from floodmark.model import (
     same_history,
 )
 from floodmark.pipeline.chunks import MIN_CHUNK_BLOCKS
-from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, assess, settle, without_objects
+from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan, without_objects
 from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished, proven
-from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember, with_finished
+from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember_entry, with_finished
 from floodmark.state.manifest import checksum
 
 NAME = TableName("public", "person")
@@ -81,7 +81,7 @@ def codes(plan: TablePlan) -> list[str | None]:
 
 
 def settled(*answers: Observation, info: TableInfo = INFO, policy: Policy = POLICY) -> TablePlan:
-    return settle(assess(info, remember(entry()), policy, NOW), answers, policy)
+    return settle_plan(plan_table(info, remember_entry(entry()), policy, NOW), answers, policy)
 
 
 SAME = Observation(rows=7, young=0, frozen=0, relfilenode=42)
@@ -92,13 +92,13 @@ SAME = Observation(rows=7, young=0, frozen=0, relfilenode=42)
     [(0, "proven unchanged"), (1, "proven unchanged"), (1234, "all 1,234 chunks proven unchanged")],
 )
 def test_an_unchanged_table_counts_its_chunks_only_if_it_has_several(chunks: int, detail: str) -> None:
-    plan = assess(INFO, remember(entry()), POLICY, NOW)
+    plan = plan_table(INFO, remember_entry(entry()), POLICY, NOW)
     plan = replace(plan, chunks=tuple(replace(plan.chunks[0], reason=None) for _ in range(chunks)))
     assert plan.reason.detail == detail
 
 
 def test_the_questions_ask_for_rows_since_the_remembered_xmin() -> None:
-    plan = assess(INFO, remember(entry()), POLICY, NOW)
+    plan = plan_table(INFO, remember_entry(entry()), POLICY, NOW)
     assert [(q.chunk, q.open, q.since) for q in plan.questions] == [(CHUNKS[0], False, 1000), (CHUNKS[1], True, 1000)]
 
 
@@ -135,7 +135,7 @@ def test_any_part_of_the_lineage_that_differs_is_a_doubt(field: str) -> None:
     was = getattr(LINEAGE, field)
     other = (not was) if isinstance(was, bool) else was + 1 if isinstance(was, int) else "other"
     point = replace(NOW, lineage=replace(LINEAGE, **{field: other}))
-    plan = assess(INFO, remember(entry()), POLICY, point)
+    plan = plan_table(INFO, remember_entry(entry()), POLICY, point)
     assert codes(plan) == ["lineage_changed"] * 2
     assert f"{field} differs" in plan.reason.detail
 
@@ -165,7 +165,7 @@ def test_a_crash_resets_all_statistics_and_a_monitoring_job_some(
     assert before.watermark is not None
     point = replace(THEN, lineage=replace(LINEAGE, **then))
     before = replace(before, watermark=replace(before.watermark, point=point))
-    plan = assess(INFO, remember(before), POLICY, replace(NOW, lineage=replace(LINEAGE, **now)))
+    plan = plan_table(INFO, remember_entry(before), POLICY, replace(NOW, lineage=replace(LINEAGE, **now)))
     assert codes(plan) == (["lineage_changed"] * 2 if interrupted else [None, None])
     assert not interrupted or "statistics were reset" in plan.reason.detail or "its crashes" in plan.reason.detail
 
@@ -186,12 +186,12 @@ def test_two_snapshots_without_a_history_have_the_same_one() -> None:
     ],
 )
 def test_transaction_ids_that_do_not_compare_are_a_doubt(point: Point) -> None:
-    assert codes(assess(INFO, remember(entry()), POLICY, point)) == ["lineage_changed"] * 2
+    assert codes(plan_table(INFO, remember_entry(entry()), POLICY, point)) == ["lineage_changed"] * 2
 
 
 def test_the_widest_gap_that_still_compares() -> None:
     point = replace(NOW, xmin=1000 + MAX_XID_GAP - 5, xmax=1000 + MAX_XID_GAP - 1)
-    assert codes(assess(INFO, remember(entry()), POLICY, point)) == [None, None]
+    assert codes(plan_table(INFO, remember_entry(entry()), POLICY, point)) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_the_widest_gap_that_still_compares() -> None:
     ],
 )
 def test_a_table_that_is_not_what_it_was(info: TableInfo, code: str) -> None:
-    assert set(codes(assess(info, remember(entry()), POLICY, NOW))) == {code}
+    assert set(codes(plan_table(info, remember_entry(entry()), POLICY, NOW))) == {code}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_table_that_is_not_what_it_was(info: TableInfo, code: str) -> None:
 )
 def test_a_change_of_definition_names_its_columns(columns: tuple[Column, ...], config: str, detail: str) -> None:
     info = replace(INFO, columns=columns, fingerprint=Fingerprint("other", config))
-    reason = assess(info, remember(entry()), POLICY, NOW).reason
+    reason = plan_table(info, remember_entry(entry()), POLICY, NOW).reason
     assert reason.code == "schema_changed" and reason.detail.startswith(detail)
 
 
@@ -233,29 +233,29 @@ def test_what_was_not_provable_then_is_not_proven_now() -> None:
     assert before.watermark is not None
     marks = tuple(replace(mark, provable=False) for mark in before.watermark.chunks)
     before = replace(before, watermark=replace(before.watermark, chunks=marks))
-    assert codes(assess(INFO, remember(before), POLICY, NOW)) == ["no_proof"] * 2
+    assert codes(plan_table(INFO, remember_entry(before), POLICY, NOW)) == ["no_proof"] * 2
 
 
 def test_nothing_remembered_full_and_resend() -> None:
-    assert codes(assess(INFO, Remembered(), POLICY, NOW)) == ["first_run"] * 2
-    assert codes(assess(INFO, remember(entry()), replace(POLICY, full=True), NOW)) == ["forced"] * 2
-    assert codes(assess(INFO, remember(entry()), replace(POLICY, resend=True), NOW)) == ["resend"] * 2
+    assert codes(plan_table(INFO, Remembered(), POLICY, NOW)) == ["first_run"] * 2
+    assert codes(plan_table(INFO, remember_entry(entry()), replace(POLICY, full=True), NOW)) == ["forced"] * 2
+    assert codes(plan_table(INFO, remember_entry(entry()), replace(POLICY, resend=True), NOW)) == ["resend"] * 2
 
 
 def test_an_entry_that_never_was_good_proves_nothing() -> None:
     never = TableEntry(schema="public", name="person", status="failed", reason=Reason("failed", ""))
-    assert codes(assess(INFO, remember(never), POLICY, NOW)) == ["first_run"] * 2
+    assert codes(plan_table(INFO, remember_entry(never), POLICY, NOW)) == ["first_run"] * 2
 
 
 GROWN = replace(INFO, parts=(replace(PART, heap_blocks=31, total_bytes=31 * 8192 * 50),))
 
 
 def test_a_table_that_grew_keeps_its_chunks_and_gets_new_ones() -> None:
-    plan = assess(GROWN, remember(entry()), POLICY, NOW)
+    plan = plan_table(GROWN, remember_entry(entry()), POLICY, NOW)
     assert [chunk.chunk for chunk in plan.chunks] == [*CHUNKS, Chunk("16500", 20, 30), Chunk("16500", 30, 40)]
     assert [question.probe for question in plan.questions] == [False, False, True, True]
     assert [chunk.open for chunk in plan.chunks] == [False, False, False, True]
-    plan = settle(plan, [SAME, SAME, replace(SAME, rows=1), replace(SAME, rows=1)], POLICY)
+    plan = settle_plan(plan, [SAME, SAME, replace(SAME, rows=1), replace(SAME, rows=1)], POLICY)
     assert codes(plan) == [None, None, "rows_changed", "rows_changed"]
     assert plan.reason.detail == "new blocks (2 of 4 chunks)"
 
@@ -264,34 +264,34 @@ EMPTY = Observation(rows=0, young=0, frozen=0, relfilenode=42)
 
 
 def test_new_blocks_without_a_row_are_settled_and_remembered_as_empty() -> None:
-    plan = settle(assess(GROWN, remember(entry()), POLICY, NOW), [SAME, SAME, EMPTY, EMPTY], POLICY)
+    plan = settle_plan(plan_table(GROWN, remember_entry(entry()), POLICY, NOW), [SAME, SAME, EMPTY, EMPTY], POLICY)
     assert codes(plan) == [None] * 4
     assert plan.reason.code == "unchanged"
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember(entry()), ATTEMPT, 0.0)
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember_entry(entry()), ATTEMPT, 0.0)
     assert found.watermark is not None
     marks = found.watermark.chunks
     assert [(mark.rows, mark.object, mark.provable) for mark in marks] == [(7, 0, True), (7, 1, True)] + [
         (0, None, True)
     ] * 2
     later = replace(NOW, xmin=3000, xmax=3000)
-    asked = assess(GROWN, remember(found), POLICY, later)
+    asked = plan_table(GROWN, remember_entry(found), POLICY, later)
     assert [(question.probe, question.since) for question in asked.questions] == [(False, 2000)] * 4
     for seen in (replace(EMPTY, rows=1, young=1), replace(EMPTY, rows=1)):
-        assert codes(settle(asked, [SAME, SAME, seen, EMPTY], POLICY)) == [None, None, "rows_changed", None]
+        assert codes(settle_plan(asked, [SAME, SAME, seen, EMPTY], POLICY)) == [None, None, "rows_changed", None]
 
 
 def test_new_blocks_of_a_file_that_is_not_the_remembered_one_are_not_settled() -> None:
-    plan = assess(GROWN, remember(entry()), POLICY, NOW)
-    assert codes(settle(plan, [SAME, SAME, replace(EMPTY, relfilenode=43), EMPTY], POLICY))[2] == "rewritten"
+    plan = plan_table(GROWN, remember_entry(entry()), POLICY, NOW)
+    assert codes(settle_plan(plan, [SAME, SAME, replace(EMPTY, relfilenode=43), EMPTY], POLICY))[2] == "rewritten"
     other = replace(GROWN, parts=(replace(GROWN.parts[0], relfilenode=43),))
-    assert set(codes(assess(other, remember(entry()), POLICY, NOW))) == {"rewritten"}
+    assert set(codes(plan_table(other, remember_entry(entry()), POLICY, NOW))) == {"rewritten"}
 
 
 def test_where_objects_do_not_stay_new_blocks_without_a_row_go_with_the_rest() -> None:
     policy = replace(POLICY, objects_stay=False)
-    plan = assess(GROWN, remember(entry()), policy, NOW)
-    assert codes(settle(plan, [SAME, SAME, EMPTY, EMPTY], policy)) == [None] * 4
-    assert codes(settle(plan, [SAME, replace(SAME, young=1), EMPTY, EMPTY], policy)) == ["rows_changed"] * 4
+    plan = plan_table(GROWN, remember_entry(entry()), policy, NOW)
+    assert codes(settle_plan(plan, [SAME, SAME, EMPTY, EMPTY], policy)) == [None] * 4
+    assert codes(settle_plan(plan, [SAME, replace(SAME, young=1), EMPTY, EMPTY], policy)) == ["rows_changed"] * 4
 
 
 # Partitions
@@ -314,23 +314,25 @@ def split_entry() -> TableEntry:
 
 def test_a_partition_that_is_added_leaves_the_others_proven() -> None:
     third = replace(LEAVES[0], id="16603", table=TableName("public", "leaf_16603"), fingerprint="leaf 16603")
-    plan = assess(replace(SPLIT, parts=(*LEAVES, third)), remember(split_entry()), POLICY, NOW)
+    plan = plan_table(replace(SPLIT, parts=(*LEAVES, third)), remember_entry(split_entry()), POLICY, NOW)
     assert codes(plan) == [None, None, "rows_changed"]
-    plan = settle(plan, [SAME, SAME], POLICY)
+    plan = settle_plan(plan, [SAME, SAME], POLICY)
     assert plan.reason.detail == "partition public.leaf_16603 was added (1 of 3 chunks)"
 
 
 def test_a_partition_that_is_defined_otherwise_leaves_the_others_proven() -> None:
     other = (LEAVES[0], replace(LEAVES[1], fingerprint="another"))
-    plan = settle(assess(replace(SPLIT, parts=other), remember(split_entry()), POLICY, NOW), [SAME], POLICY)
+    plan = settle_plan(
+        plan_table(replace(SPLIT, parts=other), remember_entry(split_entry()), POLICY, NOW), [SAME], POLICY
+    )
     assert codes(plan) == [None, "schema_changed"]
     assert plan.reason.detail.startswith("the definition of partition public.leaf_16602, or of a type")
 
 
 def test_a_partition_that_went_is_told() -> None:
-    plan = assess(replace(SPLIT, parts=LEAVES[:1]), remember(split_entry()), POLICY, NOW)
-    plan = settle(plan, [SAME], POLICY)
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember(split_entry()), ATTEMPT, 0.0)
+    plan = plan_table(replace(SPLIT, parts=LEAVES[:1]), remember_entry(split_entry()), POLICY, NOW)
+    plan = settle_plan(plan, [SAME], POLICY)
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember_entry(split_entry()), ATTEMPT, 0.0)
     assert found.status == "extracted"
     assert found.reason == Reason("rows_removed", "a partition was detached or dropped")
 
@@ -338,14 +340,14 @@ def test_a_partition_that_went_is_told() -> None:
 def test_a_changed_column_of_the_root_is_told_of_all_partitions() -> None:
     columns = (*INFO.columns, Column("note", "text", True))
     info = replace(SPLIT, columns=columns, fingerprint=replace(PRINT, schema="other"))
-    plan = assess(info, remember(split_entry()), POLICY, NOW)
+    plan = plan_table(info, remember_entry(split_entry()), POLICY, NOW)
     assert codes(plan) == ["schema_changed"] * 2
     assert plan.reason.detail == "columns added: note (2 of 2 chunks)"
 
 
 def test_a_watermark_tells_the_parts_that_are_more_than_the_table() -> None:
-    plan = settle(assess(SPLIT, remember(split_entry()), POLICY, NOW), [SAME, SAME], POLICY)
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember(split_entry()), ATTEMPT, 0.0)
+    plan = settle_plan(plan_table(SPLIT, remember_entry(split_entry()), POLICY, NOW), [SAME, SAME], POLICY)
+    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember_entry(split_entry()), ATTEMPT, 0.0)
     assert found.watermark is not None and split_entry().watermark is not None
     assert found.watermark.parts == split_entry().watermark.parts  # type: ignore[union-attr]
     plain = finished(settled(SAME, SAME), [proven(c) for c in settled(SAME, SAME).chunks], Remembered(), ATTEMPT, 0.0)
@@ -354,7 +356,7 @@ def test_a_watermark_tells_the_parts_that_are_more_than_the_table() -> None:
 
 def test_what_was_read_through_the_parent_says_nothing_of_its_partitions() -> None:
     before = replace(entry(), watermark=None, objects=(stored(Chunk("16500"), "a"),))
-    plan = assess(SPLIT, remember(before), POLICY, NOW)
+    plan = plan_table(SPLIT, remember_entry(before), POLICY, NOW)
     assert codes(plan) == ["no_proof"] * 2 and "through its parent" in plan.reason.detail
 
 
@@ -362,7 +364,7 @@ def test_an_empty_table_that_was_finished_under_a_lost_snapshot_is_a_first_run()
     known = RememberedChunk(ChunkMark(CHUNKS[0], 42, 0, 0, None), THEN, 16500, PRINT, None, stamp="")
     small = replace(INFO, parts=(replace(PART, heap_blocks=0),))
     told = with_finished(Remembered(), [known], small, NOW)
-    plan = settle(assess(small, told, POLICY, NOW), [EMPTY], POLICY)
+    plan = settle_plan(plan_table(small, told, POLICY, NOW), [EMPTY], POLICY)
     assert codes(plan) == [None]
     found = finished(plan, [proven(chunk) for chunk in plan.chunks], told, ATTEMPT, 0.0)
     assert (found.status, found.reason.code) == ("extracted", "first_run")
@@ -374,15 +376,15 @@ GUARDED = replace(INFO, fingerprint=replace(PRINT, schema="of other facts", guar
 
 
 def test_what_an_earlier_version_read_is_read_again_once() -> None:
-    plan = assess(GUARDED, remember(entry()), POLICY, NOW)
+    plan = plan_table(GUARDED, remember_entry(entry()), POLICY, NOW)
     assert codes(plan) == ["no_proof"] * 2
     assert plan.reason.detail == "an earlier version of Floodmark read it, with weaker checks (2 of 2 chunks)"
     reused = [replace(known, origin="reused") for known in entry().objects]
     outcomes = [ChunkOutcome(chunk, known, SAME) for chunk, known in zip(plan.chunks, reused, strict=True)]
     before = replace(entry(), checksum=checksum(entry().objects), encoding=Encoding())
-    found = finished(plan, outcomes, remember(before), ATTEMPT, 0.0)
+    found = finished(plan, outcomes, remember_entry(before), ATTEMPT, 0.0)
     assert (found.status, found.reason.code) == ("unchanged", "identical")
-    assert codes(assess(GUARDED, remember(found), POLICY, NOW)) == [None, None]
+    assert codes(plan_table(GUARDED, remember_entry(found), POLICY, NOW)) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -395,11 +397,11 @@ def test_what_an_earlier_version_read_is_read_again_once() -> None:
     ],
 )
 def test_what_changed_since_an_earlier_version_is_told_as_far_as_it_is_known(info: TableInfo, code: str) -> None:
-    assert set(codes(assess(info, remember(entry()), POLICY, NOW))) == {code}
+    assert set(codes(plan_table(info, remember_entry(entry()), POLICY, NOW))) == {code}
 
 
 def test_a_progress_of_an_earlier_version_is_not_used() -> None:
-    known = list(remember(entry()).chunks.values())
+    known = list(remember_entry(entry()).chunks.values())
     assert with_finished(Remembered(), known, INFO, NOW).chunks == {}
     stamped = [replace(one, stamp="") for one in known]
     assert len(with_finished(Remembered(), stamped, INFO, NOW).chunks) == 2
@@ -409,16 +411,16 @@ def test_a_progress_of_an_earlier_version_is_not_used() -> None:
 def test_the_last_chunk_never_swallows_one_that_held_rows() -> None:
     """Else ten rows, all of them of the second chunk, would pass for the ten that the first one held."""
     shrunk = replace(INFO, parts=(replace(PART, heap_blocks=3),))
-    plan = assess(shrunk, remember(entry()), POLICY, NOW)
+    plan = plan_table(shrunk, remember_entry(entry()), POLICY, NOW)
     assert [chunk.chunk for chunk in plan.chunks] == list(CHUNKS)
     assert [chunk.open for chunk in plan.chunks] == [False, True]
 
 
 def test_chunks_aim_at_a_size_and_have_some_blocks_at_least() -> None:
     wide = replace(PART, heap_blocks=100, total_bytes=100 * 8192 * 1000)
-    plan = assess(replace(INFO, parts=(wide,)), Remembered(), POLICY, NOW)
+    plan = plan_table(replace(INFO, parts=(wide,)), Remembered(), POLICY, NOW)
     assert plan.chunks[0].chunk.stop == MIN_CHUNK_BLOCKS
-    assert len(assess(replace(INFO, parts=(replace(PART, heap_blocks=0),)), Remembered(), POLICY, NOW).chunks) == 1
+    assert len(plan_table(replace(INFO, parts=(replace(PART, heap_blocks=0),)), Remembered(), POLICY, NOW).chunks) == 1
 
 
 def test_where_objects_do_not_stay_a_changed_table_is_extracted_whole() -> None:
@@ -444,7 +446,7 @@ def test_chunks_cover_the_table_once_whatever_it_was(blocks: int, then: int, ste
         chunk = Chunk("16500", number * step, (number + 1) * step)
         known[chunk] = RememberedChunk(ChunkMark(chunk, 42, count, 0, None), THEN, 16500, PRINT, None)
     part = replace(PART, heap_blocks=blocks)
-    plan = assess(replace(INFO, parts=(part,)), Remembered(entry(), known), Policy(step * 8192), NOW)
+    plan = plan_table(replace(INFO, parts=(part,)), Remembered(entry(), known), Policy(step * 8192), NOW)
     starts = [chunk.chunk.start for chunk in plan.chunks]
     stops = [chunk.chunk.stop for chunk in plan.chunks]
     assert starts[0] == 0 and starts[1:] == stops[:-1]

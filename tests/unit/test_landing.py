@@ -29,25 +29,27 @@ def test_what_is_begun_is_half_until_it_is_whole_and_known_until_it_is_committed
     ledger = quick_ledger(MemoryStorage())
     ledger.claim("run-1", NOW)
     first = SentTables((), ledger)
-    first.begin([A, B, C], "20261124000000Z")
+    first.record_begun([A, B, C], "20261124000000Z")
     assert [one.table for one in begun(ledger.in_flight())] == [A, B, C]
-    first.landed(A, put=True)
-    first.landed(B, put=False)
-    assert [first.since(one) for one in (A, B, C)] == ["whole", "nothing", "half"]
-    first.landed(TableName("public", "proven"), put=True)
-    assert first.since(TableName("public", "proven")) == "nothing"
+    first.record_landed(A, put=True)
+    first.record_landed(B, put=False)
+    assert [first.sent_since(one) for one in (A, B, C)] == ["whole", "nothing", "half"]
+    first.record_landed(TableName("public", "proven"), put=True)
+    assert first.sent_since(TableName("public", "proven")) == "nothing"
 
     ledger.release("run-1")
     second = SentTables(begun(ledger.in_flight()), ledger)
-    assert [second.since(one) for one in (A, B, C)] == ["half"] * 3, "what a run did not commit, no one can vouch for"
-    second.begin([A, C], "20261124000001Z")
-    second.commit(lambda table: "" if table == C else "20261124000001Z")
+    assert [second.sent_since(one) for one in (A, B, C)] == ["half"] * 3, (
+        "what a run did not commit, no one can vouch for"
+    )
+    second.record_begun([A, C], "20261124000001Z")
+    second.record_committed(lambda table: "" if table == C else "20261124000001Z")
     assert ledger.release("run-2", None, second.committed)
     assert [(one.table, one.timestamp) for one in begun(ledger.in_flight())] == [
         (C, "20261124000000Z"),
         (C, "20261124000001Z"),
     ]
-    second.commit(lambda table: "20261124000001Z")
+    second.record_committed(lambda table: "20261124000001Z")
     assert ledger.release("run-2", None, second.committed) and begun(ledger.in_flight()) == ()
 
 
@@ -55,7 +57,7 @@ def test_what_is_begun_later_than_what_was_committed_is_still_to_be_made_good() 
     """Another run, alive, took its timestamp after ours: who goes by timestamps has what that one sent."""
     told = [Begun(schema="public", name="a", timestamp=f"2026112400000{second}Z") for second in (0, 1, 2)]
     sent = SentTables(told, None)
-    sent.commit(lambda table: "20261124000001Z")
+    sent.record_committed(lambda table: "20261124000001Z")
     assert sent.committed == tuple(told[:2])
 
 
@@ -77,5 +79,5 @@ def test_what_can_t_be_written_down_may_not_be_sent() -> None:
     ledger = quick_ledger(RefusingStorage())
     sent = SentTables((), ledger)
     with pytest.raises(StorageDenied):
-        sent.begin([A], "20261124000000Z")
-    assert sent.since(A) == "nothing"
+        sent.record_begun([A], "20261124000000Z")
+    assert sent.sent_since(A) == "nothing"

@@ -24,7 +24,7 @@ from floodmark.model import (
 )
 from floodmark.pipeline import resume
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, with_finished
-from floodmark.pipeline.resume import LeftChunks, ProgressTracker, usable
+from floodmark.pipeline.resume import LeftChunks, ProgressTracker, usable_chunks
 from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
@@ -84,9 +84,9 @@ def document(*chunks: FinishedChunks, **changes: object) -> Progress:
 
 def written(*chunks: RememberedChunk) -> tuple[FinishedChunks, ...]:
     desk = Desk()
-    desk.finished.begin(SOURCE)
+    desk.finished.begin_snapshot(SOURCE)
     for one in chunks:
-        desk.finished.add(TABLE, one)
+        desk.finished.add_chunk(TABLE, one)
     desk.finished.save()
     return desk.written[-1]
 
@@ -96,7 +96,7 @@ def test_what_is_written_is_what_is_read() -> None:
     progress = document(*written(*chunks))
     assert len(progress.chunks) == 2, "one for each snapshot"
     again = decode(Progress, encode(progress), "progress")
-    left = usable(again, HERE, Encoding(), NOW)
+    left = usable_chunks(again, HERE, Encoding(), NOW)
     assert [(table, replace(one.mark, object=None)) for table, one in left.chunks] == [
         (TABLE, one.mark) for one in chunks
     ]
@@ -108,7 +108,7 @@ def test_each_partition_is_written_with_its_own_definition() -> None:
         replace(chunk(0), mark=replace(chunk(0).mark, chunk=Chunk(leaf, 0, 8)), part=f"{leaf} is", stamp=f"by {leaf}")
         for leaf in ("16401", "16402")
     ]
-    left = usable(decode(Progress, encode(document(*written(*leaves))), "progress"), HERE, Encoding(), NOW)
+    left = usable_chunks(decode(Progress, encode(document(*written(*leaves))), "progress"), HERE, Encoding(), NOW)
     assert [(one.mark.chunk.part, one.part, one.stamp) for _, one in left.chunks] == [
         ("16401", "16401 is", "by 16401"),
         ("16402", "16402 is", "by 16402"),
@@ -116,7 +116,7 @@ def test_each_partition_is_written_with_its_own_definition() -> None:
 
 
 @pytest.mark.parametrize(
-    ("destination", "encoding", "age", "usable_chunks"),
+    ("destination", "encoding", "age", "expected"),
     [
         (HERE, Encoding(), timedelta(0), 2),
         ("s3://lake/elsewhere", Encoding(), timedelta(0), 0),
@@ -126,16 +126,16 @@ def test_each_partition_is_written_with_its_own_definition() -> None:
     ],
 )
 def test_only_objects_that_may_be_named_are_taken_over(
-    destination: str, encoding: Encoding, age: timedelta, usable_chunks: int
+    destination: str, encoding: Encoding, age: timedelta, expected: int
 ) -> None:
     progress = document(*written(chunk(0), replace(chunk(1), object=None)))
-    assert len(usable(progress, destination, encoding, NOW + age).chunks) == usable_chunks
+    assert len(usable_chunks(progress, destination, encoding, NOW + age).chunks) == expected
 
 
-@pytest.mark.parametrize(("floor", "usable_chunks"), [("20261123005959Z", 1), ("20261123010000Z", 0)])
-def test_what_is_not_above_the_floor_may_be_gone(floor: str, usable_chunks: int) -> None:
+@pytest.mark.parametrize(("floor", "expected"), [("20261123005959Z", 1), ("20261123010000Z", 0)])
+def test_what_is_not_above_the_floor_may_be_gone(floor: str, expected: int) -> None:
     progress = document(*written(chunk(0)))
-    assert len(usable(progress, HERE, Encoding(), NOW, floor).chunks) == usable_chunks
+    assert len(usable_chunks(progress, HERE, Encoding(), NOW, floor).chunks) == expected
 
 
 def test_a_progress_that_names_an_object_it_does_not_have_is_damaged() -> None:
@@ -147,17 +147,17 @@ def test_a_progress_that_names_an_object_it_does_not_have_is_damaged() -> None:
 
 def test_progress_is_written_now_and_then_and_the_less_often_the_longer_it_takes() -> None:
     desk = Desk()
-    desk.finished.begin(SOURCE)
-    desk.finished.add(TABLE, chunk(0))
+    desk.finished.begin_snapshot(SOURCE)
+    desk.finished.add_chunk(TABLE, chunk(0))
     assert desk.written == [], "a short run writes none"
     desk.now += 2.0
     desk.seconds_a_write = 0.5
-    desk.finished.add(TABLE, chunk(1))
+    desk.finished.add_chunk(TABLE, chunk(1))
     desk.now += 24.9
-    desk.finished.add(TABLE, chunk(2))
+    desk.finished.add_chunk(TABLE, chunk(2))
     assert len(desk.written) == 1, "0.5 s of writing in 25 s"
     desk.now += 0.2
-    desk.finished.add(TABLE, chunk(3))
+    desk.finished.add_chunk(TABLE, chunk(3))
     assert [len(told.watermark.chunks) for (told,) in desk.written] == [2, 4]
     desk.finished.save()
     assert len(desk.written) == 2, "nothing is new"
@@ -165,12 +165,12 @@ def test_progress_is_written_now_and_then_and_the_less_often_the_longer_it_takes
 
 def test_a_progress_that_can_t_be_written_does_not_end_the_run() -> None:
     desk = Desk()
-    desk.finished.begin(SOURCE)
+    desk.finished.begin_snapshot(SOURCE)
     desk.broken = True
     desk.now += 2.0
-    desk.finished.add(TABLE, chunk(0))
+    desk.finished.add_chunk(TABLE, chunk(0))
     assert [type(event) for event in desk.events] == [Warned]
-    desk.finished.add(TABLE, chunk(1))
+    desk.finished.add_chunk(TABLE, chunk(1))
     assert len(desk.events) == 1, "not at each chunk"
     desk.broken = False
     desk.finished.save()
@@ -185,14 +185,14 @@ def test_its_size_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_committed_is_not_kept() -> None:
     desk = Desk()
-    desk.finished.begin(SOURCE)
-    desk.finished.add(TABLE, chunk(0))
-    desk.finished.add(TableName("public", "late"), chunk(1))
+    desk.finished.begin_snapshot(SOURCE)
+    desk.finished.add_chunk(TABLE, chunk(0))
+    desk.finished.add_chunk(TableName("public", "late"), chunk(1))
     desk.finished.save()
-    desk.finished.keep([TableName("public", "late")])
+    desk.finished.keep_only([TableName("public", "late")])
     desk.finished.save()
     assert [told.name for told in desk.written[-1]] == ["late"] and desk.finished.worth_keeping
-    desk.finished.keep([])
+    desk.finished.keep_only([])
     assert not desk.finished.worth_keeping
 
 
@@ -200,13 +200,13 @@ def test_another_database_s_chunks_are_not_this_one_s() -> None:
     """A server that took over may have the same names, oids and numbers."""
     left = LeftChunks("dead", ("postgresql", SOURCE.system_identifier, "cases"), ((TABLE, chunk(0)),))
     desk = Desk(left, replace(left, run_id="other", source=("postgresql", "another", "cases")))
-    desk.finished.begin(SOURCE)
+    desk.finished.begin_snapshot(SOURCE)
     assert desk.events == [ProgressFound("dead", 1)]
-    desk.finished.add(TABLE, chunk(1))
-    desk.finished.begin(replace(SOURCE, server_version="18.1"))
-    assert len(desk.finished.of(TABLE)) == 2
-    desk.finished.begin(replace(SOURCE, system_identifier="another"))
-    assert [one.mark.chunk.start for one in desk.finished.of(TABLE)] == [0]
+    desk.finished.add_chunk(TABLE, chunk(1))
+    desk.finished.begin_snapshot(replace(SOURCE, server_version="18.1"))
+    assert len(desk.finished.chunks_of(TABLE)) == 2
+    desk.finished.begin_snapshot(replace(SOURCE, system_identifier="another"))
+    assert [one.mark.chunk.start for one in desk.finished.chunks_of(TABLE)] == [0]
     assert desk.events[1:] == [ProgressFound("other", 1)]
 
 
@@ -253,6 +253,6 @@ def test_what_was_read_of_another_table_or_definition_is_left_out(now: TableInfo
 def test_what_release_0_1_0_left_is_not_used() -> None:
     """It wrote no stamp, so a change there and back could not be seen."""
     (told,) = written(chunk(0))
-    left = usable(document(replace(told, stamp=UNSET)), HERE, Encoding(), NOW)
+    left = usable_chunks(document(replace(told, stamp=UNSET)), HERE, Encoding(), NOW)
     assert len(left.chunks) == 1
     assert with_finished(Remembered(), [one for _, one in left.chunks], info(), point(9)).chunks == {}

@@ -9,7 +9,7 @@ from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.errors import EXIT_PARTIAL, SourceError
 from floodmark.model import Point, TableInfo
-from floodmark.pipeline.detect import Policy, assess
+from floodmark.pipeline.detect import Policy, plan_table
 from floodmark.pipeline.remembered import Remembered
 from floodmark.wording import plural
 
@@ -60,7 +60,7 @@ def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
 def size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:
     total = sum(part.total_bytes for table in tables for part in table.parts)
     policy = Policy(settings.chunk_bytes, False, True, False)
-    chunks = sum(len(assess(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
+    chunks = sum(len(plan_table(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
     counts = plural(len(tables), "table"), plural(chunks, "chunk")
     yield ok("size", f"{counts[0]}, about {_bytes(total)} in the database, {counts[1]} at first")
 

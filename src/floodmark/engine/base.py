@@ -24,7 +24,7 @@ class Engine(Protocol):
     - If the caller stops iterating, the tasks that already started are waited for, and no other task starts.
     """
 
-    def run(
+    def run_tasks(
         self, work: Callable[[Task], Result], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | BaseException]]:
         """Run `work` on each task, and yield the task with its outcome."""

@@ -15,7 +15,7 @@ class LocalThreads(Struct, frozen=True):
 
     number: int
 
-    def run(
+    def run_tasks(
         self, work: Callable[[Task], Result], tasks: Iterable[Task]
     ) -> Iterator[tuple[Task, Result | BaseException]]:
         """Run `work` on each task, and yield the task with its outcome."""
@@ -24,12 +24,12 @@ class LocalThreads(Struct, frozen=True):
             for task in tasks:
                 running[pool.submit(work, task)] = task
                 if len(running) > self.number:
-                    yield from _finished(running)
+                    yield from _finished_tasks(running)
             while running:
-                yield from _finished(running)
+                yield from _finished_tasks(running)
 
 
-def _finished(running: dict[Future[Result], Task]) -> Sequence[tuple[Task, Result | BaseException]]:
+def _finished_tasks(running: dict[Future[Result], Task]) -> Sequence[tuple[Task, Result | BaseException]]:
     """Wait for at least one task, and remove the finished ones from `running`."""
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     return [(running.pop(future), future.exception() or future.result()) for future in done]

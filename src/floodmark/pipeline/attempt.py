@@ -19,7 +19,15 @@ from floodmark.events import Observer, TableFinished
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of
 from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableInfo, TableName
 from floodmark.pipeline.detect import Policy
-from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, failed, finished, kept, proven, remembered_chunk
+from floodmark.pipeline.entries import (
+    ChunkOutcome,
+    EntryFacts,
+    failed_entry,
+    finished_entry,
+    kept_entry,
+    proven_outcome,
+    remembered_chunk,
+)
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.resume import ProgressTracker
 from floodmark.pipeline.work import TableWork
@@ -61,29 +69,29 @@ class Attempt(Struct, frozen=True):
     observer: Observer
 
     @property
-    def readable(self) -> list[TableInfo]:
+    def readable_tables(self) -> list[TableInfo]:
         """Return the selected tables that the role may read."""
         return [table for table in self.tables if table.denied is None]
 
-    def of(self, table: TableName) -> Remembered:
+    def remembered_of(self, table: TableName) -> Remembered:
         return self.remembered.get(table, Remembered())
 
-    def policy(self, table: TableName) -> Policy:
+    def policy_for(self, table: TableName) -> Policy:
         """Return the rules for a table. A receiver that moves objects away is sent a table again after some days."""
-        settings, stays, remembered = self.settings, self.backends.layout.objects_stay, self.of(table)
+        settings, stays, remembered = self.settings, self.backends.layout.objects_stay, self.remembered_of(table)
         oldest = self.started - timedelta(days=settings.destination.resend_after_days)
         sent = [timestamp_of(entry.key) for entry in remembered.good.objects] if remembered.good else []
         due = not stays and any(text is not None and timestamp_moment(text) < oldest for text in sent)
         return Policy(settings.chunk_bytes, settings.full, stays, due or remembered.sent_since == "half")
 
-    def key(self, table: TableName, number: int) -> str:
+    def object_key(self, table: TableName, number: int) -> str:
         """Return the key of a chunk's object. No other run and no other attempt can have it."""
         layout, snapshot = self.backends.layout, self.snapshot
         segment = table_segment(table, snapshot.default_schema)
         place = database_segment(layout, snapshot.identity.database, self.settings.destination.database_name, table)
         return data_key(place, segment, self.timestamp, number, self.backends.encoding)
 
-    def redefined(self, tables: Sequence[TableInfo]) -> Sequence[TableName]:
+    def redefined_tables(self, tables: Sequence[TableInfo]) -> Sequence[TableName]:
         """Return the tables whose definition differs from the snapshot's."""
         return self.snapshot.redefined(tables, self.settings.selection, self.backends.encoding.digest)
 
@@ -94,28 +102,28 @@ class Attempt(Struct, frozen=True):
         """
         for work in works:
             committed = self.committed_keys(work.table)
-            for chunk in work.plan.chunks if work.open else ():
+            for chunk in work.plan.chunks if work.is_open else ():
                 if chunk.proven is not None:
-                    outcome = work.outcomes[chunk.chunk] = proven(chunk)
+                    outcome = work.outcomes[chunk.chunk] = proven_outcome(chunk)
                     if outcome.object is not None and outcome.object.key not in committed:
                         self.chunk_done(work, outcome)
 
     def committed_keys(self, table: TableName) -> set[str]:
         """Return the keys of the objects that the last manifest names for a table."""
-        good = self.of(table).good
+        good = self.remembered_of(table).good
         return {entry.key for entry in good.objects} if good is not None else set()
 
     def chunk_done(self, work: TableWork, outcome: ChunkOutcome) -> None:
         """Add a settled chunk to the run's progress, which is saved from time to time."""
         known = remembered_chunk(outcome, work.plan.info, self.snapshot.point)
         if known is not None:
-            self.progress.add(work.table, known)
+            self.progress.add_chunk(work.table, known)
 
     def same_as_sent(self, work: TableWork) -> bool:
         """Return True if these lines are the last ones that the receiver was sent of the table."""
-        remembered = self.of(work.table)
+        remembered = self.remembered_of(work.table)
         good = remembered.good if remembered.sent_since == "nothing" else None
-        return good is not None and good.checksum == checksum(work.objects)
+        return good is not None and good.checksum == checksum(work.stored_objects)
 
     def require_snapshot(self, works: Sequence[TableWork]) -> None:
         """Raise SnapshotLost if the snapshot is gone.
@@ -128,20 +136,20 @@ class Attempt(Struct, frozen=True):
                 "the snapshot is gone", why="its transaction was ended while the tables were read"
             )
 
-    def result(self, works: Sequence[TableWork], gone: Mapping[TableName, str]) -> AttemptResult:
+    def make_result(self, works: Sequence[TableWork], gone: Mapping[TableName, str]) -> AttemptResult:
         """Return the entries of all tables that need no other snapshot, and tell the observer of each."""
         facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)
-        entries = {work.table: self._entry(work, facts) for work in works if not work.lost}
+        entries = {work.table: self._entry_of(work, facts) for work in works if not work.lost}
         for entry in entries.values():
             self.observer(TableFinished(entry))
         lost = {work.table: work.error for work in works if work.lost and work.error is not None}
         identity, point = self.snapshot.identity, self.snapshot.point
         return AttemptResult(identity, point, self.timestamp, self.tables, entries, lost, gone)
 
-    def _entry(self, work: TableWork, facts: EntryFacts) -> TableEntry:
-        remembered = self.of(work.table)
+    def _entry_of(self, work: TableWork, facts: EntryFacts) -> TableEntry:
+        remembered = self.remembered_of(work.table)
         if work.error is not None:
-            return failed(work.plan.info, work.error, remembered, work.seconds)
-        if not work.complete:
-            return kept(work.plan.info, Reason("deadline", "the run ended before the table was done"), remembered)
-        return finished(work.plan, work.in_order, remembered, facts, work.seconds)
+            return failed_entry(work.plan.info, work.error, remembered, work.seconds)
+        if not work.is_complete:
+            return kept_entry(work.plan.info, Reason("deadline", "the run ended before the table was done"), remembered)
+        return finished_entry(work.plan, work.in_order, remembered, facts, work.seconds)

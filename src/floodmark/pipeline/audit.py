@@ -17,7 +17,7 @@ from floodmark.pipeline.work import TableWork
 AuditedChunk = tuple[TableWork, ChunkPlan, bool]
 
 
-def audit(attempt: Attempt, works: Sequence[TableWork]) -> None:
+def audit_tables(attempt: Attempt, works: Sequence[TableWork]) -> None:
     """Make the last checks. A table that fails one needs a new snapshot.
 
     Raises SnapshotLost if the snapshot is gone, and VerificationFailed if a chunk was wrongly called unchanged.
@@ -31,7 +31,7 @@ def audit(attempt: Attempt, works: Sequence[TableWork]) -> None:
 
 def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChunk]:
     """Re-extract a few chunks that were proven unchanged; return each with True if its lines are still the same."""
-    candidates = [(work, chunk) for work in works if work.open for chunk in work.plan.chunks if chunk.proven]
+    candidates = [(work, chunk) for work in works if work.is_open for chunk in work.plan.chunks if chunk.proven]
     number = min(attempt.settings.audit_chunks, len(candidates))
     chosen = random.Random(attempt.run_id).sample(candidates, number)
     extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
@@ -39,13 +39,13 @@ def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChu
     def same_lines(task: tuple[TableWork, ChunkPlan]) -> bool:
         work, chunk = task
         known = chunk.remembered.object if chunk.remembered is not None else None
-        digest = extractor.digest(ChunkTask(work.plan.info, chunk, "", {}))
+        digest = extractor.content_digest(ChunkTask(work.plan.info, chunk, "", {}))
         return digest == (None if known is None else known.content_sha256)
 
     audited: list[AuditedChunk] = []
-    for (work, chunk), same in attempt.engine.run(same_lines, chosen):
+    for (work, chunk), same in attempt.engine.run_tasks(same_lines, chosen):
         if isinstance(same, SnapshotLost):
-            work.discard(same)
+            work.discard_result(same)
         elif isinstance(same, SourceError | TaskStopped):
             why = same.sentence if isinstance(same, SourceError) else "the run is ending"
             attempt.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
@@ -58,29 +58,30 @@ def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChu
 
 def _require_same_definitions(attempt: Attempt, works: Sequence[TableWork], audited: Sequence[AuditedChunk]) -> None:
     """Reject the lines of a table if its definition changed while they were read."""
-    read = {work.table: work for work in works if work.open and work.plan.to_extract}
+    read = {work.table: work for work in works if work.is_open and work.plan.to_extract}
     read |= {work.table: work for work, _, _ in audited}
     compare = patiently(attempt.observer, "compare definitions")
-    for table in compare(attempt.redefined, [work.plan.info for work in read.values()]):
-        read[table].discard(SnapshotLost("the definition changed while the table was read", on=table.label))
+    for table in compare(attempt.redefined_tables, [work.plan.info for work in read.values()]):
+        read[table].discard_result(SnapshotLost("the definition changed while the table was read", on=table.label))
 
 
 def _require_no_mismatch(attempt: Attempt, audited: Sequence[AuditedChunk]) -> None:
     for work, _, same in audited:
-        if work.open:
+        if work.is_open:
             attempt.observer(Audited(work.table, same))
-    infos = [work.plan.info for work, _, same in audited if not same and work.open]
+    infos = [work.plan.info for work, _, same in audited if not same and work.is_open]
     wrong = sorted({info.table.label for info in infos})
     if wrong:
         raise VerificationFailed(
             "the audit found a changed chunk that was called unchanged",
             on=", ".join(wrong),
             why="its lines differ from those that are stored",
-            hint=f"Nothing was committed. Extract it again: `floodmark run --full --table TABLE`. {_meaning(infos)}",
+            hint="Nothing was committed. Extract it again: `floodmark run --full --table TABLE`. "
+            f"{_explain_mismatch(infos)}",
         )
 
 
-def _meaning(wrong: Sequence[TableInfo]) -> str:
+def _explain_mismatch(wrong: Sequence[TableInfo]) -> str:
     """Return the meaning of a mismatch for the operator.
 
     If a proof was wrong, it is a bug to report. If the table is watched by a column, the text says only what a column

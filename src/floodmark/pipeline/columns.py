@@ -32,28 +32,29 @@ def column_changes(before: Sequence[Column], now: Sequence[Column]) -> str | Non
     """
     then, there = {one.name: one for one in before}, {one.name: one for one in now}
     other = [(then[name], one) for name, one in there.items() if name in then]
+    changes = [(new.name, how) for old, new in other if (how := _type_change(old, new))]
     found = (
-        ("added", [_short(name) for name in there if name not in then]),
-        ("removed", [_short(name) for name in then if name not in there]),
-        ("type changed", [f"{_short(one.name)} ({told})" for old, one in other if (told := _retyped(old, one))]),
+        ("added", [_short_name(name) for name in there if name not in then]),
+        ("removed", [_short_name(name) for name in then if name not in there]),
+        ("type changed", [f"{_short_name(name)} ({how})" for name, how in changes]),
     )
-    text = "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
+    text = "; ".join(f"{what}: {_list_names(names)}" for what, names in found if names)
     return None if not text else text if text.startswith("type") else f"columns {text}"
 
 
-def _retyped(old: Column, new: Column) -> str | None:
+def _type_change(old: Column, new: Column) -> str | None:
     """Return the old and the new type. The base of a domain is shown only if nothing but the base changed."""
     if old.type != new.type:
-        return f"{_short(old.type)} to {_short(new.type)}"
+        return f"{_short_name(old.type)} to {_short_name(new.type)}"
     if old.base is UNSET or new.base is UNSET or old.base == new.base:
         return None
-    return f"{_short(old.type)}, {_short(old.base)} to {_short(new.type)}, {_short(new.base)}"
+    return f"{_short_name(old.type)}, {_short_name(old.base)} to {_short_name(new.type)}, {_short_name(new.base)}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…"

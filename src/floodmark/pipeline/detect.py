@@ -60,8 +60,8 @@ class Policy(Struct, frozen=True):
 class ChunkPlan(Struct, frozen=True):
     """The plan for one chunk.
 
-    Exactly one of `question` (ask first) and `reason` (extract) is set. `settle` then turns the question into a reason
-    or into `proven`.
+    Exactly one of `question` (ask first) and `reason` (extract) is set. `settle_plan` then turns the question into a
+    reason or into `proven`.
     """
 
     part: Part
@@ -119,7 +119,7 @@ class TablePlan(Struct, frozen=True):
         return Reason(first.code, f"{first.detail} ({same} of {plural(len(self.chunks), 'chunk')})")
 
 
-def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
+def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
     """Cut a table into chunks and give each a reason to extract it or a question to the source."""
     sure = _reason_for_all(info, remembered, policy)
     cuts = remembered_cuts(remembered)
@@ -134,22 +134,22 @@ def assess(info: TableInfo, remembered: Remembered, policy: Policy, point: Point
                 reason = _lineage_reason(info, known, point)
             elif reason is None and not same_part:
                 reason = _reason_for_a_new_part(info, part, remembered.good)
-            question = _question(info, part, chunk, is_last, known) if reason is None else None
+            question = _question_for(info, part, chunk, is_last, known) if reason is None else None
             chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
     return TablePlan(info, tuple(chunks))
 
 
-def _question(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, known: RememberedChunk | None) -> Question:
+def _question_for(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, known: RememberedChunk | None) -> Question:
     """Return the question if a chunk changed. For new blocks in a known file, ask only if they hold a row."""
     if known is None:
         return Question(info.table, part, chunk, is_last, 0, probe=True)
     return Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
 
 
-def settle(plan: TablePlan, observations: Sequence[Observation], policy: Policy) -> TablePlan:
+def settle_plan(plan: TablePlan, observations: Sequence[Observation], policy: Policy) -> TablePlan:
     """Turn every question of a plan into a proof or a reason. `observations` answer `plan.questions` in order."""
     answers = iter(observations)
-    chunks = tuple(_judge(chunk, next(answers)) if chunk.question else chunk for chunk in plan.chunks)
+    chunks = tuple(_judge_answer(chunk, next(answers)) if chunk.question else chunk for chunk in plan.chunks)
     if not policy.objects_stay and any(chunk.reason for chunk in chunks):
         chunks = tuple(_extracted_with_the_rest(chunk) for chunk in chunks)
     return TablePlan(plan.info, chunks)
@@ -160,7 +160,7 @@ def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
     return TablePlan(
         plan.info,
         tuple(
-            replan(chunk, Reason("objects_missing", "the stored object is gone"))
+            extract_again(chunk, Reason("objects_missing", "the stored object is gone"))
             if chunk.reason is None and chunk.stored_key in missing
             else chunk
             for chunk in plan.chunks
@@ -168,7 +168,7 @@ def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
     )
 
 
-def replan(chunk: ChunkPlan, reason: Reason) -> ChunkPlan:
+def extract_again(chunk: ChunkPlan, reason: Reason) -> ChunkPlan:
     """Return the same chunk, to be extracted for this reason."""
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered)
 
@@ -199,7 +199,7 @@ def _definition_reason(
         if columns is not None:
             return Reason("schema_changed", columns)
     elif then.schema != info.fingerprint.schema:
-        return Reason("schema_changed", _redefinition(info, good))
+        return Reason("schema_changed", _redefinition_detail(info, good))
     elif known is not None and known.part != part.fingerprint:
         return Reason(
             "schema_changed", f"the definition of partition {part.table.label}, or of a type that it uses, changed"
@@ -213,7 +213,7 @@ def _older_guards(then: Fingerprint, info: TableInfo) -> bool:
     return then.guards_version < info.fingerprint.guards_version
 
 
-def _redefinition(info: TableInfo, good: TableEntry | None) -> str:
+def _redefinition_detail(info: TableInfo, good: TableEntry | None) -> str:
     """Return the change of the columns since they were last landed, as far as it is known."""
     if good is None:
         return "the definition of the table, or of a type that it uses, changed"
@@ -273,30 +273,30 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
     return None
 
 
-def _judge(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
+def _judge_answer(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     """Judge one chunk by its observation: the last step of the proof."""
     if chunk.remembered is None:
         return _judge_new_blocks(chunk, seen)
     mark = chunk.remembered.mark
     if seen.relfilenode != mark.relfilenode:
-        return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+        return extract_again(chunk, Reason("rewritten", "the table was rewritten or truncated"))
     if chunk.question is not None and chunk.question.watched is not None:
         return _judge_by_column(chunk, mark, seen)
     if seen.young:
-        return replan(chunk, Reason("rows_changed", f"{plural(seen.young, 'row')} inserted or updated"))
+        return extract_again(chunk, Reason("rows_changed", f"{plural(seen.young, 'row')} inserted or updated"))
     if seen.rows < mark.rows:
-        return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
+        return extract_again(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
-        return replan(chunk, Reason("rows_changed", "the row count changed without a newer transaction"))
+        return extract_again(chunk, Reason("rows_changed", "the row count changed without a newer transaction"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
 
 
 def _judge_new_blocks(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     """Extract new blocks only if the snapshot shows a row in them."""
     if seen.relfilenode != chunk.part.relfilenode:
-        return replan(chunk, Reason("rewritten", "the table was rewritten or truncated"))
+        return extract_again(chunk, Reason("rewritten", "the table was rewritten or truncated"))
     if seen.rows:
-        return replan(chunk, Reason("rows_changed", "new blocks"))
+        return extract_again(chunk, Reason("rows_changed", "new blocks"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, proven=Observation(0, 0, 0, seen.relfilenode))
 
 
@@ -306,13 +306,13 @@ def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> Ch
     This is no proof: a change that leaves both as they were goes unseen.
     """
     if seen.rows < mark.rows:
-        return replan(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
+        return extract_again(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
     if seen.rows != mark.rows or seen.newest != mark.newest:
-        return replan(chunk, Reason("rows_changed", "the count or the watched column's greatest value changed"))
+        return extract_again(chunk, Reason("rows_changed", "the count or the watched column's greatest value changed"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
 
 
 def _extracted_with_the_rest(chunk: ChunkPlan) -> ChunkPlan:
     if chunk.reason is not None:
         return chunk
-    return replan(chunk, Reason("rows_changed", "the table is sent whole because another chunk changed"))
+    return extract_again(chunk, Reason("rows_changed", "the table is sent whole because another chunk changed"))

@@ -43,13 +43,13 @@ class EntryFacts(Struct, frozen=True):
     encoding: Encoding
 
 
-def proven(plan: ChunkPlan) -> ChunkOutcome:
+def proven_outcome(plan: ChunkPlan) -> ChunkOutcome:
     """Return the outcome of a chunk that needs no extraction: its object stays where it is."""
     assert plan.proven is not None
     return ChunkOutcome(plan, None if plan.remembered is None else plan.remembered.object, plan.proven)
 
 
-def finished(
+def finished_entry(
     plan: TablePlan,
     outcomes: Sequence[ChunkOutcome],
     remembered: Remembered,
@@ -71,7 +71,7 @@ def finished(
         schema=info.table.schema,
         name=info.table.name,
         status="unchanged" if unchanged else "extracted",
-        reason=_reason(
+        reason=_entry_reason(
             plan.reason, unchanged, new=any(one.origin == "extracted" for one in objects), first=good is None
         ),
         as_of=facts.point.taken_at,
@@ -80,7 +80,7 @@ def finished(
         columns=info.columns,
         encoding=facts.encoding,
         fingerprint=info.fingerprint,
-        watermark=_watermark(plan, outcomes, facts.point),
+        watermark=_table_watermark(plan, outcomes, facts.point),
         checksum=digest,
         rows=sum(entry.rows for entry in objects),
         raw_bytes=sum(entry.raw_bytes for entry in objects),
@@ -90,21 +90,21 @@ def finished(
     )
 
 
-def failed(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
+def failed_entry(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
     """Return the entry of a table that could not be read: the attempt's reason, with the last good snapshot."""
     code: ReasonCode = "denied" if isinstance(error, TableError) and error.code == "denied" else "failed"
     detail = error.sentence if error.hint is None else f"{error.sentence}. {error.hint}"
-    return kept(info, Reason(code, detail), remembered, seconds)
+    return kept_entry(info, Reason(code, detail), remembered, seconds)
 
 
-def kept(info: TableInfo, reason: Reason, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
+def kept_entry(info: TableInfo, reason: Reason, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
     """Return a `failed` entry that keeps the last good snapshot, if there is one."""
     table = info.table
     before = remembered.entry or TableEntry(schema=table.schema, name=table.name, status="failed", reason=reason)
     return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 3))
 
 
-def dropped(entry: TableEntry, why: str) -> TableEntry:
+def dropped_entry(entry: TableEntry, why: str) -> TableEntry:
     """Return the final entry of a table, which says that it is gone from the source."""
     return replace(
         entry,
@@ -122,11 +122,11 @@ def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> Re
     """
     if outcome.observed is None:
         return None
-    mark, part = _mark(outcome, outcome.observed, None), outcome.plan.part
+    mark, part = _chunk_mark(outcome, outcome.observed, None), outcome.plan.part
     return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object, part.fingerprint, part.stamp)
 
 
-def _reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
+def _entry_reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
     """Return the entry's reason after all chunks are settled.
 
     `new`: the entry names objects that the last entry did not name. `first`: there was no last entry.
@@ -150,13 +150,13 @@ def _all_reused(objects: Sequence[ObjectEntry]) -> bool:
     return all(entry.origin == "reused" for entry in objects)
 
 
-def _watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: Point) -> Watermark | None:
+def _table_watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: Point) -> Watermark | None:
     marks = []
     parts: dict[str, str] = {}
     index = 0
     for outcome in outcomes:
         if outcome.observed is not None:
-            marks.append(_mark(outcome, outcome.observed, None if outcome.object is None else index))
+            marks.append(_chunk_mark(outcome, outcome.observed, None if outcome.object is None else index))
             parts[outcome.plan.part.id] = outcome.plan.part.fingerprint
         index += outcome.object is not None
     return Watermark(point, plan.info.oid, tuple(marks), part_definitions(parts)) if marks else None
@@ -167,7 +167,7 @@ def part_definitions(parts: Mapping[str, str]) -> tuple[PartDefinition, ...] | U
     return tuple(PartDefinition(part, schema) for part, schema in parts.items() if schema) or UNSET
 
 
-def _mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> ChunkMark:
+def _chunk_mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> ChunkMark:
     return ChunkMark(
         outcome.plan.chunk,
         seen.relfilenode,

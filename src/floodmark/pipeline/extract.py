@@ -57,7 +57,7 @@ class Spool:
         self._compressor = compressor(encoding.compression)
         self._deadline = deadline
         self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY, prefix="floodmark-")  # noqa: SIM115
-        self._raw, self._stored = hashlib.sha256(), hashlib.sha256()
+        self._raw, self._store_lines = hashlib.sha256(), hashlib.sha256()
         self.raw_bytes = self.stored_bytes = 0
 
     def write(self, lines: bytes) -> None:
@@ -72,7 +72,7 @@ class Spool:
         self._keep(self._compressor.flush())
 
     def _keep(self, stored: bytes) -> None:
-        self._stored.update(stored)
+        self._store_lines.update(stored)
         self.stored_bytes += len(stored)
         try:
             self._file.write(stored)
@@ -91,42 +91,42 @@ class Spool:
     @property
     def body(self) -> Body:
         self._file.seek(0)
-        return Body(cast(BinaryIO, self._file), self.stored_bytes, self._stored.hexdigest())
+        return Body(cast(BinaryIO, self._file), self.stored_bytes, self._store_lines.hexdigest())
 
     def close(self) -> None:
         self._file.close()
 
 
-def extract(attempt: Attempt, works: Sequence[TableWork]) -> None:
+def extract_chunks(attempt: Attempt, works: Sequence[TableWork]) -> None:
     """Extract every chunk that the plans name. The outcomes and errors are noted in `works`."""
     extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
-    _run(attempt, extractor, ((work, task) for work in works for task in _tasks(attempt, work)))
+    _run_tasks(attempt, extractor, ((work, task) for work in works for task in _tasks_of(attempt, work)))
     if not attempt.backends.layout.objects_stay:
-        _run(attempt, extractor, [pair for work in works for pair in _held_back(attempt, work)])
+        _run_tasks(attempt, extractor, [pair for work in works for pair in _held_back(attempt, work)])
 
 
-def _run(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[TableWork, ChunkTask]]) -> None:
+def _run_tasks(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[TableWork, ChunkTask]]) -> None:
     def one(pair: tuple[TableWork, ChunkTask]) -> ChunkOutcome:
         work, task = pair
-        if attempt.deadline.reached() or not work.open:
+        if attempt.deadline.reached() or not work.is_open:
             raise TaskStopped
         with work.timed():
-            return extractor.extract(task)
+            return extractor.extract_chunk(task)
 
-    for (work, task), outcome in attempt.engine.run(one, tasks):
+    for (work, task), outcome in attempt.engine.run_tasks(one, tasks):
         if isinstance(outcome, BaseException):
-            work.fail(outcome)
+            work.record_error(outcome)
         else:
             work.outcomes[task.plan.chunk] = outcome
             attempt.chunk_done(work, outcome)
 
 
-def _tasks(attempt: Attempt, work: TableWork) -> Iterator[ChunkTask]:
-    policy = attempt.policy(work.table)
+def _tasks_of(attempt: Attempt, work: TableWork) -> Iterator[ChunkTask]:
+    policy = attempt.policy_for(work.table)
     known = {} if policy.full or policy.resend else _known_objects(attempt, work.table)
     for number, chunk in enumerate(work.plan.chunks):
-        if work.open and chunk.reason is not None:
-            yield _task(attempt, work, number, chunk, known)
+        if work.is_open and chunk.reason is not None:
+            yield _task_for(attempt, work, number, chunk, known)
 
 
 def _held_back(attempt: Attempt, work: TableWork) -> Iterator[tuple[TableWork, ChunkTask]]:
@@ -135,21 +135,23 @@ def _held_back(attempt: Attempt, work: TableWork) -> Iterator[tuple[TableWork, C
     If objects do not stay at the destination, a table is sent whole or not at all. So if any of its chunks turned out
     to be new, the other chunks are put as well.
     """
-    if work.open and work.plan.to_extract and not attempt.same_as_sent(work):
+    if work.is_open and work.plan.to_extract and not attempt.same_as_sent(work):
         for number, chunk in enumerate(work.plan.chunks):
             had = work.outcomes[chunk.chunk].object
             if had is not None and had.origin == "reused":
-                yield work, _task(attempt, work, number, chunk, {})
+                yield work, _task_for(attempt, work, number, chunk, {})
 
 
-def _task(attempt: Attempt, work: TableWork, number: int, chunk: ChunkPlan, known: dict[str, ObjectEntry]) -> ChunkTask:
-    key, stays = attempt.key(work.table, number), attempt.backends.layout.objects_stay
+def _task_for(
+    attempt: Attempt, work: TableWork, number: int, chunk: ChunkPlan, known: dict[str, ObjectEntry]
+) -> ChunkTask:
+    key, stays = attempt.object_key(work.table, number), attempt.backends.layout.objects_stay
     return ChunkTask(work.plan.info, chunk, key, known, put_identical=stays)
 
 
 def _known_objects(attempt: Attempt, table: TableName) -> dict[str, ObjectEntry]:
     """Return the table's stored objects by content digest, if they are written with this run's encoding."""
-    remembered = attempt.of(table)
+    remembered = attempt.remembered_of(table)
     good = remembered.good
     stored = list(good.objects) if good is not None else []
     otherwise_written = {
@@ -187,29 +189,29 @@ class Extractor:
         self._observer = observer
         self._deadline = deadline
 
-    def extract(self, task: ChunkTask) -> ChunkOutcome:
+    def extract_chunk(self, task: ChunkTask) -> ChunkOutcome:
         """Extract one chunk. Retry after a broken connection as long as the snapshot exists."""
-        return patiently(self._observer, f"extract a chunk of {task.info.table.label}")(self._once, task)
+        return patiently(self._observer, f"extract a chunk of {task.info.table.label}")(self._extract_once, task)
 
-    def _once(self, task: ChunkTask) -> ChunkOutcome:
+    def _extract_once(self, task: ChunkTask) -> ChunkOutcome:
         begun = time.monotonic()
         spool = Spool(self._encoding, self._deadline)
         try:
             plan = task.plan
-            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._written(spool.write))
+            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(spool.write))
             spool.finish()
-            entry = self._stored(task, spool, got.lines) if got.lines else None
+            entry = self._store_lines(task, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
             self._observer(ChunkDone(task.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun))
             return ChunkOutcome(plan, entry, got.observed)
         finally:
             spool.close()
 
-    def _written(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def _line_writer(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """Return a consumer of the source's lines that passes them on in the run's encoding."""
         return take if self._encoding.numbers is UNSET else lambda lines: take(quote_large(lines))
 
-    def digest(self, task: ChunkTask) -> str | None:
+    def content_digest(self, task: ChunkTask) -> str | None:
         """Return the content digest of a chunk, None if it has no lines. Store nothing."""
         digest = hashlib.sha256()
 
@@ -219,10 +221,10 @@ class Extractor:
             digest.update(lines)
 
         plan = task.plan
-        got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._written(take))
+        got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(take))
         return digest.hexdigest() if got.lines else None
 
-    def _stored(self, task: ChunkTask, spool: Spool, lines: int) -> ObjectEntry:
+    def _store_lines(self, task: ChunkTask, spool: Spool, lines: int) -> ObjectEntry:
         known = task.known.get(spool.content_sha256)
         if known is not None and (not task.put_identical or still_there(self._destination, known)):
             return replace(known, chunk=task.plan.chunk, origin="reused")
@@ -235,7 +237,7 @@ class Extractor:
                 why=f"it has {body.size:,} bytes, and the receiver accepts {limit:,}",
                 hint="Set a smaller chunk_size. A table that is read whole, such as a view, can't be split.",
             )
-        self._put(task.key, body)
+        self._put_object(task.key, body)
         return ObjectEntry(
             key=task.key,
             rows=lines,
@@ -247,7 +249,7 @@ class Extractor:
             origin="extracted",
         )
 
-    def _put(self, key: str, body: Body) -> None:
+    def _put_object(self, key: str, body: Body) -> None:
         """Put an object.
 
         The key is this run's own, so an object that already exists there can only be this run's earlier try.

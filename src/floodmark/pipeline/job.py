@@ -13,9 +13,9 @@ from floodmark.events import Observer, Retried, silent
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
 from floodmark.pipeline.attempt import AttemptResult
-from floodmark.pipeline.audit import audit
-from floodmark.pipeline.extract import extract
-from floodmark.pipeline.observe import observe
+from floodmark.pipeline.audit import audit_tables
+from floodmark.pipeline.extract import extract_chunks
+from floodmark.pipeline.observe import observe_tables
 from floodmark.pipeline.publish import RunResult, publish
 from floodmark.pipeline.session import Session
 from floodmark.pipeline.snapshot import announce_run, choose_tables, tables_gone, take_snapshot
@@ -62,7 +62,7 @@ def run(settings: Settings, observer: Observer = silent, stop: Stop | None = Non
     """
     session = Session(settings, observer, stop or Stop())
     try:
-        result = publish(session, _attempts(session, open_source(settings)))
+        result = publish(session, _attempt_until_complete(session, open_source(settings)))
     except BaseException as error:
         session.fail(error)
         raise
@@ -88,7 +88,7 @@ def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = No
     snapshot = take_snapshot(session, open_source(settings))
     try:
         tables = choose_tables(session, snapshot)
-        works = observe(session.attempt(snapshot, tables, timestamp_text(session.started)))
+        works = observe_tables(session.make_attempt(snapshot, tables, timestamp_text(session.started)))
         session.stop.require_not_asked()
         gone = tables_gone(session, snapshot, tables)
     finally:
@@ -99,17 +99,17 @@ def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = No
     return sorted(planned, key=lambda one: one.table)
 
 
-def _attempts(session: Session, source: Source) -> AttemptResult:
+def _attempt_until_complete(session: Session, source: Source) -> AttemptResult:
     """Retry with a new snapshot until one attempt completes."""
     fruitless = 0
     for number in count(1):
-        finished_before = session.progress.number
-        result = _attempt(session, source, number)
+        finished_before = session.progress.finished_count
+        result = _attempt_once(session, source, number)
         session.stop.require_not_asked()
         if isinstance(result, AttemptResult) and not result.lost:
             break
         # A lost snapshot does not count as fruitless if something new was finished under it.
-        new = isinstance(result, SourceError) and session.progress.number > finished_before
+        new = isinstance(result, SourceError) and session.progress.finished_count > finished_before
         fruitless = 0 if new else fruitless + 1
         if fruitless == MAX_ATTEMPTS or session.deadline.reached():
             break
@@ -119,14 +119,14 @@ def _attempts(session: Session, source: Source) -> AttemptResult:
     return result
 
 
-def _attempt(session: Session, source: Source, number: int) -> AttemptResult | SourceError:
+def _attempt_once(session: Session, source: Source, number: int) -> AttemptResult | SourceError:
     """Do all the work that one snapshot allows.
 
     If the snapshot is lost meanwhile, return that error, do not raise it.
     """
     snapshot = take_snapshot(session, source, again=number > 1)
     try:
-        return _steps(session, source, snapshot, number)
+        return _run_steps(session, source, snapshot, number)
     except SourceError as error:
         if snapshot.stands():
             raise
@@ -135,18 +135,18 @@ def _attempt(session: Session, source: Source, number: int) -> AttemptResult | S
         snapshot.close()
 
 
-def _steps(session: Session, source: Source, snapshot: Snapshot, number: int) -> AttemptResult:
+def _run_steps(session: Session, source: Source, snapshot: Snapshot, number: int) -> AttemptResult:
     tables = choose_tables(session, snapshot)
-    timestamp = session.claim()
+    timestamp = session.claim_timestamp()
     announce_run(session, source, snapshot, number)
-    attempt = session.attempt(snapshot, tables, timestamp)
-    works = observe(attempt)
+    attempt = session.make_attempt(snapshot, tables, timestamp)
+    works = observe_tables(attempt)
     attempt.take_proven(works)
-    session.announce(attempt, works)
-    extract(attempt, works)
+    session.announce_objects(attempt, works)
+    extract_chunks(attempt, works)
     session.note_sent(attempt, works)
-    audit(attempt, works)
-    return attempt.result(works, tables_gone(session, snapshot, tables))
+    audit_tables(attempt, works)
+    return attempt.make_result(works, tables_gone(session, snapshot, tables))
 
 
 def _why_again(result: AttemptResult | SourceError) -> str:

@@ -31,7 +31,7 @@ class SentTables:
         self._since: dict[TableName, Since] = {one.table: "half" for one in before}
         self.committed: tuple[Begun, ...] = ()
 
-    def begin(self, tables: Sequence[TableName], timestamp: str) -> None:
+    def record_begun(self, tables: Sequence[TableName], timestamp: str) -> None:
         """Record that these tables are about to be sent.
 
         If it raises StorageError or Conflict, they must not be sent.
@@ -43,7 +43,7 @@ class SentTables:
         self._own += told
         self._since |= dict.fromkeys(tables, "half")
 
-    def landed(self, table: TableName, *, put: bool) -> None:
+    def record_landed(self, table: TableName, *, put: bool) -> None:
         """Record that a table was sent completely. If nothing was `put`, nothing needed to be sent."""
         if not put:
             self._since.pop(table, None)
@@ -51,11 +51,11 @@ class SentTables:
         elif table in self._since:
             self._since[table] = "whole"
 
-    def since(self, table: TableName) -> Since:
+    def sent_since(self, table: TableName) -> Since:
         """Return what was sent of a table since the last commit."""
         return self._since.get(table, "nothing")
 
-    def commit(self, latest: Callable[[TableName], str]) -> None:
+    def record_committed(self, latest: Callable[[TableName], str]) -> None:
         """Record that a manifest now describes these tables.
 
         `latest` gives the timestamp under which the manifest's state of a table was sent, or "" if the manifest says

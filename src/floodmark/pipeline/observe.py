@@ -11,7 +11,7 @@ from floodmark.errors import SourceError
 from floodmark.events import TableDecided
 from floodmark.model import Chunk, Observation, TableName
 from floodmark.pipeline.attempt import Attempt
-from floodmark.pipeline.detect import ChunkPlan, TablePlan, assess, settle, without_objects
+from floodmark.pipeline.detect import ChunkPlan, TablePlan, plan_table, settle_plan, without_objects
 from floodmark.pipeline.extract import patiently, still_there
 from floodmark.pipeline.work import TableWork
 
@@ -22,49 +22,51 @@ _BATCH_BYTES = 64 * 1024**2
 Asked = tuple[TableWork, ChunkPlan]
 
 
-def observe(attempt: Attempt) -> list[TableWork]:
+def observe_tables(attempt: Attempt) -> list[TableWork]:
     """Return each readable table with its settled plan, or with the error that it met."""
     works = []
-    for info in attempt.readable:
-        plan = assess(info, attempt.of(info.table), attempt.policy(info.table), attempt.snapshot.point)
+    for info in attempt.readable_tables:
+        plan = plan_table(
+            info, attempt.remembered_of(info.table), attempt.policy_for(info.table), attempt.snapshot.point
+        )
         works.append(TableWork(plan))
-    _ask(attempt, works)
+    _ask_questions(attempt, works)
     for work in works:
-        if work.open:
+        if work.is_open:
             _look_for_objects(attempt, work)
-            _announce(attempt, work.plan)
+            _tell_decision(attempt, work.plan)
     return works
 
 
-def _announce(attempt: Attempt, plan: TablePlan) -> None:
+def _tell_decision(attempt: Attempt, plan: TablePlan) -> None:
     """Tell the observer what is decided about a table."""
     chunks = plan.to_extract
     size = sum(chunk.estimated_bytes for chunk in chunks)
     attempt.observer(TableDecided(plan.info.table, plan.reason, len(plan.chunks), len(chunks), size))
 
 
-def _ask(attempt: Attempt, works: Sequence[TableWork]) -> None:
-    """Ask all questions and settle the plans. If a batch fails, ask each of its questions separately."""
+def _ask_questions(attempt: Attempt, works: Sequence[TableWork]) -> None:
+    """Ask all questions and settle the plans. If a batch fails, ask_batch each of its questions separately."""
     asked = [(work, chunk) for work in works for chunk in work.plan.chunks if chunk.question is not None]
     answers: dict[tuple[TableName, Chunk], Observation] = {}
     alone: list[Asked] = []
-    for batch, found in _answers(attempt, _batches(asked, _BATCH_BYTES)):
+    for batch, found in _answer_batches(attempt, _group_questions(asked, _BATCH_BYTES)):
         if isinstance(found, SourceError) and len(batch) > 1:
             alone += batch
         else:
-            _take(batch, found, answers)
-    for batch, found in _answers(attempt, ([one] for one in alone)):
-        _take(batch, found, answers)
+            _take_answers(batch, found, answers)
+    for batch, found in _answer_batches(attempt, ([one] for one in alone)):
+        _take_answers(batch, found, answers)
     for work in works:
-        if work.open:
+        if work.is_open:
             seen = [answers[work.table, question.chunk] for question in work.plan.questions]
-            work.plan = settle(work.plan, seen, attempt.policy(work.table))
+            work.plan = settle_plan(work.plan, seen, attempt.policy_for(work.table))
 
 
-def _answers(
+def _answer_batches(
     attempt: Attempt, batches: Iterable[list[Asked]]
 ) -> Iterator[tuple[list[Asked], list[Observation] | BaseException]]:
-    def ask(batch: list[Asked]) -> list[Observation]:
+    def ask_batch(batch: list[Asked]) -> list[Observation]:
         if attempt.deadline.reached():
             raise TaskStopped
         questions = [chunk.question for _, chunk in batch if chunk.question is not None]
@@ -73,20 +75,20 @@ def _answers(
                 timers.enter_context(work.timed())
             return patiently(attempt.observer, "observe")(attempt.snapshot.observe, questions)
 
-    return attempt.engine.run(ask, batches)
+    return attempt.engine.run_tasks(ask_batch, batches)
 
 
-def _take(
+def _take_answers(
     batch: list[Asked], found: list[Observation] | BaseException, answers: dict[tuple[TableName, Chunk], Observation]
 ) -> None:
     if isinstance(found, BaseException):
         for work, _ in batch:
-            work.fail(found)
+            work.record_error(found)
     else:
         answers |= {(work.table, chunk.chunk): seen for (work, chunk), seen in zip(batch, found, strict=True)}
 
 
-def _batches(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
+def _group_questions(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
     """Group small chunks, so that one transaction observes many and reads about as much as one large chunk."""
     batch: list[Asked] = []
     size = 0
@@ -116,7 +118,7 @@ def _look_for_objects(attempt: Attempt, work: TableWork) -> None:
         if entry is not None and (work.plan.to_extract or entry.key not in committed):
             named[entry.key] = entry
     missing = set()
-    for entry, stands in attempt.engine.run(partial(still_there, attempt.backends.destination), named.values()):
+    for entry, stands in attempt.engine.run_tasks(partial(still_there, attempt.backends.destination), named.values()):
         if isinstance(stands, BaseException):
             raise stands
         if not stands:

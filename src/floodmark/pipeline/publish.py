@@ -12,7 +12,7 @@ from floodmark.errors import FloodmarkError, TableError
 from floodmark.events import RunFinished
 from floodmark.model import TableEntry
 from floodmark.pipeline.attempt import AttemptResult
-from floodmark.pipeline.entries import dropped, failed
+from floodmark.pipeline.entries import dropped_entry, failed_entry
 from floodmark.pipeline.landing import latest_sent
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
@@ -47,43 +47,43 @@ def publish(session: Session, result: AttemptResult) -> RunResult:
 
     Raises Stopped, Conflict, OutcomeUnknown, StorageError.
     """
-    manifest = _manifest(session, result, _entries(session, result))
+    manifest = _make_manifest(session, result, _all_entries(session, result))
     session.stop.require_not_asked()
     key = None
     if session.backends.ledger is not None:
         committed = session.backends.ledger.commit(manifest, session.current, lambda table: not session.left_out(table))
         manifest, key = committed.manifest, committed.key
     session.published = True
-    session.progress.keep({entry.table for entry in manifest.tables if entry.status == "failed"})
+    session.progress.keep_only({entry.table for entry in manifest.tables if entry.status == "failed"})
     latest = latest_sent(manifest)
-    session.sent.commit(lambda table: "" if session.left_out(table) else latest(table))
+    session.sent.record_committed(lambda table: "" if session.left_out(table) else latest(table))
     seconds = round(time.monotonic() - session.begun, 3)
     done = RunResult(manifest, key, session.uploaded, seconds)
     session.observe(RunFinished(session.run_id, len(manifest.tables), done.failed, session.uploaded, seconds))
     return done
 
 
-def _entries(session: Session, result: AttemptResult) -> list[TableEntry]:
+def _all_entries(session: Session, result: AttemptResult) -> list[TableEntry]:
     """Return the entry of every table: done, failed, dropped, or carried over if it is not part of this run."""
-    committed = session.committed()
+    committed = session.committed_tables()
     entries = dict(result.entries)
     for table in result.tables:
         error: FloodmarkError | None = result.lost.get(table.table)
         if table.denied is not None:
             error = TableError("can't be read", code="denied", why=table.denied)
         if error is not None:
-            entries[table.table] = failed(table, error, committed.get(table.table, Remembered()))
+            entries[table.table] = failed_entry(table, error, committed.get(table.table, Remembered()))
     for name, remembered in committed.items():
         if remembered.entry is None or name in entries:
             continue
         if name in result.gone:
-            entries[name] = dropped(remembered.entry, result.gone[name])
+            entries[name] = dropped_entry(remembered.entry, result.gone[name])
         elif session.left_out(name):
             entries[name] = remembered.entry
     return [entries[name] for name in sorted(entries)]
 
 
-def _manifest(session: Session, result: AttemptResult, entries: Sequence[TableEntry]) -> Manifest:
+def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[TableEntry]) -> Manifest:
     identity, point = result.identity, result.point
     whole = all(entry.as_of == point.taken_at for entry in entries if entry.status != "dropped")
     return Manifest(

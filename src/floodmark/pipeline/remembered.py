@@ -54,7 +54,7 @@ class Remembered(Struct, frozen=True):
         return self.entry if self.entry is not None and self.entry.checksum is not None else None
 
 
-def remember(entry: TableEntry | None) -> Remembered:
+def remember_entry(entry: TableEntry | None) -> Remembered:
     """Return a committed entry in the form that decisions use."""
     if entry is None:
         return Remembered()
@@ -97,14 +97,14 @@ def with_finished(told: Remembered, finished: Sequence[RememberedChunk], info: T
         part = parts.get(known.mark.chunk.part)
         if part is not None and known.stamp == part.stamp and _same_definition(known, info, part):
             there = chunks.get(known.mark.chunk)
-            if there is None or _rank(known, info, part, point) > _rank(there, info, part, point):
+            if there is None or _proof_rank(known, info, part, point) > _proof_rank(there, info, part, point):
                 chunks[known.mark.chunk] = known
         elif since == "whole":
             since = "half"
     return Remembered(told.entry, chunks, since)
 
 
-def _rank(known: RememberedChunk, info: TableInfo, part: Part, point: Point) -> tuple[bool, bool, int, int, str]:
+def _proof_rank(known: RememberedChunk, info: TableInfo, part: Part, point: Point) -> tuple[bool, bool, int, int, str]:
     """Return a rank: in one history a later memory ranks higher; one of another history ranks lower."""
     then = known.point
     same = _same_definition(known, info, part)

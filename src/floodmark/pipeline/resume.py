@@ -47,14 +47,14 @@ Clock = Callable[[], float]
 
 
 class LeftChunks(Struct, frozen=True):
-    """The chunks that another run finished, of the database that `source` names (see `_database`)."""
+    """The chunks that another run finished, of the database that `source` names (see `_database_key`)."""
 
     run_id: str
     source: tuple[str, str, str]
     chunks: tuple[tuple[TableName, RememberedChunk], ...]
 
 
-def usable(
+def usable_chunks(
     progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None
 ) -> LeftChunks:
     """Return the chunks of a progress whose objects a run can name.
@@ -95,17 +95,17 @@ class ProgressTracker:
         self._due = clock() + SHORTEST_PAUSE
         self._saved = True
 
-    def begin(self, source: SourceIdentity) -> None:
+    def begin_snapshot(self, source: SourceIdentity) -> None:
         """Begin with a new snapshot of this database, and drop the chunks of any other database."""
         before, self._source = self._source, source
-        if before is None or _database(before) != _database(source):
+        if before is None or _database_key(before) != _database_key(source):
             self._own = {}
             self._theirs = {}
             for left in self._left:
-                if left.source == _database(source):
-                    self._take(left)
+                if left.source == _database_key(source):
+                    self._take_over(left)
 
-    def announce(self, timestamp: str) -> None:
+    def announce_timestamp(self, timestamp: str) -> None:
         """Record the timestamp under which objects are about to be put.
 
         The record is written before the objects, so that any object that appears there is known as the run's own.
@@ -114,25 +114,25 @@ class ProgressTracker:
         self._saved = False
         self.save()
 
-    def of(self, table: TableName) -> list[RememberedChunk]:
+    def chunks_of(self, table: TableName) -> list[RememberedChunk]:
         """Return all known chunks of a table."""
         return [*self._theirs.get(table, ()), *self._own.get(table, {}).values()]
 
-    def add(self, table: TableName, chunk: RememberedChunk) -> None:
+    def add_chunk(self, table: TableName, chunk: RememberedChunk) -> None:
         """Add a finished chunk whose object is put, and write the progress from time to time."""
         self._own.setdefault(table, {})[chunk.mark.chunk] = chunk
         self._saved = False
         if self._clock() >= self._due:
             self.save()
 
-    def keep(self, tables: Iterable[TableName]) -> None:
+    def keep_only(self, tables: Iterable[TableName]) -> None:
         """Keep the chunks of these tables only; the others are no longer of use."""
         kept = {table: self._own[table] for table in tables if table in self._own}
         self._saved = self._saved and kept == self._own
         self._own = kept
 
     @property
-    def number(self) -> int:
+    def finished_count(self) -> int:
         """Return how many different chunks this run has finished.
 
         A chunk counts once, even if it was finished repeatedly.
@@ -140,7 +140,7 @@ class ProgressTracker:
         return sum(map(len, self._own.values()))
 
     @property
-    def scattered(self) -> bool:
+    def has_scattered_objects(self) -> bool:
         """Return True if the run might have put objects that will never be named, because a snapshot was lost."""
         return len(self._timestamps) > 1
 
@@ -155,7 +155,7 @@ class ProgressTracker:
             return
         begun = self._clock()
         try:
-            self._save(self._source, self._timestamps, tuple(_told(self._own)))
+            self._save(self._source, self._timestamps, tuple(_grouped_chunks(self._own)))
             self._saved = True
         except StorageError as error:
             self._observer(
@@ -163,14 +163,14 @@ class ProgressTracker:
             )
         self._due = self._clock() + max(SHORTEST_PAUSE, PAUSE_PER_WRITE * (self._clock() - begun))
 
-    def _take(self, left: LeftChunks) -> None:
+    def _take_over(self, left: LeftChunks) -> None:
         for table, chunk in left.chunks:
             self._theirs.setdefault(table, []).append(chunk)
         if left.chunks:
             self._observer(ProgressFound(left.run_id, len(left.chunks)))
 
 
-def _told(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
+def _grouped_chunks(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
     """Yield the chunks in the form of the document, grouped by table, definition and snapshot."""
     groups: dict[tuple[TableName, Point, int, Fingerprint, str | None], list[RememberedChunk]] = {}
     every = ((table, chunk) for table, chunks in own.items() for chunk in chunks.values())
@@ -198,5 +198,5 @@ def _put_at(entry: ObjectEntry) -> str:
     return timestamp_of(entry.key) or ""
 
 
-def _database(source: SourceIdentity) -> tuple[str, str, str]:
+def _database_key(source: SourceIdentity) -> tuple[str, str, str]:
     return source.dialect, source.system_identifier, source.database

@@ -28,8 +28,8 @@ from floodmark.layout import timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.landing import SentTables
-from floodmark.pipeline.remembered import Remembered, remember, with_finished
-from floodmark.pipeline.resume import ProgressTracker, usable
+from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished
+from floodmark.pipeline.resume import ProgressTracker, usable_chunks
 from floodmark.pipeline.work import TableWork
 from floodmark.source.base import Snapshot
 from floodmark.source.selection import narrowed_away
@@ -93,10 +93,10 @@ class Session:
         """Return True if --table or --exclude leaves the table out of this run."""
         return narrowed_away(table, self.settings.selection, self.default_schema)
 
-    def committed(self) -> dict[TableName, Remembered]:
+    def committed_tables(self) -> dict[TableName, Remembered]:
         """Return the last committed state of each table."""
         known = {} if self.current is None or self.other_source else self.current.manifest.tables
-        return {entry.table: remember(entry) for entry in known if entry.status != "dropped"}
+        return {entry.table: remember_entry(entry) for entry in known if entry.status != "dropped"}
 
     # Before the first snapshot
 
@@ -124,8 +124,8 @@ class Session:
             return ProgressTracker((), None, self.observe)
         found = ledger.left_behind(self.started, lambda why: self.observe(Warned(why)))
         floor = self.current.head.floor if self.current is not None else None
-        left = [usable(progress, here, self.backends.encoding, self.started, floor) for progress in found]
-        return ProgressTracker(left, partial(self._save, ledger), self.observe)
+        left = [usable_chunks(progress, here, self.backends.encoding, self.started, floor) for progress in found]
+        return ProgressTracker(left, partial(self._save_progress, ledger), self.observe)
 
     def _sent_by_others(self) -> SentTables:
         ledger = self.backends.ledger
@@ -135,7 +135,7 @@ class Session:
 
     # Under a snapshot
 
-    def identify(self, snapshot: Snapshot) -> None:
+    def identify_source(self, snapshot: Snapshot) -> None:
         """Take over the identity of a snapshot, after the check that it may be read into this state.
 
         Raises SourceMismatch.
@@ -144,21 +144,21 @@ class Session:
         if self.current is not None:
             adopt = self.settings.adopt_source
             self.other_source = require_same_source(self.current, snapshot.identity, adopt=adopt)
-        self.progress.begin(snapshot.identity)
+        self.progress.begin_snapshot(snapshot.identity)
         self.default_schema = snapshot.default_schema
 
-    def claim(self) -> str:
+    def claim_timestamp(self) -> str:
         """Return a timestamp that only this attempt has, for the keys of its objects."""
         ledger = self.backends.ledger
         if ledger is None:
-            self._last_claim = _later(self._last_claim, datetime.now(UTC))
+            self._last_claim = _later_second(self._last_claim, datetime.now(UTC))
             return timestamp_text(self._last_claim)
         if self.current is None and not self.settings.destination.allow_unconditional_writes:
             ledger.check()
         self._claimed = True  # set even if the claim fails: it might still have taken effect
         return ledger.claim(self.run_id, datetime.now(UTC)).timestamp
 
-    def attempt(self, snapshot: Snapshot, tables: Sequence[TableInfo], timestamp: str) -> Attempt:
+    def make_attempt(self, snapshot: Snapshot, tables: Sequence[TableInfo], timestamp: str) -> Attempt:
         """Return the facts and tools of the steps under a snapshot."""
         return Attempt(
             run_id=self.run_id,
@@ -168,48 +168,48 @@ class Session:
             backends=self.backends,
             snapshot=snapshot,
             tables=tables,
-            remembered=self._remembered(snapshot, tables),
+            remembered=self._remembered_tables(snapshot, tables),
             progress=self.progress,
             engine=LocalThreads(snapshot.parallelism),
             deadline=self.deadline,
             observer=self.observe,
         )
 
-    def _remembered(self, snapshot: Snapshot, tables: Sequence[TableInfo]) -> dict[TableName, Remembered]:
-        committed = self.committed()
+    def _remembered_tables(self, snapshot: Snapshot, tables: Sequence[TableInfo]) -> dict[TableName, Remembered]:
+        committed = self.committed_tables()
         return {
             info.table: with_finished(
-                replace(committed.get(info.table, Remembered()), sent_since=self.sent.since(info.table)),
-                self.progress.of(info.table),
+                replace(committed.get(info.table, Remembered()), sent_since=self.sent.sent_since(info.table)),
+                self.progress.chunks_of(info.table),
                 info,
                 snapshot.point,
             )
             for info in tables
         }
 
-    def announce(self, attempt: Attempt, works: Sequence[TableWork]) -> None:
+    def announce_objects(self, attempt: Attempt, works: Sequence[TableWork]) -> None:
         """Record in the state that objects of these tables are about to be put. Raises StorageError, Conflict."""
-        tables = [work.table for work in works if work.open and work.plan.to_extract]
+        tables = [work.table for work in works if work.is_open and work.plan.to_extract]
         if not tables:
             return
         if self.backends.layout.objects_stay:
-            self.progress.announce(attempt.timestamp)
+            self.progress.announce_timestamp(attempt.timestamp)
         else:
-            self.sent.begin(tables, attempt.timestamp)
+            self.sent.record_begun(tables, attempt.timestamp)
 
     def note_sent(self, attempt: Attempt, works: Sequence[TableWork]) -> None:
         """Note which tables a landing zone now has whole, and for which of them nothing needed to be put."""
         if not self.backends.layout.objects_stay:
             for work in works:
-                if work.complete:
-                    self.sent.landed(work.table, put=not attempt.same_as_sent(work))
+                if work.is_complete:
+                    self.sent.record_landed(work.table, put=not attempt.same_as_sent(work))
 
     # The end
 
     def fail(self, error: BaseException) -> None:
         """End the run because of an error, which the caller raises again."""
         if isinstance(error, VerificationFailed):
-            self.progress.keep(())  # after a failed verification, nothing is reused
+            self.progress.keep_only(())  # after a failed verification, nothing is reused
         stopped = isinstance(error, Stopped | KeyboardInterrupt)
         # If the state belongs to another database, it records only the runs of that database.
         tell = not isinstance(error, SourceMismatch)
@@ -228,12 +228,12 @@ class Session:
         The run leaves the list of runs in flight, unless it finished something that the next run can continue from. Its
         end is noted in the ledger if `tell` is set, and sent to the observer.
         """
-        ended = self._ended(outcome, exit_code)
+        ended = self._end_record(outcome, exit_code)
         ledger = self.backends.ledger
         if self._claimed and self.progress.worth_keeping:
             self.progress.save()
         elif self._claimed and ledger is not None:
-            if self.published and not self.progress.scattered:
+            if self.published and not self.progress.has_scattered_objects:
                 ledger.remove_progress(self.run_id)  # else prune needs it to recognize this run's objects
             ledger.release(self.run_id, ended, self.sent.committed if self.published else ())
             tell = False
@@ -254,7 +254,7 @@ class Session:
             left = (over - datetime.now(UTC)).total_seconds()
             time.sleep(min(max(left, 0), MAX_SECONDS_AHEAD))
 
-    def _ended(self, outcome: Outcome, exit_code: int) -> Ended:
+    def _end_record(self, outcome: Outcome, exit_code: int) -> Ended:
         return Ended(
             run_id=self.run_id,
             database=self.database,
@@ -268,7 +268,7 @@ class Session:
             uploaded_bytes=self.uploaded,
         )
 
-    def _save(
+    def _save_progress(
         self, ledger: Ledger, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]
     ) -> None:
         ledger.save(
@@ -286,6 +286,6 @@ class Session:
         )
 
 
-def _later(before: datetime | None, now: datetime) -> datetime:
+def _later_second(before: datetime | None, now: datetime) -> datetime:
     """Return now, or the second after `before`: no two snapshots must put objects under one timestamp."""
     return now if before is None else max(now, before + timedelta(seconds=1))

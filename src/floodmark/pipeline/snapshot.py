@@ -55,7 +55,7 @@ def choose_tables(session: Session, snapshot: Snapshot) -> list[TableInfo]:
     """
     for drawback in snapshot.drawbacks:
         session.observe(Warned(str(drawback)))
-    session.identify(snapshot)
+    session.identify_source(snapshot)
     tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
     _require_approved(session, tables)
     if session.backends.ledger is None:
@@ -103,7 +103,7 @@ def tables_gone(session: Session, snapshot: Snapshot, tables: Iterable[TableInfo
     A table that was only not selected does not count as gone.
     """
     selected = {table.table for table in tables}
-    committed = session.committed()
+    committed = session.committed_tables()
     away = {name: known for name, known in committed.items() if name not in selected and not session.left_out(name)}
     existing = snapshot.existing(list(away))
     found = {name: _why_gone(session, snapshot, known, existing.get(name)) for name, known in away.items()}

@@ -47,14 +47,14 @@ class TableWork:
             self._ended = max(self._ended, time.monotonic())
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         """Return True if there is a reason to continue with the table."""
         return self.error is None and not self.stopped
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Return True if every chunk is settled."""
-        return self.open and len(self.outcomes) == len(self.plan.chunks)
+        return self.is_open and len(self.outcomes) == len(self.plan.chunks)
 
     @property
     def in_order(self) -> list[ChunkOutcome]:
@@ -62,11 +62,11 @@ class TableWork:
         return [self.outcomes[chunk.chunk] for chunk in self.plan.chunks]
 
     @property
-    def objects(self) -> list[ObjectEntry]:
+    def stored_objects(self) -> list[ObjectEntry]:
         """Return the objects of the settled chunks, in the order of the table's lines."""
         return [outcome.object for outcome in self.in_order if outcome.object is not None]
 
-    def fail(self, error: BaseException) -> None:
+    def record_error(self, error: BaseException) -> None:
         """Record the error of a task. Raise it again if it does not concern only this table."""
         if isinstance(error, TaskStopped):
             self.stopped = True
@@ -76,7 +76,7 @@ class TableWork:
         else:
             raise error
 
-    def discard(self, error: SnapshotLost) -> None:
+    def discard_result(self, error: SnapshotLost) -> None:
         """Throw away what was read of the table: it needs a new snapshot."""
         self.outcomes.clear()
-        self.fail(error)
+        self.record_error(error)

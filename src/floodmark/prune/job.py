@@ -181,7 +181,7 @@ def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, 
         stop.require_not_asked()
         delete(key)
 
-    for _, error in LocalThreads(DELETIONS).run(one, keys):
+    for _, error in LocalThreads(DELETIONS).run_tasks(one, keys):
         if isinstance(error, StorageDenied):
             raise StorageDenied(
                 "prune may not delete",

@@ -134,7 +134,7 @@ def _objects(destination: Storage, names: Iterable[str], rule: Rule) -> Iterator
     """Yield the objects of the tables that this state's documents name, or for an erasure, of their databases."""
     whole = isinstance(rule, EraseBefore)
     prefixes = sorted({prefix for key in names if (prefix := table_prefix(key, database_only=whole)) is not None})
-    for _, keys in LocalThreads(LISTINGS).run(lambda prefix: list(destination.list(prefix)), prefixes):
+    for _, keys in LocalThreads(LISTINGS).run_tasks(lambda prefix: list(destination.list(prefix)), prefixes):
         if isinstance(keys, BaseException):
             raise _needing_the_right(keys, destination.url)
         yield from keys

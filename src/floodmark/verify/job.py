@@ -147,7 +147,7 @@ def _object_faults(
         return objects.read(destination, one, stop.is_set, observer) if deep else objects.look(destination, one)
 
     faults: dict[str, Fault] = {}
-    for one, fault in LocalThreads(READS if deep else LOOKS).run(one_object, named.values()):
+    for one, fault in LocalThreads(READS if deep else LOOKS).run_tasks(one_object, named.values()):
         if isinstance(fault, TaskStopped):
             raise Stopped(stop.number)
         if isinstance(fault, StorageDenied):

@@ -17,9 +17,9 @@ from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
 from floodmark.events import Observer
 from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo, TableName
-from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, assess, settle
+from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, plan_table, settle_plan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
-from floodmark.pipeline.remembered import remember
+from floodmark.pipeline.remembered import remember_entry
 from floodmark.source.base import Snapshot
 from floodmark.stop import Deadline
 from floodmark.verify.report import Problem, SourceReport
@@ -79,7 +79,7 @@ def compare(
             done[entry.table] = Compared(SourceReport(unread=max(1, len(entry.objects)), why=why))
         else:
             policy = Policy(comparison.chunk_bytes)
-            works.append(_Work(info, entry, assess(info, remember(entry), policy, comparison.snapshot.point)))
+            works.append(_Work(info, entry, plan_table(info, remember_entry(entry), policy, comparison.snapshot.point)))
     for work in works:
         _settle(comparison, work)
     _read(comparison, works)
@@ -102,7 +102,7 @@ def _settle(comparison: Comparison, work: _Work) -> None:
         return list(ask(comparison.snapshot.observe, batch))
 
     answers: dict[Sequence[Question], list[object]] = {}
-    for batch, found in LocalThreads(comparison.snapshot.parallelism).run(answer, batches):
+    for batch, found in LocalThreads(comparison.snapshot.parallelism).run_tasks(answer, batches):
         if isinstance(found, SourceError | TaskStopped):
             work.give_up(found.sentence if isinstance(found, SourceError) else "there was no time for it")
             work.plan = TablePlan(work.info, ())
@@ -111,7 +111,7 @@ def _settle(comparison: Comparison, work: _Work) -> None:
             raise found
         answers[batch] = found
     seen = [one for batch in batches for one in answers[batch]]
-    work.plan = settle(work.plan, seen, Policy(comparison.chunk_bytes))  # type: ignore[arg-type]
+    work.plan = settle_plan(work.plan, seen, Policy(comparison.chunk_bytes))  # type: ignore[arg-type]
     fell_away = work.stored().keys() - {chunk.chunk for chunk in work.plan.chunks}
     for _ in fell_away:
         work.count("changed")
@@ -124,9 +124,9 @@ def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
         work, chunk = task
         if comparison.deadline.reached():
             raise TaskStopped
-        return again(comparison.extractor.digest, ChunkTask(work.info, chunk, "", {}))
+        return again(comparison.extractor.content_digest, ChunkTask(work.info, chunk, "", {}))
 
-    for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run(digest, _to_read(works)):
+    for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run_tasks(digest, _to_read(works)):
         if isinstance(found, TaskStopped):
             work.count("unread", "there was no time for all of it")
         elif isinstance(found, SourceError):
