@@ -23,7 +23,7 @@ ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["gr
 BY_NAME = {metric.name: metric for metric in catalogue.ALL}
 # What Prometheus and Kubernetes add to every series.
 ADDED = {"namespace", "instance", "job", "pod"}
-ENTRY_PARTS = ("**Symptom.**", "**What it means.**", "**Check.**", "**Mend.**", "**Wake.**")
+ENTRY_PARTS = ("**Symptom.**", "**Meaning.**", "**Check.**", "**Fix.**", "**Escalate.**")
 
 
 def panels() -> Iterator[dict[str, Any]]:
@@ -119,7 +119,7 @@ def test_each_alert_leads_to_an_entry_that_can_be_followed(name: str) -> None:
     entry = RUNBOOK.split(f"\n## {name}\n")[1].split("\n## ")[0]
     at = [entry.index(part) for part in ENTRY_PARTS]
     assert at == sorted(at)
-    assert "`" in entry.split("**Check.**")[1].split("**Mend.**")[0], "a check without a command"
+    assert "`" in entry.split("**Check.**")[1].split("**Fix.**")[0], "a check without a command"
 
 
 def test_no_entry_is_about_an_alert_that_is_not() -> None:
