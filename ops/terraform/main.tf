@@ -1,4 +1,4 @@
-# Who the job is in AWS, and what it may do there.
+# The job's identity in AWS, and its rights there.
 
 data "aws_partition" "current" {}
 
@@ -19,7 +19,7 @@ locals {
 
 resource "aws_iam_policy" "landing" {
   name        = "${var.name}-floodmark-landing"
-  description = "Floodmark of ${var.name}: put below the prefix of its destination."
+  description = "Floodmark of ${var.name}: put objects below the prefix of its destination."
   policy      = module.policies.landing
   tags        = var.tags
 }
@@ -27,12 +27,12 @@ resource "aws_iam_policy" "landing" {
 resource "aws_iam_policy" "state" {
   count       = local.with_state ? 1 : 0
   name        = "${var.name}-floodmark-state"
-  description = "Floodmark of ${var.name}: keep its state."
+  description = "Floodmark of ${var.name}: read and write its state."
   policy      = module.policies.state
   tags        = var.tags
 }
 
-# A role that the service account, and no one else, takes on.
+# A role that only the service account can assume.
 
 locals {
   issuer = replace(var.oidc_provider_arn, "/^.*:oidc-provider\\//", "")
@@ -83,10 +83,10 @@ resource "kubernetes_service_account" "this" {
   }
 }
 
-# Or a user with an access key, where no role can be had.
+# Or a user with an access key, if no role is available.
 
 resource "aws_iam_user" "this" {
-  #checkov:skip=CKV_AWS_273:a job is no person who could sign in; irsa is the default and needs no user
+  #checkov:skip=CKV_AWS_273:a job can't sign in like a person; irsa is the default and needs no user
   count = var.identity == "user" ? 1 : 0
   name  = "${var.name}-floodmark"
   path  = "/system/floodmark/"
@@ -99,7 +99,7 @@ resource "aws_iam_access_key" "this" {
 }
 
 resource "aws_iam_user_policy_attachment" "this" {
-  #checkov:skip=CKV_AWS_40:this user is the only one that these policies are for; a group of one adds nothing
+  #checkov:skip=CKV_AWS_40:these policies are for this user only; a group of one adds nothing
   for_each   = var.identity == "user" ? local.policies : {}
   user       = aws_iam_user.this[0].name
   policy_arn = each.value

@@ -1,4 +1,4 @@
-# What the chart reads. The keys are those that services have today.
+# The secret that the chart reads. Its keys are the ones that services use today.
 
 resource "kubernetes_secret" "this" {
   metadata {

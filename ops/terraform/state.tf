@@ -1,10 +1,10 @@
-# A bucket for what runs remember: manifests, the head, who is at work. It holds no row of data.
+# A bucket for the state: manifests, head, and the list of runs in progress. It contains no row of data.
 
 resource "aws_s3_bucket" "state" {
-  #checkov:skip=CKV_AWS_18:requests for documents without data are not worth a log bucket; CloudTrail has them where it is wanted
-  #checkov:skip=CKV_AWS_144:a state that is lost costs one full extraction, less than a second region
-  #checkov:skip=CKV2_AWS_62:nothing waits for the state; consumers read it
-  #checkov:skip=CKV_AWS_145:S3's own encryption unless state_kms_key_arn is set; the documents hold no row's value
+  #checkov:skip=CKV_AWS_18:the documents contain no data, so their requests need no log bucket; CloudTrail can record them
+  #checkov:skip=CKV_AWS_144:a lost state costs one full extraction, less than a second region
+  #checkov:skip=CKV2_AWS_62:nothing waits for events of the state; consumers read it
+  #checkov:skip=CKV_AWS_145:S3's own encryption unless state_kms_key_arn is set; the documents contain no row's value
   count  = local.with_state ? 1 : 0
   bucket = var.state_bucket
   tags   = var.tags
@@ -66,7 +66,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
     }
   }
 
-  # Never the current versions: which manifests are still needed, a rule of S3 can't know.
+  # Never the current versions: S3's rules can't know which manifests are still needed.
   rule {
     id     = "old-versions"
     status = "Enabled"

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What the names of everything here begin with: the service and its environment, such as case-notes-dev."
+  description = "The prefix of every name here: the service and its environment, such as case-notes-dev."
   type        = string
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,38}$", var.name))
@@ -13,16 +13,16 @@ variable "namespace" {
 }
 
 variable "destination" {
-  description = "Where the data goes: s3://bucket/prefix/. For a landing zone, the prefix that was given to the service."
+  description = "The destination of the data: s3://bucket/prefix/. For a landing zone, the prefix that its owner assigned to the service."
   type        = string
   validation {
     condition     = can(regex("^s3://[a-z0-9][a-z0-9.-]{2,62}/[^/].*$", var.destination))
-    error_message = "destination: s3://bucket/prefix/, with a prefix: nobody should be let into a whole bucket."
+    error_message = "destination: s3://bucket/prefix/ with a prefix, because the job needs no access to the whole bucket."
   }
 }
 
 variable "identity" {
-  description = "Who the job is in AWS. irsa: a role for the service account. user: an IAM user with an access key. policies: nobody; attach the policies to a role that is made elsewhere."
+  description = "The job's identity in AWS. irsa: a role for the service account. user: an IAM user with an access key. policies: none; attach the policies to a role that is created elsewhere."
   type        = string
   default     = "irsa"
   validation {
@@ -32,7 +32,7 @@ variable "identity" {
 }
 
 variable "service_account_name" {
-  description = "With irsa: the service account that is made, and that the chart's serviceAccountName names."
+  description = "With irsa: the name of the service account to create. The chart's serviceAccountName must be the same."
   type        = string
   default     = "floodmark"
 }
@@ -44,31 +44,31 @@ variable "oidc_provider_arn" {
 }
 
 variable "state_bucket" {
-  description = "The name of a bucket to make for the state, or null for runs that remember nothing."
+  description = "The name of the bucket to create for the state, or null for runs without state."
   type        = string
   default     = null
 }
 
 variable "state_kms_key_arn" {
-  description = "A KMS key for the state bucket; S3's own encryption without it. The job's identity must be allowed to use the key."
+  description = "The KMS key for the state bucket. Without it, S3's own encryption. The job's identity must be allowed to use the key."
   type        = string
   default     = null
 }
 
 variable "keep_old_state_days" {
-  description = "How long S3 keeps what was overwritten or deleted in the state bucket."
+  description = "The number of days that S3 keeps overwritten and deleted objects in the state bucket."
   type        = number
   default     = 30
 }
 
 variable "secret_name" {
-  description = "The Kubernetes secret, as the chart's destinationS3SecretName and stateSecretName."
+  description = "The name of the Kubernetes secret, for the chart's destinationS3SecretName and stateSecretName."
   type        = string
   default     = "floodmark-destination"
 }
 
 variable "tags" {
-  description = "Tags for everything that takes them."
+  description = "Tags for every resource that supports them."
   type        = map(string)
   default     = {}
 }

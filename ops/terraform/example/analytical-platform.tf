@@ -1,5 +1,5 @@
-# For a namespace's resources folder. It makes a role for the job's service account, a bucket for the state, and the
-# secret that the chart reads. `terraform output` then shows the ARN for config.yaml beside this file.
+# For a namespace's resources folder. It creates a role for the job's service account, a bucket for the state, and the
+# secret that the chart reads. `terraform output` then shows the ARN for the config.yaml in this folder.
 
 variable "namespace" {
   description = "The namespace, such as case-notes-dev."
@@ -12,7 +12,7 @@ variable "oidc_provider_arn" {
 }
 
 module "floodmark" {
-  # A copy of ops/terraform, or its address in git with a tag: git::https://…//ops/terraform?ref=v0.2.0
+  # A copy of ops/terraform, or its git address with a tag: git::https://…//ops/terraform?ref=v0.2.0
   source = "../"
 
   name              = var.namespace
@@ -29,6 +29,6 @@ module "floodmark" {
 }
 
 output "floodmark_arn" {
-  description = "For the landing zone's config.yaml."
+  description = "The ARN for the landing zone's config.yaml."
   value       = module.floodmark.arn
 }

@@ -1,11 +1,11 @@
-# The two IAM policies, as text and nothing else: no provider is needed, so that tests can look at what comes out.
+# The two IAM policies as text. They need no provider, so tests can check the result.
 
 terraform {
   required_version = ">= 1.5"
 }
 
 variable "destination" {
-  description = "Where the data goes: s3://bucket/prefix/."
+  description = "The destination of the data: s3://bucket/prefix/."
   type        = string
 }
 
@@ -27,7 +27,7 @@ locals {
   prefix = local.parts[1]
   state  = var.state_bucket == null ? null : "arn:${var.partition}:s3:::${var.state_bucket}"
 
-  # A landing zone is only ever put to. Floodmark reads nothing there, and deletes nothing.
+  # Floodmark only puts objects into a landing zone. It reads nothing there, and deletes nothing.
   landing = [
     {
       Sid      = "PutBelowThePrefix"
@@ -44,8 +44,8 @@ locals {
     },
   ]
 
-  # Without ListBucket, S3 answers "forbidden" for an object that is not there. A condition on the prefix would do the
-  # same: such a request names none. So it is allowed for the whole bucket, which holds nothing but the state.
+  # Without ListBucket, S3 answers "forbidden" for a missing object. A condition on the prefix would have the same effect,
+  # because such a request names no prefix. So it is allowed for the whole bucket, which contains only the state.
   remembering = [
     {
       Sid      = "KeepTheState"
@@ -63,11 +63,11 @@ locals {
 }
 
 output "landing" {
-  description = "May put below the destination's prefix."
+  description = "The policy that allows puts below the destination's prefix."
   value       = jsonencode({ Version = "2012-10-17", Statement = local.landing })
 }
 
 output "state" {
-  description = "May keep the state; null without a state bucket."
+  description = "The policy that allows access to the state. Null without a state bucket."
   value       = local.state == null ? null : jsonencode({ Version = "2012-10-17", Statement = local.remembering })
 }

@@ -1,4 +1,4 @@
-{{/* The name of everything; a CronJob's may have 52 letters. Not the chart's name, which an alias changes. */}}
+{{/* The name of every resource. A CronJob's name has at most 52 letters. An alias would change the chart's name. */}}
 {{- define "floodmark.name" -}}
 {{- .Values.fullnameOverride | default (printf "%s-floodmark" (.Release.Name | trunc 42 | trimSuffix "-")) | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
@@ -20,7 +20,7 @@ helm.sh/chart: {{ printf "floodmark-%s" .Chart.Version | replace "+" "_" | quote
 {{- end -}}
 
 {{- define "floodmark.image" -}}
-{{- $repository := required "image.repository is required: where the image is kept, without its tag" .Values.image.repository -}}
+{{- $repository := required "image.repository is required: the image's address, without its tag" .Values.image.repository -}}
 {{- if .Values.image.digest -}}
 {{ $repository }}@{{ .Values.image.digest }}
 {{- else -}}
@@ -28,19 +28,19 @@ helm.sh/chart: {{ printf "floodmark-%s" .Chart.Version | replace "+" "_" | quote
 {{- end -}}
 {{- end -}}
 
-{{/* The schedule, or an error that says what is wrong with it. */}}
+{{/* The schedule, or an error that names its mistake. */}}
 {{- define "floodmark.schedule" -}}
 {{- $schedule := .Values.cronJobSchedule | trim -}}
 {{- if regexMatch "[\"'`\\\\]" $schedule -}}
-{{- fail "cronJobSchedule holds quotes of its own: write it in one pair of quotes, such as cronJobSchedule: \"0 5 * * *\"" -}}
+{{- fail "cronJobSchedule contains quotes: write it in one pair of quotes, such as cronJobSchedule: \"0 5 * * *\"" -}}
 {{- end -}}
 {{- if not (regexMatch "^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9A-Za-z*,/?-]+([ \\t]+[0-9A-Za-z*,/?-]+){4})$" $schedule) -}}
-{{- fail "cronJobSchedule is no cron expression: five fields are wanted, such as \"0 5 * * *\"; a time zone goes into timeZone" -}}
+{{- fail "cronJobSchedule is not a cron expression: write five fields, such as \"0 5 * * *\", and the time zone in timeZone" -}}
 {{- end -}}
 {{- $schedule -}}
 {{- end -}}
 
-{{/* Arguments, one a line: a list as it is, the old extractor's line as one, other text split at its commas. */}}
+{{/* Arguments, one per line: a list unchanged, the old extractor's line as one, other text split at its commas. */}}
 {{- define "floodmark.args" -}}
 {{- if kindIs "string" . -}}
 {{- if or (contains "&&" .) (regexMatch "\\.(py|sh)\\b" .) -}}

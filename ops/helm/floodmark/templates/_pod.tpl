@@ -1,4 +1,4 @@
-{{/* What the pods of the runs and of the exporter share. */}}
+{{/* The common part of the pods of the runs and of the exporter. */}}
 
 {{- define "floodmark.secretVariable" -}}
 - name: {{ .variable }}
@@ -13,7 +13,7 @@
   value: {{ .value | toString | quote }}
 {{- end -}}
 
-{{/* Where data goes and what is remembered, and how to get there. */}}
+{{/* The destination, the state, and the access to both. */}}
 {{- define "floodmark.storageEnvironment" -}}
 {{- $values := .Values -}}
 {{ include "floodmark.secretVariable" (dict "variable" "S3_DESTINATION" "secret" (required "destinationS3SecretName is required: the secret that says where the data goes" $values.destinationS3SecretName) "key" $values.destinationS3SecretKey) }}
@@ -127,7 +127,7 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* A run's job, for the CronJob and for the single Job: `root` and `args`. */}}
+{{/* A run's job, for the CronJob and for the single Job. Parameters: `root` and `args`. */}}
 {{- define "floodmark.jobSpec" -}}
 {{- $root := .root -}}
 backoffLimit: {{ $root.Values.backoffLimit }}
