@@ -16,7 +16,7 @@
 {{/* The destination, the state, and the access to both. */}}
 {{- define "floodmark.storageEnvironment" -}}
 {{- $values := .Values -}}
-{{ include "floodmark.secretVariable" (dict "variable" "S3_DESTINATION" "secret" (required "destinationS3SecretName is required: the secret that says where the data goes" $values.destinationS3SecretName) "key" $values.destinationS3SecretKey) }}
+{{ include "floodmark.secretVariable" (dict "variable" "S3_DESTINATION" "secret" (required "destinationS3SecretName is required: the secret that names the destination" $values.destinationS3SecretName) "key" $values.destinationS3SecretKey) }}
 {{ include "floodmark.variable" (dict "variable" "AWS_DEFAULT_REGION" "value" $values.awsDefaultRegion) }}
 {{- if and $values.stateUrl $values.stateSecretName }}
 {{- fail "stateUrl and stateSecretName contradict each other: set one of them" }}
@@ -55,7 +55,7 @@
 {{- end -}}
 
 {{- define "floodmark.podSettings" -}}
-serviceAccountName: {{ required "serviceAccountName is required: the service account whose role may write to the destination" .Values.serviceAccountName | quote }}
+serviceAccountName: {{ required "serviceAccountName is required: the service account whose role can write to the destination" .Values.serviceAccountName | quote }}
 automountServiceAccountToken: false
 securityContext:
   runAsNonRoot: true
