@@ -1,4 +1,4 @@
-"""The pages of the site that lie outside docs/: a hook for MkDocs that adds them and resolves links to them."""
+"""A hook for MkDocs that adds the pages outside docs/ and resolves links to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-# The place of each file in the repository, and its place on the site.
+# The path of each file in the repository, and its path on the site.
 ELSEWHERE = {
     "README.md": "index.md",
     "ops/runbook.md": "runbook.md",
@@ -25,21 +25,21 @@ _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files that lie outside docs/."""
+    """Add the files outside docs/."""
     for source, place in ELSEWHERE.items():
         files.append(File.generated(config, place, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links lead to where the site has a file. Links to anything else stay, and a strict build refuses them."""
+    """Translate links into links within the site. Links to other files stay, and a strict build refuses them."""
     place = page.file.src_uri
     source = next((one for one, there in ELSEWHERE.items() if there == place), f"docs/{place}")
     return _LINK.sub(lambda link: f"]({translated(link[1], source, place)}{link[2] or ''})", markdown)
 
 
 def translated(target: str, source: str, place: str) -> str:
-    """Return a link's target, relative to the page's place on the site, from one relative to its file."""
+    """Return a link's target relative to the page's path on the site. The given target is relative to the file."""
     file = normpath(str(PurePosixPath(source).parent / target))
     there = ELSEWHERE.get(file, file.removeprefix("docs/") if file.startswith("docs/") else None)
     return target if there is None else relpath(there, str(PurePosixPath(place).parent))
