@@ -1,1 +1,1 @@
-"""The benchmarks: Floodmark side by side with what one would use instead. See README.md."""
+"""The benchmarks: Floodmark compared with its alternatives. See README.md."""

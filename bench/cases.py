@@ -1,4 +1,4 @@
-"""The cases: what is measured against what, and which budget it has to keep; bench/README.md lists the budgets."""
+"""The cases: the programs to compare, and the budgets. bench/README.md lists the budgets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SAME = Expected(unchanged=1, wrote=False)
 
 
 class Finding(Struct, frozen=True):
-    """A number with the budget it has to keep, if there is one: `value` at most `budget`, both in `unit`."""
+    """A number and its budget, if it has one. `value` must be at most `budget`; both are in `unit`."""
 
     what: str
     value: float
@@ -34,7 +34,7 @@ class Finding(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """What a case gave: the series of everyone who took part, and what follows from them."""
+    """The result of a case: one series per contestant, and the findings."""
 
     case: str
     title: str
@@ -43,12 +43,12 @@ class Outcome(Struct, frozen=True):
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that Floodmark took in this case."""
+        """The peak memory of Floodmark in this case."""
         return max(one.peak_bytes for one in self.series if one.name.startswith("floodmark"))
 
 
 class Large:
-    """The cases on the large table. They share a landing folder that holds yesterday's run."""
+    """The cases on the large table. They share a landing folder with the previous day's run."""
 
     def __init__(self, bench: Bench, rows: int) -> None:
         self._bench, self._first_rows, self._last = bench, rows, rows
@@ -91,7 +91,7 @@ class Large:
             (
                 Finding("audit off, against the count", paired_ratio(quiet, count), "×", 1.5),
                 Finding("default audit, against the count", paired_ratio(audited, count), "×", 1.5),
-                Finding("audit off less start-up, against the count", _less(quiet, start) / count.seconds, "×"),
+                Finding("audit off minus start-up, against the count", _less(quiet, start) / count.seconds, "×"),
                 Finding("audit off, against the count, processor time", paired_cpu_ratio(quiet, count), "×"),
             ),
         )
@@ -121,7 +121,7 @@ class Large:
         return Outcome(case, title, series, _against_pg_dump(*series))
 
     def _yesterday(self) -> Path:
-        """The landing folder, brought up to date without being measured."""
+        """Bring the landing folder up to date, without measuring it, and return it."""
         if self._landing is None:
             self._landing = self._bench.new_folder("landing")
         self._floodmark(self._landing, Expected(wrote=None))
@@ -144,7 +144,7 @@ def small(bench: Bench, tables: int) -> Outcome:
             Contestant("floodmark run (first)", lambda: bench.floodmark(data.SMALL, bench.new_folder("small"), first)),
             Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: bench.pg_dump(data.SMALL, jobs)),
             Contestant("floodmark run (unchanged)", lambda: bench.floodmark(data.SMALL, landing, same)),
-            Contestant("psql count of each", lambda: bench.psql(data.SMALL, count)),
+            Contestant("psql count per table", lambda: bench.psql(data.SMALL, count)),
         ],
         bench.runs,
         bench.say,
@@ -155,8 +155,8 @@ def small(bench: Bench, tables: int) -> Outcome:
         f"{tables:,} small tables",
         tuple(series),
         (
-            Finding("first run, a table", 1000 * begin.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
-            Finding("unchanged day, a table", 1000 * again.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
+            Finding("first run, per table", 1000 * begin.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
+            Finding("unchanged day, per table", 1000 * again.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
             Finding("first run against pg_dump", paired_ratio(begin, dump), "×"),
             Finding("unchanged day against the counts", paired_ratio(again, each), "×"),
         ),
@@ -171,9 +171,9 @@ def _against_pg_dump(ours: Series, dump: Series) -> tuple[Finding, ...]:
 
 
 def peak(outcomes: list[Outcome]) -> Finding:
-    """The most memory that a run on rows of usual width took."""
+    """Return the peak memory of all runs on rows of usual width."""
     most = max(outcome.peak_bytes for outcome in outcomes)
-    return Finding("peak memory of any floodmark run but those on wide rows", most / MIB, "MiB", MEMORY_BUDGET / MIB)
+    return Finding("peak memory of all floodmark runs except wide rows", most / MIB, "MiB", MEMORY_BUDGET / MIB)
 
 
 def _less(series: Series, start: Series) -> float:

@@ -1,4 +1,4 @@
-"""Who runs against whom: the commands that are measured, and the rounds in which they take turns."""
+"""The commands to measure, and the rounds in which they take turns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AUDIT_OFF = "audit: {chunks_per_run: 0}\n"
 
 
 class Contestant(Struct, frozen=True):
-    """One who takes part: `turn` does one measured run, `before` what has to be done first, unmeasured."""
+    """A program to measure. `turn` does one measured run, and `before` the unmeasured preparation."""
 
     name: str
     turn: Callable[[], Sample]
@@ -28,7 +28,7 @@ class Contestant(Struct, frozen=True):
 
 
 def rounds(contestants: Sequence[Contestant], runs: int, say: Callable[[str], None]) -> list[Series]:
-    """Let everyone run in turn, `runs` times: A B C, A B C, …"""
+    """Run all contestants in turn, `runs` times: A B C, A B C, …"""
     taken: dict[str, list[Sample]] = {contestant.name: [] for contestant in contestants}
     for number in range(1, runs + 1):
         for contestant in contestants:
@@ -40,7 +40,7 @@ def rounds(contestants: Sequence[Contestant], runs: int, say: Callable[[str], No
 
 
 class Bench:
-    """A server with its client programs, and a folder for all that is written."""
+    """A server with its client programs, and a folder for all output."""
 
     def __init__(self, server: PostgresServer, programs: Path, folder: Path, runs: int, say: Callable[[str], None]):
         self.server, self.runs, self.say = server, runs, say
@@ -56,10 +56,10 @@ class Bench:
         folder.mkdir()
         return folder
 
-    # What is measured
+    # The measured programs
 
     def floodmark(self, database: str, landing: Path, expect: Expected, *, audit: bool = True) -> Sample:
-        """`floodmark run` into a folder. Raises Failed when it did not do what this benchmark is about."""
+        """Measure `floodmark run` into a folder. Raise Failed if the run did not do what the case expects."""
         work = self.new_folder("run")
         config = work / "floodmark.yaml"
         config.write_text("{}\n" if audit else AUDIT_OFF)
@@ -78,7 +78,7 @@ class Bench:
         return sample
 
     def psql_gzip(self, database: str) -> Sample:
-        """One connection, one core of gzip: what a shell script would do. Peak memory is that of its shell."""
+        """Measure one connection and one core of gzip, as in a shell script. Peak memory is that of its shell."""
         work = self.new_folder("psql")
         copy = "COPY (SELECT row_to_json(t) FROM case_event t) TO STDOUT"
         line = f"set -e; '{self._program('psql')}' -X -q -c '{copy}' | gzip -1 > rows.jsonl.gz"
@@ -96,7 +96,7 @@ class Bench:
         return sample
 
     def start(self) -> Sample:
-        """What every `floodmark` costs before it does anything: the interpreter and the imports."""
+        """Measure the start-up of `floodmark`: the interpreter and the imports."""
         sample, _ = self._timed([sys.executable, "-m", "floodmark", "--version"], _environment({}), self._folder)
         return sample
 
@@ -113,7 +113,7 @@ class Bench:
 
 
 class Expected(Struct, frozen=True):
-    """What a run must have done for its time to count. None: whatever it may be."""
+    """The result that a run must have for its time to count. None accepts any value."""
 
     unchanged: int | None = None
     extracted: int | None = None
@@ -130,6 +130,6 @@ class Expected(Struct, frozen=True):
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment without what would steer a program: no FLOODMARK_*, PG* or AWS_*."""
+    """Return the caller's environment without variables that configure a program: FLOODMARK_*, PG*, AWS_*, S3_*."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLOODMARK_", "PG", "AWS_", "S3_"))}
     return {**kept, **more}

@@ -1,6 +1,6 @@
-"""The generated databases: one large table of a service's events, and many small tables. Set-based SQL alone.
+"""The generated databases: one large table of a service's events, and many small tables. Set-based SQL only.
 
-The same numbers give the same rows, so that two runs of the benchmark measure the same work.
+The same numbers give the same rows, so two runs of the benchmark measure the same work.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ END $$"""
 
 
 def make_large(connection: psycopg.Connection[tuple[object, ...]], rows: int) -> int:
-    """Make the large table; returns its size in bytes, TOAST included and indexes not."""
+    """Create the large table. Return its size in bytes, with TOAST and without indexes."""
     connection.execute(_EVENT)
     append(connection, 1, rows)
     connection.execute("VACUUM (ANALYZE) case_event")
@@ -62,7 +62,7 @@ def append(connection: psycopg.Connection[tuple[object, ...]], first: int, last:
 
 
 def touch(connection: psycopg.Connection[tuple[object, ...]], day: int) -> int:
-    """Update one row in a hundred, anywhere; each day others."""
+    """Update one row in a hundred, anywhere in the table. Each day updates other rows."""
     return connection.execute(_TOUCH.format(day=day)).rowcount
 
 
@@ -79,13 +79,13 @@ def make_small(connection: psycopg.Connection[tuple[object, ...]], tables: int) 
 
 
 def make_tall(connection: psycopg.Connection[tuple[object, ...]], first: int, last: int) -> None:
-    """Narrow rows `first` to `last`, for a table of many chunks."""
+    """Insert the narrow rows `first` to `last` into a table with many chunks."""
     connection.execute("CREATE TABLE IF NOT EXISTS tall (id bigint, name text)")
     connection.execute(f"INSERT INTO tall SELECT n, md5(n::text) FROM generate_series({first}, {last}) n")
 
 
 def make_wide(connection: psycopg.Connection[tuple[object, ...]], rows: int, row_bytes: int) -> None:
-    """Rows of so many bytes each, which compression makes half of."""
+    """Create rows of `row_bytes` bytes each. Compression halves them."""
     connection.execute("CREATE TABLE wide (id integer, document text)")
     for number in range(1, rows + 1):
         connection.execute(
@@ -95,5 +95,5 @@ def make_wide(connection: psycopg.Connection[tuple[object, ...]], rows: int, row
 
 
 def count_small(tables: int) -> str:
-    """One statement per small table, as the cheapest possible look at each."""
+    """Return one statement per small table: the cheapest possible check of each."""
     return "".join(f"SELECT count(*), min(age(xmin)) FROM small_{t};\n" for t in range(1, tables + 1))

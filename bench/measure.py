@@ -1,4 +1,4 @@
-"""One measurement: run a program, and take its wall time, its processor time (the server's too) and its peak memory."""
+"""One measurement of a program: its wall time, its processor time (plus the server's) and its peak memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from statistics import median
 from msgspec import Struct
 
 MIB = 1024**2
-# Until the server has taken notice that its client is gone.
+# Seconds until the server has noticed that its client is gone.
 _SETTLE = 0.3
 
 
 class Sample(Struct, frozen=True):
-    """What one run of a program took. `peak_bytes` is the resident memory of the process and no other.
+    """The time and memory of one run of a program. `peak_bytes` is the resident memory of this process only.
 
-    `cpu_seconds` is its processor time, with that of the programs it started; `server_cpu_seconds` what the
-    database server spent meanwhile.
+    `cpu_seconds` is its processor time, including the programs that it started. `server_cpu_seconds` is the database
+    server's processor time during the run.
     """
 
     seconds: float
@@ -34,16 +34,16 @@ class Sample(Struct, frozen=True):
 
 
 class Failed(Exception):
-    """A program that was to be measured did not do what it should."""
+    """A measured program that did not do what the case expects."""
 
 
 def server_clock(postmaster: int) -> float:
-    """The processor seconds of a PostgreSQL server so far: its processes that live, and those that ended."""
+    """Return the processor seconds of a PostgreSQL server so far, of its live and its ended processes."""
     before = _times(postmaster)
     while True:
         living = sum(user + system for parent, user, system, *_ in _processes() if parent == postmaster)
         after = _times(postmaster)
-        if after[3:] == before[3:]:  # else one ended meanwhile, and may be counted twice or not at all
+        if after[3:] == before[3:]:  # else a process ended meanwhile, and can be counted twice or not at all
             return (living + sum(after[1:])) / os.sysconf("SC_CLK_TCK")
         before = after
 
@@ -53,12 +53,12 @@ def _processes() -> Iterator[tuple[int, ...]]:
         if entry.name.isdigit():
             try:
                 yield _times(int(entry.name))
-            except OSError:  # it has just ended, and its parent will tell
+            except OSError:  # it has just ended, and its parent's times include it
                 continue
 
 
 def _times(pid: int) -> tuple[int, ...]:
-    """A process's parent, its own user and system ticks, and those of its children that were waited for."""
+    """Return a process's parent, its own user and system ticks, and those of its reaped children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[1]), *(int(field) for field in fields[11:15])
 
@@ -66,9 +66,9 @@ def _times(pid: int) -> tuple[int, ...]:
 def timed(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, server: Callable[[], float]
 ) -> tuple[Sample, bytes]:
-    """Run a program in a folder; its sample and what it wrote to stdout. Raises Failed on any exit code but 0.
+    """Run a program in a folder. Return its sample and its stdout. Raise Failed unless its exit code is 0.
 
-    stderr goes to a file, so that a chatty program can neither block nor be helped by a terminal.
+    stderr goes to a file, so that a full pipe can't block the program and a terminal can't change its output.
     """
     output, talk = folder / "stdout", folder / "stderr"
     with output.open("wb") as out, talk.open("wb") as err:
@@ -88,7 +88,7 @@ def timed(
 
 
 class Series(Struct, frozen=True):
-    """The samples of one contestant, in the order they were taken."""
+    """The samples of one contestant, in the order of the rounds."""
 
     name: str
     samples: tuple[Sample, ...]
@@ -113,11 +113,11 @@ class Series(Struct, frozen=True):
 
 
 def paired_ratio(ours: Series, peer: Series) -> float:
-    """The median of the ratios round by round: a machine that is slow for a while is slow for both."""
+    """Return the median of the ratios of all rounds. A machine that is slow for a while is slow for both."""
     return median(a.seconds / b.seconds for a, b in zip(ours.samples, peer.samples, strict=True))
 
 
 def paired_cpu_ratio(ours: Series, peer: Series) -> float:
-    """The same of processor time, client and server together: what others do on the machine hardly moves it."""
+    """Return the same for processor time of client and server. Other programs on the machine hardly affect it."""
     pairs = zip(ours.samples, peer.samples, strict=True)
     return median(a.all_cpu_seconds / max(b.all_cpu_seconds, 0.01) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""The memory case: a run peaks at the same, however many rows or tables; a wide row costs a few times itself."""
+"""The memory case. The peak must not depend on the number of rows or tables. A wide row costs a few times itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ WIDE = "memory-wide"
 FEW_ROWS = 1_000_000
 WIDE_ROWS, WIDE_BYTES = 6, 50 * MIB
 TABLES = 5_000
-# "Plus a few times the widest row": what libpq, the driver, the compressor and the spool hold of one at a time.
+# "Plus a few times the widest row": libpq, the driver, the compressor and the spool hold copies of one row at a time.
 TIMES_A_ROW = 6
 
 
 def outcomes(bench: Bench, rows: int) -> list[Outcome]:
-    """One run each: what is measured is memory, which hardly varies."""
+    """Run each case once, because memory hardly varies."""
     with bench.connect("postgres") as connection:
         for database in (data.TALL, data.WIDE, data.MANY):
             connection.execute(f"CREATE DATABASE {database}")

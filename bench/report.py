@@ -1,4 +1,4 @@
-"""What a benchmark run says: a table for people (on stdout, and as Markdown), and JSON for later comparison."""
+"""The report of a benchmark run: tables for people (on stdout and as Markdown), and JSON for later comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from floodmark.wording import iso_time, plural
 
 
 class Machine(Struct, frozen=True):
-    """What the numbers were measured on. `load` is the one-minute load average when the benchmark began."""
+    """The machine and the versions of a benchmark run. `load` is the one-minute load average at its start."""
 
     cpus: int
     cpu: str
@@ -45,7 +45,7 @@ class CaseRecord(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """A benchmark run. `rows` and `table_bytes` are the large table's as generated; 0 when no case needed it."""
+    """A benchmark run. `rows` and `table_bytes` describe the generated large table. Both are 0 if no case used it."""
 
     format: str
     at: str
@@ -86,7 +86,7 @@ def report(
 
 
 def write(result: Report, folder: Path) -> Path:
-    """Write <date>.json and <date>.md; a later run of the same day replaces them. Returns the Markdown's path."""
+    """Write <date>.json and <date>.md. A later run of the same day replaces them. Return the path of the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.at[:10]}.md"
     path.write_text(markdown(result))
@@ -105,12 +105,12 @@ def _lines(result: Report) -> Iterator[str]:
     yield (
         f"Floodmark {on.floodmark}, PostgreSQL {on.postgresql}, Python {on.python}; {on.cpus} × {on.cpu}, "
         f"{on.memory_bytes / 1024**3:.0f} GiB; load {on.load} at the start. "
-        f"Medians of {plural(result.runs, 'round')}, taken in turn. Processor time is that of client and server."
+        f"Medians of {plural(result.runs, 'round')} in turn. Processor time covers client and server."
     )
     if result.rows:
         yield f"The large table: {result.rows:,} rows, {result.table_bytes / 1e6:.0f} MB."
     for case in result.cases:
-        yield from ("", f"## {case.title}", "", "| who | seconds | fastest to slowest | cpu seconds | peak MiB |")
+        yield from ("", f"## {case.title}", "", "| program | seconds | fastest to slowest | cpu seconds | peak MiB |")
         yield "| --- | ---: | ---: | ---: | ---: |"
         yield from (_series_row(series) for series in case.series)
         yield from _finding_rows(case.findings)
