@@ -309,7 +309,8 @@ def test_the_guides_values_render_and_what_it_names_exists(helm: Helm) -> None:
     (values,) = [block["dataExtractor"] for block in blocks if "dataExtractor" in block]
     require_valid(helm.render(values))
     known = set(yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8")))
-    named = re.findall(r"^\| `(\w+)(?:\.\w+)?`", guide.split("## 3. Install the chart")[1].split("\n## 4")[0], re.MULTILINE)
+    part = guide.split("## 3. Install the chart")[1].split("\n## 4")[0]
+    named = re.findall(r"^\| `(\w+)(?:\.\w+)?`", part, re.MULTILINE)
     assert len(named) > 5 and set(named) <= known
     commands = re.findall(r'\["(\w+)"', guide)
     assert {"plan", "run"} <= set(commands) <= {*subcommands(parser()), "sh"}
