@@ -173,10 +173,10 @@ def test_what_the_command_line_and_the_file_get_wrong(floodmark: Floodmark, land
     for url in (f"postgresql://u:{CANARY}@h/db", f"postgresql://u@h/db?password={CANARY}"):
         refused(floodmark, 10, "--source: a password on the command line", arguments=("run", "--source", url))
     refused(floodmark, 2, "has no option", arguments=("run", f"--pasword={CANARY}"))
-    refused(floodmark, 10, "there is no such file", arguments=("run", "--config", "other.yaml"))
+    refused(floodmark, 10, "the file does not exist", arguments=("run", "--config", "other.yaml"))
     files = {
         f"source: {{url: postgresql://u:{CANARY}@h/db, wait_second: {CANARY}}}\n": "Did you mean wait_seconds?",
-        f"chunk_size: {CANARY}\n": "a size is wanted",
+        f"chunk_size: {CANARY}\n": "expected a size",
         f"source: [{CANARY}\n": "not valid YAML",
         "destination: {compression: gzip, layout: moj-landing}\n": "contradicts",
     }

@@ -193,7 +193,7 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     refusals = {
         (): "nowhere to deliver to",
         ("--to", str(tmp_path / "lake/inside")): "lies within the destination",
-        ("--to", str(zone.folder), "--name", "a b"): "no name for a delivery",
+        ("--to", str(zone.folder), "--name", "a b"): "not a valid name for a delivery",
         ("--to", str(zone.folder), "--table", "public.nobody"): "a pattern selects no table",
         ("--to", str(zone.folder), "--exclude", "public.nobody"): "a pattern selects no table",
         ("--to", "ftp://x/y"): "not supported",

@@ -302,7 +302,7 @@ def test_a_table_that_needs_more_memory_says_so_and_gets_it(job: Job, tmp_path: 
     assert ask(tmp_path / "cases.duckdb", "SELECT count(*) FROM public.big") == [(1500,)]
     assert job.load(into, "--memory", "640MiB") == {**unchanged(FIRST), "public.long": "loaded"}
     assert "--memory goes with duckdb" in job.refused(f"parquet:{tmp_path}/lake", "--memory", "1GiB", code=2)
-    for size, why in (("much", "a size is wanted"), ("1MiB", "64MiB or more")):
+    for size, why in (("much", "expected a size"), ("1MiB", "64MiB or more")):
         assert why in job.refused(into, "--memory", size, code=2)
 
 

@@ -124,7 +124,7 @@ def arrived(zone: Path, suffix: str) -> list[bytes]:
 
 
 def test_bad_input(floodmark: Floodmark, tmp_path: Path) -> None:
-    assert "CSV holds no numbers" in floodmark("run", "--format", "csv", "--numbers", "quote-large", code=10).err
+    assert "CSV has text, no numbers" in floodmark("run", "--format", "csv", "--numbers", "quote-large", code=10).err
     floodmark("run", "--numbers", "big", code=2)
     floodmark("run", "--format", "csv")
     floodmark("deliver", "--to", str(tmp_path / "zone"), "--numbers", "quote-large")

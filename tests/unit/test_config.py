@@ -271,7 +271,7 @@ def test_own_acl_and_sse_win_over_the_layouts() -> None:
             {"PGHOST": "h"},
             ["state.url", "receiver moves"],
         ),
-        ("tables: {new: fail}", LANDING, ["tables.new", "without state", "FLOODMARK_STATE"]),
+        ("tables: {new: fail}", LANDING, ["tables.new", "fail needs a state", "FLOODMARK_STATE"]),
     ],
 )
 def test_what_contradicts_a_landing_zone(text: str, environ: dict[str, str], parts: list[str]) -> None:
@@ -283,36 +283,36 @@ def test_what_contradicts_a_landing_zone(text: str, environ: dict[str, str], par
 
 WRONG_FILES = [
     # unknown keys
-    ("sorce: {url: x}", ["sorce", "no such key", "Did you mean source?"]),
-    ("source: {ulr: x}", ["source.ulr", "no such key", "Did you mean url?", "wait_seconds"]),
+    ("sorce: {url: x}", ["sorce", "unknown key", "Did you mean source?"]),
+    ("source: {ulr: x}", ["source.ulr", "unknown key", "Did you mean url?", "wait_seconds"]),
     ("destination: {layuot: plain}", ["destination.layuot", "Did you mean layout?"]),
     ("tables: {includes: [a]}", ["tables.includes", "Did you mean include?"]),
     ("tables: {rules: {public.a: {wear: x}}}", ["tables.rules.public.a.wear", "Did you mean where?"]),
     ("tables: {rules: {public.a: {columns: {masks: {}}}}}", ["tables.rules.public.a.columns.masks", "mask?"]),
     ("limits: {conections: 3}", ["limits.conections", "Did you mean connections?"]),
     ("audit: {chunks: 3}", ["audit.chunks", "chunks_per_run"]),
-    ("zzz:", ["zzz", "no such key", "The file takes: source, destination"]),
+    ("zzz:", ["zzz", "unknown key", "The file takes: source, destination"]),
     # wrong types
-    ("- a\n- b", ["top level", "keys are wanted, not a list"]),
-    ("just text", ["top level", "keys are wanted, not text"]),
-    ("source: sqlite:///x.db", ["source", "keys are wanted, not text"]),
-    ("source: {url: 5}", ["source.url", "text is wanted, not a whole number", "quotes"]),
+    ("- a\n- b", ["top level", "expected keys, not a list"]),
+    ("just text", ["top level", "expected keys, not text"]),
+    ("source: sqlite:///x.db", ["source", "expected keys, not text"]),
+    ("source: {url: 5}", ["source.url", "expected text, not a whole number", "quotes"]),
     ("source: {wait_seconds: '5'}", ["source.wait_seconds", "a whole number from 0", "not text"]),
     ("source: {wait_seconds: -1}", ["source.wait_seconds", "a whole number from 0"]),
     ("source: {wait_seconds: true}", ["source.wait_seconds", "not true or false"]),
     ("source: {wait_seconds: 1.5}", ["source.wait_seconds", "not a fraction"]),
     ("destination: {resend_after_days: 0}", ["destination.resend_after_days", "not a smaller one"]),
     ("destination: {allow_unconditional_writes: 1}", ["destination.allow_unconditional_writes", "true or false"]),
-    ("tables: {include: public.*}", ["tables.include", "a list is wanted, not text", "include: ["]),
-    ("tables: {include: [public.a, 7]}", ["tables.include[1]", "text is wanted", "quotes"]),
-    ("tables: {exclude: {a: b}}", ["tables.exclude", "a list is wanted"]),
-    ("tables: {rules: [public.a]}", ["tables.rules", "keys are wanted, not a list"]),
+    ("tables: {include: public.*}", ["tables.include", "expected a list, not text", "include: ["]),
+    ("tables: {include: [public.a, 7]}", ["tables.include[1]", "expected text", "quotes"]),
+    ("tables: {exclude: {a: b}}", ["tables.exclude", "expected a list"]),
+    ("tables: {rules: [public.a]}", ["tables.rules", "expected keys, not a list"]),
     ("tables: {rules: {1: {}}}", ["tables.rules", "a key is a whole number, not text", "quotes"]),
-    ("tables: {rules: {public.a: {where: true}}}", ["tables.rules.public.a.where", "text is wanted", "quotes"]),
+    ("tables: {rules: {public.a: {where: true}}}", ["tables.rules.public.a.where", "expected text", "quotes"]),
     ("tables: {rules: {public.a: {columns: {exclude: [no]}}}}", ["public.a.columns.exclude[0]", "quotes"]),
     ("tables: {rules: {public.a: {columns: {mask: {on: hash}}}}}", ["public.a.columns.mask", "quotes"]),
-    ("limits: {connections: 0}", ["limits.connections", "from 1 to 128 is wanted, not a smaller one"]),
-    ("limits: {connections: 129}", ["limits.connections", "from 1 to 128 is wanted, not a larger one"]),
+    ("limits: {connections: 0}", ["limits.connections", "from 1 to 128, not a smaller one"]),
+    ("limits: {connections: 129}", ["limits.connections", "from 1 to 128, not a larger one"]),
     ("audit: {chunks_per_run: -1}", ["audit.chunks_per_run", "from 0"]),
     # words
     ("destination: {layout: plian}", ["destination.layout", "Did you mean plain?", "plain or moj-landing"]),
@@ -328,46 +328,46 @@ WRONG_FILES = [
     ("tables: {rules: {public.a: {detect: journal}}}", ["public.a.detect", "not available in this version"]),
     ("destination: {format: parquet}", ["destination.format", "jsonl or csv"]),
     # deliveries
-    ("deliver: [{name: moj}]", ["deliver[0].url", "not where to"]),
+    ("deliver: [{name: moj}]", ["deliver[0].url", "the url is missing"]),
     ("deliver: [{url: s3://zone/x}]", ["deliver[0].name", "letters, digits"]),
     ("deliver: [{name: a/b, url: s3://zone/x}]", ["deliver[0].name", "letters, digits"]),
-    ("deliver: {name: a}", ["deliver", "a list is wanted"]),
-    ("deliver: [moj]", ["deliver[0]", "keys are wanted"]),
+    ("deliver: {name: a}", ["deliver", "expected a list"]),
+    ("deliver: [moj]", ["deliver[0]", "expected keys"]),
     ("deliver: [{name: a, url: s3://z/x, resend_after_days: 0}]", ["resend_after_days", "not a smaller one"]),
     ("deliver: [{nme: moj}]", ["deliver[0].nme", "name?"]),
     ("deliver: [{name: a, url: s3://z/x}, {name: a, url: s3://y/x}]", ["deliver", "two deliveries are named a"]),
     (
         "deliver: [{name: a, url: s3://z/x}, {name: b, url: s3://z/x/}]",
-        ["deliver", "a and another deliver to the same"],
+        ["deliver", "a and another write to the same place"],
     ),
-    ("deliver: [{name: a, url: s3://moj-reg-x/x, compression: keep}]", ["deliver[0].compression", "plain lines"]),
+    ("deliver: [{name: a, url: s3://moj-reg-x/x, compression: keep}]", ["deliver[0].compression", "uncompressed files"]),
     ("deliver: [{name: a, url: s3://moj-reg-x/x, database_name: b}]", ["deliver[0].database_name", "underscore"]),
     ("deliver: [{name: a, url: /x, acl: private}]", ["deliver[0].acl", "a local folder"]),
     ("deliver: [{name: a, url: s3://z/x, kms_key_id: k}]", ["deliver[0].kms_key_id", "aws:kms"]),
-    ("deliver: [{name: a, url: s3://mine/lake/x}]", ["deliver", "a lies within the destination"]),
-    ("destination: {layout: moj-landing}\ndeliver: [{name: a, url: s3://z/x}]", ["deliver", "nothing to deliver from"]),
+    ("deliver: [{name: a, url: s3://mine/lake/x}]", ["deliver", "a and the destination overlap"]),
+    ("destination: {layout: moj-landing}\ndeliver: [{name: a, url: s3://z/x}]", ["deliver", "itself a landing zone"]),
     # sizes and durations
-    ("chunk_size: 64MB", ["chunk_size", "a size is wanted", "MiB"]),
-    ("chunk_size: large", ["chunk_size", "a size is wanted"]),
+    ("chunk_size: 64MB", ["chunk_size", "expected a size", "MiB"]),
+    ("chunk_size: large", ["chunk_size", "expected a size"]),
     ("chunk_size: 4KiB", ["chunk_size", "out of range", "8KiB"]),
     ("chunk_size: 8191", ["chunk_size", "out of range"]),
     ("chunk_size: 5GiB", ["chunk_size", "out of range", "4GiB"]),
     ("chunk_size: 1.5", ["chunk_size", "not a fraction"]),
-    ("limits: {max_snapshot_age: 4 hours}", ["limits.max_snapshot_age", "a duration is wanted", "4h"]),
+    ("limits: {max_snapshot_age: 4 hours}", ["limits.max_snapshot_age", "expected a duration", "4h"]),
     ("limits: {max_snapshot_age: 25h}", ["limits.max_snapshot_age", "out of range", "1s to 24h"]),
     ("limits: {max_snapshot_age: 0}", ["limits.max_snapshot_age", "out of range"]),
     ("limits: {statement_timeout: 25d}", ["limits.statement_timeout", "out of range", "24d"]),
-    ("limits: {lock_timeout: -5}", ["limits.lock_timeout", "a duration is wanted"]),
+    ("limits: {lock_timeout: -5}", ["limits.lock_timeout", "expected a duration"]),
     # contradictions
     ("tables: {include: []}", ["tables.include", "no table would be extracted"]),
     ("tables: {include: ['']}", ["tables.include", "a pattern is empty"]),
     ("tables: {include: [a.b, c.d], exclude: [c.d]}", ["tables.include and tables.exclude", "contradict", "c.d"]),
     ("detect: column", ["detect", "tables.rules.<schema.table>"]),
-    ("tables: {rules: {public.a: {detect: column}}}", ["tables.rules.public.a.column", "needs it", "updated_at"]),
+    ("tables: {rules: {public.a: {detect: column}}}", ["tables.rules.public.a.column", "needs a column", "updated_at"]),
     ("tables: {rules: {public.a: {column: u}}}", ["tables.rules.public.a.column", "contradicts detect: exact"]),
     (
         "tables: {rules: {public.a: {columns: {exclude: [n], mask: {n: redact}}}}}",
-        ["tables.rules.public.a.columns.mask", "contradicts columns.exclude", "n"],
+        ["tables.rules.public.a.columns.mask", "columns.exclude leaves out n"],
     ),
     (
         "tables: {rules: {public.a: {columns: {mask: {n: hash}}}}}",
@@ -401,9 +401,9 @@ def test_s3_settings_contradict_a_folder(field: str) -> None:
         ('"a -- b"', "comment"),
         ('"a /* b */"', "comment"),
         ('"a */ b"', "comment"),
-        ('"(a"', "not closed"),
-        ('"a)"', "closed that was not opened"),
-        ('"a) or (b"', "closed that was not opened"),
+        ('"(a"', "has no closing one"),
+        ('"a)"', "has no opening one"),
+        ('"a) or (b"', "has no opening one"),
         ('"a = \'b"', "literal does not end"),
         ("'a = \"b'", "quoted name does not end"),
         ('"a = $$b$$"', "dollar"),
@@ -473,9 +473,9 @@ def test_broken_yaml_is_told_by_its_place_and_never_quoted(text: str, place: str
         "tables: {rules: {public.a: {columns: {mask: {b: hash, b: redact}}}}}",
     ],
 )
-def test_a_key_that_stands_twice_is_an_error(text: str) -> None:
+def test_a_key_that_appears_twice_is_an_error(text: str) -> None:
     message = str(refusal(text))
-    assert "stands twice" in message and "floodmark.yaml, line" in message
+    assert "appears twice" in message and "floodmark.yaml, line" in message
 
 
 def test_a_value_is_never_repeated() -> None:
@@ -521,7 +521,7 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 
 def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     message = str(refusal(None, config=Path("other.yaml")))
-    assert "other.yaml" in message and "no such file" in message
+    assert "other.yaml" in message and "does not exist" in message
     assert "can't be read" in str(refusal(None, config=tmp_path))
     Path("other.yaml").write_text("detect: always")
     assert load(Flags(config=Path("other.yaml")), BASE).selection.detect == "always"

@@ -449,7 +449,7 @@ def refused(url: str) -> SourceError:
 
 def test_a_database_that_is_not_there_is_an_error_and_not_made(tmp_path: Path) -> None:
     error = refused(f"sqlite:///{tmp_path}/gone.db")
-    assert "there is no such file (SQLITE_CANTOPEN)" in str(error)
+    assert "the file does not exist (SQLITE_CANTOPEN)" in str(error)
     assert not error.retryable
     assert list(tmp_path.iterdir()) == []
 

@@ -26,15 +26,13 @@ def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliveryS
     names = [one.name for one in found]
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
-        hint = "Each needs a name of its own: what it has delivered is remembered by it."
+        hint = "Give each its own name: Floodmark records under it what was delivered."
         raise ConfigError(WHAT, on=f"deliver ({name})", why=f"two deliveries are named {twice}", hint=hint)
     places = [(one.url.rstrip("/"), one.database_name) for one in found]
     shared = next((one.name for one, place in zip(found, places, strict=True) if places.count(place) > 1), None)
     if shared is not None:
-        why = f"{shared} and another deliver to the same place, where one's files may replace the other's"
-        raise ConfigError(
-            WHAT, on=f"deliver ({name})", why=why, hint="Give each a place or a database_name of its own."
-        )
+        why = f"{shared} and another write to the same place, so one can overwrite the other's files"
+        raise ConfigError(WHAT, on=f"deliver ({name})", why=why, hint="Give each its own url or database_name.")
     return found
 
 
@@ -42,10 +40,10 @@ def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
     """Return one delivery. `path` gives its place in the file, for errors."""
     if section.url is None:
         hint = "Write url: s3://bucket/prefix, or a folder's path."
-        raise ConfigError(WHAT, on=f"{path}.url ({name})", why="it says not where to", hint=hint)
+        raise ConfigError(WHAT, on=f"{path}.url ({name})", why="the url is missing", hint=hint)
     if not _NAME.match(section.name or ""):
-        hint = "Write name: and letters, digits, - or _: what was delivered is remembered by it."
-        raise ConfigError(WHAT, on=f"{path}.name ({name})", why="it has no such name as is wanted", hint=hint)
+        hint = "Set name: to letters, digits, - or _. Floodmark records under it what was delivered."
+        raise ConfigError(WHAT, on=f"{path}.name ({name})", why="the name is missing or invalid", hint=hint)
     url = check_place(section.url, f"{path}.url ({name})")
     layout: LayoutName = section.layout or layout_of(url)
     given = {field: getattr(section, field) for field in section.__struct_fields__}
@@ -68,7 +66,7 @@ def require_name(name: str) -> None:
     """Raise ConfigError if `--name` can't be a delivery's name."""
     if not _NAME.match(name):
         hint = "Write letters, digits, - or _."
-        raise ConfigError(WHAT, on="--name", why="it is no name for a delivery", hint=hint)
+        raise ConfigError(WHAT, on="--name", why="not a valid name for a delivery", hint=hint)
 
 
 def layout_of(url: str) -> LayoutName:
@@ -81,14 +79,14 @@ def require_deliverable(settings: Settings, name: str) -> None:
     for one in settings.deliver:
         on = f"deliver ({name})"
         if settings.destination.layout != "plain" or settings.state_url is None:
-            why = "there is nothing to deliver from: the destination is a landing zone itself"
+            why = "the destination is itself a landing zone, so no object stays there to deliver"
             hint = "Set destination.url to a bucket of your own, and let deliver fill the landing zone."
             raise ConfigError(WHAT, on=on, why=why, hint=hint)
         for other, what in ((settings.destination.url, "the destination"), (settings.state_url, "the state")):
             if other and nested(one.url, other):
-                hint = "Give the delivery a place of its own."
+                hint = "Give the delivery its own url."
                 raise ConfigError(
-                    WHAT, on=on, why=f"{one.name or 'its place'} lies within {what}, or that in it", hint=hint
+                    WHAT, on=on, why=f"{one.name or 'its url'} and {what} overlap: one lies within the other", hint=hint
                 )
 
 
@@ -107,18 +105,21 @@ def _checked(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
     local = bucket(chosen["url"]) is None
     for field in ("acl", "sse", "kms_key_id"):
         if local and field in chosen:
-            why, hint = "it contradicts the url, a local folder", f"Remove {field}."
+            why, hint = "it applies to S3 only, and the url is a local folder", f"Remove {field}."
             raise ConfigError(WHAT, on=f"{path}.{field} ({name})", why=why, hint=hint)
     if "kms_key_id" in chosen and not chosen.get("sse", "").startswith("aws:kms"):
-        why, hint = "a KMS key contradicts any sse but aws:kms", "Set sse: aws:kms."
+        why, hint = "a KMS key needs sse: aws:kms", "Set sse: aws:kms."
         raise ConfigError(WHAT, on=f"{path}.kms_key_id ({name})", why=why, hint=hint)
     if chosen["layout"] != "moj-landing":
         return DeliverySettings(**chosen)
     if chosen.get("compression", "none") != "none":
-        why, hint = "the layout moj-landing takes plain lines only", "Remove compression, or set layout: plain."
+        why, hint = (
+            "the layout moj-landing accepts uncompressed files only",
+            "Remove compression, or set layout: plain.",
+        )
         raise ConfigError(WHAT, on=f"{path}.compression ({name})", why=why, hint=hint)
     if "_" not in chosen.get("database_name", "_"):
-        why, hint = "the layout moj-landing wants an underscore in it", "Write it as <service>_<database>."
+        why, hint = "the layout moj-landing needs an underscore in it", "Write it as <service>_<database>."
         raise ConfigError(WHAT, on=f"{path}.database_name ({name})", why=why, hint=hint)
     demanded = {} if local else {"acl": "bucket-owner-full-control", "sse": "AES256"}
     given = {"resend_after_days": RESEND_AFTER_DAYS, **demanded, **chosen, "compression": "none"}

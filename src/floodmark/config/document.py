@@ -19,10 +19,10 @@ from msgspec import Meta, Struct
 from floodmark.config import schema
 from floodmark.errors import ConfigError
 
-WHAT = "the configuration is not accepted"
+WHAT = "can't use this configuration"
 _SHOWABLE_KEY = re.compile(r"[^\x00-\x1f\x7f-\x9f:/@=]{1,80}\Z")
 _PLAIN_KEY = re.compile(r"[\w.-]+\Z")
-_QUOTES = "A value that holds any of : # { } [ ] , & * ! | > % @ ` or a quote must itself stand in quotes."
+_QUOTES = "Put a value in quotes if it contains any of : # { } [ ] , & * ! | > % @ ` or a quote."
 
 
 def read(path: Path) -> schema.File:
@@ -53,11 +53,14 @@ def _text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            WHAT, on=str(path), why="there is no such file", hint="Mend the path given with --config."
+            WHAT, on=str(path), why="the file does not exist", hint="Check the path given with --config."
         ) from None
     except OSError as error:
         raise ConfigError(
-            WHAT, on=str(path), why=f"can't be read ({error.strerror})", hint="Mend its rights, or --config."
+            WHAT,
+            on=str(path),
+            why=f"it can't be read ({error.strerror})",
+            hint="Make the file readable, or name another one with --config.",
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -80,7 +83,9 @@ def _parsed(text: str, path: Path) -> Any:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         where = f"{path}, line {line}, column {error.position - text.rfind(chr(10), 0, error.position)}"
-        raise ConfigError(WHAT, on=where, why="a character that YAML does not allow", hint=_QUOTES) from None
+        raise ConfigError(
+            WHAT, on=where, why="it contains a character that YAML does not allow", hint=_QUOTES
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = f"not valid YAML ({type(error).__name__})"
         raise ConfigError(WHAT, on=str(path), why=why, hint=_QUOTES) from None
@@ -96,8 +101,8 @@ def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
         if isinstance(node, yaml.MappingNode) and isinstance(item[0], yaml.ScalarNode):
             key, line = item[0].value, item[0].start_mark.line + 1
             if key in keys:
-                hint = f"Keep one {shown(key)} and merge what they hold."
-                why = f"the key {shown(key)} stands twice"
+                hint = f"Merge both under one {shown(key)}."
+                why = f"the key {shown(key)} appears twice"
                 raise ConfigError(WHAT, on=f"{path}, line {line}", why=why, hint=hint)
             keys.add(key)
         for child in item if isinstance(node, yaml.MappingNode) else (item,):
@@ -130,7 +135,7 @@ class _Checker:
             return {k: self._named(inner, v, _joined(path, k)) for k, v in self._mapping(value, path).items()}
         if get_origin(kind) is tuple:
             if not isinstance(value, list):
-                self.refuse(path, f"a list is wanted, not {_yaml_name(value)}", f"Write {_last(path)}: [ … ].")
+                self.refuse(path, f"expected a list, not {_yaml_name(value)}", f"Write {_last(path)}: [ … ].")
             inner = get_args(kind)[0]
             return tuple(self.value(inner, item, f"{path}[{number}]") for number, item in enumerate(value))
         return self._single(kind, value, path)
@@ -145,7 +150,7 @@ class _Checker:
 
     def _mapping(self, value: Any, path: str) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self.refuse(path, f"keys are wanted, not {_yaml_name(value)}", "Write each as `key: value`, indented.")
+            self.refuse(path, f"expected keys, not {_yaml_name(value)}", "Write each as `key: value`, indented.")
         for key in value:
             if not isinstance(key, str):
                 why = f"a key is {_yaml_name(key)}, not text"
@@ -157,7 +162,7 @@ class _Checker:
     def _unknown(self, key: str, path: str, known: Iterable[str]) -> NoReturn:
         name = _joined(path, key)
         takes = f"{path or 'The file'} takes: {', '.join(known)}."
-        self.refuse(name, "there is no such key", f"{did_you_mean(key, known)}{takes}")
+        self.refuse(name, "unknown key", f"{did_you_mean(key, known)}{takes}")
 
     def _single(self, kind: Any, value: Any, path: str) -> Any:
         try:
@@ -171,10 +176,10 @@ class _Checker:
             self.refuse(path, f"{value} is not available in this version", f"{_last(path)} takes {wanted}.")
         options = get_args(kind) if get_origin(kind) is Literal else ()
         if options and isinstance(value, str):
-            self.refuse(path, "not one of the words it takes", f"{did_you_mean(value, options)}It takes {wanted}.")
+            self.refuse(path, "not a valid value", f"{did_you_mean(value, options)}Use {wanted}.")
         quote = "Put the value in quotes." if kind is str else f"Write {wanted} after {_last(path)}:"
         given = _beyond(kind, value) if type(value) is int else None
-        self.refuse(path, f"{wanted} is wanted, not {given or _yaml_name(value)}", quote)
+        self.refuse(path, f"expected {wanted}, not {given or _yaml_name(value)}", quote)
 
 
 def _joined(path: str, key: object) -> str:

@@ -149,7 +149,7 @@ def _destination(
     flags = {"format": arguments.format, "numbers": arguments.numbers}
     chosen |= {field: value for field, value in flags.items() if value is not None}
     if chosen.get("format") == "csv" and chosen.get("numbers") == "quote-large":
-        why, hint = "CSV holds no numbers, only text", "Remove it, or set format: jsonl."
+        why, hint = "it applies to JSON Lines only: CSV has text, no numbers", "Remove it, or set format: jsonl."
         raise ConfigError(WHAT, on="numbers: quote-large", why=why, hint=hint)
     _require_s3_settings(section, url, name)
     allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)
@@ -165,11 +165,11 @@ def _set(section: DestinationSection) -> dict[str, Any]:
 def _landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]:
     """Return a landing zone's settings: the receiver's demands, unless the file sets other values."""
     if section.compression not in (None, "none"):
-        why = f"{section.compression} contradicts the layout moj-landing, which takes plain lines only"
+        why = f"{section.compression} contradicts the layout moj-landing, which accepts uncompressed files only"
         hint = "Remove destination.compression, or set destination.layout: plain."
         raise ConfigError(WHAT, on=f"destination.compression ({name})", why=why, hint=hint)
     if LAYOUTS["moj-landing"].database_needs_underscore and "_" not in (section.database_name or "_"):
-        why, hint = "the layout moj-landing wants an underscore in it", "Write it as <service>_<database>."
+        why, hint = "the layout moj-landing needs an underscore in it", "Write it as <service>_<database>."
         raise ConfigError(WHAT, on=f"destination.database_name ({name})", why=why, hint=hint)
     demanded = {"acl": "bucket-owner-full-control", "sse": "AES256"} if bucket(url) is not None else {}
     return {**demanded, **_set(section), "compression": "none"}
@@ -182,10 +182,10 @@ def _require_s3_settings(section: DestinationSection, url: str, name: str) -> No
         raise ConfigError(WHAT, on=f"destination.database_name ({name})", why="it is empty", hint=hint)
     for field in ("acl", "sse", "kms_key_id"):
         if url and bucket(url) is None and getattr(section, field) is not None:
-            why, hint = "it contradicts the destination, a local folder", f"Remove destination.{field}."
+            why, hint = "it applies to S3 only, and the destination is a local folder", f"Remove destination.{field}."
             raise ConfigError(WHAT, on=f"destination.{field} ({name})", why=why, hint=hint)
     if section.kms_key_id is not None and not (section.sse or "").startswith("aws:kms"):
-        why, hint = "a KMS key contradicts any sse but aws:kms", "Set destination.sse: aws:kms."
+        why, hint = "a KMS key needs sse: aws:kms", "Set destination.sse: aws:kms."
         raise ConfigError(WHAT, on=f"destination.kms_key_id ({name})", why=why, hint=hint)
 
 
@@ -203,14 +203,14 @@ def _require_no_contradiction(settings: Settings, state: Given | None, name: str
         return
     if settings.state_url is None:
         if settings.selection.new == "fail":
-            why = "fail contradicts a run without state, to which every table is new"
+            why = "fail needs a state: without one every table is new"
             hint = f"Set {STATE} to a bucket of your own, or remove tables.new."
             raise ConfigError(WHAT, on=f"tables.new ({name})", why=why, hint=hint)
         return
     landing = (bucket(settings.state_url) or "").startswith(LANDING_ZONES)
     if landing or (settings.destination.url and overlap(settings.state_url, settings.destination.url)):
-        why = "the state lies in the landing zone, whose receiver moves every object away"
-        hint = f"Set {STATE} to a bucket of your own, or leave it out for a run without state."
+        why = "the state is in the landing zone, and its receiver moves every object away"
+        hint = f"Set {STATE} to a bucket of your own, or remove it for a run without state."
         raise ConfigError(WHAT, on=state.origin if state else "state.url", why=why, hint=hint)
 
 

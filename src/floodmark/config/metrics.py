@@ -40,14 +40,14 @@ def _gateway(arguments: Flags, environ: Mapping[str, str], section: MetricsSecti
 
 def _require_gateway(url: str, origin: str) -> None:
     if not url.startswith(("http://", "https://")) or re.search(r"[\x00-\x20?#]", url):
-        _refuse(origin, "it is no http:// or https:// URL, or holds parameters", _EXAMPLE)
+        _refuse(origin, "it must be an http:// or https:// URL without parameters", _EXAMPLE)
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname) and parts.port != 0
     except ValueError:
         named = False
     if not named:
-        _refuse(origin, "it names no host, or its port is no number", _EXAMPLE)
+        _refuse(origin, "the host is missing, or the port is not a number", _EXAMPLE)
     if parts.password is not None and origin == "--push-gateway":
         hint = f"Other users of this machine can see it. Put the URL into {PUSHGATEWAY}."
         _refuse(origin, "a password on the command line is refused", hint)

@@ -47,12 +47,12 @@ Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 _PLACE = "s3://bucket/prefix, or a folder's path."
 _PATTERN = "Patterns are schema.table, with * for any letters and ? for one."
 _LAYOUT = "plain: objects stay where they are put. moj-landing: a receiver moves each object away as it arrives."
-_NUMBERS = "quote-large: a number whose integer part needs more than 64 bits becomes a string of the same digits."
+_NUMBERS = "quote-large: a number with an integer part of more than 64 bits becomes a string of the same digits."
 _DATABASE_NAME = "The name of the database in keys."
 _ACL = "The ACL that is sent with each put."
-_SSE = "The encryption that each put asks for. Without it the bucket decides."
+_SSE = "The encryption that each put asks for. By default the bucket decides."
 _KMS_KEY = "The key for sse: aws:kms."
-_RESEND = "The number of days after which an unchanged table is sent again, since a receiver may have lost it."
+_RESEND = "The days after which an unchanged table is sent again, since the receiver might have lost it."
 
 
 class SourceSection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +91,7 @@ class DestinationSection(Struct, frozen=True, forbid_unknown_fields=True):
     resend_after_days: Annotated[Positive | None, described(f"In a landing zone with state. {_RESEND}", 7)] = None
     allow_unconditional_writes: Annotated[
         bool | None,
-        described("Accept a store without conditional writes. Two runs at once may then lose one's commit.", False),
+        described("Accept a store without conditional writes. Then two runs at once can lose a commit.", False),
     ] = None
 
 
@@ -136,12 +136,12 @@ class RuleSection(Struct, frozen=True, forbid_unknown_fields=True):
         DetectMode | None,
         described(
             "The way to find changes. exact: proven. column: by a column that grows with every change, no proof. "
-            "always: extract everything. By default that of the top-level key."
+            "always: extract everything. The top-level key is the default."
         ),
     ] = None
     column: Annotated[
         str | None,
-        described("The column that grows with every change; detect: column needs it.", examples=["updated_at"]),
+        described("The column that grows with every change; detect: column needs a column.", examples=["updated_at"]),
     ] = None
 
 
@@ -149,10 +149,12 @@ class TablesSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The tables to extract, and how."""
 
     include: Annotated[tuple[str, ...] | None, described(f"The tables to extract. {_PATTERN}", ["*.*"])] = None
-    exclude: Annotated[tuple[str, ...] | None, described(f"Of those, the tables to leave out. {_PATTERN}", [])] = None
+    exclude: Annotated[tuple[str, ...] | None, described(f"The tables to leave out of these. {_PATTERN}", [])] = None
     new: Annotated[
         Literal["include", "fail"] | None,
-        described("fail: a table that the last manifest does not know stops the run.", "include"),
+        described(
+            "include: also extract a new table. fail: stop if the last manifest does not know a table.", "include"
+        ),
     ] = None
     rules: Annotated[
         dict[str, RuleSection] | None,
@@ -168,7 +170,7 @@ class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     max_snapshot_age: Annotated[
         SnapshotAge | None,
-        described("A run ends after this time, at most 24h, since an old snapshot holds back vacuum.", "4h"),
+        described("The longest time for a run, at most 24h: an old snapshot holds back vacuum.", "4h"),
     ] = None
     statement_timeout: Annotated[TimeLimit | None, described("The longest time for one statement.", "1h")] = None
     lock_timeout: Annotated[TimeLimit | None, described("The longest wait for a lock on a table.", "60s")] = None
@@ -184,10 +186,10 @@ class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The ways by which a run's metrics get out."""
 
     port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None, described("Serve metrics at this port during a run.")
+        Annotated[int, Meta(ge=1, le=65535)] | None, described("The port to serve metrics on during a run.")
     ] = None
     address: Annotated[
-        str | None, described("The address to listen at; every one by default.", examples=["127.0.0.1"])
+        str | None, described("The address to listen on. By default all addresses.", examples=["127.0.0.1"])
     ] = None
     pushgateway: Annotated[
         str | None, described("The URL of a Pushgateway.", examples=["http://pushgateway.monitoring:9091"])
@@ -212,13 +214,16 @@ class DeliverSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[
         str | None,
-        described("Letters, digits, - and _. Floodmark remembers by it what it has delivered.", examples=["moj"]),
+        described(
+            "The delivery's name: letters, digits, - and _. Floodmark records under it what was delivered.",
+            examples=["moj"],
+        ),
     ] = None
     url: Annotated[str | None, described(_PLACE, examples=["s3://moj-reg-prod/landing/cases"])] = None
     layout: Annotated[LayoutName | None, described(f"{_LAYOUT} The bucket's name decides by default.")] = None
     compression: Annotated[
         Literal["keep", "none"] | None,
-        described("keep: the objects as they are stored. none: plain lines, the default of a landing zone.", "keep"),
+        described("keep: the objects as stored. none: uncompressed files, the default of a landing zone.", "keep"),
     ] = None
     numbers: Annotated[Numbers | None, described(_NUMBERS, "as-is")] = None
     database_name: Annotated[str | None, described(_DATABASE_NAME)] = None
@@ -252,7 +257,7 @@ class File(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricsSection = MetricsSection()
     prune: PruneSection = PruneSection()
     deliver: Annotated[
-        tuple[DeliverSection, ...], described("Places that get changed tables after each run's commit.", [])
+        tuple[DeliverSection, ...], described("The places that receive changed tables after each commit.", [])
     ] = ()
 
 

@@ -28,7 +28,7 @@ def selection(arguments: Flags, environ: Mapping[str, str], file: File, name: st
         raise ConfigError(
             WHAT,
             on=f"detect ({name})",
-            why="column is not for all tables at once: each needs the column named",
+            why="column needs a column name for each table, so it can't be the default",
             hint="Set detect: column and column: … in tables.rules.<schema.table>.",
         )
     detect = file.detect or "exact"
@@ -48,7 +48,7 @@ def selection(arguments: Flags, environ: Mapping[str, str], file: File, name: st
 def _require_patterns(patterns: Iterable[str], on: str) -> None:
     for pattern in patterns:
         if not pattern.strip():
-            hint = "Write schema.table, where * stands for any letters and ? for one."
+            hint = "Write schema.table, where * matches any letters and ? for one."
             raise ConfigError(WHAT, on=on, why="a pattern is empty", hint=hint)
 
 
@@ -59,8 +59,8 @@ def _require_something_selected(include: tuple[str, ...] | None, exclude: tuple[
     both = sorted(set(include or ()) & set(exclude))
     if both:
         on = f"tables.include and tables.exclude ({name})"
-        why = f"they contradict each other: {', '.join(map(shown, both))} stands in both"
-        raise ConfigError(WHAT, on=on, why=why, hint="Keep the pattern in one of the two.")
+        why = f"they contradict each other: {', '.join(map(shown, both))} is in both"
+        raise ConfigError(WHAT, on=on, why=why, hint="Remove the pattern from one of the two.")
 
 
 def _rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> TableRule:
@@ -71,7 +71,7 @@ def _rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> Table
     mode = rule.detect or detect
     if mode == "column" and not rule.column:
         hint = f"Name the column that grows with every change: {path}.column: updated_at."
-        raise ConfigError(WHAT, on=f"{path}.column ({name})", why="detect: column needs it", hint=hint)
+        raise ConfigError(WHAT, on=f"{path}.column ({name})", why="detect: column needs a column", hint=hint)
     if rule.column is not None and mode != "column":
         why = f"it contradicts detect: {mode}, which reads no column"
         hint = f"Set {path}.detect: column, or remove the column."
@@ -85,8 +85,10 @@ def _columns(columns: ColumnsSection | None, path: str, name: str) -> ColumnRule
     exclude, mask = columns.exclude or (), columns.mask or {}
     both = [shown(column) for column in mask if column in exclude]
     if both:
-        why = f"it contradicts columns.exclude, which leaves out {', '.join(both)}"
-        raise ConfigError(WHAT, on=f"{path}.columns.mask ({name})", why=why, hint="Keep the column in one of the two.")
+        why = f"columns.exclude leaves out {', '.join(both)}, so a mask contradicts it"
+        raise ConfigError(
+            WHAT, on=f"{path}.columns.mask ({name})", why=why, hint="Remove the column from one of the two."
+        )
     return ColumnRule(exclude, mask)
 
 

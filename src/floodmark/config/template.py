@@ -44,25 +44,25 @@ def _places(wanted: Wanted) -> list[str]:
     source, state, layout = wanted.source, wanted.state, wanted.layout
     return [
         f"# yaml-language-server: $schema={FILE_NAME}",
-        "# What `floodmark run` does each night. Flags and environment variables win over this file.",
-        "# Every key: docs/configuration.md. To see whether all is well: floodmark doctor",
+        "# The settings of `floodmark run`. Flags and environment variables override this file.",
+        "# All keys: docs/configuration.md. To check the setup: floodmark doctor",
         "",
         "source:",
         "  # The database to read. No password here: PGPASSWORD holds it, or FLOODMARK_SOURCE holds the whole URL.",
-        "  # Without a URL, PGHOST, PGDATABASE and PGUSER say where the database is.",
+        "  # Without a URL, PGHOST, PGDATABASE and PGUSER name the database.",
         f"  {'# url: postgresql://user@host:5432/database' if source is None else f'url: {scalar(source)}'}",
-        "  # How many seconds to wait for a database that is down for maintenance at night.",
+        "  # Seconds to wait for a database that is down for maintenance at night.",
         "  wait_seconds: 600",
         "",
         "destination:",
-        "  # Where the data goes: s3://bucket/prefix, or a folder. Credentials are found as boto3 finds them.",
+        "  # The place for the data: s3://bucket/prefix, or a folder. boto3 finds the credentials.",
         f"  url: {scalar(wanted.destination)}",
         "  # plain: objects stay where they are put. moj-landing: a receiver moves each away as it arrives.",
         f"  {'# layout: plain' if layout is None else f'layout: {layout}'}",
         "",
         "state:",
-        "  # Where is remembered what was landed. By default <destination>/_floodmark/. A landing zone can't hold it:",
-        "  # without a state in a bucket of your own each run extracts everything.",
+        "  # The record of what was landed. By default in <destination>/_floodmark/. A landing zone can't hold it:",
+        "  # without a state in your own bucket each run extracts everything.",
         f"  {'# url: s3://my-state/service' if state is None else f'url: {scalar(state)}'}",
         "",
     ]
@@ -71,17 +71,17 @@ def _places(wanted: Wanted) -> list[str]:
 def _tables(wanted: Wanted) -> list[str]:
     lines = ["tables:", *(f"  # {scalar(line)[1:-1]}" for line in wanted.found)]
     lines += [
-        "  # Which tables to extract: schema.table, with * and ?.",
+        "  # The tables to extract: schema.table, with * and ?.",
         '  include: ["*.*"]',
-        "  # Of those, the ones to leave out. A pattern that picks nothing is an error.",
+        "  # The tables to leave out of these. A pattern that matches nothing is an error.",
         '  # exclude: ["*.flyway_schema_history"]',
-        "  # include: a new table is extracted too. fail: it stops the run until someone has approved it.",
+        "  # include: a new table is extracted too. fail: a new table stops the run until someone approves it.",
         "  new: include",
         "  # Per table: columns to leave out (exclude: [a, b]) or to mask: hash (the same value always gives the same",
         "  # hash; needs FLOODMARK_MASK_KEY), redact (a fixed text), null (always null).",
     ]
     if wanted.suggestions:
-        lines.append("  # By their names these may hold personal data; take away the # of what is to be masked.")
+        lines.append("  # The names of these columns suggest personal data. Remove the # to mask them.")
         lines.append("  # rules:")
         lines += [f"  #   {_rule(table, masks)}" for table, masks in wanted.suggestions.items()]
     else:
@@ -97,12 +97,12 @@ def _rule(table: str, masks: Mapping[str, Mask]) -> str:
 
 _REST = """\
 limits:
-  # At most so many connections to the database at once.
+  # The most connections to the database at once.
   connections: 4
-  # A run ends after this time, since an old snapshot holds back vacuum; the next run goes on from there.
+  # The longest time for a run: an old snapshot holds back vacuum. The next run goes on from there.
   max_snapshot_age: 4h
 
 audit:
-  # So many chunks that were proven unchanged are read again in each run, and compared.
+  # The number of proven chunks to read again and compare in each run.
   chunks_per_run: 1
 """

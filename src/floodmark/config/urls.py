@@ -148,4 +148,4 @@ def _refuse_scheme(scheme: str, origin: str) -> NoReturn:
 
 
 def _refuse(origin: str, why: str, hint: str) -> NoReturn:
-    raise ConfigError("the configuration is not accepted", on=origin, why=why, hint=hint)
+    raise ConfigError("can't use this configuration", on=origin, why=why, hint=hint)

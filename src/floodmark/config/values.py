@@ -23,7 +23,7 @@ def size(value: int | str) -> int:
     """Return bytes from `64MiB`, `8KiB`, `1GiB` or a number of bytes. Raises ValueError with the reason."""
     match = _SIZE.match(str(value).strip())
     if match is None or match[2] not in _SIZES:
-        raise ValueError("a size is wanted, such as 64MiB (units: B, KiB, MiB, GiB)")
+        raise ValueError("expected a size such as 64MiB (units: B, KiB, MiB, GiB)")
     return int(match[1]) * _SIZES[match[2]]
 
 
@@ -33,7 +33,7 @@ def duration(value: int | str) -> int:
     if re.fullmatch(r"\d{1,9}", text, re.ASCII):
         return int(text)
     if not _DURATION.match(text):
-        raise ValueError("a duration is wanted, such as 90s, 15m or 4h (units: s, m, h, d)")
+        raise ValueError("expected a duration such as 90s, 15m or 4h (units: s, m, h, d)")
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
 
 
@@ -46,15 +46,15 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _BAD = {
-    ";": "it holds a semicolon",
-    "--": "it holds a comment",
-    "/*": "it holds a comment",
-    "*/": "it holds a comment",
+    ";": "it contains a semicolon",
+    "--": "it contains a comment",
+    "/*": "it contains a comment",
+    "*/": "it contains a comment",
     "'": "a string literal does not end",
     '"': "a quoted name does not end",
-    "$": "it holds a $, as in dollar quoting or a parameter",
-    "\\": "it holds a backslash outside a string literal",
-    "\x00": "it holds a zero byte",
+    "$": "it contains a $, as in dollar quoting or a parameter",
+    "\\": "it contains a backslash outside a string literal",
+    "\x00": "it contains a zero byte",
 }
 
 
@@ -66,12 +66,12 @@ def filter_problem(condition: str) -> str | None:
     if not condition.strip():
         return "it is empty"
     if "\\'" in condition:
-        return "it holds a backslash before a quote, which not every server reads alike"
+        return "it contains a backslash before a quote, and servers read that differently"
     depth = 0
     for token in _TOKEN.finditer(condition):
         if token["bad"]:
             return _BAD[token["bad"]]
         depth += {"(": 1, ")": -1}.get(token["bracket"] or "", 0)
         if depth < 0:
-            return "a parenthesis is closed that was not opened"
-    return "a parenthesis is not closed" if depth else None
+            return "a closing parenthesis has no opening one"
+    return "an opening parenthesis has no closing one" if depth else None

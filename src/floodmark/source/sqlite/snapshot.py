@@ -104,7 +104,7 @@ class SQLiteSource:
         code = _code(error)
         kind = SourceUnavailable if code.startswith(_WAITING_HELPS) else SourceError
         if code.startswith("SQLITE_CANTOPEN") and not self._path.exists():
-            return kind("can't open the source", on=self.label, why=f"there is no such file ({code})")
+            return kind("can't open the source", on=self.label, why=f"the file does not exist ({code})")
         return kind("can't open the source", on=self.label, why=code, hint=_hint(code))
 
 
