@@ -340,7 +340,10 @@ WRONG_FILES = [
         "deliver: [{name: a, url: s3://z/x}, {name: b, url: s3://z/x/}]",
         ["deliver", "a and another write to the same place"],
     ),
-    ("deliver: [{name: a, url: s3://moj-reg-x/x, compression: keep}]", ["deliver[0].compression", "uncompressed files"]),
+    (
+        "deliver: [{name: a, url: s3://moj-reg-x/x, compression: keep}]",
+        ["deliver[0].compression", "uncompressed files"],
+    ),
     ("deliver: [{name: a, url: s3://moj-reg-x/x, database_name: b}]", ["deliver[0].database_name", "underscore"]),
     ("deliver: [{name: a, url: /x, acl: private}]", ["deliver[0].acl", "a local folder"]),
     ("deliver: [{name: a, url: s3://z/x, kms_key_id: k}]", ["deliver[0].kms_key_id", "aws:kms"]),
