@@ -201,7 +201,7 @@ NO_PROOF = [
     guard("types", PROOFS, "return types.unstable(extracted.attribute.type)", "return None", f"{PROOF} -k print_otherwise"),
     guard("types: cast to json", TYPES, "if kind.oid >= FIRST_USER_OID and kind.oid in self._to_json:", "if False:", f"{PROOF} -k print_otherwise"),
     guard("types: virtual column within", TYPES, 'if any(a.generated == "v"', 'if False and any(a.generated == "v"', f"{PROOF} -k virtual"),
-    guard("types: built-ins off the list", TYPES, 'return f"the output of {kind.name} looks up what is not in the row"', "return None", f"{PROOF} -k 'print_otherwise or built_in'"),
+    guard("types: built-ins off the list", TYPES, 'return f"the output of {kind.name} depends on more than the row"', "return None", f"{PROOF} -k 'print_otherwise or built_in'"),
     guard("types: users' own", TYPES, 'return f"{self._label(kind.oid)} is not a built-in, and its output function can be replaced"', "return None", f"{PROOF} -k print_otherwise"),
     guard("unruly collations", TYPES, "if attribute.collation in self._unruly_collations:", "if False:", f"{PROOF} -k nondeterministic"),
 ]  # fmt: skip

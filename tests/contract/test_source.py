@@ -238,7 +238,7 @@ def test_tables_are_ordered_by_name_and_chosen_by_pattern(world: World) -> None:
     assert names(Selection(include=("a*", f"{schema}.z?bra"))) == ["aardvark", "zebra"]
     assert names(Selection(exclude=('"with.dot"', "Mole"))) == ["aardvark", "zebra"]
     for missing in (Selection(include=("gone*",)), Selection(exclude=("gone",)), Selection(only=("mole",))):
-        with pytest.raises(ConfigError, match="selects no table"):
+        with pytest.raises(ConfigError, match="matches no table"):
             snapshot.tables(missing, "")
 
 

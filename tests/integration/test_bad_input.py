@@ -62,8 +62,8 @@ REFUSALS: dict[str, tuple[str, Callable[[PgDatabase], str], str, str]] = {
     # name: what has to be so, the source's URL, what is said, what is hinted at
     "port closed": ("", lambda db: at(db, port=closed_port()), "connection refused", "source.wait_seconds"),
     "wrong password": ("CREATE ROLE r1 LOGIN PASSWORD 'x'", lambda db: at(db, who="r1"), "password was", "PGPASSWORD"),
-    "no such role": ("", lambda db: at(db, who="no_one"), "the password was refused", "role there is not"),
-    "no such database": ("", lambda db: at(db, path="nowhere"), "no such database", "PGDATABASE"),
+    "no such role": ("", lambda db: at(db, who="no_one"), "the password was refused", "role does not exist"),
+    "database or the role does not exist": ("", lambda db: at(db, path="nowhere"), "database or the role does not exist", "PGDATABASE"),
     "no login": (
         f"CREATE ROLE r2 PASSWORD {SQL_PASSWORD}",
         lambda db: at(db, who="r2"),
@@ -121,7 +121,7 @@ def test_a_server_that_lets_no_one_in_is_starting_or_full(
     for lines in (f"host all {role.name} 127.0.0.1/32 reject\n{before}", "local all all trust\n"):
         hba.write_text(lines)
         server.admin().execute("SELECT pg_reload_conf()")
-        refused(floodmark, 12, "pg_hba.conf does not let this client in", "encryption")
+        refused(floodmark, 12, "pg_hba.conf does not allow this client", "encryption")
     hba.write_text(before)
 
     server.stop()
@@ -145,14 +145,14 @@ def test_a_server_that_lets_no_one_in_is_starting_or_full(
     ("environment", "says"),
     [
         ({"FLOODMARK_SOURCE": f"postgresql://127.0.0.1/db?{CANARY}=1"}, "a parameter that libpq does not know"),
-        ({"FLOODMARK_SOURCE": f"postgresql://127.0.0.1/db?sslmode={CANARY}"}, "not one that libpq knows"),
+        ({"FLOODMARK_SOURCE": f"postgresql://127.0.0.1/db?sslmode={CANARY}"}, "has a value that libpq does not know"),
         ({"FLOODMARK_SOURCE": "postgresql://127.0.0.1:70000/db"}, "not a number from 1 to 65535"),
         ({"FLOODMARK_SOURCE": f"mysql://u:{CANARY}@h/db"}, "mysql is not supported yet"),
         ({"FLOODMARK_SOURCE": f"postgresql:/u:{CANARY}@h/db"}, "not a database URL"),
-        ({"FLOODMARK_SOURCE": "", "PGSERVICE": CANARY}, "PGSERVICE names a service there is not"),
+        ({"FLOODMARK_SOURCE": "", "PGSERVICE": CANARY}, "PGSERVICE names a service that does not exist"),
         (
             {"FLOODMARK_SOURCE": "", "PGHOST": "127.0.0.1", "PGPORT": CANARY, "PGPASSWORD": PASSWORD},
-            "should be a number",
+            "must be a number",
         ),
         ({"FLOODMARK_DESTINATION": f"s3://{CANARY}:{CANARY}@bucket/x"}, "credentials or a port in the URL"),
         ({"FLOODMARK_DESTINATION": "gs://bucket"}, "not supported"),

@@ -152,9 +152,9 @@ def test_relations_without_a_usable_xmin(pg_any: PgDatabase) -> None:
     )
     found = read_catalog(pg_any, Selection(include=("v", "m", "f", "h")))
     assert {label: doubt(table) for label, table in found.items()} == {
-        "public.v": "a view keeps no xmin to prove by",
-        "public.m": "a materialized view keeps no xmin to prove by",
-        "public.f": "a foreign table keeps no xmin to prove by",
+        "public.v": "a view has no xmin to prove changes with",
+        "public.m": "a materialized view has no xmin to prove changes with",
+        "public.f": "a foreign table has no xmin to prove changes with",
         "public.h": "its access method is not heap",
     }
     assert not any(part.by_block for table in found.values() for part in table.info.parts)

@@ -75,7 +75,7 @@ def test_duckdb_targets_that_are_something_else_stay_as_they_are(job: Job, tmp_p
         assert why in job.refused(f"duckdb:{file}", code=10) and file.read_bytes() == before
     assert "can't be opened" in job.refused(f"duckdb:{tmp_path}/nowhere/x.duckdb", code=10)
     assert "no place to load into" in job.refused("postgres:x", code=2)
-    assert "selects no table" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--table", "public.nothing", code=10)
+    assert "matches no table" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--table", "public.nothing", code=10)
     assert "no such column" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--text", "public.person.x", code=10)
 
 

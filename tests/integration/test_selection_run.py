@@ -150,7 +150,7 @@ def test_the_key_of_masks_is_never_seen(
 
     pooler = make_pooler(server.port)
     floodmark.environment["FLOODMARK_SOURCE"] = database.url.replace(f":{server.port}/", f":{pooler.port}/")
-    assert "Leave out PGOPTIONS" in floodmark("run", code=12).err
+    assert "Remove PGOPTIONS" in floodmark("run", code=12).err
     floodmark.environment["PGOPTIONS"] = ""
     assert floodmark.run("--full").outcomes == {"public.person": ("extracted", "forced")}
     assert pooler.refused > 0 and pooler.passed > 0

@@ -229,7 +229,7 @@ def test_a_manifest_that_contradicts_itself_is_found(local: Floodmark) -> None:
     found = verified(local, "--table", "public.person", code=14)
     assert set(codes(found)["person"]) == {"inconsistent"} and len(codes(found)["person"]) >= 4
     assert verified(local, "--table", "public.seen")["ok"]
-    assert "selects no table" in local("verify", "--table", "public.persons", code=10).err
+    assert "matches no table" in local("verify", "--table", "public.persons", code=10).err
 
 
 def test_a_state_that_is_damaged_is_not_called_wrong_but_damaged(local: Floodmark) -> None:

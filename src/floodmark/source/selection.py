@@ -106,11 +106,13 @@ def rules_by_table(
     for text, rule in selection.rules.items():
         pattern = Pattern(text, default_schema, "tables.rules")
         if pattern.table is None:
-            raise ConfigError("a rule is for one table", on=f"tables.rules: {text}", why="its key holds a wildcard")
+            why = "its key contains a wildcard, and a rule is for one table"
+            raise ConfigError("can't use a table rule", on=f"tables.rules: {text}", why=why)
         if pattern.table not in known:
             raise _nothing("tables.rules", text, pattern, candidates)
         if pattern.table in rules:
-            raise ConfigError("a table has two rules", on=f"tables.rules: {text}", hint="Keep one of them.")
+            why = "another rule is for the same table"
+            raise ConfigError("can't use a table rule", on=f"tables.rules: {text}", why=why, hint="Keep one of them.")
         rules[pattern.table] = rule
     return rules
 
@@ -133,9 +135,9 @@ def pick(
         hits = {table for table in known if pattern.matches(table)}
         if not hits:
             close = get_close_matches(text, [spelled(table) for table in known], n=3)
-            hint = f"Did you mean {' or '.join(close)}?" if close else "`floodmark status` shows the tables there are."
+            hint = f"Did you mean {' or '.join(close)}?" if close else "`floodmark status` lists the tables."
             raise ConfigError(
-                "a pattern selects no table", on=f"{option}: {text}", why=f"{where} holds none such", hint=hint
+                "a pattern matches no table", on=f"{option}: {text}", why=f"{where} has no such table", hint=hint
             )
         picked |= hits
     return picked
@@ -179,7 +181,7 @@ def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
         token = _TOKEN.match(text, position)
         if token is None:
             raise ConfigError(
-                "a table pattern can't be read",
+                "can't read a table pattern",
                 on=f"{setting}: {text}",
                 why='a " is not closed',
                 hint='Quote a name as in SQL: public."a b"; a " in it is written twice.',
@@ -191,10 +193,10 @@ def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
             parts[-1] = _extended(parts[-1], token)
     if len(parts) > 2 or any(not regex for regex, _ in parts):
         raise ConfigError(
-            "a table pattern can't be read",
+            "can't read a table pattern",
             on=f"{setting}: {text}",
-            why="it is not of the form schema.table",
-            hint='Quote a name that holds a dot: public."a.b"',
+            why="its form is not schema.table",
+            hint='Quote a name that contains a dot: public."a.b"',
         )
     return parts
 
@@ -212,26 +214,26 @@ def _nothing(setting: str, text: str, pattern: Pattern, candidates: Sequence[Can
     near = [c for c in candidates if pattern.matches(c.table)]
     if near:
         return ConfigError(
-            "a pattern selects no table", on=f"{setting}: {text}", why=_why_not(near[0]), hint=_HINTS[near[0].by]
+            "a pattern matches no table", on=f"{setting}: {text}", why=_why_not(near[0]), hint=_HINTS[near[0].by]
         )
     close = get_close_matches(text, [spelled(c.table) for c in candidates if c.by != "never"], n=3)
     close = close or get_close_matches(text, [c.table.name for c in candidates if c.by != "never"], n=3)
     return ConfigError(
-        "a pattern selects no table",
+        "a pattern matches no table",
         on=f"{setting}: {text}",
-        why="nothing in the source has such a name",
-        hint=f"Did you mean {' or '.join(close)}?" if close else "`floodmark plan` shows the tables there are.",
+        why="the source has no table of this name",
+        hint=f"Did you mean {' or '.join(close)}?" if close else "`floodmark plan` lists the tables.",
     )
 
 
 def _why_not(candidate: Candidate) -> str:
     if candidate.by == "any":
-        return f"{spelled(candidate.table)} is not among what tables.include and tables.exclude select"
+        return f"{spelled(candidate.table)} is not selected by tables.include and tables.exclude"
     return f"{spelled(candidate.table)} is {candidate.what}"
 
 
 _HINTS = {
-    "any": "Select it first: --table and rules only narrow.",
+    "any": "Select it first: --table and rules only narrow the selection.",
     "schema": "Name its schema, without a wildcard, in tables.include.",
     "exact": "Name it in full, without a wildcard, in tables.include.",
     "never": "Name the table it belongs to.",

@@ -49,7 +49,7 @@ class WaitsOnce:
 
     def _error(self, table: TableName) -> TableLocked:
         return TableLocked(
-            "can't be read",
+            "can't read a table",
             on=table.label,
             why=f"another session, such as a migration, kept it locked for {self._seconds} s (SQLSTATE 55P03)",
             hint="Rerun the table when that session is done, or raise limits.lock_timeout.",

@@ -99,4 +99,4 @@ def _as_sqlalchemy_has_it(url: str) -> dict[str, Any]:
 
 
 def _unreadable() -> ConfigError:
-    return ConfigError("the source URL can't be read", hint="Write postgresql://user@host:5432/database")
+    return ConfigError("can't read the source URL", hint="Write postgresql://user@host:5432/database")

@@ -136,7 +136,7 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     root = family.root.relation
     columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
-        raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(root.table)}")
+        raise ConfigError("can't use a hash mask", why="it needs a key", on=f"tables.rules: {spelled(root.table)}")
     reads = _reads(family, columns, rule, context)
     named = frozenset(one.root for one in reads.values() if one.measured or not one.exact)
     definition = fingerprint.definition(
@@ -325,8 +325,9 @@ def _watched(family: Family, rule: TableRule, context: Context) -> str | None:
         return None
     if not any(a.name == rule.column and not a.dropped for a in family.root.attributes):
         raise ConfigError(
-            "a rule names a column there is not",
-            on=f"tables.rules: {spelled(family.root.relation.table)}: {rule.column}",
+            "can't use a table rule",
+            on=f"tables.rules: {spelled(family.root.relation.table)}",
+            why=f"the table has no column {rule.column}",
         )
     return rule.column
 
@@ -337,7 +338,7 @@ def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableR
         return None
     virtual = {a.name for m in family.members for a in m.attributes if a.generated == "v"}
     if virtual and (rule.where is not None or any(c.attribute.name in virtual for c in columns)):
-        return "a partition's virtual generated column may differ from its parent's: read through the parent"
+        return "a partition's virtual generated column can differ from its parent's: read through the parent"
     for member in family.holders:
         if member.detail.may_select is False or member.detail.may_use_schema is False:
             name = qualified(member.relation.table)

@@ -49,8 +49,9 @@ def extracted_columns(
     kept = [a for a in present if a.name not in rule.columns.exclude]
     if present and not kept:
         raise ConfigError(
-            "a rule leaves no column",
+            "can't use a table rule",
             on=f"tables.rules: {spelled(table)}",
+            why="it leaves no column",
             hint="To leave the table out, name it in tables.exclude.",
         )
     return tuple(Extracted(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
@@ -59,8 +60,8 @@ def extracted_columns(
 def _missing(table: TableName, name: str, names: Sequence[str]) -> ConfigError:
     close = get_close_matches(name, names, n=3)
     return ConfigError(
-        "a rule names a column that is not there",
+        "can't use a table rule",
         on=f"tables.rules: {spelled(table)}",
-        why=f"it has no column {name}",
+        why=f"the table has no column {name}",
         hint=f"Did you mean {' or '.join(close)}?" if close else None,
     )

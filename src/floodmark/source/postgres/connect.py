@@ -50,18 +50,18 @@ _PINNED = {
 
 _TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
     "57014": (
-        "the statement was cancelled or ran into its time limit",
-        "Raise limits.statement_timeout if the table is large or the server slow.",
+        "the statement was cancelled or reached its time limit",
+        "Raise limits.statement_timeout if the table is large or the server is slow.",
     ),
     "55P03": (
         "the table stayed locked",
-        "Another session holds an exclusive lock, as a migration does. Rerun the table when it is done.",
+        "Another session, such as a migration, holds an exclusive lock. Rerun the table when it is done.",
     ),
     "54000": ("a row's JSON exceeds PostgreSQL's limit of 1 GiB", "Leave the widest column out (columns.exclude)."),
-    "XX000": ("the server met an internal error, as it does for a row whose JSON exceeds 1 GiB", None),
+    "XX000": ("the server had an internal error, as for a row with JSON of more than 1 GiB", None),
     "XX001": ("the server found damaged data", "Check the table with pg_amcheck."),
     "53200": ("the server ran out of memory", None),
-    "22021": ("a value is no valid UTF-8", "The database's encoding is SQL_ASCII: leave the column out or mend it."),
+    "22021": ("a value is not valid UTF-8", "The database's encoding is SQL_ASCII: leave the column out or repair it."),
     "22P05": ("a value has no equivalent in UTF-8", "Leave the column out (columns.exclude)."),
 }
 
@@ -130,7 +130,7 @@ def translated(error: psycopg.Error, what: str, on: str) -> FloodmarkError:
     if state is None or (state[:2] in ("08", "53") and state != "53200") or state[:3] == "57P":
         return SourceUnavailable(what, on=on, why=_code("the connection broke", error))
     if state == "40001":
-        return SourceUnavailable(what, on=on, why=_code("the standby cancelled it to go on with recovery", error))
+        return SourceUnavailable(what, on=on, why=_code("the standby cancelled it to continue recovery", error))
     if state == "72000" or state in ("42P01", "42703", "3F000", "42704"):
         return SnapshotLost(what, on=on, why=_code("the definition changed after the snapshot", error))
     if state == "42501":

@@ -35,13 +35,13 @@ def of_detach(pending: bool) -> str | None:
 
 def of_labels(labels: Iterable[Label]) -> str | None:
     providers = sorted({label.provider for label in labels})
-    return f"it bears a security label of {providers[0]}, which may mask values" if providers else None
+    return f"it has a security label of {providers[0]}, which may mask values" if providers else None
 
 
 def of_storage(relation: Relation, detail: Detail) -> str | None:
     """Return the reason for a part: only an ordinary user table in a heap keeps each row's xmin."""
     if relation.kind != "r":
-        return f"a {KINDS[relation.kind]} keeps no xmin to prove by"
+        return f"a {KINDS[relation.kind]} has no xmin to prove changes with"
     if detail.access_method != HEAP:
         return "its access method is not heap"
     return "it is a catalog table" if relation.oid < FIRST_USER_OID else None

@@ -13,20 +13,20 @@ from floodmark.errors import ConfigError, FloodmarkError, SourceError, SourceUna
 
 CONNECT_TIMEOUT = 15
 
-_PASSWORD = "PGPASSWORD, FLOODMARK_SOURCE or ~/.pgpass may hold it. A server says the same of a role there is not."
+_PASSWORD = "Set it in PGPASSWORD, FLOODMARK_SOURCE or ~/.pgpass. A server says the same if the role does not exist."
 _RIGHTS = "GRANT CONNECT ON DATABASE … TO the role."
 _TLS = (
-    "For a remote host the default is PGSSLMODE=verify-full. In a network you trust, "
-    "PGSSLMODE=require or disable says so on purpose."
+    "For a remote host the default is PGSSLMODE=verify-full. In a network that you trust, "
+    "set PGSSLMODE=require or disable."
 )
 _CERTIFICATE = (
     "PGSSLROOTCERT must name a file with the certificate of the CA that signed the server's (AWS RDS has its own "
-    "bundle). Without it the machine's own CAs count."
+    "bundle). Without it the machine's own CAs are used."
 )
-_HOST_NAME = "Connect by the name that stands in the server's certificate."
+_HOST_NAME = "Connect by the host name in the server's certificate."
 _WRONG_HOST = "Check the host's name in the source's URL or PGHOST."
-_NOT_THERE = "Check host and port, and that the server runs. source.wait_seconds waits for one that is down at night."
-_LATER = "It may pass: source.wait_seconds lets a run wait for it."
+_NOT_THERE = "Check host and port, and that the server runs. To wait for it, set source.wait_seconds."
+_LATER = "This can pass: set source.wait_seconds to wait for it."
 _FEWER = "Lower limits.connections, or raise the limit: ALTER ROLE … CONNECTION LIMIT, max_connections."
 _PARAMETERS = "Check the parameters after the ? in the source's URL, and the PG… variables."
 
@@ -51,12 +51,12 @@ def _setting(words: str, why: str) -> Refusal:
 # The first entry whose words occur counts, so special entries come before general ones.
 _REFUSALS = (
     Refusal("password authentication failed", "the password was refused", _PASSWORD),
-    Refusal("no password supplied", "the server wants a password and none was given", _PASSWORD),
-    Refusal("authentication failed", "the server did not accept who we say we are", "Check user and pg_hba.conf."),
+    Refusal("no password supplied", "the server requires a password, and none was given", _PASSWORD),
+    Refusal("authentication failed", "the server did not accept our identity", "Check user and pg_hba.conf."),
     Refusal(
         "pg_hba.conf",
-        "the server's pg_hba.conf does not let this client in",
-        "It needs a line for this database, role, address and kind of encryption.",
+        "the server's pg_hba.conf does not allow this client",
+        "Add a line for this database, role, address and kind of encryption.",
     ),
     Refusal("is not permitted to log in", "the role may not log in", "ALTER ROLE … LOGIN."),
     Refusal("does not match host name", "the server's certificate is for another host name", _HOST_NAME),
@@ -67,22 +67,22 @@ _REFUSALS = (
     Refusal("ssl error", "the TLS handshake failed", _TLS),
     Refusal(
         "startup parameter",
-        "a pooler does not take startup options",
-        "Leave out PGOPTIONS, and options= in the source's URL.",
+        "a pooler does not accept startup options",
+        "Remove PGOPTIONS, and options= in the source's URL.",
     ),
-    _setting("sslmode value", "PGSSLMODE or sslmode is not one that libpq knows"),
+    _setting("sslmode value", "PGSSLMODE or sslmode has a value that libpq does not know"),
     _setting("port number", "the port is not a number from 1 to 65535"),
-    _setting("definition of service", "PGSERVICE names a service there is not"),
+    _setting("definition of service", "PGSERVICE names a service that does not exist"),
     _setting("service file", "the service file can't be read"),
     _setting("invalid connection option", "it has a parameter that libpq does not know"),
-    _setting("invalid value for parameter", "a parameter has a value that the server does not take"),
-    _setting('value: "', "a parameter has a value that libpq does not take"),
-    _setting("bad value for", "a parameter has a value that libpq does not take"),
-    _setting("could not match", "hosts and ports are not equal in number"),
-    _setting("invalid integer value", "a parameter should be a number and is not"),
+    _setting("invalid value for parameter", "a parameter has a value that the server does not accept"),
+    _setting('value: "', "a parameter has a value that libpq does not accept"),
+    _setting("bad value for", "a parameter has a value that libpq does not accept"),
+    _setting("could not match", "the numbers of hosts and ports differ"),
+    _setting("invalid integer value", "a parameter must be a number"),
     Refusal(
         "does not exist",
-        "there is no such database or role",
+        "the database or the role does not exist",
         "Check the database's name and the user in the source's URL, or PGDATABASE and PGUSER.",
     ),
     Refusal("permission denied for database", "the role may not connect to this database", _RIGHTS),
@@ -90,17 +90,17 @@ _REFUSALS = (
     _passing("failed to resolve host", "the host name can't be resolved", _WRONG_HOST),
     _passing("could not translate host name", "the host name can't be resolved", _WRONG_HOST),
     _passing("name or service not known", "the host name can't be resolved", _WRONG_HOST),
-    _passing("connection refused", "nothing listens there (connection refused)", _NOT_THERE),
-    _passing("no such file or directory", "nothing listens on that socket", _NOT_THERE),
+    _passing("connection refused", "no server listens there (connection refused)", _NOT_THERE),
+    _passing("no such file or directory", "no server listens on that socket", _NOT_THERE),
     _passing("timeout expired", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
     _passing("connection timeout", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
-    _passing("unreachable", "the network has no way there", _NOT_THERE),
-    _passing("no route to host", "the network has no way there", _NOT_THERE),
+    _passing("unreachable", "the network has no route to the host", _NOT_THERE),
+    _passing("no route to host", "the network has no route to the host", _NOT_THERE),
     _passing("starting up", "the server is starting up"),
     _passing("shutting down", "the server is shutting down"),
     _passing("in recovery mode", "the server is recovering from a crash"),
     _passing("not yet accepting connections", "the server is not ready yet"),
-    _passing("hot standby mode is disabled", "it is a standby that takes no connections", "Set hot_standby = on."),
+    _passing("hot standby mode is disabled", "it is a standby that accepts no connections", "Set hot_standby = on."),
     _passing("too many clients", "the server's connection limit is reached", _FEWER),
     _passing("too many connections", "the connection limit of the role or database is reached", _FEWER),
     _passing("remaining connection slots", "the server's connection limit is reached", _FEWER),
@@ -115,6 +115,6 @@ def refusal(error: psycopg.Error, label: str) -> FloodmarkError:
     for known in _REFUSALS:
         if known.words in text:
             return known.kind("can't connect to the source", on=label, why=known.why, hint=known.hint)
-    why = f"{type(error).__name__}, in words that are not known here and not shown"
-    hint = "psql with the same settings shows the server's own words."
+    why = f"{type(error).__name__}, with an unknown text that is not shown"
+    hint = "Run psql with the same settings to see the server's own message."
     return SourceUnavailable("can't connect to the source", on=label, why=why, hint=hint)

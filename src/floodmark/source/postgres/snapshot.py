@@ -51,7 +51,7 @@ _TRIES_FOR_THE_SAME_SERVER = 8
 # A rollback to a savepoint releases the locks that were taken after it.
 _SCOPE = "SAVEPOINT questions"
 _LET_GO = "ROLLBACK TO SAVEPOINT questions"
-_PLANNED = "an index or statistics of it call a function that reads another table, or could not be looked at"
+_PLANNED = "its indexes or statistics call a function that reads another table, or could not be inspected"
 
 
 class PostgresSource:
@@ -226,8 +226,8 @@ class PostgresSnapshot:
                 question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
                 seen, _ = self._observed(connection, question, read - {self._reads(question).root})
         if known.where is None and seen.rows != copied.lines:
-            why = f"{plural(copied.lines, 'line')}, {plural(seen.rows, 'row')} counted"
-            raise TableError("row counts do not agree", on=table.table.label, why=why)
+            why = f"it gave {plural(copied.lines, 'line')}, but {plural(seen.rows, 'row')} were counted"
+            raise TableError("can't extract", on=table.table.label, why=why)
         return Extracted(copied.lines, seen)
 
     def _reads(self, asked: Question) -> Reads:
@@ -245,7 +245,7 @@ class PostgresSnapshot:
             tree = {oid for (oid,) in connection.execute(members(reads.root))}
             _require_not_replaced(connection, table, replace(reads, exact=True, all_below=True), tree)
         if any(one.rewritten for one in found):
-            raise SnapshotLost("a table that was read was rewritten after the snapshot", on=table.label)
+            raise SnapshotLost("the table was rewritten after the snapshot", on=table.label)
         return oids(found)
 
     def _observed(

@@ -39,7 +39,7 @@ _STANDBY = Drawback(
     "Read the primary, or a restored copy, if this is too slow.",
 )
 _ANOTHER_SERVER = (
-    "A balancing proxy or pooler is the usual cause: let PGHOST and PGPORT (source.url) name the server itself."
+    "A balancing proxy or pooler is the usual cause: PGHOST and PGPORT (source.url) must name the server itself."
 )
 _SECONDS_FOR_AN_IDLE_ONE = 30
 
@@ -266,7 +266,7 @@ class Transactions:
                 f"SET TRANSACTION SNAPSHOT {literal(exported.id)}; {self._coordinator.pinned}"
             )
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
-            raise SnapshotLost("the snapshot can't be imported", on=self._where.label) from None
+            raise SnapshotLost("can't import the snapshot", on=self._where.label) from None
         row = connection.execute(f"SELECT {_VIEW}").fetchone()
         if row is None or row[0] != exported.view:
             raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")

@@ -193,7 +193,7 @@ class Types:
         if _is_stable_builtin(kind) or kind.kind in "cdemr" or _is_array(kind):
             return None
         if _is_builtin(kind):
-            return f"the output of {kind.name} looks up what is not in the row"
+            return f"the output of {kind.name} depends on more than the row"
         return f"{self._label(kind.oid)} is not a built-in, and its output function can be replaced"
 
     def _raw_newlines(self, oid: int) -> bool:

@@ -39,14 +39,14 @@ from floodmark.wording import iso_time
 
 OLDEST = (3, 37, 0)  # PRAGMA table_list
 _WAITING_HELPS = ("SQLITE_BUSY", "SQLITE_LOCKED")
-_NOT_TEXT = "a text is no valid UTF-8"
+_NOT_TEXT = "a text is not valid UTF-8"
 _HINTS = {
-    "SQLITE_NOTADB": "It is no SQLite database, or an encrypted one.",
-    "SQLITE_CORRUPT": "The file is damaged: see what PRAGMA integrity_check says.",
-    "SQLITE_BUSY": "Another program holds the database for itself: run again when it is done.",
-    "SQLITE_READONLY": "In WAL mode SQLite needs -wal and -shm files beside the database, or a folder to make them in.",
-    "SQLITE_CANTOPEN": "This user must be able to read the file and to reach its folder.",
-    _NOT_TEXT: "Leave the column out (columns.exclude), or mend it with CAST(… AS BLOB).",
+    "SQLITE_NOTADB": "The file is not an SQLite database, or it is encrypted.",
+    "SQLITE_CORRUPT": "The file is damaged: run PRAGMA integrity_check.",
+    "SQLITE_BUSY": "Another program has locked the database: run again when it is done.",
+    "SQLITE_READONLY": "In WAL mode SQLite needs -wal and -shm files next to the database, or the right to make them.",
+    "SQLITE_CANTOPEN": "This user must be able to read the file and its folder.",
+    _NOT_TEXT: "Leave the column out (columns.exclude), or repair it with CAST(… AS BLOB).",
 }
 
 
@@ -172,17 +172,18 @@ class SQLiteSnapshot:
 
 def _path(url: str) -> Path:
     """Return the absolute path of the file a URL names. Raises ConfigError, which never holds the URL."""
+    what = "can't use the source URL"
     hint = "Write sqlite:///file.db, or sqlite:////data/file.db for a path from the root."
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise ConfigError("the source URL can't be read", hint=hint) from None
+        raise ConfigError(what, why="it is not a valid URL", hint=hint) from None
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
-        raise ConfigError("the source URL names another driver than Python's own", hint=hint)
+        raise ConfigError(what, why="SQLite is read with Python's own driver only", hint=hint)
     if parsed.host or parsed.username or parsed.query:
-        raise ConfigError("the source URL holds more than the path of a file", hint=hint)
+        raise ConfigError(what, why="it contains more than the path of a file", hint=hint)
     if not parsed.database or parsed.database == ":memory:" or "\x00" in parsed.database:
-        raise ConfigError("the source URL names no file", hint=hint)
+        raise ConfigError(what, why="it names no file", hint=hint)
     return Path(os.path.abspath(parsed.database))  # noqa: PTH100 - resolve() would follow links
 
 
@@ -191,17 +192,21 @@ def _drawbacks(connection: sqlite3.Connection) -> tuple[Drawback, ...]:
     if mode == "wal":
         return ()
     found = f"the database's journal mode is {mode}: writers wait until all tables are read."
-    return (Drawback(found, "Run PRAGMA journal_mode = WAL once: in WAL mode they need not wait."),)
+    return (Drawback(found, "Run PRAGMA journal_mode = WAL once: then writers don't wait."),)
 
 
 def _table_error(error: sqlite3.Error, what: str, table: TableName, where: str | None) -> TableError:
     code = _code(error)
-    hint = "Its where must be a condition SQLite understands." if where and code == "SQLITE_ERROR" else _hint(code)
+    hint = (
+        "tables.rules.*.where must be a condition that SQLite accepts."
+        if where and code == "SQLITE_ERROR"
+        else _hint(code)
+    )
     return TableError(what, on=table.label, why=code, hint=hint)
 
 
 def _code(error: Exception) -> str:
-    """Return the name of SQLite's code. Python decodes texts itself, and gives no code if one is no valid UTF-8."""
+    """Return the name of SQLite's code. Python decodes texts itself, and gives no code if one is not valid UTF-8."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = getattr(cause, "sqlite_errorname", None)
     if isinstance(name, str):

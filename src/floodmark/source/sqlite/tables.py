@@ -117,7 +117,7 @@ def _table(
     chosen = _chosen(relation.table, attributes, rule)
     masks = {name: mask for name, mask in rule.columns.mask.items() if name in {a.name for a in chosen}}
     if selection.mask_key is None and "hash" in masks.values():
-        raise ConfigError("a hash mask needs a key", on=f"tables.rules: {spelled(relation.table)}")
+        raise ConfigError("can't use a hash mask", why="it needs a key", on=f"tables.rules: {spelled(relation.table)}")
     key = selection.mask_key if "hash" in masks.values() else None
     shape = Shape(
         tuple(a.name for a in chosen), tuple((i, masks[a.name]) for i, a in enumerate(chosen) if a.name in masks), key
@@ -171,14 +171,15 @@ def _chosen(table: TableName, attributes: Sequence[Attribute], rule: TableRule) 
         if name not in names:
             close = get_close_matches(name, names, n=3)
             raise ConfigError(
-                "a rule names a column that is not there",
+                "can't use a table rule",
                 on=on,
-                why=f"it has no column {name}",
+                why=f"the table has no column {name}",
                 hint=f"Did you mean {' or '.join(close)}?" if close else None,
             )
     left = [a for a in present if a.name not in rule.columns.exclude]
     if not left:
-        raise ConfigError("a rule leaves no column", on=on, hint="To leave the table out, name it in tables.exclude.")
+        hint = "To leave the table out, name it in tables.exclude."
+        raise ConfigError("can't use a table rule", on=on, why="it leaves no column", hint=hint)
     return left
 
 
