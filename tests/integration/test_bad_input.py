@@ -63,7 +63,12 @@ REFUSALS: dict[str, tuple[str, Callable[[PgDatabase], str], str, str]] = {
     "port closed": ("", lambda db: at(db, port=closed_port()), "connection refused", "source.wait_seconds"),
     "wrong password": ("CREATE ROLE r1 LOGIN PASSWORD 'x'", lambda db: at(db, who="r1"), "password was", "PGPASSWORD"),
     "no such role": ("", lambda db: at(db, who="no_one"), "the password was refused", "role does not exist"),
-    "database or the role does not exist": ("", lambda db: at(db, path="nowhere"), "database or the role does not exist", "PGDATABASE"),
+    "database or the role does not exist": (
+        "",
+        lambda db: at(db, path="nowhere"),
+        "database or the role does not exist",
+        "PGDATABASE",
+    ),
     "no login": (
         f"CREATE ROLE r2 PASSWORD {SQL_PASSWORD}",
         lambda db: at(db, who="r2"),

@@ -101,7 +101,7 @@ def test_a_database_that_is_not_there_hides_nothing_else(tmp_path: Path, pg: PgD
     found = doctor({"FLOODMARK_SOURCE": wrong, "FLOODMARK_DESTINATION": str(tmp_path / "file")})
     assert (found["database"].exit_code, found["tables"].result) == (12, "unknown")
     assert "the password was refused" in found["database"].found and "PGPASSWORD" in (found["database"].fix or "")
-    assert found["destination"].exit_code == 13 and "is no folder" in found["destination"].found
+    assert found["destination"].exit_code == 13 and "is not a folder" in found["destination"].found
     found = doctor({"FLOODMARK_SOURCE": f"postgresql://u:{CANARY}@127.0.0.1:1/d", "FLOODMARK_DESTINATION": "x"})
     assert "no server listens there" in found["database"].found
 
@@ -118,7 +118,9 @@ def test_a_configuration_that_is_not_accepted_is_the_problem(tmp_path: Path) -> 
     environ = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "/a", "S3_DESTINATION": "/b"}
     assert results(doctor({**environ, "FLOODMARK_STAET": CANARY}))["configuration"] == "warning"
     twice = [one.found for one in examine(Flags(), environ) if one.check == "configuration"]
-    assert "S3_DESTINATION names another place" in twice[1] and "from FLOODMARK_DESTINATION" in twice[0]
+    assert (
+        "overrides S3_DESTINATION, which names another place" in twice[1] and "from FLOODMARK_DESTINATION" in twice[0]
+    )
 
 
 def test_old_transactions_limits_and_connections_are_seen(pg: PgDatabase, tmp_path: Path) -> None:
@@ -130,10 +132,10 @@ def test_old_transactions_limits_and_connections_are_seen(pg: PgDatabase, tmp_pa
     assert "limits.connections: 3" in (found["connections"].fix or "") and found["time limits"].result == "ok"
     assert found["time limits"].found.startswith("a run sets its own")
     pg.execute("ALTER ROLE clerk SET statement_timeout = '9s'")
-    assert doctor(environ)["time limits"].found.startswith("statement_timeout set here do not bite: ")
+    assert doctor(environ)["time limits"].found.startswith("statement_timeout set here have no effect: ")
     pg.execute("ALTER ROLE clerk CONNECTION LIMIT -1; ALTER ROLE clerk SET idle_session_timeout = '5s'")
     found = doctor(environ)
-    assert found["connections"].result == "ok" and "5 s between two tasks" in found["time limits"].found
+    assert found["connections"].result == "ok" and "an idle connection after 5 s" in found["time limits"].found
     writer = pg.connect()
     writer.execute("INSERT INTO t VALUES (1)")
     pid = writer.info.backend_pid
@@ -206,7 +208,10 @@ def test_in_a_landing_zone_no_object_is_touched(
     proxied.always = lambda seen, forward: forward(seen) if seen.method == "PUT" else DENIED(seen, forward)
     found = doctor(places(pg, f"{s3_bucket.url}/landing"), layout="moj-landing")
     assert {seen.method for seen in proxied.seen} == {"HEAD"} and not keys(s3_bucket)
-    assert found["destination: write"].result == "unknown" and "taken for data" in found["destination: write"].found
+    assert (
+        found["destination: write"].result == "unknown"
+        and "a test object for data" in found["destination: write"].found
+    )
     assert found["destination"].result == "unknown" and "state" not in found and found["head"].result == "warning"
     assert found["landing: integers"].found.startswith("public.account.Total can hold") and "rate" not in str(found)
     assert "numbers: quote-large" in (found["landing: integers"].fix or "")
@@ -228,7 +233,7 @@ def test_in_a_landing_zone_no_object_is_touched(
     found = doctor(places(pg, f"{s3_bucket.url}/landing"), layout="moj-landing")
     assert found["landing: integers"].result == found["landing: names"].result == found["destination"].result == "ok"
     found = doctor(places(pg, "s3://moj-reg-no-such-bucket/landing"))
-    assert found["destination"].exit_code == 13 and "there is no bucket" in found["destination"].found
+    assert found["destination"].exit_code == 13 and "does not exist" in found["destination"].found
 
 
 def refusing(*words: str) -> Callable[[Seen, Forward], Answer | None]:
@@ -317,7 +322,7 @@ def test_a_state_of_another_database_and_metrics_that_go_nowhere(pg: PgDatabase,
     assert owner.exit_code == 10 and "--adopt-source" in (owner.fix or "")
     told = {check: one.found for check, one in found.items() if check.startswith("metrics")}
     assert "http://127.0.0.1:1/: Connection refused" in told["metrics: pushgateway"]
-    assert "/nowhere is no folder" in told["metrics: textfile"]
+    assert "/nowhere is not a writable folder" in told["metrics: textfile"]
     assert {found[check].result for check in told} <= {"warning", "ok"}
     (tmp_path / "lake/_floodmark/head.json").write_text("{}")
     assert doctor(places(pg, lake))["head"].exit_code == 13

@@ -200,7 +200,7 @@ def test_check_wants_each_kind_of_condition(
     proxy = make_proxy(moto_server)
     use(monkeypatch, proxy.endpoint)
     proxy.always = ignored
-    with pytest.raises(NoConditionalWrites, match=f"(?i){header} did not hold"):
+    with pytest.raises(NoConditionalWrites, match=f"(?i){header} condition was false"):
         open_storage(moto_bucket.url, StorageOptions()).check()
 
 

@@ -338,7 +338,7 @@ def test_what_a_killed_run_put_goes_when_it_is_old(
     before_year, _, rest = next(iter(left)).partition("extraction_timestamp=")
     foreign = f"{before_year}extraction_timestamp={int(rest[:4]) - 1}{rest[4:]}"
     s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=f"lake/{foreign}", Body=b"another state's")
-    assert not pruned(remote, "--keep-last", "1", "--grace", "0")["objects"], "the next run goes on from them"
+    assert not pruned(remote, "--keep-last", "1", "--grace", "0")["objects"], "the next run continues from them"
     state, lake = (open_storage(f"{s3_bucket.url}/lake{place}", StorageOptions()) for place in ("/_floodmark", ""))
     done = prune_stores(Ledger(state), lake, KeepLast(1), datetime.now(UTC) + timedelta(days=8), timedelta(days=7))
     assert done is not None and set(done.objects) == left and len(done.progress) == 1

@@ -58,7 +58,7 @@ def test_old_transaction_ids_few_connections_and_short_idles() -> None:
     assert "VACUUM (FREEZE)" in (judged_xid_age("a", 1_000_000_000).fix or "")
     assert judged_room(Room(4, None, None), 4, '"r"').result == "ok"
     few = judged_room(Room(90, 50, 3), 4, '"r"')
-    assert few.result == "warning" and few.found == "4 are free (the database's limit), a run takes 5"
+    assert few.result == "warning" and few.found == "4 are free (the database's limit), a run needs 5"
     assert "raise max_connections" in (judged_room(Room(1, None, None), 4, '"r"').fix or "")
     limits = judged_time_limits({"statement_timeout": 5000, "idle_session_timeout": 0}, 3600)
     assert limits.result == "ok" and limits.found.startswith("statement_timeout set here do not bite")
@@ -71,7 +71,7 @@ def test_clocks_ages_and_runs_that_died() -> None:
     assert judged_age(27 * 3600).found.startswith("1 d 3 h ago:")
     run = Working(run_id="a-1", timestamp="t", progress="progress/a-1.json", started_at="2026-11-24T06:59:00Z")
     assert judged_runs([run], NOW, 5 * 3600).result == "warning"
-    assert judged_runs([run], NOW, 6 * 3600).found == "at work, or dead for a short while: a-1"
+    assert judged_runs([run], NOW, 6 * 3600).found == "in progress, or recently dead: a-1"
 
 
 def test_a_failed_run_s_parts_are_called_kept_only_if_it_finished_any() -> None:
@@ -82,7 +82,7 @@ def test_a_failed_run_s_parts_are_called_kept_only_if_it_finished_any() -> None:
     assert refused.fix == "Fix the setting that its log names."
     broken = replace(ended, exit_code=12, uploaded_bytes=5)
     assert judged_last(broken, objects_stay=True).fix == (
-        "See its log for the cause. The parts that it finished are kept: the next run goes on from them."
+        "See its log for the cause. Its finished parts are kept: the next run continues from them."
     )
     assert judged_last(broken, objects_stay=False).fix == "See its log for the cause."
 
@@ -189,7 +189,7 @@ def test_in_csv_digits_of_any_type_are_told_of_and_what_helps(place: str, tmp_pa
     assert "quote-large" in found.fix and "jsonl" in found.fix and "mask" in found.fix  # type: ignore[operator]
     assert "--text" not in str(found)
     words = told_of_integers([*NEITHER, *TEXT], text, tmp_path, place)
-    assert words.result == "unknown" and "no type tells" in words.found and words.fix == found.fix
+    assert words.result == "unknown" and "the types don't show" in words.found and words.fix == found.fix
     named = [int(number) - len(NEITHER) for number in re.findall(r"public\.t\.c(\d+)", words.found)]
     assert named == list(range(10)) and "and 1 more" in words.found
     both = told_of_integers(["text", "numeric"], text, tmp_path, place)

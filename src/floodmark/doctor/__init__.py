@@ -27,7 +27,7 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     except FloodmarkError as error:
         yield of_error("configuration", error)
         fix = None if (flags.config or DEFAULT_FILE).exists() else "`floodmark init` writes one."
-        yield unknown("everything else", "needs a configuration that is accepted", fix)
+        yield unknown("everything else", "needs a valid configuration", fix)
         return
     known = Known()
     yield from attempted("configuration", lambda: configuration(settings, flags, environ))

@@ -67,9 +67,9 @@ def judged_sessions(sessions: Sequence[Session], hidden: int, role: str) -> Find
             for one in worst
         )
         ends = "; ".join(f"SELECT pg_terminate_backend({one.pid})" for one in worst)
-        return warning(check, found, f"Ask whose it is; if no one misses it: {ends};")
+        return warning(check, found, f"Ask its owner. If nobody needs it: {ends};")
     if hidden:
-        found = f"{plural(hidden, 'session')} of other roles may not be looked at"
+        found = f"{plural(hidden, 'session')} of other roles can't be inspected"
         return unknown(check, found, f"GRANT pg_read_all_stats TO {role}; it gives no right to any table.")
     return ok(check, f"none is older than {OLD // 60} min")
 
@@ -90,7 +90,7 @@ def judged_prepared(found: Sequence[Prepared]) -> Finding:
         f"one of {one.owner} in {one.database} was prepared {one.seconds // 60} min ago: {_HELD_BACK}" for one in shown
     )
     ends = " ".join("ROLLBACK PREPARED '" + one.gid.replace("'", "''") + "';" for one in shown)
-    fix = f"In that database, once its transaction manager has forgotten it: {ends} (or COMMIT PREPARED)"
+    fix = f"In that database, if its transaction manager no longer knows it: {ends} (or COMMIT PREPARED)"
     return warning("prepared transactions", told, fix)
 
 
@@ -102,7 +102,7 @@ def xid_age(server: Server) -> Iterator[Finding]:
 def judged_xid_age(database: str, age: int) -> Finding:
     if age < OLD_XIDS:
         return ok("xid age", f"{age:,} at most, in {database}")
-    found = f"database {database} is {age:,} transactions old; at 2,100,000,000 the server takes no more writes"
+    found = f"database {database} is {age:,} transactions old; at 2,100,000,000 the server accepts no more writes"
     fix = f"Connect to {database} and run VACUUM (FREEZE); first end old transactions and drop dead replication slots."
     return warning("xid age", found, fix)
 
@@ -121,14 +121,14 @@ def judged_time_limits(settings: dict[str, int], statement_timeout: int) -> Find
     """Judge the limits, in milliseconds by setting, 0 for none. A run sets all but one in each transaction. Pure."""
     idle = settings.get("idle_session_timeout", 0)
     if idle:
-        found = f"idle_session_timeout ends a connection after {idle / 1000:g} s between two tasks; it is made anew"
+        found = f"idle_session_timeout ends an idle connection after {idle / 1000:g} s; Floodmark then reconnects"
         return warning(
             "time limits", found, "For the role that Floodmark uses: ALTER ROLE … SET idle_session_timeout = 0;"
         )
     pinned = [name for name, value in sorted(settings.items()) if value]
-    set_ones = f"{', '.join(pinned)} set here do not bite: " if pinned else ""
+    set_ones = f"{', '.join(pinned)} set here have no effect: " if pinned else ""
     return ok(
-        "time limits", f"{set_ones}a run sets its own, {statement_timeout} s a statement (limits.statement_timeout)"
+        "time limits", f"{set_ones}a run sets its own, {statement_timeout} s per statement (limits.statement_timeout)"
     )
 
 
@@ -154,13 +154,13 @@ def judged_room(room: Room, wanted: int, role: str) -> Finding:
     tightest, left = min(((name, left) for name, left in known.items() if left is not None), key=lambda one: one[1])
     needed, left = wanted + 1, left + 1
     if left >= needed:
-        return ok("connections", f"{left} are free, a run takes {needed}")
+        return ok("connections", f"{left} are free, a run needs {needed}")
     fix = (
         f"Set limits.connections: {max(1, left - 1)}, or raise the limit: ALTER ROLE {role} CONNECTION LIMIT {needed};"
     )
     if tightest == "max_connections":
         fix = f"Set limits.connections: {max(1, left - 1)}, or raise max_connections."
-    return warning("connections", f"{left} are free ({tightest}), a run takes {needed}", fix)
+    return warning("connections", f"{left} are free ({tightest}), a run needs {needed}", fix)
 
 
 CHECKS: Sequence[tuple[str, Callable[[Server], Iterator[Finding]]]] = (

@@ -54,9 +54,9 @@ def _places(settings: Settings, flags: Flags, environ: Mapping[str, str], keys: 
     yield f"source: {open_source(settings).label} (from {source})"
     where = origin(flags.destination, "--destination", (DESTINATION, OLD_DESTINATION), "destination.url", "")
     yield f"destination: {destination.url} (from {where}), layout {destination.layout}"
-    where = origin(flags.state, "--state", (STATE,), "state.url", "the default, beside the data")
+    where = origin(flags.state, "--state", (STATE,), "state.url", "the default, next to the data")
     yield (
-        "state: none, every run extracts all"
+        "state: none, so every run extracts everything"
         if settings.state_url is None
         else (f"state: {settings.state_url} (from {where})")
     )
@@ -91,13 +91,13 @@ def _set_keys(section: Struct, prefix: str) -> Iterator[str]:
 
 def _in_vain(environ: Mapping[str, str]) -> Iterator[Finding]:
     if environ.get(DESTINATION) and environ.get(OLD_DESTINATION, environ[DESTINATION]) != environ[DESTINATION]:
-        found = f"{OLD_DESTINATION} names another place than {DESTINATION}, which wins"
+        found = f"{DESTINATION} overrides {OLD_DESTINATION}, which names another place"
         yield warning(
-            "configuration", found, f"Unset {OLD_DESTINATION}, or {DESTINATION} if that is the one left over."
+            "configuration", found, f"Unset {OLD_DESTINATION}, or unset {DESTINATION} if that is the wrong one."
         )
     known = {*VARIABLES, *_OTHER_VARIABLES}
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in known:
             close = difflib.get_close_matches(variable, sorted(known), 1)
-            fix = f"Did you mean {close[0]}?" if close else "Unset it, or look at docs/configuration.md for its name."
-            yield warning("configuration", f"{variable} is set, and nothing reads it", fix)
+            fix = f"Did you mean {close[0]}?" if close else "Unset it, or see docs/configuration.md for the right name."
+            yield warning("configuration", f"{variable} is set but has no effect", fix)

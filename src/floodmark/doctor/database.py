@@ -29,7 +29,7 @@ def source(settings: Settings, known: Known) -> Iterator[Finding]:
     if _is_postgresql(settings):
         reached = yield from _server(settings)
         if not reached:
-            yield unknown("tables", "the database can't be asked for them")
+            yield unknown("tables", "can't be listed: the database does not answer")
             return
     yield from _tables(settings, known)
 

@@ -28,8 +28,8 @@ class Finding(Struct, frozen=True, kw_only=True):
 
 # Hints for errors without their own.
 _WHERE_TO_LOOK = {
-    ConfigError.exit_code: "Mend the setting that is named; docs/configuration.md describes each.",
-    SourceError.exit_code: "Check where the database is: source.url, FLOODMARK_SOURCE, --source, or the PG… variables.",
+    ConfigError.exit_code: "Correct the named setting; docs/configuration.md describes each one.",
+    SourceError.exit_code: "Check the address: source.url, FLOODMARK_SOURCE, --source, or the PG… variables.",
     StorageError.exit_code: "Check destination.url and state.url, the credentials (AWS_…) and AWS_ENDPOINT_URL_S3.",
 }
 
@@ -55,7 +55,7 @@ def problem(check: str, found: str, fix: str, exit_code: int) -> Finding:
 
 def of_error(check: str, error: FloodmarkError) -> Finding:
     """Return the problem that a run would end with."""
-    fix = error.hint or _WHERE_TO_LOOK.get(error.exit_code, "Set FLOODMARK_DEBUG=1 to see where it came from.")
+    fix = error.hint or _WHERE_TO_LOOK.get(error.exit_code, "Set FLOODMARK_DEBUG=1 to see its origin.")
     return Finding(check=check, result="problem", found=error.sentence, fix=fix, exit_code=error.exit_code)
 
 

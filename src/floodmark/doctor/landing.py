@@ -22,8 +22,8 @@ _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?(?:\[\])*\Z")
 _TEXT = re.compile(r"(?:ci)?text|name|jsonb?|bpchar|(?:character|(bit))(?: varying)?(?:\((\d+)\))?")
 _INTEGERS = "landing: integers"
 _INSTEAD_OF_CSV = (
-    "Where they do: land JSON Lines (format: jsonl) with numbers: quote-large, or mask the column or leave it out "
-    "(tables.rules.*.columns); docs/consumers.md tells which are refused."
+    "If they do: land JSON Lines (format: jsonl) with numbers: quote-large, or mask or exclude the column "
+    "(tables.rules.*.columns). docs/consumers.md lists the refused values."
 )
 # JSON lines are larger than the rows: names are repeated, and numbers are text.
 _GROWTH = 3
@@ -76,7 +76,7 @@ def database_name(database: str, zone: Zone) -> Finding:
     if "_" in told:
         return ok(f"{zone.name}: database name", f"keys begin with data/database_name={told}/ (for schema public)")
     fix = f"Set {zone.setting}: {database}_public, or another name with an underscore."
-    return problem(f"{zone.name}: database name", f"{told} holds no underscore", fix, ConfigError.exit_code)
+    return problem(f"{zone.name}: database name", f"{told} contains no underscore", fix, ConfigError.exit_code)
 
 
 def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[Finding]:
@@ -86,10 +86,10 @@ def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[
         return
     wide = _columns(tables, is_wide)
     if not wide:
-        yield ok(_INTEGERS, "no column but json can hold an integer beyond 64 bits")
+        yield ok(_INTEGERS, "no column except json can hold an integer beyond 64 bits")
         return
     text = f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver refuses the whole file"
-    fix = f"Where they do: numbers: quote-large ({', '.join(zone.name for zone in refusing)}) sends it as a string."
+    fix = f"If they do, set numbers: quote-large ({', '.join(zone.name for zone in refusing)}) to send them as strings."
     yield warning(_INTEGERS, text, fix)
 
 
@@ -98,14 +98,14 @@ def digits(tables: Sequence[TableInfo], masked: Collection[tuple[TableName, str]
     wide = _columns(tables, lambda name: is_wide(name) and _is_whole(name))
     text = [one for one in _columns(tables, is_text) if one not in masked]
     if not wide and not text:
-        return ok(_INTEGERS, "no column can hold nothing but digits beyond 64 bits")
+        return ok(_INTEGERS, "no column can hold only digits of a number beyond 64 bits")
     found = []
     if wide:
         found.append(
-            f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver may refuse a whole file"
+            f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver can refuse a whole file"
         )
     if text:
-        found.append(f"no type tells whether {_listed(text)} hold digits alone; in CSV these are integers, too")
+        found.append(f"the types don't show if {_listed(text)} hold only digits, which CSV readers take for integers")
     return (warning if wide else unknown)(_INTEGERS, "\n".join(found), _INSTEAD_OF_CSV)
 
 
@@ -159,7 +159,7 @@ def names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     if not clashes:
         yield ok("landing: names", "no two tables or columns are the same in lower case")
         return
-    found = "\n".join(["these are one in lower case, which the receiver's catalogue writes:", *clashes[:_SHOWN]])
+    found = "\n".join(["these names are equal in lower case, which the receiver's catalogue uses:", *clashes[:_SHOWN]])
     yield warning(
         "landing: names", found, "Leave one out (tables.rules.*.columns.exclude, tables.exclude), or rename it."
     )
@@ -176,7 +176,7 @@ def sizes(tables: Sequence[TableInfo], most: int, chunk_bytes: int) -> Iterator[
     if not large:
         yield ok("landing: sizes", "every object stays well below 5 GiB")
         return
-    found = f"an object of {', '.join(large[:_SHOWN])} may exceed 5 GiB, which the receiver refuses"
+    found = f"an object of {', '.join(large[:_SHOWN])} can exceed 5 GiB, which the receiver refuses"
     fix = (
         "Lower chunk_size; a table that is read whole (see proof) needs a filter (tables.rules.*.where) or partitions."
     )

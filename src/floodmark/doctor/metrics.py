@@ -15,7 +15,7 @@ from floodmark.metrics.server import MetricsServer
 
 def metrics(settings: Metrics) -> Iterator[Finding]:
     if not settings.wanted:
-        yield ok("metrics", "a run sends none by itself; `floodmark exporter` shows what the state tells")
+        yield ok("metrics", "a run sends none; `floodmark exporter` serves those that the state gives")
     if settings.pushgateway is not None:
         yield _gateway(settings.pushgateway)
     if settings.textfile is not None:
@@ -28,18 +28,16 @@ def _gateway(gateway: Secret) -> Finding:
     try:
         reach(gateway)
     except PushFailed as error:
-        fix = "Mend metrics.pushgateway (FLOODMARK_PUSHGATEWAY, --push-gateway), its user and password, or NO_PROXY."
-        return warning("metrics: pushgateway", f"nothing can be pushed to {error}", fix)
+        fix = "Check metrics.pushgateway (FLOODMARK_PUSHGATEWAY, --push-gateway), its user and password, or NO_PROXY."
+        return warning("metrics: pushgateway", f"can't push to {error}", fix)
     return ok("metrics: pushgateway", "the Pushgateway answers")
 
 
 def _textfile(path: Path) -> Finding:
     folder = path.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        fix = (
-            "Mend metrics.textfile, or make the folder and give the user that runs Floodmark the right to write there."
-        )
-        return warning("metrics: textfile", f"{folder} is no folder that can be written to", fix)
+        fix = "Correct metrics.textfile, or create the folder and let the user that runs Floodmark write there."
+        return warning("metrics: textfile", f"{folder} is not a writable folder", fix)
     if path.suffix != ".prom":
         fix = f"Set metrics.textfile: {path.with_suffix('.prom')}"
         return warning("metrics: textfile", "node_exporter reads only files that end in .prom", fix)

@@ -57,9 +57,9 @@ def _folder(name: str, url: str) -> Finding:
     there = next(one for one in (path, *path.parents) if one.exists())
     if not there.is_dir():
         return problem(
-            name, f"{there} is no folder", f"Mend the url of {name}, or remove the file.", StorageError.exit_code
+            name, f"{there} is not a folder", f"Correct the url of {name}, or remove the file.", StorageError.exit_code
         )
     if not os.access(there, os.W_OK | os.X_OK):
-        fix = f"Give the user that runs Floodmark the right to write there, or mend the url of {name}."
+        fix = f"Let the user that runs Floodmark write there, or correct the url of {name}."
         return problem(name, f"the folder {there} can't be written to", fix, StorageError.exit_code)
     return ok(name, f"the folder {path} " + ("can be written to" if there == path else f"can be made in {there}"))

@@ -33,7 +33,7 @@ from floodmark.storage import StorageOptions
 from floodmark.storage.probe import no_conditional_writes
 from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentials, translated
 
-_BODY = b"Floodmark's doctor was here, and takes this away again.\n"
+_BODY = b"Floodmark's doctor wrote this test object and deletes it.\n"
 _NONE: Mapping[str, str] = MappingProxyType({})
 _NO_ETAG = '"00000000000000000000000000000000"'
 _SKEW, _REFUSED_SKEW = 60, 900  # seconds; S3 itself refuses from 15 minutes on
@@ -116,7 +116,7 @@ def probed(place: Place, unconditional: bool) -> Iterator[Finding]:
         listing = _listing(client)
     except FloodmarkError as error:
         yield of_error(place.name, error)
-        yield unknown(f"{place.name}: rights", "could not be checked while the store can't be spoken to")
+        yield unknown(f"{place.name}: rights", "not tested: the store can't be reached")
         return
     yield ok(place.name, f"{place.url} answers")
     yield listing
@@ -134,12 +134,12 @@ def looked_at(place: Place) -> Iterator[Finding]:
     except AccessDenied:
         yield unknown(
             place.name,
-            f"{place.url} answers, but does not say more (HTTP 403): the bucket is there, or the credentials are wrong",
-            "No harm where the role may only put. To be sure of the credentials: aws sts get-caller-identity",
+            f"{place.url} answers only HTTP 403: the bucket exists, or the credentials are wrong",
+            "That is fine if the role may only put. To test the credentials: aws sts get-caller-identity",
         )
     except ObjectMissing:
         fix = "Check the bucket's name and AWS_ENDPOINT_URL_S3."
-        yield problem(place.name, f"there is no bucket {client.bucket}", fix, StorageError.exit_code)
+        yield problem(place.name, f"the bucket {client.bucket} does not exist", fix, StorageError.exit_code)
         return
     except FloodmarkError as error:
         yield of_error(place.name, error)
@@ -148,8 +148,8 @@ def looked_at(place: Place) -> Iterator[Finding]:
         yield ok(place.name, f"{place.url} answers")
     yield _clock(client)
     sent = ", ".join(part for part in (place.options.acl, place.options.sse) if part)
-    found = f"whether objects may be put ({sent}): a test object would be taken for data by the receiver"
-    yield unknown(f"{place.name}: write", found, "A first run tells: `floodmark run --table` with one small table.")
+    found = f"puts ({sent}) were not tested: the receiver would take a test object for data"
+    yield unknown(f"{place.name}: write", found, "Test with one small table: `floodmark run --table`.")
 
 
 def _listing(client: _Client) -> Finding:
@@ -158,7 +158,7 @@ def _listing(client: _Client) -> Finding:
     try:
         client.ask("list objects", "list_objects_v2", Prefix=client.key, MaxKeys=1)
     except AccessDenied:
-        found = "s3:ListBucket is missing: S3 then says 403 for an object that is not there; only prune needs to list"
+        found = "s3:ListBucket is missing: S3 then answers 403 for a missing object; only prune must list"
         return warning(
             check, found, f"Allow s3:ListBucket on {client.bucket}, with the condition s3:prefix, if you can."
         )
@@ -168,7 +168,7 @@ def _listing(client: _Client) -> Finding:
 def _clock(client: _Client) -> Finding:
     check = f"{client.place.name}: clock"
     if client.skew is None:
-        return unknown(check, "the store's answers bear no date")
+        return unknown(check, "the store's answers have no date")
     return judged_skew(check, client.skew)
 
 
@@ -177,7 +177,7 @@ def judged_skew(check: str, skew: float) -> Finding:
     if abs(skew) < _SKEW:
         return ok(check, "this machine's clock and the store's agree")
     found = f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the store's"
-    fix = "Let this machine (the node, for a pod) keep its time by NTP: timedatectl set-ntp true"
+    fix = "Set the time of this machine (of a pod: its node) by NTP: timedatectl set-ntp true"
     if abs(skew) < _REFUSED_SKEW:
         return warning(check, found, fix)
     return problem(check, found, fix, StorageError.exit_code)
@@ -193,15 +193,13 @@ def _objects(client: _Client, unconditional: bool) -> Iterator[Finding]:
         client.ask("delete an object", "delete_object", Key=client.key)
     except StorageError as error:
         found = f"an object may not be deleted ({error.why})"
-        fix = (
-            f"Allow s3:DeleteObject below {client.place.url}: prune needs it, and a first run, to take its probe away."
-        )
+        fix = f"Allow s3:DeleteObject below {client.place.url}: prune needs it, and a first run, to delete its probe."
         yield (
             problem(f"{name}: delete", found, fix, error.exit_code)
             if name == "state"
             else warning(f"{name}: delete", found, fix)
         )
-        yield unknown(f"{name}: write", "a test object could not be taken away again, so none was put")
+        yield unknown(f"{name}: write", "not tested: a test object could not be deleted")
         return
     try:
         yield _written(client)
@@ -227,7 +225,7 @@ def _written(client: _Client) -> Finding:
 
 
 def _not_written(client: _Client, error: StorageError) -> Finding:
-    options, fix = client.place.options, error.hint or "See what the code means in S3's list of error codes."
+    options, fix = client.place.options, error.hint or "Look up the code in S3's list of error codes."
     if options.acl or options.sse:
         fix += (
             f"\nIt was sent with ACL {options.acl or 'none'} and SSE {options.sse or 'none'}: see destination.acl, "
@@ -243,8 +241,8 @@ def _read(client: _Client) -> Finding:
     except StorageError as error:
         return of_error(check, error)
     if data != _BODY:
-        fix = "Do not use this store, or what stands between it and here."
-        return problem(check, "what was read is not what was put", fix, StorageError.exit_code)
+        fix = "Do not use this store, or the proxy in front of it."
+        return problem(check, "the store returned other bytes than were put", fix, StorageError.exit_code)
     return ok(check, "objects may be read")
 
 
@@ -259,10 +257,8 @@ def _checksum(client: _Client) -> Finding:
         if 400 <= client.status < 500:
             return ok(check, "the store verifies checksums: a damaged object is refused")
         return unknown(check, error.sentence, error.hint)
-    found = "the store took an object that does not have the SHA-256 it was sent with"
-    return warning(
-        check, found, "Damage on the way there would stay unseen: run `floodmark verify --deep`, or take S3."
-    )
+    found = "the store accepted an object with a wrong SHA-256"
+    return warning(check, found, "Damage in transit would stay unnoticed: run `floodmark verify --deep`, or use S3.")
 
 
 def _conditions(client: _Client, unconditional: bool) -> Finding:
@@ -272,7 +268,7 @@ def _conditions(client: _Client, unconditional: bool) -> Finding:
             _must_refuse(client, header, value)
     except NoConditionalWrites as error:
         if unconditional:
-            return warning(check, error.sentence, "You accepted it: see that no two runs ever work at once.")
+            return warning(check, error.sentence, "You accepted this: never let two runs overlap.")
         return of_error(check, error)
     except StorageError as error:
         return of_error(check, error)
@@ -282,7 +278,7 @@ def _conditions(client: _Client, unconditional: bool) -> Finding:
 def _must_refuse(client: _Client, header: str, value: str) -> None:
     with suppress(ConditionFailed):
         client.put("put an object on a condition", condition={header: value})
-        raise no_conditional_writes(client.place.url, f"it took a write whose {header} did not hold")
+        raise no_conditional_writes(client.place.url, f"it accepted a write whose {header} condition was false")
 
 
 def _removed(client: _Client) -> Finding:
@@ -302,7 +298,7 @@ def _versions_removed(client: _Client) -> str:
         for version in tuple(client.versions):
             client.ask("delete a version", "delete_object", Key=client.key, VersionId=version)
     except StorageError:
-        return ", but for old versions, which the bucket keeps"
+        return ", except for old versions, which the bucket keeps"
     return ""
 
 
@@ -315,7 +311,7 @@ def _abort(client: _Client) -> Finding:
     try:
         client.ask("abort an upload", "abort_multipart_upload", Key=client.key, UploadId="floodmark-doctor")
     except AccessDenied:
-        found = "s3:AbortMultipartUpload is missing: the parts of an upload that broke stay, and cost"
+        found = "s3:AbortMultipartUpload is missing: the parts of broken uploads stay, and cost money"
         fix = "Allow it, or give the bucket a lifecycle rule with AbortIncompleteMultipartUpload."
         return warning(check, found, fix)
     except StorageError as error:
@@ -334,7 +330,7 @@ def _bucket(client: _Client) -> Iterator[Finding]:
     except StorageError as error:
         if "NoSuchLifecycleConfiguration" not in (error.why or ""):
             yield unknown(
-                f"{name}: lifecycle", "the bucket's lifecycle rules may not be read", "Only to be checked here."
+                f"{name}: lifecycle", "the bucket's lifecycle rules may not be read", "Only this check needs the right."
             )
             return
         answer = {}
@@ -346,11 +342,11 @@ def _versions(client: _Client) -> Finding:
     try:
         status = client.ask("read the bucket's versioning", "get_bucket_versioning").get("Status")
     except StorageError:
-        return unknown(check, "the bucket's versioning may not be read", "Only to be checked here.")
+        return unknown(check, "the bucket's versioning may not be read", "Only this check needs the right.")
     if status == "Enabled":
-        return ok(check, "the bucket keeps versions: a state that was damaged can be restored")
+        return ok(check, "the bucket keeps versions: a damaged state can be restored")
     fix = f"aws s3api put-bucket-versioning --bucket {client.bucket} --versioning-configuration Status=Enabled"
-    return warning(check, "the bucket keeps no versions: a state that someone deletes is gone", fix)
+    return warning(check, "the bucket keeps no versions: a deleted state is lost", fix)
 
 
 def judged_rules(check: str, rules: list[dict[str, Any]], prefix: str) -> Finding:
@@ -359,11 +355,11 @@ def judged_rules(check: str, rules: list[dict[str, Any]], prefix: str) -> Findin
     expiring = [str(rule.get("ID", "without a name")) for rule in active if _expires(rule)]
     if expiring:
         found = f"the rule {', '.join(expiring)} expires objects here, whether or not the manifest names them"
-        return warning(check, found, "Leave this prefix out of it, or let it expire old versions only.")
+        return warning(check, found, "Exclude this prefix, or let the rule expire old versions only.")
     if not any("AbortIncompleteMultipartUpload" in rule for rule in active):
         fix = "Add one: AbortIncompleteMultipartUpload after 7 days (ops/terraform has it)."
-        return warning(check, "no rule takes away the parts of uploads that broke", fix)
-    return ok(check, "no rule expires objects here, and one takes away uploads that broke")
+        return warning(check, "no rule deletes the parts of broken uploads", fix)
+    return ok(check, "no rule expires objects here, and one deletes broken uploads")
 
 
 def _expires(rule: dict[str, Any]) -> bool:

@@ -76,8 +76,8 @@ def reached(server: Server) -> Iterator[Finding]:
         found = f"PostgreSQL {version // 10000} is not supported"
         yield problem("version", found, "Floodmark reads PostgreSQL 14 and later.", SourceError.exit_code)
     if encoding == "SQL_ASCII":
-        found = "the database's encoding is SQL_ASCII: it does not know which letters its bytes mean"
-        yield warning("encoding", found, "A table with bytes that are no UTF-8 fails: leave such columns out.")
+        found = "the database's encoding is SQL_ASCII: the encoding of its texts is unknown"
+        yield warning("encoding", found, "A table with bytes that are not UTF-8 fails: exclude such columns.")
 
 
 def encryption(server: Server) -> Iterator[Finding]:
@@ -87,10 +87,10 @@ def encryption(server: Server) -> Iterator[Finding]:
     if tls.is_local(server.where.arguments):
         yield ok("tls", f"{used}; the server is on this machine")
     elif connection.ssl_in_use and options.get("sslmode") == "verify-full":
-        yield ok("tls", "TLS is in use, and the server has proven who it is (sslmode verify-full)")
+        yield ok("tls", "TLS is in use, and the server's identity is verified (sslmode verify-full)")
     else:
         mode = options.get("sslmode") or "prefer"
-        found = f"{used}, and a remote server need not prove who it is (sslmode {mode}): who poses as it gets all"
+        found = f"{used}, but the server's identity is not verified (sslmode {mode}): an impostor would get all data"
         fix = (
             "Set PGSSLMODE=verify-full (the default for a remote host; something sets another), and PGSSLROOTCERT "
             "to the file with the CA's certificate (AWS RDS has its own bundle)."
@@ -108,7 +108,9 @@ def standby(server: Server) -> Iterator[Finding]:
     if not in_recovery:
         yield ok("standby", "this is a primary")
     elif not feedback and 0 <= delay < _PATIENT_STANDBY:
-        found = f"a standby that cancels what is in the way of recovery after {delay // 1000} s, snapshots too"
+        found = (
+            f"a standby that cancels queries in conflict with recovery after {delay // 1000} s, and so loses snapshots"
+        )
         fix = (
             "On the standby: ALTER SYSTEM SET hot_standby_feedback = on; SELECT pg_reload_conf(); "
             "or set max_standby_streaming_delay = -1, or read the primary."
@@ -116,9 +118,13 @@ def standby(server: Server) -> Iterator[Finding]:
         yield warning("standby", found, fix)
     elif lag > _LONG_LAG:
         found = f"a standby that last replayed a transaction {lag // 60} min ago"
-        yield warning("standby", found, "If the primary is busy, look at pg_stat_replication there: it is behind.")
+        yield warning(
+            "standby",
+            found,
+            "Check pg_stat_replication on the primary: if the primary is busy, the standby lags behind.",
+        )
     else:
-        yield ok("standby", "a hot standby that leaves snapshots alone; all is as of what it has replayed")
+        yield ok("standby", "a hot standby that keeps snapshots; a run sees what it has replayed")
 
 
 def snapshots(server: Server) -> Iterator[Finding]:
@@ -126,7 +132,9 @@ def snapshots(server: Server) -> Iterator[Finding]:
     if threshold in ("-1", ""):
         yield ok("old_snapshot_threshold", "off, as it must be: a snapshot keeps all its rows")
     else:
-        found = f"old_snapshot_threshold is {threshold}: an imported snapshot can silently lose rows, so runs refuse"
+        found = (
+            f"old_snapshot_threshold is {threshold}: an imported snapshot can silently lose rows, so runs don't start"
+        )
         fix = "ALTER SYSTEM SET old_snapshot_threshold = -1; then restart the server."
         yield problem("old_snapshot_threshold", found, fix, SourceError.exit_code)
 

@@ -28,15 +28,15 @@ _SLACK = 3600
 def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Finding]:
     """Check the state. `identity` is the database's, or None if it could not be asked."""
     if settings.state_url is None:
-        fix = "Set FLOODMARK_STATE to a place in a bucket of your own, to move only what changed."
-        yield warning("head", "there is no state: every run extracts every table whole", fix)
+        fix = "Set FLOODMARK_STATE to a place in your own bucket, to extract only what changed."
+        yield warning("head", "there is no state, so every run extracts every table", fix)
         return
     try:
         ledger = open_ledger(settings, silent, _PATIENCE)
         assert ledger is not None
         current = ledger.current()
     except AccessDenied as error:
-        fix = "Without s3:ListBucket S3 refuses a missing head like a forbidden one: before a first run all is well."
+        fix = "Without s3:ListBucket S3 answers the same for a missing head: before a first run that is fine."
         yield unknown("head", error.sentence, fix)
         return
     except FloodmarkError as error:
@@ -62,7 +62,9 @@ def _committed(current: Current | None, identity: SourceIdentity | None) -> Iter
 
 def _owner(current: Current, identity: SourceIdentity | None) -> Finding:
     if identity is None:
-        return unknown("state's database", f"it is {current.head.database}'s; whether that is ours can't be asked")
+        return unknown(
+            "state's database", f"it belongs to {current.head.database}; the source can't be asked for its identity"
+        )
     try:
         require_same_source(current, identity, adopt=False)
     except SourceMismatch as error:
@@ -74,7 +76,7 @@ def judged_age(age: float) -> Finding:
     """Judge the `age` of the last commit, in seconds. Pure."""
     if age < _STALE:
         return ok("last commit", f"{span(max(0, int(age)))} ago")
-    fix = "Look at the job: is its schedule on, and how did its last run end? kubectl get cronjob,job; ops/runbook.md."
+    fix = "Check the job's schedule and the end of its last run: kubectl get cronjob,job; see ops/runbook.md."
     return warning("last commit", f"{span(int(age))} ago: no run has committed in the last night", fix)
 
 
@@ -91,7 +93,7 @@ def judged_last(last: Ended, objects_stay: bool) -> Finding:
     refused = last.exit_code == ConfigError.exit_code
     fix = "Fix the setting that its log names." if refused else "See its log for the cause."
     if last.uploaded_bytes and objects_stay:
-        fix += " The parts that it finished are kept: the next run goes on from them."
+        fix += " Its finished parts are kept: the next run continues from them."
     found = f"{last.run_id} {last.outcome} with exit code {last.exit_code} at {last.ended_at}"
     return warning("last run", found, fix)
 
@@ -101,8 +103,8 @@ def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding
     ages = {run.run_id: (now - datetime.fromisoformat(run.started_at)).total_seconds() for run in runs}
     dead = [run for run, age in ages.items() if age > longest]
     if dead:
-        found = f"{', '.join(dead)} began more than {span(longest)} ago and did not end: died, by the look of it"
-        return warning("runs", found, "Nothing needs to be done: the next run goes on from what it finished.")
+        found = f"{', '.join(dead)} began more than {span(longest)} ago and did not end: probably dead"
+        return warning("runs", found, "Start the next run: it continues from the finished parts.")
     if ages:
-        return ok("runs", f"at work, or dead for a short while: {', '.join(ages)}")
-    return ok("runs", "none is at work")
+        return ok("runs", f"in progress, or recently dead: {', '.join(ages)}")
+    return ok("runs", "none is in progress")

@@ -21,18 +21,20 @@ def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
     """Check rights, row-level security and a standby's unlogged tables. Each denied table comes with a fix."""
     denied = [(table.table.label, table.denied) for table in tables if table.denied is not None]
     if not tables:
-        fix = "Look at tables.include and tables.exclude, and at the database's name; grant USAGE on the schema."
-        yield warning("rights", "the selection holds no table", fix)
+        fix = "Check tables.include, tables.exclude and the database's name; grant USAGE on the schema."
+        yield warning("rights", "no table is selected", fix)
     elif not denied:
         yield ok("rights", f"{plural(len(tables), 'table')} may be read, with all rows")
     else:
         what = (
-            "so a run without state refuses to begin" if stateless else f"a run fails them (exit code {EXIT_PARTIAL})"
+            "so a run without state does not start"
+            if stateless
+            else f"a run reports them as failed (exit code {EXIT_PARTIAL})"
         )
         names = ", ".join(label for label, _ in denied)
         found = f"{len(denied)} of {plural(len(tables), 'table')} can't be read ({names}): {what}"
         fixes = [f"{label}: {why}" for label, why in denied]
-        fixes.append("For all tables at once, and those to come: GRANT pg_read_all_data TO the role.")
+        fixes.append("For all tables, including future ones: GRANT pg_read_all_data TO the role.")
         yield problem("rights", found, "\n".join(fixes), SourceError.exit_code)
 
 
@@ -42,16 +44,16 @@ def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     without = {label: reason for label, reason in why.items() if reason is not None and reason != _ASKED_FOR}
     asked = sum(reason == _ASKED_FOR for reason in why.values())
     if not without:
-        more = f"; {asked} are read whole on purpose ({_ASKED_FOR})" if asked else ""
+        more = f"; {asked} are read in full on purpose ({_ASKED_FOR})" if asked else ""
         yield ok("proof", f"change can be proven for {len(why) - asked} of {plural(len(why), 'table')}{more}")
         return
     shown = [f"{label}: {reason}" for label, reason in list(without.items())[:_SHOWN]]
     if len(without) > _SHOWN:
-        shown.append(f"and {len(without) - _SHOWN} more; `floodmark plan` shows all")
-    head = f"read whole each run, and put only if they differ: {len(without)} of {plural(len(why), 'table')}"
+        shown.append(f"and {len(without) - _SHOWN} more; `floodmark plan` lists all")
+    head = f"read in full in each run, and written only if they differ: {len(without)} of {plural(len(why), 'table')}"
     found = "\n".join([head, *shown])
     fix = (
-        "That is safe, only slower. Leaving out or masking the column that is named may make it provable "
+        "That is safe but slower. Excluding or masking the named column can make the table provable "
         "(tables.rules.*.columns); see docs/change-detection.md."
     )
     yield warning("proof", found, fix)

@@ -51,7 +51,7 @@ def _must_refuse(storage: Storage, key: str, condition: Condition, header: str) 
         storage.put(key, body_of(b"second"), condition)
     except ConditionFailed:
         return
-    raise no_conditional_writes(storage.url, f"it took a write whose {header} did not hold")
+    raise no_conditional_writes(storage.url, f"it accepted a write whose {header} condition was false")
 
 
 def _sweep(storage: Storage, key: str, error: BaseException) -> None:
