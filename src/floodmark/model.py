@@ -96,9 +96,9 @@ class Fingerprint(Struct, frozen=True):
 _INTERRUPTIONS = (
     ("system_identifier", "the server is another one"),
     ("database_oid", "the database is another one"),
-    ("database_xmin", "the database's catalog row changed: GRANT, ALTER DATABASE, or made anew"),
-    ("started_at", "the server was restarted, or is another one"),
-    ("in_recovery", "a standby was promoted, or a primary is a standby now"),
+    ("database_xmin", "the database's catalog row changed: GRANT, ALTER DATABASE, or it was created again"),
+    ("started_at", "the server was restarted, or it is another one"),
+    ("in_recovery", "a standby was promoted, or a primary became a standby"),
 )
 
 

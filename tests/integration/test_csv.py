@@ -116,7 +116,7 @@ def test_the_reader_and_verify_know_csv(nightly: Nightly) -> None:
         found = [tuple(row.values()) for row in snapshot[label].rows()]
         assert found == landed(nightly, label) and len(found) == nightly.entry(label).rows
         assert len(list(snapshot[label].lines())) == len(found)
-    with pytest.raises(ConfigError, match="CSV can't be read as typed values"):
+    with pytest.raises(ConfigError, match="can't read CSV as typed values"):
         list(snapshot["public.odd"].batches())
     one = nightly.folder / nightly.entry("public.person").objects[0].key
     assert read(LocalStorage(nightly.folder), nightly.entry("public.person").objects[0], bool, silent) is None

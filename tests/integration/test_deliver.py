@@ -306,7 +306,7 @@ def test_two_deliveries_of_one_name(hand: Hand, monkeypatch: pytest.MonkeyPatch)
         return inner(work, table)
 
     monkeypatch.setattr(delivering._Work, "_sent", sent)
-    with pytest.raises(Conflict, match="moved by someone else"):
+    with pytest.raises(Conflict, match="another consumer moved it"):
         hand.deliver()
     assert set(hand.deliver().values()) == {"unchanged"}
     assert len(tables(hand.zone.new())["person"]) == 1500, "both wrote the same bytes to the same keys"

@@ -168,7 +168,7 @@ def test_an_earlier_demo_is_replaced_and_nothing_else(tmp_path: Path) -> None:
 def test_anything_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     for place in (tmp_path, tmp_path / "thesis.txt"):
-        with pytest.raises(ConfigError, match="has not made"):
+        with pytest.raises(ConfigError, match="something other than an earlier demo"):
             story.main(place, io.StringIO())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -104,7 +104,10 @@ def test_a_database_that_was_altered_is_named(nightly: Nightly, statement: str) 
     """Nothing tells its new catalog row from that of a database made anew."""
     lived(nightly, FILL)
     assert lived(nightly, statement.format(nightly.database.name)) == ("unchanged", "identical")
-    assert "catalog row changed: GRANT, ALTER DATABASE, or made anew" in nightly.entry("public.person").reason.detail
+    assert (
+        "catalog row changed: GRANT, ALTER DATABASE, or it was created again"
+        in nightly.entry("public.person").reason.detail
+    )
     assert lived(nightly) == ("unchanged", "unchanged")
 
 

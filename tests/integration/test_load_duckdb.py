@@ -84,11 +84,11 @@ def test_a_file_that_is_taken_while_a_wide_table_is_about_to_be_loaded(
         if not row_group:
             return opened(target, row_group)
         target.close()
-        raise ConfigError("the DuckDB file can't be opened", on="it")
+        raise ConfigError("can't open the DuckDB file", on="it")
 
     with monkeypatch.context() as patched:
         patched.setattr(duckdb_target.DuckDBFile, "_reopen", taken)
-        assert "can't be opened" in job.refused(f"duckdb:{file}", code=11)
+        assert "can't open the DuckDB file" in job.refused(f"duckdb:{file}", code=11)
     assert ask(file, "SELECT count(*) FROM public.big WHERE t = 'y'") == [(0,)]
     assert job.load(f"duckdb:{file}") == {**unchanged(FIRST), "public.big": "loaded", "public.wide": "loaded"}
     assert ask(file, "SELECT * FROM duckdb_tables() WHERE table_name LIKE '%floodmark_new%'") == []
@@ -174,7 +174,7 @@ def test_schemas_that_duckdb_keeps_for_itself(job: Job, tmp_path: Path) -> None:
     )
     into, failed = f"duckdb:{tmp_path}/x.duckdb", ("Information_Schema.tables", "PG_CATALOG.a")
     assert job.load(into, code=3) == {**FIRST, **dict.fromkeys(failed, "failed")}
-    assert "DuckDB keeps this schema for itself" in job.refused(into, code=3)
+    assert "DuckDB reserves this schema" in job.refused(into, code=3)
 
 
 def test_what_is_no_longer_in_the_file_is_loaded_again(job: Job, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_what_someone_put_under_a_landed_name_is_left_alone(
     assert job.load(into, "--drop", code=code) == {**rest, "public.empty": "dropped", **failed}
     assert ask(file, "FROM public.person") == theirs and ask(file, "SELECT count(*) FROM public.big") == [(1501,)]
     if in_source:
-        assert "is left alone" in job.refused(into, code=3)
+        assert "Floodmark did not load it" in job.refused(into, code=3)
         change(file, f"DROP {'VIEW' if what == 'a view' else 'TABLE'} public.person")
         assert job.load(into) == {**unchanged(rest), "public.person": "loaded"}
 
@@ -297,7 +297,7 @@ def test_a_table_that_needs_more_memory_says_so_and_gets_it(job: Job, tmp_path: 
     job.night("CREATE TABLE long (t text); INSERT INTO long SELECT repeat('x', 30000000) FROM generate_series(1, 3)")
     done = job.process(MAIN, "load", "--into", into, "--memory", "64MiB")
     assert done.returncode == 13 and "Traceback" not in done.stderr
-    assert "DuckDB needs more memory than the 64MiB that it may use" in done.stderr and "--memory 1GiB" in done.stderr
+    assert "DuckDB needs more memory than the 64MiB that it was given" in done.stderr and "--memory 1GiB" in done.stderr
     assert "pin" not in done.stderr and "Possible solutions" not in done.stderr
     assert ask(tmp_path / "cases.duckdb", "SELECT count(*) FROM public.big") == [(1500,)]
     assert job.load(into, "--memory", "640MiB") == {**unchanged(FIRST), "public.long": "loaded"}

@@ -254,7 +254,7 @@ def test_places_are_paths_too_and_everything_says_what_it_is(nightly: Nightly) -
     snapshot = floodmark.open(nightly.folder).latest()
     assert floodmark.open(state=nightly.folder / "_floodmark").latest().run_id == snapshot.run_id
     assert snapshot.run_id in repr(snapshot) and repr(snapshot["s.t"]) == "<Table s.t: 1 row in 1 chunk>"
-    with pytest.raises(KeyError, match=r"t is one of public\.t, s\.t"):
+    with pytest.raises(KeyError, match=r"t is ambiguous: public\.t, s\.t"):
         snapshot["t"]
 
 

@@ -46,7 +46,7 @@ def test_nothing_of_the_connections_own_is_replaced_or_hidden(
     connection.execute(f"CREATE {kind} Person AS SELECT 42 AS mine; CREATE TEMP TABLE _floodmark_incoming (mine int)")
     assert snapshot["public.person"].relation(connection).fetchall() == [(1,)]
     assert connection.execute("SELECT mine FROM person").fetchall() == [(42,)]
-    with pytest.raises(ConfigError, match="there is a table or view of this name") as refusal:
+    with pytest.raises(ConfigError, match="PERSON: the connection has a table or view of this name") as refusal:
         snapshot["audit.person"].relation(connection, name="PERSON")
     assert "PERSON" in refusal.value.sentence and connection.execute("FROM person").fetchall() == [(42,)]
     named = snapshot["audit.person"].relation(connection, name="x")
@@ -56,8 +56,8 @@ def test_nothing_of_the_connections_own_is_replaced_or_hidden(
     assert connection.execute("SELECT count(*) FROM _floodmark_incoming").fetchall() == [(0,)]
 
 
-@pytest.mark.parametrize(("table", "why"), [("nothing", "it has no column"), ("twins", "differ only in case")])
+@pytest.mark.parametrize(("table", "why"), [("nothing", "the table has no columns"), ("twins", "differ only in case")])
 def test_what_duckdb_has_no_table_for(snapshot: floodmark.Snapshot, connection: Any, table: str, why: str) -> None:
-    with pytest.raises(ConfigError, match=f"can't be loaded into DuckDB: public.{table}: .*{why}"):
+    with pytest.raises(ConfigError, match=f"can't load a table into DuckDB: public.{table}: .*{why}"):
         snapshot[table].relation(connection)
     assert connection.execute("SHOW ALL TABLES").fetchall() == []

@@ -86,7 +86,7 @@ def test_a_killed_backend_makes_the_server_recover_under_the_same_postmaster(pri
 
 def test_saved_data_comes_back(private_server: Cluster) -> None:
     database = words(private_server.database())
-    with pytest.raises(SourceError, match="running server can't be saved"):
+    with pytest.raises(SourceError, match="can't save the server"):
         private_server.save("monday")
     private_server.stop()
     monday = private_server.save("monday")

@@ -71,7 +71,7 @@ def test_all_columns_that_do_not_fit_are_told_at_once() -> None:
         list(reader.batches(blocks, after))
     assert next(blocks, None) is next(after, None) is None
     assert refusal.value.sentence == (
-        "values can't be kept as they are: public.t, columns a (int32), b (decimal128(38, 10)), c (date32[day]): "
+        "can't convert values exactly: public.t, columns a (int32), b (decimal128(38, 10)), c (date32[day]): "
         "they have no exact counterpart in these types"
     )
     assert "--text public.t.a --text public.t.b --text public.t.c (in Python text=[…])." in str(refusal.value.hint)

@@ -74,7 +74,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > deadline:
-            raise SourceUnavailable("waited in vain", on=what, why=f"for {PATIENCE:.0f} s")
+            raise SourceUnavailable("can't wait any longer", on=what, why=f"it took more than {PATIENCE:.0f} s")
         time.sleep(0.01)
 
 

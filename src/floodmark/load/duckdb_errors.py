@@ -39,13 +39,13 @@ class Refusals:
             return StorageError("can't open the DuckDB file", on=self._url, why=why, hint=hint)
         if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
             return Conflict(
-                "the DuckDB file is in use",
+                "can't open the DuckDB file",
                 on=self._url,
-                why="another process has it open, and DuckDB lets no two in while one writes",
-                hint="Close it there (another load, a notebook), and load again.",
+                why="another process has it open, and DuckDB allows only one process if one of them writes",
+                hint="Close it there (another load, a notebook) and load again.",
             )
         return ConfigError(
-            "the DuckDB file can't be opened",
+            "can't open the DuckDB file",
             on=self._url,
             why=f"DuckDB {duckdb.__version__} gave {type(error).__name__}",
             hint="Check that its folder exists and can be written, and that no newer DuckDB wrote it.",
@@ -54,15 +54,15 @@ class Refusals:
     def _reason(self, error: Exception) -> tuple[str, str | None]:
         """Return the cause and the hint."""
         if _says(error, _DISK_FULL):
-            hint = "Free some space and load again, or load into a file elsewhere. What was loaded before stands."
-            return "the disk is full (DuckDB keeps its temporary files there too, beside the file)", hint
+            hint = "Free some space and load again, or load into a file elsewhere. The tables loaded before are intact."
+            return "the disk is full (DuckDB keeps its temporary files next to the file)", hint
         if _says(error, _FILE_TOO_LARGE):
-            return "the file can't grow", "A limit on the size of files (ulimit -f) is in the way."
+            return "the file can't grow", "Raise the limit on file sizes: ulimit -f."
         if _says(error, _MEMORY):
-            hint = "Give it more, --memory 1GiB say: a table of very long values needs that."
-            return f"DuckDB needs more memory than the {self._memory} that it may use", hint
+            hint = "Give it more, such as --memory 1GiB: a table of very long values needs it."
+            return f"DuckDB needs more memory than the {self._memory} that it was given", hint
         if type(error).__name__ in _BROKEN:
-            return "DuckDB gave up (an error of its own)", "What was loaded before stands. Load again."
+            return "DuckDB had an internal error", "Load again. The tables loaded before are intact."
         return f"DuckDB gave {type(error).__name__}", None
 
 
@@ -70,10 +70,10 @@ def held_back(url: str, table: TableName, dependents: Sequence[str]) -> ConfigEr
     """Return the error for a table that can't be dropped or replaced because the user's own objects depend on it."""
     them = ", ".join(dependents) or "something"
     return ConfigError(
-        "the table can't be exchanged",
+        "can't replace the table",
         on=f"{url}: {table.label}",
         why=f"{them} in that file depends on it, by a foreign key or as a view",
-        hint="Drop what depends on it and load again; then make it anew, without the foreign key "
+        hint="Drop what depends on it and load again. Then create it again, without the foreign key "
         "or without enable_view_dependencies.",
     )
 

@@ -40,7 +40,12 @@ class GlueDatabase:
         self._database, self._catalog = database, Catalog(database)
         url = files or self._location()
         if not url.startswith("s3://"):
-            raise ConfigError("the files of a Glue table lie in S3", on=url, hint="Give --files s3://bucket/prefix.")
+            raise ConfigError(
+                "can't place the files of a Glue table",
+                on=url,
+                why="it is not in S3",
+                hint="Give --files s3://bucket/prefix.",
+            )
         self._parquet = ParquetPlace(url, observer)
         self._tables: dict[str, CatalogTable] = {}
         self._default_schema = ""
@@ -176,12 +181,12 @@ class GlueDatabase:
             return
         holder = self._loaded_into(there)
         if holder is not None:
-            gone = "--drop drops what is gone. Then load again."
+            gone = "Load again with --drop, which drops the missing tables."
             raise _twins(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
         raise ConfigError(
-            "there is a Glue table of this name already",
+            "can't replace a Glue table",
             on=f"{self._database}.{glue}",
-            why=f"it is not what was loaded of {name.label} into {self._parquet.url}, and is not replaced",
+            why=f"Floodmark did not load it from {name.label} into {self._parquet.url}",
             hint="Rename it or delete it from the catalog, or load into another Glue database. Or leave the table out "
             "with --exclude.",
         )
@@ -190,9 +195,9 @@ class GlueDatabase:
         found = self._catalog.location()
         if found is None:
             raise ConfigError(
-                "there is no place for the files",
+                "can't place the files of a Glue table",
                 on=f"Glue database {self._database}",
-                why="it has no location of its own",
+                why="the database has no location",
                 hint="Give --files s3://bucket/prefix.",
             )
         return found
@@ -216,12 +221,12 @@ def _require_columns(staged: Staged) -> None:
     lower = [column.name.lower() for column in staged.table.columns]
     if len(set(lower)) < len(lower):
         why = "two columns differ only in case"
-        raise ConfigError("a table can't be in Glue", on=staged.table.label, why=why, hint=LEAVE_OUT)
+        raise ConfigError("can't load a table into Glue", on=staged.table.label, why=why, hint=LEAVE_OUT)
 
 
 def _twins(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
-    why = f"{holder.label} and {name.label}"
-    return ConfigError("two tables have one name in Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
+    why = f"{holder.label} and {name.label} have one name in Glue"
+    return ConfigError("can't load a table into Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
 
 
 def glue_name(name: TableName, default_schema: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DENIED = ("AccessDeniedException", "UnrecognizedClientException", "ExpiredTokenException", "InvalidClientTokenId")
 _RIGHTS = (
-    "The role needs glue:GetDatabase, GetTables, CreateTable, UpdateTable and DeleteTable; where Lake Formation guards "
+    "The role needs glue:GetDatabase, GetTables, CreateTable, UpdateTable and DeleteTable; if Lake Formation guards "
     "the catalog, also CREATE_TABLE on the database, and DESCRIBE, ALTER and DROP on its tables. Then load again."
 )
 
@@ -39,16 +39,16 @@ class Catalog:
 
     def __init__(self, database: str) -> None:
         self._database = database
-        with _translated("connect to Glue", database):
+        with _translated("can't connect to Glue", database):
             self._glue: GlueClient = boto3.client("glue")
 
     def location(self) -> str | None:
         """Return the database's own location."""
-        with _translated("read a Glue database", self._database):
+        with _translated("can't read a Glue database", self._database):
             return self._glue.get_database(Name=self._database)["Database"].get("LocationUri") or None
 
     def tables(self) -> Iterator[CatalogTable]:
-        with _translated("read the tables of a Glue database", self._database):
+        with _translated("can't read the tables of a Glue database", self._database):
             for page in self._glue.get_paginator("get_tables").paginate(DatabaseName=self._database):
                 for one in page["TableList"]:
                     location = one.get("StorageDescriptor", {}).get("Location", "")
@@ -56,7 +56,7 @@ class Catalog:
 
     def write(self, table: dict[str, Any], old: CatalogTable | None) -> None:
         """Create a table, or replace the version that was read. No other load uses the same location."""
-        with _translated("write a Glue table", table["Name"]):
+        with _translated("can't write a Glue table", table["Name"]):
             try:
                 self._put(table, old)
             except (ClientError, BotoCoreError) as error:
@@ -70,7 +70,7 @@ class Catalog:
     def delete(self, name: str) -> None:
         """Delete a table if it exists."""
         gone = self._glue.exceptions.EntityNotFoundException
-        with _translated("drop a Glue table", name), suppress(gone):
+        with _translated("can't drop a Glue table", name), suppress(gone):
             self._glue.delete_table(DatabaseName=self._database, Name=name)
 
     def _put(self, table: dict[str, Any], old: CatalogTable | None) -> None:
@@ -88,7 +88,7 @@ def _translated(what: str, on: str) -> Iterator[None]:
     except ClientError as error:
         raise _from_answer(error, what, on) from None
     except BotoCoreError as error:
-        hint = "boto3 needs credentials and a region; AWS_ENDPOINT_URL_GLUE names another Glue than Amazon's."
+        hint = "Give boto3 credentials and a region. AWS_ENDPOINT_URL_GLUE is for a Glue other than Amazon's."
         kind = StorageUnavailable if isinstance(error, (ConnectionError, HTTPClientError)) else StorageError
         raise kind(what, on=on, why=type(error).__name__, hint=hint) from None
 
@@ -96,11 +96,11 @@ def _translated(what: str, on: str) -> Iterator[None]:
 def _from_answer(error: ClientError, what: str, on: str) -> FloodmarkError:
     code = _code(error)
     if code == "EntityNotFoundException":
-        hint = "Make the Glue database first; Floodmark makes only the tables in it."
-        return ConfigError(what, on=on, why="there is no such Glue database or table", hint=hint)
+        hint = "Create the Glue database first; Floodmark creates only the tables in it."
+        return ConfigError(what, on=on, why="the Glue database or table does not exist", hint=hint)
     if code in ("ConcurrentModificationException", "AlreadyExistsException"):
-        hint = "What was loaded there stands. Load again."
-        return Conflict(what, on=on, why="someone else, another load say, wrote it meanwhile", hint=hint)
+        hint = "Load again. What was loaded there is intact."
+        return Conflict(what, on=on, why="another writer, such as another load, changed it meanwhile", hint=hint)
     if code in _DENIED:
         return StorageDenied(what, on=on, why=code, hint=_RIGHTS)
     return StorageError(what, on=on, why=f"Glue gave {code}")
@@ -113,8 +113,8 @@ def _code(error: Exception) -> str | None:
 
 def _hidden(name: str) -> StorageDenied:
     return StorageDenied(
-        "there is a Glue table of this name that the role may not see",
+        "can't create a Glue table",
         on=name,
-        why="Glue says that it exists, and does not list it",
+        why="Glue says that it exists, but does not list it for this role",
         hint="Rename or delete it, let the role DESCRIBE it in Lake Formation, or load into another Glue database.",
     )

@@ -205,9 +205,9 @@ def _require_typed(tables: Sequence[Table]) -> None:
     encodings = [table.entry.encoding for table in tables]
     if encodings and all(one is not None and one.format == "csv" for one in encodings):
         raise ConfigError(
-            "CSV can't be loaded",
+            "can't load CSV",
             on=tables[0].label if len(tables) == 1 else f"all {plural(len(tables), 'table')}",
-            why="its fields are the source's own text, which does not tell an array from a string",
+            why="its fields are the source's own text, so an array looks like a string",
             hint="Load from a lake of JSON Lines (destination.format: jsonl).",
         )
 
@@ -222,12 +222,12 @@ def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, 
     for label in wishes.text:
         if label not in columns:
             hint = "Write it as schema.table.column."
-            raise ConfigError("there is no such column", on=label, why="no table of the snapshot has it", hint=hint)
+            raise ConfigError("unknown column", on=label, why="no table of the snapshot has this column", hint=hint)
         table, column = columns[label]
         left_out_by = wishes.left_out_by(table)
         if left_out_by is not None:
-            why, hint = f"{left_out_by} leaves its table out", "Leave that or this --text away."
-            raise UsageError("--text is for columns that are loaded", on=label, why=why, hint=hint)
+            why, hint = f"{left_out_by} leaves its table out", "Remove that option, or this --text."
+            raise UsageError("can't use --text", on=label, why=why, hint=hint)
         found[table] = (*found.get(table, ()), column)
     return found
 
@@ -246,8 +246,9 @@ def _there(snapshot: Snapshot) -> frozenset[TableName]:
 
 def _mismatch(before: Source, url: str) -> SourceMismatch:
     return SourceMismatch(
-        "this target holds another database's tables",
+        "can't load into this target",
         on=url,
-        why=f"they are of {before.dialect} database {before.database} (system identifier {before.system_identifier})",
+        why=f"its tables are of {before.dialect} database {before.database} "
+        f"(system identifier {before.system_identifier})",
         hint="Load into another place or, if the database was moved or restored on purpose, once with --adopt-source.",
     )

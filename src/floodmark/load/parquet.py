@@ -176,7 +176,7 @@ class ParquetPlace:
         except StorageError as error:
             lacks = isinstance(error, StorageDenied) and self.url.startswith("s3://")
             needs = f" (the role needs {rights})" if lacks else ""
-            self._observer(Warned(f"files that no reader sees are not removed: {error.sentence}{needs}"))
+            self._observer(Warned(f"unused files remain: {error.sentence}{needs}"))
 
     def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
         """Write an object under a key that no other load can write. Returns its size and SHA-256."""
@@ -221,10 +221,10 @@ class ParquetPlace:
         if found is None or found[0] != index:
             self.abandon()
             raise Conflict(
-                "another load finished first",
+                "can't publish the load",
                 on=f"{self.url}/{INDEX}",
-                why="it changed the index while this one was at work",
-                hint="What it loaded stands. Load again, if it loaded an older run.",
+                why="another load changed the index meanwhile",
+                hint="Load again if that load was of an older run.",
             )
         self._index, self._etag = found
 
@@ -280,9 +280,9 @@ class ParquetPlace:
         """Refuse a place with foreign files. Without an index, only files of an unfinished first load can be there."""
         if not all(is_file(key) for key in self._storage.list("")):
             raise ConfigError(
-                "this place holds what Floodmark did not load",
+                "can't load into this place",
                 on=self.url,
-                why=f"it is not empty, and has no {INDEX}",
+                why=f"it is not empty and has no {INDEX}, so Floodmark did not load it",
                 hint="Name an empty prefix or folder, or one that does not exist yet.",
             )
 
@@ -292,10 +292,10 @@ class ParquetPlace:
 
 
 def _not_seen(error: StorageDenied, url: str) -> StorageDenied:
-    hint = "The first load into a place has to list it, and any has to read there."
+    hint = "A first load must list the place, and every load must read it."
     if url.startswith("s3://"):
         hint += " Grant s3:ListBucket on the bucket for this prefix, and s3:GetObject below it."
-    return StorageDenied("can't see what was loaded before", on=url, why=error.why, hint=hint)
+    return StorageDenied("can't read what was loaded before", on=url, why=error.why, hint=hint)
 
 
 def _keys(tables: Iterable[ParquetTable]) -> set[str]:

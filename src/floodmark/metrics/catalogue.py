@@ -30,36 +30,37 @@ def _counter(name: str, help: str, *labels: str) -> Metric:
     return Metric(f"floodmark_{name}", "counter", labels, help)
 
 
-BUILD_INFO = _gauge("build_info", "1, with the version of the Floodmark that shows the metrics.", "version")
+BUILD_INFO = _gauge("build_info", "1, labelled with the version of Floodmark.", "version")
 
-LEDGER_UP = _gauge("ledger_up", "1 when the ledger could be read the last time it was tried, else 0.")
+LEDGER_UP = _gauge("ledger_up", "1 if the last attempt to read the ledger succeeded, else 0.")
 LEDGER_READ = _gauge(
-    "ledger_last_read_timestamp_seconds", "When the ledger was last read, and so how old everything else here is."
+    "ledger_last_read_timestamp_seconds",
+    "The time at which the ledger, the source of all other metrics, was last read.",
 )
 
 LAST_ATTEMPT = _gauge(
     "run_last_attempt_timestamp_seconds",
-    "When the newest known run began, whatever became of it.",
+    "The start of the newest known run, whatever its outcome.",
     "database",
 )
 LAST_SUCCESS = _gauge(
-    "run_last_success_timestamp_seconds", "When the last run ended that left no table out, 0 for never.", "database"
+    "run_last_success_timestamp_seconds", "The end of the last run without a failed table, 0 for never.", "database"
 )
 RUN_STATUS = _gauge(
     "run_status",
-    "1 for what became of the newest run: running, success, partial, failed, stopped.",
+    "1 for the status of the newest run: running, success, partial, failed, stopped.",
     "database",
     "status",
 )
 EXIT_CODE = _gauge("run_exit_code", "The exit code of the last run that ended.", "database")
-RUN_DURATION = _gauge("run_duration_seconds", "How long the last committed run took.", "database")
-SNAPSHOT = _gauge("snapshot_timestamp_seconds", "The moment of the source that the last commit shows.", "database")
-RUNS_IN_FLIGHT = _gauge("runs_in_flight", "Runs that began and have not ended, as far as is known.", "database")
+RUN_DURATION = _gauge("run_duration_seconds", "The duration of the last committed run.", "database")
+SNAPSHOT = _gauge("snapshot_timestamp_seconds", "The time of the snapshot in the last commit.", "database")
+RUNS_IN_FLIGHT = _gauge("runs_in_flight", "Runs that are known to have started but not ended.", "database")
 IN_FLIGHT_SINCE = _gauge(
-    "run_in_flight_since_timestamp_seconds", "When the oldest of the runs in flight began, 0 for none.", "database"
+    "run_in_flight_since_timestamp_seconds", "The start of the oldest run in flight, 0 for none.", "database"
 )
 RUN_CHUNKS = _gauge(
-    "run_chunks", "Chunks to extract in the run that shows this, and those that are done.", "database", "state"
+    "run_chunks", "Chunks of the run at this port: planned for extraction, and done.", "database", "state"
 )
 OLDEST_CHECKED = _gauge(
     "oldest_table_last_checked_timestamp_seconds",
@@ -68,40 +69,40 @@ OLDEST_CHECKED = _gauge(
 )
 
 RUNS = _counter("runs_total", "Runs that ended, by outcome.", "database", "outcome")
-RETRIES = _counter("retries_total", "What failed in runs and was tried again.", "database")
-UPLOADED = _counter("uploaded_bytes_total", "Bytes of data that runs put into the destination.", "database")
+RETRIES = _counter("retries_total", "Failed operations that runs retried.", "database")
+UPLOADED = _counter("uploaded_bytes_total", "Bytes of data that runs put to the destination.", "database")
 AUDITED = _counter("audited_chunks_total", "Chunks proven unchanged that were read again and compared.", "database")
 MISMATCHES = _counter(
     "audit_mismatches_total",
-    "Chunks called unchanged that had changed: a bug, unless detect: column could not see it.",
+    "Chunks that were proven unchanged but had changed: a bug, unless detect: column missed it.",
     "database",
 )
 
 TABLE_ROWS = _gauge("table_rows", "Rows in the table's last good snapshot.", *_TABLE)
 TABLE_BYTES = _gauge(
     "table_bytes",
-    "Bytes of the table's snapshot as lines (raw) and as stored, and those the last run put (uploaded).",
+    "Bytes of the table's snapshot: as lines (raw), as stored, and put by the last run (uploaded).",
     *_TABLE,
     "kind",
 )
 TABLE_CHUNKS = _gauge(
-    "table_chunks", "Chunks the last run extracted and wrote, and those it found unchanged.", *_TABLE, "outcome"
+    "table_chunks", "Chunks that the last run extracted and wrote, or found unchanged.", *_TABLE, "outcome"
 )
-TABLE_DURATION = _gauge("table_duration_seconds", "How long the last run worked on the table.", *_TABLE)
+TABLE_DURATION = _gauge("table_duration_seconds", "The time that the last run spent on the table.", *_TABLE)
 TABLE_STATUS = _gauge(
     "table_status",
-    "1 for what the last run made of the table: extracted, unchanged, failed or dropped.",
+    "1 for the table's status in the last run: extracted, unchanged, failed or dropped.",
     *_TABLE,
     "status",
 )
-TABLE_REASON = _gauge("table_reason", "1, with the code of the reason for the last decision.", *_TABLE, "reason")
+TABLE_REASON = _gauge("table_reason", "1, labelled with the reason code of the last decision.", *_TABLE, "reason")
 TABLE_CHECKED = _gauge(
     "table_last_checked_timestamp_seconds",
-    "The last moment at which the source is known to have held just these rows.",
+    "The last time at which the source is known to have had exactly these rows.",
     *_TABLE,
 )
 TABLE_CHANGED = _gauge(
-    "table_last_changed_timestamp_seconds", "The moment of the source in which a change was last found.", *_TABLE
+    "table_last_changed_timestamp_seconds", "The time of the snapshot in which a change was last found.", *_TABLE
 )
 
 ALL: tuple[Metric, ...] = tuple(one for one in list(globals().values()) if isinstance(one, Metric))

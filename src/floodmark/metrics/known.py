@@ -53,7 +53,7 @@ def read(ledger: Ledger, before: Known | None = None) -> Known:
     """
     head = ledger.head()
     if head is None and before is not None and before.head is not None:
-        raise unreadable(f"{ledger.url}/{HEAD}", "it was there before, and is gone")
+        raise unreadable(f"{ledger.url}/{HEAD}", "it existed before and is now missing")
     if head is not None and (before is None or before.head is None or before.head.manifest != head.manifest):
         current = ledger.current()
         head, manifest = (current.head, current.manifest) if current is not None else (None, None)
@@ -69,7 +69,7 @@ def seconds(moment: str) -> float:
     try:
         return datetime.fromisoformat(moment).timestamp()
     except (ValueError, OverflowError):
-        raise unreadable("a document of the state", "a time in it is none") from None
+        raise unreadable("a document of the state", "it contains an invalid timestamp") from None
 
 
 def _at_work(inflight: Inflight, record: Record | None, manifest: Manifest | None) -> tuple[Working, ...]:

@@ -45,7 +45,7 @@ def _spoken_to(gateway: Secret) -> Iterator[tuple[str, Handler]]:
         yield bare, _handler(parts)
     except HTTPError as error:
         error.close()
-        raise PushFailed(f"{bare}: it answered {error.code}") from None
+        raise PushFailed(f"{bare}: the gateway answered {error.code}") from None
     except (OSError, HTTPException, ValueError) as error:
         raise PushFailed(f"{bare}: {_why(error)}") from None
 

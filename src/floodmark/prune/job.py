@@ -70,7 +70,7 @@ def prune(
     """Prune, or report what a prune would do. Returns None before the first commit. Raises FloodmarkError."""
     ledger = open_ledger(settings, observer)
     if ledger is None:
-        raise ConfigError("there is nothing to prune", why="runs to this landing zone are stateless")
+        raise ConfigError("can't prune", why="runs to this landing zone keep no state")
     current = ledger.current()
     if current is None:
         return None
@@ -113,9 +113,10 @@ def pruned(
             _sweep(ledger, destination, before, stop)
             return report
     raise Conflict(
-        "others kept moving head while history was to be cut",
+        "can't cut history",
         on=ledger.url,
-        hint="Nothing was deleted. Prune again when they are done.",
+        why="other runs kept committing",
+        hint="Nothing was deleted. Prune again when the other runs are done.",
     )
 
 
@@ -131,10 +132,10 @@ def _data(settings: Settings, current: Current, observer: Observer) -> Storage |
     destination = open_destination(settings, current.manifest, observer)
     if destination.url != current.manifest.destination:
         raise ConfigError(
-            "the destination is not the one that the current manifest was written to",
+            "can't prune this destination",
             on=destination.url,
-            why=f"that is {current.manifest.destination}",
-            hint="Prune deletes only where a run has been. If the data was moved, run once first.",
+            why=f"the current manifest was written to {current.manifest.destination}",
+            hint="Prune deletes only at the last run's destination. If the data was moved, run once first.",
         )
     return destination
 
@@ -147,10 +148,10 @@ def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
     ledger.check()
     if ledger.documents.unconditional and seen.alive:
         raise Conflict(
-            "a run is at work, and this store takes writes without conditions",
+            "can't prune during a run",
             on=", ".join(sorted(seen.alive)),
-            why="its commit could be lost, and what it names deleted",
-            hint="Prune when no run is at work.",
+            why="this store ignores conditions, so the run's commit could be lost and its objects deleted",
+            hint="Prune when no run is in progress.",
         )
 
 
@@ -184,11 +185,11 @@ def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, 
     for _, error in LocalThreads(DELETIONS).run_tasks(one, keys):
         if isinstance(error, StorageDenied):
             raise StorageDenied(
-                "prune may not delete",
+                "can't delete old objects",
                 on=error.on or where,
                 why=error.why,
-                hint="Grant s3:DeleteObject below this prefix (write access, where it is a folder), and prune again. "
-                "Old snapshots are out of reach already; what is left over harms no one.",
+                hint="Grant s3:DeleteObject below this prefix (write access, if it is a folder), and prune again. "
+                "Old snapshots are already unreachable, and the leftover objects do no harm.",
             )
         if isinstance(error, BaseException):
             raise error

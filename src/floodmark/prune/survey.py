@@ -66,11 +66,11 @@ def _reach(ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]) -
 
 def _damaged(error: ObjectMissing | StateUnreadable, links: list[Link]) -> StateUnreadable:
     return StateUnreadable(
-        "history is damaged, and nothing was deleted",
+        "can't read all of history",
         on=error.on,
         why=f"{error.why}; {links[-1].run_id} names it as its parent" if links else error.why,
-        hint="Restore it from the bucket's versions. Without it no one can tell which objects older snapshots name; "
-        "`floodmark prune --erase-before DATE` takes them all for lost, and ends history there.",
+        hint="Nothing was deleted, since this document names the objects of older snapshots. Restore it from the "
+        "bucket's versions, or give them up: `floodmark prune --erase-before DATE` ends history there.",
     )
 
 
@@ -78,7 +78,7 @@ def _link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> Lin
     try:
         finished = datetime.fromisoformat(manifest.finished_at).astimezone(UTC)
     except ValueError:
-        raise unreadable(where, "its finished_at is no time") from None
+        raise unreadable(where, "its finished_at is not a valid timestamp") from None
     names = (one.key for entry in manifest.tables for one in entry.objects)
     return Link(key, manifest.run_id, manifest.parent, manifest.timestamp, finished, _pooled(names, pool))
 
@@ -151,11 +151,10 @@ def _needing_the_right(error: BaseException, where: str) -> BaseException:
     if not isinstance(error, StorageDenied):
         return error
     return StorageDenied(
-        "prune has to list what lies there, and may not",
+        "can't list the objects to prune",
         on=where,
         why=error.why,
-        hint="Grant s3:ListBucket on the bucket for this prefix (read access, where it is a folder). "
-        "Nothing was deleted.",
+        hint="Grant s3:ListBucket on the bucket for this prefix (read access, if it is a folder). Nothing was deleted.",
     )
 
 

@@ -241,14 +241,14 @@ def does_not_fit(shape: Shape, columns: Sequence[str]) -> DoesNotFit:
     options = " ".join(f"--text {quote(f'{shape.label}.{name}')}" for name in columns)
     if len(columns) == 1:
         return DoesNotFit(
-            "a value can't be kept as it is",
+            "can't convert a value exactly",
             on=f"{shape.label}, column {columns[0]}",
             why=f"it has no exact counterpart in {types[columns[0]].arrow}",
             hint=f"Read this column as text: {options} (in Python text=[…]).",
         )
     named = ", ".join(f"{name} ({types[name].arrow})" for name in columns)
     return DoesNotFit(
-        "values can't be kept as they are",
+        "can't convert values exactly",
         on=f"{shape.label}, columns {named}",
         why="they have no exact counterpart in these types",
         hint=f"Read these columns as text: {options} (in Python text=[…]).",

@@ -77,8 +77,8 @@ class CursorStore:
         Raises ConfigError for a name that is no valid key, StateUnreadable, StorageError.
         """
         if not _NAME.fullmatch(name):
-            why = "a cursor's name is made of letters, digits, - and _"
-            raise ConfigError("this is no name for a cursor", why=why, hint="Give it the consumer's own name.")
+            why = "a name has only letters, digits, - and _"
+            raise ConfigError("can't use this cursor name", why=why, hint="Give it the consumer's own name.")
         found = self._documents.fetch(Cursor, cursor_key(name))
         cursor, etag = found or (None, None)
         return StoredCursor(name, cursor, etag, self)
@@ -100,8 +100,8 @@ class CursorStore:
         if now.cursor == cursor:
             return now
         raise Conflict(
-            "the cursor was moved by someone else",
+            "can't move the cursor",
             on=self._documents.at(cursor_key(old.name)),
-            why=f"it names {now.run_id or 'no run'}",
-            hint="Two consumers use one cursor. Give each its own, or let one wait for the other.",
+            why=f"another consumer moved it to {now.run_id or 'no run'}",
+            hint="Give each consumer its own cursor, or let one wait for the other.",
         )

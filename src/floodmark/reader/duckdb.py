@@ -40,9 +40,9 @@ def relation(connection: Any, table: TableName, name: str | None, stream: Stream
 
 def require_columns(table: TableName, columns: Sequence[str], hint: str | None = None) -> None:
     """Raise ConfigError for columns that no DuckDB table can have."""
-    what, on = "a table can't be loaded into DuckDB", table.label
+    what, on = "can't load a table into DuckDB", table.label
     if not columns:
-        raise ConfigError(what, on=on, why="it has no column", hint=hint)
+        raise ConfigError(what, on=on, why="the table has no columns", hint=hint)
     if len(set(map(folded, columns))) < len(columns):
         raise ConfigError(what, on=on, why="two columns differ only in case", hint=hint)
 
@@ -115,9 +115,9 @@ def _free_name(connection: Any, name: str) -> str:
 def _require_free(connection: Any, name: str) -> str:
     if folded(name) in _in_sight(connection):
         raise ConfigError(
-            "there is a table or view of this name on the connection",
+            "can't make a DuckDB relation of this name",
             on=name,
-            why="a relation replaces and hides nothing",
-            hint="Drop it there, or give another name; without one a free name is found.",
+            why="the connection has a table or view of this name",
+            hint="Drop it, or give another name. Without a name, a free one is chosen.",
         )
     return name

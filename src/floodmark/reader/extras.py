@@ -30,7 +30,7 @@ def duckdb() -> Any:
 
 def _missing(what: str, package: str, extra: str) -> ConfigError:
     return ConfigError(
-        f"{what} can't be used here",
+        f"can't use {what}",
         why=f"the package {package} is not installed",
         hint=install_hint(extra),
     )

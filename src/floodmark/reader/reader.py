@@ -56,7 +56,7 @@ class Reader:
         current = self._ledger.current()
         if current is None:
             raise ObjectMissing(
-                "read the current manifest",
+                "can't read the current manifest",
                 on=self.url,
                 why="no run has been committed here",
                 hint="Name the destination of `floodmark run`, or the place of its state (--state; state=… in Python).",
@@ -103,7 +103,7 @@ class Snapshot(Mapping[str, "Table"]):
         layout = LAYOUTS.get(self.manifest.layout)  # type: ignore[call-overload]
         if layout is None or not layout.objects_stay:
             raise ConfigError(
-                "this destination can't be read",
+                "can't read this destination",
                 on=self.manifest.destination,
                 why=f"the receiver of the layout {self.manifest.layout} moves objects away as they arrive",
                 hint="Land in a bucket of your own, read that, and let `deliver` fill the landing zone.",
@@ -132,7 +132,7 @@ class Snapshot(Mapping[str, "Table"]):
         exact = [table for table in self.tables if table.label == label]
         found = exact or [table for table in self.tables if table.name.name == label]
         if len(found) > 1:
-            raise KeyError(f"{label} is one of {', '.join(table.label for table in found)}")
+            raise KeyError(f"{label} is ambiguous: {', '.join(table.label for table in found)}")
         if not found:
             raise KeyError(label)
         return found[0]
@@ -199,7 +199,8 @@ class Table:
         """
         unknown = set(text) - {column.name for column in self.columns}
         if unknown:
-            raise ConfigError("there is no such column", on=self.label, why=f"it has no column {sorted(unknown)[0]}")
+            why = f"the table has no column {sorted(unknown)[0]}"
+            raise ConfigError("can't read a column as text", on=self.label, why=why)
         return tuple(column_type(column, self._dialect, column.name in text) for column in self.columns)
 
     def blocks(self, chunks: Sequence[ObjectEntry] | None = None) -> Iterator[bytes]:
@@ -260,9 +261,9 @@ class Table:
         """Return the converter from blocks of this table's lines to record batches."""
         if self._csv:
             raise ConfigError(
-                "CSV can't be read as typed values",
+                "can't read CSV as typed values",
                 on=self.label,
-                why="its fields are the source's own text, which does not tell an array from a string",
+                why="its fields are the source's own text, so an array looks like a string",
                 hint="Land JSON Lines (destination.format: jsonl), or read the text: rows() of the reader.",
             )
         names = tuple(column.name for column in self.columns)
@@ -298,7 +299,7 @@ def open(
     data is. If a destination is also given, it says the new place of a moved bucket. Raises ConfigError.
     """
     if destination is None and state is None:
-        raise ConfigError("open what was landed", why="neither a destination nor a state is given")
+        raise ConfigError("can't open the landed data", why="neither a destination nor a state is given")
     place = fspath(state) if state is not None else f"{fspath(destination or '').rstrip('/')}/_floodmark"
     data = None if destination is None else open_data(fspath(destination), observer)
     return Reader(open_data(place, observer), data, observer)

@@ -31,7 +31,7 @@ _ROWS_READ_AS: dict[Kind, Any] = {
     **dict.fromkeys(_FLOATS, float | str | None),
 }
 _decode_float = msgspec.json.Decoder(float | str | None).decode
-_AS_IT_IS = "`lines()` gives the lines as they are; tables.rules.*.columns.exclude leaves the column out."
+_AS_IT_IS = "Use `lines()` to get the lines unchanged, or tables.rules.*.columns.exclude to leave the column out."
 # Strings in a line for values that JSON numbers can't express.
 SPECIAL = {"NaN": nan, "Infinity": inf, "-Infinity": -inf}
 Columns = Callable[[bytes], tuple[Sequence[Sequence[Any]], int]]
@@ -107,24 +107,24 @@ def values_of(rows: Sequence[Texts], name: str, kind: ColumnType) -> list[Any]:
 def unreadable(label: str, column: str) -> DoesNotFit:
     """Return the error for a value that a row can't hold."""
     return DoesNotFit(
-        "a value can't be read",
+        "can't read a value",
         on=f"{label}, column {column}",
-        why="Python has no such number, or it is not what the manifest says of the column",
+        why="Python has no such number, or it does not match the column's type in the manifest",
         hint=_AS_IT_IS,
     )
 
 
 def not_as_described(label: str) -> DoesNotFit:
     """Return the error for lines that are not JSON with the manifest's columns."""
-    return DoesNotFit("a line is not what the manifest says", on=label)
+    return DoesNotFit("can't read a line", on=label, why="it does not match the columns in the manifest")
 
 
 def too_deep(label: str) -> DoesNotFit:
     """Return the error for json that is nested too deep for a decoder (some 1,000 levels): a RecursionError."""
     return DoesNotFit(
-        "a value can't be read",
+        "can't read a value",
         on=label,
-        why="it is json that is nested too deep",
+        why="its JSON is nested too deeply",
         hint=_AS_IT_IS,
     )
 

@@ -66,7 +66,7 @@ def mojap(manifest: Manifest, receiver: Receiver = ITSELF) -> list[dict[str, Any
     for label in receiver.text:
         if label not in columns:
             hint = "Write it as schema.table.column."
-            raise ConfigError("there is no such column", on=label, why="no table of the manifest has it", hint=hint)
+            raise ConfigError("unknown column", on=label, why="no table of the manifest has this column", hint=hint)
     return [_mojap_table(manifest, entry, receiver) for entry in described(manifest)]
 
 
@@ -78,10 +78,10 @@ def json_schemas(manifest: Manifest) -> list[dict[str, Any]]:
     for entry in described(manifest):
         if entry.encoding is not None and entry.encoding.format == "csv":
             raise ConfigError(
-                "CSV has no JSON Schema",
+                "can't make a JSON Schema of CSV",
                 on=entry.table.label,
-                why="its lines are records of text, and no JSON",
-                hint="--format mojap describes CSV, too; or land JSON Lines (destination.format: jsonl).",
+                why="its lines are text records, not JSON",
+                hint="Use --format mojap, which describes CSV too, or land JSON Lines (destination.format: jsonl).",
             )
     return [_row_schema(manifest, entry) for entry in described(manifest)]
 

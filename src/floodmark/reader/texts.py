@@ -41,7 +41,7 @@ def _texts(line: bytes) -> Texts:
 def _scanned(line: bytes) -> Texts:
     text, found = line.decode("utf-8"), dict[str, bytes]()
     if type(_scanner.decode(text)) is not dict:  # the code below relies on it
-        raise ValueError("a line that is no object")
+        raise ValueError("a line that is not a JSON object")
     at = _after_mark(text, 0)
     while text[at] != "}":
         name, end = _scanner.raw_decode(text, at)

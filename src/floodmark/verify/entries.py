@@ -16,14 +16,14 @@ def problems(entry: TableEntry) -> Iterator[Problem]:
     """Yield the contradictions in an entry."""
     if entry.checksum is None:
         if entry.objects or entry.watermark is not None:
-            yield _wrong("it has no checksum, but objects or a watermark")
+            yield _wrong("it has objects or a watermark, but no checksum")
         return
     if entry.checksum != checksum(entry.objects):
-        yield _wrong("its checksum is not that of its objects")
+        yield _wrong("its checksum does not match its objects")
     for name in _SUMS:
         total = sum(getattr(one, name) for one in entry.objects)
         if getattr(entry, name) != total:
-            yield _wrong(f"its {name} are {getattr(entry, name)}, and those of its objects {total}")
+            yield _wrong(f"its {name} are {getattr(entry, name)}, but its objects have {total}")
     yield from _watermark_problems(entry)
     yield from _key_problems(entry)
 
@@ -32,24 +32,24 @@ def _watermark_problems(entry: TableEntry) -> Iterator[Problem]:
     marks = entry.watermark.chunks if entry.watermark is not None else ()
     pointed = [mark.object for mark in marks if mark.object is not None]
     if any(not 0 <= index < len(entry.objects) for index in pointed):
-        yield _wrong("its watermark points to objects that it does not name")
+        yield _wrong("its watermark points to objects that it does not list")
         return
     if len(set(pointed)) < len(pointed):
         yield _wrong("two chunks of its watermark point to one object")
     if any(mark.object is not None and entry.objects[mark.object].chunk != mark.chunk for mark in marks):
         yield _wrong("a chunk of its watermark points to another chunk's object")
     if len({mark.chunk for mark in marks}) < len(marks):
-        yield _wrong("its watermark holds a chunk twice")
+        yield _wrong("its watermark contains a chunk twice")
 
 
 def _key_problems(entry: TableEntry) -> Iterator[Problem]:
     for one in entry.objects:
         if not is_data_key(one.key):
-            yield Problem("inconsistent", one.key, "this is no key of an object of rows")
+            yield Problem("inconsistent", one.key, "this is not the key of a data object")
         elif entry.encoding is not None and not one.key.endswith(suffix(entry.encoding)):
             yield Problem("inconsistent", one.key, f"the entry says {entry.encoding.compression}, the key does not")
         if one.rows < 1 or one.raw_bytes < one.rows or one.stored_bytes < 1:
-            yield Problem("inconsistent", one.key, "an object holds one row at least, and a row one byte")
+            yield Problem("inconsistent", one.key, "an object must have a row, and a row must have a byte")
 
 
 def _wrong(detail: str) -> Problem:

@@ -58,7 +58,7 @@ def verify(settings: Settings, request: Request, observer: Observer, stop: Stop)
     begun = time.monotonic()
     ledger = open_ledger(settings, observer)
     if ledger is None:
-        raise ConfigError("there is nothing to verify", why="runs to this landing zone are stateless")
+        raise ConfigError("can't verify", why="runs to this landing zone keep no state")
     found = _manifests(ledger, request)
     if found is None:
         return None
@@ -103,7 +103,7 @@ def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int
             missing = error.on or missing
             continue
         return current, current.manifest if search is None else search.found(), number
-    raise unreadable(missing, "it is in reach of head, and it is not there")
+    raise unreadable(missing, "it is in the history of head, but it is missing")
 
 
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
@@ -119,11 +119,11 @@ def _require_verifiable(manifest: Manifest, request: Request) -> bool:
         return True
     if request.deep or not request.against_source:
         raise ConfigError(
-            "the objects can't be verified",
+            "can't verify the objects",
             on=manifest.destination,
             why=f"layout {manifest.layout}: the receiver moves each object away as soon as it arrives",
-            hint="The manifests were read and are whole. --against-source, without --deep, compares what was sent with "
-            "the database.",
+            hint="The manifests were read and are valid. To compare what was sent with the database, use "
+            "--against-source without --deep.",
         )
     return False
 
@@ -131,7 +131,7 @@ def _require_verifiable(manifest: Manifest, request: Request) -> bool:
 def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: Observer) -> None:
     if destination.url != manifest.destination:
         observer(
-            Warned(f"the objects are looked for at {destination.url}; they were written to {manifest.destination}")
+            Warned(f"the objects are read from {destination.url}, but they were written to {manifest.destination}")
         )
 
 

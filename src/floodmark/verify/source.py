@@ -75,7 +75,11 @@ def compare(
     for entry in entries:
         info = infos.get(entry.table)
         if info is None or info.denied is not None:
-            why = "it is not in the source, or not selected" if info is None else f"it can't be read ({info.denied})"
+            why = (
+                "it is not in the source, or it is not selected"
+                if info is None
+                else f"it can't be read ({info.denied})"
+            )
             done[entry.table] = Compared(SourceReport(unread=max(1, len(entry.objects)), why=why))
         else:
             policy = Policy(comparison.chunk_bytes)
@@ -104,7 +108,7 @@ def _settle(comparison: Comparison, work: _Work) -> None:
     answers: dict[Sequence[Question], list[object]] = {}
     for batch, found in LocalThreads(comparison.snapshot.parallelism).run_tasks(answer, batches):
         if isinstance(found, SourceError | TaskStopped):
-            work.give_up(found.sentence if isinstance(found, SourceError) else "there was no time for it")
+            work.give_up(found.sentence if isinstance(found, SourceError) else "the comparison was stopped")
             work.plan = TablePlan(work.info, ())
             return
         if isinstance(found, BaseException):
@@ -128,7 +132,7 @@ def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
 
     for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run_tasks(digest, _to_read(works)):
         if isinstance(found, TaskStopped):
-            work.count("unread", "there was no time for all of it")
+            work.count("unread", "the comparison was stopped before its end")
         elif isinstance(found, SourceError):
             work.count("unread", found.sentence)
         elif isinstance(found, BaseException):
@@ -160,7 +164,7 @@ def _judge(work: _Work, chunk: ChunkPlan, digest: str | None) -> None:
             Problem(
                 "differs_from_source",
                 None if known is None else known.key,
-                f"the source still holds part {part.part}, blocks {part.start} to {part.stop}, as it was, and gives "
-                "other lines than were recorded",
+                f"part {part.part}, blocks {part.start} to {part.stop}, is unchanged in the source, but gives other "
+                "lines than were recorded",
             )
         )
