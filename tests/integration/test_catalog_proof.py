@@ -141,7 +141,7 @@ def test_virtual_generated_columns(pg: PgDatabase) -> None:
     assert "uses column v" in str(reason(pg, columns=without, where="v = 2"))
     assert reason(pg, columns=without, where="s = 2") is None
     pg.execute("CREATE TABLE u (a t)")
-    assert "holds a virtual generated column" in str(doubt(read_catalog(pg)["public.u"]))
+    assert "contains a virtual generated column" in str(doubt(read_catalog(pg)["public.u"]))
 
 
 def test_relations_without_a_usable_xmin(pg_any: PgDatabase) -> None:

@@ -152,7 +152,9 @@ def test_a_target_of_another_database(job: Job, tmp_path: Path) -> None:
         connection.execute("CREATE TABLE n (a)")
     connection.close()
     run(settings(Flags(destination=str(notes)), {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/n.db"}))
-    assert "its tables are of postgresql database" in job.refused(f"duckdb:{file}", "--destination", str(notes), code=10)
+    assert "its tables are of postgresql database" in job.refused(
+        f"duckdb:{file}", "--destination", str(notes), code=10
+    )
     assert ask(file, "SELECT count(*) FROM public.big") == [(1500,)]
     adopted = job.load(f"duckdb:{file}", "--destination", str(notes), "--adopt-source")
     assert adopted["main.n"] == "loaded" and adopted["public.big"] == "gone"

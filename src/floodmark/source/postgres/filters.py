@@ -73,7 +73,7 @@ def _tokens(where: str) -> list[_Token]:
     while position < len(where):
         match = _TOKEN.match(where, position)
         if match is None:
-            raise _Refused(f"holds a character or a number outside the provable list (at {position + 1})")
+            raise _Refused(f"contains a character or a number outside the provable list (at {position + 1})")
         position = match.end()
         kind = str(match.lastgroup)
         text = match[kind]
@@ -90,11 +90,11 @@ def _check_literals(literals: list[str], *, dated: bool) -> None:
     """Refuse literals for which an input function can read the clock, a time zone's rules or a setting."""
     for text in literals:
         if "\\" in text:
-            raise _Refused("holds a backslash in a string, whose meaning a setting decides")
+            raise _Refused("contains a backslash in a string, whose meaning a setting decides")
         if _CLOCK & {run.lower() for run in _RUN.findall(text)}:
-            raise _Refused("holds a string that may mean the present time")
+            raise _Refused("contains a string that can mean the present time")
         if dated and any(c.isdigit() for c in text) and not _DATE.fullmatch(text):
-            raise _Refused("compares dates and holds a string that is not a plain ISO date or time")
+            raise _Refused("compares dates and contains a string that is not a plain ISO date or time")
 
 
 class _Reader:
@@ -211,7 +211,7 @@ class _Reader:
         if token.kind not in ("word", "quoted") or token.text not in self._columns:
             raise self._unexpected()
         if token.kind == "word" and token.text in _RESERVED:
-            raise _Refused(f"holds the SQL keyword {token.text} (quote it if the column is meant)")
+            raise _Refused(f"contains the SQL keyword {token.text} (quote it if it is a column)")
         kind = self._columns[token.text]
         if kind is None:
             raise _Refused(f"uses column {token.text}, whose type is outside the provable list")
@@ -253,4 +253,4 @@ def _check_order(left: Kind, right: Kind) -> None:
     Text sorts by a collation, and its rules come from the operating system. Only those of C and POSIX never change.
     """
     if "text" in (left, right) or {left, right} <= {"literal", "null"}:
-        raise _Refused("orders text by a collation, whose rules may change")
+        raise _Refused("orders text by a collation, whose rules can change")

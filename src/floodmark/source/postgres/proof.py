@@ -26,7 +26,7 @@ def of_mode(mode: DetectMode) -> str | None:
 
 def of_extensions(extensions: Iterable[Extension]) -> str | None:
     found = [one.name for one in extensions if one.name in _RELOCATING_EXTENSIONS]
-    return f"extension {found[0]} may keep rows outside the table's heap" if found else None
+    return f"extension {found[0]} can keep rows outside the table's heap" if found else None
 
 
 def of_detach(pending: bool) -> str | None:
@@ -35,7 +35,7 @@ def of_detach(pending: bool) -> str | None:
 
 def of_labels(labels: Iterable[Label]) -> str | None:
     providers = sorted({label.provider for label in labels})
-    return f"it has a security label of {providers[0]}, which may mask values" if providers else None
+    return f"it has a security label of {providers[0]}, which can mask values" if providers else None
 
 
 def of_storage(relation: Relation, detail: Detail) -> str | None:
@@ -59,7 +59,7 @@ def of_filter(where: str | None, attributes: Sequence[Attribute], types: Types) 
     if where is None:
         return None
     if types.recast_builtins:
-        return "the filter may use a cast between built-in types that is not PostgreSQL's own"
+        return "the filter can use a cast between built-in types that is not PostgreSQL's own"
     kinds = {a.name: None if a.generated == "v" else types.filter_kind(a) for a in attributes if not a.dropped}
     return provable(where, kinds)
 

@@ -189,7 +189,7 @@ class Types:
         if kind.oid >= FIRST_USER_OID and kind.oid in self._to_json:
             return f"{self._label(kind.oid)} has a cast to json, which row_to_json uses"
         if any(a.generated == "v" for a in self._attributes.get(kind.relation, ())):
-            return f"{self._label(kind.oid)} holds a virtual generated column"
+            return f"{self._label(kind.oid)} contains a virtual generated column"
         if _is_stable_builtin(kind) or kind.kind in "cdemr" or _is_array(kind):
             return None
         if _is_builtin(kind):
