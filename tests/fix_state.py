@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from floodmark.errors import StorageUnavailable
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.model import Chunk, ChunkMark, Lineage, ObjectEntry, Point, Reason, TableEntry, TableName, Watermark
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, ManifestSource, checksum
@@ -30,7 +30,7 @@ def no_wait(seconds: float) -> None:
 
 def quick_ledger(storage: Storage, tries: int = 2, **options: Any) -> Ledger:
     """A ledger over a store that is tried twice, without waiting."""
-    patient = RetryingStorage(storage, silent, Patience(tries=tries), no_wait)
+    patient = RetryingStorage(storage, ignore_event, Patience(tries=tries), no_wait)
     return Ledger(patient, **{"sleep": no_wait, "now": lambda: MORNING, **options})
 
 

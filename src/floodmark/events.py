@@ -52,7 +52,7 @@ class TableFinished(Struct, frozen=True):
     entry: TableEntry
 
 
-class Audited(Struct, frozen=True):
+class ChunkAudited(Struct, frozen=True):
     """A chunk that was proven unchanged and read again. `same`: its lines equal the stored lines."""
 
     table: TableName
@@ -93,7 +93,7 @@ Event = (
     | TableDecided
     | ChunkDone
     | TableFinished
-    | Audited
+    | ChunkAudited
     | Retried
     | Warned
     | RunFinished
@@ -102,5 +102,5 @@ Event = (
 Observer = Callable[[Event], None]
 
 
-def silent(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """Ignore the event."""

@@ -61,12 +61,12 @@ MOJ_LANDING = Layout(
 LAYOUTS: dict[LayoutName, Layout] = {"plain": PLAIN, "moj-landing": MOJ_LANDING}
 
 
-def encoded(name: str) -> str:
+def encoded_segment(name: str) -> str:
     """Return a name as one path segment: every byte outside [A-Za-z0-9_-] is percent-encoded."""
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def fitting(name: str, *, beside: int) -> str:
+def fitted_segment(name: str, *, beside: int) -> str:
     """Return an encoded name, shortened if it does not fit into a key segment with `beside` other bytes.
 
     The shortened form is the beginning of the name and a digest of the whole name.
@@ -100,8 +100,8 @@ def default_schema(dialect: str) -> str:
 def table_segment(table: TableName, default_schema: str) -> str:
     """Return `name` in the source's default schema (public; SQLite's main), else `schema.name`, each part encoded."""
     if table.schema == default_schema:
-        return encoded(table.name)
-    return f"{encoded(table.schema)}.{encoded(table.name)}"
+        return encoded_segment(table.name)
+    return f"{encoded_segment(table.schema)}.{encoded_segment(table.name)}"
 
 
 def database_segment(layout: Layout, database: str, override: str | None, table: TableName) -> str:
@@ -113,9 +113,9 @@ def database_segment(layout: Layout, database: str, override: str | None, table:
 
 def data_key(database: str, segment: str, timestamp: str, number: int, encoding: Encoding) -> str:
     """Return the key of one chunk's object, relative to the destination. `segment` is the table's."""
-    folder, ending = "table_name=", f"-{number:05d}{suffix(encoding)}"
-    place = fitting(encoded(database), beside=len("database_name="))
-    table = fitting(segment, beside=max(len(folder), len(ending)))
+    folder, ending = "table_name=", f"-{number:05d}{key_suffix(encoding)}"
+    place = fitted_segment(encoded_segment(database), beside=len("database_name="))
+    table = fitted_segment(segment, beside=max(len(folder), len(ending)))
     return f"data/database_name={place}/{folder}{table}/extraction_timestamp={timestamp}/{table}{ending}"
 
 
@@ -144,7 +144,7 @@ def encoding_of(key: str) -> Encoding:
     return Encoding("csv" if key.removesuffix(_SUFFIX[compression]).endswith(".csv") else "jsonl", compression)
 
 
-def suffix(encoding: Encoding) -> str:
+def key_suffix(encoding: Encoding) -> str:
     """Return the ending of the keys of objects with this encoding."""
     return f".{encoding.format}{_SUFFIX[encoding.compression]}"
 

@@ -18,7 +18,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def span(seconds: int) -> str:
+def duration_text(seconds: int) -> str:
     """Return a time span by its two largest units, such as `2 h 5 min`."""
     parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -17,7 +17,7 @@ from fix_postgres import PgDatabase
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, TableError
 from floodmark.model import Chunk, Question, TableInfo, TableName
-from floodmark.source.base import Snapshot, Source
+from floodmark.source.base import Source, SourceSnapshot
 from floodmark.source.postgres.snapshot import PostgresSource
 from floodmark.source.sqlite import SQLiteSource
 
@@ -37,7 +37,7 @@ class World:
         self.source, self.nowhere, self.run, self.failing_filter = source, nowhere, run, failing_filter
         self._open = ExitStack()
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> SourceSnapshot:
         snapshot = self.source.snapshot()
         self._open.callback(snapshot.close)
         return snapshot
@@ -86,7 +86,7 @@ def world(request: pytest.FixtureRequest) -> World:
     return found
 
 
-def one_table(snapshot: Snapshot, selection: Selection | None = None) -> TableInfo:
+def one_table(snapshot: SourceSnapshot, selection: Selection | None = None) -> TableInfo:
     (info,) = snapshot.tables(selection or Selection(), "jsonl/none")
     return info
 
@@ -100,14 +100,14 @@ def chunks(info: TableInfo) -> list[Chunk]:
     return [Chunk(part.id, 0, middle), Chunk(part.id, middle, part.heap_blocks)]
 
 
-def blocks_of(snapshot: Snapshot, info: TableInfo, chunk: Chunk) -> tuple[int, list[bytes]]:
+def blocks_of(snapshot: SourceSnapshot, info: TableInfo, chunk: Chunk) -> tuple[int, list[bytes]]:
     blocks: list[bytes] = []
     last = chunk == chunks(info)[-1]
     got = snapshot.extract(info, info.parts[0], chunk, last, lambda block: blocks.append(bytes(block)))
     return got.lines, blocks
 
 
-def text_of(snapshot: Snapshot, info: TableInfo) -> str:
+def text_of(snapshot: SourceSnapshot, info: TableInfo) -> str:
     return b"".join(block for chunk in chunks(info) for block in blocks_of(snapshot, info, chunk)[1]).decode()
 
 

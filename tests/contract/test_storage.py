@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from floodmark.errors import ConditionFailed, ObjectMissing, StorageError
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Body, Condition, IfAbsent, IfMatch, Storage
 from floodmark.storage.memory import MemoryStorage
@@ -51,7 +51,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
         case "seaweedfs" | "moto" as name:
             return _on_s3(request, "s3_bucket" if name == "seaweedfs" else "moto_bucket")
         case "retrying":
-            return RetryingStorage(MemoryStorage(), silent, sleep=lambda seconds: None)
+            return RetryingStorage(MemoryStorage(), ignore_event, sleep=lambda seconds: None)
     raise LookupError(request.param)
 
 

@@ -29,13 +29,13 @@ from fix_load import FIRST, Job, unchanged
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, lost_answer, no_answer
 from fix_storage import S3Bucket
 from floodmark.errors import Stopped
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.load import parquet
 from floodmark.load.glue import GlueDatabase
-from floodmark.load.job import LoadedTable, Wishes, load
+from floodmark.load.job import LoadedTable, LoadOptions, load
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.parquet_keys import INDEX
-from floodmark.load.target import Watch
+from floodmark.load.target import LoadWatch
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode
 from floodmark.stop import Stop
@@ -678,7 +678,7 @@ def test_a_load_that_is_told_to_stop_takes_back_what_it_staged(job: Job, lake: L
     job.load(lake.into)
     objects, rows = lake.objects(), lake.rows()
     job.night(DAY_2)
-    stop, target = Stop(), GlueDatabase(lake.name, None, silent)
+    stop, target = Stop(), GlueDatabase(lake.name, None, ignore_event)
     staged: list[set[str]] = []
 
     def tell(one: LoadedTable) -> None:
@@ -686,7 +686,13 @@ def test_a_load_that_is_told_to_stop_takes_back_what_it_staged(job: Job, lake: L
         stop.ask(signal.SIGTERM)
 
     with pytest.raises(Stopped) as stopped:
-        load(floodmark.open(str(job.landing)).latest(), target, Wishes(drop=True), tell, Watch(silent, stop))
+        load(
+            floodmark.open(str(job.landing)).latest(),
+            target,
+            LoadOptions(drop=True),
+            tell,
+            LoadWatch(ignore_event, stop),
+        )
     assert stopped.value.code == 143
     assert len(staged) == 1 and staged[0], "it had begun"
     assert (lake.objects(), lake.rows()) == (objects, rows)

@@ -13,7 +13,7 @@ from fix_command import held
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
 from floodmark.config import TableRule
-from floodmark.events import Audited, Event, RunStarted, TableDecided, Warned
+from floodmark.events import ChunkAudited, Event, RunStarted, TableDecided, Warned
 
 # More than 20 chunks of big; each of the others is one, and comes before or after it by name.
 SERVICE = """
@@ -146,5 +146,5 @@ def test_the_audit_waits_no_longer(job: Nightly, migration: psycopg.Connection[o
     observer = locked_at(migration, TableDecided)
     took = seconds(lambda: job.run_observed(observer, lock_timeout=WAIT, rules=rules, audit_chunks=20))
     assert WAIT < took < 2.5 * WAIT + 2
-    assert not any(isinstance(event, Audited) for event in job.events)
+    assert not any(isinstance(event, ChunkAudited) for event in job.events)
     assert any(isinstance(event, Warned) and f"for {WAIT} s" in event.message for event in job.events)

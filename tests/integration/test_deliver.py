@@ -24,7 +24,7 @@ from floodmark.config import DeliverySettings
 from floodmark.deliver import job as delivering
 from floodmark.deliver.job import Delivered, deliver, open_target
 from floodmark.errors import Conflict, Stopped
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.layout import LAYOUTS, MOJ_LANDING, timestamp_moment
 from floodmark.reader.reader import Snapshot
 from floodmark.reader.reader import open as open_landed
@@ -235,7 +235,7 @@ class Hand:
     def __init__(self, tmp_path: Path, **settings: Any) -> None:
         self.reader = open_landed(str(tmp_path / "lake"))
         chosen = {"name": "hand", "layout": "moj-landing", "compression": "none", **settings}
-        self.target = open_target(DeliverySettings(str(tmp_path / "zone"), **chosen), silent)
+        self.target = open_target(DeliverySettings(str(tmp_path / "zone"), **chosen), ignore_event)
         self.zone = Zone(tmp_path / "zone")
 
     def deliver(self, stop: Stop = NEVER) -> dict[str, str]:

@@ -18,7 +18,7 @@ from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, ignored_conditio
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark.config import Flags, load
 from floodmark.doctor import Finding, activity, examine
-from floodmark.doctor.server import Server
+from floodmark.doctor.server import ServerConnection
 
 MakeProxy = Callable[[str], S3Proxy]
 DENIED = error(403, "AccessDenied")
@@ -139,7 +139,7 @@ def test_old_transactions_limits_and_connections_are_seen(pg: PgDatabase, tmp_pa
     writer = pg.connect()
     writer.execute("INSERT INTO t VALUES (1)")
     pid = writer.info.backend_pid
-    server = Server(load(Flags(), environ))
+    server = ServerConnection(load(Flags(), environ))
     try:
         (old,) = activity.transactions(server, 0)
         assert old.result == "warning" and f"pid {pid} (" in old.found and "is read again each run" in old.found

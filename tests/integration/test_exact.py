@@ -15,7 +15,7 @@ from fix_postgres import PgDatabase, Servers
 from fix_runs import Nightly
 from floodmark.config import TableRule
 from floodmark.errors import ConfigError, VerificationFailed
-from floodmark.events import Audited, ChunkDone, Event, RunStarted, TableDecided
+from floodmark.events import ChunkAudited, ChunkDone, Event, RunStarted, TableDecided
 from floodmark.pipeline.job import run
 from floodmark.state.manifest import Inflight, decode
 
@@ -328,7 +328,7 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     with pytest.raises(VerificationFailed, match=r"public\.person") as found:
         nightly.run(audit_chunks=99)
     assert "a proof must never be wrong" in str(found.value.hint) and "detect: column" not in str(found.value.hint)
-    audits = [event.same for event in nightly.events if isinstance(event, Audited)]
+    audits = [event.same for event in nightly.events if isinstance(event, ChunkAudited)]
     assert audits.count(False) == 1 and len(audits) > 1
     assert (state / "head.json").read_bytes() == told
     record = decode(Inflight, (state / "inflight.json").read_bytes(), "inflight").ended
@@ -336,7 +336,7 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     assert record.audited_chunks > record.audit_mismatches == 1
     nightly.run(full=True)
     nightly.run(audit_chunks=99)
-    assert {event.same for event in nightly.events if isinstance(event, Audited)} == {True}
+    assert {event.same for event in nightly.events if isinstance(event, ChunkAudited)} == {True}
 
 
 def test_what_a_column_could_not_show_is_told_as_that_and_not_as_a_broken_proof(nightly: Nightly) -> None:

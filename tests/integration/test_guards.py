@@ -25,7 +25,7 @@ from floodmark.model import Chunk, Question
 from floodmark.pipeline.job import run
 from floodmark.source.postgres.address import address
 from floodmark.source.postgres.snapshot import PostgresSource
-from floodmark.source.postgres.transactions import Coordinator, Transactions
+from floodmark.source.postgres.transactions import Coordinator, SnapshotTransactions
 
 MakeNightly = Callable[[PgDatabase], Nightly]
 MakeServer = Callable[..., Cluster]
@@ -305,7 +305,7 @@ def test_a_snapshot_of_the_same_name_and_look_on_another_server(make_server: Mak
         one.server.promote()
     with ExitStack() as stack:
         coordinator = _one_name_on_both(stack, here, there)
-        transactions = Transactions(coordinator, address(Secret(there.url)), Limits(), {})
+        transactions = SnapshotTransactions(coordinator, address(Secret(there.url)), Limits(), {})
         stack.callback(transactions.close)
         assert transactions.parallelism == 1
         assert "its snapshot differs" in transactions.drawbacks[0].found
@@ -315,7 +315,7 @@ def test_a_snapshot_that_is_gone_is_told_as_that(pg_any: PgDatabase) -> None:
     """From PostgreSQL 17 on, an unknown snapshot has the SQLSTATE of a definition that changed."""
     where = address(Secret(pg_any.url))
     coordinator = Coordinator(where, Limits(), {})
-    transactions = Transactions(coordinator, where, Limits(), {})
+    transactions = SnapshotTransactions(coordinator, where, Limits(), {})
     pid = coordinator.connection.info.backend_pid
     coordinator.close()
     until(lambda: not pg_any.value("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid]))

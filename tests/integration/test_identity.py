@@ -16,9 +16,9 @@ from fix_postgres import BINARIES, PgDatabase, Servers
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost
-from floodmark.events import Audited, ChunkDone, Event, RunStarted
+from floodmark.events import ChunkAudited, ChunkDone, Event, RunStarted
 from floodmark.model import Chunk, Question, TableInfo
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.source.postgres.snapshot import PostgresSource
 
 MakeNightly = Callable[[PgDatabase], Nightly]
@@ -33,7 +33,7 @@ EXCHANGE_SCHEMAS = "ALTER SCHEMA here RENAME TO x; ALTER SCHEMA there RENAME TO 
 class Held:
     """A snapshot of a test's database, with its tables by label."""
 
-    def __init__(self, snapshot: Snapshot, selection: Selection) -> None:
+    def __init__(self, snapshot: SourceSnapshot, selection: Selection) -> None:
         self.snapshot = snapshot
         self.tables = {info.table.label: info for info in snapshot.tables(selection, "")}
 
@@ -250,11 +250,11 @@ def test_values_in_toast_do_not_count_as_another_table(nightly: Nightly, mask: s
         assert sum(isinstance(event, RunStarted) for event in nightly.events) == 1
 
 
-@pytest.mark.parametrize("at", [ChunkDone, Audited])
+@pytest.mark.parametrize("at", [ChunkDone, ChunkAudited])
 def test_a_snapshot_that_ends_with_the_last_reading_is_not_used(nightly: Nightly, at: type[Event]) -> None:
     """On a standby, recovery may have removed rows by then. So the run takes another snapshot."""
     nightly.database.execute("CREATE TABLE a AS SELECT generate_series(1, 9) AS i")
-    if at is Audited:
+    if at is ChunkAudited:
         nightly.run()
     ended: list[int] = []
 

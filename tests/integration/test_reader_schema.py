@@ -15,7 +15,7 @@ from fix_runs import Nightly
 from floodmark.cli.arguments import parse
 from floodmark.cli.commands import COMMANDS
 from floodmark.errors import ConfigError, UsageError
-from floodmark.reader.schema import Receiver, json_schemas, mojap
+from floodmark.reader.schema import SchemaReceiver, json_schemas, mojap
 
 
 def validator(nightly: Nightly, table: str) -> Draft202012Validator:
@@ -75,13 +75,13 @@ def test_mojap_metadata(nightly: Nightly) -> None:
     ]
     assert document["columns"][3]["datetime_format"] == "ISO8601"
     assert "datetime_format" not in document["columns"][4]
-    (document,) = mojap(nightly.last, Receiver(text=("public.person.at", "public.person.id")))
+    (document,) = mojap(nightly.last, SchemaReceiver(text=("public.person.at", "public.person.id")))
     assert [(column["type"], "datetime_format" in column) for column in document["columns"]][::3] == [
         ("string", False),
         ("string", False),
     ]
     with pytest.raises(ConfigError, match="unknown column"):
-        mojap(nightly.last, Receiver(text=("person.at",)))
+        mojap(nightly.last, SchemaReceiver(text=("person.at",)))
 
 
 def test_a_json_value_may_be_null_where_its_column_may_not(nightly: Nightly) -> None:
@@ -99,17 +99,17 @@ def test_a_json_value_may_be_null_where_its_column_may_not(nightly: Nightly) -> 
 @pytest.mark.parametrize(
     ("run", "receiver", "person", "entry"),
     [
-        ({}, Receiver(), "{db}", "{db}"),
-        ({}, Receiver("moj-landing"), "{db}_public", "{db}_audit"),
-        ({}, Receiver("moj-landing", "case_notes"), "case_notes", "case_notes"),
-        ({"layout": "moj-landing", "compression": "none"}, Receiver(), "{db}_public", "{db}_audit"),
-        ({"layout": "moj-landing", "compression": "none"}, Receiver("plain"), "{db}", "{db}"),
-        ({"database_name": "its own"}, Receiver(), "its%20own", "its%20own"),
-        ({"database_name": "its own"}, Receiver("moj-landing", "case_notes"), "case_notes", "case_notes"),
+        ({}, SchemaReceiver(), "{db}", "{db}"),
+        ({}, SchemaReceiver("moj-landing"), "{db}_public", "{db}_audit"),
+        ({}, SchemaReceiver("moj-landing", "case_notes"), "case_notes", "case_notes"),
+        ({"layout": "moj-landing", "compression": "none"}, SchemaReceiver(), "{db}_public", "{db}_audit"),
+        ({"layout": "moj-landing", "compression": "none"}, SchemaReceiver("plain"), "{db}", "{db}"),
+        ({"database_name": "its own"}, SchemaReceiver(), "its%20own", "its%20own"),
+        ({"database_name": "its own"}, SchemaReceiver("moj-landing", "case_notes"), "case_notes", "case_notes"),
     ],
 )
 def test_tables_bear_the_names_in_the_keys_of_their_receiver(
-    nightly: Nightly, run: dict[str, str], receiver: Receiver, person: str, entry: str
+    nightly: Nightly, run: dict[str, str], receiver: SchemaReceiver, person: str, entry: str
 ) -> None:
     nightly.database.execute(
         "CREATE TABLE person (id int); INSERT INTO person VALUES (1); CREATE SCHEMA audit;"
@@ -122,7 +122,7 @@ def test_tables_bear_the_names_in_the_keys_of_their_receiver(
     assert set(found) == {"person", "nothing", "audit.an%20entry"}
     assert found["person"] == person.format(db=database)
     assert found["audit.an%20entry"] == entry.format(db=database)
-    if "database_name" not in run or receiver != Receiver():  # a table without rows has no key that would tell
+    if "database_name" not in run or receiver != SchemaReceiver():  # a table without rows has no key that would tell
         assert found["nothing"] == found["person"]
 
 

@@ -176,7 +176,7 @@ def test_a_killed_process_leaves_no_server_behind() -> None:
         folder, dsn = process.stdout.readline().strip().split("|")
         psycopg.connect(dsn).close()
         process.send_signal(signal.SIGKILL)
-    host.until(lambda: not Path(folder).exists(), "the keeper")
+    host.wait_until(lambda: not Path(folder).exists(), "the keeper")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(dsn)
 

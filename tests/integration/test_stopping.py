@@ -19,12 +19,12 @@ from fix_command import Floodmark, Landing, asked_to_stop, at_work, held, until
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
 from floodmark.errors import Stopped
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.pipeline.job import plan, run
 from floodmark.prune.job import KeepLast, prune
 from floodmark.state.manifest import Inflight, decode
 from floodmark.stop import Stop
-from floodmark.verify.job import Request, verify
+from floodmark.verify.job import VerifyRequest, verify
 
 ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -132,11 +132,11 @@ def test_whatever_is_stopped_names_the_signal_that_asked_for_it(nightly: Nightly
     stop = Stop()
     stop.ask(number)
     work: list[Callable[[], object]] = [
-        lambda: run(settings, silent, stop),
-        lambda: plan(settings, silent, stop),
-        lambda: verify(settings, Request(), silent, stop),
-        lambda: verify(settings, Request(deep=True), silent, stop),
-        lambda: prune(replace(settings, prune_grace=0), KeepLast(1), silent, stop),
+        lambda: run(settings, ignore_event, stop),
+        lambda: plan(settings, ignore_event, stop),
+        lambda: verify(settings, VerifyRequest(), ignore_event, stop),
+        lambda: verify(settings, VerifyRequest(deep=True), ignore_event, stop),
+        lambda: prune(replace(settings, prune_grace=0), KeepLast(1), ignore_event, stop),
     ]
     for one in work:
         with pytest.raises(Stopped) as stopped:

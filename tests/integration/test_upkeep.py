@@ -27,7 +27,7 @@ from fix_storage import S3Bucket, S3Server, environment
 from floodmark.cli import main
 from floodmark.layout import timestamp_moment
 from floodmark.prune.job import KeepLast
-from floodmark.prune.job import pruned as prune_stores
+from floodmark.prune.job import prune_stores as prune_stores
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Head, Manifest, checksum, decode, encode
 from floodmark.storage import StorageOptions, open_storage

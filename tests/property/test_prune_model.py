@@ -24,7 +24,7 @@ from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StorageError, StorageUnavailable
 from floodmark.layout import progress_key, table_prefix, timestamp_of
 from floodmark.model import TableEntry, TableName
-from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Rule, pruned
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Rule, prune_stores
 from floodmark.state.inflight import FORGET_AFTER
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Head, Manifest, decode
@@ -147,7 +147,7 @@ class World:
         self.depth += 1
         before = self.data.deleted
         try:
-            done = pruned(quick_ledger(self.state), self.data, self.rule, self.now, self.grace, sleep=no_wait)
+            done = prune_stores(quick_ledger(self.state), self.data, self.rule, self.now, self.grace, sleep=no_wait)
             note(f"pruned: {None if done is None else (done.cut, len(done.objects))}")
         except (StorageError, Conflict) as error:
             assert isinstance(error, Conflict | OutcomeUnknown | StorageUnavailable), error
@@ -379,7 +379,7 @@ def require_all_else_to_go(world: World) -> None:
     """Long after, when no one is at work any more, what the current manifest names is all there is; what is left
     besides is left because nothing tells whose it is."""
     world.now += 30 * DAY
-    done = pruned(quick_ledger(world.state), world.data, KeepLast(1), world.now, 7 * DAY, sleep=no_wait)
+    done = prune_stores(quick_ledger(world.state), world.data, KeepLast(1), world.now, 7 * DAY, sleep=no_wait)
     head = world.state.head()
     assert (done is None) == (head is None)
     if done is not None and head is not None:

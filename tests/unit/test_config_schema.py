@@ -22,9 +22,9 @@ from floodmark.cli.arguments import parse
 from floodmark.cli.commands import COMMANDS
 from floodmark.config import Flags, load, values
 from floodmark.config.document import read
-from floodmark.config.json_schema import FILE_NAME, json_schema, printed
-from floodmark.config.schema import File, field_kinds, keys
-from floodmark.config.template import Wanted, written
+from floodmark.config.json_schema import FILE_NAME, json_schema, json_schema_text
+from floodmark.config.schema import ConfigFile, field_kinds, keys
+from floodmark.config.template import TemplateChoices, template_text
 from floodmark.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_it_is_a_json_schema_that_names_itself() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == jsonschema.Draft7Validator.META_SCHEMA["$schema"]
-    assert "x-default" not in printed().decode()
+    assert "x-default" not in json_schema_text().decode()
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,11 +219,13 @@ def test_short_examples_in_the_text_satisfy_it() -> None:
 
 
 @pytest.mark.parametrize("wanted", [
-    Wanted(destination="lake"),
-    Wanted(source="sqlite:///a.db", destination="s3://a/b", state="/s", layout="moj-landing", found=["2 tables"]),
+    TemplateChoices(destination="lake"),
+    TemplateChoices(
+        source="sqlite:///a.db", destination="s3://a/b", state="/s", layout="moj-landing", found=["2 tables"]
+    ),
 ])  # fmt: skip
-def test_the_first_file_satisfies_it_and_names_it(wanted: Wanted) -> None:
-    text = written(wanted)
+def test_the_first_file_satisfies_it_and_names_it(wanted: TemplateChoices) -> None:
+    text = template_text(wanted)
     VALIDATOR.validate(yaml.safe_load(text))
     assert text.splitlines()[0] == f"# yaml-language-server: $schema={FILE_NAME}"
 
@@ -256,4 +258,4 @@ def test_a_schema_that_cannot_be_written_is_told_and_ends_nothing(tmp_path: Path
 
 
 def test_the_parser_and_the_schema_know_the_same_sections() -> None:
-    assert set(SCHEMA["$defs"]["File"]["properties"]) == set(field_kinds(File))
+    assert set(SCHEMA["$defs"]["ConfigFile"]["properties"]) == set(field_kinds(ConfigFile))

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from floodmark.config import safe_label
-from floodmark.config.urls import overlap, read_source
+from floodmark.config.urls import places_overlap, read_source
 from floodmark.errors import ConfigError
 
 
@@ -81,5 +81,5 @@ def test_a_label_never_holds_the_password(password: str, tail: str) -> None:
     ],
 )
 def test_overlap(one: str, other: str, same: bool) -> None:
-    assert overlap(one, other) is same
-    assert overlap(other, one) is same
+    assert places_overlap(one, other) is same
+    assert places_overlap(other, one) is same

@@ -20,11 +20,11 @@ from msgspec.structs import replace
 from fix_canaries import CANARY, require_none
 from fix_command import Floodmark
 from floodmark.config import Flags, load
-from floodmark.config.template import Wanted, scalar, written
+from floodmark.config.template import TemplateChoices, template_text, yaml_scalar
 from floodmark.doctor import examine
-from floodmark.doctor.activity import Room, judged_room, judged_time_limits, judged_xid_age
+from floodmark.doctor.activity import FreeConnections, judged_room, judged_time_limits, judged_xid_age
 from floodmark.doctor.finding import Finding
-from floodmark.doctor.holdings import suggested
+from floodmark.doctor.holdings import suggested_masks
 from floodmark.doctor.landing import database_name, is_wide, landing, sizes, zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
 from floodmark.doctor.state import judged_age, judged_last, judged_runs
@@ -56,10 +56,10 @@ def test_which_types_hold_an_integer_beyond_64_bits(type_name: str, wide: bool) 
 def test_old_transaction_ids_few_connections_and_short_idles() -> None:
     assert judged_xid_age("a", 999_999_999).result == "ok"
     assert "VACUUM (FREEZE)" in (judged_xid_age("a", 1_000_000_000).fix or "")
-    assert judged_room(Room(4, None, None), 4, '"r"').result == "ok"
-    few = judged_room(Room(90, 50, 3), 4, '"r"')
+    assert judged_room(FreeConnections(4, None, None), 4, '"r"').result == "ok"
+    few = judged_room(FreeConnections(90, 50, 3), 4, '"r"')
     assert few.result == "warning" and few.found == "4 are free (the database's limit), a run needs 5"
-    assert "raise max_connections" in (judged_room(Room(1, None, None), 4, '"r"').fix or "")
+    assert "raise max_connections" in (judged_room(FreeConnections(1, None, None), 4, '"r"').fix or "")
     limits = judged_time_limits({"statement_timeout": 5000, "idle_session_timeout": 0}, 3600)
     assert limits.result == "ok" and limits.found.startswith("statement_timeout set here do not bite")
 
@@ -211,7 +211,9 @@ def test_in_json_lines_text_is_no_number(tmp_path: Path) -> None:
 
 def test_names_that_tell_of_a_person_get_a_mask_and_others_none() -> None:
     named = ["email", "contact_email_address", "nino", "dateOfBirth", "dob", "mobile_phone", "first_name", "surname"]
-    masks = suggested([*named, "postcode", "id", "created_at", "status", "file_name", "addressed", "telling", "note"])
+    masks = suggested_masks(
+        [*named, "postcode", "id", "created_at", "status", "file_name", "addressed", "telling", "note"]
+    )
     assert list(masks) == [*named, "postcode"]
     assert masks["nino"] == masks["email"] == "hash" and masks["dob"] == masks["first_name"] == "redact"
 
@@ -220,17 +222,17 @@ EVIL = 'a "b" \n# c: [\x85\u2028\x1b'
 
 
 def test_what_init_writes_is_accepted_with_and_without_its_suggestions(tmp_path: Path) -> None:
-    wanted = Wanted(
+    wanted = TemplateChoices(
         destination="s3://a/b", found=[EVIL], suggestions={'public."a b"': {"email": "redact", "x: #": "null"}}
     )
-    text = written(wanted)
+    text = template_text(wanted)
     for content in (text, re.sub(r"^  # (rules:|  \")", r"  \1", text, flags=re.MULTILINE)):
         (tmp_path / "f.yaml").write_text(content)
         settings = load(Flags(config=tmp_path / "f.yaml"), {"FLOODMARK_SOURCE": "sqlite:///a.db"})
         assert settings.destination.url == "s3://a/b" and settings.source.wait_seconds == 600
     assert settings.selection.rules['public."a b"'].columns.mask == {"email": "redact", "x: #": "null"}
-    assert yaml.safe_load(scalar(EVIL)) == EVIL and len(scalar(EVIL).splitlines()) == 1
-    full = written(Wanted(source="postgresql://u@h/d", destination="/a", state="/b", layout="plain"))
+    assert yaml.safe_load(yaml_scalar(EVIL)) == EVIL and len(yaml_scalar(EVIL).splitlines()) == 1
+    full = template_text(TemplateChoices(source="postgresql://u@h/d", destination="/a", state="/b", layout="plain"))
     assert re.findall(r"^ *\w+: \S", full, re.MULTILINE), full
     for number, line in enumerate(lines := full.splitlines()):
         if re.match(r"  \w", line):

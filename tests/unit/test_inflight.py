@@ -8,7 +8,7 @@ import pytest
 
 from fix_state import Plan, lost, no_wait, nothing, put, quick_ledger, run
 from floodmark.errors import Conflict, StateUnreadable
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Working, decode, encode
 from floodmark.storage.memory import MemoryStorage
@@ -101,7 +101,7 @@ def test_two_who_claim_at_once_both_get_in(ledger: Ledger, store: MemoryStorage)
 
 def test_a_claim_that_others_always_forestall_ends_in_a_conflict(store: MemoryStorage) -> None:
     waits: list[float] = []
-    ledger = Ledger(RetryingStorage(store, silent, Patience(tries=1), no_wait), sleep=waits.append)
+    ledger = Ledger(RetryingStorage(store, ignore_event, Patience(tries=1), no_wait), sleep=waits.append)
     other = quick_ledger(MemoryStorage())
 
     def forestall() -> None:

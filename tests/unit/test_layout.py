@@ -7,7 +7,16 @@ from urllib.parse import unquote
 
 import pytest
 
-from floodmark.layout import data_key, encoded, encoding_of, is_data_key, key_names, suffix, table_prefix, table_segment
+from floodmark.layout import (
+    data_key,
+    encoded_segment,
+    encoding_of,
+    is_data_key,
+    key_names,
+    key_suffix,
+    table_prefix,
+    table_segment,
+)
 from floodmark.load import parquet_keys
 from floodmark.model import Encoding, TableName
 
@@ -18,8 +27,8 @@ NUMBERS = (0, 99_999, 100_000)
 
 def unshortened(database: str, segment: str, number: int, encoding: Encoding) -> str:
     return (
-        f"data/database_name={encoded(database)}/table_name={segment}/extraction_timestamp={STAMP}/"
-        f"{segment}-{number:05d}{suffix(encoding)}"
+        f"data/database_name={encoded_segment(database)}/table_name={segment}/extraction_timestamp={STAMP}/"
+        f"{segment}-{number:05d}{key_suffix(encoding)}"
     )
 
 

@@ -16,7 +16,7 @@ from fix_cli import EVIL, entry
 from floodmark.cli import commands, logs, main
 from floodmark.cli.logs import Log, chosen
 from floodmark.errors import ConfigError
-from floodmark.events import Audited, ChunkDone, RunStarted, TableDecided, TableFinished, Warned
+from floodmark.events import ChunkAudited, ChunkDone, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
 
 PERSON = TableName("public", "person")
@@ -152,7 +152,7 @@ def test_no_name_breaks_a_line_or_steers_a_terminal(style: logs.Style) -> None:
         TableDecided(evil, Reason("forced", EVIL), 1, 1, 0),
         ChunkDone(evil, 1, 1, 1, 0.1),
         TableFinished(entry(EVIL, detail=EVIL)),
-        Audited(evil, False),
+        ChunkAudited(evil, False),
         Warned(EVIL),
     ):
         log.take(event)

@@ -24,12 +24,12 @@ from fix_state import Plan, commit, lost, put, quick_ledger
 from floodmark.cli import main
 from floodmark.config import Metrics, Secret
 from floodmark.errors import ConfigError, FloodmarkError, SourceUnavailable, StateUnreadable, Stopped, StorageError
-from floodmark.events import Audited, ChunkDone, Event, Retried, RunEnded, RunStarted, TableDecided, Warned
+from floodmark.events import ChunkAudited, ChunkDone, Event, Retried, RunEnded, RunStarted, TableDecided, Warned
 from floodmark.metrics import catalogue
 from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.exposition import registry, text
-from floodmark.metrics.known import Known, read
-from floodmark.metrics.live import Live, counted
+from floodmark.metrics.known import LedgerFacts, read_facts
+from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.outputs import WaysOut
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
@@ -56,12 +56,12 @@ RECORD = Record(last=ENDED, succeeded_at="2026-11-23T01:00:00.000Z", success=5, 
 PERSON = TableName("public", "person")
 
 
-def known(*tables: Any, **changes: Any) -> Known:
+def known(*tables: Any, **changes: Any) -> LedgerFacts:
     one = manifest(*tables)
-    return replace(Known(head=head(one), manifest=one), **changes)
+    return replace(LedgerFacts(head=head(one), manifest=one), **changes)
 
 
-def shown(what: Known, live: Live | None = None) -> dict[str, float]:
+def shown(what: LedgerFacts, live: LiveTotals | None = None) -> dict[str, float]:
     """Every series by what stands before its value, `floodmark_` and the database left out."""
     lines = [line for line in text(about_runs(what, live)).decode().splitlines() if not line.startswith("#")]
     pairs = (line.rsplit(" ", 1) for line in lines)
@@ -138,22 +138,22 @@ def test_the_note_of_an_end_that_was_lost_does_not_hide_the_commit() -> None:
 
 
 def test_before_the_first_commit_a_failed_run_is_shown_and_before_any_run_nothing() -> None:
-    series = shown(Known(record=RECORD))
+    series = shown(LedgerFacts(record=RECORD))
     assert of_status(series) == ["failed"] and not any(name.startswith("table_") for name in series)
-    assert shown(Known()) == {}
+    assert shown(LedgerFacts()) == {}
 
 
 def test_nothing_is_said_to_be_never_where_that_can_not_be_known() -> None:
-    live = Live("cases", DAY)
-    assert shown(Known(), live)["run_last_success_timestamp_seconds"] == 0
-    for silent_one in (Known(stateless=True), Known(unread=True)):
+    live = LiveTotals("cases", DAY)
+    assert shown(LedgerFacts(), live)["run_last_success_timestamp_seconds"] == 0
+    for silent_one in (LedgerFacts(stateless=True), LedgerFacts(unread=True)):
         assert "run_last_success_timestamp_seconds" not in shown(silent_one, live)
-    assert "retries_total" in shown(Known(stateless=True), live)
-    assert "retries_total" not in shown(Known(unread=True), live)
+    assert "retries_total" in shown(LedgerFacts(stateless=True), live)
+    assert "retries_total" not in shown(LedgerFacts(unread=True), live)
 
 
 def test_a_run_at_work_is_the_newest_attempt_and_adds_to_the_totals() -> None:
-    live = Live("cases", DAY + 9000, planned=4, done=2, retries=2, audited=1, mismatches=1, uploaded=7)
+    live = LiveTotals("cases", DAY + 9000, planned=4, done=2, retries=2, audited=1, mismatches=1, uploaded=7)
     series = shown(known(entry(), record=RECORD), live)
     assert of_status(series) == ["running"] and series["runs_in_flight"] == 1
     assert series["run_in_flight_since_timestamp_seconds"] == DAY + 9000
@@ -161,7 +161,7 @@ def test_a_run_at_work_is_the_newest_attempt_and_adds_to_the_totals() -> None:
 
 
 def test_every_metric_is_shown_by_something_with_just_its_labels() -> None:
-    live = Live("cases", DAY)
+    live = LiveTotals("cases", DAY)
     values = [*about_itself(), *about_the_ledger(True, DAY), *about_chunks(live)]
     values += about_runs(known(entry(), record=RECORD), live)
     assert {one.metric for one in values} == set(catalogue.ALL)
@@ -188,15 +188,15 @@ NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 def test_runs_that_ended_are_noted_with_the_write_that_takes_them_out() -> None:
     ledger = quick_ledger(MemoryStorage("memory:state"))
     ledger.claim("r9", NOW)
-    assert [run.run_id for run in read(ledger).at_work] == ["r9"]
+    assert [run.run_id for run in read_facts(ledger).at_work] == ["r9"]
     assert ledger.release("r9", ENDED)
     ledger.claim("r10", NOW)
     assert ledger.release("r10", replace(ENDED, run_id="r10", outcome="success"))
-    record = read(ledger).record
+    record = read_facts(ledger).record
     assert record is not None and record.last.run_id == "r10"
     assert (record.success, record.failed, record.retries, record.audit_mismatches) == (1, 1, 6, 2)
     assert record.succeeded_at == ENDED.ended_at
-    assert read(ledger).at_work == ()
+    assert read_facts(ledger).at_work == ()
 
 
 def test_a_note_whose_answer_was_lost_is_written_once() -> None:
@@ -206,7 +206,7 @@ def test_a_note_whose_answer_was_lost_is_written_once() -> None:
     plan = Plan(store)
     plan.at("put", "inflight.json", "after", lost)
     assert ledger.release("r9", ENDED) and plan.spent
-    record = read(ledger).record
+    record = read_facts(ledger).record
     assert record is not None and (record.failed, record.retries) == (1, 3)
 
 
@@ -214,22 +214,22 @@ def test_a_dead_run_is_at_work_until_a_later_one_has_ended() -> None:
     ledger = quick_ledger(MemoryStorage("memory:state"))
     ledger.claim("dead", NOW)
     ledger.claim("alive", NOW.replace(hour=4))
-    assert len(read(ledger).at_work) == 2
+    assert len(read_facts(ledger).at_work) == 2
     ledger.release("alive", replace(ENDED, run_id="alive", started_at="2026-11-24T04:00:00.000Z"))
-    assert read(ledger).at_work == ()
+    assert read_facts(ledger).at_work == ()
 
 
 def test_a_manifest_is_read_again_only_when_head_names_another() -> None:
     store = MemoryStorage("memory:state")
     ledger = quick_ledger(store)
     commit(ledger, "r1")
-    before = read(ledger)
+    before = read_facts(ledger)
     asked: list[str] = []
     store.faults = lambda operation, key, moment: asked.append(key)
-    again = read(ledger, before)
+    again = read_facts(ledger, before)
     assert set(asked) == {"head.json", "inflight.json"} and again.manifest is before.manifest
     commit(ledger, "r2", 2)
-    after = read(ledger, again)
+    after = read_facts(ledger, again)
     assert after.manifest is not None and after.manifest.run_id == "r2"
 
 
@@ -418,7 +418,7 @@ def test_the_times_of_a_run_that_fails_before_it_begins_end_with_z(tmp_path: Pat
 
 
 def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
-    def unreadable() -> Known:
+    def unreadable() -> LedgerFacts:
         raise StorageError("get an object", on="s3://state/head.json", why="a test says so")
 
     events: list[Event] = []
@@ -452,19 +452,19 @@ def test_the_port_shows_a_run_at_work_until_it_is_closed(tmp_path: Path) -> None
 
 
 def test_what_a_run_tells_is_counted() -> None:
-    live = Live("", 0)
+    live = LiveTotals("", 0)
     for event in (
         TableDecided(PERSON, Reason("forced", ""), 5, 3, 0),
         STARTED,
         TableDecided(PERSON, Reason("forced", ""), 5, 2, 0),
         ChunkDone(PERSON, 1, 10, 4, 0.1),
         Retried("x", "y", 1),
-        Audited(PERSON, True),
-        Audited(PERSON, False),
+        ChunkAudited(PERSON, True),
+        ChunkAudited(PERSON, False),
         Warned("x"),
     ):
-        live = counted(live, event)
-    assert live == Live("cases", 0, planned=2, done=1, retries=1, audited=2, mismatches=1, uploaded=4)
+        live = add_event(live, event)
+    assert live == LiveTotals("cases", 0, planned=2, done=1, retries=1, audited=2, mismatches=1, uploaded=4)
 
 
 # --- what is asked for wrongly ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from floodmark.model import TableName
 from floodmark.source.postgres.fingerprint import (
-    Definition,
+    TableDefinition,
     definition,
     of_database,
     of_names,
@@ -17,23 +17,30 @@ from floodmark.source.postgres.fingerprint import (
     of_tree,
     of_types,
 )
-from floodmark.source.postgres.relations import Detail, Edge, Extension, Extensions, Label, Relation
-from floodmark.source.postgres.types import JSON, Attribute, Cast, EnumLabel, PgType, Types
+from floodmark.source.postgres.relations import (
+    Extension,
+    InstalledExtensions,
+    PartitionEdge,
+    Relation,
+    RelationDetail,
+    SecurityLabel,
+)
+from floodmark.source.postgres.types import JSON, Attribute, EnumLabel, PgType, TypeCast, TypeCatalog
 
 ATTRIBUTE = Attribute(20000, 1, "a", 20001, -1, "mood", False, "", False, 0, None, "700")
 FIELD = Attribute(20003, 1, "f", 20001, -1, "mood", False, "", False, 0, None, "701")
 ENUM = PgType(20001, "mood", "public", "e", 0, 0, 0, 0, 3507, 0, "702", None)
 PAIR = PgType(20002, "pair", "public", "c", 0, 0, 0, 20003, 2291, 0, "703", None)
 RANGE = PgType(20004, "moods", "public", "r", 0, 0, 0, 0, 3834, 20001, "704", "705")
-CAST = Cast(20005, 20001, JSON, 20006, "e", "f", "706")
+CAST = TypeCast(20005, 20001, JSON, 20006, "e", "f", "706")
 FACTS: dict[str, Any] = {
     "version": 180000,
     "extension": Extension("moods", "1.0", 20010, "708"),
     "relation": Relation(20000, TableName("public", "t"), "r", False, False),
-    "detail": Detail(20000, 2, "p", 5, None, True, True, True, False, 8192, 8192, True, 0, "709", "710"),
+    "detail": RelationDetail(20000, 2, "p", 5, None, True, True, True, False, 8192, 8192, True, 0, "709", "710"),
     "attribute": ATTRIBUTE,
-    "label": Label(20000, 0, "anon", "x"),
-    "edge": Edge(20000, 20007, False),
+    "label": SecurityLabel(20000, 0, "anon", "x"),
+    "edge": PartitionEdge(20000, 20007, False),
     "enum": ENUM,
     "pair": PAIR,
     "range": RANGE,
@@ -43,16 +50,16 @@ FACTS: dict[str, Any] = {
 }
 
 
-def both(**changed: Any) -> Definition:
+def both(**changed: Any) -> TableDefinition:
     f = {**FACTS, **changed}
-    types = Types(
+    types = TypeCatalog(
         {kind.oid: kind for kind in (f["enum"], f["pair"], f["range"])},
         {20003: [f["field"]]},
         {20001: [f["enum_label"]]},
         [f["cast"]],
         frozenset(),
         {},
-        Extensions((f["extension"],), {ENUM.oid: f["extension"]}, {}),
+        InstalledExtensions((f["extension"],), {ENUM.oid: f["extension"]}, {}),
     )
     columns = [
         f["attribute"],
@@ -121,9 +128,9 @@ def test_what_belongs_to_chunks_or_to_the_role_does_not(changed: dict[str, Any])
 
 
 def test_an_extension_that_owns_nothing_of_the_table_is_no_fact() -> None:
-    def of(extensions: Extensions) -> Definition:
-        types = Types({ENUM.oid: ENUM}, {}, {}, [], frozenset(), {}, extensions)
+    def of(extensions: InstalledExtensions) -> TableDefinition:
+        types = TypeCatalog({ENUM.oid: ENUM}, {}, {}, [], frozenset(), {}, extensions)
         return definition([of_types(types, [ATTRIBUTE])], None)
 
     other = Extension("other", "1", 20012, "1")
-    assert of(Extensions((other,), {20013: other}, {20014: other})) == of(Extensions((), {}, {}))
+    assert of(InstalledExtensions((other,), {20013: other}, {20014: other})) == of(InstalledExtensions((), {}, {}))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from floodmark.source.postgres.identity import Locked, Reads, oids, replaced
+from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced
 
-TABLE = Reads(1, toast=frozenset({9}))
-PARENT = Reads(1, below=frozenset({2, 3}), only=False)
-PRUNED = Reads(1, below=frozenset({2, 3}), all_below=False, only=False)
-VIEW = Reads(1, exact=False, only=False)
+TABLE = ExpectedReads(1, toast=frozenset({9}))
+PARENT = ExpectedReads(1, below=frozenset({2, 3}), only=False)
+PRUNED = ExpectedReads(1, below=frozenset({2, 3}), all_below=False, only=False)
+VIEW = ExpectedReads(1, exact=False, only=False)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ VIEW = Reads(1, exact=False, only=False)
         (VIEW, {1, 7, 8}, set()),
     ],
 )
-def test_what_was_meant(reads: Reads, locked: set[int], before: set[int]) -> None:
+def test_what_was_meant(reads: ExpectedReads, locked: set[int], before: set[int]) -> None:
     assert replaced(reads, locked, before) is None
 
 
@@ -43,26 +43,26 @@ def test_what_was_meant(reads: Reads, locked: set[int], before: set[int]) -> Non
         (VIEW, {7, 8}, set(), "another relation"),
     ],
 )
-def test_what_was_not_meant(reads: Reads, locked: set[int], before: set[int], why: str) -> None:
+def test_what_was_not_meant(reads: ExpectedReads, locked: set[int], before: set[int], why: str) -> None:
     assert why in str(replaced(reads, locked, before))
 
 
 @pytest.mark.parametrize(
     ("locked", "rewritten"),
     [
-        (Locked(1, "r", 5, 5), False),
-        (Locked(1, "r", 5, 6), True),
-        (Locked(1, "r", 5, None), True),
-        (Locked(1, "m", 5, 6), True),
-        (Locked(1, "t", 5, 6), True),
-        (Locked(1, "p", 0, None), False),
-        (Locked(1, "v", 0, None), False),
-        (Locked(1, None, None, 6), True),
+        (LockedRelation(1, "r", 5, 5), False),
+        (LockedRelation(1, "r", 5, 6), True),
+        (LockedRelation(1, "r", 5, None), True),
+        (LockedRelation(1, "m", 5, 6), True),
+        (LockedRelation(1, "t", 5, 6), True),
+        (LockedRelation(1, "p", 0, None), False),
+        (LockedRelation(1, "v", 0, None), False),
+        (LockedRelation(1, None, None, 6), True),
     ],
 )
-def test_a_relation_that_the_snapshot_shows_otherwise(locked: Locked, rewritten: bool) -> None:
+def test_a_relation_that_the_snapshot_shows_otherwise(locked: LockedRelation, rewritten: bool) -> None:
     assert locked.rewritten is rewritten
 
 
 def test_toast_tables_hold_no_row_of_their_own() -> None:
-    assert oids([Locked(1, "r", 5, 5), Locked(2, "t", 6, 6), Locked(1, "r", 5, 5)]) == {1}
+    assert oids([LockedRelation(1, "r", 5, 5), LockedRelation(2, "t", 6, 6), LockedRelation(1, "r", 5, 5)]) == {1}

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from fix_state import entry, manifest, no_wait, point, put, quick_ledger, stored, table
 from floodmark.errors import Conflict, OutcomeUnknown, StateUnreadable, StorageDenied, StorageUnavailable
 from floodmark.layout import timestamp_text
-from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Pruned, pruned
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, prune_stores
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Head, Inflight, Working, decode, encode
 from floodmark.storage.memory import MemoryStorage
@@ -53,8 +53,8 @@ class Place:
         assert current is not None
         return current
 
-    def prune(self, rule: Any, grace: timedelta = WEEK, **named: Any) -> Pruned:
-        done = pruned(self.ledger, self.data, rule, named.pop("now", NOW), grace, sleep=no_wait, **named)
+    def prune(self, rule: Any, grace: timedelta = WEEK, **named: Any) -> PruneResult:
+        done = prune_stores(self.ledger, self.data, rule, named.pop("now", NOW), grace, sleep=no_wait, **named)
         assert done is not None
         return done
 
@@ -119,7 +119,7 @@ def test_a_dry_run_says_the_same_and_does_nothing(place: Place) -> None:
 
 
 def test_before_the_first_run_there_is_nothing_to_prune(place: Place) -> None:
-    assert pruned(place.ledger, place.data, KeepLast(1), NOW, WEEK) is None
+    assert prune_stores(place.ledger, place.data, KeepLast(1), NOW, WEEK) is None
 
 
 # Orphans
@@ -271,7 +271,7 @@ def test_without_conditional_writes_prune_waits_for_runs(place: Place) -> None:
     at_work(place, NOW, NOW)
     unconditional = quick_ledger(place.state, unconditional=True)
     with pytest.raises(Conflict, match="at work"):
-        pruned(unconditional, place.data, KeepLast(1), NOW, WEEK)
+        prune_stores(unconditional, place.data, KeepLast(1), NOW, WEEK)
     assert len(place.objects) == 2
 
 

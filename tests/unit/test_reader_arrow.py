@@ -15,12 +15,14 @@ from floodmark.errors import DoesNotFit
 from floodmark.load.parquet_file import GROUP_BYTES, write_groups
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.reader import arrow
-from floodmark.reader.arrow import BATCH_BYTES, Converter, Shape
+from floodmark.reader.arrow import BATCH_BYTES, BatchConverter, RowShape
 from floodmark.reader.types import ColumnType, Kind
 
 
-def converter(columns: int, kind: Kind = "int32") -> Converter:
-    return Converter(Shape("public.t", tuple(f"c{number}" for number in range(columns)), (ColumnType(kind),) * columns))
+def converter(columns: int, kind: Kind = "int32") -> BatchConverter:
+    return BatchConverter(
+        RowShape("public.t", tuple(f"c{number}" for number in range(columns)), (ColumnType(kind),) * columns)
+    )
 
 
 class Counting:
@@ -64,7 +66,7 @@ def blocks_of(*lines: bytes) -> Iterator[bytes]:
 
 def test_all_columns_that_do_not_fit_are_told_at_once() -> None:
     kinds = (ColumnType("int32"), ColumnType("decimal", 38, 10), ColumnType("date"))
-    reader = Converter(Shape("public.t", ("a", "b", "c"), kinds))
+    reader = BatchConverter(RowShape("public.t", ("a", "b", "c"), kinds))
     after = iter([b'{"a":1,"b":1,"c":null}\n'])
     blocks = blocks_of(b"1 1 null", b"1 0.12345678901 null", b'1 0.12345678901 "infinity"', b'"x" 1 null', b"1 1 null")
     with pytest.raises(DoesNotFit) as refusal:

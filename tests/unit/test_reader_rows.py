@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.model import Column
-from floodmark.reader.arrow import Converter, Shape
+from floodmark.reader.arrow import BatchConverter, RowShape
 from floodmark.reader.rows import rows_reader
 from floodmark.reader.types import ColumnType, Kind, column_type
 
@@ -26,7 +26,7 @@ def rows(lines: bytes, kind: ColumnType, name: str) -> list[Any]:
 
 
 def arrow(lines: bytes, kind: ColumnType, name: str) -> list[Any]:
-    return list(Converter(Shape("public.t", (name,), (kind,))).batch(lines).column(0).to_pylist())
+    return list(BatchConverter(RowShape("public.t", (name,), (kind,))).batch(lines).column(0).to_pylist())
 
 
 def line(name: str, value: str) -> bytes:
@@ -48,7 +48,7 @@ def test_a_zero_keeps_its_sign_in_the_midst_of_a_line() -> None:
     lines = b'{"a":":-0,","f":-0,"i":-0}\n'
     (row,) = rows_reader(("a", "f", "i"), kinds)(lines)
     assert row == {"a": ":-0,", "f": 0.0, "i": 0} and copysign(1, row["f"]) == -1
-    (row,) = Converter(Shape("public.t", ("a", "f", "i"), kinds)).batch(lines).to_pylist()
+    (row,) = BatchConverter(RowShape("public.t", ("a", "f", "i"), kinds)).batch(lines).to_pylist()
     assert row == {"a": ":-0,", "f": 0.0, "i": 0} and copysign(1, row["f"]) == -1
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.errors import DoesNotFit
-from floodmark.reader.arrow import Converter, Shape
-from floodmark.reader.rows import Unreadable, rows_reader
+from floodmark.reader.arrow import BatchConverter, RowShape
+from floodmark.reader.rows import UnreadableValue, rows_reader
 from floodmark.reader.texts import texts
 from floodmark.reader.types import ColumnType
 
@@ -59,7 +59,7 @@ def test_what_is_no_json_stays_an_error(bad: bytes) -> None:
         with pytest.raises((msgspec.DecodeError, ValueError)):
             [msgspec.json.decode(one["a"]) for one in texts(lines) if "lone" not in one]
         with pytest.raises(DoesNotFit):
-            Converter(Shape("public.t", names, types)).batch(lines)
+            BatchConverter(RowShape("public.t", names, types)).batch(lines)
 
 
 @pytest.mark.parametrize("name", ["v", 'a"b'])
@@ -72,7 +72,7 @@ def test_every_kind_beside_such_a_value_is_read_as_ever(name: str) -> None:
         b'"bytes":"\\\\x00","text":"\\"\\u00e9","uuid":"x","any":{"a": "\\ud800"},%s:%%s}\n' % json.dumps(name).encode()
     )
     plain_ones, lone = line.replace(b"\\ud800", b"-") % b'"s"', line % b'"\\udc00"'
-    read = Converter(Shape("public.t", names, types)).batch
+    read = BatchConverter(RowShape("public.t", names, types)).batch
     expected, (found,) = read(plain_ones).to_pylist()[0], read(lone).to_pylist()
     assert repr(found) == repr({**expected, "any": '{"a": "\\ud800"}', name: '"\\udc00"'})
     rows = rows_reader(names, types)
@@ -81,9 +81,9 @@ def test_every_kind_beside_such_a_value_is_read_as_ever(name: str) -> None:
 
 def test_a_row_that_can_not_be_says_which_column_it_is() -> None:
     rows = rows_reader(("a", "b", "c"), (ColumnType("int32"), ColumnType("json"), ColumnType("text")))
-    with pytest.raises(Unreadable) as refusal:
+    with pytest.raises(UnreadableValue) as refusal:
         rows(b'{"a":1,"b":"\\ud800","c":"x"}\n{"a":1,"b":1e9999999999999999999999,"c":"x"}\n')
     assert refusal.value.column == "b"
     with pytest.raises(DoesNotFit, match=re.escape("public.t, column a")):
-        converter = Converter(Shape("public.t", ("b", "a"), (ColumnType("json"), ColumnType("int32"))))
+        converter = BatchConverter(RowShape("public.t", ("b", "a"), (ColumnType("json"), ColumnType("int32"))))
         converter.batch(b'{"b":"\\ud800","a":"x"}\n')

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from floodmark.model import Column
-from floodmark.reader.changes import shape
+from floodmark.reader.changes import columns_digest
 from floodmark.reader.moments import NoCounterpart, days, microseconds
 from floodmark.reader.types import ColumnType, column_type, json_schema
 
@@ -71,9 +71,12 @@ def test_a_domain_of_which_nothing_is_told_is_text() -> None:
 def test_a_shape_is_what_it_was_but_for_domains() -> None:
     """A cursor that an older release wrote holds it: docs/format.md specifies it."""
     plain = [Column("id", "integer", False), Column("paid", "public.amount", True)]
-    assert shape(plain) == hashlib.sha256(b'[["id","integer"],["paid","public.amount"]]').hexdigest()
+    assert columns_digest(plain) == hashlib.sha256(b'[["id","integer"],["paid","public.amount"]]').hexdigest()
     told = [plain[0], Column("paid", "public.amount", True, "numeric(12,2)")]
-    assert shape(told) == hashlib.sha256(b'[["id","integer"],["paid","public.amount","numeric(12,2)"]]').hexdigest()
+    assert (
+        columns_digest(told)
+        == hashlib.sha256(b'[["id","integer"],["paid","public.amount","numeric(12,2)"]]').hexdigest()
+    )
 
 
 @pytest.mark.parametrize(

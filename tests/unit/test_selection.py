@@ -7,22 +7,29 @@ import pytest
 from floodmark.config import Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import TableName
-from floodmark.source.selection import Candidate, Pattern, choose, narrowed_away, rules_by_table, spelled
+from floodmark.source.selection import (
+    CandidateRelation,
+    Pattern,
+    choose_tables,
+    exact_pattern,
+    narrowed_away,
+    rules_by_table,
+)
 
 PERSON, ADDRESS, AUDIT = TableName("public", "person"), TableName("public", "address"), TableName("app", "audit")
 ODD = TableName("odd.schema", 'Table "x"')
 STAR = TableName("public", "a*b")
 VIEW, OWN, LEAF = TableName("public", "person_view"), TableName("floodmark", "journal"), TableName("public", "p_1")
 CANDIDATES = [
-    *(Candidate(table) for table in (PERSON, ADDRESS, AUDIT, ODD, STAR)),
-    Candidate(VIEW, "exact", "a view"),
-    Candidate(OWN, "schema", "Floodmark's own"),
-    Candidate(LEAF, "never", "a partition"),
+    *(CandidateRelation(table) for table in (PERSON, ADDRESS, AUDIT, ODD, STAR)),
+    CandidateRelation(VIEW, "exact", "a view"),
+    CandidateRelation(OWN, "schema", "Floodmark's own"),
+    CandidateRelation(LEAF, "never", "a partition"),
 ]
 
 
 def chosen(**selection: object) -> set[TableName]:
-    return set(choose(CANDIDATES, Selection(**selection), "public"))  # type: ignore[arg-type]
+    return set(choose_tables(CANDIDATES, Selection(**selection), "public"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +71,9 @@ def test_include_that_picks_nothing_is_an_error(pattern: str) -> None:
 
 
 def test_a_default_include_may_pick_nothing() -> None:
-    assert choose([], Selection(), "public") == []
+    assert choose_tables([], Selection(), "public") == []
     with pytest.raises(ConfigError):
-        choose([], Selection(include=("public.*",)), "public")
+        choose_tables([], Selection(include=("public.*",)), "public")
 
 
 def test_one_empty_pattern_among_others_is_an_error() -> None:
@@ -116,7 +123,7 @@ def test_an_error_says_why_a_wildcard_does_not_reach_it() -> None:
 
 
 def test_the_order_is_the_names() -> None:
-    tables = choose(CANDIDATES, Selection(), "public")
+    tables = choose_tables(CANDIDATES, Selection(), "public")
     assert tables == sorted(tables)
     assert len(tables) == 5
 
@@ -135,7 +142,7 @@ def test_without_a_dot_a_pattern_means_the_default_schema() -> None:
 
 @pytest.mark.parametrize("table", [PERSON, ODD, STAR, TableName("Ünïcode", "a?b c/d\n"), TableName("a b", '"')])
 def test_spelled_names_exactly_that_table(table: TableName) -> None:
-    pattern = Pattern(spelled(table), "public", "x")
+    pattern = Pattern(exact_pattern(table), "public", "x")
     assert pattern.table == table
     assert pattern.matches(table)
 

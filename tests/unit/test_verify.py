@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from fix_state import put
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import StorageUnavailable
-from floodmark.events import Event, Retried, silent
+from floodmark.events import Event, Retried, ignore_event
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.storage.memory import MemoryStorage
 from floodmark.verify import objects
-from floodmark.verify.report import Fault
+from floodmark.verify.report import ObjectFault
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -41,7 +41,7 @@ def stored(raw: bytes, rows: int, kind: str = "jsonl", packed: str = ".gz") -> t
 
 
 def told(store: MemoryStorage, entry: ObjectEntry) -> str | None:
-    fault = objects.read(store, entry, lambda: False, silent)
+    fault = objects.read(store, entry, lambda: False, ignore_event)
     return None if fault is None else f"{fault.code}: {fault.detail}"
 
 
@@ -113,11 +113,11 @@ def test_a_stream_that_breaks_is_begun_anew_and_one_that_the_store_finds_broken_
     assert objects.read(store, entry, lambda: False, events.append) is None
     assert [event.why for event in events if isinstance(event, Retried)] == ["a reset", "a reset"]
     why += ["FlexibleChecksumError"] * 9
-    fault = objects.read(store, entry, lambda: False, silent)
-    assert isinstance(fault, Fault) and fault.code == "wrong_checksum"
+    fault = objects.read(store, entry, lambda: False, ignore_event)
+    assert isinstance(fault, ObjectFault) and fault.code == "wrong_checksum"
     why += ["a reset"] * 99
     with pytest.raises(StorageUnavailable):
-        objects.read(store, entry, lambda: False, silent)
+        objects.read(store, entry, lambda: False, ignore_event)
 
 
 def test_memory_stays_flat_and_a_stop_is_heard() -> None:
@@ -132,4 +132,4 @@ def test_memory_stays_flat_and_a_stop_is_heard() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(TaskStopped):
-        objects.read(store, entry, stop.is_set, silent)
+        objects.read(store, entry, stop.is_set, ignore_event)

@@ -9,7 +9,7 @@ import pytest
 
 from floodmark.errors import TableError, TableLocked
 from floodmark.model import Chunk, Observation, Part, Question, TableName
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.source.waiting import WaitsOnce
 
 ONE, OTHER, FREE = TableName("a.b", "c"), TableName("a", "b.c"), TableName("public", "free")
@@ -34,7 +34,7 @@ def questions(*tables: TableName) -> list[Question]:
 
 
 def waits_once(fake: Fake, locked: set[TableName]) -> Any:
-    return WaitsOnce(cast(Snapshot, fake), locked, 5)
+    return WaitsOnce(cast(SourceSnapshot, fake), locked, 5)
 
 
 def test_a_locked_table_is_asked_for_once_in_a_run() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from floodmark.wording import iso_time, plural, span
+from floodmark.wording import duration_text, iso_time, plural
 
 MOMENT = datetime(2026, 11, 24, 1, 2, 3, 4005, UTC)
 
@@ -28,4 +28,4 @@ def test_one_thing_is_told_from_many(number: int, text: str) -> None:
     [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min 59 s"), (7200, "2 h"), (90061, "1 d 1 h")],
 )
 def test_a_time_span_shows_its_two_largest_units(number: int, text: str) -> None:
-    assert span(number) == text
+    assert duration_text(number) == text

@@ -11,7 +11,7 @@ from floodmark.cli.progress import log_of
 from floodmark.cli.signals import StopSignals
 from floodmark.config import load
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.server import MetricsServer
 from floodmark.storage.retry import Patience
@@ -23,7 +23,7 @@ _PATIENCE = Patience(tries=2)
 def exporter(options: argparse.Namespace, session: Session) -> int:
     """Serve the state's metrics until a signal comes. Raises ConfigError if the port is not available."""
     settings = load(arguments.flags(options), session.environ, state_only=True)
-    ledger = open_ledger(settings, silent, _PATIENCE)
+    ledger = open_ledger(settings, ignore_event, _PATIENCE)
     if ledger is None:
         why = "runs to this landing zone are stateless: nothing is remembered"
         hint = "Give --state URL or set FLOODMARK_STATE; or let the runs push their metrics (--push-gateway)."

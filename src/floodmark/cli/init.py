@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from floodmark.cli import arguments
 from floodmark.cli.output import Session, printable
 from floodmark.config import Flags, Secret, load
-from floodmark.config.json_schema import FILE_NAME, printed
+from floodmark.config.json_schema import FILE_NAME, json_schema_text
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
-from floodmark.config.template import Wanted, written
+from floodmark.config.template import TemplateChoices, template_text
 from floodmark.config.urls import check_place, read_source
-from floodmark.doctor.holdings import Holdings, holdings
+from floodmark.doctor.holdings import DatabaseContent, inspect_database
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
 from floodmark.wording import plural
 
@@ -33,7 +33,7 @@ def init(options: argparse.Namespace, session: Session) -> int:
     flags = replace(flags, config=None)
     answers = _answered(flags, session)
     wanted = _wanted(answers, session)
-    _write(path, written(wanted))
+    _write(path, template_text(wanted))
     _write_schema(path.parent / FILE_NAME, session)
     masks = sum(map(len, wanted.suggestions.values()))
     told = f"{path} is written"
@@ -96,7 +96,7 @@ def _check_place(text: str) -> None:
     check_place(text, "the answer")
 
 
-def _wanted(flags: Flags, session: Session) -> Wanted:
+def _wanted(flags: Flags, session: Session) -> TemplateChoices:
     """Return the file's content. Raises ConfigError if it would not be accepted."""
     environ = session.environ
     destination = flags.destination or environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
@@ -104,7 +104,7 @@ def _wanted(flags: Flags, session: Session) -> Wanted:
         hint = "Give --destination s3://bucket/prefix, or a folder; and --source and --state as you need them."
         raise UsageError("no destination is given", hint=hint)
     found = _holdings(replace(flags, destination=destination), session)
-    return Wanted(
+    return TemplateChoices(
         source=None if flags.source is None else flags.source.reveal().strip(),
         destination=destination,
         state=flags.state,
@@ -114,19 +114,19 @@ def _wanted(flags: Flags, session: Session) -> Wanted:
     )
 
 
-def _holdings(flags: Flags, session: Session) -> Holdings:
+def _holdings(flags: Flags, session: Session) -> DatabaseContent:
     """Return the database's holdings if it can be reached. The file is useful without them."""
     given = flags.source is not None or any(session.environ.get(name) for name in (SOURCE, *LIBPQ))
     settings = load(flags if given else replace(flags, source=Secret("postgresql://localhost/none")), session.environ)
     if not given:
-        return Holdings([], {})
+        return DatabaseContent([], {})
     try:
-        return holdings(settings)
+        return inspect_database(settings)
     except FloodmarkError as error:
         session.err.line(f"floodmark: the database was not looked at: {printable(error.sentence)}")
         if error.hint is not None:
             session.err.line(f"  {printable(error.hint)}")
-        return Holdings([], {})
+        return DatabaseContent([], {})
 
 
 def _write(path: Path, text: str) -> None:
@@ -160,7 +160,7 @@ def _write_schema(path: Path, session: Session) -> None:
 def _fill(file: IO[bytes], path: Path) -> None:
     """Write the schema, or leave no file: a partial one would be worse than none."""
     try:
-        file.write(printed())
+        file.write(json_schema_text())
         file.flush()
     except OSError:
         path.unlink()

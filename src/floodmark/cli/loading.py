@@ -21,7 +21,7 @@ from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import Settings
 from floodmark.config import load as load_settings
-from floodmark.config.deliveries import nested
+from floodmark.config.deliveries import either_contains
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -33,13 +33,13 @@ from floodmark.errors import (
 )
 from floodmark.events import Event, Observer, Retried
 from floodmark.load.duckdb import MEMORY, DuckDBFile
-from floodmark.load.job import LoadedTable, Result, Wishes
+from floodmark.load.job import LoadedTable, LoadOptions, LoadResult
 from floodmark.load.job import load as load_tables
 from floodmark.load.parquet import ParquetPlace
-from floodmark.load.target import Target, Watch
+from floodmark.load.target import LoadTarget, LoadWatch
 from floodmark.reader.reader import Snapshot
 from floodmark.reader.reader import open as open_landed
-from floodmark.reader.schema import ITSELF, Receiver, described, json_schemas, mojap
+from floodmark.reader.schema import ITSELF, SchemaReceiver, described, json_schemas, mojap
 from floodmark.stop import Stop
 from floodmark.wording import plural
 
@@ -60,7 +60,7 @@ def load(options: argparse.Namespace, session: Session) -> int:
     return _exit_code(result.failures)
 
 
-def _loaded(options: argparse.Namespace, session: Session, observer: Observer, stop: Stop) -> tuple[Result, str]:
+def _loaded(options: argparse.Namespace, session: Session, observer: Observer, stop: Stop) -> tuple[LoadResult, str]:
     """Load, and return the result and the target's place."""
     settings = _settings(options, session)
     target = _target(options, settings, observer)
@@ -70,8 +70,8 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
         log.bind(run_id=snapshot.run_id)
         only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
         excluded = left_out(options.exclude, snapshot.manifest)
-        wishes = Wishes(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
-        result = load_tables(snapshot, target, wishes, partial(_tell, log), Watch(observer, stop))
+        wishes = LoadOptions(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
+        result = load_tables(snapshot, target, wishes, partial(_tell, log), LoadWatch(observer, stop))
     finally:
         target.close()
     return result, target.url
@@ -79,7 +79,7 @@ def _loaded(options: argparse.Namespace, session: Session, observer: Observer, s
 
 def schema(options: argparse.Namespace, session: Session) -> int:
     """Print the tables' schemas, for other tools."""
-    receiver = Receiver(options.to_layout, options.database_name, tuple(options.text))
+    receiver = SchemaReceiver(options.to_layout, options.database_name, tuple(options.text))
     if options.format != "mojap" and receiver != ITSELF:
         raise UsageError("--layout, --database-name and --text go with --format mojap", hint=_NO_RECEIVER)
     manifest = _snapshot(_settings(options, session), _observer(session)).manifest
@@ -108,7 +108,7 @@ def _snapshot(settings: Settings, observer: Observer) -> Snapshot:
     return open_landed(destination or None, state=settings.state_url, observer=observer).latest()
 
 
-def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> Target:
+def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> LoadTarget:
     kind, _, where = options.into.partition(":")
     if not where.strip() or kind not in ("duckdb", "parquet", "glue"):
         raise UsageError("this is no place to load into", hint=_FORMS)
@@ -132,7 +132,7 @@ def _require_apart(place: str | None, settings: Settings) -> None:
     """Require that files of a load and files of runs, which `prune` manages, never share a place."""
     data = settings.destination.url and f"{settings.destination.url}/data"
     for what, other in (("the destination's data", data), ("the state", settings.state_url)):
-        if place and other and nested(place, other):
+        if place and other and either_contains(place, other):
             why, hint = f"it lies within {what}, or that in it", "Load into a place of its own."
             raise ConfigError("this place is taken", on=place, why=why, hint=hint)
 
@@ -161,7 +161,7 @@ def _tell(log: Log, one: LoadedTable) -> None:
         log.write(table_line(one.status, {"table": one.table.label}, one.error))
 
 
-def _show(result: Result, place: str, options: argparse.Namespace, session: Session) -> None:
+def _show(result: LoadResult, place: str, options: argparse.Namespace, session: Session) -> None:
     if options.output == "json":
         tables = [_view(one) for one in result.tables]
         _write_json(session, {"run_id": result.run_id, "target": place, "tables": tables})

@@ -16,7 +16,7 @@ from msgspec import Struct
 from floodmark.cli.output import printable, printable_json
 from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.events import (
-    Audited,
+    ChunkAudited,
     ChunkDone,
     Event,
     ProgressFound,
@@ -116,7 +116,7 @@ def line_of(event: Event) -> Line | None:
         return Line("debug", "table decided", _decided(event))
     if isinstance(event, ChunkDone):
         return Line("debug", "chunk extracted", _chunk(event))
-    if isinstance(event, Audited):
+    if isinstance(event, ChunkAudited):
         words = "the same" if event.same else "not the same"
         return Line("debug" if event.same else "error", f"chunk audited: {words}", {"table": event.table.label})
     if isinstance(event, TableFinished):

@@ -10,8 +10,8 @@ from floodmark.backends import open_ledger
 from floodmark.cli.output import Session
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
-from floodmark.events import Observer, silent
-from floodmark.metrics.known import Known, read
+from floodmark.events import Observer, ignore_event
+from floodmark.metrics.known import LedgerFacts, read_facts
 from floodmark.metrics.outputs import WaysOut
 from floodmark.pipeline import job as runs
 from floodmark.pipeline.publish import RunResult
@@ -45,9 +45,9 @@ class Measured:
         if self._ways is not None:
             self._ways.close()
 
-    def _known(self) -> Known:
-        ledger = open_ledger(self._settings, silent, _PATIENCE)
-        return Known(stateless=True) if ledger is None else read(ledger)
+    def _known(self) -> LedgerFacts:
+        ledger = open_ledger(self._settings, ignore_event, _PATIENCE)
+        return LedgerFacts(stateless=True) if ledger is None else read_facts(ledger)
 
 
 def _database(settings: Settings, environ: Mapping[str, str]) -> str:

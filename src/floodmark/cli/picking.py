@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from floodmark.model import TableEntry, TableName
 from floodmark.reader.reader import Table
-from floodmark.source.selection import Pattern, pick
+from floodmark.source.selection import Pattern, pick_tables
 from floodmark.state.manifest import Manifest
 
 
 def picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]) -> frozenset[TableName]:
     """Return the tables that match any pattern. Raises ConfigError for a pattern that matches none."""
     names = [one.name if isinstance(one, Table) else one.table for one in tables]
-    return frozenset(pick(names, patterns, manifest.source.default_schema, "the snapshot"))
+    return frozenset(pick_tables(names, patterns, manifest.source.default_schema, "the snapshot"))
 
 
 def left_out(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName], bool]:
@@ -23,7 +23,7 @@ def left_out(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName
     """
     default_schema = manifest.source.default_schema
     there = [entry.table for entry in manifest.tables if entry.status != "dropped"]
-    pick(there, patterns, default_schema, "the snapshot", "--exclude")
+    pick_tables(there, patterns, default_schema, "the snapshot", "--exclude")
     fits = [Pattern(text, default_schema, "--exclude").matches for text in patterns]
     return lambda table: any(fit(table) for fit in fits)
 

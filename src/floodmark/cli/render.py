@@ -12,7 +12,7 @@ from floodmark.cli.views import ChunkCounts, RunSummary, TableStatus, age, chunk
 from floodmark.model import TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import Head, Manifest
-from floodmark.wording import plural, span
+from floodmark.wording import duration_text, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,13 +80,13 @@ def status_table(head: Head, tables: Sequence[TableStatus], now: datetime, to: C
             TableName(one.schema, one.name).label,
             count(one.rows),
             size(one.stored_bytes),
-            "never" if one.age_seconds is None else f"{span(one.age_seconds)} ago",
+            "never" if one.age_seconds is None else f"{duration_text(one.age_seconds)} ago",
             f"{one.status} ({one.reason.code})",
             one.changed_at or "-",
         )
         for one in tables
     ]
-    ago = span(age(head.committed_at, now))
+    ago = duration_text(age(head.committed_at, now))
     line = f"{plural(len(tables), 'table')} of {printable(head.database)}; run {head.run_id}, committed {ago} ago\n"
     return table(("table", ">rows", ">size", ">as of", "last decision", "changed at"), rows, to) + line
 
@@ -160,7 +160,7 @@ def size(number: int | None) -> str:
 
 
 def seconds(number: float) -> str:
-    return f"{number:.1f} s" if number < 100 else span(int(number))
+    return f"{number:.1f} s" if number < 100 else duration_text(int(number))
 
 
 def _facts(manifest: Manifest) -> str:

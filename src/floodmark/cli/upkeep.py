@@ -15,9 +15,9 @@ from floodmark.config import load
 from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.layout import timestamp_text
 from floodmark.prune import job as pruning
-from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, Pruned, Remainder, Rule
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, RemainingObjects, Rule
 from floodmark.verify import job as verifying
-from floodmark.verify.report import Report, SourceReport, TableReport, full_run
+from floodmark.verify.report import SourceReport, TableReport, VerifyReport, full_run
 from floodmark.wording import plural
 
 _SHOWN = 10
@@ -27,7 +27,7 @@ _LEVELS = {"manifest": "recorded", "objects": "there, of the right size", "conte
 def verify(options: argparse.Namespace, session: Session) -> int:
     """Verify a run's snapshot, and show its faults and how to fix them. Raises VerificationFailed."""
     settings = load(arguments.flags(options), session.environ, state_only=not options.against_source)
-    request = verifying.Request(options.run, tuple(options.table), options.deep, options.against_source)
+    request = verifying.VerifyRequest(options.run, tuple(options.table), options.deep, options.against_source)
     report = stoppable(
         session, Tally(), lambda observer, stop: verifying.verify(settings, request, observer, stop.event)
     )
@@ -77,20 +77,20 @@ def _json(document: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=1)
 
 
-def _verified(report: Report | None) -> object:
+def _verified(report: VerifyReport | None) -> object:
     if report is None:
         return {"run_id": None, "ok": True, "tables": []}
     return {**msgspec.structs.asdict(report), "ok": not report.wrong, "mend": report.mend}
 
 
-def _told(done: Pruned | None) -> object:
+def _told(done: PruneResult | None) -> object:
     if done is None:
         return {"run_id": None}
     remains = [{**msgspec.structs.asdict(one), "command": full_run(one.table)} for one in done.remains]
     return {**msgspec.structs.asdict(done), "remains": remains}
 
 
-def _verify_text(report: Report, session: Session) -> str:
+def _verify_text(report: VerifyReport, session: Session) -> str:
     heads = ["table", ">objects", ">size", "result"]
     rows = [[one.table.label, str(one.objects), size(one.stored_bytes), _result(one)] for one in report.tables]
     if any(one.source is not None for one in report.tables):
@@ -132,7 +132,7 @@ def _source_text(source: SourceReport) -> str:
     return f"{', '.join(parts) or 'no chunks'}{why}"
 
 
-def _prune_text(done: Pruned, rule: Rule) -> str:
+def _prune_text(done: PruneResult, rule: Rule) -> str:
     cut = f"{plural(len(done.cut), 'snapshot')} out of reach, {len(done.kept):,} kept"
     counts = [plural(len(done.objects), "object"), plural(len(done.manifests), "manifest")]
     counts += [f"{len(done.progress):,} of progress"] if done.progress else []
@@ -157,7 +157,7 @@ def _prune_text(done: Pruned, rule: Rule) -> str:
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _erasure(done: Pruned, rule: EraseBefore) -> list[str]:
+def _erasure(done: PruneResult, rule: EraseBefore) -> list[str]:
     """Return lines about the data that an erasure leaves, so that nobody takes a partial erasure for a complete one."""
     lines = [_remainder(one) for one in done.remains]
     if done.in_reach_still:
@@ -172,7 +172,7 @@ def _erasure(done: Pruned, rule: EraseBefore) -> list[str]:
     return lines
 
 
-def _remainder(one: Remainder) -> str:
+def _remainder(one: RemainingObjects) -> str:
     return (
         f"{one.table.label}: {plural(one.objects, 'object')} from before the date hold its current rows; to write them "
         f"anew, then erase again: {full_run(one.table)}"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from floodmark.config.document import WHAT
+from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.schema import DeliverSection
 from floodmark.config.settings import DeliverySettings, Settings
-from floodmark.config.urls import bucket, check_place
+from floodmark.config.urls import bucket_of, check_place
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
 from floodmark.model import Numbers
@@ -27,12 +27,14 @@ def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliveryS
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
         hint = "Give each its own name: Floodmark records under it what was delivered."
-        raise ConfigError(WHAT, on=f"deliver ({name})", why=f"two deliveries are named {twice}", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"deliver ({name})", why=f"two deliveries are named {twice}", hint=hint)
     places = [(one.url.rstrip("/"), one.database_name) for one in found]
     shared = next((one.name for one, place in zip(found, places, strict=True) if places.count(place) > 1), None)
     if shared is not None:
         why = f"{shared} and another write to the same place, so one can overwrite the other's files"
-        raise ConfigError(WHAT, on=f"deliver ({name})", why=why, hint="Give each its own url or database_name.")
+        raise ConfigError(
+            CONFIG_REFUSED, on=f"deliver ({name})", why=why, hint="Give each its own url or database_name."
+        )
     return found
 
 
@@ -40,10 +42,10 @@ def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
     """Return one delivery. `path` gives its place in the file, for errors."""
     if section.url is None:
         hint = "Write url: s3://bucket/prefix, or a folder's path."
-        raise ConfigError(WHAT, on=f"{path}.url ({name})", why="the url is missing", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.url ({name})", why="the url is missing", hint=hint)
     if not _NAME.match(section.name or ""):
         hint = "Set name: to letters, digits, - or _. Floodmark records under it what was delivered."
-        raise ConfigError(WHAT, on=f"{path}.name ({name})", why="the name is missing or invalid", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.name ({name})", why="the name is missing or invalid", hint=hint)
     url = check_place(section.url, f"{path}.url ({name})")
     layout: LayoutName = section.layout or layout_of(url)
     given = {field: getattr(section, field) for field in section.__struct_fields__}
@@ -66,12 +68,12 @@ def require_name(name: str) -> None:
     """Raise ConfigError if `--name` can't be a delivery's name."""
     if not _NAME.match(name):
         hint = "Write letters, digits, - or _."
-        raise ConfigError(WHAT, on="--name", why="not a valid name for a delivery", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on="--name", why="not a valid name for a delivery", hint=hint)
 
 
 def layout_of(url: str) -> LayoutName:
     """Return the default layout of a place, from its bucket's name."""
-    return "moj-landing" if (bucket(url) or "").startswith(LANDING_ZONES) else "plain"
+    return "moj-landing" if (bucket_of(url) or "").startswith(LANDING_ZONES) else "plain"
 
 
 def require_deliverable(settings: Settings, name: str) -> None:
@@ -81,20 +83,23 @@ def require_deliverable(settings: Settings, name: str) -> None:
         if settings.destination.layout != "plain" or settings.state_url is None:
             why = "the destination is itself a landing zone, so no object stays there to deliver"
             hint = "Set destination.url to a bucket of your own, and let deliver fill the landing zone."
-            raise ConfigError(WHAT, on=on, why=why, hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on=on, why=why, hint=hint)
         for other, what in ((settings.destination.url, "the destination"), (settings.state_url, "the state")):
-            if other and nested(one.url, other):
+            if other and either_contains(one.url, other):
                 hint = "Give the delivery its own url."
                 raise ConfigError(
-                    WHAT, on=on, why=f"{one.name or 'its url'} and {what} overlap: one lies within the other", hint=hint
+                    CONFIG_REFUSED,
+                    on=on,
+                    why=f"{one.name or 'its url'} and {what} overlap: one lies within the other",
+                    hint=hint,
                 )
 
 
-def nested(one: str, other: str) -> bool:
+def either_contains(one: str, other: str) -> bool:
     """Return True if two places are the same, or one lies within the other."""
-    if (bucket(one) is None) != (bucket(other) is None):
+    if (bucket_of(one) is None) != (bucket_of(other) is None):
         return False
-    if bucket(one) is None:
+    if bucket_of(one) is None:
         one, other = str(Path(one).resolve()), str(Path(other).resolve())
     a, b = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
     return a.startswith(b) or b.startswith(a)
@@ -102,14 +107,14 @@ def nested(one: str, other: str) -> bool:
 
 def _checked(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
     """Return settings with the layout's demands, unless the layout allows another value that is set."""
-    local = bucket(chosen["url"]) is None
+    local = bucket_of(chosen["url"]) is None
     for field in ("acl", "sse", "kms_key_id"):
         if local and field in chosen:
             why, hint = "it applies to S3 only, and the url is a local folder", f"Remove {field}."
-            raise ConfigError(WHAT, on=f"{path}.{field} ({name})", why=why, hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on=f"{path}.{field} ({name})", why=why, hint=hint)
     if "kms_key_id" in chosen and not chosen.get("sse", "").startswith("aws:kms"):
         why, hint = "a KMS key needs sse: aws:kms", "Set sse: aws:kms."
-        raise ConfigError(WHAT, on=f"{path}.kms_key_id ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.kms_key_id ({name})", why=why, hint=hint)
     if chosen["layout"] != "moj-landing":
         return DeliverySettings(**chosen)
     if chosen.get("compression", "none") != "none":
@@ -117,10 +122,10 @@ def _checked(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
             "the layout moj-landing accepts uncompressed files only",
             "Remove compression, or set layout: plain.",
         )
-        raise ConfigError(WHAT, on=f"{path}.compression ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.compression ({name})", why=why, hint=hint)
     if "_" not in chosen.get("database_name", "_"):
         why, hint = "the layout moj-landing needs an underscore in it", "Write it as <service>_<database>."
-        raise ConfigError(WHAT, on=f"{path}.database_name ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.database_name ({name})", why=why, hint=hint)
     demanded = {} if local else {"acl": "bucket-owner-full-control", "sse": "AES256"}
     given = {"resend_after_days": RESEND_AFTER_DAYS, **demanded, **chosen, "compression": "none"}
     return DeliverySettings(**given)

@@ -19,21 +19,21 @@ from msgspec import Meta, Struct
 from floodmark.config import schema
 from floodmark.errors import ConfigError
 
-WHAT = "can't use this configuration"
+CONFIG_REFUSED = "can't use this configuration"
 _SHOWABLE_KEY = re.compile(r"[^\x00-\x1f\x7f-\x9f:/@=]{1,80}\Z")
 _PLAIN_KEY = re.compile(r"[\w.-]+\Z")
 _QUOTES = "Put a value in quotes if it contains any of : # { } [ ] , & * ! | > % @ ` or a quote."
 
 
-def read(path: Path) -> schema.File:
+def read(path: Path) -> schema.ConfigFile:
     """Return the file at `path`, checked for shape and type. Raises ConfigError."""
     raw = _parsed(_text(path), path)
-    result = _Checker(str(path)).struct(schema.File, {} if raw is None else raw, "")
-    assert isinstance(result, schema.File)
+    result = _Checker(str(path)).struct(schema.ConfigFile, {} if raw is None else raw, "")
+    assert isinstance(result, schema.ConfigFile)
     return result
 
 
-def shown(key: object) -> str:
+def shown_key(key: object) -> str:
     """Return a key for an error: quoted if it is no plain word, hidden if it might be a value."""
     if not isinstance(key, str):
         return f"({_yaml_name(key)})"
@@ -53,18 +53,18 @@ def _text(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            WHAT, on=str(path), why="the file does not exist", hint="Check the path given with --config."
+            CONFIG_REFUSED, on=str(path), why="the file does not exist", hint="Check the path given with --config."
         ) from None
     except OSError as error:
         raise ConfigError(
-            WHAT,
+            CONFIG_REFUSED,
             on=str(path),
             why=f"it can't be read ({error.strerror})",
             hint="Make the file readable, or name another one with --config.",
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
-            WHAT, on=str(path), why=f"byte {error.start} is not UTF-8", hint="Save the file as UTF-8."
+            CONFIG_REFUSED, on=str(path), why=f"byte {error.start} is not UTF-8", hint="Save the file as UTF-8."
         ) from None
 
 
@@ -79,16 +79,16 @@ def _parsed(text: str, path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
-        raise ConfigError(WHAT, on=where, why="not valid YAML", hint=_QUOTES) from None
+        raise ConfigError(CONFIG_REFUSED, on=where, why="not valid YAML", hint=_QUOTES) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         where = f"{path}, line {line}, column {error.position - text.rfind(chr(10), 0, error.position)}"
         raise ConfigError(
-            WHAT, on=where, why="it contains a character that YAML does not allow", hint=_QUOTES
+            CONFIG_REFUSED, on=where, why="it contains a character that YAML does not allow", hint=_QUOTES
         ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = f"not valid YAML ({type(error).__name__})"
-        raise ConfigError(WHAT, on=str(path), why=why, hint=_QUOTES) from None
+        raise ConfigError(CONFIG_REFUSED, on=str(path), why=why, hint=_QUOTES) from None
 
 
 def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
@@ -101,9 +101,9 @@ def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
         if isinstance(node, yaml.MappingNode) and isinstance(item[0], yaml.ScalarNode):
             key, line = item[0].value, item[0].start_mark.line + 1
             if key in keys:
-                hint = f"Merge both under one {shown(key)}."
-                why = f"the key {shown(key)} appears twice"
-                raise ConfigError(WHAT, on=f"{path}, line {line}", why=why, hint=hint)
+                hint = f"Merge both under one {shown_key(key)}."
+                why = f"the key {shown_key(key)} appears twice"
+                raise ConfigError(CONFIG_REFUSED, on=f"{path}, line {line}", why=why, hint=hint)
             keys.add(key)
         for child in item if isinstance(node, yaml.MappingNode) else (item,):
             _require_unique_keys(child, path, seen)
@@ -135,13 +135,13 @@ class _Checker:
             return {k: self._named(inner, v, _joined(path, k)) for k, v in self._mapping(value, path).items()}
         if get_origin(kind) is tuple:
             if not isinstance(value, list):
-                self.refuse(path, f"expected a list, not {_yaml_name(value)}", f"Write {_last(path)}: [ … ].")
+                self.refuse(path, f"expected a list, not {_yaml_name(value)}", f"Write {_last_key(path)}: [ … ].")
             inner = get_args(kind)[0]
             return tuple(self.value(inner, item, f"{path}[{number}]") for number, item in enumerate(value))
         return self._single(kind, value, path)
 
     def refuse(self, path: str, why: str, hint: str) -> NoReturn:
-        raise ConfigError(WHAT, on=f"{path or 'the top level'} ({self.file})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path or 'the top level'} ({self.file})", why=why, hint=hint)
 
     def _named(self, kind: Any, value: Any, path: str) -> Any:
         if value is None:  # an empty rule, or the mask `null`, which YAML reads as no value
@@ -171,26 +171,26 @@ class _Checker:
             self._mistyped(kind, value, path)
 
     def _mistyped(self, kind: Any, value: Any, path: str) -> NoReturn:
-        wanted = _wanted(kind)
-        if isinstance(value, str) and (_last(path), value) in schema.LATER_VALUES:
-            self.refuse(path, f"{value} is not available in this version", f"{_last(path)} takes {wanted}.")
+        wanted = _accepted_values(kind)
+        if isinstance(value, str) and (_last_key(path), value) in schema.LATER_VALUES:
+            self.refuse(path, f"{value} is not available in this version", f"{_last_key(path)} takes {wanted}.")
         options = get_args(kind) if get_origin(kind) is Literal else ()
         if options and isinstance(value, str):
             self.refuse(path, "not a valid value", f"{did_you_mean(value, options)}Use {wanted}.")
-        quote = "Put the value in quotes." if kind is str else f"Write {wanted} after {_last(path)}:"
-        given = _beyond(kind, value) if type(value) is int else None
+        quote = "Put the value in quotes." if kind is str else f"Write {wanted} after {_last_key(path)}:"
+        given = _side_of_bounds(kind, value) if type(value) is int else None
         self.refuse(path, f"expected {wanted}, not {given or _yaml_name(value)}", quote)
 
 
 def _joined(path: str, key: object) -> str:
-    return f"{path}.{shown(key)}" if path else shown(key)
+    return f"{path}.{shown_key(key)}" if path else shown_key(key)
 
 
-def _last(path: str) -> str:
+def _last_key(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-def _wanted(kind: Any) -> str:
+def _accepted_values(kind: Any) -> str:
     """Return the accepted values of a key, for a person."""
     if get_origin(kind) is Literal:
         return " or ".join((", ".join(get_args(kind)[:-1]), get_args(kind)[-1])).removeprefix(" or ")
@@ -206,7 +206,7 @@ def _bounds(kind: Any) -> Meta | None:
     return next((meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)), None)
 
 
-def _beyond(kind: Any, value: int) -> str | None:
+def _side_of_bounds(kind: Any, value: int) -> str | None:
     """Return the side of a key's bounds on which a whole number lies."""
     bounds = _bounds(kind)
     if bounds is None or bounds.ge is None:

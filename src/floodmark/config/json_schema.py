@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from floodmark.config.schema import DEFAULT, File
+from floodmark.config.schema import DEFAULT, ConfigFile
 
 FILE_NAME = "floodmark.schema.json"
 # The draft that editors support best. The documents that msgspec makes of these structs mean the same in later drafts.
@@ -22,14 +22,14 @@ def json_schema() -> dict[str, Any]:
 
     Only the parser checks contradictions between settings, and the content of URLs, patterns and filters.
     """
-    (root,), parts = msgspec.json.schema_components([File])
+    (root,), parts = msgspec.json.schema_components([ConfigFile])
     for part in parts.values():
         part["properties"] = {name: _settable(inner) for name, inner in part["properties"].items()}
         del part["required"]  # no key is required
     return {"$schema": _DRAFT, "title": "floodmark.yaml", **_or_null(root), "$defs": parts}
 
 
-def printed() -> bytes:
+def json_schema_text() -> bytes:
     """Return the schema as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2) + b"\n"
 

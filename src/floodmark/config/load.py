@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from floodmark.config import values
 from floodmark.config.deliveries import LANDING_ZONES, deliveries, require_deliverable
-from floodmark.config.document import WHAT, read
+from floodmark.config.document import CONFIG_REFUSED, read
 from floodmark.config.metrics import PUSHGATEWAY, metrics
-from floodmark.config.schema import DestinationSection, File
+from floodmark.config.schema import ConfigFile, DestinationSection
 from floodmark.config.settings import (
     DEFAULT_CHUNK_BYTES,
     DEFAULT_GRACE,
@@ -28,7 +28,7 @@ from floodmark.config.settings import (
     SourceSettings,
 )
 from floodmark.config.tables import MASK_KEY, selection
-from floodmark.config.urls import bucket, check_place, overlap, read_source
+from floodmark.config.urls import bucket_of, check_place, places_overlap, read_source
 from floodmark.errors import ConfigError
 from floodmark.layout import LAYOUTS, LayoutName
 
@@ -40,7 +40,7 @@ LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
 VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, *LIBPQ)
 
 
-class Given(Struct, frozen=True):
+class GivenValue(Struct, frozen=True):
     """A setting's value and its origin: the flag, the variable or the key with its file."""
 
     value: Secret
@@ -59,7 +59,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
     """
     file, name = _file(arguments.config)
     source = _source(arguments, environ, file, name, required=not state_only)
-    state = _given(arguments.state, "--state", environ, (STATE,), file.state.url, f"state.url ({name})")
+    state = _given_value(arguments.state, "--state", environ, (STATE,), file.state.url, f"state.url ({name})")
     destination = _destination(arguments, environ, file, name, required=not (state_only and state))
     tables = Selection() if state_only else selection(arguments, environ, file, name)
     settings = Settings(
@@ -94,63 +94,65 @@ def load_settings(file: str | PathLike[str] | None = None, environ: Mapping[str,
     return load(Flags(config=path), os.environ if environ is None else environ)
 
 
-def _file(path: Path | None) -> tuple[File, str]:
+def _file(path: Path | None) -> tuple[ConfigFile, str]:
     """Return the file and its name. A file must exist only if the user named it."""
     if path is None and not DEFAULT_FILE.exists():
-        return File(), str(DEFAULT_FILE)
+        return ConfigFile(), str(DEFAULT_FILE)
     chosen = path or DEFAULT_FILE
     return read(chosen), str(chosen)
 
 
-def _given(
+def _given_value(
     flag: str | None,
     flag_name: str,
     environ: Mapping[str, str],
     variables: tuple[str, ...],
     key: str | None,
     key_name: str,
-) -> Given | None:
+) -> GivenValue | None:
     if flag is not None:
-        return Given(Secret(flag), flag_name)
+        return GivenValue(Secret(flag), flag_name)
     for variable in variables:
         if environ.get(variable):
-            return Given(Secret(environ[variable]), variable)
-    return None if key is None else Given(Secret(key), key_name)
+            return GivenValue(Secret(environ[variable]), variable)
+    return None if key is None else GivenValue(Secret(key), key_name)
 
 
-def _source(arguments: Flags, environ: Mapping[str, str], file: File, name: str, *, required: bool) -> Given | None:
+def _source(
+    arguments: Flags, environ: Mapping[str, str], file: ConfigFile, name: str, *, required: bool
+) -> GivenValue | None:
     flag = None if arguments.source is None else arguments.source.reveal()
-    given = _given(flag, "--source", environ, (SOURCE,), file.source.url, f"source.url ({name})")
+    given = _given_value(flag, "--source", environ, (SOURCE,), file.source.url, f"source.url ({name})")
     if given is None:
         if required and not any(environ.get(variable) for variable in LIBPQ):
             hint = f"Give --source URL, set {SOURCE}, or set PGHOST and PGDATABASE as for psql."
-            raise ConfigError(WHAT, on="source.url", why="no source is given", hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on="source.url", why="no source is given", hint=hint)
         return None
     url = read_source(given.text, given.origin)
     if url.has_password and given.origin == "--source":
         hint = f"Other users of this machine can see it. Put the URL into {SOURCE}, or the password into PGPASSWORD."
-        raise ConfigError(WHAT, on="--source", why="a password on the command line is refused", hint=hint)
-    return Given(Secret(given.text.strip()), given.origin)
+        raise ConfigError(CONFIG_REFUSED, on="--source", why="a password on the command line is refused", hint=hint)
+    return GivenValue(Secret(given.text.strip()), given.origin)
 
 
 def _destination(
-    arguments: Flags, environ: Mapping[str, str], file: File, name: str, *, required: bool
+    arguments: Flags, environ: Mapping[str, str], file: ConfigFile, name: str, *, required: bool
 ) -> DestinationSettings:
     section, flag = file.destination, arguments.destination
     variables = (DESTINATION, OLD_DESTINATION)
-    given = _given(flag, "--destination", environ, variables, section.url, f"destination.url ({name})")
+    given = _given_value(flag, "--destination", environ, variables, section.url, f"destination.url ({name})")
     if given is None and required:
         hint = f"Give --destination URL, or set {DESTINATION} or {OLD_DESTINATION}: s3://bucket/prefix, or a folder."
-        raise ConfigError(WHAT, on="destination.url", why="no destination is given", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on="destination.url", why="no destination is given", hint=hint)
     url = "" if given is None else check_place(given.text, given.origin)
-    landing = (bucket(url) or "").startswith(LANDING_ZONES)
+    landing = (bucket_of(url) or "").startswith(LANDING_ZONES)
     layout: LayoutName = arguments.layout or section.layout or ("moj-landing" if landing else "plain")
     chosen = _landing(section, url, name) if layout == "moj-landing" else _set(section)
     flags = {"format": arguments.format, "numbers": arguments.numbers}
     chosen |= {field: value for field, value in flags.items() if value is not None}
     if chosen.get("format") == "csv" and chosen.get("numbers") == "quote-large":
         why, hint = "it applies to JSON Lines only: CSV has text, no numbers", "Remove it, or set format: jsonl."
-        raise ConfigError(WHAT, on="numbers: quote-large", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on="numbers: quote-large", why=why, hint=hint)
     _require_s3_settings(section, url, name)
     allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)
     return DestinationSettings(**{**chosen, "url": url, "layout": layout, "allow_unconditional_writes": allow})
@@ -167,11 +169,11 @@ def _landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]
     if section.compression not in (None, "none"):
         why = f"{section.compression} contradicts the layout moj-landing, which accepts uncompressed files only"
         hint = "Remove destination.compression, or set destination.layout: plain."
-        raise ConfigError(WHAT, on=f"destination.compression ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"destination.compression ({name})", why=why, hint=hint)
     if LAYOUTS["moj-landing"].database_needs_underscore and "_" not in (section.database_name or "_"):
         why, hint = "the layout moj-landing needs an underscore in it", "Write it as <service>_<database>."
-        raise ConfigError(WHAT, on=f"destination.database_name ({name})", why=why, hint=hint)
-    demanded = {"acl": "bucket-owner-full-control", "sse": "AES256"} if bucket(url) is not None else {}
+        raise ConfigError(CONFIG_REFUSED, on=f"destination.database_name ({name})", why=why, hint=hint)
+    demanded = {"acl": "bucket-owner-full-control", "sse": "AES256"} if bucket_of(url) is not None else {}
     return {**demanded, **_set(section), "compression": "none"}
 
 
@@ -179,24 +181,24 @@ def _require_s3_settings(section: DestinationSection, url: str, name: str) -> No
     """Refuse settings of an S3 put for other places, and a key without the encryption that uses it."""
     if section.database_name is not None and not section.database_name.strip():
         hint = "Remove the key to take the database's own name."
-        raise ConfigError(WHAT, on=f"destination.database_name ({name})", why="it is empty", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"destination.database_name ({name})", why="it is empty", hint=hint)
     for field in ("acl", "sse", "kms_key_id"):
-        if url and bucket(url) is None and getattr(section, field) is not None:
+        if url and bucket_of(url) is None and getattr(section, field) is not None:
             why, hint = "it applies to S3 only, and the destination is a local folder", f"Remove destination.{field}."
-            raise ConfigError(WHAT, on=f"destination.{field} ({name})", why=why, hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on=f"destination.{field} ({name})", why=why, hint=hint)
     if section.kms_key_id is not None and not (section.sse or "").startswith("aws:kms"):
         why, hint = "a KMS key needs sse: aws:kms", "Set destination.sse: aws:kms."
-        raise ConfigError(WHAT, on=f"destination.kms_key_id ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"destination.kms_key_id ({name})", why=why, hint=hint)
 
 
-def _state_url(given: Given | None, destination: DestinationSettings) -> str | None:
+def _state_url(given: GivenValue | None, destination: DestinationSettings) -> str | None:
     """Return the state's place: by default next to the data, or None (a stateless run) if a receiver takes all away."""
     if given is not None:
         return check_place(given.text, given.origin)
     return f"{destination.url.rstrip('/')}/_floodmark/" if destination.layout == "plain" else None
 
 
-def _require_no_contradiction(settings: Settings, state: Given | None, name: str) -> None:
+def _require_no_contradiction(settings: Settings, state: GivenValue | None, name: str) -> None:
     """Refuse contradictions that show only when all settings are known."""
     require_deliverable(settings, name)
     if settings.destination.layout != "moj-landing":
@@ -205,16 +207,16 @@ def _require_no_contradiction(settings: Settings, state: Given | None, name: str
         if settings.selection.new == "fail":
             why = "fail needs a state: without one every table is new"
             hint = f"Set {STATE} to a bucket of your own, or remove tables.new."
-            raise ConfigError(WHAT, on=f"tables.new ({name})", why=why, hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on=f"tables.new ({name})", why=why, hint=hint)
         return
-    landing = (bucket(settings.state_url) or "").startswith(LANDING_ZONES)
-    if landing or (settings.destination.url and overlap(settings.state_url, settings.destination.url)):
+    landing = (bucket_of(settings.state_url) or "").startswith(LANDING_ZONES)
+    if landing or (settings.destination.url and places_overlap(settings.state_url, settings.destination.url)):
         why = "the state is in the landing zone, and its receiver moves every object away"
         hint = f"Set {STATE} to a bucket of your own, or remove it for a run without state."
-        raise ConfigError(WHAT, on=state.origin if state else "state.url", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=state.origin if state else "state.url", why=why, hint=hint)
 
 
-def _chunk_bytes(file: File, name: str) -> int:
+def _chunk_bytes(file: ConfigFile, name: str) -> int:
     if file.chunk_size is None:
         return DEFAULT_CHUNK_BYTES
     low, high = values.MIN_CHUNK, values.MAX_CHUNK
@@ -224,7 +226,7 @@ def _chunk_bytes(file: File, name: str) -> int:
 _TIME_LIMIT = (values.MAX_SECONDS, "1s to 24d")
 
 
-def _limits(arguments: Flags, file: File, name: str) -> Limits:
+def _limits(arguments: Flags, file: ConfigFile, name: str) -> Limits:
     section, given = file.limits, {}
     for field in ("max_snapshot_age", "statement_timeout", "lock_timeout"):
         value = getattr(section, field)
@@ -234,11 +236,11 @@ def _limits(arguments: Flags, file: File, name: str) -> Limits:
             given[field] = _measured(values.duration, value, on, 1, high, span)
     connections = _or_default(arguments.connections, _or_default(section.connections, Limits().connections))
     if not 1 <= connections <= 128:
-        raise ConfigError(WHAT, on="--connections", why="out of range", hint="Write a number from 1 to 128.")
+        raise ConfigError(CONFIG_REFUSED, on="--connections", why="out of range", hint="Write a number from 1 to 128.")
     return Limits(connections=connections, **given)
 
 
-def _grace(arguments: Flags, file: File, name: str) -> int:
+def _grace(arguments: Flags, file: ConfigFile, name: str) -> int:
     given = (arguments.grace, "--grace") if arguments.grace is not None else (file.prune.grace, f"prune.grace ({name})")
     if given[0] is None:
         return DEFAULT_GRACE
@@ -249,9 +251,9 @@ def _measured(parse: Callable[[int | str], int], value: int | str, on: str, low:
     try:
         number = parse(value)
     except ValueError as error:
-        raise ConfigError(WHAT, on=on, why=str(error), hint=f"Write a value from {span}.") from None
+        raise ConfigError(CONFIG_REFUSED, on=on, why=str(error), hint=f"Write a value from {span}.") from None
     if not low <= number <= high:
-        raise ConfigError(WHAT, on=on, why="out of range", hint=f"Write a value from {span}.")
+        raise ConfigError(CONFIG_REFUSED, on=on, why="out of range", hint=f"Write a value from {span}.")
     return number
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from floodmark.config.document import WHAT
+from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.schema import MetricsSection
 from floodmark.config.settings import Flags, Metrics, Secret
 from floodmark.errors import ConfigError
@@ -21,7 +21,7 @@ def metrics(arguments: Flags, environ: Mapping[str, str], section: MetricsSectio
     port = section.port if arguments.metrics_port is None else arguments.metrics_port
     textfile = section.textfile if arguments.metrics_textfile is None else arguments.metrics_textfile
     if textfile is not None and not textfile.strip():
-        raise ConfigError(WHAT, on="metrics.textfile", why="it is empty", hint="Write a file's path.")
+        raise ConfigError(CONFIG_REFUSED, on="metrics.textfile", why="it is empty", hint="Write a file's path.")
     return Metrics(port, section.address or "", _gateway(arguments, environ, section, name), textfile)
 
 
@@ -54,4 +54,4 @@ def _require_gateway(url: str, origin: str) -> None:
 
 
 def _refuse(origin: str, why: str, hint: str) -> NoReturn:
-    raise ConfigError(WHAT, on=origin, why=why, hint=hint)
+    raise ConfigError(CONFIG_REFUSED, on=origin, why=why, hint=hint)

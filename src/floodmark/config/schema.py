@@ -233,7 +233,7 @@ class DeliverSection(Struct, frozen=True, forbid_unknown_fields=True):
     resend_after_days: Annotated[Positive | None, described(f"{_RESEND} 7 in a landing zone.")] = None
 
 
-class File(Struct, frozen=True, forbid_unknown_fields=True):
+class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of a configuration file. A section that is missing is one with nothing set."""
 
     source: SourceSection = SourceSection()
@@ -289,7 +289,7 @@ def without_none(hint: Any) -> Any:
     return options[0] if len(options) == 1 else Amount
 
 
-def keys(kind: type[Struct] = File, prefix: str = "") -> Iterator[str]:
+def keys(kind: type[Struct] = ConfigFile, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key that can be set. `*` is a name that the user chooses, or any item of a list."""
     for name, inner in field_kinds(kind).items():
         path = f"{prefix}{name}"

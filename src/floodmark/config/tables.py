@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from floodmark.config.document import WHAT, shown
-from floodmark.config.schema import ColumnsSection, File, RuleSection
+from floodmark.config.document import CONFIG_REFUSED, shown_key
+from floodmark.config.schema import ColumnsSection, ConfigFile, RuleSection
 from floodmark.config.settings import ColumnRule, DetectMode, Flags, Secret, Selection, TableRule
 from floodmark.config.values import filter_problem
 from floodmark.errors import ConfigError
@@ -16,7 +16,7 @@ from floodmark.errors import ConfigError
 MASK_KEY = "FLOODMARK_MASK_KEY"
 
 
-def selection(arguments: Flags, environ: Mapping[str, str], file: File, name: str) -> Selection:
+def selection(arguments: Flags, environ: Mapping[str, str], file: ConfigFile, name: str) -> Selection:
     """Return the combined selection of file and flags. `name` is the file's, for errors. Raises ConfigError."""
     tables = file.tables
     _require_patterns(tables.include or (), f"tables.include ({name})")
@@ -26,7 +26,7 @@ def selection(arguments: Flags, environ: Mapping[str, str], file: File, name: st
     _require_something_selected(tables.include, tables.exclude or (), name)
     if file.detect == "column":
         raise ConfigError(
-            WHAT,
+            CONFIG_REFUSED,
             on=f"detect ({name})",
             why="column needs a column name for each table, so it can't be the default",
             hint="Set detect: column and column: … in tables.rules.<schema.table>.",
@@ -49,33 +49,33 @@ def _require_patterns(patterns: Iterable[str], on: str) -> None:
     for pattern in patterns:
         if not pattern.strip():
             hint = "Write schema.table, where * matches any letters and ? for one."
-            raise ConfigError(WHAT, on=on, why="a pattern is empty", hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on=on, why="a pattern is empty", hint=hint)
 
 
 def _require_something_selected(include: tuple[str, ...] | None, exclude: tuple[str, ...], name: str) -> None:
     if include == ():
         why, hint = "the list is empty: no table would be extracted", 'Write ["*.*"], or remove the key.'
-        raise ConfigError(WHAT, on=f"tables.include ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"tables.include ({name})", why=why, hint=hint)
     both = sorted(set(include or ()) & set(exclude))
     if both:
         on = f"tables.include and tables.exclude ({name})"
-        why = f"they contradict each other: {', '.join(map(shown, both))} is in both"
-        raise ConfigError(WHAT, on=on, why=why, hint="Remove the pattern from one of the two.")
+        why = f"they contradict each other: {', '.join(map(shown_key, both))} is in both"
+        raise ConfigError(CONFIG_REFUSED, on=on, why=why, hint="Remove the pattern from one of the two.")
 
 
 def _rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> TableRule:
-    path = f"tables.rules.{shown(label)}"
+    path = f"tables.rules.{shown_key(label)}"
     if rule.where is not None and (problem := filter_problem(rule.where)) is not None:
         hint = 'Write one SQL condition on the table\'s columns, such as "not test_data".'
-        raise ConfigError(WHAT, on=f"{path}.where ({name})", why=problem, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.where ({name})", why=problem, hint=hint)
     mode = rule.detect or detect
     if mode == "column" and not rule.column:
         hint = f"Name the column that grows with every change: {path}.column: updated_at."
-        raise ConfigError(WHAT, on=f"{path}.column ({name})", why="detect: column needs a column", hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.column ({name})", why="detect: column needs a column", hint=hint)
     if rule.column is not None and mode != "column":
         why = f"it contradicts detect: {mode}, which reads no column"
         hint = f"Set {path}.detect: column, or remove the column."
-        raise ConfigError(WHAT, on=f"{path}.column ({name})", why=why, hint=hint)
+        raise ConfigError(CONFIG_REFUSED, on=f"{path}.column ({name})", why=why, hint=hint)
     return TableRule(_columns(rule.columns, path, name), rule.where, rule.detect, rule.column)
 
 
@@ -83,11 +83,11 @@ def _columns(columns: ColumnsSection | None, path: str, name: str) -> ColumnRule
     if columns is None:
         return ColumnRule()
     exclude, mask = columns.exclude or (), columns.mask or {}
-    both = [shown(column) for column in mask if column in exclude]
+    both = [shown_key(column) for column in mask if column in exclude]
     if both:
         why = f"columns.exclude leaves out {', '.join(both)}, so a mask contradicts it"
         raise ConfigError(
-            WHAT, on=f"{path}.columns.mask ({name})", why=why, hint="Remove the column from one of the two."
+            CONFIG_REFUSED, on=f"{path}.columns.mask ({name})", why=why, hint="Remove the column from one of the two."
         )
     return ColumnRule(exclude, mask)
 
@@ -98,8 +98,8 @@ def _mask_key(rules: Mapping[str, TableRule], environ: Mapping[str, str], name: 
         return Secret(value)
     for label, rule in rules.items():
         if "hash" in rule.columns.mask.values():
-            on = f"tables.rules.{shown(label)}.columns.mask ({name})"
+            on = f"tables.rules.{shown_key(label)}.columns.mask ({name})"
             why = f"the mask hash needs a key, and {MASK_KEY} is not set"
             hint = f"Set {MASK_KEY} to a long random text and keep it: another key gives other hashes."
-            raise ConfigError(WHAT, on=on, why=why, hint=hint)
+            raise ConfigError(CONFIG_REFUSED, on=on, why=why, hint=hint)
     return None

@@ -11,7 +11,7 @@ from floodmark.config.json_schema import FILE_NAME
 from floodmark.config.settings import Mask
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class TemplateChoices(Struct, frozen=True, kw_only=True):
     """The content of the file. None leaves a key out, with a comment that says what it would do.
 
     `found` describes the content of the database in sentences. `suggestions` are masks that columns' names suggest, by
@@ -26,12 +26,12 @@ class Wanted(Struct, frozen=True, kw_only=True):
     suggestions: Mapping[str, Mapping[str, Mask]] = {}
 
 
-def written(wanted: Wanted) -> str:
+def template_text(wanted: TemplateChoices) -> str:
     """Return the file's text."""
     return "\n".join([*_places(wanted), *_tables(wanted), _REST])
 
 
-def scalar(text: str) -> str:
+def yaml_scalar(text: str) -> str:
     """Return a text in quotes, on one line, as YAML reads it back.
 
     The quoting is JSON's, with YAML's escapes for characters that can't be printed.
@@ -40,7 +40,7 @@ def scalar(text: str) -> str:
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in quoted)
 
 
-def _places(wanted: Wanted) -> list[str]:
+def _places(wanted: TemplateChoices) -> list[str]:
     source, state, layout = wanted.source, wanted.state, wanted.layout
     return [
         f"# yaml-language-server: $schema={FILE_NAME}",
@@ -50,26 +50,26 @@ def _places(wanted: Wanted) -> list[str]:
         "source:",
         "  # The database to read. No password here: PGPASSWORD holds it, or FLOODMARK_SOURCE holds the whole URL.",
         "  # Without a URL, PGHOST, PGDATABASE and PGUSER name the database.",
-        f"  {'# url: postgresql://user@host:5432/database' if source is None else f'url: {scalar(source)}'}",
+        f"  {'# url: postgresql://user@host:5432/database' if source is None else f'url: {yaml_scalar(source)}'}",
         "  # Seconds to wait for a database that is down for maintenance at night.",
         "  wait_seconds: 600",
         "",
         "destination:",
         "  # The place for the data: s3://bucket/prefix, or a folder. boto3 finds the credentials.",
-        f"  url: {scalar(wanted.destination)}",
+        f"  url: {yaml_scalar(wanted.destination)}",
         "  # plain: objects stay where they are put. moj-landing: a receiver moves each away as it arrives.",
         f"  {'# layout: plain' if layout is None else f'layout: {layout}'}",
         "",
         "state:",
         "  # The record of what was landed. By default in <destination>/_floodmark/. A landing zone can't hold it:",
         "  # without a state in your own bucket each run extracts everything.",
-        f"  {'# url: s3://my-state/service' if state is None else f'url: {scalar(state)}'}",
+        f"  {'# url: s3://my-state/service' if state is None else f'url: {yaml_scalar(state)}'}",
         "",
     ]
 
 
-def _tables(wanted: Wanted) -> list[str]:
-    lines = ["tables:", *(f"  # {scalar(line)[1:-1]}" for line in wanted.found)]
+def _tables(wanted: TemplateChoices) -> list[str]:
+    lines = ["tables:", *(f"  # {yaml_scalar(line)[1:-1]}" for line in wanted.found)]
     lines += [
         "  # The tables to extract: schema.table, with * and ?.",
         '  include: ["*.*"]',
@@ -91,8 +91,8 @@ def _tables(wanted: Wanted) -> list[str]:
 
 
 def _rule(table: str, masks: Mapping[str, Mask]) -> str:
-    inner = ", ".join(f"{scalar(column)}: {scalar(mask)}" for column, mask in masks.items())
-    return f"{scalar(table)}: {{columns: {{mask: {{{inner}}}}}}}"
+    inner = ", ".join(f"{yaml_scalar(column)}: {yaml_scalar(mask)}" for column, mask in masks.items())
+    return f"{yaml_scalar(table)}: {{columns: {{mask: {{{inner}}}}}}}"
 
 
 _REST = """\

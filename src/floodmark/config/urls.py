@@ -70,7 +70,7 @@ def safe_label(url: str) -> str:
         return "(a URL that can't be read)"
 
 
-def bucket(url: str) -> str | None:
+def bucket_of(url: str) -> str | None:
     """Return the bucket of an s3:// URL, None for a local folder."""
     return url[5:].partition("/")[0] if url.startswith("s3://") else None
 
@@ -81,7 +81,7 @@ def check_place(url: str, origin: str) -> str:
         _refuse(origin, "it is empty", "Write s3://bucket/prefix or a folder's path.")
     if any(ord(letter) < 32 for letter in url):
         _refuse(origin, "it holds control characters", "Write s3://bucket/prefix or a folder's path.")
-    name = bucket(url)
+    name = bucket_of(url)
     if name is None:
         return _folder(url, origin)
     if "@" in name or ":" in name:
@@ -97,10 +97,10 @@ def check_place(url: str, origin: str) -> str:
     return url
 
 
-def overlap(one: str, other: str) -> bool:
+def places_overlap(one: str, other: str) -> bool:
     """Return True if two places share a bucket, or one folder lies in the other."""
-    if bucket(one) is not None or bucket(other) is not None:
-        return bucket(one) == bucket(other)
+    if bucket_of(one) is not None or bucket_of(other) is not None:
+        return bucket_of(one) == bucket_of(other)
     a, b = Path(one).resolve(), Path(other).resolve()
     return a == b or a in b.parents or b in a.parents
 

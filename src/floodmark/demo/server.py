@@ -29,7 +29,7 @@ from floodmark.demo.host import (
     last_lines,
     private_folder,
     unprivileged,
-    until,
+    wait_until,
 )
 from floodmark.errors import SourceError, SourceUnavailable
 
@@ -206,8 +206,8 @@ class PostgresServer:
         """Kill one backend with SIGKILL: the postmaster ends all sessions and recovers. Returns after the recovery."""
         with psycopg.connect(self.dsn(), autocommit=True) as witness, psycopg.connect(self.dsn()) as victim:
             kill(victim.info.backend_pid)
-            until(lambda: not _answers(witness), "the other backends' end")
-        until(self._accepts, "recovery")
+            wait_until(lambda: not _answers(witness), "the other backends' end")
+        wait_until(self._accepts, "recovery")
         self.starts += 1
 
     def close(self) -> None:
@@ -291,7 +291,7 @@ class PostgresServer:
             return self._spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _comes_up(self, process: subprocess.Popen[bytes]) -> bool:
-        until(lambda: process.poll() is not None or self._ready(process.pid), "the server's start")
+        wait_until(lambda: process.poll() is not None or self._ready(process.pid), "the server's start")
         return process.poll() is None
 
     def _yield_port(self) -> None:

@@ -200,7 +200,7 @@ ALTER TABLE court.sentence ADD FOREIGN KEY (person_id) REFERENCES person;
 """
 
 
-class Deed(Struct, frozen=True):
+class DayChange(Struct, frozen=True):
     """A change to the database during a day, in words and in SQL."""
 
     words: str
@@ -208,25 +208,25 @@ class Deed(Struct, frozen=True):
 
 
 DAY_THREE = (
-    Deed(
+    DayChange(
         "three people get a corrected name",
         "UPDATE person SET given_name = given_name || '-Rose', updated_at = '2026-10-31 09:12Z'"
         " WHERE id IN (SELECT md5('person ' || n)::uuid FROM generate_series(11, 13) n)",
     ),
-    Deed(
+    DayChange(
         "250 movements are recorded",
         "INSERT INTO cell_movement (person_id, prison_code, cell, reason, moved_at, recorded_by)"
         " SELECT md5('person ' || 1 + n % (SELECT count(*) FROM person))::uuid, 'P03',"
         " 'B-2-' || to_char(n % 60, 'FM000'), 'cell_change',"
         " timestamptz '2026-10-31Z' + n * interval '2 minutes', 1 + n % 200 FROM generate_series(1, 250) n",
     ),
-    Deed(
+    DayChange(
         "the audit trail of October grows by 40 events",
         "INSERT INTO audit_event SELECT 10000000 + n, timestamptz '2026-10-31 12:00Z' + n * interval '1 minute',"
         " n, 'person.read', '{\"ms\": 12}' FROM generate_series(1, 40) n",
     ),
-    Deed("one alert is deleted", "DELETE FROM alert WHERE id = 7"),
-    Deed("a migration adds a column to court.hearing", "ALTER TABLE court.hearing ADD COLUMN video_link text"),
+    DayChange("one alert is deleted", "DELETE FROM alert WHERE id = 7"),
+    DayChange("a migration adds a column to court.hearing", "ALTER TABLE court.hearing ADD COLUMN video_link text"),
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from floodmark.config import Flags, load
 from floodmark.config.load import DEFAULT_FILE
 from floodmark.doctor.configuration import configuration
-from floodmark.doctor.database import Known, source
+from floodmark.doctor.database import SourceFacts, source
 from floodmark.doctor.finding import Finding, attempted, of_error, unknown
 from floodmark.doctor.metrics import metrics
 from floodmark.doctor.places import places
@@ -29,7 +29,7 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
         fix = None if (flags.config or DEFAULT_FILE).exists() else "`floodmark init` writes one."
         yield unknown("everything else", "needs a valid configuration", fix)
         return
-    known = Known()
+    known = SourceFacts()
     yield from attempted("configuration", lambda: configuration(settings, flags, environ))
     yield from attempted("database", lambda: source(settings, known))
     yield from attempted("destination", lambda: places(settings))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec import Struct
 
 from floodmark.doctor.finding import Finding, ok, unknown, warning
-from floodmark.doctor.server import Server
+from floodmark.doctor.server import ServerConnection
 from floodmark.wording import plural
 
 # An older transaction holds back something that a nightly run needs.
@@ -18,7 +18,7 @@ _SHOWN = 5
 _HELD_BACK = "what was written since it began can't be proven unchanged, and is read again each run"
 
 
-class Session(Struct, frozen=True, array_like=True):
+class OpenTransaction(Struct, frozen=True, array_like=True):
     """A session with an old transaction. `writes`: it has a transaction id, and so holds back what can be proven."""
 
     pid: int
@@ -28,14 +28,14 @@ class Session(Struct, frozen=True, array_like=True):
     writes: bool
 
 
-class Prepared(Struct, frozen=True, array_like=True):
+class PreparedTransaction(Struct, frozen=True, array_like=True):
     gid: str
     owner: str
     database: str
     seconds: int
 
 
-class Room(Struct, frozen=True, array_like=True):
+class FreeConnections(Struct, frozen=True, array_like=True):
     """The number of further connections that the server, the role and the database accept. None means no limit."""
 
     server: int
@@ -43,7 +43,7 @@ class Room(Struct, frozen=True, array_like=True):
     database: int | None
 
 
-def transactions(server: Server, old: int = OLD) -> Iterator[Finding]:
+def transactions(server: ServerConnection, old: int = OLD) -> Iterator[Finding]:
     rows = server.rows(
         "SELECT pid, usename::text, state, extract(epoch FROM now() - xact_start)::bigint, backend_xid IS NOT NULL "
         f"FROM pg_stat_activity WHERE xact_start <= now() - interval '{old} seconds' AND pid <> pg_backend_pid() "
@@ -53,10 +53,10 @@ def transactions(server: Server, old: int = OLD) -> Iterator[Finding]:
     (hidden,) = server.row(
         "SELECT count(*) FROM pg_stat_activity WHERE query = '<insufficient privilege>' AND datid IS NOT NULL"
     )
-    yield judged_sessions([Session(*row) for row in rows], hidden, server.role)
+    yield judged_sessions([OpenTransaction(*row) for row in rows], hidden, server.role)
 
 
-def judged_sessions(sessions: Sequence[Session], hidden: int, role: str) -> Finding:
+def judged_sessions(sessions: Sequence[OpenTransaction], hidden: int, role: str) -> Finding:
     """Judge sessions with old transactions. `hidden` counts sessions of others that could not be inspected. Pure."""
     check = "transactions"
     if sessions:
@@ -74,15 +74,15 @@ def judged_sessions(sessions: Sequence[Session], hidden: int, role: str) -> Find
     return ok(check, f"none is older than {OLD // 60} min")
 
 
-def prepared(server: Server, old: int = OLD) -> Iterator[Finding]:
+def prepared(server: ServerConnection, old: int = OLD) -> Iterator[Finding]:
     rows = server.rows(
         "SELECT gid, owner::text, database::text, extract(epoch FROM now() - prepared)::bigint FROM pg_prepared_xacts "
         f"WHERE prepared <= now() - interval '{old} seconds' ORDER BY prepared"
     )
-    yield judged_prepared([Prepared(*row) for row in rows])
+    yield judged_prepared([PreparedTransaction(*row) for row in rows])
 
 
-def judged_prepared(found: Sequence[Prepared]) -> Finding:
+def judged_prepared(found: Sequence[PreparedTransaction]) -> Finding:
     if not found:
         return ok("prepared transactions", "none is left over")
     shown = found[:_SHOWN]
@@ -94,7 +94,7 @@ def judged_prepared(found: Sequence[Prepared]) -> Finding:
     return warning("prepared transactions", told, fix)
 
 
-def xid_age(server: Server) -> Iterator[Finding]:
+def xid_age(server: ServerConnection) -> Iterator[Finding]:
     name, age = server.row("SELECT datname::text, age(datfrozenxid) FROM pg_database ORDER BY 2 DESC LIMIT 1")
     yield judged_xid_age(name, age)
 
@@ -107,7 +107,7 @@ def judged_xid_age(database: str, age: int) -> Finding:
     return warning("xid age", found, fix)
 
 
-def time_limits(server: Server) -> Iterator[Finding]:
+def time_limits(server: ServerConnection) -> Iterator[Finding]:
     settings = dict(
         server.rows(
             "SELECT name, reset_val::bigint FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', "
@@ -132,7 +132,7 @@ def judged_time_limits(settings: dict[str, int], statement_timeout: int) -> Find
     )
 
 
-def connections(server: Server) -> Iterator[Finding]:
+def connections(server: ServerConnection) -> Iterator[Finding]:
     row = server.row(
         "SELECT (current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint"
         " - coalesce(current_setting('reserved_connections', true), '0')::bigint"
@@ -142,10 +142,10 @@ def connections(server: Server) -> Iterator[Finding]:
         " (SELECT datconnlimit - (SELECT numbackends FROM pg_stat_database s WHERE s.datid = d.oid)"
         "  FROM pg_database d WHERE datname = current_database() AND datconnlimit >= 0)"
     )
-    yield judged_room(Room(*row), server.settings.limits.connections, server.role)
+    yield judged_room(FreeConnections(*row), server.settings.limits.connections, server.role)
 
 
-def judged_room(room: Room, wanted: int, role: str) -> Finding:
+def judged_room(room: FreeConnections, wanted: int, role: str) -> Finding:
     """Judge the free connections.
 
     A run takes limits.connections plus one; doctor's own is one of those in use. Pure.
@@ -163,7 +163,7 @@ def judged_room(room: Room, wanted: int, role: str) -> Finding:
     return warning("connections", f"{left} are free ({tightest}), a run needs {needed}", fix)
 
 
-CHECKS: Sequence[tuple[str, Callable[[Server], Iterator[Finding]]]] = (
+CHECKS: Sequence[tuple[str, Callable[[ServerConnection], Iterator[Finding]]]] = (
     ("transactions", transactions),
     ("prepared transactions", prepared),
     ("xid age", xid_age),

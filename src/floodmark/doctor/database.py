@@ -13,19 +13,19 @@ from floodmark.doctor import activity, landing, server, tables
 from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.wording import plural
 
 _DIGEST = ""  # of the encoding: no lines are made
 
 
-class Known(Struct):
+class SourceFacts(Struct):
     """Facts from the source's checks for the state's checks: the database's identity, or None if it can't be asked."""
 
     identity: SourceIdentity | None = None
 
 
-def source(settings: Settings, known: Known) -> Iterator[Finding]:
+def source(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     if _is_postgresql(settings):
         reached = yield from _server(settings)
         if not reached:
@@ -41,7 +41,7 @@ def _is_postgresql(settings: Settings) -> bool:
 def _server(settings: Settings) -> Generator[Finding, None, bool]:
     """Yield the findings, and return true if the server answers."""
     try:
-        asked = server.Server(settings)
+        asked = server.ServerConnection(settings)
     except FloodmarkError as error:
         yield of_error("database", error)
         return False
@@ -53,7 +53,7 @@ def _server(settings: Settings) -> Generator[Finding, None, bool]:
     return True
 
 
-def _tables(settings: Settings, known: Known) -> Iterator[Finding]:
+def _tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     try:
         snapshot = open_source(settings).snapshot()
     except FloodmarkError as error:
@@ -69,7 +69,7 @@ def _tables(settings: Settings, known: Known) -> Iterator[Finding]:
         snapshot.close()
 
 
-def _shared(snapshot: Snapshot) -> Iterator[Finding]:
+def _shared(snapshot: SourceSnapshot) -> Iterator[Finding]:
     """Check if other connections can share a snapshot.
 
     Each run finds this out, so the check asks the run's own code.
@@ -81,7 +81,7 @@ def _shared(snapshot: Snapshot) -> Iterator[Finding]:
         yield warning("snapshot", one.found, one.hint)
 
 
-def _judged(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
+def _judged(snapshot: SourceSnapshot, settings: Settings) -> Iterator[Finding]:
     found = snapshot.tables(settings.selection, _DIGEST)
     yield from tables.readable(found, settings.state_url is None)
     yield from tables.proof(found)

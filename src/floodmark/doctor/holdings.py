@@ -11,7 +11,7 @@ from msgspec import Struct
 from floodmark.backends import open_source
 from floodmark.config import Mask, Selection, Settings
 from floodmark.model import TableInfo
-from floodmark.source.selection import spelled
+from floodmark.source.selection import exact_pattern
 from floodmark.wording import plural
 
 # Columns that usually serve as keys elsewhere are hashed, which keeps joins. Columns that are only read are redacted.
@@ -36,7 +36,7 @@ _RULES: tuple[tuple[re.Pattern[str], Mask], ...] = (
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-class Holdings(Struct, frozen=True):
+class DatabaseContent(Struct, frozen=True):
     """The content of a database.
 
     `found` holds sentences; `suggestions` holds masks by column, by a rule's table name.
@@ -46,18 +46,18 @@ class Holdings(Struct, frozen=True):
     suggestions: dict[str, dict[str, Mask]]
 
 
-def holdings(settings: Settings) -> Holdings:
+def inspect_database(settings: Settings) -> DatabaseContent:
     """Inspect all tables of the source. Raises SourceError, ConfigError."""
     snapshot = open_source(settings).snapshot()
     try:
         tables = snapshot.tables(Selection(), "")
     finally:
         snapshot.close()
-    masks = {spelled(table.table): suggested([column.name for column in table.columns]) for table in tables}
-    return Holdings(_counted(tables), {name: columns for name, columns in masks.items() if columns})
+    masks = {exact_pattern(table.table): suggested_masks([column.name for column in table.columns]) for table in tables}
+    return DatabaseContent(_counted(tables), {name: columns for name, columns in masks.items() if columns})
 
 
-def suggested(columns: Sequence[str]) -> dict[str, Mask]:
+def suggested_masks(columns: Sequence[str]) -> dict[str, Mask]:
     """Return the masks that the column names suggest. Pure."""
     found = {column: _mask(_WORD.sub("_", column).lower()) for column in columns}
     return {column: mask for column, mask in found.items() if mask is not None}

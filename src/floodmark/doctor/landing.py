@@ -30,7 +30,7 @@ _GROWTH = 3
 _SHOWN = 10
 
 
-class Zone(Struct, frozen=True):
+class LandingZone(Struct, frozen=True):
     """A place that can be a landing zone: the destination's or a delivery's. `name` prefixes its checks."""
 
     name: str
@@ -44,14 +44,14 @@ class Zone(Struct, frozen=True):
         return self.layout.max_object_bytes is not None and self.numbers == "as-is"
 
 
-def zones(settings: Settings) -> list[Zone]:
+def zones(settings: Settings) -> list[LandingZone]:
     """Return the destination and every delivery."""
     chosen = settings.destination
     setting = "destination.database_name"
-    found = [Zone("landing", LAYOUTS[chosen.layout], chosen.database_name, setting, chosen.numbers)]
+    found = [LandingZone("landing", LAYOUTS[chosen.layout], chosen.database_name, setting, chosen.numbers)]
     for one in settings.deliver:
         name, setting = f"deliver {one.name}", "its database_name"
-        found.append(Zone(name, LAYOUTS[one.layout], one.database_name, setting, one.numbers))
+        found.append(LandingZone(name, LAYOUTS[one.layout], one.database_name, setting, one.numbers))
     return found
 
 
@@ -71,7 +71,7 @@ def landing(tables: Sequence[TableInfo], database: str, settings: Settings, defa
         yield from sizes(tables, min(limits), settings.chunk_bytes)
 
 
-def database_name(database: str, zone: Zone) -> Finding:
+def database_name(database: str, zone: LandingZone) -> Finding:
     told = database_segment(zone.layout, database, zone.database_name, TableName("public", "t"))
     if "_" in told:
         return ok(f"{zone.name}: database name", f"keys begin with data/database_name={told}/ (for schema public)")
@@ -79,7 +79,7 @@ def database_name(database: str, zone: Zone) -> Finding:
     return problem(f"{zone.name}: database name", f"{told} contains no underscore", fix, ConfigError.exit_code)
 
 
-def integers(tables: Sequence[TableInfo], refusing: Sequence[Zone]) -> Iterator[Finding]:
+def integers(tables: Sequence[TableInfo], refusing: Sequence[LandingZone]) -> Iterator[Finding]:
     """Check for columns that can exceed 64 bits, for zones with numbers `as-is`. Types say nothing about jsonb."""
     if not refusing:
         yield ok(_INTEGERS, "large numbers are sent as strings (numbers: quote-large)")

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from boto3.session import Session
 
 from floodmark.config import Settings
-from floodmark.config.urls import bucket
+from floodmark.config.urls import bucket_of
 from floodmark.doctor import s3
 from floodmark.doctor.finding import Finding, of_error, ok, problem
 from floodmark.errors import FloodmarkError, StorageError
@@ -25,7 +25,7 @@ def places(settings: Settings) -> Iterator[Finding]:
     try:
         compressor(chosen.compression)
         urls = [chosen.url, settings.state_url or "", *(one.url for one in settings.deliver)]
-        session = s3.session() if any(map(bucket, urls)) else None
+        session = s3.session() if any(map(bucket_of, urls)) else None
     except FloodmarkError as error:
         yield of_error("destination", error)
         return
@@ -43,12 +43,12 @@ def places(settings: Settings) -> Iterator[Finding]:
 def _place(
     name: str, url: str, options: StorageOptions, unconditional: bool, session: Session | None
 ) -> Iterator[Finding]:
-    if session is None or bucket(url) is None:
+    if session is None or bucket_of(url) is None:
         yield _folder(name, url)
     elif options.conditional:
-        yield from s3.probed(s3.Place(name, url, options, session), unconditional)
+        yield from s3.probed(s3.S3Place(name, url, options, session), unconditional)
     else:
-        yield from s3.looked_at(s3.Place(name, url, options, session))
+        yield from s3.looked_at(s3.S3Place(name, url, options, session))
 
 
 def _folder(name: str, url: str) -> Finding:

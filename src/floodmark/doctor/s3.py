@@ -39,7 +39,7 @@ _NO_ETAG = '"00000000000000000000000000000000"'
 _SKEW, _REFUSED_SKEW = 60, 900  # seconds; S3 itself refuses from 15 minutes on
 
 
-class Place(Struct, frozen=True):
+class S3Place(Struct, frozen=True):
     """A destination or state in S3. `name` is its name in the configuration."""
 
     name: str
@@ -54,10 +54,10 @@ def session() -> Session:
         return Session()
 
 
-class _Client:
+class _ProbeClient:
     """A client for requests without retries that translates errors. It notes each answer's date and status."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: S3Place) -> None:
         self.place = place
         self.bucket, _, prefix = place.url.removeprefix("s3://").partition("/")
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
@@ -109,10 +109,10 @@ class _Client:
             self.skew = (datetime.now(UTC) - theirs).total_seconds()
 
 
-def probed(place: Place, unconditional: bool) -> Iterator[Finding]:
+def probed(place: S3Place, unconditional: bool) -> Iterator[Finding]:
     """Try every right at a place whose objects stay. `unconditional`: the user works without conditional writes."""
     try:
-        client = _Client(place)
+        client = _ProbeClient(place)
         listing = _listing(client)
     except FloodmarkError as error:
         yield of_error(place.name, error)
@@ -126,10 +126,10 @@ def probed(place: Place, unconditional: bool) -> Iterator[Finding]:
     yield from _bucket(client)
 
 
-def looked_at(place: Place) -> Iterator[Finding]:
+def looked_at(place: S3Place) -> Iterator[Finding]:
     """Check a landing zone with requests that touch no object."""
     try:
-        client = _Client(place)
+        client = _ProbeClient(place)
         client.ask("look at the bucket", "head_bucket")
     except AccessDenied:
         yield unknown(
@@ -152,7 +152,7 @@ def looked_at(place: Place) -> Iterator[Finding]:
     yield unknown(f"{place.name}: write", found, "Test with one small table: `floodmark run --table`.")
 
 
-def _listing(client: _Client) -> Finding:
+def _listing(client: _ProbeClient) -> Finding:
     """List the place. This is the first request, so errors in credentials, region or bucket show here."""
     check = f"{client.place.name}: list"
     try:
@@ -165,7 +165,7 @@ def _listing(client: _Client) -> Finding:
     return ok(check, "objects may be listed")
 
 
-def _clock(client: _Client) -> Finding:
+def _clock(client: _ProbeClient) -> Finding:
     check = f"{client.place.name}: clock"
     if client.skew is None:
         return unknown(check, "the store's answers have no date")
@@ -183,7 +183,7 @@ def judged_skew(check: str, skew: float) -> Finding:
     return problem(check, found, fix, StorageError.exit_code)
 
 
-def _objects(client: _Client, unconditional: bool) -> Iterator[Finding]:
+def _objects(client: _ProbeClient, unconditional: bool) -> Iterator[Finding]:
     """Check put, get, conditions, checksum and delete on one test object.
 
     No test object is put if it can't be deleted.
@@ -215,7 +215,7 @@ def _objects(client: _Client, unconditional: bool) -> Iterator[Finding]:
     yield removed
 
 
-def _written(client: _Client) -> Finding:
+def _written(client: _ProbeClient) -> Finding:
     client.put("put an object")
     options = client.place.options
     sent = [text for text in (options.acl and f"ACL {options.acl}", options.sse and f"SSE {options.sse}") if text]
@@ -224,7 +224,7 @@ def _written(client: _Client) -> Finding:
     )
 
 
-def _not_written(client: _Client, error: StorageError) -> Finding:
+def _not_written(client: _ProbeClient, error: StorageError) -> Finding:
     options, fix = client.place.options, error.hint or "Look up the code in S3's list of error codes."
     if options.acl or options.sse:
         fix += (
@@ -234,7 +234,7 @@ def _not_written(client: _Client, error: StorageError) -> Finding:
     return problem(f"{client.place.name}: write", error.sentence, fix, error.exit_code)
 
 
-def _read(client: _Client) -> Finding:
+def _read(client: _ProbeClient) -> Finding:
     check = f"{client.place.name}: read"
     try:
         data = client.ask("read an object", "get_object", Key=client.key)["Body"].read()
@@ -246,7 +246,7 @@ def _read(client: _Client) -> Finding:
     return ok(check, "objects may be read")
 
 
-def _checksum(client: _Client) -> Finding:
+def _checksum(client: _ProbeClient) -> Finding:
     """Check that S3 refuses bytes that do not match the checksum."""
     check = f"{client.place.name}: checksum"
     try:
@@ -261,7 +261,7 @@ def _checksum(client: _Client) -> Finding:
     return warning(check, found, "Damage in transit would stay unnoticed: run `floodmark verify --deep`, or use S3.")
 
 
-def _conditions(client: _Client, unconditional: bool) -> Finding:
+def _conditions(client: _ProbeClient, unconditional: bool) -> Finding:
     check = f"{client.place.name}: conditional put"
     try:
         for header, value in (("IfNoneMatch", "*"), ("IfMatch", _NO_ETAG)):
@@ -275,13 +275,13 @@ def _conditions(client: _Client, unconditional: bool) -> Finding:
     return ok(check, "If-None-Match and If-Match are honoured")
 
 
-def _must_refuse(client: _Client, header: str, value: str) -> None:
+def _must_refuse(client: _ProbeClient, header: str, value: str) -> None:
     with suppress(ConditionFailed):
         client.put("put an object on a condition", condition={header: value})
         raise no_conditional_writes(client.place.url, f"it accepted a write whose {header} condition was false")
 
 
-def _removed(client: _Client) -> Finding:
+def _removed(client: _ProbeClient) -> Finding:
     """Delete the test object."""
     check = f"{client.place.name}: delete"
     try:
@@ -292,7 +292,7 @@ def _removed(client: _Client) -> Finding:
     return ok(check, f"objects may be deleted; the test object is gone{_versions_removed(client)}")
 
 
-def _versions_removed(client: _Client) -> str:
+def _versions_removed(client: _ProbeClient) -> str:
     """Delete the test object's versions and delete markers, which a versioned bucket keeps, if the rights allow it."""
     try:
         for version in tuple(client.versions):
@@ -302,7 +302,7 @@ def _versions_removed(client: _Client) -> str:
     return ""
 
 
-def _abort(client: _Client) -> Finding:
+def _abort(client: _ProbeClient) -> Finding:
     """Check the right to abort uploads, on an upload that does not exist.
 
     With the right, S3 answers that the upload is missing.
@@ -320,7 +320,7 @@ def _abort(client: _Client) -> Finding:
     return ok(check, "uploads may be aborted")
 
 
-def _bucket(client: _Client) -> Iterator[Finding]:
+def _bucket(client: _ProbeClient) -> Iterator[Finding]:
     """Check versioning, which a restore of the state needs, and rules that would delete what a manifest names."""
     name = client.place.name
     if name == "state":
@@ -337,7 +337,7 @@ def _bucket(client: _Client) -> Iterator[Finding]:
     yield judged_rules(f"{name}: lifecycle", answer.get("Rules", []), client.prefix)
 
 
-def _versions(client: _Client) -> Finding:
+def _versions(client: _ProbeClient) -> Finding:
     check = f"{client.place.name}: versions"
     try:
         status = client.ask("read the bucket's versioning", "get_bucket_versioning").get("Status")

@@ -29,7 +29,7 @@ _PATIENT_STANDBY = 3_600_000  # milliseconds
 _LONG_LAG = 3600  # seconds
 
 
-class Server:
+class ServerConnection:
     """A connection that only asks. Every question runs in its own read-only transaction, which is rolled back.
 
     Raises what `connect` raises.
@@ -65,7 +65,7 @@ class Server:
         close_quietly(self.connection)
 
 
-def reached(server: Server) -> Iterator[Finding]:
+def reached(server: ServerConnection) -> Iterator[Finding]:
     name, database, encoding = server.row(
         "SELECT current_setting('server_version'), current_database(), current_setting('server_encoding')"
     )
@@ -80,7 +80,7 @@ def reached(server: Server) -> Iterator[Finding]:
         yield warning("encoding", found, "A table with bytes that are not UTF-8 fails: exclude such columns.")
 
 
-def encryption(server: Server) -> Iterator[Finding]:
+def encryption(server: ServerConnection) -> Iterator[Finding]:
     connection = server.connection.pgconn
     options = {option.keyword.decode(): (option.val or b"").decode() for option in connection.info}
     used = "TLS is in use" if connection.ssl_in_use else "TLS is not in use"
@@ -98,7 +98,7 @@ def encryption(server: Server) -> Iterator[Finding]:
         yield warning("tls", found, fix)
 
 
-def standby(server: Server) -> Iterator[Finding]:
+def standby(server: ServerConnection) -> Iterator[Finding]:
     in_recovery, delay, feedback, lag = server.row(
         "SELECT pg_is_in_recovery(), "
         "(SELECT setting::bigint FROM pg_settings WHERE name = 'max_standby_streaming_delay'), "
@@ -127,7 +127,7 @@ def standby(server: Server) -> Iterator[Finding]:
         yield ok("standby", "a hot standby that keeps snapshots; a run sees what it has replayed")
 
 
-def snapshots(server: Server) -> Iterator[Finding]:
+def snapshots(server: ServerConnection) -> Iterator[Finding]:
     (threshold,) = server.row("SELECT coalesce(current_setting('old_snapshot_threshold', true), '-1')")
     if threshold in ("-1", ""):
         yield ok("old_snapshot_threshold", "off, as it must be: a snapshot keeps all its rows")
@@ -139,7 +139,7 @@ def snapshots(server: Server) -> Iterator[Finding]:
         yield problem("old_snapshot_threshold", found, fix, SourceError.exit_code)
 
 
-CHECKS: Sequence[tuple[str, Callable[[Server], Iterator[Finding]]]] = (
+CHECKS: Sequence[tuple[str, Callable[[ServerConnection], Iterator[Finding]]]] = (
     ("database", reached),
     ("tls", encryption),
     ("standby", standby),

@@ -9,14 +9,14 @@ from floodmark.backends import open_ledger
 from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
 from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch
-from floodmark.events import silent
+from floodmark.events import ignore_event
 from floodmark.layout import LAYOUTS
 from floodmark.model import Ended, SourceIdentity
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Inflight, Working
 from floodmark.storage.retry import Patience
 from floodmark.storage.s3_errors import AccessDenied
-from floodmark.wording import plural, span
+from floodmark.wording import duration_text, plural
 
 _PATIENCE = Patience(tries=1)
 # A nightly run, and two hours for a slow one.
@@ -32,7 +32,7 @@ def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Findi
         yield warning("head", "there is no state, so every run extracts every table", fix)
         return
     try:
-        ledger = open_ledger(settings, silent, _PATIENCE)
+        ledger = open_ledger(settings, ignore_event, _PATIENCE)
         assert ledger is not None
         current = ledger.current()
     except AccessDenied as error:
@@ -75,9 +75,9 @@ def _owner(current: Current, identity: SourceIdentity | None) -> Finding:
 def judged_age(age: float) -> Finding:
     """Judge the `age` of the last commit, in seconds. Pure."""
     if age < _STALE:
-        return ok("last commit", f"{span(max(0, int(age)))} ago")
+        return ok("last commit", f"{duration_text(max(0, int(age)))} ago")
     fix = "Check the job's schedule and the end of its last run: kubectl get cronjob,job; see ops/runbook.md."
-    return warning("last commit", f"{span(int(age))} ago: no run has committed in the last night", fix)
+    return warning("last commit", f"{duration_text(int(age))} ago: no run has committed in the last night", fix)
 
 
 def _runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding
     ages = {run.run_id: (now - datetime.fromisoformat(run.started_at)).total_seconds() for run in runs}
     dead = [run for run, age in ages.items() if age > longest]
     if dead:
-        found = f"{', '.join(dead)} began more than {span(longest)} ago and did not end: probably dead"
+        found = f"{', '.join(dead)} began more than {duration_text(longest)} ago and did not end: probably dead"
         return warning("runs", found, "Start the next run: it continues from the finished parts.")
     if ages:
         return ok("runs", f"in progress, or recently dead: {', '.join(ages)}")

@@ -15,8 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError
-from floodmark.load.duckdb_errors import Refusals, held_back
-from floodmark.load.target import LEAVE_OUT, Loaded, Source, Staged
+from floodmark.load.duckdb_errors import DuckDBErrors, held_back
+from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
 from floodmark.model import TableName
 from floodmark.reader import extras
 from floodmark.reader.duckdb import folded, insert, quoted, require_columns
@@ -68,12 +68,12 @@ class DuckDBFile:
         self._named: dict[tuple[str, str], TableName] = {}
         self._staged: dict[TableName, TableName] = {}
         self._path, self.url = path, str(path)
-        self._refusals = Refusals(self.url, memory)
+        self._refusals = DuckDBErrors(self.url, memory)
         if path.exists():
             _require_duckdb(path)
             self._connection = self._connected(read_only=True)
 
-    def loaded(self, source: Source) -> Loaded | None:
+    def loaded(self, source: LoadSource) -> TargetContent | None:
         """Return what Floodmark loaded into the file, or None. Raises ConfigError if a newer Floodmark wrote it."""
         if self._connection is None:
             return None
@@ -90,7 +90,7 @@ class DuckDBFile:
                     why=f"another Floodmark wrote it: its {_OWN}.format is not {FORMAT} version {VERSION}",
                     hint="Use the Floodmark that wrote it, or load into another file.",
                 )
-            return Loaded(Source(*rows[0][2:]), self._held())
+            return TargetContent(LoadSource(*rows[0][2:]), self._held())
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
         return tuple(kind.duckdb for kind in types)
@@ -108,7 +108,7 @@ class DuckDBFile:
             views = self._connection.execute(_VIEWS).fetchall()
             self._taken = {*self._marks(), *(_key(TableName(*view)) for view in views)}
 
-    def stage(self, staged: Staged) -> int:
+    def stage(self, staged: StagedTable) -> int:
         """Load a table next to the one it will replace. Raises what its row stream raised, StorageError."""
         name = staged.table.name
         self._require_fit(staged)
@@ -135,7 +135,7 @@ class DuckDBFile:
         raise held_back(self.url, ours, [".".join(one) for one in found])
 
     def publish(
-        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+        self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Exchange all staged tables, and drop others, in one transaction."""
         with self._refusals.translated("replace the tables"):
@@ -192,7 +192,7 @@ class DuckDBFile:
         rows = self._connection.execute(f'SELECT "schema", name, checksum, shape FROM {self._own}.tables').fetchall()
         return {TableName(schema, name): (checksum, shape) for schema, name, checksum, shape in rows}
 
-    def _require_fit(self, staged: Staged) -> None:
+    def _require_fit(self, staged: StagedTable) -> None:
         """Refuse a table whose name differs only by case from another, or whose name an object of the user's has."""
         name = staged.table.name
         require_columns(name, [column.name for column in staged.table.columns], LEAVE_OUT)
@@ -221,7 +221,7 @@ class DuckDBFile:
         self._forget("tables", ours)
         del self._ours[_key(name)]
 
-    def _rename(self, staged: Staged, run_id: str) -> None:
+    def _rename(self, staged: StagedTable, run_id: str) -> None:
         name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
         checksum = entry.checksum or ""
         self._connection.execute(f"ALTER TABLE {self._sql(new)} RENAME TO {quoted(name.name)}")

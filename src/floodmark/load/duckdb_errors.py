@@ -16,7 +16,7 @@ _MEMORY = ("out of memory", "failed to pin block", "failed to allocate", "could 
 _BROKEN = ("FatalException", "InternalException")
 
 
-class Refusals:
+class DuckDBErrors:
     """The subject of the errors: a file, and how much memory DuckDB may use for it."""
 
     def __init__(self, url: str, memory: str) -> None:

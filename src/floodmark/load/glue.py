@@ -19,10 +19,10 @@ from typing import Any
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import Observer
 from floodmark.layout import default_schema
-from floodmark.load.glue_catalog import Catalog, CatalogTable
+from floodmark.load.glue_catalog import CatalogTable, GlueCatalog
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.parquet_keys import LIST, lists
-from floodmark.load.target import LEAVE_OUT, Loaded, Source, Staged
+from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
 from floodmark.model import TableName
 from floodmark.reader.types import ColumnType
 
@@ -37,7 +37,7 @@ class GlueDatabase:
     """A target of `load`. `files` is the place of the Parquet files, or None for the Glue database's own location."""
 
     def __init__(self, database: str, files: str | None, observer: Observer) -> None:
-        self._database, self._catalog = database, Catalog(database)
+        self._database, self._catalog = database, GlueCatalog(database)
         url = files or self._location()
         if not url.startswith("s3://"):
             raise ConfigError(
@@ -54,7 +54,7 @@ class GlueDatabase:
         self._behind: frozenset[TableName] = frozenset()
         self.url = f"glue:{database} ({self._parquet.url})"
 
-    def loaded(self, source: Source) -> Loaded | None:
+    def loaded(self, source: LoadSource) -> TargetContent | None:
         """Return what the index and the catalog hold.
 
         A table that lags behind in one of them is loaded, or dropped, again.
@@ -67,7 +67,7 @@ class GlueDatabase:
         current = {name: marks for name, marks in found.tables.items() if self._marks(name) == marks}
         left = filter(None, map(self._loaded_into, self._tables.values()))
         self._behind = frozenset({*found.tables, *left} - current.keys())
-        return Loaded(found.source, {**current, **dict.fromkeys(self._behind, ("", ""))})
+        return TargetContent(found.source, {**current, **dict.fromkeys(self._behind, ("", ""))})
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
         return self._parquet.shape(types)
@@ -75,7 +75,7 @@ class GlueDatabase:
     def prepare(self) -> None:
         """Do nothing: this target needs no preparation."""
 
-    def stage(self, staged: Staged) -> int:
+    def stage(self, staged: StagedTable) -> int:
         name = staged.table.name
         _require_columns(staged)
         self._require_free(name, staged.snapshot, self._vacated)
@@ -90,7 +90,7 @@ class GlueDatabase:
         """Do nothing: a table can always be dropped here."""
 
     def publish(
-        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+        self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Move the index, then update each Glue table. The index stays ahead of tables that can't be written."""
         changed = [*(one.table.name for one in staged), *drop]
@@ -151,7 +151,7 @@ class GlueDatabase:
         """Return the key of the file list that one of our Glue tables points at."""
         return table.location.removeprefix(f"{self._parquet.url}/") + LIST
 
-    def _update(self, staged: Staged, run_id: str) -> None:
+    def _update(self, staged: StagedTable, run_id: str) -> None:
         """Write the list of a table's files, and point the catalog's table at it."""
         name, glue = staged.table.name, self._name(staged.table.name)
         self._require_free(name, staged.snapshot)
@@ -217,7 +217,7 @@ def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
     return None
 
 
-def _require_columns(staged: Staged) -> None:
+def _require_columns(staged: StagedTable) -> None:
     lower = [column.name.lower() for column in staged.table.columns]
     if len(set(lower)) < len(lower):
         why = "two columns differ only in case"
@@ -235,7 +235,7 @@ def glue_name(name: TableName, default_schema: str) -> str:
     return re.sub(r"[^a-z0-9_]", "_", whole.lower())
 
 
-def _table_input(name: str, staged: Staged, location: str, run_id: str) -> dict[str, Any]:
+def _table_input(name: str, staged: StagedTable, location: str, run_id: str) -> dict[str, Any]:
     table = staged.table
     columns = [
         {"Name": column.name.lower(), "Type": kind.glue, "Comment": column.type[:255]}

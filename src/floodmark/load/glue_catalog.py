@@ -34,7 +34,7 @@ class CatalogTable(Struct, frozen=True):
     location: str
 
 
-class Catalog:
+class GlueCatalog:
     """One Glue database. Raises ConfigError, Conflict, StorageError."""
 
     def __init__(self, database: str) -> None:

@@ -21,7 +21,7 @@ from floodmark.errors import (
     UsageError,
 )
 from floodmark.events import TableDecided
-from floodmark.load.target import Loaded, Source, Staged, Target, Watch, shape_in
+from floodmark.load.target import LoadSource, LoadTarget, LoadWatch, StagedTable, TargetContent, shape_in
 from floodmark.model import TableName
 from floodmark.reader.reader import Snapshot, Table
 from floodmark.stop import Stop
@@ -32,7 +32,7 @@ MAX_UNREACHABLE = 2
 Status = Literal["loaded", "unchanged", "failed", "gone", "dropped"]
 
 
-class Wishes(Struct, frozen=True):
+class LoadOptions(Struct, frozen=True):
     """The user's options for a load.
 
     `only` names the tables to load, or None for all. `text` names columns, as `schema.table.column`, to load as they
@@ -63,7 +63,7 @@ class LoadedTable(Struct, frozen=True):
     error: FloodmarkError | None = None
 
 
-class Result(Struct, frozen=True):
+class LoadResult(Struct, frozen=True):
     """A load's outcome, table by table."""
 
     run_id: str
@@ -75,8 +75,8 @@ class Result(Struct, frozen=True):
 
 
 def load(
-    snapshot: Snapshot, target: Target, wishes: Wishes, tell: Callable[[LoadedTable], None], watch: Watch
-) -> Result:
+    snapshot: Snapshot, target: LoadTarget, wishes: LoadOptions, tell: Callable[[LoadedTable], None], watch: LoadWatch
+) -> LoadResult:
     """Bring the target up to date. One table's error goes into the result.
 
     `tell` is called as soon as a table's outcome is known, before readers of the target see any change. It is called
@@ -86,7 +86,7 @@ def load(
     tables = _wanted(snapshot, wishes)
     _require_typed(tables)
     manifest = snapshot.manifest
-    source = Source(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
+    source = LoadSource(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded(source)
     adopted = before is not None and before.source != source
     if before is not None and adopted and not wishes.adopt_source:
@@ -106,23 +106,23 @@ def load(
         left = target.publish(source, snapshot.run_id, staged, drop)
         outcomes |= {name: _failed(name, error, tell) for name, error in left.items()}
     outcomes = {**_untouched(wanted, missing), **outcomes}
-    return Result(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
+    return LoadResult(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
 
 
-def _untouched(wanted: Sequence[Staged], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
+def _untouched(wanted: Sequence[StagedTable], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
     """Return the outcomes of tables that the load does not touch."""
     unchanged = {one.table.name: LoadedTable(one.table.name, "unchanged", one.table.entry.rows) for one in wanted}
     return {**unchanged, **{name: LoadedTable(name, "gone") for name in missing}}
 
 
 def _wanted_as(
-    table: Table, text: tuple[str, ...], target: Target, watch: Watch, there: frozenset[TableName], anew: bool
-) -> Staged:
+    table: Table, text: tuple[str, ...], target: LoadTarget, watch: LoadWatch, there: frozenset[TableName], anew: bool
+) -> StagedTable:
     types = table.types(text)
-    return Staged(table, types, shape_in(target, table, types), text, watch, there, anew)
+    return StagedTable(table, types, shape_in(target, table, types), text, watch, there, anew)
 
 
-def _is_loaded(one: Staged, before: Loaded | None) -> bool:
+def _is_loaded(one: StagedTable, before: TargetContent | None) -> bool:
     """Return true if the target records the same rows in the same columns, and its record is to be trusted."""
     return (
         not one.anew
@@ -132,11 +132,11 @@ def _is_loaded(one: Staged, before: Loaded | None) -> bool:
 
 
 def _staged(
-    stale: Sequence[Staged],
+    stale: Sequence[StagedTable],
     drop: Sequence[TableName],
-    target: Target,
+    target: LoadTarget,
     tell: Callable[[LoadedTable], None],
-    watch: Watch,
+    watch: LoadWatch,
 ) -> dict[TableName, LoadedTable]:
     """Stage all stale tables in the target, invisible to readers. If this fails early, undo what was staged."""
     for one in stale:
@@ -155,7 +155,9 @@ def _staged(
 
 
 def _each_staged(
-    stale: Sequence[Staged], target: Target, tried: Callable[[TableName, Status, Callable[[], int]], LoadedTable]
+    stale: Sequence[StagedTable],
+    target: LoadTarget,
+    tried: Callable[[TableName, Status, Callable[[], int]], LoadedTable],
 ) -> dict[TableName, LoadedTable]:
     """Try each table until the store is gone. Each further table would wait through all its retries again."""
     outcomes: dict[TableName, LoadedTable] = {}
@@ -195,7 +197,7 @@ def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable
     return outcome
 
 
-def _wanted(snapshot: Snapshot, wishes: Wishes) -> list[Table]:
+def _wanted(snapshot: Snapshot, wishes: LoadOptions) -> list[Table]:
     """Return the requested tables, by default all."""
     return [table for table in snapshot.tables if wishes.left_out_by(table.name) is None]
 
@@ -212,7 +214,7 @@ def _require_typed(tables: Sequence[Table]) -> None:
         )
 
 
-def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, ...]]:
+def _texts(snapshot: Snapshot, wishes: LoadOptions) -> Mapping[TableName, tuple[str, ...]]:
     """Return the columns to load as text, by table.
 
     Raises ConfigError for a column that does not exist, and UsageError for a column of a table that is left out.
@@ -232,7 +234,7 @@ def _texts(snapshot: Snapshot, wishes: Wishes) -> Mapping[TableName, tuple[str, 
     return found
 
 
-def _missing(snapshot: Snapshot, before: Loaded | None, wishes: Wishes) -> list[TableName]:
+def _missing(snapshot: Snapshot, before: TargetContent | None, wishes: LoadOptions) -> list[TableName]:
     """Return the tables that only the target holds. Returns nothing if the user named tables to load."""
     if before is None or wishes.only is not None:
         return []
@@ -244,7 +246,7 @@ def _there(snapshot: Snapshot) -> frozenset[TableName]:
     return snapshot.unread.union(table.name for table in snapshot.tables)
 
 
-def _mismatch(before: Source, url: str) -> SourceMismatch:
+def _mismatch(before: LoadSource, url: str) -> SourceMismatch:
     return SourceMismatch(
         "can't load into this target",
         on=url,

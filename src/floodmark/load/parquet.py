@@ -32,7 +32,7 @@ from floodmark.events import Observer, Warned
 from floodmark.layout import timestamp_text
 from floodmark.load.parquet_file import write_groups
 from floodmark.load.parquet_keys import INDEX, begun, file_key, folders, is_file
-from floodmark.load.target import Loaded, Source, Staged
+from floodmark.load.target import LoadSource, StagedTable, TargetContent
 from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.reader import extras
 from floodmark.reader.reader import open_data
@@ -74,7 +74,7 @@ class ParquetPlace:
         """Return the mark in the names of this load's files. No other load has it."""
         return self._load
 
-    def loaded(self, source: Source) -> Loaded | None:
+    def loaded(self, source: LoadSource) -> TargetContent | None:
         """Return what the index names. Raises ConfigError if other files are there, StateUnreadable, StorageError."""
         try:
             found = self._documents.fetch(ParquetIndex, INDEX)
@@ -84,9 +84,9 @@ class ParquetPlace:
         except StorageDenied as error:
             raise _not_seen(error, self.url) from None
         self._index, self._etag = found
-        source = Source(self._index.dialect, self._index.database, self._index.system_identifier)
+        source = LoadSource(self._index.dialect, self._index.database, self._index.system_identifier)
         tables = {TableName(one.schema, one.name): (one.checksum, one.shape) for one in self._index.tables}
-        return Loaded(source, tables)
+        return TargetContent(source, tables)
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
         return tuple(kind.arrow for kind in types)
@@ -94,7 +94,7 @@ class ParquetPlace:
     def prepare(self) -> None:
         """Do nothing: this target needs no preparation."""
 
-    def stage(self, staged: Staged) -> int:
+    def stage(self, staged: StagedTable) -> int:
         """Write the files that do not exist yet, and reuse the others."""
         table = staged.table
         there = self._files_of(table.name, staged.shape) if not staged.anew else _Files(list)
@@ -125,7 +125,7 @@ class ParquetPlace:
         """Do nothing: a table can always be dropped here."""
 
     def publish(
-        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+        self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Publish all staged tables or none, in one step."""
         self.commit(source, run_id, staged, drop)
@@ -134,9 +134,9 @@ class ParquetPlace:
 
     def commit(
         self,
-        source: Source,
+        source: LoadSource,
         run_id: str,
-        staged: Sequence[Staged],
+        staged: Sequence[StagedTable],
         drop: Sequence[TableName],
         more: Iterable[str] = (),
         in_use: Iterable[TableName] = (),
@@ -198,7 +198,7 @@ class ParquetPlace:
         """Do nothing: no resource is open."""
 
     def _next_index(
-        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+        self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> ParquetIndex:
         old = self._index.tables if self._index is not None else ()
         tables = {TableName(one.schema, one.name): one for one in old if TableName(one.schema, one.name) not in drop}
@@ -242,7 +242,7 @@ class ParquetPlace:
             found[key] = now
         return [SupersededFile(key=key, superseded_at=found[key]) for key in sorted(found)]
 
-    def _taken_over(self, staged: Staged, one: ObjectEntry, there: _Files) -> ParquetFile | None:
+    def _taken_over(self, staged: StagedTable, one: ObjectEntry, there: _Files) -> ParquetFile | None:
         """Return an existing file for a chunk.
 
         A file is used for one chunk only, even if another has the same lines.
@@ -251,11 +251,11 @@ class ParquetPlace:
         while left:
             file = left.pop(0)
             if stands(self._storage, file.key, file.stored_bytes, file.sha256):
-                staged.is_there(one)
+                staged.report_unchanged(one)
                 return file
         return None
 
-    def _file(self, staged: Staged, number: int, there: _Files) -> ParquetFile:
+    def _file(self, staged: StagedTable, number: int, there: _Files) -> ParquetFile:
         one, *others = staged.table.objects[number:]
         after = [other for other in others if not there[other.content_sha256]]
         key = file_key(staged.table.name, self._load, number)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from floodmark.layout import fitting, table_segment, timestamp_moment
+from floodmark.layout import fitted_segment, table_segment, timestamp_moment
 from floodmark.model import TableName
 
 INDEX = "_floodmark/parquet.json"
@@ -18,12 +18,12 @@ _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 def file_key(table: TableName, load: str, number: int) -> str:
     """Return the key of one chunk's file. `load` is that load's unique mark."""
     ending = f"-{load}-{number:05d}.parquet"
-    return f"{segment(table)}/{fitting(_name(table), beside=len(ending))}{ending}"
+    return f"{segment(table)}/{fitted_segment(_name(table), beside=len(ending))}{ending}"
 
 
 def segment(table: TableName) -> str:
     """Return a table's folder below the place."""
-    return fitting(_name(table), beside=0)
+    return fitted_segment(_name(table), beside=0)
 
 
 def _name(table: TableName) -> str:

@@ -11,9 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from floodmark.errors import FloodmarkError
-from floodmark.events import ChunkDone, Observer, silent
+from floodmark.events import ChunkDone, Observer, ignore_event
 from floodmark.model import ObjectEntry, TableName
-from floodmark.reader.arrow import Stream
+from floodmark.reader.arrow import BatchStream
 from floodmark.reader.reader import Table
 from floodmark.reader.types import ColumnType
 from floodmark.stop import NEVER, Stop
@@ -22,7 +22,7 @@ from floodmark.stop import NEVER, Stop
 LEAVE_OUT = "Leave it out with --exclude."
 
 
-class Source(Struct, frozen=True):
+class LoadSource(Struct, frozen=True):
     """The database that a target's tables come from. One target holds tables of one database."""
 
     dialect: str
@@ -30,21 +30,21 @@ class Source(Struct, frozen=True):
     system_identifier: str
 
 
-class Loaded(Struct, frozen=True):
+class TargetContent(Struct, frozen=True):
     """The content of a target: for each table its checksum and its shape there."""
 
-    source: Source
+    source: LoadSource
     tables: Mapping[TableName, tuple[str, str]]
 
 
-class Watch(Struct, frozen=True):
+class LoadWatch(Struct, frozen=True):
     """The observer of a load, and the stop signal that can end it before it publishes, at any block of lines."""
 
-    observer: Observer = silent
+    observer: Observer = ignore_event
     stop: Stop = NEVER
 
 
-class Staged(Struct, frozen=True):
+class StagedTable(Struct, frozen=True):
     """A table to load with these types. `shape` is the digest of its form in the target.
 
     `snapshot` holds all tables of its snapshot. If `anew` is true, the load relies on nothing that the target already
@@ -55,13 +55,13 @@ class Staged(Struct, frozen=True):
     types: tuple[ColumnType, ...]
     shape: str
     text: tuple[str, ...] = ()
-    watch: Watch = Watch()
+    watch: LoadWatch = LoadWatch()
     snapshot: frozenset[TableName] = frozenset()
     anew: bool = False
 
     def stream(
         self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()
-    ) -> Stream:
+    ) -> BatchStream:
         """Stream the table's rows, or those of some chunks.
 
         If `infinite` is true, the target knows infinite dates by DuckDB's numbers. `after` names chunks that would be
@@ -70,7 +70,7 @@ class Staged(Struct, frozen=True):
         blocks = self._watched(self.table.objects if chunks is None else chunks)
         return self.table.converter(self.text, infinite).stream(blocks, self._watched(after))
 
-    def is_there(self, one: ObjectEntry) -> None:
+    def report_unchanged(self, one: ObjectEntry) -> None:
         """Report that the target already holds a chunk, so it need not be read."""
         self.watch.stop.require_not_asked()
         self.watch.observer(ChunkDone(self.table.name, 0, 0, 0, 0.0))
@@ -85,7 +85,7 @@ class Staged(Struct, frozen=True):
             self.watch.observer(ChunkDone(self.table.name, one.rows, one.raw_bytes, 0, seconds))
 
 
-class Target(Protocol):
+class LoadTarget(Protocol):
     """A place where tables are loaded. Only `publish` changes what its readers see, and all at once.
 
     A load that ends before `publish`, for any reason, leaves the old tables readable. `abandon` removes what it left
@@ -98,7 +98,7 @@ class Target(Protocol):
         """Return the place as a person would write it."""
         ...
 
-    def loaded(self, source: Source) -> Loaded | None:
+    def loaded(self, source: LoadSource) -> TargetContent | None:
         """Return the target's content, or None before the first load.
 
         `source` is the database to load from. The existing content can be another database's. Raises ConfigError if the
@@ -117,7 +117,7 @@ class Target(Protocol):
         """
         ...
 
-    def stage(self, staged: Staged) -> int:
+    def stage(self, staged: StagedTable) -> int:
         """Stage a table's rows, invisible to readers.
 
         Returns the row count. On FloodmarkError the table keeps its old rows.
@@ -132,7 +132,7 @@ class Target(Protocol):
         ...
 
     def publish(
-        self, source: Source, run_id: str, staged: Sequence[Staged], drop: Sequence[TableName]
+        self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Publish all staged tables, drop tables, and record their source database. Both lists can be empty.
 
@@ -148,7 +148,7 @@ class Target(Protocol):
     def close(self) -> None: ...
 
 
-def shape_in(target: Target, table: Table, types: Sequence[ColumnType]) -> str:
+def shape_in(target: LoadTarget, table: Table, types: Sequence[ColumnType]) -> str:
     """Return the digest of a table's columns as the target has them, and of how their values are read."""
     names = [column.name for column in table.columns]
     facts = list(zip(names, target.shape(types), (kind.kind for kind in types), strict=True))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from floodmark.errors import FloodmarkError
 from floodmark.metrics.exposition import text
-from floodmark.metrics.known import Known, read
-from floodmark.metrics.values import NEVER, Value, about_itself, about_runs, about_the_ledger
+from floodmark.metrics.known import LedgerFacts, read_facts
+from floodmark.metrics.values import NEVER, MetricValue, about_itself, about_runs, about_the_ledger
 from floodmark.state.ledger import Ledger
 
 # A reading that takes longer hangs. A failing one takes a minute at most, with its retries.
@@ -31,8 +31,8 @@ class Exporter:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger, self._interval, self._tell, self._clock = ledger, interval, tell, clock
-        self._known: Known | None = None
-        self._values: tuple[Value, ...] = ()
+        self._known: LedgerFacts | None = None
+        self._values: tuple[MetricValue, ...] = ()
         self._up: bool | None = None
         self._read = NEVER
         self._beat = time.monotonic()
@@ -54,7 +54,7 @@ class Exporter:
         before = self._up
         error = None
         try:
-            self._known = read(self._ledger, self._known)
+            self._known = read_facts(self._ledger, self._known)
             self._values = tuple(about_runs(self._known))
             self._read, self._up = self._clock(), True
         except FloodmarkError as failed:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from floodmark.metrics.catalogue import Metric
-from floodmark.metrics.values import Value
+from floodmark.metrics.values import MetricValue
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Family = CounterMetricFamily | GaugeMetricFamily
@@ -18,7 +18,7 @@ Family = CounterMetricFamily | GaugeMetricFamily
 class _Values(Collector):
     """A collector that calls a function for new values at each request."""
 
-    def __init__(self, values: Callable[[], Iterable[Value]]) -> None:
+    def __init__(self, values: Callable[[], Iterable[MetricValue]]) -> None:
         self._values = values
 
     def collect(self) -> Iterator[Family]:
@@ -32,14 +32,14 @@ class _Values(Collector):
         return iter(())
 
 
-def registry(values: Callable[[], Iterable[Value]]) -> CollectorRegistry:
+def registry(values: Callable[[], Iterable[MetricValue]]) -> CollectorRegistry:
     """Return a registry that shows the function's current values at each request."""
     made = CollectorRegistry()
     made.register(_Values(values))
     return made
 
 
-def text(values: Iterable[Value]) -> bytes:
+def text(values: Iterable[MetricValue]) -> bytes:
     """Return the values in Prometheus' text format."""
     kept = tuple(values)
     return generate_latest(registry(lambda: kept))

@@ -18,7 +18,7 @@ from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Head, Inflight, Manifest, Record, Working, unreadable
 
 
-class Known(Struct, frozen=True, kw_only=True):
+class LedgerFacts(Struct, frozen=True, kw_only=True):
     """The known facts about one database's runs. `record` is None if no run's end was ever recorded.
 
     `stateless` runs leave nothing behind, and for `unread` ones nothing is known yet. In both cases nobody can say that
@@ -39,14 +39,14 @@ class Known(Struct, frozen=True, kw_only=True):
             return self.head.database
         return self.record.last.database if self.record is not None else ""
 
-    def after(self, ended: Ended, manifest: Manifest | None) -> Known:
+    def after_run(self, ended: Ended, manifest: Manifest | None) -> LedgerFacts:
         """Return the facts after a run has ended, with the manifest that it published, if any."""
         record = noted(UNSET if self.record is None else self.record, ended)
         rest = tuple(run for run in self.at_work if run.run_id != ended.run_id)
         return replace(self, manifest=manifest or self.manifest, record=record, at_work=rest)
 
 
-def read(ledger: Ledger, before: Known | None = None) -> Known:
+def read_facts(ledger: Ledger, before: LedgerFacts | None = None) -> LedgerFacts:
     """Read the ledger: two small objects, and the manifest if it differs from the one before.
 
     Raises StateUnreadable, StorageError.
@@ -61,10 +61,10 @@ def read(ledger: Ledger, before: Known | None = None) -> Known:
         manifest = before.manifest if before is not None and head is not None else None
     inflight = ledger.in_flight()
     record = None if inflight.ended is UNSET else inflight.ended
-    return Known(head=head, manifest=manifest, record=record, at_work=_at_work(inflight, record, manifest))
+    return LedgerFacts(head=head, manifest=manifest, record=record, at_work=_at_work(inflight, record, manifest))
 
 
-def seconds(moment: str) -> float:
+def epoch_seconds(moment: str) -> float:
     """Return an ISO 8601 time in seconds since 1970. Raises StateUnreadable if it is invalid."""
     try:
         return datetime.fromisoformat(moment).timestamp()
@@ -79,5 +79,5 @@ def _at_work(inflight: Inflight, record: Record | None, manifest: Manifest | Non
     """
     over = {record.last.run_id} if record is not None else set()
     over |= {manifest.run_id} if manifest is not None else set()
-    since = seconds(record.last.started_at) if record is not None else 0.0
-    return tuple(run for run in inflight.runs if run.run_id not in over and seconds(run.started_at) >= int(since))
+    since = epoch_seconds(record.last.started_at) if record is not None else 0.0
+    return tuple(run for run in inflight.runs if run.run_id not in over and epoch_seconds(run.started_at) >= int(since))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark.events import Audited, ChunkDone, Event, Retried, RunStarted, TableDecided
+from floodmark.events import ChunkAudited, ChunkDone, Event, Retried, RunStarted, TableDecided
 
 
-class Live(Struct, frozen=True):
+class LiveTotals(Struct, frozen=True):
     """A run's reports so far. `started` is in seconds since 1970; `planned` and `done` count chunks."""
 
     database: str
@@ -21,7 +21,7 @@ class Live(Struct, frozen=True):
     uploaded: int = 0
 
 
-def counted(live: Live, event: Event) -> Live:
+def add_event(live: LiveTotals, event: Event) -> LiveTotals:
     """Return the totals with one more event. A new snapshot's chunks are planned again."""
     if isinstance(event, RunStarted):
         return replace(live, database=event.database or live.database, planned=0, done=0)
@@ -31,6 +31,6 @@ def counted(live: Live, event: Event) -> Live:
         return replace(live, done=live.done + 1, uploaded=live.uploaded + event.uploaded_bytes)
     if isinstance(event, Retried):
         return replace(live, retries=live.retries + 1)
-    if isinstance(event, Audited):
+    if isinstance(event, ChunkAudited):
         return replace(live, audited=live.audited + 1, mismatches=live.mismatches + (not event.same))
     return live

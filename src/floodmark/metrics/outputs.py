@@ -17,11 +17,11 @@ from floodmark.config import Metrics
 from floodmark.errors import ConfigError, FloodmarkError, Stopped, exit_code_of
 from floodmark.events import Event, Observer, RunEnded, Warned
 from floodmark.metrics.exposition import registry, text
-from floodmark.metrics.known import Known
-from floodmark.metrics.live import Live, counted
+from floodmark.metrics.known import LedgerFacts
+from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
-from floodmark.metrics.values import Value, about_chunks, about_itself, about_runs
+from floodmark.metrics.values import MetricValue, about_chunks, about_itself, about_runs
 from floodmark.model import Ended
 from floodmark.state.manifest import Manifest
 from floodmark.wording import iso_time
@@ -34,11 +34,11 @@ class WaysOut:
     tells its name.
     """
 
-    def __init__(self, wanted: Metrics, observer: Observer, known: Callable[[], Known], database: str) -> None:
+    def __init__(self, wanted: Metrics, observer: Observer, known: Callable[[], LedgerFacts], database: str) -> None:
         self._wanted, self._observer, self._read, self._database = wanted, observer, known, database
         self._lock = threading.Lock()
-        self._known = Known()
-        self._live: Live | None = None
+        self._known = LedgerFacts()
+        self._live: LiveTotals | None = None
         self._ended: Ended | None = None
         self._manifest: Manifest | None = None
         self._server: MetricsServer | None = None
@@ -48,9 +48,9 @@ class WaysOut:
         try:
             self._known = self._read()
         except FloodmarkError as error:
-            self._known = Known(unread=True)
+            self._known = LedgerFacts(unread=True)
             self._warn(f"metrics begin without what the state tells: {error.sentence}")
-        self._live = Live(self._known.database or self._database, began)
+        self._live = LiveTotals(self._known.database or self._database, began)
         if self._wanted.port is not None:
             self._serve(self._wanted.address, self._wanted.port)
         self._send()
@@ -63,7 +63,7 @@ class WaysOut:
             if self._ended is None and error is not None:
                 self._ended = _ended(self._live, error)
             if self._ended is not None:
-                self._known, self._live = self._known.after(self._ended, self._manifest), None
+                self._known, self._live = self._known.after_run(self._ended, self._manifest), None
         self._send()
 
     def observe(self, event: Event) -> None:
@@ -72,7 +72,7 @@ class WaysOut:
             if isinstance(event, RunEnded):
                 self._ended = event.ended
             elif self._live is not None:
-                self._live = counted(self._live, event)
+                self._live = add_event(self._live, event)
         self._observer(event)
 
     def published(self, manifest: Manifest) -> None:
@@ -84,14 +84,14 @@ class WaysOut:
         if self._server is not None:
             self._server.close()
 
-    def values(self) -> Iterator[Value]:
+    def values(self) -> Iterator[MetricValue]:
         """Yield all current values."""
         with self._lock:
             known, live = self._known, self._live
         yield from about_itself()
         yield from about_runs(known, live)
 
-    def _served(self) -> Iterator[Value]:
+    def _served(self) -> Iterator[MetricValue]:
         yield from self.values()
         live = self._live
         if live is not None:
@@ -122,7 +122,7 @@ class WaysOut:
         self._observer(Warned(message))
 
 
-def _ended(live: Live | None, error: BaseException) -> Ended:
+def _ended(live: LiveTotals | None, error: BaseException) -> Ended:
     """Return the end of a run that failed before it could report its own end."""
     began = datetime.fromtimestamp(live.started if live is not None else 0.0, UTC)
     return Ended(

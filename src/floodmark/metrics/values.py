@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from floodmark.metrics import catalogue as names
 from floodmark.metrics.catalogue import Metric
-from floodmark.metrics.known import Known, seconds
-from floodmark.metrics.live import Live
+from floodmark.metrics.known import LedgerFacts, epoch_seconds
+from floodmark.metrics.live import LiveTotals
 from floodmark.model import Outcome, Status, TableEntry
 from floodmark.state.manifest import Manifest, Record
 from floodmark.version import __version__
@@ -20,7 +20,7 @@ TABLE_STATUSES = get_args(Status)
 NEVER = 0.0
 
 
-class Value(Struct, frozen=True):
+class MetricValue(Struct, frozen=True):
     """One series' value. `labels` are in the metric's own order."""
 
     metric: Metric
@@ -28,16 +28,16 @@ class Value(Struct, frozen=True):
     value: float
 
 
-def about_itself() -> Iterator[Value]:
-    yield Value(names.BUILD_INFO, (__version__,), 1)
+def about_itself() -> Iterator[MetricValue]:
+    yield MetricValue(names.BUILD_INFO, (__version__,), 1)
 
 
-def about_the_ledger(up: bool, last_read: float) -> Iterator[Value]:
-    yield Value(names.LEDGER_UP, (), up)
-    yield Value(names.LEDGER_READ, (), last_read)
+def about_the_ledger(up: bool, last_read: float) -> Iterator[MetricValue]:
+    yield MetricValue(names.LEDGER_UP, (), up)
+    yield MetricValue(names.LEDGER_READ, (), last_read)
 
 
-def about_runs(known: Known, live: Live | None = None) -> Iterator[Value]:
+def about_runs(known: LedgerFacts, live: LiveTotals | None = None) -> Iterator[MetricValue]:
     """Yield all values of a database: its runs, and its tables if a run ever committed. Yields nothing for no facts."""
     database = live.database if live is not None and live.database else known.database
     if live is None and known.record is None and known.manifest is None and not known.at_work:
@@ -49,51 +49,51 @@ def about_runs(known: Known, live: Live | None = None) -> Iterator[Value]:
         yield from _committed(database, known.manifest)
 
 
-def about_chunks(live: Live) -> Iterator[Value]:
+def about_chunks(live: LiveTotals) -> Iterator[MetricValue]:
     """Yield a run's progress. Only a live page may show it, because a text that stays would show it for ever."""
-    yield Value(names.RUN_CHUNKS, (live.database, "planned"), live.planned)
-    yield Value(names.RUN_CHUNKS, (live.database, "done"), live.done)
+    yield MetricValue(names.RUN_CHUNKS, (live.database, "planned"), live.planned)
+    yield MetricValue(names.RUN_CHUNKS, (live.database, "done"), live.done)
 
 
-def _attempts(database: str, known: Known, live: Live | None) -> Iterator[Value]:
-    starts = {run.run_id: seconds(run.started_at) for run in known.at_work}
+def _attempts(database: str, known: LedgerFacts, live: LiveTotals | None) -> Iterator[MetricValue]:
+    starts = {run.run_id: epoch_seconds(run.started_at) for run in known.at_work}
     starts |= {"": live.started} if live is not None else {}
     began, status = _newest_ended(known)
     if starts:
         began, status = max(began, *starts.values()), "running"
-    yield Value(names.LAST_ATTEMPT, (database,), began)
+    yield MetricValue(names.LAST_ATTEMPT, (database,), began)
     for one in RUN_STATUSES:
-        yield Value(names.RUN_STATUS, (database, one), one == status)
+        yield MetricValue(names.RUN_STATUS, (database, one), one == status)
     success = _last_success(known)
     if success != NEVER or not (known.stateless or known.unread):
-        yield Value(names.LAST_SUCCESS, (database,), success)
+        yield MetricValue(names.LAST_SUCCESS, (database,), success)
     if known.record is not None:
-        yield Value(names.EXIT_CODE, (database,), known.record.last.exit_code)
-    yield Value(names.RUNS_IN_FLIGHT, (database,), len(starts))
-    yield Value(names.IN_FLIGHT_SINCE, (database,), min(starts.values(), default=NEVER))
+        yield MetricValue(names.EXIT_CODE, (database,), known.record.last.exit_code)
+    yield MetricValue(names.RUNS_IN_FLIGHT, (database,), len(starts))
+    yield MetricValue(names.IN_FLIGHT_SINCE, (database,), min(starts.values(), default=NEVER))
 
 
-def _newest_ended(known: Known) -> tuple[float, str]:
+def _newest_ended(known: LedgerFacts) -> tuple[float, str]:
     """Return the start and outcome of the newest run that ended. A store outage can have lost its record."""
     ends = [(NEVER, "")]
     if known.manifest is not None:
-        ends.append((seconds(known.manifest.started_at), "partial" if _failed(known.manifest) else "success"))
+        ends.append((epoch_seconds(known.manifest.started_at), "partial" if _failed(known.manifest) else "success"))
     if known.record is not None:
-        ends.append((seconds(known.record.last.started_at), known.record.last.outcome))
+        ends.append((epoch_seconds(known.record.last.started_at), known.record.last.outcome))
     return max(ends, key=lambda end: end[0])
 
 
-def _last_success(known: Known) -> float:
+def _last_success(known: LedgerFacts) -> float:
     noted = known.record.succeeded_at if known.record is not None else None
     committed = known.manifest is not None and not _failed(known.manifest)
     moments = [known.manifest.finished_at] if known.manifest is not None and committed else []
     moments += [noted] if noted is not None else []
-    return max(map(seconds, moments), default=NEVER)
+    return max(map(epoch_seconds, moments), default=NEVER)
 
 
-def _sums(database: str, record: Record | None, live: Live | None) -> Iterator[Value]:
+def _sums(database: str, record: Record | None, live: LiveTotals | None) -> Iterator[MetricValue]:
     for outcome in get_args(Outcome):
-        yield Value(names.RUNS, (database, outcome), getattr(record, outcome, 0))
+        yield MetricValue(names.RUNS, (database, outcome), getattr(record, outcome, 0))
     retries, audited, mismatches, uploaded = (
         (record.retries, record.audited_chunks, record.audit_mismatches, record.uploaded_bytes)
         if record is not None
@@ -102,50 +102,52 @@ def _sums(database: str, record: Record | None, live: Live | None) -> Iterator[V
     if live is not None:
         retries, audited = retries + live.retries, audited + live.audited
         mismatches, uploaded = mismatches + live.mismatches, uploaded + live.uploaded
-    yield Value(names.RETRIES, (database,), retries)
-    yield Value(names.UPLOADED, (database,), uploaded)
-    yield Value(names.AUDITED, (database,), audited)
-    yield Value(names.MISMATCHES, (database,), mismatches)
+    yield MetricValue(names.RETRIES, (database,), retries)
+    yield MetricValue(names.UPLOADED, (database,), uploaded)
+    yield MetricValue(names.AUDITED, (database,), audited)
+    yield MetricValue(names.MISMATCHES, (database,), mismatches)
 
 
-def _committed(database: str, manifest: Manifest) -> Iterator[Value]:
-    took = seconds(manifest.finished_at) - seconds(manifest.started_at)
-    yield Value(names.RUN_DURATION, (database,), round(took, 3))
-    yield Value(names.SNAPSHOT, (database,), seconds(manifest.source.snapshot.taken_at))
+def _committed(database: str, manifest: Manifest) -> Iterator[MetricValue]:
+    took = epoch_seconds(manifest.finished_at) - epoch_seconds(manifest.started_at)
+    yield MetricValue(names.RUN_DURATION, (database,), round(took, 3))
+    yield MetricValue(names.SNAPSHOT, (database,), epoch_seconds(manifest.source.snapshot.taken_at))
     kept = [entry for entry in manifest.tables if entry.status != "dropped"]
     if kept:
-        yield Value(names.OLDEST_CHECKED, (database,), min(map(_checked, kept)))
+        yield MetricValue(names.OLDEST_CHECKED, (database,), min(map(_checked, kept)))
     for entry in manifest.tables:
         yield from _table((database, entry.schema, entry.name), entry)
 
 
-def _table(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[Value]:
+def _table(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
     for status in TABLE_STATUSES:
-        yield Value(names.TABLE_STATUS, (*labels, status), status == entry.status)
-    yield Value(names.TABLE_REASON, (*labels, entry.reason.code), 1)
+        yield MetricValue(names.TABLE_STATUS, (*labels, status), status == entry.status)
+    yield MetricValue(names.TABLE_REASON, (*labels, entry.reason.code), 1)
     if entry.status == "dropped":
         return
-    yield Value(names.TABLE_DURATION, labels, entry.duration_seconds)
-    yield Value(names.TABLE_CHECKED, labels, _checked(entry))
-    yield Value(names.TABLE_CHANGED, labels, NEVER if entry.changed_at is None else seconds(entry.changed_at))
+    yield MetricValue(names.TABLE_DURATION, labels, entry.duration_seconds)
+    yield MetricValue(names.TABLE_CHECKED, labels, _checked(entry))
+    yield MetricValue(
+        names.TABLE_CHANGED, labels, NEVER if entry.changed_at is None else epoch_seconds(entry.changed_at)
+    )
     if entry.rows is not None:
-        yield Value(names.TABLE_ROWS, labels, entry.rows)
+        yield MetricValue(names.TABLE_ROWS, labels, entry.rows)
         yield from _parts(labels, entry)
 
 
-def _parts(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[Value]:
+def _parts(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
     """Yield bytes and chunks. The objects' origins describe this run only if it extracted the table."""
     new = [part for part in entry.objects if part.origin == "extracted" and entry.status == "extracted"]
     chunks = max(len(entry.objects), len(entry.watermark.chunks) if entry.watermark is not None else 0)
-    yield Value(names.TABLE_BYTES, (*labels, "raw"), entry.raw_bytes or 0)
-    yield Value(names.TABLE_BYTES, (*labels, "stored"), entry.stored_bytes or 0)
-    yield Value(names.TABLE_BYTES, (*labels, "uploaded"), sum(part.stored_bytes for part in new))
-    yield Value(names.TABLE_CHUNKS, (*labels, "extracted"), len(new))
-    yield Value(names.TABLE_CHUNKS, (*labels, "unchanged"), chunks - len(new))
+    yield MetricValue(names.TABLE_BYTES, (*labels, "raw"), entry.raw_bytes or 0)
+    yield MetricValue(names.TABLE_BYTES, (*labels, "stored"), entry.stored_bytes or 0)
+    yield MetricValue(names.TABLE_BYTES, (*labels, "uploaded"), sum(part.stored_bytes for part in new))
+    yield MetricValue(names.TABLE_CHUNKS, (*labels, "extracted"), len(new))
+    yield MetricValue(names.TABLE_CHUNKS, (*labels, "unchanged"), chunks - len(new))
 
 
 def _checked(entry: TableEntry) -> float:
-    return NEVER if entry.as_of is None else seconds(entry.as_of)
+    return NEVER if entry.as_of is None else epoch_seconds(entry.as_of)
 
 
 def _failed(manifest: Manifest) -> bool:

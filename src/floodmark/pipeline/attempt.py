@@ -31,7 +31,7 @@ from floodmark.pipeline.entries import (
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.resume import ProgressTracker
 from floodmark.pipeline.work import TableWork
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.state.manifest import checksum
 from floodmark.stop import Deadline
 
@@ -60,7 +60,7 @@ class Attempt(Struct, frozen=True):
     timestamp: str
     settings: Settings
     backends: Backends
-    snapshot: Snapshot
+    snapshot: SourceSnapshot
     tables: Sequence[TableInfo]
     remembered: Mapping[TableName, Remembered]
     progress: ProgressTracker
@@ -130,7 +130,7 @@ class Attempt(Struct, frozen=True):
 
         The run uses nothing that was read under it, and proves finished chunks again under the next snapshot.
         """
-        if not self.snapshot.stands():
+        if not self.snapshot.is_alive():
             lost = next((work.error for work in works if work.lost), None)
             raise lost or SnapshotLost(
                 "the snapshot is gone", why="its transaction was ended while the tables were read"

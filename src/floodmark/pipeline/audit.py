@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
-from floodmark.events import Audited, Warned
+from floodmark.events import ChunkAudited, Warned
 from floodmark.model import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
@@ -68,7 +68,7 @@ def _require_same_definitions(attempt: Attempt, works: Sequence[TableWork], audi
 def _require_no_mismatch(attempt: Attempt, audited: Sequence[AuditedChunk]) -> None:
     for work, _, same in audited:
         if work.is_open:
-            attempt.observer(Audited(work.table, same))
+            attempt.observer(ChunkAudited(work.table, same))
     infos = [work.plan.info for work, _, same in audited if not same and work.is_open]
     wrong = sorted({info.table.label for info in infos})
     if wrong:

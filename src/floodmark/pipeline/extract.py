@@ -40,7 +40,7 @@ from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome
 from floodmark.pipeline.work import TableWork
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 from floodmark.storage.stands import stands
@@ -181,7 +181,7 @@ class Extractor:
     It looks at the deadline between blocks. If the deadline is reached, `TaskStopped` ends the chunk.
     """
 
-    def __init__(self, snapshot: Snapshot, backends: Backends, observer: Observer, deadline: Deadline) -> None:
+    def __init__(self, snapshot: SourceSnapshot, backends: Backends, observer: Observer, deadline: Deadline) -> None:
         self._snapshot = snapshot
         self._destination = backends.destination
         self._layout = backends.layout

@@ -9,7 +9,7 @@ from msgspec import Struct
 from floodmark.backends import open_source
 from floodmark.config import Settings
 from floodmark.errors import SourceError
-from floodmark.events import Observer, Retried, silent
+from floodmark.events import Observer, Retried, ignore_event
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
 from floodmark.pipeline.attempt import AttemptResult
@@ -20,7 +20,7 @@ from floodmark.pipeline.publish import RunResult, publish
 from floodmark.pipeline.session import Session
 from floodmark.pipeline.snapshot import announce_run, choose_tables, tables_gone, take_snapshot
 from floodmark.pipeline.work import TableWork
-from floodmark.source.base import Snapshot, Source
+from floodmark.source.base import Source, SourceSnapshot
 from floodmark.stop import Stop
 
 # A table that was rewritten under each of this many snapshots is given up until the next run. The run itself is given
@@ -46,7 +46,7 @@ class PlannedTable(Struct, frozen=True):
     estimated_bytes: int
 
 
-def run(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> RunResult:
+def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> RunResult:
     """Extract what changed, and commit a manifest.
 
     Args:
@@ -70,7 +70,7 @@ def run(settings: Settings, observer: Observer = silent, stop: Stop | None = Non
     return result
 
 
-def plan(settings: Settings, observer: Observer = silent, stop: Stop | None = None) -> list[PlannedTable]:
+def plan(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> list[PlannedTable]:
     """Return what a run would do with each table, and why. It reads only, and changes nothing.
 
     Args:
@@ -128,14 +128,14 @@ def _attempt_once(session: Session, source: Source, number: int) -> AttemptResul
     try:
         return _run_steps(session, source, snapshot, number)
     except SourceError as error:
-        if snapshot.stands():
+        if snapshot.is_alive():
             raise
         return error
     finally:
         snapshot.close()
 
 
-def _run_steps(session: Session, source: Source, snapshot: Snapshot, number: int) -> AttemptResult:
+def _run_steps(session: Session, source: Source, snapshot: SourceSnapshot, number: int) -> AttemptResult:
     tables = choose_tables(session, snapshot)
     timestamp = session.claim_timestamp()
     announce_run(session, source, snapshot, number)

@@ -23,7 +23,7 @@ from floodmark.errors import (
     VerificationFailed,
     exit_code_of,
 )
-from floodmark.events import Audited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
+from floodmark.events import ChunkAudited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
 from floodmark.layout import timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
 from floodmark.pipeline.attempt import Attempt
@@ -31,7 +31,7 @@ from floodmark.pipeline.landing import SentTables
 from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished
 from floodmark.pipeline.resume import ProgressTracker, usable_chunks
 from floodmark.pipeline.work import TableWork
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.source.selection import narrowed_away
 from floodmark.state.inflight import begun
 from floodmark.state.ledger import Current, Ledger, require_same_source
@@ -84,7 +84,7 @@ class Session:
                 self.uploaded += event.uploaded_bytes
             elif isinstance(event, Retried):
                 self.retries += 1
-            elif isinstance(event, Audited):
+            elif isinstance(event, ChunkAudited):
                 self.audited += 1
                 self.mismatches += not event.same
         self._observer(event)
@@ -135,7 +135,7 @@ class Session:
 
     # Under a snapshot
 
-    def identify_source(self, snapshot: Snapshot) -> None:
+    def identify_source(self, snapshot: SourceSnapshot) -> None:
         """Take over the identity of a snapshot, after the check that it may be read into this state.
 
         Raises SourceMismatch.
@@ -158,7 +158,7 @@ class Session:
         self._claimed = True  # set even if the claim fails: it might still have taken effect
         return ledger.claim(self.run_id, datetime.now(UTC)).timestamp
 
-    def make_attempt(self, snapshot: Snapshot, tables: Sequence[TableInfo], timestamp: str) -> Attempt:
+    def make_attempt(self, snapshot: SourceSnapshot, tables: Sequence[TableInfo], timestamp: str) -> Attempt:
         """Return the facts and tools of the steps under a snapshot."""
         return Attempt(
             run_id=self.run_id,
@@ -175,7 +175,7 @@ class Session:
             observer=self.observe,
         )
 
-    def _remembered_tables(self, snapshot: Snapshot, tables: Sequence[TableInfo]) -> dict[TableName, Remembered]:
+    def _remembered_tables(self, snapshot: SourceSnapshot, tables: Sequence[TableInfo]) -> dict[TableName, Remembered]:
         committed = self.committed_tables()
         return {
             info.table: with_finished(

@@ -11,7 +11,7 @@ from floodmark.events import Retried, RunStarted, Warned
 from floodmark.model import TableInfo, TableName
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
-from floodmark.source.base import Namesake, Snapshot, Source
+from floodmark.source.base import NamedRelation, Source, SourceSnapshot
 from floodmark.source.selection import picked_if_plain
 from floodmark.source.waiting import WaitsOnce
 
@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_TRIES = 5
 _GONE = "the table no longer exists in the source"
 
 
-def take_snapshot(session: Session, source: Source, *, again: bool = False) -> Snapshot:
+def take_snapshot(session: Session, source: Source, *, again: bool = False) -> SourceSnapshot:
     """Take a snapshot, and wait for a server that is down. Raises Stopped, SourceError."""
 
     def tell(state: RetryCallState) -> None:
@@ -48,7 +48,7 @@ def take_snapshot(session: Session, source: Source, *, again: bool = False) -> S
     return snapshot
 
 
-def choose_tables(session: Session, snapshot: Snapshot) -> list[TableInfo]:
+def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]:
     """Return the tables of this run, after the checks that they may be read into this state.
 
     Raises SourceMismatch, ConfigError, SourceError.
@@ -91,13 +91,13 @@ def _require_all_readable(session: Session, tables: Sequence[TableInfo]) -> None
         )
 
 
-def announce_run(session: Session, source: Source, snapshot: Snapshot, number: int) -> None:
+def announce_run(session: Session, source: Source, snapshot: SourceSnapshot, number: int) -> None:
     """Tell the observer that an attempt begins."""
     url = session.settings.destination.url
     session.observe(RunStarted(session.run_id, source.label, url, snapshot.point, number, session.database))
 
 
-def tables_gone(session: Session, snapshot: Snapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
+def tables_gone(session: Session, snapshot: SourceSnapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
     """Return the tables that the state knows and the source no longer has, each with the reason.
 
     A table that was only not selected does not count as gone.
@@ -110,7 +110,7 @@ def tables_gone(session: Session, snapshot: Snapshot, tables: Iterable[TableInfo
     return {name: why for name, why in found.items() if why is not None}
 
 
-def _why_gone(session: Session, snapshot: Snapshot, known: Remembered, now: Namesake | None) -> str | None:
+def _why_gone(session: Session, snapshot: SourceSnapshot, known: Remembered, now: NamedRelation | None) -> str | None:
     """Return the reason why a table that was not selected is gone, or None if it is not gone.
 
     The relation that now has its name can be one that is no table in its own right.

@@ -21,7 +21,16 @@ from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, Conflict, StateUnreadable, StorageDenied
 from floodmark.events import Observer
 from floodmark.layout import LAYOUTS, timestamp_of
-from floodmark.prune.retention import Decision, EraseBefore, KeepDays, KeepLast, Remainder, Rule, Survey, decide
+from floodmark.prune.retention import (
+    EraseBefore,
+    KeepDays,
+    KeepLast,
+    PruneDecision,
+    RemainingObjects,
+    Rule,
+    StoreSurvey,
+    decide_prune,
+)
 from floodmark.prune.survey import take_survey
 from floodmark.state.cut import cut
 from floodmark.state.ledger import Current, Ledger
@@ -29,7 +38,7 @@ from floodmark.stop import NEVER, Stop
 from floodmark.storage.base import Storage
 from floodmark.wording import iso_time
 
-__all__ = ["EraseBefore", "KeepDays", "KeepLast", "Pruned", "Remainder", "Rule", "prune", "pruned"]
+__all__ = ["EraseBefore", "KeepDays", "KeepLast", "PruneResult", "RemainingObjects", "Rule", "prune", "prune_stores"]
 
 MAX_TRIES = 5
 DELETIONS = 16
@@ -37,7 +46,7 @@ DELETIONS = 16
 SHORTEST_PUT_GRACE = timedelta(hours=1)
 
 
-class Pruned(Struct, frozen=True, kw_only=True):
+class PruneResult(Struct, frozen=True, kw_only=True):
     """The result of a prune or, with `dry_run`, of what it would do. Keys are relative to destination and state.
 
     `kept` and `cut` are run_ids, newest first. `waiting` counts objects that no snapshot in reach names and that are
@@ -59,14 +68,14 @@ class Pruned(Struct, frozen=True, kw_only=True):
     grace_until: str
     history_lost: str | None = None
     in_reach_still: int = 0
-    remains: tuple[Remainder, ...] = ()
+    remains: tuple[RemainingObjects, ...] = ()
     data_left_to_receiver: bool = False
     unfinished: tuple[str, ...] = ()
 
 
 def prune(
     settings: Settings, rule: Rule, observer: Observer, stop: Stop = NEVER, *, dry_run: bool = False
-) -> Pruned | None:
+) -> PruneResult | None:
     """Prune, or report what a prune would do. Returns None before the first commit. Raises FloodmarkError."""
     ledger = open_ledger(settings, observer)
     if ledger is None:
@@ -76,10 +85,10 @@ def prune(
         return None
     destination = _data(settings, current, observer)
     grace = timedelta(seconds=settings.prune_grace)
-    return pruned(ledger, destination, rule, datetime.now(UTC), grace, stop, dry_run=dry_run)
+    return prune_stores(ledger, destination, rule, datetime.now(UTC), grace, stop, dry_run=dry_run)
 
 
-def pruned(
+def prune_stores(
     ledger: Ledger,
     destination: Storage | None,
     rule: Rule,
@@ -89,7 +98,7 @@ def pruned(
     *,
     dry_run: bool = False,
     sleep: Callable[[float], None] = time.sleep,
-) -> Pruned | None:
+) -> PruneResult | None:
     """Prune open stores; see `prune`. `destination` is None if its receiver moves the objects away."""
     for _ in range(MAX_TRIES):
         current = ledger.current()
@@ -101,7 +110,7 @@ def pruned(
             if _is_still(ledger, current):
                 raise
             continue  # another prune took what history named when this survey began
-        decision = decide(seen, rule, now, grace)
+        decision = decide_prune(seen, rule, now, grace)
         report = _report(current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None)
         before = now - max(grace, SHORTEST_PUT_GRACE)
         report = replace(report, unfinished=_unfinished(ledger, destination, before))
@@ -140,7 +149,7 @@ def _data(settings: Settings, current: Current, observer: Observer) -> Storage |
     return destination
 
 
-def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
+def _require_safe_swap(ledger: Ledger, seen: StoreSurvey) -> None:
     """Require a store that honours conditions.
 
     If the user accepted another store, require that no run is in progress.
@@ -155,7 +164,7 @@ def _require_safe_swap(ledger: Ledger, seen: Survey) -> None:
         )
 
 
-def _delete(ledger: Ledger, destination: Storage | None, decision: Decision, stop: Stop) -> None:
+def _delete(ledger: Ledger, destination: Storage | None, decision: PruneDecision, stop: Stop) -> None:
     if destination is not None:
         _delete_all(destination.delete, decision.objects, destination.url, stop)
     _delete_all(ledger.documents.delete, decision.progress, ledger.url, stop)
@@ -196,9 +205,16 @@ def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, 
 
 
 def _report(
-    current: Current, seen: Survey, decision: Decision, rule: Rule, until: datetime, *, dry_run: bool, data: bool
-) -> Pruned:
-    return Pruned(
+    current: Current,
+    seen: StoreSurvey,
+    decision: PruneDecision,
+    rule: Rule,
+    until: datetime,
+    *,
+    dry_run: bool,
+    data: bool,
+) -> PruneResult:
+    return PruneResult(
         dry_run=dry_run,
         run_id=current.head.run_id,
         kept=decision.kept,
@@ -216,9 +232,9 @@ def _report(
     )
 
 
-def _remains(current: Current, rule: Rule) -> Iterable[Remainder]:
+def _remains(current: Current, rule: Rule) -> Iterable[RemainingObjects]:
     if isinstance(rule, EraseBefore):
         for entry in current.manifest.tables:
             old = sum((timestamp_of(one.key) or "") < rule.timestamp for one in entry.objects)
             if old:
-                yield Remainder(entry.schema, entry.name, old)
+                yield RemainingObjects(entry.schema, entry.name, old)

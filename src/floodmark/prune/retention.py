@@ -38,7 +38,7 @@ class EraseBefore(Struct, frozen=True):
 Rule = KeepDays | KeepLast | EraseBefore
 
 
-class Link(Struct, frozen=True):
+class ManifestLink(Struct, frozen=True):
     """A manifest: its key, and the facts that matter here. `names` holds the keys of its objects."""
 
     key: str
@@ -49,7 +49,7 @@ class Link(Struct, frozen=True):
     names: frozenset[str]
 
 
-class Progress(Struct, frozen=True):
+class ProgressFacts(Struct, frozen=True):
     """A run's progress: the keys of objects it names, and every timestamp it shows."""
 
     key: str
@@ -58,7 +58,7 @@ class Progress(Struct, frozen=True):
     timestamps: frozenset[str]
 
 
-class Survey(Struct, frozen=True, kw_only=True):
+class StoreSurvey(Struct, frozen=True, kw_only=True):
     """The store's content.
 
     `reach` holds the manifests in reach, newest first. If older ones can't be read, `lost` says why. `strays` are
@@ -66,10 +66,10 @@ class Survey(Struct, frozen=True, kw_only=True):
     can be in progress, `dead` those of runs that are not.
     """
 
-    reach: tuple[Link, ...]
+    reach: tuple[ManifestLink, ...]
     lost: str | None
-    strays: tuple[Link, ...]
-    progress: tuple[Progress, ...]
+    strays: tuple[ManifestLink, ...]
+    progress: tuple[ProgressFacts, ...]
     unreadable: tuple[str, ...]
     alive: Mapping[str, str]
     dead: Mapping[str, str]
@@ -78,7 +78,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     objects: tuple[str, ...]
 
 
-class Remainder(Struct, frozen=True):
+class RemainingObjects(Struct, frozen=True):
     """A table's current objects that were extracted before the erasure's date. They still hold its rows."""
 
     schema: str
@@ -90,7 +90,7 @@ class Remainder(Struct, frozen=True):
         return TableName(self.schema, self.name)
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class PruneDecision(Struct, frozen=True, kw_only=True):
     """The decision: head's new `oldest` and `floor`, then the keys to delete, in this order.
 
     `kept` are runs whose manifests stay in reach, `cut` those that leave it. `waiting` counts objects that no manifest
@@ -111,7 +111,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     cutoff: str
 
 
-def decide(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> Decision:
+def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelta) -> PruneDecision:
     """Apply the rule. Snapshots that were current within the grace time, and younger objects, always stay."""
     number = kept_number(survey.reach, rule, now, grace)
     kept, cut = survey.reach[:number], survey.reach[number:]
@@ -135,7 +135,7 @@ def decide(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> Decis
     progress = [one for one in survey.progress if _is_over(one, survey.alive, cutoff)]
     stamps = [stamp for key in objects if (stamp := timestamp_of(key)) is not None]
     stamps += [link.timestamp for link in manifests]
-    return Decision(
+    return PruneDecision(
         oldest=kept[-1].key if kept[-1].parent is not None else None,
         floor=max([*stamps, *([survey.floor] if survey.floor is not None else [])], default=None),
         kept=tuple(link.run_id for link in kept),
@@ -150,7 +150,7 @@ def decide(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> Decis
     )
 
 
-def kept_number(reach: Sequence[Link], rule: Rule, now: datetime, grace: timedelta) -> int:
+def kept_number(reach: Sequence[ManifestLink], rule: Rule, now: datetime, grace: timedelta) -> int:
     """Return how many of the newest manifests stay in reach: the current one, and all that a reader can hold.
 
     A manifest stops being current when the next one is committed. It counts as read until a grace time later.
@@ -178,7 +178,7 @@ def before(timestamp: str) -> str:
         return ""
 
 
-def _cutoff(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> str:
+def _cutoff(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelta) -> str:
     """Return the cutoff: objects with this timestamp or an earlier one can be deleted.
 
     It lies before all that runs in progress, or runs that died too recently, have written or taken over. Their work is
@@ -195,7 +195,7 @@ def _cutoff(survey: Survey, rule: Rule, now: datetime, grace: timedelta) -> str:
     return min(stamps)
 
 
-def _is_over(progress: Progress, alive: Mapping[str, str], cutoff: str) -> bool:
+def _is_over(progress: ProgressFacts, alive: Mapping[str, str], cutoff: str) -> bool:
     """Return true if the run is not in progress and nobody will resume it.
 
     Progress without a timestamp is left untouched.
@@ -203,7 +203,7 @@ def _is_over(progress: Progress, alive: Mapping[str, str], cutoff: str) -> bool:
     return progress.run_id not in alive and "" < max(progress.timestamps, default="") <= cutoff
 
 
-def _known_timestamps(survey: Survey) -> set[str]:
+def _known_timestamps(survey: StoreSurvey) -> set[str]:
     """Return this state's timestamps. An object with another timestamp can belong to another state."""
     links = (*survey.reach, *survey.strays)
     known = {*survey.alive.values(), *survey.dead.values(), *(link.timestamp for link in links)}

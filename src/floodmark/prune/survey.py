@@ -14,7 +14,7 @@ import msgspec
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import ObjectMissing, StateUnreadable, StorageDenied
 from floodmark.layout import TIMESTAMP, table_prefix, timestamp_of
-from floodmark.prune.retention import EraseBefore, Link, Progress, Rule, Survey
+from floodmark.prune.retention import EraseBefore, ManifestLink, ProgressFacts, Rule, StoreSurvey
 from floodmark.state import inflight
 from floodmark.state.documents import Documents
 from floodmark.state.ledger import Current, Ledger
@@ -25,7 +25,9 @@ LISTINGS = 8
 _RUN_ID = re.compile(r"(\d{8})T(\d{6})Z")
 
 
-def take_survey(ledger: Ledger, destination: Storage | None, current: Current, rule: Rule, now: datetime) -> Survey:
+def take_survey(
+    ledger: Ledger, destination: Storage | None, current: Current, rule: Rule, now: datetime
+) -> StoreSurvey:
     """Survey the store. `destination` is None if objects do not stay.
 
     Raises StateUnreadable if history is damaged, StorageDenied, StorageError. An erasure continues with damaged
@@ -38,7 +40,7 @@ def take_survey(ledger: Ledger, destination: Storage | None, current: Current, r
     strays, bad = _strays(documents, [key for key in _listed(documents, "manifests/") if key not in keys], pool)
     progress, worse = _progress(documents, _listed(documents, "progress/"), pool)
     names = set(pool)
-    return Survey(
+    return StoreSurvey(
         reach=reach,
         lost=lost,
         strays=strays,
@@ -52,8 +54,10 @@ def take_survey(ledger: Ledger, destination: Storage | None, current: Current, r
     )
 
 
-def _reach(ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]) -> tuple[tuple[Link, ...], str | None]:
-    links: list[Link] = []
+def _reach(
+    ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]
+) -> tuple[tuple[ManifestLink, ...], str | None]:
+    links: list[ManifestLink] = []
     try:
         for key, manifest in ledger.reach(current):
             links.append(_link(key, manifest, pool, ledger.documents.at(key)))
@@ -64,7 +68,7 @@ def _reach(ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]) -
     return tuple(links), None
 
 
-def _damaged(error: ObjectMissing | StateUnreadable, links: list[Link]) -> StateUnreadable:
+def _damaged(error: ObjectMissing | StateUnreadable, links: list[ManifestLink]) -> StateUnreadable:
     return StateUnreadable(
         "can't read all of history",
         on=error.on,
@@ -74,13 +78,13 @@ def _damaged(error: ObjectMissing | StateUnreadable, links: list[Link]) -> State
     )
 
 
-def _link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> Link:
+def _link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> ManifestLink:
     try:
         finished = datetime.fromisoformat(manifest.finished_at).astimezone(UTC)
     except ValueError:
         raise unreadable(where, "its finished_at is not a valid timestamp") from None
     names = (one.key for entry in manifest.tables for one in entry.objects)
-    return Link(key, manifest.run_id, manifest.parent, manifest.timestamp, finished, _pooled(names, pool))
+    return ManifestLink(key, manifest.run_id, manifest.parent, manifest.timestamp, finished, _pooled(names, pool))
 
 
 def _pooled(names: Iterable[str], pool: dict[str, str]) -> frozenset[str]:
@@ -88,7 +92,9 @@ def _pooled(names: Iterable[str], pool: dict[str, str]) -> frozenset[str]:
     return frozenset(pool.setdefault(name, name) for name in names)
 
 
-def _strays(documents: Documents, keys: Iterable[str], pool: dict[str, str]) -> tuple[tuple[Link, ...], list[str]]:
+def _strays(
+    documents: Documents, keys: Iterable[str], pool: dict[str, str]
+) -> tuple[tuple[ManifestLink, ...], list[str]]:
     links, bad = [], []
     for key in keys:
         data = documents.get(key)
@@ -102,7 +108,7 @@ def _strays(documents: Documents, keys: Iterable[str], pool: dict[str, str]) -> 
 
 def _progress(
     documents: Documents, keys: Iterable[str], pool: dict[str, str]
-) -> tuple[tuple[Progress, ...], list[str]]:
+) -> tuple[tuple[ProgressFacts, ...], list[str]]:
     found, bad = [], []
     for key in keys:
         data = documents.get(key)
@@ -117,7 +123,7 @@ def _progress(
         if data is not None:
             run_id = key.removeprefix("progress/").partition(".")[0]
             stamps |= {stamp for stamp in (_began(run_id),) if stamp is not None}
-            found.append(Progress(key, run_id, names, frozenset(stamps)))
+            found.append(ProgressFacts(key, run_id, names, frozenset(stamps)))
     return tuple(found), bad
 
 

@@ -31,7 +31,7 @@ _NULL = b"null"
 _TEXT = ColumnType("any")
 
 
-class Shape(Struct, frozen=True):
+class RowShape(Struct, frozen=True):
     """A table's columns as a reader sees them. `label` is the table's label, for errors.
 
     If `infinite` is true, infinite dates and timestamps become the numbers that DuckDB uses for them. Otherwise they
@@ -44,7 +44,7 @@ class Shape(Struct, frozen=True):
     infinite: bool = False
 
 
-class _Unfit(Exception):
+class _UnfitColumns(Exception):
     """Error for columns that hold a value without an exact counterpart in the column's type."""
 
     def __init__(self, columns: Collection[int]) -> None:
@@ -52,7 +52,7 @@ class _Unfit(Exception):
         self.columns = columns
 
 
-class Stream:
+class BatchStream:
     """A pyarrow.RecordBatchReader, and the error that broke it. A C++ reader only learns that something failed."""
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ class Stream:
             raise
 
 
-class Converter:
+class BatchConverter:
     """Converter from a table's lines to record batches. Raises ConfigError if pyarrow is not installed."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: RowShape) -> None:
         self._shape, self._pa = shape, pyarrow()
         self._columns = columns_reader(shape.names, shape.types)
         fields = [self._field(name, kind) for name, kind in zip(shape.names, shape.types, strict=True)]
@@ -82,7 +82,7 @@ class Converter:
         """Return a block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, which names all unfit columns."""
         try:
             return self._made(lines)
-        except _Unfit as unfit:
+        except _UnfitColumns as unfit:
             raise self._does_not_fit(unfit.columns) from None
 
     def batches(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Iterator[Any]:
@@ -99,7 +99,7 @@ class Converter:
         for block in rest:
             try:
                 waiting.append(self._made(block))
-            except _Unfit as unfit:
+            except _UnfitColumns as unfit:
                 raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
             size += len(block)
             if size >= BATCH_BYTES:
@@ -108,9 +108,9 @@ class Converter:
         if waiting:
             yield self._joined(waiting)
 
-    def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Stream:
+    def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> BatchStream:
         """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
-        stream = Stream()
+        stream = BatchStream()
         batches = stream.watched(self.batches(blocks, after))
         stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, batches)
         return stream
@@ -120,7 +120,7 @@ class Converter:
         try:
             columns, count = self._columns(lines)
         except (msgspec.MsgspecError, KeyError, ValueError):
-            raise _Unfit(self._unreadable(lines)) from None
+            raise _UnfitColumns(self._unreadable(lines)) from None
         except RecursionError:
             raise too_deep(self._shape.label) from None
         if not columns:
@@ -128,7 +128,7 @@ class Converter:
         arrays = [self._array(number, values) for number, values in enumerate(columns)]
         unfit = [number for number, array in enumerate(arrays) if array is None]
         if unfit:
-            raise _Unfit(unfit)
+            raise _UnfitColumns(unfit)
         return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _joined(self, waiting: list[Any]) -> Any:
@@ -153,12 +153,12 @@ class Converter:
             rows = texts(lines)
         except (msgspec.MsgspecError, ValueError):
             raise not_as_described(self._shape.label) from None
-        found = [number for number in range(len(self._shape.names)) if not self._fits(number, rows)]
+        found = [number for number in range(len(self._shape.names)) if not self._fits_type(number, rows)]
         if not found:
             raise not_as_described(self._shape.label)
         return found
 
-    def _fits(self, number: int, rows: Sequence[Texts]) -> bool:
+    def _fits_type(self, number: int, rows: Sequence[Texts]) -> bool:
         try:
             values = values_of(rows, self._shape.names[number], self._shape.types[number])
         except (msgspec.MsgspecError, KeyError, ValueError):
@@ -172,16 +172,16 @@ class Converter:
         for block in blocks:
             try:
                 reader._made(block)
-            except _Unfit as unfit:
+            except _UnfitColumns as unfit:
                 found.update(unfit.columns)
                 reader = self._with_text(found)
             except DoesNotFit:
                 continue  # reported after the columns are checked
         return found
 
-    def _with_text(self, columns: Collection[int]) -> Converter:
+    def _with_text(self, columns: Collection[int]) -> BatchConverter:
         types = tuple(_TEXT if number in columns else kind for number, kind in enumerate(self._shape.types))
-        return Converter(replace(self._shape, types=types))
+        return BatchConverter(replace(self._shape, types=types))
 
     def _does_not_fit(self, columns: Collection[int]) -> DoesNotFit:
         return does_not_fit(self._shape, [self._shape.names[number] for number in sorted(columns)])
@@ -235,7 +235,7 @@ class Converter:
         return self._pa.array([_text(bytes(value)) for value in values], kind)
 
 
-def does_not_fit(shape: Shape, columns: Sequence[str]) -> DoesNotFit:
+def does_not_fit(shape: RowShape, columns: Sequence[str]) -> DoesNotFit:
     """Return the error for columns with a value that their types can't keep."""
     types = dict(zip(shape.names, shape.types, strict=True))
     options = " ".join(f"--text {quote(f'{shape.label}.{name}')}" for name in columns)

@@ -17,14 +17,14 @@ from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.state.consumers import TakenTable
 
 
-class Entry(Protocol):
+class ChunkedTable(Protocol):
     """A table with its chunks."""
 
     @property
     def objects(self) -> tuple[ObjectEntry, ...]: ...
 
 
-T = TypeVar("T", bound=Entry)
+T = TypeVar("T", bound=ChunkedTable)
 
 
 class Changed(Struct, Generic[T], frozen=True):
@@ -55,7 +55,7 @@ class Changes(Struct, Generic[T], frozen=True):
         return bool(self.changed or self.gone)
 
 
-def shape(columns: Sequence[Column]) -> str:
+def columns_digest(columns: Sequence[Column]) -> str:
     """Return the SHA-256 of the names and types in a table's lines. A domain also counts with its base type."""
     told = [(one.name, one.type) if one.base is UNSET else (one.name, one.type, one.base) for one in columns]
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()

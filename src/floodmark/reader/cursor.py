@@ -26,7 +26,7 @@ from floodmark.wording import iso_time
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
 
-class Taken(Protocol):
+class TakenSnapshot(Protocol):
     """The parts of a snapshot that a cursor needs."""
 
     @property
@@ -56,7 +56,7 @@ class StoredCursor(Struct, frozen=True):
     def taken(self) -> tuple[TakenTable, ...]:
         return () if self.cursor is None else self.cursor.tables
 
-    def advance(self, to: Taken) -> StoredCursor:
+    def advance(self, to: TakenSnapshot) -> StoredCursor:
         """Record that all of a snapshot was taken. Raises Conflict if another process moved the cursor meanwhile.
 
         Tables that the snapshot could not read keep their previous mark.

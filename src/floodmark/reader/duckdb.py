@@ -12,7 +12,7 @@ from uuid import uuid4
 from floodmark.errors import ConfigError
 from floodmark.model import TableName
 from floodmark.reader import extras
-from floodmark.reader.arrow import Stream
+from floodmark.reader.arrow import BatchStream
 from floodmark.reader.types import ColumnType
 
 # Arrow's mark for a column of strings that is JSON: https://arrow.apache.org/docs/format/CanonicalExtensions.html
@@ -26,7 +26,9 @@ UNION ALL SELECT view_name FROM duckdb_views() WHERE temporary
     OR (database_name = current_database() AND schema_name = current_schema())"""
 
 
-def relation(connection: Any, table: TableName, name: str | None, stream: Stream, types: Sequence[ColumnType]) -> Any:
+def relation(
+    connection: Any, table: TableName, name: str | None, stream: BatchStream, types: Sequence[ColumnType]
+) -> Any:
     """Create a temporary table with all rows of an Arrow stream and return it as a relation.
 
     It replaces and hides nothing. Without `name` it gets the table's own name, or that name with a number if it is
@@ -57,7 +59,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def insert(connection: Any, into: str, stream: Stream, types: Sequence[ColumnType]) -> None:
+def insert(connection: Any, into: str, stream: BatchStream, types: Sequence[ColumnType]) -> None:
     """Insert all rows of a stream with DuckDB. An error of the stream is raised unchanged."""
     incoming = f"_floodmark_incoming_{uuid4().hex}"
     connection.register(incoming, _with_json(stream.reader, types))

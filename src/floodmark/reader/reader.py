@@ -23,16 +23,16 @@ from typing import Any
 import msgspec
 
 from floodmark.errors import ConfigError, ObjectMissing
-from floodmark.events import Observer, silent
+from floodmark.events import Observer, ignore_event
 from floodmark.layout import LAYOUTS
 from floodmark.model import Column, Encoding, ObjectEntry, TableEntry, TableName
 from floodmark.objects.csv import fields, split_records
 from floodmark.objects.verified import blocks
 from floodmark.reader import duckdb
-from floodmark.reader.arrow import Converter, Shape, Stream
-from floodmark.reader.changes import Changes, changes, shape
+from floodmark.reader.arrow import BatchConverter, BatchStream, RowShape
+from floodmark.reader.changes import Changes, changes, columns_digest
 from floodmark.reader.cursor import CursorStore, StoredCursor
-from floodmark.reader.rows import Unreadable, not_as_described, rows_reader, too_deep, unreadable
+from floodmark.reader.rows import UnreadableValue, not_as_described, rows_reader, too_deep, unreadable_value
 from floodmark.reader.types import ColumnType, column_type
 from floodmark.state.consumers import TakenTable
 from floodmark.state.ledger import Ledger
@@ -46,7 +46,7 @@ from floodmark.wording import plural
 class Reader:
     """A state location, made by `open`. `data` is the place of the objects, or None to follow the manifest."""
 
-    def __init__(self, state: Storage, data: Storage | None = None, observer: Observer = silent) -> None:
+    def __init__(self, state: Storage, data: Storage | None = None, observer: Observer = ignore_event) -> None:
         self._ledger, self._cursors = Ledger(state), CursorStore(state)
         self._data, self._observer = data, observer
         self.url = state.url
@@ -188,7 +188,7 @@ class Table:
             schema=entry.schema,
             name=entry.name,
             checksum=entry.checksum or "",
-            shape=shape(entry.columns),
+            shape=columns_digest(entry.columns),
             chunks=tuple(one.content_sha256 for one in entry.objects),
         )
 
@@ -228,8 +228,8 @@ class Table:
         for block in self.blocks(chunks):
             try:
                 rows = rows_of(block)
-            except Unreadable as error:
-                raise unreadable(self.label, error.column) from None
+            except UnreadableValue as error:
+                raise unreadable_value(self.label, error.column) from None
             except (msgspec.MsgspecError, ValueError):
                 raise not_as_described(self.label) from None
             except RecursionError:
@@ -253,11 +253,11 @@ class Table:
 
     def stream(
         self, chunks: Sequence[ObjectEntry] | None = None, *, text: Collection[str] = (), infinite: bool = False
-    ) -> Stream:
+    ) -> BatchStream:
         """Return the RecordBatchReader together with the error that broke it, for C++ readers."""
         return self.converter(text, infinite).stream(self.blocks(chunks))
 
-    def converter(self, text: Collection[str] = (), infinite: bool = False) -> Converter:
+    def converter(self, text: Collection[str] = (), infinite: bool = False) -> BatchConverter:
         """Return the converter from blocks of this table's lines to record batches."""
         if self._csv:
             raise ConfigError(
@@ -267,7 +267,7 @@ class Table:
                 hint="Land JSON Lines (destination.format: jsonl), or read the text: rows() of the reader.",
             )
         names = tuple(column.name for column in self.columns)
-        return Converter(Shape(self.label, names, self.types(text), infinite))
+        return BatchConverter(RowShape(self.label, names, self.types(text), infinite))
 
     def relation(self, connection: Any, *, name: str | None = None, text: Collection[str] = ()) -> Any:
         """Return the table as a DuckDB relation on a connection, over a temporary table with its verified rows.
@@ -291,7 +291,7 @@ def open(
     destination: str | PathLike[str] | None = None,
     *,
     state: str | PathLike[str] | None = None,
-    observer: Observer = silent,
+    observer: Observer = ignore_event,
 ) -> Reader:
     """Open the runs that landed at a destination: `s3://bucket/prefix`, or a folder's path. Makes no request.
 

@@ -38,7 +38,7 @@ Columns = Callable[[bytes], tuple[Sequence[Sequence[Any]], int]]
 Rows = Callable[[bytes], list[dict[str, Any]]]
 
 
-class Unreadable(ValueError):
+class UnreadableValue(ValueError):
     """Error for a value that breaks the promise of its column's type, or that Python can't represent."""
 
     def __init__(self, column: str) -> None:
@@ -49,7 +49,7 @@ class Unreadable(ValueError):
 def columns_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
     """Return a function that converts lines to columns of values and counts the lines."""
     patient = _patient_columns(names, types)
-    return patient if any(map(_odd, names)) else _unless_malformed(_quick_columns(names, types), patient)
+    return patient if any(map(_is_odd_name, names)) else _unless_malformed(_quick_columns(names, types), patient)
 
 
 def _quick_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
@@ -77,7 +77,7 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
     fields = {name: _ROWS_READ_AS.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
     floats = [names[number] for number in sorted(_float_numbers(types))]
     patient = _patient_rows(fields)
-    decode = patient if any(map(_odd, names)) else _row_decoder(fields)
+    decode = patient if any(map(_is_odd_name, names)) else _row_decoder(fields)
 
     def rows(lines: bytes) -> list[dict[str, Any]]:
         try:
@@ -104,7 +104,7 @@ def values_of(rows: Sequence[Texts], name: str, kind: ColumnType) -> list[Any]:
     return [decode(row[name]) for row in rows]
 
 
-def unreadable(label: str, column: str) -> DoesNotFit:
+def unreadable_value(label: str, column: str) -> DoesNotFit:
     """Return the error for a value that a row can't hold."""
     return DoesNotFit(
         "can't read a value",
@@ -129,7 +129,7 @@ def too_deep(label: str) -> DoesNotFit:
     )
 
 
-def _odd(name: str) -> bool:
+def _is_odd_name(name: str) -> bool:
     """Return true if msgspec can't find a name in a line, because JSON writes it with escapes."""
     return '"' in name or "\\" in name or min(name, default=" ") < " "
 
@@ -198,7 +198,7 @@ def _patient_rows(fields: dict[str, Any]) -> Rows:
                     row[name] = decoders[name](raw)
                 found.append(row)
         except (msgspec.DecodeError, ValueError):
-            raise Unreadable(name) from None
+            raise UnreadableValue(name) from None
         return found
 
     return rows

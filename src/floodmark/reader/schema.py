@@ -32,7 +32,7 @@ MOJAP_SCHEMA = (
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-class Receiver(Struct, frozen=True):
+class SchemaReceiver(Struct, frozen=True):
     """The receiver of the files. Its keys are those that the run itself wrote, or those of a delivery in this layout.
 
     `text` names columns, as schema.table.column, that it takes as text regardless of their source type.
@@ -57,10 +57,10 @@ class Receiver(Struct, frozen=True):
         return names
 
 
-ITSELF = Receiver()
+ITSELF = SchemaReceiver()
 
 
-def mojap(manifest: Manifest, receiver: Receiver = ITSELF) -> list[dict[str, Any]]:
+def mojap(manifest: Manifest, receiver: SchemaReceiver = ITSELF) -> list[dict[str, Any]]:
     """Return a mojap metadata document (schema v1.5.0) for each table with a good snapshot. Raises ConfigError."""
     columns = {f"{entry.table.label}.{column.name}" for entry in described(manifest) for column in entry.columns}
     for label in receiver.text:
@@ -91,7 +91,7 @@ def described(manifest: Manifest) -> list[TableEntry]:
     return [entry for entry in manifest.tables if entry.checksum is not None and entry.status != "dropped"]
 
 
-def _mojap_table(manifest: Manifest, entry: TableEntry, receiver: Receiver) -> dict[str, Any]:
+def _mojap_table(manifest: Manifest, entry: TableEntry, receiver: SchemaReceiver) -> dict[str, Any]:
     encoding = entry.encoding
     database, name = receiver.names(manifest, entry)
     return {

@@ -59,29 +59,29 @@ class ColumnType(Struct, frozen=True):
         return text.format(p=self.precision, s=self.scale)
 
 
-class _Targets(Struct, frozen=True):
+class _TypeNames(Struct, frozen=True):
     arrow: str
     duckdb: str
     glue: str
     mojap: str
 
 
-_TEXT = _Targets("string", "VARCHAR", "string", "string")
-_TARGETS: dict[Kind, _Targets] = {
-    "int16": _Targets("int16", "SMALLINT", "smallint", "int16"),
-    "int32": _Targets("int32", "INTEGER", "int", "int32"),
-    "int64": _Targets("int64", "BIGINT", "bigint", "int64"),
-    "decimal": _Targets("decimal128({p}, {s})", "DECIMAL({p},{s})", "decimal({p},{s})", "decimal128({p},{s})"),
-    "float32": _Targets("float", "FLOAT", "float", "float32"),
-    "float64": _Targets("double", "DOUBLE", "double", "float64"),
-    "bool": _Targets("bool", "BOOLEAN", "boolean", "bool"),
-    "date": _Targets("date32[day]", "DATE", "date", "date32"),
-    "timestamp": _Targets("timestamp[us]", "TIMESTAMP", "timestamp", "timestamp(us)"),
-    "timestamptz": _Targets("timestamp[us, tz=UTC]", "TIMESTAMP WITH TIME ZONE", "timestamp", "timestamp(us)"),
-    "time": _Targets("string", "TIME", "string", "string"),
-    "uuid": _Targets("string", "UUID", "string", "string"),
-    "json": _Targets("string", "JSON", "string", "string"),
-    "bytes": _Targets("binary", "BLOB", "binary", "string"),
+_TEXT = _TypeNames("string", "VARCHAR", "string", "string")
+_TARGETS: dict[Kind, _TypeNames] = {
+    "int16": _TypeNames("int16", "SMALLINT", "smallint", "int16"),
+    "int32": _TypeNames("int32", "INTEGER", "int", "int32"),
+    "int64": _TypeNames("int64", "BIGINT", "bigint", "int64"),
+    "decimal": _TypeNames("decimal128({p}, {s})", "DECIMAL({p},{s})", "decimal({p},{s})", "decimal128({p},{s})"),
+    "float32": _TypeNames("float", "FLOAT", "float", "float32"),
+    "float64": _TypeNames("double", "DOUBLE", "double", "float64"),
+    "bool": _TypeNames("bool", "BOOLEAN", "boolean", "bool"),
+    "date": _TypeNames("date32[day]", "DATE", "date", "date32"),
+    "timestamp": _TypeNames("timestamp[us]", "TIMESTAMP", "timestamp", "timestamp(us)"),
+    "timestamptz": _TypeNames("timestamp[us, tz=UTC]", "TIMESTAMP WITH TIME ZONE", "timestamp", "timestamp(us)"),
+    "time": _TypeNames("string", "TIME", "string", "string"),
+    "uuid": _TypeNames("string", "UUID", "string", "string"),
+    "json": _TypeNames("string", "JSON", "string", "string"),
+    "bytes": _TypeNames("binary", "BLOB", "binary", "string"),
     "text": _TEXT,
     "any": _TEXT,
     "digits": _TEXT,

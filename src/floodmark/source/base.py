@@ -33,7 +33,7 @@ from floodmark.model import (
 Write = Callable[[bytes], object]
 
 
-class Namesake(Struct, frozen=True):
+class NamedRelation(Struct, frozen=True):
     """A relation that has a table's name in a snapshot. `what` describes it in messages, as in "a view".
 
     `kind` is its role for a selection: a table, one that an extension owns, a part of another table, or a relation of
@@ -54,7 +54,7 @@ class Drawback(Struct, frozen=True):
         return f"{self.found} {self.hint}"
 
 
-class Snapshot(Protocol):
+class SourceSnapshot(Protocol):
     """One moment of a source."""
 
     @property
@@ -85,7 +85,7 @@ class Snapshot(Protocol):
         """
         ...
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         """Return the relations that the snapshot shows under these names, selected or not."""
         ...
 
@@ -105,7 +105,7 @@ class Snapshot(Protocol):
         """
         ...
 
-    def stands(self) -> bool:
+    def is_alive(self) -> bool:
         """Return True if the snapshot can still be read.
 
         It is False after a server restart, or after the session ended.
@@ -125,6 +125,6 @@ class Source(Protocol):
         """Return the location, as a person would write it. It holds no secret."""
         ...
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> SourceSnapshot:
         """Take a snapshot immediately. Raises SourceUnavailable if waiting may help, else SourceError."""
         ...

@@ -22,7 +22,7 @@ _WILD = {"*": ".*", "?": "."}
 _NEEDS_QUOTES = re.compile(r'[.*?"\s]')
 
 
-class Candidate(Struct, frozen=True):
+class CandidateRelation(Struct, frozen=True):
     """A relation that a pattern can pick. `what` describes it in messages, as in "a view".
 
     `by` says which patterns can pick it: any pattern, one whose schema has no wildcard, one without any wildcard, or
@@ -56,7 +56,7 @@ class Pattern:
     def matches(self, table: TableName) -> bool:
         return bool(self._schema.fullmatch(table.schema) and self._name.fullmatch(table.name))
 
-    def picks(self, candidate: Candidate) -> bool:
+    def picks(self, candidate: CandidateRelation) -> bool:
         """Return True if it matches the candidate and is of the required form."""
         allowed = {
             "any": True,
@@ -67,7 +67,9 @@ class Pattern:
         return allowed[candidate.by] and self.matches(candidate.table)
 
 
-def choose(candidates: Sequence[Candidate], selection: Selection, default_schema: str) -> list[TableName]:
+def choose_tables(
+    candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str
+) -> list[TableName]:
     """Return the selected tables, ordered by name: include, less exclude, narrowed by only and skip.
 
     Raises ConfigError for a pattern that picks nothing (the default include can pick nothing, in an empty database).
@@ -77,13 +79,13 @@ def choose(candidates: Sequence[Candidate], selection: Selection, default_schema
         pattern = Pattern(text, default_schema, "tables.include")
         hits = {c.table for c in candidates if pattern.picks(c)}
         if not hits and selection.include != Selection().include:
-            raise _nothing("tables.include", text, pattern, candidates)
+            raise _no_match("tables.include", text, pattern, candidates)
         chosen |= hits
     for text in selection.exclude:
         pattern = Pattern(text, default_schema, "tables.exclude")
         hits = {c.table for c in candidates if c.by != "never" and pattern.matches(c.table)}
         if not hits:
-            raise _nothing("tables.exclude", text, pattern, candidates)
+            raise _no_match("tables.exclude", text, pattern, candidates)
         chosen -= hits
     return sorted(_narrowed(chosen, candidates, selection, default_schema))
 
@@ -98,7 +100,7 @@ def picked_if_plain(table: TableName, selection: Selection, default_schema: str)
 
 
 def rules_by_table(
-    candidates: Sequence[Candidate], selection: Selection, default_schema: str
+    candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str
 ) -> dict[TableName, TableRule]:
     """Return the rules, by the table that each one names. Raises ConfigError for a wildcard or a missing table."""
     known = {c.table for c in candidates if c.by != "never"}
@@ -109,7 +111,7 @@ def rules_by_table(
             why = "its key contains a wildcard, and a rule is for one table"
             raise ConfigError("can't use a table rule", on=f"tables.rules: {text}", why=why)
         if pattern.table not in known:
-            raise _nothing("tables.rules", text, pattern, candidates)
+            raise _no_match("tables.rules", text, pattern, candidates)
         if pattern.table in rules:
             why = "another rule is for the same table"
             raise ConfigError("can't use a table rule", on=f"tables.rules: {text}", why=why, hint="Keep one of them.")
@@ -117,7 +119,7 @@ def rules_by_table(
     return rules
 
 
-def spelled(table: TableName) -> str:
+def exact_pattern(table: TableName) -> str:
     """Return the pattern that names exactly this table."""
     return ".".join(
         '"' + part.replace('"', '""') + '"' if not part or _NEEDS_QUOTES.search(part) else part
@@ -125,7 +127,7 @@ def spelled(table: TableName) -> str:
     )
 
 
-def pick(
+def pick_tables(
     tables: Iterable[TableName], patterns: Iterable[str], default_schema: str, where: str, option: str = "--table"
 ) -> set[TableName]:
     """Return the tables that an option picks. Raises ConfigError for a pattern that matches none of them."""
@@ -134,7 +136,7 @@ def pick(
         pattern = Pattern(text, default_schema, option)
         hits = {table for table in known if pattern.matches(table)}
         if not hits:
-            close = get_close_matches(text, [spelled(table) for table in known], n=3)
+            close = get_close_matches(text, [exact_pattern(table) for table in known], n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else "`floodmark status` lists the tables."
             raise ConfigError(
                 "a pattern matches no table", on=f"{option}: {text}", why=f"{where} has no such table", hint=hint
@@ -153,23 +155,23 @@ def narrowed_away(table: TableName, selection: Selection, default_schema: str) -
 
 
 def _narrowed(
-    chosen: set[TableName], candidates: Sequence[Candidate], selection: Selection, default_schema: str
+    chosen: set[TableName], candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str
 ) -> set[TableName]:
     narrowed = set() if selection.only else chosen
     for text in selection.only:
-        narrowed |= _hits("--table", text, chosen, candidates, default_schema)
+        narrowed |= _matching("--table", text, chosen, candidates, default_schema)
     for text in selection.skip:
-        narrowed = narrowed - _hits("--exclude", text, chosen, candidates, default_schema)
+        narrowed = narrowed - _matching("--exclude", text, chosen, candidates, default_schema)
     return narrowed
 
 
-def _hits(
-    option: str, text: str, chosen: set[TableName], candidates: Sequence[Candidate], default_schema: str
+def _matching(
+    option: str, text: str, chosen: set[TableName], candidates: Sequence[CandidateRelation], default_schema: str
 ) -> set[TableName]:
     pattern = Pattern(text, default_schema, option)
     hits = {table for table in chosen if pattern.matches(table)}
     if not hits:
-        raise _nothing(option, text, pattern, candidates)
+        raise _no_match(option, text, pattern, candidates)
     return hits
 
 
@@ -209,14 +211,14 @@ def _extended(part: tuple[str, str | None], token: re.Match[str]) -> tuple[str, 
     return regex + re.escape(text), None if literal is None else literal + text
 
 
-def _nothing(setting: str, text: str, pattern: Pattern, candidates: Sequence[Candidate]) -> ConfigError:
+def _no_match(setting: str, text: str, pattern: Pattern, candidates: Sequence[CandidateRelation]) -> ConfigError:
     """Return the error for a pattern that picks nothing, with its near matches."""
     near = [c for c in candidates if pattern.matches(c.table)]
     if near:
         return ConfigError(
             "a pattern matches no table", on=f"{setting}: {text}", why=_why_not(near[0]), hint=_HINTS[near[0].by]
         )
-    close = get_close_matches(text, [spelled(c.table) for c in candidates if c.by != "never"], n=3)
+    close = get_close_matches(text, [exact_pattern(c.table) for c in candidates if c.by != "never"], n=3)
     close = close or get_close_matches(text, [c.table.name for c in candidates if c.by != "never"], n=3)
     return ConfigError(
         "a pattern matches no table",
@@ -226,10 +228,10 @@ def _nothing(setting: str, text: str, pattern: Pattern, candidates: Sequence[Can
     )
 
 
-def _why_not(candidate: Candidate) -> str:
+def _why_not(candidate: CandidateRelation) -> str:
     if candidate.by == "any":
-        return f"{spelled(candidate.table)} is not selected by tables.include and tables.exclude"
-    return f"{spelled(candidate.table)} is {candidate.what}"
+        return f"{exact_pattern(candidate.table)} is not selected by tables.include and tables.exclude"
+    return f"{exact_pattern(candidate.table)} is {candidate.what}"
 
 
 _HINTS = {

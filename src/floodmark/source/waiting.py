@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from floodmark.config import Selection
 from floodmark.errors import TableLocked
 from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
-from floodmark.source.base import Drawback, Namesake, Snapshot, Write
+from floodmark.source.base import Drawback, NamedRelation, SourceSnapshot, Write
 
 
 class WaitsOnce:
@@ -17,7 +17,7 @@ class WaitsOnce:
     time overlap, so a run waits for a table for no longer than twice that time.
     """
 
-    def __init__(self, snapshot: Snapshot, locked: set[TableName], seconds: int) -> None:
+    def __init__(self, snapshot: SourceSnapshot, locked: set[TableName], seconds: int) -> None:
         self._snapshot, self._locked, self._seconds = snapshot, locked, seconds
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
@@ -80,14 +80,14 @@ class WaitsOnce:
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         return self._snapshot.tables(selection, encoding_digest)
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         return self._snapshot.existing(names)
 
     def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
         return self._snapshot.redefined(tables, selection, encoding_digest)
 
-    def stands(self) -> bool:
-        return self._snapshot.stands()
+    def is_alive(self) -> bool:
+        return self._snapshot.is_alive()
 
     def close(self) -> None:
         self._snapshot.close()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from floodmark.layout import is_data_key, suffix
+from floodmark.layout import is_data_key, key_suffix
 from floodmark.model import TableEntry
 from floodmark.state.manifest import checksum
-from floodmark.verify.report import Problem
+from floodmark.verify.report import TableProblem
 
 _SUMS = ("rows", "raw_bytes", "stored_bytes")
 
 
-def problems(entry: TableEntry) -> Iterator[Problem]:
+def problems(entry: TableEntry) -> Iterator[TableProblem]:
     """Yield the contradictions in an entry."""
     if entry.checksum is None:
         if entry.objects or entry.watermark is not None:
@@ -28,7 +28,7 @@ def problems(entry: TableEntry) -> Iterator[Problem]:
     yield from _key_problems(entry)
 
 
-def _watermark_problems(entry: TableEntry) -> Iterator[Problem]:
+def _watermark_problems(entry: TableEntry) -> Iterator[TableProblem]:
     marks = entry.watermark.chunks if entry.watermark is not None else ()
     pointed = [mark.object for mark in marks if mark.object is not None]
     if any(not 0 <= index < len(entry.objects) for index in pointed):
@@ -42,15 +42,17 @@ def _watermark_problems(entry: TableEntry) -> Iterator[Problem]:
         yield _wrong("its watermark contains a chunk twice")
 
 
-def _key_problems(entry: TableEntry) -> Iterator[Problem]:
+def _key_problems(entry: TableEntry) -> Iterator[TableProblem]:
     for one in entry.objects:
         if not is_data_key(one.key):
-            yield Problem("inconsistent", one.key, "this is not the key of a data object")
-        elif entry.encoding is not None and not one.key.endswith(suffix(entry.encoding)):
-            yield Problem("inconsistent", one.key, f"the entry says {entry.encoding.compression}, the key does not")
+            yield TableProblem("inconsistent", one.key, "this is not the key of a data object")
+        elif entry.encoding is not None and not one.key.endswith(key_suffix(entry.encoding)):
+            yield TableProblem(
+                "inconsistent", one.key, f"the entry says {entry.encoding.compression}, the key does not"
+            )
         if one.rows < 1 or one.raw_bytes < one.rows or one.stored_bytes < 1:
-            yield Problem("inconsistent", one.key, "an object must have a row, and a row must have a byte")
+            yield TableProblem("inconsistent", one.key, "an object must have a row, and a row must have a byte")
 
 
-def _wrong(detail: str) -> Problem:
-    return Problem("inconsistent", None, detail)
+def _wrong(detail: str) -> TableProblem:
+    return TableProblem("inconsistent", None, detail)

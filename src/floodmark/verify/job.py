@@ -19,7 +19,7 @@ from floodmark.events import Observer, Warned
 from floodmark.layout import LAYOUTS
 from floodmark.model import ObjectEntry, TableEntry, TableName
 from floodmark.pipeline.extract import Extractor
-from floodmark.source.selection import pick
+from floodmark.source.selection import pick_tables
 from floodmark.source.waiting import WaitsOnce
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
@@ -28,16 +28,16 @@ from floodmark.stop import Deadline, Stop
 from floodmark.storage.base import Storage
 from floodmark.verify import objects
 from floodmark.verify.entries import problems
-from floodmark.verify.report import Fault, Level, Problem, Report, TableReport, full_run
-from floodmark.verify.source import Compared, Comparison, compare
+from floodmark.verify.report import Level, ObjectFault, TableProblem, TableReport, VerifyReport, full_run
+from floodmark.verify.source import ComparedTable, SourceComparison, compare
 
-__all__ = ["Request", "full_run", "verify"]
+__all__ = ["VerifyRequest", "full_run", "verify"]
 
 LOOKS, READS = 16, 4
 _HISTORY_TRIES = 3
 
 
-class Request(Struct, frozen=True):
+class VerifyRequest(Struct, frozen=True):
     """The scope of a verification: a run (None: the current one), only tables of these patterns, and the level."""
 
     run: str | None = None
@@ -46,10 +46,10 @@ class Request(Struct, frozen=True):
     against_source: bool = False
 
 
-Faults = Mapping[str, Fault]
+Faults = Mapping[str, ObjectFault]
 
 
-def verify(settings: Settings, request: Request, observer: Observer, stop: Stop) -> Report | None:
+def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop) -> VerifyReport | None:
     """Verify a run and return a report, or None before the first commit.
 
     Raises UsageError for a run that history does not hold; StateUnreadable if head, or a manifest in reach, is missing
@@ -76,10 +76,10 @@ def verify(settings: Settings, request: Request, observer: Observer, stop: Stop)
     stop.require_not_asked()
     tables = tuple(_table_report(entry, faults, compared.get(entry.table)) for entry in entries)
     seconds = round(time.monotonic() - begun, 3)
-    return Report(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
+    return VerifyReport(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
 
 
-def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int] | None:
+def _manifests(ledger: Ledger, request: VerifyRequest) -> tuple[Current, Manifest, int] | None:
     """Read every manifest in reach. Return the requested one and the number of manifests.
 
     Raises UsageError if the requested run is not among them.
@@ -109,11 +109,11 @@ def _manifests(ledger: Ledger, request: Request) -> tuple[Current, Manifest, int
 def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
     """Return the chosen entries. Dropped tables are also verified, because they stay in reach until history is cut."""
     default = manifest.source.default_schema
-    picked = pick((entry.table for entry in manifest.tables), only, default, "the manifest")
+    picked = pick_tables((entry.table for entry in manifest.tables), only, default, "the manifest")
     return [entry for entry in manifest.tables if not only or entry.table in picked]
 
 
-def _require_verifiable(manifest: Manifest, request: Request) -> bool:
+def _require_verifiable(manifest: Manifest, request: VerifyRequest) -> bool:
     """Return true if there are objects to check. Raises ConfigError if the request then has nothing to do."""
     if LAYOUTS[manifest.layout].objects_stay:  # type: ignore[index]
         return True
@@ -141,12 +141,12 @@ def _object_faults(
     """Return each object's fault, by key. Raises StorageDenied if access to all objects is denied."""
     named = {one.key: one for entry in entries for one in entry.objects}
 
-    def one_object(one: ObjectEntry) -> Fault | None:
+    def one_object(one: ObjectEntry) -> ObjectFault | None:
         if stop.is_set():
             raise TaskStopped
         return objects.read(destination, one, stop.is_set, observer) if deep else objects.look(destination, one)
 
-    faults: dict[str, Fault] = {}
+    faults: dict[str, ObjectFault] = {}
     for one, fault in LocalThreads(READS if deep else LOOKS).run_tasks(one_object, named.values()):
         if isinstance(fault, TaskStopped):
             raise Stopped(stop.number)
@@ -163,7 +163,7 @@ def _object_faults(
 
 def _compared(
     settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
-) -> dict[TableName, Compared]:
+) -> dict[TableName, ComparedTable]:
     snapshot = WaitsOnce(open_source(settings).snapshot(), set(), settings.limits.lock_timeout)
     deadline = Deadline(stop)
     deadline.start(settings.limits.max_snapshot_age)
@@ -174,7 +174,7 @@ def _compared(
         backends, selection = open_backends(settings, observer), settings.selection
         digest = backends.encoding.digest
         infos = {info.table: info for info in snapshot.tables(selection, digest)}
-        comparison = Comparison(
+        comparison = SourceComparison(
             snapshot=snapshot,
             extractor=Extractor(snapshot, backends, observer, deadline),
             observer=observer,
@@ -187,10 +187,10 @@ def _compared(
         snapshot.close()
 
 
-def _table_report(entry: TableEntry, faults: Faults, compared: Compared | None) -> TableReport:
+def _table_report(entry: TableEntry, faults: Faults, compared: ComparedTable | None) -> TableReport:
     found = [*problems(entry)]
     keys = dict.fromkeys(one.key for one in entry.objects)
-    found += [Problem(faults[key].code, key, faults[key].detail) for key in keys if key in faults]
+    found += [TableProblem(faults[key].code, key, faults[key].detail) for key in keys if key in faults]
     found += compared.problems if compared is not None else ()
     return TableReport(
         schema=entry.schema,

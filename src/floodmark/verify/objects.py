@@ -22,7 +22,7 @@ from floodmark.objects.compression import Undecompressed, decompressed
 from floodmark.objects.csv import RowCounter
 from floodmark.storage.base import Storage
 from floodmark.storage.streams import Readable
-from floodmark.verify.report import Fault
+from floodmark.verify.report import ObjectFault
 from floodmark.wording import plural
 
 BLOCK = 1024 * 1024
@@ -31,19 +31,21 @@ _TRIES = 4
 Stopping = Callable[[], bool]
 
 
-def look(destination: Storage, entry: ObjectEntry) -> Fault | None:
+def look(destination: Storage, entry: ObjectEntry) -> ObjectFault | None:
     """Compare the store's metadata of an object with the manifest. Returns the fault, or None."""
     stat = destination.stat(entry.key)
     if stat is None:
-        return Fault("missing", "the object is gone")
+        return ObjectFault("missing", "the object is gone")
     if stat.size != entry.stored_bytes:
-        return Fault("wrong_size", f"it has {plural(stat.size, 'byte')}, and was written with {entry.stored_bytes:,}")
+        return ObjectFault(
+            "wrong_size", f"it has {plural(stat.size, 'byte')}, and was written with {entry.stored_bytes:,}"
+        )
     if stat.sha256 not in (None, entry.sha256):
-        return Fault("wrong_checksum", "the store's SHA-256 is not the one it was written with")
+        return ObjectFault("wrong_checksum", "the store's SHA-256 is not the one it was written with")
     return None
 
 
-def read(destination: Storage, entry: ObjectEntry, stopping: Stopping, observer: Observer) -> Fault | None:
+def read(destination: Storage, entry: ObjectEntry, stopping: Stopping, observer: Observer) -> ObjectFault | None:
     """Read an object through. A stream that breaks midway starts again. Raises TaskStopped, StorageError."""
 
     def tell(state: RetryCallState) -> None:
@@ -60,18 +62,20 @@ def read(destination: Storage, entry: ObjectEntry, stopping: Stopping, observer:
     try:
         return patience(_read_once, destination, entry, stopping)
     except ObjectMissing:
-        return Fault("missing", "the object is gone")
+        return ObjectFault("missing", "the object is gone")
     except StorageUnavailable as error:
         if "Checksum" in (error.why or ""):
-            return Fault("wrong_checksum", f"the store delivers other bytes than it was given ({error.why})")
+            return ObjectFault("wrong_checksum", f"the store delivers other bytes than it was given ({error.why})")
         raise
 
 
-def denied(error: StorageDenied) -> Fault:
-    return Fault("denied", f"it can't be looked at ({error.why}); without s3:ListBucket a missing object looks so, too")
+def denied(error: StorageDenied) -> ObjectFault:
+    return ObjectFault(
+        "denied", f"it can't be looked at ({error.why}); without s3:ListBucket a missing object looks so, too"
+    )
 
 
-def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> Fault | None:
+def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> ObjectFault | None:
     with closing(_Hashed(destination.open(entry.key), stopping)) as stored:
         encoding = encoding_of(entry.key)
         lines, broken = _Lines(encoding.format), None
@@ -82,11 +86,13 @@ def _read_once(destination: Storage, entry: ObjectEntry, stopping: Stopping) -> 
         while stored.read(BLOCK):
             pass  # bytes that the decompressor did not request count as well
     if stored.size != entry.stored_bytes:
-        return Fault("wrong_size", f"it has {plural(stored.size, 'byte')}, and was written with {entry.stored_bytes:,}")
+        return ObjectFault(
+            "wrong_size", f"it has {plural(stored.size, 'byte')}, and was written with {entry.stored_bytes:,}"
+        )
     if stored.digest.hexdigest() != entry.sha256:
-        return Fault("wrong_checksum", "its bytes are not those that were written")
+        return ObjectFault("wrong_checksum", "its bytes are not those that were written")
     if broken is not None:
-        return Fault("wrong_content", f"it can't be decompressed ({broken}), though its bytes are those written")
+        return ObjectFault("wrong_content", f"it can't be decompressed ({broken}), though its bytes are those written")
     return lines.fault(entry)
 
 
@@ -128,13 +134,13 @@ class _Lines:
             self._size += len(block)
             self._end = block[-1:]
 
-    def fault(self, entry: ObjectEntry) -> Fault | None:
+    def fault(self, entry: ObjectEntry) -> ObjectFault | None:
         if self._end != b"\n":
-            return Fault("wrong_content", "its last line does not end")
+            return ObjectFault("wrong_content", "its last line does not end")
         if self._size != entry.raw_bytes:
-            return Fault("wrong_content", f"its lines are {plural(self._size, 'byte')}, not {entry.raw_bytes:,}")
+            return ObjectFault("wrong_content", f"its lines are {plural(self._size, 'byte')}, not {entry.raw_bytes:,}")
         if self._counter.rows != entry.rows:
-            return Fault("wrong_content", f"it holds {plural(self._counter.rows, 'row')}, not {entry.rows:,}")
+            return ObjectFault("wrong_content", f"it holds {plural(self._counter.rows, 'row')}, not {entry.rows:,}")
         if self._digest.hexdigest() != entry.content_sha256:
-            return Fault("wrong_content", "its lines are not those that were extracted")
+            return ObjectFault("wrong_content", "its lines are not those that were extracted")
         return None

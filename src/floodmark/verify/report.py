@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from floodmark.model import TableName
-from floodmark.source.selection import spelled
+from floodmark.source.selection import exact_pattern
 
 Code = Literal[
     "missing", "denied", "wrong_size", "wrong_checksum", "wrong_content", "inconsistent", "differs_from_source"
@@ -16,14 +16,14 @@ Code = Literal[
 Level = Literal["manifest", "objects", "content"]
 
 
-class Fault(Struct, frozen=True):
+class ObjectFault(Struct, frozen=True):
     """A fault of one object, before it is known which tables name it."""
 
     code: Code
     detail: str
 
 
-class Problem(Struct, frozen=True):
+class TableProblem(Struct, frozen=True):
     """A table's fault. `key` is the object's key, or None if the manifest's own entry is at fault."""
 
     code: Code
@@ -54,7 +54,7 @@ class TableReport(Struct, frozen=True, kw_only=True):
     has_snapshot: bool
     objects: int
     stored_bytes: int
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[TableProblem, ...] = ()
     source: SourceReport | None = None
 
     @property
@@ -62,7 +62,7 @@ class TableReport(Struct, frozen=True, kw_only=True):
         return TableName(self.schema, self.name)
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class VerifyReport(Struct, frozen=True, kw_only=True):
     """The verified parts: a run's manifest and, up to `level`, what it names.
 
     `manifests` is the number of manifests that were read in history.
@@ -86,4 +86,4 @@ class Report(Struct, frozen=True, kw_only=True):
 
 def full_run(table: TableName) -> str:
     """Return the command that extracts a table again, whatever is proven."""
-    return f"floodmark run --table {shlex.quote(spelled(table))} --full"
+    return f"floodmark run --table {shlex.quote(exact_pattern(table))} --full"

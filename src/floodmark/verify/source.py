@@ -20,26 +20,26 @@ from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo,
 from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, plan_table, settle_plan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
 from floodmark.pipeline.remembered import remember_entry
-from floodmark.source.base import Snapshot
+from floodmark.source.base import SourceSnapshot
 from floodmark.stop import Deadline
-from floodmark.verify.report import Problem, SourceReport
+from floodmark.verify.report import SourceReport, TableProblem
 
 # Reasons that say nothing about the rows themselves, which can still be the same.
 _WORTH_READING = ("lineage_changed", "no_proof")
 _BATCH = 64
 
 
-class Compared(Struct, frozen=True):
+class ComparedTable(Struct, frozen=True):
     """A table's counts and faults."""
 
     report: SourceReport
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[TableProblem, ...] = ()
 
 
-class Comparison(Struct, frozen=True):
+class SourceComparison(Struct, frozen=True):
     """The inputs of a comparison. `redefined` returns the tables whose definition changed while they were read."""
 
-    snapshot: Snapshot
+    snapshot: SourceSnapshot
     extractor: Extractor
     observer: Observer
     deadline: Deadline
@@ -47,13 +47,13 @@ class Comparison(Struct, frozen=True):
     redefined: Callable[[Sequence[TableInfo]], Sequence[TableName]]
 
 
-class _Work:
+class _TableComparison:
     """A table during its comparison."""
 
     def __init__(self, info: TableInfo, entry: TableEntry, plan: TablePlan) -> None:
         self.info, self.entry, self.plan = info, entry, plan
         self.report = SourceReport()
-        self.problems: list[Problem] = []
+        self.problems: list[TableProblem] = []
 
     def count(self, what: str, why: str | None = None) -> None:
         number = getattr(self.report, what) + 1
@@ -67,11 +67,11 @@ class _Work:
 
 
 def compare(
-    comparison: Comparison, entries: Sequence[TableEntry], infos: Mapping[TableName, TableInfo]
-) -> dict[TableName, Compared]:
+    comparison: SourceComparison, entries: Sequence[TableEntry], infos: Mapping[TableName, TableInfo]
+) -> dict[TableName, ComparedTable]:
     """Compare every entry that has a snapshot with the source. A table's own error goes into its report."""
     works = []
-    done: dict[TableName, Compared] = {}
+    done: dict[TableName, ComparedTable] = {}
     for entry in entries:
         info = infos.get(entry.table)
         if info is None or info.denied is not None:
@@ -80,10 +80,14 @@ def compare(
                 if info is None
                 else f"it can't be read ({info.denied})"
             )
-            done[entry.table] = Compared(SourceReport(unread=max(1, len(entry.objects)), why=why))
+            done[entry.table] = ComparedTable(SourceReport(unread=max(1, len(entry.objects)), why=why))
         else:
             policy = Policy(comparison.chunk_bytes)
-            works.append(_Work(info, entry, plan_table(info, remember_entry(entry), policy, comparison.snapshot.point)))
+            works.append(
+                _TableComparison(
+                    info, entry, plan_table(info, remember_entry(entry), policy, comparison.snapshot.point)
+                )
+            )
     for work in works:
         _settle(comparison, work)
     _read(comparison, works)
@@ -91,11 +95,11 @@ def compare(
     for work in works:
         if work.info.table in changed:
             work.give_up("its definition changed while it was read")
-        done[work.info.table] = Compared(work.report, tuple(work.problems))
+        done[work.info.table] = ComparedTable(work.report, tuple(work.problems))
     return done
 
 
-def _settle(comparison: Comparison, work: _Work) -> None:
+def _settle(comparison: SourceComparison, work: _TableComparison) -> None:
     questions = work.plan.questions
     batches = [questions[at : at + _BATCH] for at in range(0, len(questions), _BATCH)]
     ask = patiently(comparison.observer, "observe")
@@ -121,10 +125,10 @@ def _settle(comparison: Comparison, work: _Work) -> None:
         work.count("changed")
 
 
-def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
+def _read(comparison: SourceComparison, works: Sequence[_TableComparison]) -> None:
     again = patiently(comparison.observer, "read a chunk again")
 
-    def digest(task: tuple[_Work, ChunkPlan]) -> str | None:
+    def digest(task: tuple[_TableComparison, ChunkPlan]) -> str | None:
         work, chunk = task
         if comparison.deadline.reached():
             raise TaskStopped
@@ -141,7 +145,7 @@ def _read(comparison: Comparison, works: Sequence[_Work]) -> None:
             _judge(work, chunk, found)
 
 
-def _to_read(works: Sequence[_Work]) -> Iterator[tuple[_Work, ChunkPlan]]:
+def _to_read(works: Sequence[_TableComparison]) -> Iterator[tuple[_TableComparison, ChunkPlan]]:
     for work in works:
         for chunk in work.plan.chunks:
             if chunk.proven is not None or (chunk.reason is not None and chunk.reason.code in _WORTH_READING):
@@ -150,7 +154,7 @@ def _to_read(works: Sequence[_Work]) -> Iterator[tuple[_Work, ChunkPlan]]:
                 work.count("changed")
 
 
-def _judge(work: _Work, chunk: ChunkPlan, digest: str | None) -> None:
+def _judge(work: _TableComparison, chunk: ChunkPlan, digest: str | None) -> None:
     proven = chunk.proven is not None and chunk.remembered is not None
     known = chunk.remembered.object if proven and chunk.remembered is not None else work.stored().get(chunk.chunk)
     if digest == (None if known is None else known.content_sha256):
@@ -161,7 +165,7 @@ def _judge(work: _Work, chunk: ChunkPlan, digest: str | None) -> None:
         work.count("wrong")
         part = chunk.chunk
         work.problems.append(
-            Problem(
+            TableProblem(
                 "differs_from_source",
                 None if known is None else known.key,
                 f"part {part.part}, blocks {part.start} to {part.stop}, is unchanged in the source, but gives other "

@@ -23,7 +23,7 @@ _ASK_SQLALCHEMY = frozenset({"host", "port"})
 _HOST = re.compile(r"\[([^\[\]]+)\]|([^\[\]]*)")
 
 
-class Address(Struct, frozen=True):
+class ServerAddress(Struct, frozen=True):
     """The address of a database. `arguments` are libpq's, and can hold a password; `label` never does."""
 
     arguments: dict[str, Any]
@@ -33,12 +33,12 @@ class Address(Struct, frozen=True):
         return f"Address({self.label})"
 
 
-def address(url: Secret | None) -> Address:
+def address(url: Secret | None) -> ServerAddress:
     """Read an SQLAlchemy URL. Without one, leave everything to libpq's own environment (PG*)."""
     if url is None:
-        return Address({}, label({}))
+        return ServerAddress({}, label({}))
     arguments = _arguments(url.reveal().strip())
-    return Address(arguments, label(arguments))
+    return ServerAddress(arguments, label(arguments))
 
 
 def label(arguments: dict[str, Any]) -> str:

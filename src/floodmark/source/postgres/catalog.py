@@ -15,18 +15,18 @@ from floodmark.config import Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Fingerprint, Part, TableInfo, TableName
 from floodmark.source.postgres import fingerprint, proof
-from floodmark.source.postgres.columns import Extracted, extracted_columns
-from floodmark.source.postgres.fingerprint import Definition
-from floodmark.source.postgres.identity import Reads
+from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns
+from floodmark.source.postgres.fingerprint import TableDefinition
+from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.relations import (
     KINDS,
-    Detail,
-    Edge,
-    Extensions,
-    Label,
+    InstalledExtensions,
+    PartitionEdge,
     Relation,
-    Server,
+    RelationDetail,
+    SecurityLabel,
+    ServerFacts,
     candidate,
     read_calling,
     read_details,
@@ -37,8 +37,8 @@ from floodmark.source.postgres.relations import (
     read_tree,
 )
 from floodmark.source.postgres.table import PgTable
-from floodmark.source.postgres.types import Attribute, Types, read_attributes, read_types
-from floodmark.source.selection import choose, rules_by_table, spelled
+from floodmark.source.postgres.types import Attribute, TypeCatalog, read_attributes, read_types
+from floodmark.source.selection import choose_tables, exact_pattern, rules_by_table
 
 DEFAULT_SCHEMA = "public"
 # Characters. A group of blocks holds up to 2,328 rows, and JSON can write such a value about 40 times as long.
@@ -47,43 +47,43 @@ MOST_SHARED = 256
 FIXED_SIZE = frozenset((16, 20, 21, 23, 700, 701, 1082, 1083, 1114, 1184, 2950))
 
 
-class Member(Struct, frozen=True):
+class FamilyMember(Struct, frozen=True):
     """A relation that belongs to a table: the table itself, or a partition at any depth."""
 
     relation: Relation
-    detail: Detail
+    detail: RelationDetail
     attributes: list[Attribute]
-    labels: list[Label]
+    labels: list[SecurityLabel]
 
     @property
     def holds_rows(self) -> bool:
         return self.relation.kind != "p"
 
 
-class Family(Struct, frozen=True):
+class TableFamily(Struct, frozen=True):
     """A table and its attached partitions, by oid."""
 
-    root: Member
-    partitions: list[Member]
-    edges: list[Edge]
+    root: FamilyMember
+    partitions: list[FamilyMember]
+    edges: list[PartitionEdge]
 
     @property
-    def members(self) -> list[Member]:
+    def members(self) -> list[FamilyMember]:
         return [self.root, *self.partitions]
 
     @property
-    def holders(self) -> list[Member]:
+    def holders(self) -> list[FamilyMember]:
         """Return the members that hold rows."""
         return [member for member in self.members if member.holds_rows]
 
 
-class Context(Struct, frozen=True):
+class CatalogContext(Struct, frozen=True):
     """The facts that all tables of a run share. `calling` are relations whose planning can call a user's function."""
 
-    server: Server
+    server: ServerFacts
     calling: frozenset[int]
-    extensions: Extensions
-    types: Types
+    extensions: InstalledExtensions
+    types: TypeCatalog
     selection: Selection
     encoding_digest: str
 
@@ -97,20 +97,20 @@ def read_tables(connection: psycopg.Connection[Any], selection: Selection, encod
     relations = read_relations(connection)
     candidates = [candidate(relation) for relation in relations.values()]
     rules = rules_by_table(candidates, selection, DEFAULT_SCHEMA)
-    chosen = choose(candidates, selection, DEFAULT_SCHEMA)
+    chosen = choose_tables(candidates, selection, DEFAULT_SCHEMA)
     families = _families(connection, relations, chosen)
     members = [member for family in families for member in family.members]
     wanted = {a.type for member in members for a in member.attributes if not a.dropped}
     extensions = read_extensions(connection)
     types = read_types(connection, wanted, extensions)
     calling = read_calling(connection, [member.relation.oid for member in members])
-    context = Context(read_server(connection), calling, extensions, types, selection, encoding_digest)
+    context = CatalogContext(read_server(connection), calling, extensions, types, selection, encoding_digest)
     return [_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
 
 
 def _families(
     connection: psycopg.Connection[Any], relations: Mapping[int, Relation], chosen: Iterable[TableName]
-) -> list[Family]:
+) -> list[TableFamily]:
     by_name = {relation.table: relation for relation in relations.values()}
     tree = read_tree(connection)
     roots = [by_name[table] for table in chosen]
@@ -118,25 +118,27 @@ def _families(
     oids = [oid for root in roots for oid in (root.oid, *below[root.oid])]
     members = _members(connection, relations, oids)
     return [
-        Family(members[root.oid], [members[oid] for oid in below[root.oid]], list(tree.edges(root.oid)))
+        TableFamily(members[root.oid], [members[oid] for oid in below[root.oid]], list(tree.edges(root.oid)))
         for root in roots
     ]
 
 
 def _members(
     connection: psycopg.Connection[Any], relations: Mapping[int, Relation], oids: list[int]
-) -> dict[int, Member]:
+) -> dict[int, FamilyMember]:
     details = read_details(connection, oids)
     attributes = read_attributes(connection, oids)
     labels = read_labels(connection, oids)
-    return {oid: Member(relations[oid], details[oid], attributes[oid], labels.get(oid, [])) for oid in oids}
+    return {oid: FamilyMember(relations[oid], details[oid], attributes[oid], labels.get(oid, [])) for oid in oids}
 
 
-def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
+def _table(family: TableFamily, rule: TableRule, context: CatalogContext) -> PgTable:
     root = family.root.relation
     columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
-        raise ConfigError("can't use a hash mask", why="it needs a key", on=f"tables.rules: {spelled(root.table)}")
+        raise ConfigError(
+            "can't use a hash mask", why="it needs a key", on=f"tables.rules: {exact_pattern(root.table)}"
+        )
     reads = _reads(family, columns, rule, context)
     named = frozenset(one.root for one in reads.values() if one.measured or not one.exact)
     definition = fingerprint.definition(
@@ -161,7 +163,7 @@ def _table(family: Family, rule: TableRule, context: Context) -> PgTable:
     )
 
 
-def _facts(member: Member, context: Context, named: frozenset[int]) -> list[Any]:
+def _facts(member: FamilyMember, context: CatalogContext, named: frozenset[int]) -> list[Any]:
     """Return the facts that define the lines of one member, besides those of the members above it.
 
     The transaction that gave the member its name counts only if the member is one of `named`. Such a member is read by
@@ -173,7 +175,7 @@ def _facts(member: Member, context: Context, named: frozenset[int]) -> list[Any]
 
 
 def _fingerprint(
-    definition: Definition, columns: tuple[Extracted, ...], rule: TableRule, context: Context
+    definition: TableDefinition, columns: tuple[ExtractedColumn, ...], rule: TableRule, context: CatalogContext
 ) -> Fingerprint:
     selection = context.selection
     mode = rule.detect or selection.detect
@@ -183,11 +185,11 @@ def _fingerprint(
 
 
 def _parts(
-    family: Family,
-    columns: tuple[Extracted, ...],
+    family: TableFamily,
+    columns: tuple[ExtractedColumn, ...],
     rule: TableRule,
-    context: Context,
-    above: Definition,
+    context: CatalogContext,
+    above: TableDefinition,
     named: frozenset[int],
 ) -> tuple[Part, ...]:
     """Return the relations to read.
@@ -208,7 +210,9 @@ def _parts(
     )
 
 
-def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> dict[str, Reads]:
+def _reads(
+    family: TableFamily, columns: tuple[ExtractedColumn, ...], rule: TableRule, context: CatalogContext
+) -> dict[str, ExpectedReads]:
     """Return the locks that a statement about each part must take: see `identity.Reads`."""
     beyond = (
         proof.of_labels(label for member in family.members for label in member.labels)
@@ -221,7 +225,7 @@ def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, cont
         return {str(m.relation.oid): _reads_of_one(m, context, beyond is None, relocated) for m in family.holders}
     root = family.root.relation.oid
     return {
-        str(root): Reads(
+        str(root): ExpectedReads(
             root,
             below=frozenset(m.relation.oid for m in family.partitions),
             all_below=rule.where is None,
@@ -234,9 +238,9 @@ def _reads(family: Family, columns: tuple[Extracted, ...], rule: TableRule, cont
     }
 
 
-def _reads_of_one(member: Member, context: Context, exact: bool, relocated: bool) -> Reads:
+def _reads_of_one(member: FamilyMember, context: CatalogContext, exact: bool, relocated: bool) -> ExpectedReads:
     kind = member.relation.kind
-    return Reads(
+    return ExpectedReads(
         member.relation.oid,
         exact=exact and kind in "rm" and member.detail.access_method == proof.HEAP,
         only=kind in "rf" and not relocated,
@@ -246,15 +250,17 @@ def _reads_of_one(member: Member, context: Context, exact: bool, relocated: bool
 
 
 def _own_definition(
-    member: Member, family: Family, context: Context, above: Definition, named: frozenset[int]
-) -> Definition:
+    member: FamilyMember, family: TableFamily, context: CatalogContext, above: TableDefinition, named: frozenset[int]
+) -> TableDefinition:
     """Return the definition of a part that is read by itself: a leaf has the root's and its own."""
     if member is family.root:
-        return Definition("", above.stamp)
+        return TableDefinition("", above.stamp)
     return fingerprint.definition(_facts(member, context, named), above)
 
 
-def _part(member: Member, doubt: str | None, relocated: str | None, block_size: int, definition: Definition) -> Part:
+def _part(
+    member: FamilyMember, doubt: str | None, relocated: str | None, block_size: int, definition: TableDefinition
+) -> Part:
     storage = proof.of_storage(member.relation, member.detail)
     return Part(
         id=str(member.relation.oid),
@@ -271,7 +277,7 @@ def _part(member: Member, doubt: str | None, relocated: str | None, block_size: 
     )
 
 
-def _is_narrow(member: Member) -> bool:
+def _is_narrow(member: FamilyMember) -> bool:
     """Return True if all of a row's values come from its block.
 
     Small values that rows from before a new column share do not count.
@@ -282,7 +288,7 @@ def _is_narrow(member: Member) -> bool:
     return member.detail.toast_bytes == 0 and shared <= MOST_SHARED and not computed
 
 
-def _whole(family: Family, why: str, block_size: int, definition: Definition) -> Part:
+def _whole(family: TableFamily, why: str, block_size: int, definition: TableDefinition) -> Part:
     return Part(
         id=str(family.root.relation.oid),
         table=family.root.relation.table,
@@ -296,15 +302,17 @@ def _whole(family: Family, why: str, block_size: int, definition: Definition) ->
     )
 
 
-def _bytes(member: Member) -> int:
+def _bytes(member: FamilyMember) -> int:
     return member.detail.heap_bytes + (member.detail.toast_bytes or 0)
 
 
-def _in_heap(member: Member) -> bool:
+def _in_heap(member: FamilyMember) -> bool:
     return member.relation.kind == "r" and member.detail.access_method == proof.HEAP
 
 
-def _table_doubt(family: Family, columns: tuple[Extracted, ...], rule: TableRule, context: Context) -> str | None:
+def _table_doubt(
+    family: TableFamily, columns: tuple[ExtractedColumn, ...], rule: TableRule, context: CatalogContext
+) -> str | None:
     """Return why no part of the table can be proven unchanged, or None."""
     mode = rule.detect or context.selection.detect
     doubt = (
@@ -319,20 +327,20 @@ def _table_doubt(family: Family, columns: tuple[Extracted, ...], rule: TableRule
     )
 
 
-def _watched(family: Family, rule: TableRule, context: Context) -> str | None:
+def _watched(family: TableFamily, rule: TableRule, context: CatalogContext) -> str | None:
     """Return the column that `detect: column` uses."""
     if (rule.detect or context.selection.detect) != "column":
         return None
     if not any(a.name == rule.column and not a.dropped for a in family.root.attributes):
         raise ConfigError(
             "can't use a table rule",
-            on=f"tables.rules: {spelled(family.root.relation.table)}",
+            on=f"tables.rules: {exact_pattern(family.root.relation.table)}",
             why=f"the table has no column {rule.column}",
         )
     return rule.column
 
 
-def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableRule) -> str | None:
+def _through_parent(family: TableFamily, columns: tuple[ExtractedColumn, ...], rule: TableRule) -> str | None:
     """Return why a partitioned table has to be read through its parent, or None."""
     if family.root.relation.kind != "p":
         return None
@@ -346,7 +354,7 @@ def _through_parent(family: Family, columns: tuple[Extracted, ...], rule: TableR
     return None
 
 
-def _denied(family: Family, server: Server) -> str | None:
+def _denied(family: TableFamily, server: ServerFacts) -> str | None:
     """Return why the table can't be read, with the missing grant, or None. A right is None if the table is now gone."""
     root, role = family.root, quoted(server.role)
     name = qualified(root.relation.table)

@@ -12,11 +12,11 @@ from floodmark.errors import ConfigError
 from floodmark.model import Column, TableName
 from floodmark.source.postgres.masks import masked
 from floodmark.source.postgres.names import quoted
-from floodmark.source.postgres.types import Attribute, Types
-from floodmark.source.selection import spelled
+from floodmark.source.postgres.types import Attribute, TypeCatalog
+from floodmark.source.selection import exact_pattern
 
 
-class Extracted(Struct, frozen=True):
+class ExtractedColumn(Struct, frozen=True):
     """A column that is extracted, behind its mask if it has one. `base` is the type below its domain."""
 
     attribute: Attribute
@@ -38,8 +38,8 @@ class Extracted(Struct, frozen=True):
 
 
 def extracted_columns(
-    table: TableName, attributes: Iterable[Attribute], rule: TableRule, types: Types
-) -> tuple[Extracted, ...]:
+    table: TableName, attributes: Iterable[Attribute], rule: TableRule, types: TypeCatalog
+) -> tuple[ExtractedColumn, ...]:
     """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if not a.dropped]
     names = [a.name for a in present]
@@ -50,18 +50,18 @@ def extracted_columns(
     if present and not kept:
         raise ConfigError(
             "can't use a table rule",
-            on=f"tables.rules: {spelled(table)}",
+            on=f"tables.rules: {exact_pattern(table)}",
             why="it leaves no column",
             hint="To leave the table out, name it in tables.exclude.",
         )
-    return tuple(Extracted(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
+    return tuple(ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
 
 
 def _missing(table: TableName, name: str, names: Sequence[str]) -> ConfigError:
     close = get_close_matches(name, names, n=3)
     return ConfigError(
         "can't use a table rule",
-        on=f"tables.rules: {spelled(table)}",
+        on=f"tables.rules: {exact_pattern(table)}",
         why=f"the table has no column {name}",
         hint=f"Did you mean {' or '.join(close)}?" if close else None,
     )

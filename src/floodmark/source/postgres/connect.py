@@ -16,7 +16,7 @@ import psycopg
 from floodmark.config import Limits
 from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceUnavailable, TableError, TableLocked
 from floodmark.source.postgres import tls
-from floodmark.source.postgres.address import Address, libpq_default
+from floodmark.source.postgres.address import ServerAddress, libpq_default
 from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
 
 # The coordinator's connection is silent for a whole run; firewalls drop connections that are silent for minutes.
@@ -66,7 +66,7 @@ _TABLE_ERRORS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def connect(where: Address, secret_settings: Mapping[str, str] = MappingProxyType({})) -> psycopg.Connection[Any]:
+def connect(where: ServerAddress, secret_settings: Mapping[str, str] = MappingProxyType({})) -> psycopg.Connection[Any]:
     """Open a connection without named prepared statements. Raises SourceError, SourceUnavailable, ConfigError.
 
     `secret_settings` go with the startup packet: the server's logs never show it, but they do show a statement's

@@ -11,7 +11,7 @@ from floodmark.source.postgres.transactions import Connection
 BLOCK_BYTES = 256 * 1024
 
 
-class Copied(Struct, frozen=True):
+class CopiedRows(Struct, frozen=True):
     """The result of a COPY: its number of lines. If it `counted`, also its number of rows and of rows with xmin 2."""
 
     lines: int
@@ -20,7 +20,7 @@ class Copied(Struct, frozen=True):
     frozen: int = 0
 
 
-class Blocks:
+class BlockBuffer:
     """A collector that combines a COPY's output into blocks that are worth a call."""
 
     def __init__(self, write: Write) -> None:
@@ -41,21 +41,21 @@ class Blocks:
             self._size = 0
 
 
-def receive_rows(connection: Connection, statement: str, write: Write, header: int = 0) -> Copied:
+def receive_rows(connection: Connection, statement: str, write: Write, header: int = 0) -> CopiedRows:
     """Run a COPY with one message for each row, after `header` messages for the header, and write all of it."""
-    blocks = Blocks(write)
+    blocks = BlockBuffer(write)
     number = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for line in copy:
             blocks.take(line)
             number += 1
     blocks.flush()
-    return Copied(number - header)
+    return CopiedRows(number - header)
 
 
-def receive_groups(connection: Connection, statement: str, write: Write) -> Copied:
+def receive_groups(connection: Connection, statement: str, write: Write) -> CopiedRows:
     """Run a COPY of many lines in one value (None: no line in those blocks) and their counts, and write the lines."""
-    blocks = Blocks(write)
+    blocks = BlockBuffer(write)
     number = rows = frozen = 0
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(["bytea", "int8", "int8"])  # the text's bytes as they are
@@ -67,4 +67,4 @@ def receive_groups(connection: Connection, statement: str, write: Write) -> Copi
                 blocks.take(b"\n")
                 number += lines.count(b"\n") + 1
     blocks.flush()
-    return Copied(number, True, rows, frozen)
+    return CopiedRows(number, True, rows, frozen)

@@ -58,7 +58,7 @@ def provable(where: str, columns: Mapping[str, Kind | None]) -> str | None:
     `columns` are the table's, by exact name. None marks a column whose type is not on the list.
     """
     try:
-        reader = _Reader(_tokens(where), columns)
+        reader = _FilterParser(_tokens(where), columns)
         reader.condition()
         reader.expect_end()
         _check_literals(reader.literals, dated=reader.dated)
@@ -97,7 +97,7 @@ def _check_literals(literals: list[str], *, dated: bool) -> None:
             raise _Refused("compares dates and contains a string that is not a plain ISO date or time")
 
 
-class _Reader:
+class _FilterParser:
     """A recursive descent over: OR, AND, NOT, one predicate, operands. Each method returns the kind that it read."""
 
     def __init__(self, tokens: list[_Token], columns: Mapping[str, Kind | None]) -> None:

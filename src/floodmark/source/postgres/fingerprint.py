@@ -17,9 +17,9 @@ from msgspec import Struct
 
 from floodmark.config import DetectMode, Secret
 from floodmark.source.masks import mask_identity
-from floodmark.source.postgres.columns import Extracted
-from floodmark.source.postgres.relations import Detail, Edge, Label, Relation
-from floodmark.source.postgres.types import Attribute, Types
+from floodmark.source.postgres.columns import ExtractedColumn
+from floodmark.source.postgres.relations import PartitionEdge, Relation, RelationDetail, SecurityLabel
+from floodmark.source.postgres.types import Attribute, TypeCatalog
 
 # Raise this if the same rows give other lines.
 OUTPUT_VERSION = 1
@@ -27,14 +27,14 @@ OUTPUT_VERSION = 1
 GUARDS = 2
 
 
-class Definition(Struct, frozen=True):
+class TableDefinition(Struct, frozen=True):
     """Two digests of the same facts: `schema` of their content, `stamp` of the transactions that wrote them."""
 
     schema: str
     stamp: str
 
 
-class _Named(Struct, frozen=True):
+class _NamedParts(Struct, frozen=True):
     """The transactions that gave a relation its name and its schema's name."""
 
     name_xmin: str
@@ -47,36 +47,36 @@ def of_database(version: int) -> int:
 
 
 def of_relation(
-    relation: Relation, detail: Detail, attributes: Sequence[Attribute], labels: Sequence[Label]
+    relation: Relation, detail: RelationDetail, attributes: Sequence[Attribute], labels: Sequence[SecurityLabel]
 ) -> tuple[Any, ...]:
     """Return the facts of one relation: a table, or a member of a partitioned one."""
     shape = (relation.oid, relation.kind, detail.access_method, detail.persistence)
     return shape, attributes, labels
 
 
-def of_names(detail: Detail, count: bool) -> Struct:
+def of_names(detail: RelationDetail, count: bool) -> Struct:
     """Return the transactions that named a relation and its schema, if they `count`.
 
     They are a trace without content.
     """
-    return _Named(detail.name_xmin, detail.schema_xmin) if count else _Named("", "")
+    return _NamedParts(detail.name_xmin, detail.schema_xmin) if count else _NamedParts("", "")
 
 
-def of_types(types: Types, columns: Iterable[Attribute]) -> list[Any]:
+def of_types(types: TypeCatalog, columns: Iterable[Attribute]) -> list[Any]:
     """Return the facts of all types that some columns reach."""
     reachable = frozenset[int]().union(*(types.closure(a.type) for a in columns if not a.dropped))
     return [types.facts(oid) for oid in sorted(reachable)]
 
 
-def of_tree(edges: Iterable[Edge], members: Iterable[Detail]) -> tuple[Any, ...]:
+def of_tree(edges: Iterable[PartitionEdge], members: Iterable[RelationDetail]) -> tuple[Any, ...]:
     """Return the structure of a partitioned table. It counts if the table is read through the parent."""
     return list(edges), [(member.oid, member.bound) for member in members]
 
 
-def definition(facts: Sequence[Any], above: Definition | None) -> Definition:
+def definition(facts: Sequence[Any], above: TableDefinition | None) -> TableDefinition:
     """Return the digests of facts, combined with those of the definition `above` them."""
     schema, stamp = ("", "") if above is None else (above.schema, above.stamp)
-    return Definition(_digest([schema, _content(facts)]), _digest([stamp, _trace(facts)]))
+    return TableDefinition(_digest([schema, _content(facts)]), _digest([stamp, _trace(facts)]))
 
 
 def _content(fact: Any) -> Any:
@@ -94,7 +94,7 @@ def _trace(fact: Any) -> Any:
 
 
 def config_digest(
-    columns: Sequence[Extracted],
+    columns: Sequence[ExtractedColumn],
     where: str | None,
     detect: tuple[DetectMode, str | None],
     mask_key: Secret | None,

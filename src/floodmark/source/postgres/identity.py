@@ -12,7 +12,7 @@ from collections.abc import Iterable, Set
 from msgspec import Struct
 
 
-class Reads(Struct, frozen=True):
+class ExpectedReads(Struct, frozen=True):
     """The user relations, by oid, that a statement about a part locks.
 
     `root` is the relation that the statement names, `below` are the partitions that are read through it. A filter can
@@ -35,7 +35,7 @@ class Reads(Struct, frozen=True):
     toast: frozenset[int] = frozenset()
 
 
-class Locked(Struct, frozen=True, array_like=True):
+class LockedRelation(Struct, frozen=True, array_like=True):
     """A relation that the transaction has locked.
 
     It holds the relkind and the file in the snapshot (None: not in it), and the present file (None: it has none).
@@ -52,7 +52,7 @@ class Locked(Struct, frozen=True, array_like=True):
         return self.kind is None or (self.kind in ("r", "m", "t") and self.file_now != self.file_then)
 
 
-def replaced(reads: Reads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
+def replaced(reads: ExpectedReads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
     """Return why the locked relations are not those that the statement should have read, or None.
 
     `before` are those that earlier statements of the transaction locked. If `reads.root` is among them, nothing shows
@@ -68,6 +68,6 @@ def replaced(reads: Reads, locked: Set[int], before: Set[int] = frozenset()) -> 
     return None
 
 
-def oids(locked: Iterable[Locked]) -> frozenset[int]:
+def oids(locked: Iterable[LockedRelation]) -> frozenset[int]:
     """Return the relations without the TOAST tables, which hold no row of their own."""
     return frozenset(one.oid for one in locked if one.kind != "t")

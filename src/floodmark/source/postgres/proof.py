@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from floodmark.config import DetectMode
-from floodmark.source.postgres.columns import Extracted
+from floodmark.source.postgres.columns import ExtractedColumn
 from floodmark.source.postgres.filters import provable
-from floodmark.source.postgres.relations import KINDS, Detail, Extension, Label, Relation
-from floodmark.source.postgres.types import FIRST_USER_OID, Attribute, Types
+from floodmark.source.postgres.relations import KINDS, Extension, Relation, RelationDetail, SecurityLabel
+from floodmark.source.postgres.types import FIRST_USER_OID, Attribute, TypeCatalog
 
 HEAP = 2  # pg_am's oid of heap
 # These keep a table's rows outside its own heap, behind hooks that no PostgreSQL catalog shows.
@@ -33,12 +33,12 @@ def of_detach(pending: bool) -> str | None:
     return "a DETACH CONCURRENTLY was interrupted: parent and partitions disagree" if pending else None
 
 
-def of_labels(labels: Iterable[Label]) -> str | None:
+def of_labels(labels: Iterable[SecurityLabel]) -> str | None:
     providers = sorted({label.provider for label in labels})
     return f"it has a security label of {providers[0]}, which can mask values" if providers else None
 
 
-def of_storage(relation: Relation, detail: Detail) -> str | None:
+def of_storage(relation: Relation, detail: RelationDetail) -> str | None:
     """Return the reason for a part: only an ordinary user table in a heap keeps each row's xmin."""
     if relation.kind != "r":
         return f"a {KINDS[relation.kind]} has no xmin to prove changes with"
@@ -47,7 +47,7 @@ def of_storage(relation: Relation, detail: Detail) -> str | None:
     return "it is a catalog table" if relation.oid < FIRST_USER_OID else None
 
 
-def of_columns(columns: Iterable[Extracted], types: Types) -> str | None:
+def of_columns(columns: Iterable[ExtractedColumn], types: TypeCatalog) -> str | None:
     for extracted in columns:
         why = _of_column(extracted, types)
         if why is not None:
@@ -55,7 +55,7 @@ def of_columns(columns: Iterable[Extracted], types: Types) -> str | None:
     return None
 
 
-def of_filter(where: str | None, attributes: Sequence[Attribute], types: Types) -> str | None:
+def of_filter(where: str | None, attributes: Sequence[Attribute], types: TypeCatalog) -> str | None:
     if where is None:
         return None
     if types.recast_builtins:
@@ -64,7 +64,7 @@ def of_filter(where: str | None, attributes: Sequence[Attribute], types: Types) 
     return provable(where, kinds)
 
 
-def _of_column(extracted: Extracted, types: Types) -> str | None:
+def _of_column(extracted: ExtractedColumn, types: TypeCatalog) -> str | None:
     """Return the reason for one column. A masked value does not count.
 
     The mask null reads nothing, and redact reads only if there is a value.

@@ -31,7 +31,7 @@ _FEWER = "Lower limits.connections, or raise the limit: ALTER ROLE … CONNECTIO
 _PARAMETERS = "Check the parameters after the ? in the source's URL, and the PG… variables."
 
 
-class Refusal(Struct, frozen=True):
+class ConnectRefusal(Struct, frozen=True):
     """One kind of refusal: the words that identify it, in lower case, and its description."""
 
     words: str
@@ -40,32 +40,32 @@ class Refusal(Struct, frozen=True):
     kind: type[FloodmarkError] = SourceError
 
 
-def _passing(words: str, why: str, hint: str = _LATER) -> Refusal:
-    return Refusal(words, why, hint, SourceUnavailable)
+def _passing(words: str, why: str, hint: str = _LATER) -> ConnectRefusal:
+    return ConnectRefusal(words, why, hint, SourceUnavailable)
 
 
-def _setting(words: str, why: str) -> Refusal:
-    return Refusal(words, why, _PARAMETERS, ConfigError)
+def _setting(words: str, why: str) -> ConnectRefusal:
+    return ConnectRefusal(words, why, _PARAMETERS, ConfigError)
 
 
 # The first entry whose words occur counts, so special entries come before general ones.
 _REFUSALS = (
-    Refusal("password authentication failed", "the password was refused", _PASSWORD),
-    Refusal("no password supplied", "the server requires a password, and none was given", _PASSWORD),
-    Refusal("authentication failed", "the server did not accept our identity", "Check user and pg_hba.conf."),
-    Refusal(
+    ConnectRefusal("password authentication failed", "the password was refused", _PASSWORD),
+    ConnectRefusal("no password supplied", "the server requires a password, and none was given", _PASSWORD),
+    ConnectRefusal("authentication failed", "the server did not accept our identity", "Check user and pg_hba.conf."),
+    ConnectRefusal(
         "pg_hba.conf",
         "the server's pg_hba.conf does not allow this client",
         "Add a line for this database, role, address and kind of encryption.",
     ),
-    Refusal("is not permitted to log in", "the role may not log in", "ALTER ROLE … LOGIN."),
-    Refusal("does not match host name", "the server's certificate is for another host name", _HOST_NAME),
-    Refusal("root certificate file", "the file of trusted certificates can't be read", _CERTIFICATE),
-    Refusal("certificate verify failed", "the server's certificate is not signed by a trusted CA", _CERTIFICATE),
-    Refusal("certificate", "the TLS certificate was not accepted", _CERTIFICATE),
-    Refusal("server does not support ssl", "the server does not offer TLS, and PGSSLMODE demands it", _TLS),
-    Refusal("ssl error", "the TLS handshake failed", _TLS),
-    Refusal(
+    ConnectRefusal("is not permitted to log in", "the role may not log in", "ALTER ROLE … LOGIN."),
+    ConnectRefusal("does not match host name", "the server's certificate is for another host name", _HOST_NAME),
+    ConnectRefusal("root certificate file", "the file of trusted certificates can't be read", _CERTIFICATE),
+    ConnectRefusal("certificate verify failed", "the server's certificate is not signed by a trusted CA", _CERTIFICATE),
+    ConnectRefusal("certificate", "the TLS certificate was not accepted", _CERTIFICATE),
+    ConnectRefusal("server does not support ssl", "the server does not offer TLS, and PGSSLMODE demands it", _TLS),
+    ConnectRefusal("ssl error", "the TLS handshake failed", _TLS),
+    ConnectRefusal(
         "startup parameter",
         "a pooler does not accept startup options",
         "Remove PGOPTIONS, and options= in the source's URL.",
@@ -80,13 +80,15 @@ _REFUSALS = (
     _setting("bad value for", "a parameter has a value that libpq does not accept"),
     _setting("could not match", "the numbers of hosts and ports differ"),
     _setting("invalid integer value", "a parameter must be a number"),
-    Refusal(
+    ConnectRefusal(
         "does not exist",
         "the database or the role does not exist",
         "Check the database's name and the user in the source's URL, or PGDATABASE and PGUSER.",
     ),
-    Refusal("permission denied for database", "the role may not connect to this database", _RIGHTS),
-    Refusal("not currently accepting connections", "the database does not accept connections", "See datallowconn."),
+    ConnectRefusal("permission denied for database", "the role may not connect to this database", _RIGHTS),
+    ConnectRefusal(
+        "not currently accepting connections", "the database does not accept connections", "See datallowconn."
+    ),
     _passing("failed to resolve host", "the host name can't be resolved", _WRONG_HOST),
     _passing("could not translate host name", "the host name can't be resolved", _WRONG_HOST),
     _passing("name or service not known", "the host name can't be resolved", _WRONG_HOST),

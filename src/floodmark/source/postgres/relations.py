@@ -13,8 +13,8 @@ import psycopg
 from msgspec import Struct
 
 from floodmark.model import TableName
-from floodmark.source.base import Namesake
-from floodmark.source.selection import Candidate
+from floodmark.source.base import NamedRelation
+from floodmark.source.selection import CandidateRelation
 
 KINDS = {
     "r": "table",
@@ -36,7 +36,7 @@ class Relation(Struct, frozen=True):
     extension_owned: bool
 
 
-class Detail(Struct, frozen=True, array_like=True):
+class RelationDetail(Struct, frozen=True, array_like=True):
     """The other facts of a chosen relation. A right is None if the relation is gone by now.
 
     `heap_bytes` and `toast_bytes` are present sizes, so no smaller than in the snapshot. If they could not be
@@ -63,7 +63,7 @@ class Detail(Struct, frozen=True, array_like=True):
     schema_xmin: str = ""
 
 
-class Edge(Struct, frozen=True, array_like=True):
+class PartitionEdge(Struct, frozen=True, array_like=True):
     """A partition's place under its parent. `pending`: a DETACH CONCURRENTLY began and did not finish."""
 
     parent: int
@@ -71,7 +71,7 @@ class Edge(Struct, frozen=True, array_like=True):
     pending: bool
 
 
-class Label(Struct, frozen=True, array_like=True):
+class SecurityLabel(Struct, frozen=True, array_like=True):
     """A security label on a relation (column 0) or one of its columns."""
 
     relation: int
@@ -89,7 +89,7 @@ class Extension(Struct, frozen=True, array_like=True):
     xmin: str
 
 
-class Extensions(Struct, frozen=True):
+class InstalledExtensions(Struct, frozen=True):
     """The installed extensions, and the types and casts that they own, by oid."""
 
     installed: tuple[Extension, ...]
@@ -97,7 +97,7 @@ class Extensions(Struct, frozen=True):
     casts: Mapping[int, Extension]
 
 
-class Server(Struct, frozen=True, array_like=True):
+class ServerFacts(Struct, frozen=True, array_like=True):
     """The facts of the whole database."""
 
     version: int
@@ -154,17 +154,17 @@ SELECT DISTINCT o.relation FROM owned o JOIN pg_depend d ON d.classid = o.classi
 WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND d.refobjid >= 16384"""
 
 
-class Tree:
+class PartitionTree:
     """Partitions under their parents."""
 
-    def __init__(self, edges: Iterable[Edge]) -> None:
-        self._children: dict[int, list[Edge]] = {}
+    def __init__(self, edges: Iterable[PartitionEdge]) -> None:
+        self._children: dict[int, list[PartitionEdge]] = {}
         self._parents: dict[int, int] = {}
         for edge in edges:
             self._children.setdefault(edge.parent, []).append(edge)
             self._parents[edge.child] = edge.parent
 
-    def edges(self, root: int) -> Iterator[Edge]:
+    def edges(self, root: int) -> Iterator[PartitionEdge]:
         """Yield every edge under a root, in a fixed order. Edges under a pending one are left out."""
         for edge in self._children.get(root, ()):
             yield edge
@@ -189,21 +189,21 @@ def read_relations(connection: psycopg.Connection[Any]) -> dict[int, Relation]:
     return {row[0]: Relation(row[0], TableName(row[1], row[2]), *row[3:]) for row in rows}
 
 
-def candidate(relation: Relation) -> Candidate:
+def candidate(relation: Relation) -> CandidateRelation:
     """Return the candidate for a relation, with the kind of pattern that can pick it."""
     table = relation.table
     if relation.partition:
-        return Candidate(table, "never", "a partition: its rows come with the table it belongs to")
+        return CandidateRelation(table, "never", "a partition: its rows come with the table it belongs to")
     if relation.extension_owned:
-        return Candidate(table, "exact", "part of an extension")
+        return CandidateRelation(table, "exact", "part of an extension")
     if relation.kind not in "rp":
-        return Candidate(table, "exact", f"a {KINDS[relation.kind]}")
+        return CandidateRelation(table, "exact", f"a {KINDS[relation.kind]}")
     if table.schema == OWN_SCHEMA:
-        return Candidate(table, "schema", "Floodmark's own")
-    return Candidate(table)
+        return CandidateRelation(table, "schema", "Floodmark's own")
+    return CandidateRelation(table)
 
 
-def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName]) -> dict[TableName, Namesake]:
+def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName]) -> dict[TableName, NamedRelation]:
     """Return the relations with these names."""
     relations, tree, wanted = read_relations(connection), read_tree(connection), set(names)
     return {
@@ -213,27 +213,27 @@ def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName
     }
 
 
-def _namesake(relation: Relation, parent: Relation | None) -> Namesake:
+def _namesake(relation: Relation, parent: Relation | None) -> NamedRelation:
     if relation.partition:
-        return Namesake("part", "a partition" if parent is None else f"a partition of {parent.table.label}")
+        return NamedRelation("part", "a partition" if parent is None else f"a partition of {parent.table.label}")
     if relation.kind not in "rp":
-        return Namesake("other", f"a {KINDS[relation.kind]}")
-    return Namesake("owned", "part of an extension") if relation.extension_owned else Namesake()
+        return NamedRelation("other", f"a {KINDS[relation.kind]}")
+    return NamedRelation("owned", "part of an extension") if relation.extension_owned else NamedRelation()
 
 
-def read_details(connection: psycopg.Connection[Any], oids: Iterable[int]) -> dict[int, Detail]:
-    return {row[0]: Detail(*row) for row in connection.execute(_DETAILS, [list(oids)], prepare=False)}
+def read_details(connection: psycopg.Connection[Any], oids: Iterable[int]) -> dict[int, RelationDetail]:
+    return {row[0]: RelationDetail(*row) for row in connection.execute(_DETAILS, [list(oids)], prepare=False)}
 
 
-def read_tree(connection: psycopg.Connection[Any]) -> Tree:
-    return Tree(Edge(*row) for row in connection.execute(_EDGES, prepare=False))
+def read_tree(connection: psycopg.Connection[Any]) -> PartitionTree:
+    return PartitionTree(PartitionEdge(*row) for row in connection.execute(_EDGES, prepare=False))
 
 
-def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Mapping[int, list[Label]]:
+def read_labels(connection: psycopg.Connection[Any], oids: Iterable[int]) -> Mapping[int, list[SecurityLabel]]:
     """Return the security labels on each relation that has any."""
-    labels: dict[int, list[Label]] = {}
+    labels: dict[int, list[SecurityLabel]] = {}
     for row in connection.execute(_LABELS, [list(oids)], prepare=False):
-        labels.setdefault(row[0], []).append(Label(*row))
+        labels.setdefault(row[0], []).append(SecurityLabel(*row))
     return labels
 
 
@@ -242,15 +242,15 @@ def read_calling(connection: psycopg.Connection[Any], oids: Iterable[int]) -> fr
     return frozenset(row[0] for row in connection.execute(_CALLING, {"oids": list(oids)}, prepare=False))
 
 
-def read_server(connection: psycopg.Connection[Any]) -> Server:
+def read_server(connection: psycopg.Connection[Any]) -> ServerFacts:
     ((version, role, in_recovery, block_size),) = connection.execute(_SERVER, prepare=False).fetchall()
-    return Server(int(version), role, in_recovery, int(block_size))
+    return ServerFacts(int(version), role, in_recovery, int(block_size))
 
 
-def read_extensions(connection: psycopg.Connection[Any]) -> Extensions:
+def read_extensions(connection: psycopg.Connection[Any]) -> InstalledExtensions:
     found = {row[2]: Extension(*row) for row in connection.execute(_EXTENSIONS, prepare=False)}
     types: dict[int, Extension] = {}
     casts: dict[int, Extension] = {}
     for is_cast, owned, owner in connection.execute(_OWNED, prepare=False):
         (casts if is_cast else types)[owned] = found[owner]
-    return Extensions(tuple(found.values()), types, casts)
+    return InstalledExtensions(tuple(found.values()), types, casts)

@@ -22,12 +22,12 @@ from floodmark.model import (
     TableName,
     same_history,
 )
-from floodmark.source.base import Drawback, Namesake, Write
-from floodmark.source.postgres.address import Address, address
+from floodmark.source.base import Drawback, NamedRelation, Write
+from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.copying import receive_groups, receive_rows
-from floodmark.source.postgres.identity import Locked, Reads, oids, replaced
+from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.statements import (
@@ -44,7 +44,7 @@ from floodmark.source.postgres.statements import (
     reads_by_groups,
 )
 from floodmark.source.postgres.table import PgTable
-from floodmark.source.postgres.transactions import Connection, Coordinator, Transactions
+from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions
 from floodmark.wording import plural
 
 _TRIES_FOR_THE_SAME_SERVER = 8
@@ -76,12 +76,12 @@ class PostgresSource:
 class PostgresSnapshot:
     """One moment of a PostgreSQL database; `floodmark.source.base.Snapshot` states its obligations."""
 
-    def __init__(self, where: Address, limits: Limits, settings: dict[str, str], row_format: Format) -> None:
+    def __init__(self, where: ServerAddress, limits: Limits, settings: dict[str, str], row_format: Format) -> None:
         self._where = where
         self._limits = limits
         self._format = row_format
         self._coordinator = Coordinator(where, limits, settings)
-        self._transactions = Transactions(self._coordinator, where, limits, settings)
+        self._transactions = SnapshotTransactions(self._coordinator, where, limits, settings)
         self._tables: dict[TableName, PgTable] = {}
 
     @property
@@ -130,7 +130,7 @@ class PostgresSnapshot:
         connection.execute("SAVEPOINT plan; SET LOCAL lock_timeout = '1s'")
         try:
             connection.execute(plan_only(part))
-            found = [Locked(*row) for row in connection.execute(locked(int(part.id), self._database))]
+            found = [LockedRelation(*row) for row in connection.execute(locked(int(part.id), self._database))]
             return not oids(found) <= {int(part.id)}
         except psycopg.Error:
             if connection.closed:
@@ -140,7 +140,7 @@ class PostgresSnapshot:
             if not connection.closed:
                 connection.execute("ROLLBACK TO SAVEPOINT plan; RELEASE SAVEPOINT plan")
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         if not names:
             return {}
         try:
@@ -193,7 +193,7 @@ class PostgresSnapshot:
         with self._transactions.begin("can't observe", on) as connection:
             observations = []
             before: frozenset[int] = frozenset()
-            last: Reads | None = None
+            last: ExpectedReads | None = None
             for asked in questions:
                 reads = self._reads(asked)
                 if last is None:
@@ -230,7 +230,7 @@ class PostgresSnapshot:
             raise TableError("can't extract", on=table.table.label, why=why)
         return Extracted(copied.lines, seen)
 
-    def _reads(self, asked: Question) -> Reads:
+    def _reads(self, asked: Question) -> ExpectedReads:
         return self._tables[asked.table].reads[asked.part.id]
 
     def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
@@ -239,7 +239,7 @@ class PostgresSnapshot:
         Return the relations that are locked.
         """
         reads = self._tables[table].reads[part.id]
-        found = [Locked(*row) for row in connection.execute(locked(reads.root, self._database))]
+        found = [LockedRelation(*row) for row in connection.execute(locked(reads.root, self._database))]
         _require_not_replaced(connection, table, reads, oids(found))
         if reads.parent and not reads.exact:  # a partition can have been attached just for this statement
             tree = {oid for (oid,) in connection.execute(members(reads.root))}
@@ -274,7 +274,7 @@ class PostgresSnapshot:
     def _database(self) -> int:
         return self._coordinator.exported.database
 
-    def stands(self) -> bool:
+    def is_alive(self) -> bool:
         return self._coordinator.alive()
 
     def close(self) -> None:
@@ -291,7 +291,7 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
 
 
 def _require_not_replaced(
-    connection: Connection, table: TableName, reads: Reads, found: Set[int], before: Set[int] = frozenset()
+    connection: Connection, table: TableName, reads: ExpectedReads, found: Set[int], before: Set[int] = frozenset()
 ) -> None:
     why = replaced(reads, found, before)
     if why is None:

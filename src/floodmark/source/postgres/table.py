@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from floodmark.model import TableInfo
-from floodmark.source.postgres.identity import Reads
+from floodmark.source.postgres.identity import ExpectedReads
 
 
 class PgTable(Struct, frozen=True):
@@ -22,4 +22,4 @@ class PgTable(Struct, frozen=True):
     columns_sql: tuple[str, ...]
     where: str | None
     raw_newlines: bool
-    reads: Mapping[str, Reads]
+    reads: Mapping[str, ExpectedReads]

@@ -26,7 +26,7 @@ from floodmark.config import Limits
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
 from floodmark.model import Lineage, Point, SourceIdentity
 from floodmark.source.base import Drawback
-from floodmark.source.postgres.address import Address
+from floodmark.source.postgres.address import ServerAddress
 from floodmark.source.postgres.connect import close_quietly, connect, pinned_settings, translated
 from floodmark.source.postgres.statements import literal
 
@@ -65,7 +65,7 @@ _MOMENT = f"""
 """
 
 
-class Exported(Struct, frozen=True):
+class ExportedSnapshot(Struct, frozen=True):
     """The coordinator's snapshot.
 
     `id` is the name for imports, None on a standby. `view` identifies the snapshot and its server, and imports are
@@ -82,7 +82,7 @@ class Exported(Struct, frozen=True):
 class Coordinator:
     """The transaction that holds a run's snapshot."""
 
-    def __init__(self, where: Address, limits: Limits, settings: dict[str, str]) -> None:
+    def __init__(self, where: ServerAddress, limits: Limits, settings: dict[str, str]) -> None:
         self._where = where
         self._limits = limits
         self.connection = connect(where, settings)
@@ -126,7 +126,7 @@ class Coordinator:
                 hint="Set old_snapshot_threshold = -1 (its default) and restart the server.",
             )
 
-    def _begin(self, settings: dict[str, str]) -> Exported:
+    def _begin(self, settings: dict[str, str]) -> ExportedSnapshot:
         self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
         # SHOW takes no snapshot. So a standby that is being promoted still counts as one, like its snapshot.
         in_recovery = self._text("SHOW in_hot_standby") == "on"
@@ -140,7 +140,7 @@ class Coordinator:
         in_recovery = in_recovery or recovering
         resets = [UNSET if reset is None else reset for reset in resets]
         lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery, *resets)
-        return Exported(
+        return ExportedSnapshot(
             id=None if in_recovery else self._text("SELECT pg_export_snapshot()"),
             view=view,
             database=database,
@@ -164,10 +164,12 @@ class Coordinator:
         close_quietly(self.connection)
 
 
-class Transactions:
+class SnapshotTransactions:
     """A pool of transactions that see the coordinator's snapshot, for up to `parallelism` threads."""
 
-    def __init__(self, coordinator: Coordinator, where: Address, limits: Limits, settings: dict[str, str]) -> None:
+    def __init__(
+        self, coordinator: Coordinator, where: ServerAddress, limits: Limits, settings: dict[str, str]
+    ) -> None:
         self._coordinator = coordinator
         self._where = where
         self._settings = settings

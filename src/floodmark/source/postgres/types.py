@@ -15,7 +15,7 @@ import psycopg
 from msgspec import Struct
 
 from floodmark.source.postgres.filters import Kind
-from floodmark.source.postgres.relations import Extensions
+from floodmark.source.postgres.relations import InstalledExtensions
 
 FIRST_USER_OID = 16384
 JSON = 114
@@ -83,7 +83,7 @@ class EnumLabel(Struct, frozen=True, array_like=True):
     xmin: str
 
 
-class Cast(Struct, frozen=True, array_like=True):
+class TypeCast(Struct, frozen=True, array_like=True):
     """A cast that is not PostgreSQL's own."""
 
     oid: int
@@ -119,7 +119,7 @@ FROM pg_cast WHERE oid >= {FIRST_USER_OID} ORDER BY oid"""
 _COLLATIONS = "SELECT oid FROM pg_collation WHERE NOT collisdeterministic"
 
 
-class Types:
+class TypeCatalog:
     """The types that some columns reach, as one snapshot shows them."""
 
     def __init__(
@@ -127,10 +127,10 @@ class Types:
         types: dict[int, PgType],
         attributes: dict[int, list[Attribute]],
         labels: dict[int, list[EnumLabel]],
-        casts: list[Cast],
+        casts: list[TypeCast],
         unruly_collations: frozenset[int],
         base_names: dict[int, str],
-        extensions: Extensions,
+        extensions: InstalledExtensions,
     ) -> None:
         self._types, self._attributes, self._labels, self._casts = types, attributes, labels, casts
         self._base_names, self._extensions = base_names, extensions
@@ -226,7 +226,9 @@ def read_attributes(connection: psycopg.Connection[Any], relations: Iterable[int
     return found
 
 
-def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int], extensions: Extensions) -> Types:
+def read_types(
+    connection: psycopg.Connection[Any], wanted: Iterable[int], extensions: InstalledExtensions
+) -> TypeCatalog:
     """Return the wanted types and all types that they reach, with one round of queries for each level of nesting."""
     types: dict[int, PgType] = {}
     base_names: dict[int, str] = {}  # kept apart from the types, which go into fingerprints unchanged
@@ -243,9 +245,9 @@ def read_types(connection: psycopg.Connection[Any], wanted: Iterable[int], exten
     labels: dict[int, list[EnumLabel]] = {}
     for owner, *label in connection.execute(_ENUMS, [sorted(types)], prepare=False):
         labels.setdefault(owner, []).append(EnumLabel(*label))
-    casts = [Cast(*row) for row in connection.execute(_CASTS, prepare=False)]
+    casts = [TypeCast(*row) for row in connection.execute(_CASTS, prepare=False)]
     unruly = frozenset(row[0] for row in connection.execute(_COLLATIONS, prepare=False))
-    return Types(types, attributes, labels, casts, unruly, base_names, extensions)
+    return TypeCatalog(types, attributes, labels, casts, unruly, base_names, extensions)
 
 
 def _parts(kind: PgType, attributes: dict[int, list[Attribute]]) -> list[int]:

@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 _NEEDS_QUOTES = re.compile(r'\A\Z|[",\r\n]')
 
 
-class Shape(Struct, frozen=True):
+class LineShape(Struct, frozen=True):
     """The shape of a row's output: the names of its values, and the masks by position. `key` is for `hash`."""
 
     names: tuple[str, ...]
@@ -37,7 +37,7 @@ class Shape(Struct, frozen=True):
     key: Secret | None
 
 
-def write_rows(rows: Iterable[Sequence[Any]], shape: Shape, row_format: Format, write: Write) -> int:
+def write_rows(rows: Iterable[Sequence[Any]], shape: LineShape, row_format: Format, write: Write) -> int:
     """Write each row, in blocks of whole rows; CSV begins with a header. Returns the number of rows.
 
     One row and one block are in memory at a time.
@@ -93,7 +93,7 @@ def _is_special(row: Sequence[Any]) -> bool:
     return bytes in kinds or (float in kinds and (inf in row or -inf in row))
 
 
-def _shaped(row: Sequence[Any], shape: Shape) -> list[Any]:
+def _shaped(row: Sequence[Any], shape: LineShape) -> list[Any]:
     values = [_plain(value) for value in row]
     for position, mask in shape.masks:
         values[position] = _masked(values[position], mask, shape.key)

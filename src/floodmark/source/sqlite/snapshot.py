@@ -32,7 +32,7 @@ from floodmark.model import (
     TableInfo,
     TableName,
 )
-from floodmark.source.base import Drawback, Namesake, Write
+from floodmark.source.base import Drawback, NamedRelation, Write
 from floodmark.source.sqlite.lines import write_rows
 from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, namesake, qualified, read_relations, read_tables
 from floodmark.wording import iso_time
@@ -132,7 +132,7 @@ class SQLiteSnapshot:
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, Namesake]:
+    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         wanted = set(names)
         return {relation.table: namesake(relation) for relation in self._relations if relation.table in wanted}
 
@@ -154,7 +154,7 @@ class SQLiteSnapshot:
         except sqlite3.Error as error:
             raise _table_error(error, "can't extract", table.table, known.where) from None
 
-    def stands(self) -> bool:
+    def is_alive(self) -> bool:
         """Return True: there is no server between Floodmark and the file."""
         return True
 

@@ -14,10 +14,10 @@ from msgspec import Struct
 from floodmark.config import Mask, Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
-from floodmark.source.base import Namesake
+from floodmark.source.base import NamedRelation
 from floodmark.source.masks import mask_identity
-from floodmark.source.selection import Candidate, choose, rules_by_table, spelled
-from floodmark.source.sqlite.lines import Shape
+from floodmark.source.selection import CandidateRelation, choose_tables, exact_pattern, rules_by_table
+from floodmark.source.sqlite.lines import LineShape
 
 SCHEMA = "main"
 NO_PROOF = "SQLite keeps no row versions"
@@ -32,7 +32,7 @@ _BY: dict[str, tuple[Literal["any", "exact"], str]] = {
 }
 
 
-class Relation(Struct, frozen=True):
+class SQLiteRelation(Struct, frozen=True):
     """A table or view of the file. `kind` is the one of PRAGMA table_list."""
 
     table: TableName
@@ -40,7 +40,7 @@ class Relation(Struct, frozen=True):
     without_rowid: bool
 
 
-class Attribute(Struct, frozen=True, array_like=True):
+class SQLiteAttribute(Struct, frozen=True, array_like=True):
     """A row of PRAGMA table_xinfo. `hidden` is 1 for a column that `SELECT *` of a virtual table leaves out."""
 
     number: int
@@ -57,7 +57,7 @@ class SQLiteTable(Struct, frozen=True):
 
     info: TableInfo
     statement: str
-    shape: Shape
+    shape: LineShape
     where: str | None
 
 
@@ -70,7 +70,7 @@ def qualified(table: TableName) -> str:
     return f"{quoted(table.schema)}.{quoted(table.name)}"
 
 
-def read_relations(connection: sqlite3.Connection) -> list[Relation]:
+def read_relations(connection: sqlite3.Connection) -> list[SQLiteRelation]:
     """Return every table and view except SQLite's own.
 
     This is the first read of a transaction: it fixes what the transaction shows.
@@ -78,36 +78,40 @@ def read_relations(connection: sqlite3.Connection) -> list[Relation]:
     connection.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
     rows = connection.execute("PRAGMA main.table_list").fetchall()
     return [
-        Relation(TableName(SCHEMA, name), kind, bool(without_rowid))
+        SQLiteRelation(TableName(SCHEMA, name), kind, bool(without_rowid))
         for _, name, kind, _, without_rowid, _ in rows
         if not name.lower().startswith("sqlite_")
     ]
 
 
 def read_tables(
-    connection: sqlite3.Connection, relations: Sequence[Relation], selection: Selection, encoding_digest: str
+    connection: sqlite3.Connection, relations: Sequence[SQLiteRelation], selection: Selection, encoding_digest: str
 ) -> list[SQLiteTable]:
     """Return the selected tables, ordered by name.
 
     Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash mask without a
     key.
     """
-    candidates = [Candidate(relation.table, *_BY[relation.kind]) for relation in relations]
+    candidates = [CandidateRelation(relation.table, *_BY[relation.kind]) for relation in relations]
     rules = rules_by_table(candidates, selection, SCHEMA)
     by_name = {relation.table: relation for relation in relations}
     return [
         _table(connection, by_name[table], rules.get(table, TableRule()), selection, encoding_digest)
-        for table in choose(candidates, selection, SCHEMA)
+        for table in choose_tables(candidates, selection, SCHEMA)
     ]
 
 
-def namesake(relation: Relation) -> Namesake:
+def namesake(relation: SQLiteRelation) -> NamedRelation:
     by, what = _BY[relation.kind]
-    return Namesake("table" if by == "any" else "other", what)
+    return NamedRelation("table" if by == "any" else "other", what)
 
 
 def _table(
-    connection: sqlite3.Connection, relation: Relation, rule: TableRule, selection: Selection, encoding_digest: str
+    connection: sqlite3.Connection,
+    relation: SQLiteRelation,
+    rule: TableRule,
+    selection: Selection,
+    encoding_digest: str,
 ) -> SQLiteTable:
     try:
         attributes = _attributes(connection, relation.table)
@@ -117,9 +121,11 @@ def _table(
     chosen = _chosen(relation.table, attributes, rule)
     masks = {name: mask for name, mask in rule.columns.mask.items() if name in {a.name for a in chosen}}
     if selection.mask_key is None and "hash" in masks.values():
-        raise ConfigError("can't use a hash mask", why="it needs a key", on=f"tables.rules: {spelled(relation.table)}")
+        raise ConfigError(
+            "can't use a hash mask", why="it needs a key", on=f"tables.rules: {exact_pattern(relation.table)}"
+        )
     key = selection.mask_key if "hash" in masks.values() else None
-    shape = Shape(
+    shape = LineShape(
         tuple(a.name for a in chosen), tuple((i, masks[a.name]) for i, a in enumerate(chosen) if a.name in masks), key
     )
     config = [OUTPUT_VERSION, shape.names, shape.masks, rule.where, key and mask_identity(key), encoding_digest]
@@ -129,14 +135,16 @@ def _table(
     return SQLiteTable(info, _statement(relation.table, chosen, rule.where, order), shape, rule.where)
 
 
-def _unreadable(relation: Relation, code: str) -> SQLiteTable:
+def _unreadable(relation: SQLiteRelation, code: str) -> SQLiteTable:
     """Return the entry for a view of a missing table, or for a virtual table whose module this SQLite lacks."""
     why = f"its definition can't be read ({code})"
     info = _info(relation, (), Fingerprint(_digest(why), ""), why)
-    return SQLiteTable(info, "", Shape((), (), None), None)
+    return SQLiteTable(info, "", LineShape((), (), None), None)
 
 
-def _info(relation: Relation, columns: tuple[Column, ...], fingerprint: Fingerprint, denied: str | None) -> TableInfo:
+def _info(
+    relation: SQLiteRelation, columns: tuple[Column, ...], fingerprint: Fingerprint, denied: str | None
+) -> TableInfo:
     part = Part(
         id=relation.table.name,
         table=relation.table,
@@ -157,16 +165,16 @@ def _info(relation: Relation, columns: tuple[Column, ...], fingerprint: Fingerpr
     )
 
 
-def _attributes(connection: sqlite3.Connection, table: TableName) -> list[Attribute]:
+def _attributes(connection: sqlite3.Connection, table: TableName) -> list[SQLiteAttribute]:
     rows = connection.execute(f"PRAGMA main.table_xinfo({quoted(table.name)})")
-    return [Attribute(*row) for row in rows]
+    return [SQLiteAttribute(*row) for row in rows]
 
 
-def _chosen(table: TableName, attributes: Sequence[Attribute], rule: TableRule) -> list[Attribute]:
+def _chosen(table: TableName, attributes: Sequence[SQLiteAttribute], rule: TableRule) -> list[SQLiteAttribute]:
     """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if a.hidden != 1]
     names = [a.name for a in present]
-    on = f"tables.rules: {spelled(table)}"
+    on = f"tables.rules: {exact_pattern(table)}"
     for name in (*rule.columns.exclude, *rule.columns.mask):
         if name not in names:
             close = get_close_matches(name, names, n=3)
@@ -183,12 +191,12 @@ def _chosen(table: TableName, attributes: Sequence[Attribute], rule: TableRule) 
     return left
 
 
-def _column(attribute: Attribute, mask: Mask | None) -> Column:
+def _column(attribute: SQLiteAttribute, mask: Mask | None) -> Column:
     nullable = mask == "null" or not attribute.not_null
     return Column(attribute.name, attribute.type if mask is None else "TEXT", nullable)
 
 
-def _order(connection: sqlite3.Connection, relation: Relation, attributes: Sequence[Attribute]) -> str:
+def _order(connection: sqlite3.Connection, relation: SQLiteRelation, attributes: Sequence[SQLiteAttribute]) -> str:
     """Return the clause that fixes the order of rows, at no cost: the order of the table's own b-tree.
 
     Without it SQLite might read a covering index instead. A view has the order of its definition.
@@ -214,7 +222,7 @@ def _key_terms(connection: sqlite3.Connection, table: TableName) -> list[str]:
     ]
 
 
-def _statement(table: TableName, chosen: Sequence[Attribute], where: str | None, order: str) -> str:
+def _statement(table: TableName, chosen: Sequence[SQLiteAttribute], where: str | None, order: str) -> str:
     condition = f" WHERE ({where}\n)" if where is not None else ""
     plain = "" if order else " NOT INDEXED"
     return f"SELECT {', '.join(quoted(a.name) for a in chosen)} FROM {qualified(table)}{plain}{condition}{order}"
