@@ -154,7 +154,7 @@ def test_a_snapshot_shows_one_moment_until_it_is_closed(world: World) -> None:
     world.run("UPDATE person SET name = 'changed'")
     world.run("CREATE TABLE later (a int)")
     assert text_of(snapshot, info) == before
-    assert set(snapshot.existing([TableName(snapshot.default_schema, "later"), info.table])) == {info.table}
+    assert set(snapshot.existing_relations([TableName(snapshot.default_schema, "later"), info.table])) == {info.table}
     assert [i.table for i in snapshot.tables(Selection(), "jsonl/none")] == [info.table]
     now = world.snapshot()
     assert text_of(now, now.tables(Selection(), "jsonl/none")[1]) != before
@@ -285,8 +285,8 @@ def test_nothing_is_redefined_where_nothing_changed(world: World) -> None:
     snapshot = world.snapshot()
     info = one_table(snapshot)
     world.run("INSERT INTO person VALUES (0, 'one more', NULL)")
-    assert snapshot.redefined([info], Selection(), "jsonl/none") == []
-    assert snapshot.redefined([], Selection(), "jsonl/none") == []
+    assert snapshot.redefined_tables([info], Selection(), "jsonl/none") == []
+    assert snapshot.redefined_tables([], Selection(), "jsonl/none") == []
 
 
 def test_a_definition_that_changed_is_never_read_as_it_looks(world: World) -> None:
@@ -296,7 +296,7 @@ def test_a_definition_that_changed_is_never_read_as_it_looks(world: World) -> No
     info = one_table(snapshot)
     before = text_of(snapshot, info)
     world.run("ALTER TABLE person RENAME COLUMN note TO remark")
-    if snapshot.redefined([info], Selection(), "jsonl/none") != [info.table]:
+    if snapshot.redefined_tables([info], Selection(), "jsonl/none") != [info.table]:
         assert text_of(snapshot, info) == before
 
 

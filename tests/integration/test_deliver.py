@@ -192,7 +192,7 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     floodmark("run")
     refusals = {
         (): "nowhere to deliver to",
-        ("--to", str(tmp_path / "lake/inside")): "lies within the destination",
+        ("--to", str(tmp_path / "lake/inside")): "and the destination overlap",
         ("--to", str(zone.folder), "--name", "a b"): "not a valid name for a delivery",
         ("--to", str(zone.folder), "--table", "public.nobody"): "a pattern matches no table",
         ("--to", str(zone.folder), "--exclude", "public.nobody"): "a pattern matches no table",

@@ -141,14 +141,14 @@ def test_old_transactions_limits_and_connections_are_seen(pg: PgDatabase, tmp_pa
     pid = writer.info.backend_pid
     server = ServerConnection(load(Flags(), environ))
     try:
-        (old,) = activity.transactions(server, 0)
+        (old,) = activity.check_transactions(server, 0)
         assert old.result == "warning" and f"pid {pid} (" in old.found and "is read again each run" in old.found
         assert f"SELECT pg_terminate_backend({pid});" in (old.fix or "")
         writer.execute("PREPARE TRANSACTION 'it''s left'")
-        (left,) = activity.prepared(server, 0)
+        (left,) = activity.check_prepared(server, 0)
         assert left.result == "warning" and "ROLLBACK PREPARED 'it''s left';" in (left.fix or "")
         pg.execute("ROLLBACK PREPARED 'it''s left'")
-        assert [one.result for one in activity.prepared(server, 0)] == ["ok"]
+        assert [one.result for one in activity.check_prepared(server, 0)] == ["ok"]
     finally:
         server.close()
 

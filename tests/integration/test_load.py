@@ -136,7 +136,7 @@ def opened(file: Path, read_only: str) -> Iterator[None]:
 def test_a_duckdb_file_that_someone_has_open(job: Job, tmp_path: Path) -> None:
     file = tmp_path / "cases.duckdb"
     with opened(file, "False"):
-        assert "in use" in job.refused(f"duckdb:{file}", code=11)
+        assert "another process has it open" in job.refused(f"duckdb:{file}", code=11)
     assert job.load(f"duckdb:{file}") == FIRST
     with opened(file, "True"):
         assert job.load(f"duckdb:{file}") == unchanged(FIRST), "readers do not mind an unchanged day"
@@ -176,7 +176,7 @@ def take_over_a_moved_database(job: Job, into: str, folder: Path) -> None:
     lake = str(notes_of(folder / "before.db"))
     assert set(job.load(into, "--destination", lake).values()) == {"loaded"}
     notes_of(folder / "after.db", adopt=True)
-    assert "its tables are of postgresql database" in job.refused(into, "--destination", lake, code=10)
+    assert "its tables are of sqlite database" in job.refused(into, "--destination", lake, code=10)
     same = {"main.n": "unchanged", "main.o": "unchanged"}
     assert job.load(into, "--destination", lake, "--adopt-source") == same
     assert job.load(into, "--destination", lake) == same, "once is enough"
@@ -332,10 +332,10 @@ def test_text_for_a_table_that_is_left_out_is_refused(job: Job, target: str) -> 
 # Where a load is killed: the method after whose first call it happens.
 POINTS = {
     "duckdb": [
-        "duckdb_file.DuckDBFile.prepare",
-        "duckdb_file.DuckDBFile.stage",
-        "duckdb_file.DuckDBFile._drop",
-        "duckdb_file.DuckDBFile._rename",
+        "duckdb.DuckDBFile.prepare",
+        "duckdb.DuckDBFile.stage",
+        "duckdb.DuckDBFile._drop",
+        "duckdb.DuckDBFile._rename",
     ],
     "parquet": ["parquet.ParquetPlace.put", "parquet.ParquetPlace.stage", "parquet.ParquetPlace.commit"],
 }

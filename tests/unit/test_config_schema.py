@@ -21,7 +21,7 @@ from floodmark.cli import main
 from floodmark.cli.arguments import parse
 from floodmark.cli.commands import COMMANDS
 from floodmark.config import Flags, load, values
-from floodmark.config.document import read
+from floodmark.config.document import read_config
 from floodmark.config.json_schema import FILE_NAME, json_schema, json_schema_text
 from floodmark.config.schema import ConfigFile, field_kinds, keys
 from floodmark.config.template import TemplateChoices, template_text
@@ -49,7 +49,7 @@ def parsed(document: Any, folder: Path) -> bool:
     file = folder / "f.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     try:
-        read(file)
+        read_config(file)
     except ConfigError:
         return False
     return True
@@ -126,12 +126,12 @@ def test_both_accept_the_same_values(key: str, tmp_path: Path) -> None:
 
 @given(st.from_regex(r"[ \n\t]?[0-9]{0,16} ?([a-zA-Z]{0,3}|KiB|MiB|GiB)[ \n]?", fullmatch=True) | st.text(max_size=6))
 def test_a_size_is_accepted_by_both_or_by_neither(text: str) -> None:
-    assert bool(re.search(values.SIZE_PATTERN, text)) is understood(values.size, text)
+    assert bool(re.search(values.SIZE_PATTERN, text)) is understood(values.parse_size, text)
 
 
 @given(st.from_regex(r"[ \n\t]?([0-9]{0,10}[smhdM]?){0,3}[ \n]?", fullmatch=True) | st.text(max_size=6))
 def test_a_duration_is_accepted_by_both_or_by_neither(text: str) -> None:
-    assert bool(re.search(values.DURATION_PATTERN, text)) is understood(values.duration, text)
+    assert bool(re.search(values.DURATION_PATTERN, text)) is understood(values.parse_duration, text)
 
 
 def understood(read_value: Any, text: str) -> bool:
@@ -145,7 +145,7 @@ def understood(read_value: Any, text: str) -> bool:
 def property_of(key: str) -> dict[str, Any]:
     """Return the schema of a dotted key's value."""
     parts = SCHEMA["$defs"]
-    here: dict[str, Any] = {"$ref": "#/$defs/File"}
+    here: dict[str, Any] = {"$ref": "#/$defs/ConfigFile"}
     for part in key.split("."):
         options = here.get("anyOf", [here])
         (here,) = [one for one in options if one.get("type") != "null"]

@@ -25,7 +25,7 @@ from floodmark.doctor import examine
 from floodmark.doctor.activity import FreeConnections, judged_room, judged_time_limits, judged_xid_age
 from floodmark.doctor.finding import Finding
 from floodmark.doctor.holdings import suggested_masks
-from floodmark.doctor.landing import database_name, is_wide, landing, sizes, zones
+from floodmark.doctor.landing import check_database_name, check_landing, check_sizes, is_wide, landing_zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
 from floodmark.doctor.state import judged_age, judged_last, judged_runs
 from floodmark.model import Column, Ended, Fingerprint, Part, TableInfo, TableName
@@ -61,7 +61,7 @@ def test_old_transaction_ids_few_connections_and_short_idles() -> None:
     assert few.result == "warning" and few.found == "4 are free (the database's limit), a run needs 5"
     assert "raise max_connections" in (judged_room(FreeConnections(1, None, None), 4, '"r"').fix or "")
     limits = judged_time_limits({"statement_timeout": 5000, "idle_session_timeout": 0}, 3600)
-    assert limits.result == "ok" and limits.found.startswith("statement_timeout set here do not bite")
+    assert limits.result == "ok" and limits.found.startswith("statement_timeout set here have no effect")
 
 
 def test_clocks_ages_and_runs_that_died() -> None:
@@ -115,7 +115,7 @@ def test_a_rule_that_expires_data_is_seen_wherever_its_prefix_stands() -> None:
 def test_a_landing_zone_s_names_and_sizes() -> None:
     settings = load(Flags(), BASE)
     assert (
-        database_name("cases", zones(settings)[0]).found
+        check_database_name("cases", landing_zones(settings)[0]).found
         == "keys begin with data/database_name=cases_public/ (for schema public)"
     )
 
@@ -127,7 +127,7 @@ def test_a_landing_zone_s_names_and_sizes() -> None:
         )  # fmt: skip
 
     most = 5 * 1024**3 - 1
-    assert [next(iter(sizes([table(cut)], most, 64 << 20))).result for cut in (True, False)] == ["ok", "warning"]
+    assert [next(iter(check_sizes([table(cut)], most, 64 << 20))).result for cut in (True, False)] == ["ok", "warning"]
 
 
 NUMERIC = ["numeric", "numeric(19,0)", "numeric(38,0)", "numeric(20,-2)"]
@@ -169,7 +169,7 @@ def told_of(columns: tuple[Column, ...], text: str, tmp_path: Path, place: str) 
     (tmp_path / "f.yaml").write_text(text)
     environ = {**BASE, "FLOODMARK_DESTINATION": place, "FLOODMARK_MASK_KEY": "k" * 32}
     settings = load(Flags(config=tmp_path / "f.yaml"), environ)
-    return next(one for one in landing([table], "cases", settings, "public") if one.check == "landing: integers")
+    return next(one for one in check_landing([table], "cases", settings, "public") if one.check == "landing: integers")
 
 
 def test_a_domain_holds_the_numbers_of_what_lies_beneath(tmp_path: Path) -> None:

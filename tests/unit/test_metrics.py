@@ -364,7 +364,7 @@ def test_a_push_that_fails_says_why_and_no_password(gateway: Any, path: str | No
     with pytest.raises(PushFailed) as failure:
         push(Secret(f"http://user:c4n4ry@{address}"), registry(list), "cases")
     assert "c4n4ry" not in str(failure.value) and "user" not in str(failure.value)
-    assert ("it answered 400" if path else "Connection refused") in str(failure.value)
+    assert ("the gateway answered 400" if path else "Connection refused") in str(failure.value)
 
 
 def ways(tmp_path: Path, events: list[Event], **changes: Any) -> WaysOut:

@@ -10,12 +10,12 @@ import pytest
 from floodmark.model import TableName
 from floodmark.source.postgres.fingerprint import (
     TableDefinition,
-    definition,
     of_database,
     of_names,
     of_relation,
     of_tree,
     of_types,
+    table_definition,
 )
 from floodmark.source.postgres.relations import (
     Extension,
@@ -68,8 +68,8 @@ def both(**changed: Any) -> TableDefinition:
     ]
     relation = of_relation(f["relation"], f["detail"], [f["attribute"]], [f["label"]])
     names = of_names(f["detail"], True)
-    root = definition([of_database(f["version"]), relation, names, of_types(types, columns)], None)
-    return definition([of_tree([f["edge"]], [f["detail"]])], root)
+    root = table_definition([of_database(f["version"]), relation, names, of_types(types, columns)], None)
+    return table_definition([of_tree([f["edge"]], [f["detail"]])], root)
 
 
 def with_each(fact: str, **values: Any) -> list[dict[str, Any]]:
@@ -130,7 +130,7 @@ def test_what_belongs_to_chunks_or_to_the_role_does_not(changed: dict[str, Any])
 def test_an_extension_that_owns_nothing_of_the_table_is_no_fact() -> None:
     def of(extensions: InstalledExtensions) -> TableDefinition:
         types = TypeCatalog({ENUM.oid: ENUM}, {}, {}, [], frozenset(), {}, extensions)
-        return definition([of_types(types, [ATTRIBUTE])], None)
+        return table_definition([of_types(types, [ATTRIBUTE])], None)
 
     other = Extension("other", "1", 20012, "1")
     assert of(InstalledExtensions((other,), {20013: other}, {20014: other})) == of(InstalledExtensions((), {}, {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced
+from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
 
 TABLE = ExpectedReads(1, toast=frozenset({9}))
 PARENT = ExpectedReads(1, below=frozenset({2, 3}), only=False)
@@ -25,7 +25,7 @@ VIEW = ExpectedReads(1, exact=False, only=False)
     ],
 )
 def test_what_was_meant(reads: ExpectedReads, locked: set[int], before: set[int]) -> None:
-    assert replaced(reads, locked, before) is None
+    assert replaced_because(reads, locked, before) is None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_was_meant(reads: ExpectedReads, locked: set[int], before: set[int]
     ],
 )
 def test_what_was_not_meant(reads: ExpectedReads, locked: set[int], before: set[int], why: str) -> None:
-    assert why in str(replaced(reads, locked, before))
+    assert why in str(replaced_because(reads, locked, before))
 
 
 @pytest.mark.parametrize(

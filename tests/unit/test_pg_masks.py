@@ -9,7 +9,7 @@ import pytest
 
 from floodmark.config import Secret
 from floodmark.source.masks import mask_identity
-from floodmark.source.postgres.masks import INNER, OUTER, mask_settings, masked
+from floodmark.source.postgres.masks import INNER, OUTER, mask_settings, masked_column
 
 
 @pytest.mark.parametrize("key", ["k", "a key of some length", "x" * 64, "x" * 65, "é" * 40])
@@ -29,6 +29,6 @@ def test_the_identity_follows_the_key_and_hides_it() -> None:
 
 @pytest.mark.parametrize("mask", ["null", "redact", "hash"])
 def test_an_item_keeps_the_name_and_quotes_it(mask: str) -> None:
-    item = masked('a"b', mask)  # type: ignore[arg-type]
+    item = masked_column('a"b', mask)  # type: ignore[arg-type]
     assert item.endswith(' AS "a""b"')
     assert item.count('"a""b"') == (1 if mask == "null" else 2)

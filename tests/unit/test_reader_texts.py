@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from floodmark.errors import DoesNotFit
 from floodmark.reader.arrow import BatchConverter, RowShape
 from floodmark.reader.rows import UnreadableValue, rows_reader
-from floodmark.reader.texts import texts
+from floodmark.reader.texts import split_texts
 from floodmark.reader.types import ColumnType
 
 LONE = b'{"lone":"\\ud800"}\n'
@@ -24,7 +24,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
 
 
 def plain(lines: bytes) -> list[dict[str, bytes]]:
-    return [{name: bytes(text) for name, text in one.items()} for one in texts(lines)]
+    return [{name: bytes(text) for name, text in one.items()} for one in split_texts(lines)]
 
 
 @given(row=st.dictionaries(st.text(), st.tuples(VALUES, st.booleans(), SPACE, SPACE)))
@@ -57,7 +57,7 @@ def test_what_is_no_json_stays_an_error(bad: bytes) -> None:
     for lines in (bad + b"\n" + LONE, LONE + bad + b"\n", bad.replace(b"}", b',"l":"\\ud800"}', 1) + b"\n"):
         names, types = ("a",), (ColumnType("text"),)
         with pytest.raises((msgspec.DecodeError, ValueError)):
-            [msgspec.json.decode(one["a"]) for one in texts(lines) if "lone" not in one]
+            [msgspec.json.decode(one["a"]) for one in split_texts(lines) if "lone" not in one]
         with pytest.raises(DoesNotFit):
             BatchConverter(RowShape("public.t", names, types)).batch(lines)
 

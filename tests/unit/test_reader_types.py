@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from floodmark.model import Column
 from floodmark.reader.changes import columns_digest
-from floodmark.reader.moments import NoCounterpart, days, microseconds
+from floodmark.reader.moments import NoCounterpart, parse_days, parse_microseconds
 from floodmark.reader.types import ColumnType, column_type, json_schema
 
 # type in the manifest → kind, Arrow, DuckDB, Glue, mojap
@@ -101,12 +101,12 @@ def test_a_column_may_be_wanted_as_text() -> None:
 def test_moments_are_those_of_python(moment: datetime) -> None:
     since = moment.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     text = moment.isoformat()
-    assert microseconds(text, False) == microseconds(f"{text}+00:00", False) == since // datetime.resolution
-    assert days(text[:10], False) == moment.date().toordinal() - date(1970, 1, 1).toordinal()
+    assert parse_microseconds(text, False) == parse_microseconds(f"{text}+00:00", False) == since // datetime.resolution
+    assert parse_days(text[:10], False) == moment.date().toordinal() - date(1970, 1, 1).toordinal()
 
 
 def test_infinity_is_duckdbs_number_or_none() -> None:
-    assert days("-infinity", True) == -(2**31 - 1) and microseconds("infinity", True) == 2**63 - 1
+    assert parse_days("-infinity", True) == -(2**31 - 1) and parse_microseconds("infinity", True) == 2**63 - 1
     for text in ("infinity", "294276-12-31T23:59:59", "yesterday", "2026-01-01T00:00:00+01:00"):
         with pytest.raises(NoCounterpart):
-            microseconds(text, False)
+            parse_microseconds(text, False)

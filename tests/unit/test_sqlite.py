@@ -285,7 +285,7 @@ def test_what_a_table_says_of_itself(db: Db) -> None:
 def test_which_names_exist(db: Db) -> None:
     db.run("CREATE TABLE t (a); CREATE VIEW v AS SELECT 1 AS one")
     names = [TableName("main", name) for name in ("t", "v", "gone")] + [TableName("public", "t")]
-    found = db.snapshot().existing(names)
+    found = db.snapshot().existing_relations(names)
     assert {name.name: (one.kind, one.what) for name, one in found.items()} == {
         "t": ("table", "a table"), "v": ("other", "a view")
     }  # fmt: skip
@@ -385,7 +385,7 @@ def test_in_wal_mode_writers_go_on_and_the_snapshot_stays(db: Db) -> None:
     read(snapshot, info, written.append)
     assert b"".join(written) == b'{"a":1}\n'
     assert snapshot.drawbacks == ()
-    assert snapshot.redefined([info], Selection(), "") == []
+    assert snapshot.redefined_tables([info], Selection(), "") == []
     assert [i.table.name for i in snapshot.tables(Selection(), "")] == ["t"]
 
 
@@ -471,7 +471,7 @@ def test_a_locked_database_may_be_tried_again(db: Db) -> None:
     assert isinstance(error, SourceUnavailable)
     assert error.why == "SQLITE_BUSY"
     db.writer.execute("ROLLBACK")
-    assert db.snapshot().existing([]) == {}
+    assert db.snapshot().existing_relations([]) == {}
 
 
 def test_a_damaged_page_fails_the_table_it_is_in(db: Db) -> None:

@@ -16,7 +16,7 @@ from typing import NoReturn, get_args
 from floodmark.cli.logs import FORMATS, LEVELS
 from floodmark.config import Flags, Secret
 from floodmark.config.document import did_you_mean
-from floodmark.config.values import size
+from floodmark.config.values import parse_size
 from floodmark.errors import UsageError
 from floodmark.layout import LAYOUTS
 from floodmark.model import Format, Numbers
@@ -320,7 +320,7 @@ def _count(text: str) -> int:
 def _memory(text: str) -> str:
     """Parse a memory size as DuckDB does."""
     try:
-        found = size(text)
+        found = parse_size(text)
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
     if found < _MIN_MEMORY:

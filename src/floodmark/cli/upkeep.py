@@ -37,12 +37,12 @@ def verify(options: argparse.Namespace, session: Session) -> int:
         session.out.write(_verify_text(report, session))
     if report is None:
         session.err.line("floodmark: no run has been committed yet")
-    elif report.wrong:
+    elif report.faulty_tables:
         raise VerificationFailed(
             "verification failed",
-            on=", ".join(one.table.label for one in report.wrong),
-            why=plural(sum(len(one.problems) for one in report.wrong), "problem"),
-            hint="Write anew what is wrong: " + "; ".join(report.mend),
+            on=", ".join(one.table.label for one in report.faulty_tables),
+            why=plural(sum(len(one.problems) for one in report.faulty_tables), "problem"),
+            hint="Write anew what is wrong: " + "; ".join(report.repair_commands),
         )
     return EXIT_OK
 
@@ -80,7 +80,7 @@ def _json(document: object) -> bytes:
 def _verified(report: VerifyReport | None) -> object:
     if report is None:
         return {"run_id": None, "ok": True, "tables": []}
-    return {**msgspec.structs.asdict(report), "ok": not report.wrong, "mend": report.mend}
+    return {**msgspec.structs.asdict(report), "ok": not report.faulty_tables, "mend": report.repair_commands}
 
 
 def _told(done: PruneResult | None) -> object:
@@ -98,7 +98,7 @@ def _verify_text(report: VerifyReport, session: Session) -> str:
         for row, one in zip(rows, report.tables, strict=True):
             row.append("-" if one.source is None else _source_text(one.source))
     text = table(heads, rows, console(session.out, session.environ))
-    for one in report.wrong:
+    for one in report.faulty_tables:
         for problem in one.problems[:_SHOWN]:
             text += printable(f"{one.table.label}: {problem.code}: {problem.detail}") + "\n"
             text += f"  {printable(problem.key)}\n" if problem.key is not None else ""
@@ -107,7 +107,8 @@ def _verify_text(report: VerifyReport, session: Session) -> str:
     number = sum(one.objects for one in report.tables)
     what = f"{plural(number, 'object')} of {plural(len(report.tables), 'table')} {_LEVELS[report.level]}"
     history = f"{plural(report.manifests, 'manifest')} in history"
-    text += f"run {report.run_id}: {what}; {history}; {len(report.wrong)} wrong; {seconds(report.duration_seconds)}\n"
+    wrong = f"{len(report.faulty_tables)} wrong"
+    text += f"run {report.run_id}: {what}; {history}; {wrong}; {seconds(report.duration_seconds)}\n"
     return text
 
 

@@ -20,9 +20,9 @@ RESEND_AFTER_DAYS = 7
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\Z", re.ASCII)
 
 
-def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliverySettings, ...]:
+def delivery_settings(sections: Sequence[DeliverSection], name: str) -> tuple[DeliverySettings, ...]:
     """Return the deliveries of a file called `name`. Raises ConfigError."""
-    found = tuple(delivery(section, f"deliver[{number}]", name) for number, section in enumerate(sections))
+    found = tuple(one_delivery(section, f"deliver[{number}]", name) for number, section in enumerate(sections))
     names = [one.name for one in found]
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
@@ -38,7 +38,7 @@ def deliveries(sections: Sequence[DeliverSection], name: str) -> tuple[DeliveryS
     return found
 
 
-def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
+def one_delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
     """Return one delivery. `path` gives its place in the file, for errors."""
     if section.url is None:
         hint = "Write url: s3://bucket/prefix, or a folder's path."
@@ -50,7 +50,7 @@ def delivery(section: DeliverSection, path: str, name: str) -> DeliverySettings:
     layout: LayoutName = section.layout or layout_of(url)
     given = {field: getattr(section, field) for field in section.__struct_fields__}
     chosen = {field: value for field, value in given.items() if value is not None}
-    return _checked({**chosen, "url": url, "layout": layout}, path, name)
+    return _with_layout_rules({**chosen, "url": url, "layout": layout}, path, name)
 
 
 def to_url(
@@ -61,7 +61,7 @@ def to_url(
         require_name(name)
     place = check_place(url, "--to")
     chosen = {"url": place, "name": name or "", "layout": layout or layout_of(place), "numbers": numbers or "as-is"}
-    return _checked(chosen, "--to", "command line")
+    return _with_layout_rules(chosen, "--to", "command line")
 
 
 def require_name(name: str) -> None:
@@ -105,7 +105,7 @@ def either_contains(one: str, other: str) -> bool:
     return a.startswith(b) or b.startswith(a)
 
 
-def _checked(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
+def _with_layout_rules(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
     """Return settings with the layout's demands, unless the layout allows another value that is set."""
     local = bucket_of(chosen["url"]) is None
     for field in ("acl", "sse", "kms_key_id"):

@@ -25,9 +25,9 @@ _PLAIN_KEY = re.compile(r"[\w.-]+\Z")
 _QUOTES = "Put a value in quotes if it contains any of : # { } [ ] , & * ! | > % @ ` or a quote."
 
 
-def read(path: Path) -> schema.ConfigFile:
+def read_config(path: Path) -> schema.ConfigFile:
     """Return the file at `path`, checked for shape and type. Raises ConfigError."""
-    raw = _parsed(_text(path), path)
+    raw = _parse_yaml(_read_text(path), path)
     result = _Checker(str(path)).struct(schema.ConfigFile, {} if raw is None else raw, "")
     assert isinstance(result, schema.ConfigFile)
     return result
@@ -48,7 +48,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]}? " if close else ""
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _parsed(text: str, path: Path) -> Any:
+def _parse_yaml(text: str, path: Path) -> Any:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -121,9 +121,9 @@ class _Checker:
         given = {}
         for key, inner in self._mapping(value, path).items():
             if key not in kinds:
-                self._unknown(key, path, kinds)
+                self._refuse_unknown(key, path, kinds)
             if inner is not None:
-                given[key] = self.value(kinds[key], inner, _joined(path, key))
+                given[key] = self.value(kinds[key], inner, _join_path(path, key))
         return kind(**given)
 
     def value(self, kind: Any, value: Any, path: str) -> Any:
@@ -132,13 +132,13 @@ class _Checker:
             return self.struct(kind, value, path)
         if get_origin(kind) is dict:
             inner = get_args(kind)[1]
-            return {k: self._named(inner, v, _joined(path, k)) for k, v in self._mapping(value, path).items()}
+            return {k: self._named(inner, v, _join_path(path, k)) for k, v in self._mapping(value, path).items()}
         if get_origin(kind) is tuple:
             if not isinstance(value, list):
                 self.refuse(path, f"expected a list, not {_yaml_name(value)}", f"Write {_last_key(path)}: [ … ].")
             inner = get_args(kind)[0]
             return tuple(self.value(inner, item, f"{path}[{number}]") for number, item in enumerate(value))
-        return self._single(kind, value, path)
+        return self._convert_single(kind, value, path)
 
     def refuse(self, path: str, why: str, hint: str) -> NoReturn:
         raise ConfigError(CONFIG_REFUSED, on=f"{path or 'the top level'} ({self.file})", why=why, hint=hint)
@@ -159,18 +159,18 @@ class _Checker:
                 )
         return value
 
-    def _unknown(self, key: str, path: str, known: Iterable[str]) -> NoReturn:
-        name = _joined(path, key)
+    def _refuse_unknown(self, key: str, path: str, known: Iterable[str]) -> NoReturn:
+        name = _join_path(path, key)
         takes = f"{path or 'The file'} takes: {', '.join(known)}."
         self.refuse(name, "unknown key", f"{did_you_mean(key, known)}{takes}")
 
-    def _single(self, kind: Any, value: Any, path: str) -> Any:
+    def _convert_single(self, kind: Any, value: Any, path: str) -> Any:
         try:
             return msgspec.convert(value, kind, strict=True)
         except msgspec.ValidationError:
-            self._mistyped(kind, value, path)
+            self._refuse_type(kind, value, path)
 
-    def _mistyped(self, kind: Any, value: Any, path: str) -> NoReturn:
+    def _refuse_type(self, kind: Any, value: Any, path: str) -> NoReturn:
         wanted = _accepted_values(kind)
         if isinstance(value, str) and (_last_key(path), value) in schema.LATER_VALUES:
             self.refuse(path, f"{value} is not available in this version", f"{_last_key(path)} takes {wanted}.")
@@ -182,7 +182,7 @@ class _Checker:
         self.refuse(path, f"expected {wanted}, not {given or _yaml_name(value)}", quote)
 
 
-def _joined(path: str, key: object) -> str:
+def _join_path(path: str, key: object) -> str:
     return f"{path}.{shown_key(key)}" if path else shown_key(key)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from msgspec import Struct
 
 from floodmark.config import values
-from floodmark.config.deliveries import LANDING_ZONES, deliveries, require_deliverable
-from floodmark.config.document import CONFIG_REFUSED, read
-from floodmark.config.metrics import PUSHGATEWAY, metrics
+from floodmark.config.deliveries import LANDING_ZONES, delivery_settings, require_deliverable
+from floodmark.config.document import CONFIG_REFUSED, read_config
+from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
 from floodmark.config.schema import ConfigFile, DestinationSection
 from floodmark.config.settings import (
     DEFAULT_CHUNK_BYTES,
@@ -27,7 +27,7 @@ from floodmark.config.settings import (
     Settings,
     SourceSettings,
 )
-from floodmark.config.tables import MASK_KEY, selection
+from floodmark.config.tables import MASK_KEY, table_selection
 from floodmark.config.urls import bucket_of, check_place, places_overlap, read_source
 from floodmark.errors import ConfigError
 from floodmark.layout import LAYOUTS, LayoutName
@@ -57,11 +57,11 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
     With `state_only` (a command that reads nothing but the ledger) no source is needed, and no destination if the state
     is given. Raises ConfigError, which holds neither a URL nor any other value.
     """
-    file, name = _file(arguments.config)
+    file, name = _read_file(arguments.config)
     source = _source(arguments, environ, file, name, required=not state_only)
     state = _given_value(arguments.state, "--state", environ, (STATE,), file.state.url, f"state.url ({name})")
     destination = _destination(arguments, environ, file, name, required=not (state_only and state))
-    tables = Selection() if state_only else selection(arguments, environ, file, name)
+    tables = Selection() if state_only else table_selection(arguments, environ, file, name)
     settings = Settings(
         source=SourceSettings(None if source is None else source.value, file.source.wait_seconds or 0),
         destination=destination,
@@ -70,9 +70,9 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         chunk_bytes=_chunk_bytes(file, name),
         limits=_limits(arguments, file, name),
         audit_chunks=_or_default(file.audit.chunks_per_run, 1),
-        metrics=Metrics() if state_only else metrics(arguments, environ, file.metrics, name),
-        prune_grace=_grace(arguments, file, name),
-        deliver=deliveries(file.deliver, name),
+        metrics=Metrics() if state_only else metrics_settings(arguments, environ, file.metrics, name),
+        prune_grace=_grace_seconds(arguments, file, name),
+        deliver=delivery_settings(file.deliver, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )
@@ -94,12 +94,12 @@ def load_settings(file: str | PathLike[str] | None = None, environ: Mapping[str,
     return load(Flags(config=path), os.environ if environ is None else environ)
 
 
-def _file(path: Path | None) -> tuple[ConfigFile, str]:
+def _read_file(path: Path | None) -> tuple[ConfigFile, str]:
     """Return the file and its name. A file must exist only if the user named it."""
     if path is None and not DEFAULT_FILE.exists():
         return ConfigFile(), str(DEFAULT_FILE)
     chosen = path or DEFAULT_FILE
-    return read(chosen), str(chosen)
+    return read_config(chosen), str(chosen)
 
 
 def _given_value(
@@ -147,7 +147,7 @@ def _destination(
     url = "" if given is None else check_place(given.text, given.origin)
     landing = (bucket_of(url) or "").startswith(LANDING_ZONES)
     layout: LayoutName = arguments.layout or section.layout or ("moj-landing" if landing else "plain")
-    chosen = _landing(section, url, name) if layout == "moj-landing" else _set(section)
+    chosen = _check_landing(section, url, name) if layout == "moj-landing" else _set(section)
     flags = {"format": arguments.format, "numbers": arguments.numbers}
     chosen |= {field: value for field, value in flags.items() if value is not None}
     if chosen.get("format") == "csv" and chosen.get("numbers") == "quote-large":
@@ -164,7 +164,7 @@ def _set(section: DestinationSection) -> dict[str, Any]:
     return {field: value for field, value in pairs if value is not None}
 
 
-def _landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]:
+def _check_landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]:
     """Return a landing zone's settings: the receiver's demands, unless the file sets other values."""
     if section.compression not in (None, "none"):
         why = f"{section.compression} contradicts the layout moj-landing, which accepts uncompressed files only"
@@ -220,7 +220,7 @@ def _chunk_bytes(file: ConfigFile, name: str) -> int:
     if file.chunk_size is None:
         return DEFAULT_CHUNK_BYTES
     low, high = values.MIN_CHUNK, values.MAX_CHUNK
-    return _measured(values.size, file.chunk_size, f"chunk_size ({name})", low, high, "8KiB to 4GiB")
+    return _in_range(values.parse_size, file.chunk_size, f"chunk_size ({name})", low, high, "8KiB to 4GiB")
 
 
 _TIME_LIMIT = (values.MAX_SECONDS, "1s to 24d")
@@ -233,21 +233,21 @@ def _limits(arguments: Flags, file: ConfigFile, name: str) -> Limits:
         if value is not None:
             on = f"limits.{field} ({name})"
             high, span = (values.MAX_SNAPSHOT_AGE, "1s to 24h") if field == "max_snapshot_age" else _TIME_LIMIT
-            given[field] = _measured(values.duration, value, on, 1, high, span)
+            given[field] = _in_range(values.parse_duration, value, on, 1, high, span)
     connections = _or_default(arguments.connections, _or_default(section.connections, Limits().connections))
     if not 1 <= connections <= 128:
         raise ConfigError(CONFIG_REFUSED, on="--connections", why="out of range", hint="Write a number from 1 to 128.")
     return Limits(connections=connections, **given)
 
 
-def _grace(arguments: Flags, file: ConfigFile, name: str) -> int:
+def _grace_seconds(arguments: Flags, file: ConfigFile, name: str) -> int:
     given = (arguments.grace, "--grace") if arguments.grace is not None else (file.prune.grace, f"prune.grace ({name})")
     if given[0] is None:
         return DEFAULT_GRACE
-    return _measured(values.duration, given[0], given[1], 0, values.MAX_GRACE, "0s to 3650d")
+    return _in_range(values.parse_duration, given[0], given[1], 0, values.MAX_GRACE, "0s to 3650d")
 
 
-def _measured(parse: Callable[[int | str], int], value: int | str, on: str, low: int, high: int, span: str) -> int:
+def _in_range(parse: Callable[[int | str], int], value: int | str, on: str, low: int, high: int, span: str) -> int:
     try:
         number = parse(value)
     except ValueError as error:

@@ -16,16 +16,16 @@ PUSHGATEWAY = "FLOODMARK_PUSHGATEWAY"
 _EXAMPLE = "Write http://host:9091, or https://…."
 
 
-def metrics(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Metrics:
+def metrics_settings(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Metrics:
     """Return the outputs of a run's metrics. Raises ConfigError, which never holds the gateway's URL."""
     port = section.port if arguments.metrics_port is None else arguments.metrics_port
     textfile = section.textfile if arguments.metrics_textfile is None else arguments.metrics_textfile
     if textfile is not None and not textfile.strip():
         raise ConfigError(CONFIG_REFUSED, on="metrics.textfile", why="it is empty", hint="Write a file's path.")
-    return Metrics(port, section.address or "", _gateway(arguments, environ, section, name), textfile)
+    return Metrics(port, section.address or "", _gateway_url(arguments, environ, section, name), textfile)
 
 
-def _gateway(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Secret | None:
+def _gateway_url(arguments: Flags, environ: Mapping[str, str], section: MetricsSection, name: str) -> Secret | None:
     if arguments.push_gateway is not None:
         url, origin = arguments.push_gateway.reveal(), "--push-gateway"
     elif environ.get(PUSHGATEWAY):

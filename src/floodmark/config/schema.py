@@ -19,13 +19,13 @@ from floodmark.model import Compression, Format, Numbers
 DEFAULT = "x-default"  # msgspec overwrites "default" with the struct's own, which is None: not set
 
 
-def described(description: str, default: object = None, examples: Sequence[object] = ()) -> Meta:
+def documented_key(description: str, default: object = None, examples: Sequence[object] = ()) -> Meta:
     """Return the documentation of a key. `default` is the value of a key that is not set, None if there is none."""
     extra = {} if default is None else {DEFAULT: default}
     return Meta(description=description, examples=list(examples) or None, extra_json_schema=extra)
 
 
-def _whole(low: int, high: int) -> Meta:
+def _whole_number(low: int, high: int) -> Meta:
     """Describe the bounds of a number that `load` checks, so that its errors can name the unit."""
     return Meta(extra_json_schema={"minimum": low, "maximum": high})
 
@@ -35,12 +35,12 @@ Positive = Annotated[int, Meta(ge=1, le=2_147_483)]
 Amount = int | str
 _DurationText = Annotated[str, Meta(extra_json_schema={"pattern": values.DURATION_PATTERN})]
 Size = (
-    Annotated[int, _whole(values.MIN_CHUNK, values.MAX_CHUNK)]
+    Annotated[int, _whole_number(values.MIN_CHUNK, values.MAX_CHUNK)]
     | Annotated[str, Meta(extra_json_schema={"pattern": values.SIZE_PATTERN})]
 )
-SnapshotAge = Annotated[int, _whole(1, values.MAX_SNAPSHOT_AGE)] | _DurationText
-TimeLimit = Annotated[int, _whole(1, values.MAX_SECONDS)] | _DurationText
-Grace = Annotated[int, _whole(0, values.MAX_GRACE)] | _DurationText
+SnapshotAge = Annotated[int, _whole_number(1, values.MAX_SNAPSHOT_AGE)] | _DurationText
+TimeLimit = Annotated[int, _whole_number(1, values.MAX_SECONDS)] | _DurationText
+Grace = Annotated[int, _whole_number(0, values.MAX_GRACE)] | _DurationText
 Acl = Literal["private", "bucket-owner-read", "bucket-owner-full-control"]
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
@@ -60,38 +60,38 @@ class SourceSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     url: Annotated[
         str | None,
-        described(
+        documented_key(
             "The database's URL. Keep the password out of it: PGPASSWORD holds it. "
             "Without a URL, PGHOST, PGDATABASE and PGUSER name the database.",
             examples=["postgresql://user@host:5432/database", "sqlite:///file.db"],
         ),
     ] = None
-    wait_seconds: Annotated[Natural | None, described("Seconds to wait for an unreachable database.", 0)] = None
+    wait_seconds: Annotated[Natural | None, documented_key("Seconds to wait for an unreachable database.", 0)] = None
 
 
 class DestinationSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The place for the data."""
 
-    url: Annotated[str | None, described(_PLACE, examples=["s3://my-lake/cases"])] = None
+    url: Annotated[str | None, documented_key(_PLACE, examples=["s3://my-lake/cases"])] = None
     layout: Annotated[
-        LayoutName | None, described(f"{_LAYOUT} Buckets named moj-reg-* get moj-landing by default.", "plain")
+        LayoutName | None, documented_key(f"{_LAYOUT} Buckets named moj-reg-* get moj-landing by default.", "plain")
     ] = None
-    format: Annotated[Format | None, described("jsonl: JSON Lines. csv: RFC 4180, with a header.", "jsonl")] = None
+    format: Annotated[Format | None, documented_key("jsonl: JSON Lines. csv: RFC 4180, with a header.", "jsonl")] = None
     compression: Annotated[
         Compression | None,
-        described("zstd needs the extra zstd. A landing zone takes none only, and gets it by default.", "gzip"),
+        documented_key("zstd needs the extra zstd. A landing zone takes none only, and gets it by default.", "gzip"),
     ] = None
-    numbers: Annotated[Numbers | None, described(f"In JSON Lines. {_NUMBERS}", "as-is")] = None
+    numbers: Annotated[Numbers | None, documented_key(f"In JSON Lines. {_NUMBERS}", "as-is")] = None
     database_name: Annotated[
-        str | None, described(f"{_DATABASE_NAME} In a landing zone it must contain an underscore.")
+        str | None, documented_key(f"{_DATABASE_NAME} In a landing zone it must contain an underscore.")
     ] = None
-    acl: Annotated[Acl | None, described(f"{_ACL} Landing zones get bucket-owner-full-control by default.")] = None
-    sse: Annotated[Encryption | None, described(f"{_SSE} Landing zones get AES256 by default.")] = None
-    kms_key_id: Annotated[str | None, described(_KMS_KEY)] = None
-    resend_after_days: Annotated[Positive | None, described(f"In a landing zone with state. {_RESEND}", 7)] = None
+    acl: Annotated[Acl | None, documented_key(f"{_ACL} Landing zones get bucket-owner-full-control by default.")] = None
+    sse: Annotated[Encryption | None, documented_key(f"{_SSE} Landing zones get AES256 by default.")] = None
+    kms_key_id: Annotated[str | None, documented_key(_KMS_KEY)] = None
+    resend_after_days: Annotated[Positive | None, documented_key(f"In a landing zone with state. {_RESEND}", 7)] = None
     allow_unconditional_writes: Annotated[
         bool | None,
-        described("Accept a store without conditional writes. Then two runs at once can lose a commit.", False),
+        documented_key("Accept a store without conditional writes. Then two runs at once can lose a commit.", False),
     ] = None
 
 
@@ -100,7 +100,7 @@ class StateSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     url: Annotated[
         str | None,
-        described(
+        documented_key(
             f"{_PLACE} By default <destination>/_floodmark/; none for a landing zone.",
             examples=["s3://my-state/cases"],
         ),
@@ -110,10 +110,10 @@ class StateSection(Struct, frozen=True, forbid_unknown_fields=True):
 class ColumnsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The columns of a table to leave out or to mask. A mask without a value is `null`, as YAML reads the word null."""
 
-    exclude: Annotated[tuple[str, ...] | None, described("Columns to leave out.", [])] = None
+    exclude: Annotated[tuple[str, ...] | None, documented_key("Columns to leave out.", [])] = None
     mask: Annotated[
         dict[str, Mask] | None,
-        described(
+        documented_key(
             "A mask by column. null: always null. redact: a fixed text. "
             "hash: a keyed SHA-256, which needs FLOODMARK_MASK_KEY.",
             examples=[{"nino": "hash", "phone": "redact"}],
@@ -127,38 +127,42 @@ class RuleSection(Struct, frozen=True, forbid_unknown_fields=True):
     columns: ColumnsSection | None = None
     where: Annotated[
         str | None,
-        described(
+        documented_key(
             "One SQL condition on the table's columns. Other rows are left out.",
             examples=["not test_data"],
         ),
     ] = None
     detect: Annotated[
         DetectMode | None,
-        described(
+        documented_key(
             "The way to find changes. exact: proven. column: by a column that grows with every change, no proof. "
             "always: extract everything. The top-level key is the default."
         ),
     ] = None
     column: Annotated[
         str | None,
-        described("The column that grows with every change; detect: column needs a column.", examples=["updated_at"]),
+        documented_key(
+            "The column that grows with every change; detect: column needs a column.", examples=["updated_at"]
+        ),
     ] = None
 
 
 class TablesSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The tables to extract, and how."""
 
-    include: Annotated[tuple[str, ...] | None, described(f"The tables to extract. {_PATTERN}", ["*.*"])] = None
-    exclude: Annotated[tuple[str, ...] | None, described(f"The tables to leave out of these. {_PATTERN}", [])] = None
+    include: Annotated[tuple[str, ...] | None, documented_key(f"The tables to extract. {_PATTERN}", ["*.*"])] = None
+    exclude: Annotated[tuple[str, ...] | None, documented_key(f"The tables to leave out of these. {_PATTERN}", [])] = (
+        None
+    )
     new: Annotated[
         Literal["include", "fail"] | None,
-        described(
+        documented_key(
             "include: also extract a new table. fail: stop if the last manifest does not know a table.", "include"
         ),
     ] = None
     rules: Annotated[
         dict[str, RuleSection] | None,
-        described("Settings by table, written as schema.table, without wildcards."),
+        documented_key("Settings by table, written as schema.table, without wildcards."),
     ] = None
 
 
@@ -166,37 +170,39 @@ class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The load on the source, and how long a run may take. Durations are seconds, or a text such as 90s, 15m or 4h."""
 
     connections: Annotated[
-        Annotated[int, Meta(ge=1, le=128)] | None, described("The most connections to the source at once.", 4)
+        Annotated[int, Meta(ge=1, le=128)] | None, documented_key("The most connections to the source at once.", 4)
     ] = None
     max_snapshot_age: Annotated[
         SnapshotAge | None,
-        described("The longest time for a run, at most 24h: an old snapshot holds back vacuum.", "4h"),
+        documented_key("The longest time for a run, at most 24h: an old snapshot holds back vacuum.", "4h"),
     ] = None
-    statement_timeout: Annotated[TimeLimit | None, described("The longest time for one statement.", "1h")] = None
-    lock_timeout: Annotated[TimeLimit | None, described("The longest wait for a lock on a table.", "60s")] = None
+    statement_timeout: Annotated[TimeLimit | None, documented_key("The longest time for one statement.", "1h")] = None
+    lock_timeout: Annotated[TimeLimit | None, documented_key("The longest wait for a lock on a table.", "60s")] = None
 
 
 class AuditSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The check of proofs: chunks that were proven unchanged are read again."""
 
-    chunks_per_run: Annotated[Natural | None, described("The number of chunks to read again in each run.", 1)] = None
+    chunks_per_run: Annotated[Natural | None, documented_key("The number of chunks to read again in each run.", 1)] = (
+        None
+    )
 
 
 class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The ways by which a run's metrics get out."""
 
     port: Annotated[
-        Annotated[int, Meta(ge=1, le=65535)] | None, described("The port to serve metrics on during a run.")
+        Annotated[int, Meta(ge=1, le=65535)] | None, documented_key("The port to serve metrics on during a run.")
     ] = None
     address: Annotated[
-        str | None, described("The address to listen on. By default all addresses.", examples=["127.0.0.1"])
+        str | None, documented_key("The address to listen on. By default all addresses.", examples=["127.0.0.1"])
     ] = None
     pushgateway: Annotated[
-        str | None, described("The URL of a Pushgateway.", examples=["http://pushgateway.monitoring:9091"])
+        str | None, documented_key("The URL of a Pushgateway.", examples=["http://pushgateway.monitoring:9091"])
     ] = None
     textfile: Annotated[
         str | None,
-        described("A file to write metrics to, for node_exporter's textfile collector. Use the ending .prom."),
+        documented_key("A file to write metrics to, for node_exporter's textfile collector. Use the ending .prom."),
     ] = None
 
 
@@ -205,7 +211,7 @@ class PruneSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     grace: Annotated[
         Grace | None,
-        described("The longest time for a reader or a run: seconds, or a text such as 12h; at most 3650d.", "7d"),
+        documented_key("The longest time for a reader or a run: seconds, or a text such as 12h; at most 3650d.", "7d"),
     ] = None
 
 
@@ -214,23 +220,23 @@ class DeliverSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[
         str | None,
-        described(
+        documented_key(
             "The delivery's name: letters, digits, - and _. Floodmark records under it what was delivered.",
             examples=["moj"],
         ),
     ] = None
-    url: Annotated[str | None, described(_PLACE, examples=["s3://moj-reg-prod/landing/cases"])] = None
-    layout: Annotated[LayoutName | None, described(f"{_LAYOUT} The bucket's name decides by default.")] = None
+    url: Annotated[str | None, documented_key(_PLACE, examples=["s3://moj-reg-prod/landing/cases"])] = None
+    layout: Annotated[LayoutName | None, documented_key(f"{_LAYOUT} The bucket's name decides by default.")] = None
     compression: Annotated[
         Literal["keep", "none"] | None,
-        described("keep: the objects as stored. none: uncompressed files, the default of a landing zone.", "keep"),
+        documented_key("keep: the objects as stored. none: uncompressed files, the default of a landing zone.", "keep"),
     ] = None
-    numbers: Annotated[Numbers | None, described(_NUMBERS, "as-is")] = None
-    database_name: Annotated[str | None, described(_DATABASE_NAME)] = None
-    acl: Annotated[Acl | None, described(_ACL)] = None
-    sse: Annotated[Encryption | None, described(_SSE)] = None
-    kms_key_id: Annotated[str | None, described(_KMS_KEY)] = None
-    resend_after_days: Annotated[Positive | None, described(f"{_RESEND} 7 in a landing zone.")] = None
+    numbers: Annotated[Numbers | None, documented_key(_NUMBERS, "as-is")] = None
+    database_name: Annotated[str | None, documented_key(_DATABASE_NAME)] = None
+    acl: Annotated[Acl | None, documented_key(_ACL)] = None
+    sse: Annotated[Encryption | None, documented_key(_SSE)] = None
+    kms_key_id: Annotated[str | None, documented_key(_KMS_KEY)] = None
+    resend_after_days: Annotated[Positive | None, documented_key(f"{_RESEND} 7 in a landing zone.")] = None
 
 
 class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -242,7 +248,7 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     tables: TablesSection = TablesSection()
     chunk_size: Annotated[
         Size | None,
-        described(
+        documented_key(
             "The size of the parts of a table that are proven, extracted and stored as one, from 8KiB to 4GiB: "
             "bytes, or a number with B, KiB, MiB or GiB.",
             "64MiB",
@@ -250,14 +256,16 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     detect: Annotated[
         DetectMode | None,
-        described("The way to find changes. exact: proven. always: extract everything, write what differs.", "exact"),
+        documented_key(
+            "The way to find changes. exact: proven. always: extract everything, write what differs.", "exact"
+        ),
     ] = None
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
     metrics: MetricsSection = MetricsSection()
     prune: PruneSection = PruneSection()
     deliver: Annotated[
-        tuple[DeliverSection, ...], described("The places that receive changed tables after each commit.", [])
+        tuple[DeliverSection, ...], documented_key("The places that receive changed tables after each commit.", [])
     ] = ()
 
 

@@ -16,7 +16,7 @@ from floodmark.errors import ConfigError
 MASK_KEY = "FLOODMARK_MASK_KEY"
 
 
-def selection(arguments: Flags, environ: Mapping[str, str], file: ConfigFile, name: str) -> Selection:
+def table_selection(arguments: Flags, environ: Mapping[str, str], file: ConfigFile, name: str) -> Selection:
     """Return the combined selection of file and flags. `name` is the file's, for errors. Raises ConfigError."""
     tables = file.tables
     _require_patterns(tables.include or (), f"tables.include ({name})")
@@ -32,7 +32,7 @@ def selection(arguments: Flags, environ: Mapping[str, str], file: ConfigFile, na
             hint="Set detect: column and column: … in tables.rules.<schema.table>.",
         )
     detect = file.detect or "exact"
-    rules = {label: _rule(rule, detect, label, name) for label, rule in (tables.rules or {}).items()}
+    rules = {label: _table_rule(rule, detect, label, name) for label, rule in (tables.rules or {}).items()}
     return Selection(
         include=tables.include or ("*.*",),
         exclude=tables.exclude or (),
@@ -63,7 +63,7 @@ def _require_something_selected(include: tuple[str, ...] | None, exclude: tuple[
         raise ConfigError(CONFIG_REFUSED, on=on, why=why, hint="Remove the pattern from one of the two.")
 
 
-def _rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> TableRule:
+def _table_rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> TableRule:
     path = f"tables.rules.{shown_key(label)}"
     if rule.where is not None and (problem := filter_problem(rule.where)) is not None:
         hint = 'Write one SQL condition on the table\'s columns, such as "not test_data".'
@@ -76,10 +76,10 @@ def _rule(rule: RuleSection, detect: DetectMode, label: str, name: str) -> Table
         why = f"it contradicts detect: {mode}, which reads no column"
         hint = f"Set {path}.detect: column, or remove the column."
         raise ConfigError(CONFIG_REFUSED, on=f"{path}.column ({name})", why=why, hint=hint)
-    return TableRule(_columns(rule.columns, path, name), rule.where, rule.detect, rule.column)
+    return TableRule(_column_rule(rule.columns, path, name), rule.where, rule.detect, rule.column)
 
 
-def _columns(columns: ColumnsSection | None, path: str, name: str) -> ColumnRule:
+def _column_rule(columns: ColumnsSection | None, path: str, name: str) -> ColumnRule:
     if columns is None:
         return ColumnRule()
     exclude, mask = columns.exclude or (), columns.mask or {}

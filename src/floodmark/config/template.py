@@ -28,7 +28,7 @@ class TemplateChoices(Struct, frozen=True, kw_only=True):
 
 def template_text(wanted: TemplateChoices) -> str:
     """Return the file's text."""
-    return "\n".join([*_places(wanted), *_tables(wanted), _REST])
+    return "\n".join([*_place_lines(wanted), *_table_lines(wanted), _REST])
 
 
 def yaml_scalar(text: str) -> str:
@@ -40,7 +40,7 @@ def yaml_scalar(text: str) -> str:
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in quoted)
 
 
-def _places(wanted: TemplateChoices) -> list[str]:
+def _place_lines(wanted: TemplateChoices) -> list[str]:
     source, state, layout = wanted.source, wanted.state, wanted.layout
     return [
         f"# yaml-language-server: $schema={FILE_NAME}",
@@ -68,7 +68,7 @@ def _places(wanted: TemplateChoices) -> list[str]:
     ]
 
 
-def _tables(wanted: TemplateChoices) -> list[str]:
+def _table_lines(wanted: TemplateChoices) -> list[str]:
     lines = ["tables:", *(f"  # {yaml_scalar(line)[1:-1]}" for line in wanted.found)]
     lines += [
         "  # The tables to extract: schema.table, with * and ?.",
@@ -83,14 +83,14 @@ def _tables(wanted: TemplateChoices) -> list[str]:
     if wanted.suggestions:
         lines.append("  # The names of these columns suggest personal data. Remove the # to mask them.")
         lines.append("  # rules:")
-        lines += [f"  #   {_rule(table, masks)}" for table, masks in wanted.suggestions.items()]
+        lines += [f"  #   {_rule_line(table, masks)}" for table, masks in wanted.suggestions.items()]
     else:
         lines.append("  # rules:")
         lines.append("  #   public.person: {columns: {mask: {email: redact}}}")
     return [*lines, ""]
 
 
-def _rule(table: str, masks: Mapping[str, Mask]) -> str:
+def _rule_line(table: str, masks: Mapping[str, Mask]) -> str:
     inner = ", ".join(f"{yaml_scalar(column)}: {yaml_scalar(mask)}" for column, mask in masks.items())
     return f"{yaml_scalar(table)}: {{columns: {{mask: {{{inner}}}}}}}"
 

@@ -19,7 +19,7 @@ MAX_SECONDS = 2_147_483  # PostgreSQL keeps time limits as 32-bit milliseconds
 MAX_SNAPSHOT_AGE = 86_400  # well below the two days after which a run counts as dead
 
 
-def size(value: int | str) -> int:
+def parse_size(value: int | str) -> int:
     """Return bytes from `64MiB`, `8KiB`, `1GiB` or a number of bytes. Raises ValueError with the reason."""
     match = _SIZE.match(str(value).strip())
     if match is None or match[2] not in _SIZES:
@@ -27,7 +27,7 @@ def size(value: int | str) -> int:
     return int(match[1]) * _SIZES[match[2]]
 
 
-def duration(value: int | str) -> int:
+def parse_duration(value: int | str) -> int:
     """Return seconds from `4h`, `90s`, `1h30m`, `2d` or a number of seconds. Raises ValueError with the reason."""
     text = str(value).strip()
     if re.fullmatch(r"\d{1,9}", text, re.ASCII):

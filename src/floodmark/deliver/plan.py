@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from floodmark.errors import ConfigError
 from floodmark.layout import timestamp_moment, timestamp_text
 from floodmark.model import TableName
-from floodmark.reader.changes import changes
+from floodmark.reader.changes import compare_snapshots
 from floodmark.reader.cursor import StoredCursor
 from floodmark.reader.reader import Snapshot, Table
 from floodmark.state.consumers import Delivery, TakenTable
@@ -52,7 +52,7 @@ def planned(
     """Plan what to send in this form. `only` limits the plan to these tables."""
     before = _delivery(cursor)
     taken = cursor.taken if before is None or before.form == form else ()
-    found = changes([(table, table.taken) for table in snapshot.tables], taken, snapshot.unread)
+    found = compare_snapshots([(table, table.taken) for table in snapshot.tables], taken, snapshot.unread)
     marks = {name_of(mark): mark for mark in taken}
     due = [table for table in found.unchanged if _is_due(marks[table.name], resend_after_days)]
     stale = [*(one.table for one in found.changed), *due]

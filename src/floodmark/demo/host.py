@@ -63,7 +63,7 @@ def free_port() -> int:
         return port
 
 
-def kill(pid: int) -> None:
+def kill_process(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -25,7 +25,7 @@ from floodmark.demo.host import (
     PATIENCE,
     copied_install,
     free_port,
-    kill,
+    kill_process,
     last_lines,
     private_folder,
     unprivileged,
@@ -198,14 +198,14 @@ class PostgresServer:
             others = connection.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
             pids = [self._process.pid, *(pid for (pid,) in others)]
         for pid in pids:
-            kill(pid)
+            kill_process(pid)
         self._process.wait(PATIENCE)
         self._process = None
 
     def crash_backend(self) -> None:
         """Kill one backend with SIGKILL: the postmaster ends all sessions and recovers. Returns after the recovery."""
         with psycopg.connect(self.dsn(), autocommit=True) as witness, psycopg.connect(self.dsn()) as victim:
-            kill(victim.info.backend_pid)
+            kill_process(victim.info.backend_pid)
             wait_until(lambda: not _answers(witness), "the other backends' end")
         wait_until(self._accepts, "recovery")
         self.starts += 1

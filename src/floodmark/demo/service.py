@@ -230,7 +230,7 @@ DAY_THREE = (
 )
 
 
-def fill(connection: psycopg.Connection[Any], people: int) -> None:
+def fill_service(connection: psycopg.Connection[Any], people: int) -> None:
     """Create the tables and their rows in one transaction. `people` (at least 60) sets the scale."""
     rows = Template(_ROWS).substitute(people=people)
     with connection.transaction():

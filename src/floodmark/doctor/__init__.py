@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from floodmark.config import Flags, load
 from floodmark.config.load import DEFAULT_FILE
-from floodmark.doctor.configuration import configuration
-from floodmark.doctor.database import SourceFacts, source
-from floodmark.doctor.finding import Finding, attempted, of_error, unknown
-from floodmark.doctor.metrics import metrics
-from floodmark.doctor.places import places
-from floodmark.doctor.state import state
+from floodmark.doctor.configuration import check_configuration
+from floodmark.doctor.database import SourceFacts, check_source
+from floodmark.doctor.finding import Finding, of_error, run_check, unknown
+from floodmark.doctor.metrics import check_metrics
+from floodmark.doctor.places import check_places
+from floodmark.doctor.state import check_state
 from floodmark.errors import FloodmarkError
 
 __all__ = ["Finding", "examine"]
@@ -30,8 +30,8 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
         yield unknown("everything else", "needs a valid configuration", fix)
         return
     known = SourceFacts()
-    yield from attempted("configuration", lambda: configuration(settings, flags, environ))
-    yield from attempted("database", lambda: source(settings, known))
-    yield from attempted("destination", lambda: places(settings))
-    yield from attempted("head", lambda: state(settings, known.identity))
-    yield from attempted("metrics", lambda: metrics(settings.metrics))
+    yield from run_check("configuration", lambda: check_configuration(settings, flags, environ))
+    yield from run_check("database", lambda: check_source(settings, known))
+    yield from run_check("destination", lambda: check_places(settings))
+    yield from run_check("head", lambda: check_state(settings, known.identity))
+    yield from run_check("metrics", lambda: check_metrics(settings.metrics))

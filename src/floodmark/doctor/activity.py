@@ -43,7 +43,7 @@ class FreeConnections(Struct, frozen=True, array_like=True):
     database: int | None
 
 
-def transactions(server: ServerConnection, old: int = OLD) -> Iterator[Finding]:
+def check_transactions(server: ServerConnection, old: int = OLD) -> Iterator[Finding]:
     rows = server.rows(
         "SELECT pid, usename::text, state, extract(epoch FROM now() - xact_start)::bigint, backend_xid IS NOT NULL "
         f"FROM pg_stat_activity WHERE xact_start <= now() - interval '{old} seconds' AND pid <> pg_backend_pid() "
@@ -74,7 +74,7 @@ def judged_sessions(sessions: Sequence[OpenTransaction], hidden: int, role: str)
     return ok(check, f"none is older than {OLD // 60} min")
 
 
-def prepared(server: ServerConnection, old: int = OLD) -> Iterator[Finding]:
+def check_prepared(server: ServerConnection, old: int = OLD) -> Iterator[Finding]:
     rows = server.rows(
         "SELECT gid, owner::text, database::text, extract(epoch FROM now() - prepared)::bigint FROM pg_prepared_xacts "
         f"WHERE prepared <= now() - interval '{old} seconds' ORDER BY prepared"
@@ -94,7 +94,7 @@ def judged_prepared(found: Sequence[PreparedTransaction]) -> Finding:
     return warning("prepared transactions", told, fix)
 
 
-def xid_age(server: ServerConnection) -> Iterator[Finding]:
+def check_xid_age(server: ServerConnection) -> Iterator[Finding]:
     name, age = server.row("SELECT datname::text, age(datfrozenxid) FROM pg_database ORDER BY 2 DESC LIMIT 1")
     yield judged_xid_age(name, age)
 
@@ -107,7 +107,7 @@ def judged_xid_age(database: str, age: int) -> Finding:
     return warning("xid age", found, fix)
 
 
-def time_limits(server: ServerConnection) -> Iterator[Finding]:
+def check_time_limits(server: ServerConnection) -> Iterator[Finding]:
     settings = dict(
         server.rows(
             "SELECT name, reset_val::bigint FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', "
@@ -132,7 +132,7 @@ def judged_time_limits(settings: dict[str, int], statement_timeout: int) -> Find
     )
 
 
-def connections(server: ServerConnection) -> Iterator[Finding]:
+def check_connections(server: ServerConnection) -> Iterator[Finding]:
     row = server.row(
         "SELECT (current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint"
         " - coalesce(current_setting('reserved_connections', true), '0')::bigint"
@@ -164,9 +164,9 @@ def judged_room(room: FreeConnections, wanted: int, role: str) -> Finding:
 
 
 CHECKS: Sequence[tuple[str, Callable[[ServerConnection], Iterator[Finding]]]] = (
-    ("transactions", transactions),
-    ("prepared transactions", prepared),
-    ("xid age", xid_age),
-    ("time limits", time_limits),
-    ("connections", connections),
+    ("transactions", check_transactions),
+    ("prepared transactions", check_prepared),
+    ("xid age", check_xid_age),
+    ("time limits", check_time_limits),
+    ("connections", check_connections),
 )

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Flags, Settings
-from floodmark.config.document import read
+from floodmark.config.document import read_config
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, OLD_DESTINATION, SOURCE, STATE, VARIABLES
 from floodmark.config.metrics import PUSHGATEWAY
 from floodmark.doctor.finding import Finding, ok, warning
@@ -28,19 +28,21 @@ _FLAGS = {
 }
 
 
-def configuration(settings: Settings, flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
+def check_configuration(settings: Settings, flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Yield the origin of each value, and the values that have no effect."""
     keys = _keys_of_file(flags)
     name = str(flags.config or DEFAULT_FILE)
-    lines = [*_places(settings, flags, environ, keys, name), *_others(flags, keys, name)]
+    lines = [*_place_lines(settings, flags, environ, keys, name), *_other_lines(flags, keys, name)]
     heard = sorted(variable for variable in environ if environ[variable] and variable.startswith(_LISTENED_TO))
     if heard:
         lines.append(f"the environment also sets {', '.join(heard)}")
     yield ok("configuration", "\n".join(lines))
-    yield from _in_vain(environ)
+    yield from _without_effect(environ)
 
 
-def _places(settings: Settings, flags: Flags, environ: Mapping[str, str], keys: list[str], name: str) -> Iterator[str]:
+def _place_lines(
+    settings: Settings, flags: Flags, environ: Mapping[str, str], keys: list[str], name: str
+) -> Iterator[str]:
     gateway = "metrics.pushgateway"
     destination = settings.destination
 
@@ -64,7 +66,7 @@ def _places(settings: Settings, flags: Flags, environ: Mapping[str, str], keys: 
         yield f"{gateway}: set (from {origin(flags.push_gateway, '--push-gateway', (PUSHGATEWAY,), gateway, '')})"
 
 
-def _others(flags: Flags, keys: list[str], name: str) -> Iterator[str]:
+def _other_lines(flags: Flags, keys: list[str], name: str) -> Iterator[str]:
     places = ("source.url", "destination.url", "state.url", "metrics.pushgateway")
     rest = [key for key in keys if key not in places]
     if rest:
@@ -77,7 +79,7 @@ def _others(flags: Flags, keys: list[str], name: str) -> Iterator[str]:
 def _keys_of_file(flags: Flags) -> list[str]:
     """Return the dotted keys that the file sets. The file was read and accepted before."""
     path = flags.config or DEFAULT_FILE
-    return list(_set_keys(read(path), "")) if path.exists() else []
+    return list(_set_keys(read_config(path), "")) if path.exists() else []
 
 
 def _set_keys(section: Struct, prefix: str) -> Iterator[str]:
@@ -89,7 +91,7 @@ def _set_keys(section: Struct, prefix: str) -> Iterator[str]:
             yield f"{prefix}{field}"
 
 
-def _in_vain(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _without_effect(environ: Mapping[str, str]) -> Iterator[Finding]:
     if environ.get(DESTINATION) and environ.get(OLD_DESTINATION, environ[DESTINATION]) != environ[DESTINATION]:
         found = f"{DESTINATION} overrides {OLD_DESTINATION}, which names another place"
         yield warning(

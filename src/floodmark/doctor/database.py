@@ -10,7 +10,7 @@ from msgspec import Struct
 from floodmark.backends import open_source
 from floodmark.config import Settings
 from floodmark.doctor import activity, landing, server, tables
-from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
+from floodmark.doctor.finding import Finding, of_error, ok, run_check, unknown, warning
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
 from floodmark.source.base import SourceSnapshot
@@ -25,20 +25,20 @@ class SourceFacts(Struct):
     identity: SourceIdentity | None = None
 
 
-def source(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
+def check_source(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     if _is_postgresql(settings):
-        reached = yield from _server(settings)
+        reached = yield from _check_server(settings)
         if not reached:
             yield unknown("tables", "can't be listed: the database does not answer")
             return
-    yield from _tables(settings, known)
+    yield from _check_tables(settings, known)
 
 
 def _is_postgresql(settings: Settings) -> bool:
     return settings.source.url is None or settings.source.url.reveal().strip().startswith("postgres")
 
 
-def _server(settings: Settings) -> Generator[Finding, None, bool]:
+def _check_server(settings: Settings) -> Generator[Finding, None, bool]:
     """Yield the findings, and return true if the server answers."""
     try:
         asked = server.ServerConnection(settings)
@@ -47,13 +47,13 @@ def _server(settings: Settings) -> Generator[Finding, None, bool]:
         return False
     try:
         for check, action in (*server.CHECKS, *activity.CHECKS):
-            yield from attempted(check, partial(action, asked))
+            yield from run_check(check, partial(action, asked))
     finally:
         asked.close()
     return True
 
 
-def _tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
+def _check_tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     try:
         snapshot = open_source(settings).snapshot()
     except FloodmarkError as error:
@@ -61,15 +61,15 @@ def _tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
         return
     try:
         known.identity = snapshot.identity
-        yield from _shared(snapshot)
-        yield from _judged(snapshot, settings)
+        yield from _check_sharing(snapshot)
+        yield from _judge_tables(snapshot, settings)
     except (ConfigError, SourceError) as error:
         yield of_error("tables", error)
     finally:
         snapshot.close()
 
 
-def _shared(snapshot: SourceSnapshot) -> Iterator[Finding]:
+def _check_sharing(snapshot: SourceSnapshot) -> Iterator[Finding]:
     """Check if other connections can share a snapshot.
 
     Each run finds this out, so the check asks the run's own code.
@@ -81,9 +81,9 @@ def _shared(snapshot: SourceSnapshot) -> Iterator[Finding]:
         yield warning("snapshot", one.found, one.hint)
 
 
-def _judged(snapshot: SourceSnapshot, settings: Settings) -> Iterator[Finding]:
+def _judge_tables(snapshot: SourceSnapshot, settings: Settings) -> Iterator[Finding]:
     found = snapshot.tables(settings.selection, _DIGEST)
-    yield from tables.readable(found, settings.state_url is None)
-    yield from tables.proof(found)
-    yield from tables.size(found, settings, snapshot.point)
-    yield from landing.landing(found, snapshot.identity.database, settings, snapshot.default_schema)
+    yield from tables.check_readable(found, settings.state_url is None)
+    yield from tables.check_proof(found)
+    yield from tables.check_size(found, settings, snapshot.point)
+    yield from landing.check_landing(found, snapshot.identity.database, settings, snapshot.default_schema)

@@ -59,7 +59,7 @@ def of_error(check: str, error: FloodmarkError) -> Finding:
     return Finding(check=check, result="problem", found=error.sentence, fix=fix, exit_code=error.exit_code)
 
 
-def attempted(check: str, action: Check) -> Iterator[Finding]:
+def run_check(check: str, action: Check) -> Iterator[Finding]:
     """Yield a check's findings. If the check can't be made, that is the finding."""
     try:
         yield from action()

@@ -54,20 +54,20 @@ def inspect_database(settings: Settings) -> DatabaseContent:
     finally:
         snapshot.close()
     masks = {exact_pattern(table.table): suggested_masks([column.name for column in table.columns]) for table in tables}
-    return DatabaseContent(_counted(tables), {name: columns for name, columns in masks.items() if columns})
+    return DatabaseContent(_table_counts(tables), {name: columns for name, columns in masks.items() if columns})
 
 
 def suggested_masks(columns: Sequence[str]) -> dict[str, Mask]:
     """Return the masks that the column names suggest. Pure."""
-    found = {column: _mask(_WORD.sub("_", column).lower()) for column in columns}
+    found = {column: _suggested_mask(_WORD.sub("_", column).lower()) for column in columns}
     return {column: mask for column, mask in found.items() if mask is not None}
 
 
-def _mask(name: str) -> Mask | None:
+def _suggested_mask(name: str) -> Mask | None:
     return next((mask for pattern, mask in _RULES if pattern.match(name)), None)
 
 
-def _counted(tables: Sequence[TableInfo]) -> list[str]:
+def _table_counts(tables: Sequence[TableInfo]) -> list[str]:
     schemas = Counter(table.table.schema for table in tables)
     lines = [
         f"The database holds {plural(number, 'table')} in schema {schema}."

@@ -44,7 +44,7 @@ class LandingZone(Struct, frozen=True):
         return self.layout.max_object_bytes is not None and self.numbers == "as-is"
 
 
-def zones(settings: Settings) -> list[LandingZone]:
+def landing_zones(settings: Settings) -> list[LandingZone]:
     """Return the destination and every delivery."""
     chosen = settings.destination
     setting = "destination.database_name"
@@ -55,23 +55,25 @@ def zones(settings: Settings) -> list[LandingZone]:
     return found
 
 
-def landing(tables: Sequence[TableInfo], database: str, settings: Settings, default_schema: str) -> Iterator[Finding]:
+def check_landing(
+    tables: Sequence[TableInfo], database: str, settings: Settings, default_schema: str
+) -> Iterator[Finding]:
     """Yield the findings of all zones, none if no layout has demands. Findings about the tables appear only once."""
-    found = zones(settings)
+    found = landing_zones(settings)
     for zone in found:
         if zone.layout.database_needs_underscore:
-            yield database_name(database, zone)
+            yield check_database_name(database, zone)
     limits = [zone.layout.max_object_bytes for zone in found if zone.layout.max_object_bytes is not None]
     if limits and settings.destination.format == "csv":
-        yield digits(tables, _masked(settings.selection, default_schema))
+        yield check_csv_digits(tables, _masked_columns(settings.selection, default_schema))
     elif limits:
-        yield from integers(tables, [zone for zone in found if zone.refuses_large_numbers])
+        yield from check_integers(tables, [zone for zone in found if zone.refuses_large_numbers])
     if limits:
-        yield from names(tables)
-        yield from sizes(tables, min(limits), settings.chunk_bytes)
+        yield from check_names(tables)
+        yield from check_sizes(tables, min(limits), settings.chunk_bytes)
 
 
-def database_name(database: str, zone: LandingZone) -> Finding:
+def check_database_name(database: str, zone: LandingZone) -> Finding:
     told = database_segment(zone.layout, database, zone.database_name, TableName("public", "t"))
     if "_" in told:
         return ok(f"{zone.name}: database name", f"keys begin with data/database_name={told}/ (for schema public)")
@@ -79,46 +81,48 @@ def database_name(database: str, zone: LandingZone) -> Finding:
     return problem(f"{zone.name}: database name", f"{told} contains no underscore", fix, ConfigError.exit_code)
 
 
-def integers(tables: Sequence[TableInfo], refusing: Sequence[LandingZone]) -> Iterator[Finding]:
+def check_integers(tables: Sequence[TableInfo], refusing: Sequence[LandingZone]) -> Iterator[Finding]:
     """Check for columns that can exceed 64 bits, for zones with numbers `as-is`. Types say nothing about jsonb."""
     if not refusing:
         yield ok(_INTEGERS, "large numbers are sent as strings (numbers: quote-large)")
         return
-    wide = _columns(tables, is_wide)
+    wide = _columns_of_type(tables, is_wide)
     if not wide:
         yield ok(_INTEGERS, "no column except json can hold an integer beyond 64 bits")
         return
-    text = f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver refuses the whole file"
+    text = f"{_listed_columns(wide)} can hold an integer beyond 64 bits, for which the receiver refuses the whole file"
     fix = f"If they do, set numbers: quote-large ({', '.join(zone.name for zone in refusing)}) to send them as strings."
     yield warning(_INTEGERS, text, fix)
 
 
-def digits(tables: Sequence[TableInfo], masked: Collection[tuple[TableName, str]]) -> Finding:
+def check_csv_digits(tables: Sequence[TableInfo], masked: Collection[tuple[TableName, str]]) -> Finding:
     """Check the same for CSV, which has no types: the receiver guesses numbers from a column's content in each file."""
-    wide = _columns(tables, lambda name: is_wide(name) and _is_whole(name))
-    text = [one for one in _columns(tables, is_text) if one not in masked]
+    wide = _columns_of_type(tables, lambda name: is_wide(name) and _is_whole(name))
+    text = [one for one in _columns_of_type(tables, is_text) if one not in masked]
     if not wide and not text:
         return ok(_INTEGERS, "no column can hold only digits of a number beyond 64 bits")
     found = []
     if wide:
         found.append(
-            f"{_listed(wide)} can hold an integer beyond 64 bits, for which the receiver can refuse a whole file"
+            f"{_listed_columns(wide)} can hold an integer beyond 64 bits: the receiver can refuse the whole file"
         )
     if text:
-        found.append(f"the types don't show if {_listed(text)} hold only digits, which CSV readers take for integers")
+        found.append(
+            f"the types don't show if {_listed_columns(text)} hold only digits, which CSV readers take for integers"
+        )
     return (warning if wide else unknown)(_INTEGERS, "\n".join(found), _INSTEAD_OF_CSV)
 
 
-def _columns(tables: Sequence[TableInfo], of_type: Callable[[str], bool]) -> list[tuple[TableName, str]]:
+def _columns_of_type(tables: Sequence[TableInfo], of_type: Callable[[str], bool]) -> list[tuple[TableName, str]]:
     return [(table.table, column.name) for table in tables for column in table.columns if of_type(column.plain_type)]
 
 
-def _listed(columns: Sequence[tuple[TableName, str]]) -> str:
+def _listed_columns(columns: Sequence[tuple[TableName, str]]) -> str:
     shown = ", ".join(f"{table.label}.{column}" for table, column in columns[:_SHOWN])
     return f"{shown} and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else shown
 
 
-def _masked(selection: Selection, default_schema: str) -> set[tuple[TableName, str]]:
+def _masked_columns(selection: Selection, default_schema: str) -> set[tuple[TableName, str]]:
     """Return the columns whose values never leave the database. No mask yields only digits."""
     rules = [(Pattern(text, default_schema, "tables.rules").table, rule) for text, rule in selection.rules.items()]
     return {(table, column) for table, rule in rules if table is not None for column in rule.columns.mask}
@@ -147,7 +151,7 @@ def is_text(type_name: str) -> bool:
     return match is not None and (match[2] is None or int(match[2]) > (DIGITS if match[1] is None else DIGITS + 1))
 
 
-def names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
+def check_names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     clashes = [
         f"{table.table.label}: {', '.join(same)}"
         for table in tables
@@ -165,7 +169,7 @@ def names(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     )
 
 
-def sizes(tables: Sequence[TableInfo], most: int, chunk_bytes: int) -> Iterator[Finding]:
+def check_sizes(tables: Sequence[TableInfo], most: int, chunk_bytes: int) -> Iterator[Finding]:
     """Check the object sizes. An object is a chunk, or a whole part that can't be cut into chunks."""
     largest = {
         table.table.label: max((chunk_bytes if part.by_block else part.total_bytes) for part in table.parts)

@@ -9,31 +9,31 @@ from pathlib import Path
 from floodmark.config import Metrics, Secret
 from floodmark.doctor.finding import Finding, ok, warning
 from floodmark.errors import ConfigError
-from floodmark.metrics.push import PushFailed, reach
+from floodmark.metrics.push import PushFailed, check_ready
 from floodmark.metrics.server import MetricsServer
 
 
-def metrics(settings: Metrics) -> Iterator[Finding]:
+def check_metrics(settings: Metrics) -> Iterator[Finding]:
     if not settings.wanted:
         yield ok("metrics", "a run sends none; `floodmark exporter` serves those that the state gives")
     if settings.pushgateway is not None:
-        yield _gateway(settings.pushgateway)
+        yield _check_gateway(settings.pushgateway)
     if settings.textfile is not None:
-        yield _textfile(Path(settings.textfile))
+        yield _check_textfile(Path(settings.textfile))
     if settings.port is not None:
-        yield _port(settings.address, settings.port)
+        yield _check_port(settings.address, settings.port)
 
 
-def _gateway(gateway: Secret) -> Finding:
+def _check_gateway(gateway: Secret) -> Finding:
     try:
-        reach(gateway)
+        check_ready(gateway)
     except PushFailed as error:
         fix = "Check metrics.pushgateway (FLOODMARK_PUSHGATEWAY, --push-gateway), its user and password, or NO_PROXY."
         return warning("metrics: pushgateway", f"can't push to {error}", fix)
     return ok("metrics: pushgateway", "the Pushgateway answers")
 
 
-def _textfile(path: Path) -> Finding:
+def _check_textfile(path: Path) -> Finding:
     folder = path.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         fix = "Correct metrics.textfile, or create the folder and let the user that runs Floodmark write there."
@@ -44,7 +44,7 @@ def _textfile(path: Path) -> Finding:
     return ok("metrics: textfile", f"{folder} can be written to")
 
 
-def _port(address: str, port: int) -> Finding:
+def _check_port(address: str, port: int) -> Finding:
     try:
         MetricsServer(address, port, lambda: b"").close()
     except ConfigError as error:

@@ -19,39 +19,39 @@ from floodmark.objects.compression import compressor
 from floodmark.storage import StorageOptions
 
 
-def places(settings: Settings) -> Iterator[Finding]:
+def check_places(settings: Settings) -> Iterator[Finding]:
     """Check destination, state and deliveries, each by itself, because rights can differ by prefix."""
     chosen = settings.destination
     try:
         compressor(chosen.compression)
         urls = [chosen.url, settings.state_url or "", *(one.url for one in settings.deliver)]
-        session = s3.session() if any(map(bucket_of, urls)) else None
+        session = s3.boto_session() if any(map(bucket_of, urls)) else None
     except FloodmarkError as error:
         yield of_error("destination", error)
         return
     stays = LAYOUTS[chosen.layout].objects_stay
     options = StorageOptions(acl=chosen.acl, sse=chosen.sse, kms_key_id=chosen.kms_key_id, conditional=stays)
-    yield from _place("destination", chosen.url, options, chosen.allow_unconditional_writes, session)
+    yield from _check_place("destination", chosen.url, options, chosen.allow_unconditional_writes, session)
     if settings.state_url is not None:
         own = StorageOptions(sse=chosen.sse, kms_key_id=chosen.kms_key_id) if stays else StorageOptions()
-        yield from _place("state", settings.state_url, own, chosen.allow_unconditional_writes, session)
+        yield from _check_place("state", settings.state_url, own, chosen.allow_unconditional_writes, session)
     for one in settings.deliver:  # only with puts
         sent = StorageOptions(acl=one.acl, sse=one.sse, kms_key_id=one.kms_key_id, conditional=False)
-        yield from _place(f"deliver {one.name}", one.url, sent, True, session)
+        yield from _check_place(f"deliver {one.name}", one.url, sent, True, session)
 
 
-def _place(
+def _check_place(
     name: str, url: str, options: StorageOptions, unconditional: bool, session: Session | None
 ) -> Iterator[Finding]:
     if session is None or bucket_of(url) is None:
-        yield _folder(name, url)
+        yield _check_folder(name, url)
     elif options.conditional:
-        yield from s3.probed(s3.S3Place(name, url, options, session), unconditional)
+        yield from s3.probe_place(s3.S3Place(name, url, options, session), unconditional)
     else:
-        yield from s3.looked_at(s3.S3Place(name, url, options, session))
+        yield from s3.inspect_landing_zone(s3.S3Place(name, url, options, session))
 
 
-def _folder(name: str, url: str) -> Finding:
+def _check_folder(name: str, url: str) -> Finding:
     """Check a folder by its permissions only. Nothing is written."""
     path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url).absolute()
     there = next(one for one in (path, *path.parents) if one.exists())

@@ -48,7 +48,7 @@ class S3Place(Struct, frozen=True):
     session: Session
 
 
-def session() -> Session:
+def boto_session() -> Session:
     """Return boto3's view of the environment, shared by all places. Raises StorageError if it can't be read."""
     with translated("read boto3's configuration", "s3"):
         return Session()
@@ -109,24 +109,24 @@ class _ProbeClient:
             self.skew = (datetime.now(UTC) - theirs).total_seconds()
 
 
-def probed(place: S3Place, unconditional: bool) -> Iterator[Finding]:
+def probe_place(place: S3Place, unconditional: bool) -> Iterator[Finding]:
     """Try every right at a place whose objects stay. `unconditional`: the user works without conditional writes."""
     try:
         client = _ProbeClient(place)
-        listing = _listing(client)
+        listing = _check_listing(client)
     except FloodmarkError as error:
         yield of_error(place.name, error)
         yield unknown(f"{place.name}: rights", "not tested: the store can't be reached")
         return
     yield ok(place.name, f"{place.url} answers")
     yield listing
-    yield _clock(client)
-    yield from _objects(client, unconditional)
-    yield _abort(client)
-    yield from _bucket(client)
+    yield _check_clock(client)
+    yield from _check_objects(client, unconditional)
+    yield _check_abort(client)
+    yield from _check_bucket(client)
 
 
-def looked_at(place: S3Place) -> Iterator[Finding]:
+def inspect_landing_zone(place: S3Place) -> Iterator[Finding]:
     """Check a landing zone with requests that touch no object."""
     try:
         client = _ProbeClient(place)
@@ -146,13 +146,13 @@ def looked_at(place: S3Place) -> Iterator[Finding]:
         return
     else:
         yield ok(place.name, f"{place.url} answers")
-    yield _clock(client)
+    yield _check_clock(client)
     sent = ", ".join(part for part in (place.options.acl, place.options.sse) if part)
     found = f"puts ({sent}) were not tested: the receiver would take a test object for data"
     yield unknown(f"{place.name}: write", found, "Test with one small table: `floodmark run --table`.")
 
 
-def _listing(client: _ProbeClient) -> Finding:
+def _check_listing(client: _ProbeClient) -> Finding:
     """List the place. This is the first request, so errors in credentials, region or bucket show here."""
     check = f"{client.place.name}: list"
     try:
@@ -165,7 +165,7 @@ def _listing(client: _ProbeClient) -> Finding:
     return ok(check, "objects may be listed")
 
 
-def _clock(client: _ProbeClient) -> Finding:
+def _check_clock(client: _ProbeClient) -> Finding:
     check = f"{client.place.name}: clock"
     if client.skew is None:
         return unknown(check, "the store's answers have no date")
@@ -183,7 +183,7 @@ def judged_skew(check: str, skew: float) -> Finding:
     return problem(check, found, fix, StorageError.exit_code)
 
 
-def _objects(client: _ProbeClient, unconditional: bool) -> Iterator[Finding]:
+def _check_objects(client: _ProbeClient, unconditional: bool) -> Iterator[Finding]:
     """Check put, get, conditions, checksum and delete on one test object.
 
     No test object is put if it can't be deleted.
@@ -202,20 +202,20 @@ def _objects(client: _ProbeClient, unconditional: bool) -> Iterator[Finding]:
         yield unknown(f"{name}: write", "not tested: a test object could not be deleted")
         return
     try:
-        yield _written(client)
+        yield _check_write(client)
     except StorageError as error:
-        yield _not_written(client, error)
+        yield _write_problem(client, error)
         return
     try:
-        yield _read(client)
-        yield _checksum(client)
-        yield _conditions(client, unconditional)
+        yield _check_read(client)
+        yield _check_checksum(client)
+        yield _check_conditions(client, unconditional)
     finally:
-        removed = _removed(client)
+        removed = _remove_probe(client)
     yield removed
 
 
-def _written(client: _ProbeClient) -> Finding:
+def _check_write(client: _ProbeClient) -> Finding:
     client.put("put an object")
     options = client.place.options
     sent = [text for text in (options.acl and f"ACL {options.acl}", options.sse and f"SSE {options.sse}") if text]
@@ -224,7 +224,7 @@ def _written(client: _ProbeClient) -> Finding:
     )
 
 
-def _not_written(client: _ProbeClient, error: StorageError) -> Finding:
+def _write_problem(client: _ProbeClient, error: StorageError) -> Finding:
     options, fix = client.place.options, error.hint or "Look up the code in S3's list of error codes."
     if options.acl or options.sse:
         fix += (
@@ -234,7 +234,7 @@ def _not_written(client: _ProbeClient, error: StorageError) -> Finding:
     return problem(f"{client.place.name}: write", error.sentence, fix, error.exit_code)
 
 
-def _read(client: _ProbeClient) -> Finding:
+def _check_read(client: _ProbeClient) -> Finding:
     check = f"{client.place.name}: read"
     try:
         data = client.ask("read an object", "get_object", Key=client.key)["Body"].read()
@@ -246,7 +246,7 @@ def _read(client: _ProbeClient) -> Finding:
     return ok(check, "objects may be read")
 
 
-def _checksum(client: _ProbeClient) -> Finding:
+def _check_checksum(client: _ProbeClient) -> Finding:
     """Check that S3 refuses bytes that do not match the checksum."""
     check = f"{client.place.name}: checksum"
     try:
@@ -261,7 +261,7 @@ def _checksum(client: _ProbeClient) -> Finding:
     return warning(check, found, "Damage in transit would stay unnoticed: run `floodmark verify --deep`, or use S3.")
 
 
-def _conditions(client: _ProbeClient, unconditional: bool) -> Finding:
+def _check_conditions(client: _ProbeClient, unconditional: bool) -> Finding:
     check = f"{client.place.name}: conditional put"
     try:
         for header, value in (("IfNoneMatch", "*"), ("IfMatch", _NO_ETAG)):
@@ -281,7 +281,7 @@ def _must_refuse(client: _ProbeClient, header: str, value: str) -> None:
         raise no_conditional_writes(client.place.url, f"it accepted a write whose {header} condition was false")
 
 
-def _removed(client: _ProbeClient) -> Finding:
+def _remove_probe(client: _ProbeClient) -> Finding:
     """Delete the test object."""
     check = f"{client.place.name}: delete"
     try:
@@ -289,10 +289,10 @@ def _removed(client: _ProbeClient) -> Finding:
     except StorageError as error:
         fix = f"Delete s3://{client.bucket}/{client.key}"
         return warning(check, f"the test object is left behind: {error.sentence}", fix)
-    return ok(check, f"objects may be deleted; the test object is gone{_versions_removed(client)}")
+    return ok(check, f"objects may be deleted; the test object is gone{_remove_versions(client)}")
 
 
-def _versions_removed(client: _ProbeClient) -> str:
+def _remove_versions(client: _ProbeClient) -> str:
     """Delete the test object's versions and delete markers, which a versioned bucket keeps, if the rights allow it."""
     try:
         for version in tuple(client.versions):
@@ -302,7 +302,7 @@ def _versions_removed(client: _ProbeClient) -> str:
     return ""
 
 
-def _abort(client: _ProbeClient) -> Finding:
+def _check_abort(client: _ProbeClient) -> Finding:
     """Check the right to abort uploads, on an upload that does not exist.
 
     With the right, S3 answers that the upload is missing.
@@ -320,11 +320,11 @@ def _abort(client: _ProbeClient) -> Finding:
     return ok(check, "uploads may be aborted")
 
 
-def _bucket(client: _ProbeClient) -> Iterator[Finding]:
+def _check_bucket(client: _ProbeClient) -> Iterator[Finding]:
     """Check versioning, which a restore of the state needs, and rules that would delete what a manifest names."""
     name = client.place.name
     if name == "state":
-        yield _versions(client)
+        yield _check_versions(client)
     try:
         answer = client.ask("read the lifecycle rules", "get_bucket_lifecycle_configuration")
     except StorageError as error:
@@ -337,7 +337,7 @@ def _bucket(client: _ProbeClient) -> Iterator[Finding]:
     yield judged_rules(f"{name}: lifecycle", answer.get("Rules", []), client.prefix)
 
 
-def _versions(client: _ProbeClient) -> Finding:
+def _check_versions(client: _ProbeClient) -> Finding:
     check = f"{client.place.name}: versions"
     try:
         status = client.ask("read the bucket's versioning", "get_bucket_versioning").get("Status")
@@ -351,8 +351,8 @@ def _versions(client: _ProbeClient) -> Finding:
 
 def judged_rules(check: str, rules: list[dict[str, Any]], prefix: str) -> Finding:
     """Judge the lifecycle rules. A rule that expires objects at this prefix deletes what a manifest names. Pure."""
-    active = [rule for rule in rules if rule.get("Status") == "Enabled" and _touches(rule, prefix)]
-    expiring = [str(rule.get("ID", "without a name")) for rule in active if _expires(rule)]
+    active = [rule for rule in rules if rule.get("Status") == "Enabled" and _covers_prefix(rule, prefix)]
+    expiring = [str(rule.get("ID", "without a name")) for rule in active if _expires_objects(rule)]
     if expiring:
         found = f"the rule {', '.join(expiring)} expires objects here, whether or not the manifest names them"
         return warning(check, found, "Exclude this prefix, or let the rule expire old versions only.")
@@ -362,12 +362,12 @@ def judged_rules(check: str, rules: list[dict[str, Any]], prefix: str) -> Findin
     return ok(check, "no rule expires objects here, and one deletes broken uploads")
 
 
-def _expires(rule: dict[str, Any]) -> bool:
+def _expires_objects(rule: dict[str, Any]) -> bool:
     expiration = rule.get("Expiration", {})
     return "Days" in expiration or "Date" in expiration
 
 
-def _touches(rule: dict[str, Any], prefix: str) -> bool:
+def _covers_prefix(rule: dict[str, Any], prefix: str) -> bool:
     given = rule.get("Filter", {})
     of_rule = str(rule.get("Prefix") or given.get("Prefix") or given.get("And", {}).get("Prefix") or "")
     return of_rule.startswith(prefix) or prefix.startswith(of_rule)

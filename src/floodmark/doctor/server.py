@@ -65,7 +65,7 @@ class ServerConnection:
         close_quietly(self.connection)
 
 
-def reached(server: ServerConnection) -> Iterator[Finding]:
+def check_version(server: ServerConnection) -> Iterator[Finding]:
     name, database, encoding = server.row(
         "SELECT current_setting('server_version'), current_database(), current_setting('server_encoding')"
     )
@@ -80,7 +80,7 @@ def reached(server: ServerConnection) -> Iterator[Finding]:
         yield warning("encoding", found, "A table with bytes that are not UTF-8 fails: exclude such columns.")
 
 
-def encryption(server: ServerConnection) -> Iterator[Finding]:
+def check_encryption(server: ServerConnection) -> Iterator[Finding]:
     connection = server.connection.pgconn
     options = {option.keyword.decode(): (option.val or b"").decode() for option in connection.info}
     used = "TLS is in use" if connection.ssl_in_use else "TLS is not in use"
@@ -98,7 +98,7 @@ def encryption(server: ServerConnection) -> Iterator[Finding]:
         yield warning("tls", found, fix)
 
 
-def standby(server: ServerConnection) -> Iterator[Finding]:
+def check_standby(server: ServerConnection) -> Iterator[Finding]:
     in_recovery, delay, feedback, lag = server.row(
         "SELECT pg_is_in_recovery(), "
         "(SELECT setting::bigint FROM pg_settings WHERE name = 'max_standby_streaming_delay'), "
@@ -127,7 +127,7 @@ def standby(server: ServerConnection) -> Iterator[Finding]:
         yield ok("standby", "a hot standby that keeps snapshots; a run sees what it has replayed")
 
 
-def snapshots(server: ServerConnection) -> Iterator[Finding]:
+def check_snapshot_threshold(server: ServerConnection) -> Iterator[Finding]:
     (threshold,) = server.row("SELECT coalesce(current_setting('old_snapshot_threshold', true), '-1')")
     if threshold in ("-1", ""):
         yield ok("old_snapshot_threshold", "off, as it must be: a snapshot keeps all its rows")
@@ -140,8 +140,8 @@ def snapshots(server: ServerConnection) -> Iterator[Finding]:
 
 
 CHECKS: Sequence[tuple[str, Callable[[ServerConnection], Iterator[Finding]]]] = (
-    ("database", reached),
-    ("tls", encryption),
-    ("standby", standby),
-    ("old_snapshot_threshold", snapshots),
+    ("database", check_version),
+    ("tls", check_encryption),
+    ("standby", check_standby),
+    ("old_snapshot_threshold", check_snapshot_threshold),
 )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from floodmark.backends import open_ledger
 from floodmark.config import Settings
-from floodmark.doctor.finding import Finding, attempted, of_error, ok, unknown, warning
+from floodmark.doctor.finding import Finding, of_error, ok, run_check, unknown, warning
 from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch
 from floodmark.events import ignore_event
 from floodmark.layout import LAYOUTS
@@ -25,7 +25,7 @@ _STALE = 26 * 3600
 _SLACK = 3600
 
 
-def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Finding]:
+def check_state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Finding]:
     """Check the state. `identity` is the database's, or None if it could not be asked."""
     if settings.state_url is None:
         fix = "Set FLOODMARK_STATE to a place in your own bucket, to extract only what changed."
@@ -42,16 +42,16 @@ def state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Findi
     except FloodmarkError as error:
         yield of_error("head", error)
         return
-    yield from _committed(current, identity)
-    yield from attempted("runs", lambda: _runs(ledger, settings))
+    yield from _check_commit(current, identity)
+    yield from run_check("runs", lambda: _check_runs(ledger, settings))
 
 
-def _committed(current: Current | None, identity: SourceIdentity | None) -> Iterator[Finding]:
+def _check_commit(current: Current | None, identity: SourceIdentity | None) -> Iterator[Finding]:
     if current is None:
         yield ok("head", "no run has been committed yet: the first one extracts everything")
         return
     yield ok("head", f"readable, and so is the manifest it names: run {current.head.run_id}")
-    yield _owner(current, identity)
+    yield _check_owner(current, identity)
     age = (datetime.now(UTC) - datetime.fromisoformat(current.head.committed_at)).total_seconds()
     yield judged_age(age)
     failed = [entry.table.label for entry in current.manifest.tables if entry.status == "failed"]
@@ -60,7 +60,7 @@ def _committed(current: Current | None, identity: SourceIdentity | None) -> Iter
         yield warning("last run", found, "`floodmark show` says why.")
 
 
-def _owner(current: Current, identity: SourceIdentity | None) -> Finding:
+def _check_owner(current: Current, identity: SourceIdentity | None) -> Finding:
     if identity is None:
         return unknown(
             "state's database", f"it belongs to {current.head.database}; the source can't be asked for its identity"
@@ -80,7 +80,7 @@ def judged_age(age: float) -> Finding:
     return warning("last commit", f"{duration_text(int(age))} ago: no run has committed in the last night", fix)
 
 
-def _runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
+def _check_runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
     found: Inflight = ledger.in_flight()
     longest = settings.limits.max_snapshot_age + _SLACK
     yield judged_runs(found.runs, datetime.now(UTC), longest)

@@ -17,7 +17,7 @@ _SHOWN = 10
 _ASKED_FOR = "detect: always"
 
 
-def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
+def check_readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
     """Check rights, row-level security and a standby's unlogged tables. Each denied table comes with a fix."""
     denied = [(table.table.label, table.denied) for table in tables if table.denied is not None]
     if not tables:
@@ -38,7 +38,7 @@ def readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
         yield problem("rights", found, "\n".join(fixes), SourceError.exit_code)
 
 
-def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
+def check_proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     """Report tables whose changes can't be proven, and the cause."""
     why = {table.table.label: _no_proof(table) for table in tables if table.denied is None}
     without = {label: reason for label, reason in why.items() if reason is not None and reason != _ASKED_FOR}
@@ -59,12 +59,12 @@ def proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     yield warning("proof", found, fix)
 
 
-def size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:
+def check_size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:
     total = sum(part.total_bytes for table in tables for part in table.parts)
     policy = Policy(settings.chunk_bytes, False, True, False)
     chunks = sum(len(plan_table(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
     counts = plural(len(tables), "table"), plural(chunks, "chunk")
-    yield ok("size", f"{counts[0]}, about {_bytes(total)} in the database, {counts[1]} at first")
+    yield ok("size", f"{counts[0]}, about {_bytes_text(total)} in the database, {counts[1]} at first")
 
 
 def same_in_lower_case(names: Sequence[str]) -> list[str]:
@@ -77,7 +77,7 @@ def _no_proof(table: TableInfo) -> str | None:
     return next((part.no_proof for part in table.parts if part.no_proof is not None), None)
 
 
-def _bytes(number: float) -> str:
+def _bytes_text(number: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}"

@@ -15,11 +15,11 @@ from typing import Any
 from uuid import uuid4
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError
-from floodmark.load.duckdb_errors import DuckDBErrors, held_back
+from floodmark.load.duckdb_errors import DuckDBErrors, not_replaceable
 from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
 from floodmark.model import TableName
 from floodmark.reader import extras
-from floodmark.reader.duckdb import folded, insert, quoted, require_columns
+from floodmark.reader.duckdb import folded_name, insert, quoted, require_columns
 from floodmark.reader.types import ColumnType
 
 FORMAT, VERSION = "floodmark.duckdb", 1
@@ -78,7 +78,7 @@ class DuckDBFile:
         if self._connection is None:
             return None
         with self._refusals.translated("read the loaded tables"):
-            if _key(TableName(_OWN, "format")) not in self._marks():
+            if _folded_key(TableName(_OWN, "format")) not in self._marks():
                 return None
             rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
             if not rows:  # the first load did not finish
@@ -104,9 +104,9 @@ class DuckDBFile:
             held = self._held()
             for name in self._recorded().keys() - held.keys():
                 self._forget("tables", name)
-            self._ours = {_key(name): name for name in held}
+            self._ours = {_folded_key(name): name for name in held}
             views = self._connection.execute(_VIEWS).fetchall()
-            self._taken = {*self._marks(), *(_key(TableName(*view)) for view in views)}
+            self._taken = {*self._marks(), *(_folded_key(TableName(*view)) for view in views)}
 
     def stage(self, staged: StagedTable) -> int:
         """Load a table next to the one it will replace. Raises what its row stream raised, StorageError."""
@@ -125,14 +125,14 @@ class DuckDBFile:
 
     def require_droppable(self, name: TableName) -> None:
         """Check that nothing depends on a loaded table. A user's foreign key, for example, prevents the drop."""
-        ours = self._ours.get(_key(name))
+        ours = self._ours.get(_folded_key(name))
         if ours is None:
             return
         with self._refusals.translated(f"list what depends on {ours.label}"):
             if self._lets_go(ours):
                 return
-            found = self._connection.execute(_DEPENDENTS, [*_parts(ours)]).fetchall()
-        raise held_back(self.url, ours, [".".join(one) for one in found])
+            found = self._connection.execute(_DEPENDENTS, [*_name_parts(ours)]).fetchall()
+        raise not_replaceable(self.url, ours, [".".join(one) for one in found])
 
     def publish(
         self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
@@ -178,7 +178,7 @@ class DuckDBFile:
     def _marks(self) -> dict[tuple[str, str], str | None]:
         """Return every table in the file with its comment."""
         tables = self._connection.execute(_TABLES).fetchall()
-        return {_key(TableName(schema, name)): comment for schema, name, comment in tables}
+        return {_folded_key(TableName(schema, name)): comment for schema, name, comment in tables}
 
     def _held(self) -> dict[TableName, tuple[str, str]]:
         """Return the tables that are unchanged since their load, with checksum and shape.
@@ -186,7 +186,11 @@ class DuckDBFile:
         Their comment is Floodmark's mark.
         """
         marks, recorded = self._marks(), self._recorded()
-        return {name: facts for name, facts in recorded.items() if marks.get(_key(name)) == _mark(name, *facts)}
+        return {
+            name: facts
+            for name, facts in recorded.items()
+            if marks.get(_folded_key(name)) == _table_comment(name, *facts)
+        }
 
     def _recorded(self) -> dict[TableName, tuple[str, str]]:
         rows = self._connection.execute(f'SELECT "schema", name, checksum, shape FROM {self._own}.tables').fetchall()
@@ -196,15 +200,15 @@ class DuckDBFile:
         """Refuse a table whose name differs only by case from another, or whose name an object of the user's has."""
         name = staged.table.name
         require_columns(name, [column.name for column in staged.table.columns], LEAVE_OUT)
-        if folded(name.schema) in _RESERVED:
+        if folded_name(name.schema) in _RESERVED:
             why = "DuckDB reserves this schema"
             raise ConfigError("can't load a table into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
-        ours = self._ours.get(_key(name))
-        holder = ours if ours in staged.snapshot else self._named.setdefault(_key(name), name)
+        ours = self._ours.get(_folded_key(name))
+        holder = ours if ours in staged.snapshot else self._named.setdefault(_folded_key(name), name)
         if holder != name:
             why = f"{holder.label} and {name.label} have one name in DuckDB"
             raise ConfigError("can't load a table into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
-        if ours is None and _key(name) in self._taken:
+        if ours is None and _folded_key(name) in self._taken:
             raise ConfigError(
                 "can't replace a table or view",
                 on=f"{self.url}: {name.label}",
@@ -214,20 +218,20 @@ class DuckDBFile:
 
     def _drop(self, name: TableName, of: TableName | None = None) -> None:
         """Drop the table that was loaded under a name, in any case. If `of` is given, drop only that table."""
-        ours = self._ours.get(_key(name))
+        ours = self._ours.get(_folded_key(name))
         if ours is None or of not in (None, ours):
             return
         self._connection.execute(f"DROP TABLE {self._sql(ours)}")
         self._forget("tables", ours)
-        del self._ours[_key(name)]
+        del self._ours[_folded_key(name)]
 
     def _rename(self, staged: StagedTable, run_id: str) -> None:
         name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
         checksum = entry.checksum or ""
         self._connection.execute(f"ALTER TABLE {self._sql(new)} RENAME TO {quoted(name.name)}")
-        mark = _mark(name, checksum, staged.shape).replace("'", "''")
+        mark = _table_comment(name, checksum, staged.shape).replace("'", "''")
         self._connection.execute(f"COMMENT ON TABLE {self._sql(name)} IS '{mark}'")
-        record = [*_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
+        record = [*_name_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
         self._connection.execute(f"INSERT INTO {self._own}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
         self._forget("staged", new)
 
@@ -246,7 +250,9 @@ class DuckDBFile:
         return True
 
     def _forget(self, where: str, name: TableName) -> None:
-        self._connection.execute(f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_parts(name)])
+        self._connection.execute(
+            f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_name_parts(name)]
+        )
 
     def _reopen(self, row_group: int) -> None:
         """Open the file for writing with row groups of this many rows, or 0 for DuckDB's default."""
@@ -306,15 +312,15 @@ def _row_group(columns: int) -> int:
     return max(_VALUES_IN_ROW_GROUP // columns // _VECTOR, 1) * _VECTOR if columns > _WIDE else 0
 
 
-def _key(name: TableName) -> tuple[str, str]:
+def _folded_key(name: TableName) -> tuple[str, str]:
     """Return the key by which DuckDB distinguishes tables."""
-    return folded(name.schema), folded(name.name)
+    return folded_name(name.schema), folded_name(name.name)
 
 
-def _parts(name: TableName) -> tuple[str, str]:
+def _name_parts(name: TableName) -> tuple[str, str]:
     return name.schema, name.name
 
 
-def _mark(name: TableName, checksum: str, shape: str) -> str:
+def _table_comment(name: TableName, checksum: str, shape: str) -> str:
     """Return the comment for a loaded table. No other table has the same."""
     return f"Loaded by Floodmark: {name.label}, checksum {checksum}, shape {shape}"

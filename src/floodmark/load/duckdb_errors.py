@@ -34,7 +34,7 @@ class DuckDBErrors:
     def not_opened(self, error: Exception) -> FloodmarkError:
         """Return the error for a file that DuckDB did not open."""
         duckdb = extras.duckdb()
-        if _says(error, _DISK_FULL):
+        if _contains_any(error, _DISK_FULL):
             why, hint = self._reason(error)
             return StorageError("can't open the DuckDB file", on=self._url, why=why, hint=hint)
         if "lock" in str(error) or isinstance(error, duckdb.ConnectionException):
@@ -53,12 +53,12 @@ class DuckDBErrors:
 
     def _reason(self, error: Exception) -> tuple[str, str | None]:
         """Return the cause and the hint."""
-        if _says(error, _DISK_FULL):
+        if _contains_any(error, _DISK_FULL):
             hint = "Free some space and load again, or load into a file elsewhere. The tables loaded before are intact."
             return "the disk is full (DuckDB keeps its temporary files next to the file)", hint
-        if _says(error, _FILE_TOO_LARGE):
+        if _contains_any(error, _FILE_TOO_LARGE):
             return "the file can't grow", "Raise the limit on file sizes: ulimit -f."
-        if _says(error, _MEMORY):
+        if _contains_any(error, _MEMORY):
             hint = "Give it more, such as --memory 1GiB: a table of very long values needs it."
             return f"DuckDB needs more memory than the {self._memory} that it was given", hint
         if type(error).__name__ in _BROKEN:
@@ -66,7 +66,7 @@ class DuckDBErrors:
         return f"DuckDB gave {type(error).__name__}", None
 
 
-def held_back(url: str, table: TableName, dependents: Sequence[str]) -> ConfigError:
+def not_replaceable(url: str, table: TableName, dependents: Sequence[str]) -> ConfigError:
     """Return the error for a table that can't be dropped or replaced because the user's own objects depend on it."""
     them = ", ".join(dependents) or "something"
     return ConfigError(
@@ -78,6 +78,6 @@ def held_back(url: str, table: TableName, dependents: Sequence[str]) -> ConfigEr
     )
 
 
-def _says(error: Exception, words: tuple[str, ...]) -> bool:
+def _contains_any(error: Exception, words: tuple[str, ...]) -> bool:
     text = str(error).lower()
     return any(one in text for one in words)

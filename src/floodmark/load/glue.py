@@ -81,7 +81,7 @@ class GlueDatabase:
         self._require_free(name, staged.snapshot, self._vacated)
         twin = self._named.setdefault(self._name(name), name)
         if twin != name:
-            raise _twins(self._name(name), twin, name, LEAVE_OUT)
+            raise _same_name_error(self._name(name), twin, name, LEAVE_OUT)
         rows = self._parquet.stage(staged)
         self._vacated |= {one.name for one in self._misnamed(name)}
         return rows
@@ -182,7 +182,7 @@ class GlueDatabase:
         holder = self._loaded_into(there)
         if holder is not None:
             gone = "Load again with --drop, which drops the missing tables."
-            raise _twins(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
+            raise _same_name_error(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
         raise ConfigError(
             "can't replace a Glue table",
             on=f"{self._database}.{glue}",
@@ -224,7 +224,7 @@ def _require_columns(staged: StagedTable) -> None:
         raise ConfigError("can't load a table into Glue", on=staged.table.label, why=why, hint=LEAVE_OUT)
 
 
-def _twins(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
+def _same_name_error(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
     why = f"{holder.label} and {name.label} have one name in Glue"
     return ConfigError("can't load a table into Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
 

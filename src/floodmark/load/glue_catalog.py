@@ -63,7 +63,7 @@ class GlueCatalog:
                 # boto3 retries by itself. A refusal can then be the effect of its own first attempt.
                 there = next((one for one in self.tables() if one.name == table["Name"]), None)
                 if there is None and _code(error) == "AlreadyExistsException":
-                    raise _hidden(f"{self._database}.{table['Name']}") from None
+                    raise _hidden_table(f"{self._database}.{table['Name']}") from None
                 if there is None or there.location != table["StorageDescriptor"]["Location"]:
                     raise
 
@@ -111,7 +111,7 @@ def _code(error: Exception) -> str | None:
     return str(error.response.get("Error", {}).get("Code", "no code")) if isinstance(error, ClientError) else None
 
 
-def _hidden(name: str) -> StorageDenied:
+def _hidden_table(name: str) -> StorageDenied:
     return StorageDenied(
         "can't create a Glue table",
         on=name,

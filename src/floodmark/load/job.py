@@ -83,39 +83,39 @@ def load(
     again for a table that could not be published. A request to stop ends the load before it publishes, or not at all.
     Raises UsageError, ConfigError, Conflict, StorageError, Stopped.
     """
-    tables = _wanted(snapshot, wishes)
+    tables = _requested_tables(snapshot, wishes)
     _require_typed(tables)
     manifest = snapshot.manifest
     source = LoadSource(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded(source)
     adopted = before is not None and before.source != source
     if before is not None and adopted and not wishes.adopt_source:
-        raise _mismatch(before.source, target.url)
-    texts = _texts(snapshot, wishes)
-    as_wanted = partial(_wanted_as, target=target, watch=watch, there=_there(snapshot), anew=wishes.full)
+        raise _other_database(before.source, target.url)
+    texts = _text_columns(snapshot, wishes)
+    as_wanted = partial(_staged_table, target=target, watch=watch, there=_existing_tables(snapshot), anew=wishes.full)
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
-    missing = _missing(snapshot, before, wishes)
+    missing = _missing_tables(snapshot, before, wishes)
     watch.stop.require_not_asked()
     if stale or adopted or (missing and wishes.drop):
         target.prepare()
-    outcomes = _staged(stale, missing if wishes.drop else [], target, tell, watch)
+    outcomes = _stage_tables(stale, missing if wishes.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
     if staged or drop or adopted:  # after an adoption, unchanged tables also belong to the new database
         left = target.publish(source, snapshot.run_id, staged, drop)
-        outcomes |= {name: _failed(name, error, tell) for name, error in left.items()}
-    outcomes = {**_untouched(wanted, missing), **outcomes}
+        outcomes |= {name: _failed_table(name, error, tell) for name, error in left.items()}
+    outcomes = {**_untouched_tables(wanted, missing), **outcomes}
     return LoadResult(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
 
 
-def _untouched(wanted: Sequence[StagedTable], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
+def _untouched_tables(wanted: Sequence[StagedTable], missing: Sequence[TableName]) -> dict[TableName, LoadedTable]:
     """Return the outcomes of tables that the load does not touch."""
     unchanged = {one.table.name: LoadedTable(one.table.name, "unchanged", one.table.entry.rows) for one in wanted}
     return {**unchanged, **{name: LoadedTable(name, "gone") for name in missing}}
 
 
-def _wanted_as(
+def _staged_table(
     table: Table, text: tuple[str, ...], target: LoadTarget, watch: LoadWatch, there: frozenset[TableName], anew: bool
 ) -> StagedTable:
     types = table.types(text)
@@ -131,7 +131,7 @@ def _is_loaded(one: StagedTable, before: TargetContent | None) -> bool:
     )
 
 
-def _staged(
+def _stage_tables(
     stale: Sequence[StagedTable],
     drop: Sequence[TableName],
     target: LoadTarget,
@@ -143,7 +143,7 @@ def _staged(
         entry = one.table.entry
         chunks = len(entry.objects)
         watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.raw_bytes or 0))
-    tried = partial(_tried, tell=tell, stop=watch.stop)
+    tried = partial(_try_table, tell=tell, stop=watch.stop)
     try:
         outcomes = _each_staged(stale, target, tried)
         outcomes |= {name: tried(name, "dropped", partial(target.require_droppable, name)) for name in drop}
@@ -176,7 +176,7 @@ def _not_tried() -> int:
     raise StorageUnavailable("not tried", why="the store could not be reached for the tables before it")
 
 
-def _tried(
+def _try_table(
     table: TableName, status: Status, act: Callable[[], int | None], tell: Callable[[LoadedTable], None], stop: Stop
 ) -> LoadedTable:
     """Do one table's work before all are published. Its errors stay its own, except another loader's success."""
@@ -186,18 +186,18 @@ def _tried(
     except (Conflict, Stopped):
         raise
     except FloodmarkError as error:
-        return _failed(table, error, tell)
+        return _failed_table(table, error, tell)
     tell(outcome)
     return outcome
 
 
-def _failed(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable], None]) -> LoadedTable:
+def _failed_table(table: TableName, error: FloodmarkError, tell: Callable[[LoadedTable], None]) -> LoadedTable:
     outcome = LoadedTable(table, "failed", error=error)
     tell(outcome)
     return outcome
 
 
-def _wanted(snapshot: Snapshot, wishes: LoadOptions) -> list[Table]:
+def _requested_tables(snapshot: Snapshot, wishes: LoadOptions) -> list[Table]:
     """Return the requested tables, by default all."""
     return [table for table in snapshot.tables if wishes.left_out_by(table.name) is None]
 
@@ -214,7 +214,7 @@ def _require_typed(tables: Sequence[Table]) -> None:
         )
 
 
-def _texts(snapshot: Snapshot, wishes: LoadOptions) -> Mapping[TableName, tuple[str, ...]]:
+def _text_columns(snapshot: Snapshot, wishes: LoadOptions) -> Mapping[TableName, tuple[str, ...]]:
     """Return the columns to load as text, by table.
 
     Raises ConfigError for a column that does not exist, and UsageError for a column of a table that is left out.
@@ -234,19 +234,19 @@ def _texts(snapshot: Snapshot, wishes: LoadOptions) -> Mapping[TableName, tuple[
     return found
 
 
-def _missing(snapshot: Snapshot, before: TargetContent | None, wishes: LoadOptions) -> list[TableName]:
+def _missing_tables(snapshot: Snapshot, before: TargetContent | None, wishes: LoadOptions) -> list[TableName]:
     """Return the tables that only the target holds. Returns nothing if the user named tables to load."""
     if before is None or wishes.only is not None:
         return []
-    return sorted(name for name in before.tables.keys() - _there(snapshot) if not wishes.excluded(name))
+    return sorted(name for name in before.tables.keys() - _existing_tables(snapshot) if not wishes.excluded(name))
 
 
-def _there(snapshot: Snapshot) -> frozenset[TableName]:
+def _existing_tables(snapshot: Snapshot) -> frozenset[TableName]:
     """Return the source's tables as of the snapshot, including those that were never read."""
     return snapshot.unread.union(table.name for table in snapshot.tables)
 
 
-def _mismatch(before: LoadSource, url: str) -> SourceMismatch:
+def _other_database(before: LoadSource, url: str) -> SourceMismatch:
     return SourceMismatch(
         "can't load into this target",
         on=url,

@@ -82,7 +82,7 @@ class ParquetPlace:
                 self._require_ours()
                 return None
         except StorageDenied as error:
-            raise _not_seen(error, self.url) from None
+            raise _place_unreadable(error, self.url) from None
         self._index, self._etag = found
         source = LoadSource(self._index.dialect, self._index.database, self._index.system_identifier)
         tables = {TableName(one.schema, one.name): (one.checksum, one.shape) for one in self._index.tables}
@@ -291,7 +291,7 @@ class ParquetPlace:
             self._storage.delete(key)
 
 
-def _not_seen(error: StorageDenied, url: str) -> StorageDenied:
+def _place_unreadable(error: StorageDenied, url: str) -> StorageDenied:
     hint = "A first load must list the place, and every load must read it."
     if url.startswith("s3://"):
         hint += " Grant s3:ListBucket on the bucket for this prefix, and s3:GetObject below it."

@@ -26,37 +26,37 @@ class PushFailed(Exception):
 def push(gateway: Secret, registry: CollectorRegistry, database: str) -> None:
     """Push a registry's metrics as the group of one database. Raises PushFailed."""
     group = {"database": database} if database else {}
-    with _spoken_to(gateway) as (bare, handler):
+    with _gateway_request(gateway) as (bare, handler):
         pushadd_to_gateway(bare, JOB, registry, group, timeout=_TIMEOUT, handler=handler)
 
 
-def reach(gateway: Secret) -> None:
+def check_ready(gateway: Secret) -> None:
     """Ask the gateway if it is ready, without a push. Raises PushFailed."""
-    with _spoken_to(gateway) as (bare, handler):
+    with _gateway_request(gateway) as (bare, handler):
         handler(f"{bare.rstrip('/')}/-/ready", "GET", _TIMEOUT, [], b"")()
 
 
 @contextmanager
-def _spoken_to(gateway: Secret) -> Iterator[tuple[str, Handler]]:
+def _gateway_request(gateway: Secret) -> Iterator[tuple[str, Handler]]:
     """Yield the gateway's URL without a user, and the handler that sends requests as that user. Raises PushFailed."""
     parts = urlsplit(gateway.reveal())
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     try:
-        yield bare, _handler(parts)
+        yield bare, _request_handler(parts)
     except HTTPError as error:
         error.close()
         raise PushFailed(f"{bare}: the gateway answered {error.code}") from None
     except (OSError, HTTPException, ValueError) as error:
-        raise PushFailed(f"{bare}: {_why(error)}") from None
+        raise PushFailed(f"{bare}: {_error_text(error)}") from None
 
 
-def _handler(parts: SplitResult) -> Handler:
+def _request_handler(parts: SplitResult) -> Handler:
     if parts.username is None:
         return default_handler
     return partial(basic_auth_handler, username=unquote(parts.username), password=unquote(parts.password or ""))
 
 
-def _why(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     reason = error.reason if isinstance(error, URLError) else error
     text = reason.strerror if isinstance(reason, OSError) else None
     return text or type(reason).__name__

@@ -42,11 +42,11 @@ def about_runs(known: LedgerFacts, live: LiveTotals | None = None) -> Iterator[M
     database = live.database if live is not None and live.database else known.database
     if live is None and known.record is None and known.manifest is None and not known.at_work:
         return
-    yield from _attempts(database, known, live)
+    yield from _attempt_values(database, known, live)
     if not known.unread:
-        yield from _sums(database, known.record, live)
+        yield from _counter_values(database, known.record, live)
     if known.manifest is not None:
-        yield from _committed(database, known.manifest)
+        yield from _commit_values(database, known.manifest)
 
 
 def about_chunks(live: LiveTotals) -> Iterator[MetricValue]:
@@ -55,7 +55,7 @@ def about_chunks(live: LiveTotals) -> Iterator[MetricValue]:
     yield MetricValue(names.RUN_CHUNKS, (live.database, "done"), live.done)
 
 
-def _attempts(database: str, known: LedgerFacts, live: LiveTotals | None) -> Iterator[MetricValue]:
+def _attempt_values(database: str, known: LedgerFacts, live: LiveTotals | None) -> Iterator[MetricValue]:
     starts = {run.run_id: epoch_seconds(run.started_at) for run in known.at_work}
     starts |= {"": live.started} if live is not None else {}
     began, status = _newest_ended(known)
@@ -91,7 +91,7 @@ def _last_success(known: LedgerFacts) -> float:
     return max(map(epoch_seconds, moments), default=NEVER)
 
 
-def _sums(database: str, record: Record | None, live: LiveTotals | None) -> Iterator[MetricValue]:
+def _counter_values(database: str, record: Record | None, live: LiveTotals | None) -> Iterator[MetricValue]:
     for outcome in get_args(Outcome):
         yield MetricValue(names.RUNS, (database, outcome), getattr(record, outcome, 0))
     retries, audited, mismatches, uploaded = (
@@ -108,34 +108,34 @@ def _sums(database: str, record: Record | None, live: LiveTotals | None) -> Iter
     yield MetricValue(names.MISMATCHES, (database,), mismatches)
 
 
-def _committed(database: str, manifest: Manifest) -> Iterator[MetricValue]:
+def _commit_values(database: str, manifest: Manifest) -> Iterator[MetricValue]:
     took = epoch_seconds(manifest.finished_at) - epoch_seconds(manifest.started_at)
     yield MetricValue(names.RUN_DURATION, (database,), round(took, 3))
     yield MetricValue(names.SNAPSHOT, (database,), epoch_seconds(manifest.source.snapshot.taken_at))
     kept = [entry for entry in manifest.tables if entry.status != "dropped"]
     if kept:
-        yield MetricValue(names.OLDEST_CHECKED, (database,), min(map(_checked, kept)))
+        yield MetricValue(names.OLDEST_CHECKED, (database,), min(map(_last_checked, kept)))
     for entry in manifest.tables:
-        yield from _table((database, entry.schema, entry.name), entry)
+        yield from _table_values((database, entry.schema, entry.name), entry)
 
 
-def _table(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
+def _table_values(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
     for status in TABLE_STATUSES:
         yield MetricValue(names.TABLE_STATUS, (*labels, status), status == entry.status)
     yield MetricValue(names.TABLE_REASON, (*labels, entry.reason.code), 1)
     if entry.status == "dropped":
         return
     yield MetricValue(names.TABLE_DURATION, labels, entry.duration_seconds)
-    yield MetricValue(names.TABLE_CHECKED, labels, _checked(entry))
+    yield MetricValue(names.TABLE_CHECKED, labels, _last_checked(entry))
     yield MetricValue(
         names.TABLE_CHANGED, labels, NEVER if entry.changed_at is None else epoch_seconds(entry.changed_at)
     )
     if entry.rows is not None:
         yield MetricValue(names.TABLE_ROWS, labels, entry.rows)
-        yield from _parts(labels, entry)
+        yield from _part_values(labels, entry)
 
 
-def _parts(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
+def _part_values(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
     """Yield bytes and chunks. The objects' origins describe this run only if it extracted the table."""
     new = [part for part in entry.objects if part.origin == "extracted" and entry.status == "extracted"]
     chunks = max(len(entry.objects), len(entry.watermark.chunks) if entry.watermark is not None else 0)
@@ -146,7 +146,7 @@ def _parts(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricVa
     yield MetricValue(names.TABLE_CHUNKS, (*labels, "unchanged"), chunks - len(new))
 
 
-def _checked(entry: TableEntry) -> float:
+def _last_checked(entry: TableEntry) -> float:
     return NEVER if entry.as_of is None else epoch_seconds(entry.as_of)
 
 

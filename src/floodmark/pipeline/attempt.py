@@ -93,7 +93,7 @@ class Attempt(Struct, frozen=True):
 
     def redefined_tables(self, tables: Sequence[TableInfo]) -> Sequence[TableName]:
         """Return the tables whose definition differs from the snapshot's."""
-        return self.snapshot.redefined(tables, self.settings.selection, self.backends.encoding.digest)
+        return self.snapshot.redefined_tables(tables, self.settings.selection, self.backends.encoding.digest)
 
     def take_proven(self, works: Sequence[TableWork]) -> None:
         """Settle the proven chunks.

@@ -105,7 +105,7 @@ def tables_gone(session: Session, snapshot: SourceSnapshot, tables: Iterable[Tab
     selected = {table.table for table in tables}
     committed = session.committed_tables()
     away = {name: known for name, known in committed.items() if name not in selected and not session.left_out(name)}
-    existing = snapshot.existing(list(away))
+    existing = snapshot.existing_relations(list(away))
     found = {name: _why_gone(session, snapshot, known, existing.get(name)) for name, known in away.items()}
     return {name: why for name, why in found.items() if why is not None}
 

@@ -83,7 +83,7 @@ def prune(
     current = ledger.current()
     if current is None:
         return None
-    destination = _data(settings, current, observer)
+    destination = _open_data(settings, current, observer)
     grace = timedelta(seconds=settings.prune_grace)
     return prune_stores(ledger, destination, rule, datetime.now(UTC), grace, stop, dry_run=dry_run)
 
@@ -111,15 +111,17 @@ def prune_stores(
                 raise
             continue  # another prune took what history named when this survey began
         decision = decide_prune(seen, rule, now, grace)
-        report = _report(current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None)
+        report = _prune_result(
+            current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None
+        )
         before = now - max(grace, SHORTEST_PUT_GRACE)
-        report = replace(report, unfinished=_unfinished(ledger, destination, before))
+        report = replace(report, unfinished=_unfinished_uploads(ledger, destination, before))
         if dry_run:
             return report
         _require_safe_swap(ledger, seen)
         if cut(ledger.documents, current.head, current.etag, decision.oldest, decision.floor, sleep):
             _delete(ledger, destination, decision, stop)
-            _sweep(ledger, destination, before, stop)
+            _discard_unfinished(ledger, destination, before, stop)
             return report
     raise Conflict(
         "can't cut history",
@@ -134,7 +136,7 @@ def _is_still(ledger: Ledger, current: Current) -> bool:
     return now is not None and now.etag == current.etag
 
 
-def _data(settings: Settings, current: Current, observer: Observer) -> Storage | None:
+def _open_data(settings: Settings, current: Current, observer: Observer) -> Storage | None:
     """Return the storage of the objects that the manifests name, or None if they are not ours any more."""
     if not LAYOUTS[current.manifest.layout].objects_stay:  # type: ignore[index]
         return None
@@ -171,7 +173,7 @@ def _delete(ledger: Ledger, destination: Storage | None, decision: PruneDecision
     _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stop)
 
 
-def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
+def _unfinished_uploads(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
     """Return the unfinished files. State is often inside the destination, so each file is listed only once."""
     found = {f"{ledger.url}/{name}" for name in ledger.documents.unfinished(before)}
     if destination is not None:
@@ -179,7 +181,7 @@ def _unfinished(ledger: Ledger, destination: Storage | None, before: datetime) -
     return tuple(sorted(found))
 
 
-def _sweep(ledger: Ledger, destination: Storage | None, before: datetime, stop: Stop) -> None:
+def _discard_unfinished(ledger: Ledger, destination: Storage | None, before: datetime, stop: Stop) -> None:
     """Delete unfinished files by age. Age is enough, because nobody reads or continues an unfinished file."""
     _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stop)
     if destination is not None:
@@ -204,7 +206,7 @@ def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, 
             raise error
 
 
-def _report(
+def _prune_result(
     current: Current,
     seen: StoreSurvey,
     decision: PruneDecision,
@@ -227,12 +229,12 @@ def _report(
         grace_until=iso_time(until, "seconds"),
         history_lost=seen.lost,
         in_reach_still=decision.in_reach_still,
-        remains=tuple(_remains(current, rule)),
+        remains=tuple(_remaining_objects(current, rule)),
         data_left_to_receiver=not data,
     )
 
 
-def _remains(current: Current, rule: Rule) -> Iterable[RemainingObjects]:
+def _remaining_objects(current: Current, rule: Rule) -> Iterable[RemainingObjects]:
     if isinstance(rule, EraseBefore):
         for entry in current.manifest.tables:
             old = sum((timestamp_of(one.key) or "") < rule.timestamp for one in entry.objects)

@@ -35,10 +35,12 @@ def take_survey(
     """
     documents, pool = ledger.documents, dict[str, str]()
     alive, dead = inflight.alive_and_dead(documents, now)
-    reach, lost = _reach(ledger, current, rule, pool)
+    reach, lost = _manifests_in_reach(ledger, current, rule, pool)
     keys = {link.key for link in reach}
-    strays, bad = _strays(documents, [key for key in _listed(documents, "manifests/") if key not in keys], pool)
-    progress, worse = _progress(documents, _listed(documents, "progress/"), pool)
+    strays, bad = _stray_manifests(
+        documents, [key for key in _list_keys(documents, "manifests/") if key not in keys], pool
+    )
+    progress, worse = _progress_facts(documents, _list_keys(documents, "progress/"), pool)
     names = set(pool)
     return StoreSurvey(
         reach=reach,
@@ -46,7 +48,7 @@ def take_survey(
         strays=strays,
         progress=progress,
         unreadable=(*bad, *worse),
-        alive={run.run_id: min(run.timestamp, _began(run.run_id) or run.timestamp) for run in alive},
+        alive={run.run_id: min(run.timestamp, _start_of_run(run.run_id) or run.timestamp) for run in alive},
         dead={run.run_id: run.timestamp for run in dead},
         oldest=current.head.oldest,
         floor=current.head.floor,
@@ -54,21 +56,21 @@ def take_survey(
     )
 
 
-def _reach(
+def _manifests_in_reach(
     ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]
 ) -> tuple[tuple[ManifestLink, ...], str | None]:
     links: list[ManifestLink] = []
     try:
         for key, manifest in ledger.reach(current):
-            links.append(_link(key, manifest, pool, ledger.documents.at(key)))
+            links.append(_manifest_link(key, manifest, pool, ledger.documents.at(key)))
     except (ObjectMissing, StateUnreadable) as error:
         if not links or not isinstance(rule, EraseBefore):
-            raise _damaged(error, links) from None
+            raise _history_damaged(error, links) from None
         return tuple(links), error.sentence
     return tuple(links), None
 
 
-def _damaged(error: ObjectMissing | StateUnreadable, links: list[ManifestLink]) -> StateUnreadable:
+def _history_damaged(error: ObjectMissing | StateUnreadable, links: list[ManifestLink]) -> StateUnreadable:
     return StateUnreadable(
         "can't read all of history",
         on=error.on,
@@ -78,21 +80,21 @@ def _damaged(error: ObjectMissing | StateUnreadable, links: list[ManifestLink]) 
     )
 
 
-def _link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> ManifestLink:
+def _manifest_link(key: str, manifest: Manifest, pool: dict[str, str], where: str) -> ManifestLink:
     try:
         finished = datetime.fromisoformat(manifest.finished_at).astimezone(UTC)
     except ValueError:
         raise unreadable(where, "its finished_at is not a valid timestamp") from None
     names = (one.key for entry in manifest.tables for one in entry.objects)
-    return ManifestLink(key, manifest.run_id, manifest.parent, manifest.timestamp, finished, _pooled(names, pool))
+    return ManifestLink(key, manifest.run_id, manifest.parent, manifest.timestamp, finished, _pooled_names(names, pool))
 
 
-def _pooled(names: Iterable[str], pool: dict[str, str]) -> frozenset[str]:
+def _pooled_names(names: Iterable[str], pool: dict[str, str]) -> frozenset[str]:
     """Return the names, each stored once in memory no matter how many manifests hold it."""
     return frozenset(pool.setdefault(name, name) for name in names)
 
 
-def _strays(
+def _stray_manifests(
     documents: Documents, keys: Iterable[str], pool: dict[str, str]
 ) -> tuple[tuple[ManifestLink, ...], list[str]]:
     links, bad = [], []
@@ -100,13 +102,13 @@ def _strays(
         data = documents.get(key)
         try:
             if data is not None:
-                links.append(_link(key, decode(Manifest, data, documents.at(key)), pool, documents.at(key)))
+                links.append(_manifest_link(key, decode(Manifest, data, documents.at(key)), pool, documents.at(key)))
         except StateUnreadable:
             bad.append(key)
     return tuple(links), bad
 
 
-def _progress(
+def _progress_facts(
     documents: Documents, keys: Iterable[str], pool: dict[str, str]
 ) -> tuple[tuple[ProgressFacts, ...], list[str]]:
     found, bad = [], []
@@ -117,12 +119,12 @@ def _progress(
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             bad.append(key)
             continue
-        names = _pooled((text for text in texts if timestamp_of(text) is not None), pool)
+        names = _pooled_names((text for text in texts if timestamp_of(text) is not None), pool)
         stamps = {stamp for text in names if (stamp := timestamp_of(text)) is not None}
         stamps |= {text for text in texts if TIMESTAMP.fullmatch(text)}
         if data is not None:
             run_id = key.removeprefix("progress/").partition(".")[0]
-            stamps |= {stamp for stamp in (_began(run_id),) if stamp is not None}
+            stamps |= {stamp for stamp in (_start_of_run(run_id),) if stamp is not None}
             found.append(ProgressFacts(key, run_id, names, frozenset(stamps)))
     return tuple(found), bad
 
@@ -146,7 +148,7 @@ def _objects(destination: Storage, names: Iterable[str], rule: Rule) -> Iterator
         yield from keys
 
 
-def _listed(documents: Documents, prefix: str) -> list[str]:
+def _list_keys(documents: Documents, prefix: str) -> list[str]:
     try:
         return list(documents.list(prefix))
     except StorageDenied as error:
@@ -164,7 +166,7 @@ def _needing_the_right(error: BaseException, where: str) -> BaseException:
     )
 
 
-def _began(run_id: str) -> str | None:
+def _start_of_run(run_id: str) -> str | None:
     """Return a run's start from its run_id. An earlier attempt of the run has an earlier timestamp."""
     found = _RUN_ID.match(run_id)
     return None if found is None else f"{found[1]}{found[2]}Z"

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from floodmark.errors import DoesNotFit, FloodmarkError
 from floodmark.reader.extras import pyarrow
-from floodmark.reader.moments import NoCounterpart, days, microseconds
+from floodmark.reader.moments import NoCounterpart, parse_days, parse_microseconds
 from floodmark.reader.rows import SPECIAL, columns_reader, not_as_described, too_deep, values_of
-from floodmark.reader.texts import Texts, texts
+from floodmark.reader.texts import Texts, split_texts
 from floodmark.reader.types import ColumnType, Kind
 
 # A batch holds this many bytes of lines, or one longer block. Readers of Arrow work well with this size.
@@ -76,7 +76,7 @@ class BatchConverter:
         fields = [self._field(name, kind) for name, kind in zip(shape.names, shape.types, strict=True)]
         self.schema = self._pa.schema(fields)
         self._types = self.schema.types  # pyarrow builds this list again at each access
-        self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._maker(kind.kind) for kind in shape.types]
+        self._makers: list[Callable[[Sequence[Any], Any], Any]] = [self._array_maker(kind.kind) for kind in shape.types]
 
     def batch(self, lines: bytes) -> Any:
         """Return a block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, which names all unfit columns."""
@@ -95,7 +95,7 @@ class BatchConverter:
         """
         waiting: list[Any] = []
         size = 0
-        rest = iter(_together(blocks) if len(self._shape.names) >= _WIDE else blocks)
+        rest = iter(_joined_blocks(blocks) if len(self._shape.names) >= _WIDE else blocks)
         for block in rest:
             try:
                 waiting.append(self._made(block))
@@ -150,7 +150,7 @@ class BatchConverter:
         Raises DoesNotFit if there is no such column: then the lines are not JSON at all.
         """
         try:
-            rows = texts(lines)
+            rows = split_texts(lines)
         except (msgspec.MsgspecError, ValueError):
             raise not_as_described(self._shape.label) from None
         found = [number for number in range(len(self._shape.names)) if not self._fits_type(number, rows)]
@@ -188,33 +188,33 @@ class BatchConverter:
 
     # One maker per kind: it turns values as msgspec read them, and the Arrow type, into an array.
 
-    def _maker(self, kind: Kind) -> Callable[[Sequence[Any], Any], Any]:
+    def _array_maker(self, kind: Kind) -> Callable[[Sequence[Any], Any], Any]:
         makers: dict[Kind, Callable[[Sequence[Any], Any], Any]] = {
-            "float32": self._floats,
-            "float64": self._floats,
-            "date": self._dates,
-            "timestamp": self._timestamps,
-            "timestamptz": self._timestamps,
-            "bytes": self._bytes,
-            "json": self._json,
+            "float32": self._float_array,
+            "float64": self._float_array,
+            "date": self._date_array,
+            "timestamp": self._timestamp_array,
+            "timestamptz": self._timestamp_array,
+            "bytes": self._bytes_array,
+            "json": self._json_array,
             "any": self._any,
             "digits": self._any,
         }
-        return makers.get(kind, self._plainly)
+        return makers.get(kind, self._plain_array)
 
-    def _plainly(self, values: Sequence[Any], kind: Any) -> Any:
+    def _plain_array(self, values: Sequence[Any], kind: Any) -> Any:
         return self._pa.array(values, kind)
 
-    def _floats(self, values: Sequence[float | str | None], kind: Any) -> Any:
+    def _float_array(self, values: Sequence[float | str | None], kind: Any) -> Any:
         if any(type(value) is str for value in values):
             values = [SPECIAL[value] if isinstance(value, str) else value for value in values]
         return self._pa.array(values, kind)
 
-    def _dates(self, values: Sequence[str | None], kind: Any) -> Any:
-        return self._moments(values, kind, days, self._pa.int32())
+    def _date_array(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._moments(values, kind, parse_days, self._pa.int32())
 
-    def _timestamps(self, values: Sequence[str | None], kind: Any) -> Any:
-        return self._moments(values, kind, microseconds, self._pa.int64())
+    def _timestamp_array(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._moments(values, kind, parse_microseconds, self._pa.int64())
 
     def _moments(self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any) -> Any:
         """Build an array of dates or timestamps. Arrow parses the years 0 to 9999 and refuses all other years."""
@@ -225,10 +225,10 @@ class BatchConverter:
             numbers = [None if value is None else number(value, infinite) for value in values]
             return self._pa.array(numbers, stored).cast(kind)
 
-    def _bytes(self, values: Sequence[str | None], kind: Any) -> Any:
-        return self._pa.array([None if value is None else _unhexed(value) for value in values], kind)
+    def _bytes_array(self, values: Sequence[str | None], kind: Any) -> Any:
+        return self._pa.array([None if value is None else _decoded_hex(value) for value in values], kind)
 
-    def _json(self, values: Sequence[Raw], kind: Any) -> Any:
+    def _json_array(self, values: Sequence[Raw], kind: Any) -> Any:
         return self._pa.array([None if text == _NULL else text for text in map(bytes, values)], kind)
 
     def _any(self, values: Sequence[Raw], kind: Any) -> Any:
@@ -255,7 +255,7 @@ def does_not_fit(shape: RowShape, columns: Sequence[str]) -> DoesNotFit:
     )
 
 
-def _together(blocks: Iterable[bytes]) -> Iterator[bytes]:
+def _joined_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the same lines in larger blocks."""
     waiting: list[bytes] = []
     size = 0
@@ -283,7 +283,7 @@ def _arrow_type(pa: Any, kind: ColumnType) -> Any:
             return pa.type_for_alias(kind.arrow)
 
 
-def _unhexed(value: str) -> bytes:
+def _decoded_hex(value: str) -> bytes:
     if not value.startswith("\\x"):
         raise ValueError
     return bytes.fromhex(value[2:])

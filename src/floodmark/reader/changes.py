@@ -61,7 +61,7 @@ def columns_digest(columns: Sequence[Column]) -> str:
     return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
 
-def changes(
+def compare_snapshots(
     now: Iterable[tuple[T, TakenTable]], taken: Iterable[TakenTable], unread: Collection[TableName]
 ) -> Changes[T]:
     """Compare the current tables with what was taken.
@@ -77,12 +77,12 @@ def changes(
         if old is not None and (old.checksum, old.shape) == (mark.checksum, mark.shape):
             unchanged.append(table)
         else:
-            changed.append(_changed(table, mark, old))
+            changed.append(_changed_table(table, mark, old))
     gone = (TableName(*key) for key in before)
     return Changes(tuple(changed), tuple(unchanged), tuple(name for name in gone if name not in unread))
 
 
-def _changed(table: T, mark: TakenTable, old: TakenTable | None) -> Changed[T]:
+def _changed_table(table: T, mark: TakenTable, old: TakenTable | None) -> Changed[T]:
     if old is None or old.shape != mark.shape:
         return Changed(table, table.objects, () if old is None else old.chunks, True)
     left = Counter(old.chunks)

@@ -1,4 +1,4 @@
-"""Arrow streams into DuckDB, with the right types and errors. The target of `load` is `duckdb_file`."""
+"""Arrow streams into DuckDB, with the right types and errors. `load.duckdb` is the target of `load`."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def require_columns(table: TableName, columns: Sequence[str], hint: str | None =
     what, on = "can't load a table into DuckDB", table.label
     if not columns:
         raise ConfigError(what, on=on, why="the table has no columns", hint=hint)
-    if len(set(map(folded, columns))) < len(columns):
+    if len(set(map(folded_name, columns))) < len(columns):
         raise ConfigError(what, on=on, why="two columns differ only in case", hint=hint)
 
 
-def folded(name: str) -> str:
+def folded_name(name: str) -> str:
     """Fold a name as DuckDB compares names: A to Z equal a to z, and every other letter stays as it is."""
     return name.translate(_FOLDED)
 
@@ -106,16 +106,16 @@ def _cast(name: str, kind: ColumnType) -> str:
 
 
 def _in_sight(connection: Any) -> set[str]:
-    return {folded(name) for (name,) in connection.execute(_IN_SIGHT).fetchall()}
+    return {folded_name(name) for (name,) in connection.execute(_IN_SIGHT).fetchall()}
 
 
 def _free_name(connection: Any, name: str) -> str:
     taken = _in_sight(connection)
-    return next(one for one in chain([name], (f"{name}_{n}" for n in count(2))) if folded(one) not in taken)
+    return next(one for one in chain([name], (f"{name}_{n}" for n in count(2))) if folded_name(one) not in taken)
 
 
 def _require_free(connection: Any, name: str) -> str:
-    if folded(name) in _in_sight(connection):
+    if folded_name(name) in _in_sight(connection):
         raise ConfigError(
             "can't make a DuckDB relation of this name",
             on=name,

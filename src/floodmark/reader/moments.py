@@ -20,12 +20,12 @@ class NoCounterpart(Exception):
     """Error for a value without a matching number."""
 
 
-def days(text: str, infinite: bool) -> int:
+def parse_days(text: str, infinite: bool) -> int:
     """Return days since 1970-01-01. If `infinite`, infinity becomes DuckDB's number for it. Raises NoCounterpart."""
     return _number(text, infinite, _DATE_INFINITY, _DAY)
 
 
-def microseconds(text: str, infinite: bool) -> int:
+def parse_microseconds(text: str, infinite: bool) -> int:
     """Return microseconds since 1970-01-01T00:00:00. Raises NoCounterpart."""
     return _number(text, infinite, _TIMESTAMP_INFINITY, 1)
 

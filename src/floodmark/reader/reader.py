@@ -30,7 +30,7 @@ from floodmark.objects.csv import fields, split_records
 from floodmark.objects.verified import blocks
 from floodmark.reader import duckdb
 from floodmark.reader.arrow import BatchConverter, BatchStream, RowShape
-from floodmark.reader.changes import Changes, changes, columns_digest
+from floodmark.reader.changes import Changes, columns_digest, compare_snapshots
 from floodmark.reader.cursor import CursorStore, StoredCursor
 from floodmark.reader.rows import UnreadableValue, not_as_described, rows_reader, too_deep, unreadable_value
 from floodmark.reader.types import ColumnType, column_type
@@ -120,7 +120,7 @@ class Snapshot(Mapping[str, "Table"]):
     def changes(self, since: Snapshot | StoredCursor | None) -> Changes[Table]:
         """Return the changes since an earlier snapshot or a consumer's cursor: tables, and chunks within them."""
         taken = () if since is None else since.taken
-        return changes([(table, table.taken) for table in self.tables], taken, self.unread)
+        return compare_snapshots([(table, table.taken) for table in self.tables], taken, self.unread)
 
     @property
     def taken(self) -> tuple[TakenTable, ...]:

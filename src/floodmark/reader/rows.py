@@ -13,7 +13,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from floodmark.errors import DoesNotFit
-from floodmark.reader.texts import Texts, texts
+from floodmark.reader.texts import Texts, split_texts
 from floodmark.reader.types import ColumnType, Kind
 
 _FLOATS: tuple[Kind, ...] = ("float32", "float64")
@@ -162,7 +162,7 @@ def _struct_columns(names: Sequence[str], types: Sequence[ColumnType], read_as: 
 
 def _patient_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
     def columns(lines: bytes) -> tuple[Sequence[Sequence[Any]], int]:
-        rows = texts(lines)
+        rows = split_texts(lines)
         return [values_of(rows, name, kind) for name, kind in zip(names, types, strict=True)], len(rows)
 
     return columns
@@ -190,7 +190,7 @@ def _patient_rows(fields: dict[str, Any]) -> Rows:
     decoders = {name: _value_decoder(wanted) for name, wanted in fields.items()}
 
     def rows(lines: bytes) -> list[dict[str, Any]]:
-        all_of_them, found, name = texts(lines), list[dict[str, Any]](), ""
+        all_of_them, found, name = split_texts(lines), list[dict[str, Any]](), ""
         try:
             for raws in all_of_them:
                 row = {}

@@ -23,7 +23,7 @@ _scanner = json.JSONDecoder(parse_int=str, parse_float=str)
 _decoder = msgspec.json.Decoder(dict[str, Raw])
 
 
-def texts(lines: bytes) -> Sequence[Texts]:
+def split_texts(lines: bytes) -> Sequence[Texts]:
     """Return the values of each line. Raises msgspec.DecodeError or ValueError for non-JSON, RecursionError."""
     try:
         return _decoder.decode_lines(lines)

@@ -85,11 +85,13 @@ class SourceSnapshot(Protocol):
         """
         ...
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
+    def existing_relations(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         """Return the relations that the snapshot shows under these names, selected or not."""
         ...
 
-    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+    def redefined_tables(
+        self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str
+    ) -> list[TableName]:
         """Return the tables whose definition differs from the snapshot's: lines read from them must not be used."""
         ...
 

@@ -80,11 +80,13 @@ class WaitsOnce:
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         return self._snapshot.tables(selection, encoding_digest)
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
-        return self._snapshot.existing(names)
+    def existing_relations(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
+        return self._snapshot.existing_relations(names)
 
-    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
-        return self._snapshot.redefined(tables, selection, encoding_digest)
+    def redefined_tables(
+        self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str
+    ) -> list[TableName]:
+        return self._snapshot.redefined_tables(tables, selection, encoding_digest)
 
     def is_alive(self) -> bool:
         return self._snapshot.is_alive()

@@ -12,18 +12,18 @@ from floodmark.verify.report import TableProblem
 _SUMS = ("rows", "raw_bytes", "stored_bytes")
 
 
-def problems(entry: TableEntry) -> Iterator[TableProblem]:
+def entry_problems(entry: TableEntry) -> Iterator[TableProblem]:
     """Yield the contradictions in an entry."""
     if entry.checksum is None:
         if entry.objects or entry.watermark is not None:
-            yield _wrong("it has objects or a watermark, but no checksum")
+            yield _inconsistent("it has objects or a watermark, but no checksum")
         return
     if entry.checksum != checksum(entry.objects):
-        yield _wrong("its checksum does not match its objects")
+        yield _inconsistent("its checksum does not match its objects")
     for name in _SUMS:
         total = sum(getattr(one, name) for one in entry.objects)
         if getattr(entry, name) != total:
-            yield _wrong(f"its {name} are {getattr(entry, name)}, but its objects have {total}")
+            yield _inconsistent(f"its {name} are {getattr(entry, name)}, but its objects have {total}")
     yield from _watermark_problems(entry)
     yield from _key_problems(entry)
 
@@ -32,14 +32,14 @@ def _watermark_problems(entry: TableEntry) -> Iterator[TableProblem]:
     marks = entry.watermark.chunks if entry.watermark is not None else ()
     pointed = [mark.object for mark in marks if mark.object is not None]
     if any(not 0 <= index < len(entry.objects) for index in pointed):
-        yield _wrong("its watermark points to objects that it does not list")
+        yield _inconsistent("its watermark points to objects that it does not list")
         return
     if len(set(pointed)) < len(pointed):
-        yield _wrong("two chunks of its watermark point to one object")
+        yield _inconsistent("two chunks of its watermark point to one object")
     if any(mark.object is not None and entry.objects[mark.object].chunk != mark.chunk for mark in marks):
-        yield _wrong("a chunk of its watermark points to another chunk's object")
+        yield _inconsistent("a chunk of its watermark points to another chunk's object")
     if len({mark.chunk for mark in marks}) < len(marks):
-        yield _wrong("its watermark contains a chunk twice")
+        yield _inconsistent("its watermark contains a chunk twice")
 
 
 def _key_problems(entry: TableEntry) -> Iterator[TableProblem]:
@@ -54,5 +54,5 @@ def _key_problems(entry: TableEntry) -> Iterator[TableProblem]:
             yield TableProblem("inconsistent", one.key, "an object must have a row, and a row must have a byte")
 
 
-def _wrong(detail: str) -> TableProblem:
+def _inconsistent(detail: str) -> TableProblem:
     return TableProblem("inconsistent", None, detail)

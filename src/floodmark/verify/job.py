@@ -27,9 +27,9 @@ from floodmark.state.run_ids import RunSearch
 from floodmark.stop import Deadline, Stop
 from floodmark.storage.base import Storage
 from floodmark.verify import objects
-from floodmark.verify.entries import problems
+from floodmark.verify.entries import entry_problems
 from floodmark.verify.report import Level, ObjectFault, TableProblem, TableReport, VerifyReport, full_run
-from floodmark.verify.source import ComparedTable, SourceComparison, compare
+from floodmark.verify.source import ComparedTable, SourceComparison, compare_tables
 
 __all__ = ["VerifyRequest", "full_run", "verify"]
 
@@ -59,11 +59,11 @@ def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop:
     ledger = open_ledger(settings, observer)
     if ledger is None:
         raise ConfigError("can't verify", why="runs to this landing zone keep no state")
-    found = _manifests(ledger, request)
+    found = _read_manifests(ledger, request)
     if found is None:
         return None
     current, manifest, number = found
-    entries = _chosen(manifest, request.only)
+    entries = _chosen_entries(manifest, request.only)
     faults: Faults = {}
     if _require_verifiable(manifest, request):
         destination = open_destination(settings, manifest, observer)
@@ -72,14 +72,14 @@ def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop:
         level: Level = "content" if request.deep else "objects"
     else:
         level = "manifest"
-    compared = _compared(settings, current, entries, observer, stop) if request.against_source else {}
+    compared = _compare_source(settings, current, entries, observer, stop) if request.against_source else {}
     stop.require_not_asked()
     tables = tuple(_table_report(entry, faults, compared.get(entry.table)) for entry in entries)
     seconds = round(time.monotonic() - begun, 3)
     return VerifyReport(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
 
 
-def _manifests(ledger: Ledger, request: VerifyRequest) -> tuple[Current, Manifest, int] | None:
+def _read_manifests(ledger: Ledger, request: VerifyRequest) -> tuple[Current, Manifest, int] | None:
     """Read every manifest in reach. Return the requested one and the number of manifests.
 
     Raises UsageError if the requested run is not among them.
@@ -106,7 +106,7 @@ def _manifests(ledger: Ledger, request: VerifyRequest) -> tuple[Current, Manifes
     raise unreadable(missing, "it is in the history of head, but it is missing")
 
 
-def _chosen(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
+def _chosen_entries(manifest: Manifest, only: Sequence[str]) -> list[TableEntry]:
     """Return the chosen entries. Dropped tables are also verified, because they stay in reach until history is cut."""
     default = manifest.source.default_schema
     picked = pick_tables((entry.table for entry in manifest.tables), only, default, "the manifest")
@@ -161,7 +161,7 @@ def _object_faults(
     return faults
 
 
-def _compared(
+def _compare_source(
     settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
 ) -> dict[TableName, ComparedTable]:
     snapshot = WaitsOnce(open_source(settings).snapshot(), set(), settings.limits.lock_timeout)
@@ -180,15 +180,17 @@ def _compared(
             observer=observer,
             deadline=deadline,
             chunk_bytes=settings.chunk_bytes,
-            redefined=lambda tables: snapshot.redefined(tables, selection, digest),
+            redefined=lambda tables: snapshot.redefined_tables(tables, selection, digest),
         )
-        return compare(comparison, [e for e in entries if e.checksum is not None and e.status != "dropped"], infos)
+        return compare_tables(
+            comparison, [e for e in entries if e.checksum is not None and e.status != "dropped"], infos
+        )
     finally:
         snapshot.close()
 
 
 def _table_report(entry: TableEntry, faults: Faults, compared: ComparedTable | None) -> TableReport:
-    found = [*problems(entry)]
+    found = [*entry_problems(entry)]
     keys = dict.fromkeys(one.key for one in entry.objects)
     found += [TableProblem(faults[key].code, key, faults[key].detail) for key in keys if key in faults]
     found += compared.problems if compared is not None else ()

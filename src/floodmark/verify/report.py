@@ -75,13 +75,13 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
     duration_seconds: float
 
     @property
-    def wrong(self) -> tuple[TableReport, ...]:
+    def faulty_tables(self) -> tuple[TableReport, ...]:
         return tuple(table for table in self.tables if table.problems)
 
     @property
-    def mend(self) -> tuple[str, ...]:
+    def repair_commands(self) -> tuple[str, ...]:
         """Return the commands that write the faulty parts again."""
-        return tuple(full_run(table.table) for table in self.wrong)
+        return tuple(full_run(table.table) for table in self.faulty_tables)
 
 
 def full_run(table: TableName) -> str:

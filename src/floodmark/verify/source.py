@@ -66,7 +66,7 @@ class _TableComparison:
         return {one.chunk: one for one in self.entry.objects}
 
 
-def compare(
+def compare_tables(
     comparison: SourceComparison, entries: Sequence[TableEntry], infos: Mapping[TableName, TableInfo]
 ) -> dict[TableName, ComparedTable]:
     """Compare every entry that has a snapshot with the source. A table's own error goes into its report."""
@@ -89,8 +89,8 @@ def compare(
                 )
             )
     for work in works:
-        _settle(comparison, work)
-    _read(comparison, works)
+        _settle_table(comparison, work)
+    _read_chunks(comparison, works)
     changed = set(comparison.redefined([work.info for work in works]))
     for work in works:
         if work.info.table in changed:
@@ -99,7 +99,7 @@ def compare(
     return done
 
 
-def _settle(comparison: SourceComparison, work: _TableComparison) -> None:
+def _settle_table(comparison: SourceComparison, work: _TableComparison) -> None:
     questions = work.plan.questions
     batches = [questions[at : at + _BATCH] for at in range(0, len(questions), _BATCH)]
     ask = patiently(comparison.observer, "observe")
@@ -125,7 +125,7 @@ def _settle(comparison: SourceComparison, work: _TableComparison) -> None:
         work.count("changed")
 
 
-def _read(comparison: SourceComparison, works: Sequence[_TableComparison]) -> None:
+def _read_chunks(comparison: SourceComparison, works: Sequence[_TableComparison]) -> None:
     again = patiently(comparison.observer, "read a chunk again")
 
     def digest(task: tuple[_TableComparison, ChunkPlan]) -> str | None:
@@ -142,7 +142,7 @@ def _read(comparison: SourceComparison, works: Sequence[_TableComparison]) -> No
         elif isinstance(found, BaseException):
             raise found
         else:
-            _judge(work, chunk, found)
+            _judge_chunk(work, chunk, found)
 
 
 def _to_read(works: Sequence[_TableComparison]) -> Iterator[tuple[_TableComparison, ChunkPlan]]:
@@ -154,7 +154,7 @@ def _to_read(works: Sequence[_TableComparison]) -> Iterator[tuple[_TableComparis
                 work.count("changed")
 
 
-def _judge(work: _TableComparison, chunk: ChunkPlan, digest: str | None) -> None:
+def _judge_chunk(work: _TableComparison, chunk: ChunkPlan, digest: str | None) -> None:
     proven = chunk.proven is not None and chunk.remembered is not None
     known = chunk.remembered.object if proven and chunk.remembered is not None else work.stored().get(chunk.chunk)
     if digest == (None if known is None else known.content_sha256):

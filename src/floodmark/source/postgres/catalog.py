@@ -27,7 +27,7 @@ from floodmark.source.postgres.relations import (
     RelationDetail,
     SecurityLabel,
     ServerFacts,
-    candidate,
+    candidate_of,
     read_calling,
     read_details,
     read_extensions,
@@ -95,20 +95,20 @@ def read_tables(connection: psycopg.Connection[Any], selection: Selection, encod
     key.
     """
     relations = read_relations(connection)
-    candidates = [candidate(relation) for relation in relations.values()]
+    candidates = [candidate_of(relation) for relation in relations.values()]
     rules = rules_by_table(candidates, selection, DEFAULT_SCHEMA)
     chosen = choose_tables(candidates, selection, DEFAULT_SCHEMA)
-    families = _families(connection, relations, chosen)
+    families = _read_families(connection, relations, chosen)
     members = [member for family in families for member in family.members]
     wanted = {a.type for member in members for a in member.attributes if not a.dropped}
     extensions = read_extensions(connection)
     types = read_types(connection, wanted, extensions)
     calling = read_calling(connection, [member.relation.oid for member in members])
     context = CatalogContext(read_server(connection), calling, extensions, types, selection, encoding_digest)
-    return [_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
+    return [_read_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
 
 
-def _families(
+def _read_families(
     connection: psycopg.Connection[Any], relations: Mapping[int, Relation], chosen: Iterable[TableName]
 ) -> list[TableFamily]:
     by_name = {relation.table: relation for relation in relations.values()}
@@ -116,14 +116,14 @@ def _families(
     roots = [by_name[table] for table in chosen]
     below = {root.oid: tree.attached(root.oid) for root in roots}
     oids = [oid for root in roots for oid in (root.oid, *below[root.oid])]
-    members = _members(connection, relations, oids)
+    members = _read_members(connection, relations, oids)
     return [
         TableFamily(members[root.oid], [members[oid] for oid in below[root.oid]], list(tree.edges(root.oid)))
         for root in roots
     ]
 
 
-def _members(
+def _read_members(
     connection: psycopg.Connection[Any], relations: Mapping[int, Relation], oids: list[int]
 ) -> dict[int, FamilyMember]:
     details = read_details(connection, oids)
@@ -132,16 +132,16 @@ def _members(
     return {oid: FamilyMember(relations[oid], details[oid], attributes[oid], labels.get(oid, [])) for oid in oids}
 
 
-def _table(family: TableFamily, rule: TableRule, context: CatalogContext) -> PgTable:
+def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -> PgTable:
     root = family.root.relation
     columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
     if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
         raise ConfigError(
             "can't use a hash mask", why="it needs a key", on=f"tables.rules: {exact_pattern(root.table)}"
         )
-    reads = _reads(family, columns, rule, context)
+    reads = _expected_reads(family, columns, rule, context)
     named = frozenset(one.root for one in reads.values() if one.measured or not one.exact)
-    definition = fingerprint.definition(
+    definition = fingerprint.table_definition(
         [fingerprint.of_database(context.server.version), *_facts(family.root, context, named)], None
     )
     info = TableInfo(
@@ -149,10 +149,10 @@ def _table(family: TableFamily, rule: TableRule, context: CatalogContext) -> PgT
         oid=root.oid,
         kind=KINDS[root.kind],
         columns=tuple(c.column for c in columns),
-        parts=_parts(family, columns, rule, context, definition, named),
-        fingerprint=_fingerprint(definition, columns, rule, context),
-        denied=_denied(family, context.server),
-        watched=_watched(family, rule, context),
+        parts=_table_parts(family, columns, rule, context, definition, named),
+        fingerprint=_table_fingerprint(definition, columns, rule, context),
+        denied=_denial_of(family, context.server),
+        watched=_watched_column(family, rule, context),
     )
     return PgTable(
         info=info,
@@ -174,7 +174,7 @@ def _facts(member: FamilyMember, context: CatalogContext, named: frozenset[int])
     return [relation, names, fingerprint.of_types(context.types, member.attributes)]
 
 
-def _fingerprint(
+def _table_fingerprint(
     definition: TableDefinition, columns: tuple[ExtractedColumn, ...], rule: TableRule, context: CatalogContext
 ) -> Fingerprint:
     selection = context.selection
@@ -184,7 +184,7 @@ def _fingerprint(
     return Fingerprint(definition.schema, config, fingerprint.GUARDS)
 
 
-def _parts(
+def _table_parts(
     family: TableFamily,
     columns: tuple[ExtractedColumn, ...],
     rule: TableRule,
@@ -203,14 +203,14 @@ def _parts(
     if whole is not None:
         tree = fingerprint.of_tree(family.edges, [m.detail for m in family.members])
         facts = [tree, *(_facts(member, context, named) for member in family.partitions)]
-        return (_whole(family, whole, block_size, fingerprint.definition(facts, above)),)
+        return (_whole_table(family, whole, block_size, fingerprint.table_definition(facts, above)),)
     return tuple(
-        _part(m, doubt, relocated, block_size, _own_definition(m, family, context, above, named))
+        _storage_part(m, doubt, relocated, block_size, _own_definition(m, family, context, above, named))
         for m in family.holders
     )
 
 
-def _reads(
+def _expected_reads(
     family: TableFamily, columns: tuple[ExtractedColumn, ...], rule: TableRule, context: CatalogContext
 ) -> dict[str, ExpectedReads]:
     """Return the locks that a statement about each part must take: see `identity.Reads`."""
@@ -255,10 +255,10 @@ def _own_definition(
     """Return the definition of a part that is read by itself: a leaf has the root's and its own."""
     if member is family.root:
         return TableDefinition("", above.stamp)
-    return fingerprint.definition(_facts(member, context, named), above)
+    return fingerprint.table_definition(_facts(member, context, named), above)
 
 
-def _part(
+def _storage_part(
     member: FamilyMember, doubt: str | None, relocated: str | None, block_size: int, definition: TableDefinition
 ) -> Part:
     storage = proof.of_storage(member.relation, member.detail)
@@ -267,7 +267,7 @@ def _part(
         table=member.relation.table,
         relfilenode=member.detail.relfilenode,
         heap_blocks=-(-member.detail.heap_bytes // block_size),
-        total_bytes=_bytes(member),
+        total_bytes=_bytes_of(member),
         by_block=_in_heap(member) and relocated is None,
         no_proof=doubt or relocated or storage,
         narrow=_is_narrow(member),
@@ -288,13 +288,13 @@ def _is_narrow(member: FamilyMember) -> bool:
     return member.detail.toast_bytes == 0 and shared <= MOST_SHARED and not computed
 
 
-def _whole(family: TableFamily, why: str, block_size: int, definition: TableDefinition) -> Part:
+def _whole_table(family: TableFamily, why: str, block_size: int, definition: TableDefinition) -> Part:
     return Part(
         id=str(family.root.relation.oid),
         table=family.root.relation.table,
         relfilenode=family.root.detail.relfilenode,
         heap_blocks=sum(-(-m.detail.heap_bytes // block_size) for m in family.holders),
-        total_bytes=sum(_bytes(m) for m in family.holders),
+        total_bytes=sum(_bytes_of(m) for m in family.holders),
         by_block=False,
         no_proof=why,
         fingerprint=definition.schema,
@@ -302,7 +302,7 @@ def _whole(family: TableFamily, why: str, block_size: int, definition: TableDefi
     )
 
 
-def _bytes(member: FamilyMember) -> int:
+def _bytes_of(member: FamilyMember) -> int:
     return member.detail.heap_bytes + (member.detail.toast_bytes or 0)
 
 
@@ -327,7 +327,7 @@ def _table_doubt(
     )
 
 
-def _watched(family: TableFamily, rule: TableRule, context: CatalogContext) -> str | None:
+def _watched_column(family: TableFamily, rule: TableRule, context: CatalogContext) -> str | None:
     """Return the column that `detect: column` uses."""
     if (rule.detect or context.selection.detect) != "column":
         return None
@@ -354,7 +354,7 @@ def _through_parent(family: TableFamily, columns: tuple[ExtractedColumn, ...], r
     return None
 
 
-def _denied(family: TableFamily, server: ServerFacts) -> str | None:
+def _denial_of(family: TableFamily, server: ServerFacts) -> str | None:
     """Return why the table can't be read, with the missing grant, or None. A right is None if the table is now gone."""
     root, role = family.root, quoted(server.role)
     name = qualified(root.relation.table)

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct
 from floodmark.config import Mask, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, TableName
-from floodmark.source.postgres.masks import masked
+from floodmark.source.postgres.masks import masked_column
 from floodmark.source.postgres.names import quoted
 from floodmark.source.postgres.types import Attribute, TypeCatalog
 from floodmark.source.selection import exact_pattern
@@ -34,7 +34,7 @@ class ExtractedColumn(Struct, frozen=True):
     def sql(self) -> str:
         """Return the select-list item."""
         name = quoted(self.attribute.name)
-        return f"{name} AS {name}" if self.mask is None else masked(self.attribute.name, self.mask)
+        return f"{name} AS {name}" if self.mask is None else masked_column(self.attribute.name, self.mask)
 
 
 def extracted_columns(
@@ -45,7 +45,7 @@ def extracted_columns(
     names = [a.name for a in present]
     for name in (*rule.columns.exclude, *rule.columns.mask):
         if name not in names:
-            raise _missing(table, name, names)
+            raise _missing_column(table, name, names)
     kept = [a for a in present if a.name not in rule.columns.exclude]
     if present and not kept:
         raise ConfigError(
@@ -57,7 +57,7 @@ def extracted_columns(
     return tuple(ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
 
 
-def _missing(table: TableName, name: str, names: Sequence[str]) -> ConfigError:
+def _missing_column(table: TableName, name: str, names: Sequence[str]) -> ConfigError:
     close = get_close_matches(name, names, n=3)
     return ConfigError(
         "can't use a table rule",

@@ -17,7 +17,7 @@ from floodmark.config import Limits
 from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceUnavailable, TableError, TableLocked
 from floodmark.source.postgres import tls
 from floodmark.source.postgres.address import ServerAddress, libpq_default
-from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, refusal
+from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, connect_error
 
 # The coordinator's connection is silent for a whole run; firewalls drop connections that are silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
@@ -89,7 +89,7 @@ def connect(where: ServerAddress, secret_settings: Mapping[str, str] = MappingPr
                     raise
         return psycopg.connect(autocommit=True, **arguments)
     except psycopg.Error as error:
-        raise refusal(error, where.label) from None
+        raise connect_error(error, where.label) from None
     except UnicodeError:
         raise ConfigError("can't connect", on=where.label, why="a name holds bytes that are not UTF-8") from None
 
@@ -113,10 +113,10 @@ def pinned_settings(limits: Limits, server_version: int) -> str:
     settings["lock_timeout"] = f"{limits.lock_timeout}s"
     if server_version >= 170000:
         settings["transaction_timeout"] = "0"
-    return "; ".join(f"SET LOCAL {name} = {_listed(value)}" for name, value in settings.items())
+    return "; ".join(f"SET LOCAL {name} = {_value_literals(value)}" for name, value in settings.items())
 
 
-def _listed(value: str) -> str:
+def _value_literals(value: str) -> str:
     """Return a setting's value as literals, one for each part.
 
     'a, b' in one literal would be the name of one schema.

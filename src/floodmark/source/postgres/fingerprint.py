@@ -73,10 +73,10 @@ def of_tree(edges: Iterable[PartitionEdge], members: Iterable[RelationDetail]) -
     return list(edges), [(member.oid, member.bound) for member in members]
 
 
-def definition(facts: Sequence[Any], above: TableDefinition | None) -> TableDefinition:
+def table_definition(facts: Sequence[Any], above: TableDefinition | None) -> TableDefinition:
     """Return the digests of facts, combined with those of the definition `above` them."""
     schema, stamp = ("", "") if above is None else (above.schema, above.stamp)
-    return TableDefinition(_digest([schema, _content(facts)]), _digest([stamp, _trace(facts)]))
+    return TableDefinition(_sha256_of([schema, _content(facts)]), _sha256_of([stamp, _trace(facts)]))
 
 
 def _content(fact: Any) -> Any:
@@ -104,8 +104,8 @@ def config_digest(
     hashed = any(c.mask == "hash" for c in columns)
     key = mask_identity(mask_key) if hashed and mask_key is not None else None
     chosen = [(c.attribute.name, c.mask) for c in columns]
-    return _digest([OUTPUT_VERSION, chosen, where, detect, key, encoding_digest])
+    return _sha256_of([OUTPUT_VERSION, chosen, where, detect, key, encoding_digest])
 
 
-def _digest(facts: Any) -> str:
+def _sha256_of(facts: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

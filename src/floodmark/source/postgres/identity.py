@@ -52,7 +52,7 @@ class LockedRelation(Struct, frozen=True, array_like=True):
         return self.kind is None or (self.kind in ("r", "m", "t") and self.file_now != self.file_then)
 
 
-def replaced(reads: ExpectedReads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
+def replaced_because(reads: ExpectedReads, locked: Set[int], before: Set[int] = frozenset()) -> str | None:
     """Return why the locked relations are not those that the statement should have read, or None.
 
     `before` are those that earlier statements of the transaction locked. If `reads.root` is among them, nothing shows

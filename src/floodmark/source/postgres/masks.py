@@ -30,7 +30,7 @@ def mask_settings(key: Secret) -> dict[str, str]:
     return {INNER: bytes(b ^ 0x36 for b in block).hex(), OUTER: bytes(b ^ 0x5C for b in block).hex()}
 
 
-def masked(column: str, mask: Mask) -> str:
+def masked_column(column: str, mask: Mask) -> str:
     """Return the select-list item that replaces the column. A null stays null under every mask.
 
     It uses IS DISTINCT FROM NULL, not IS NOT NULL: the latter looks into the fields of a composite value.

@@ -40,11 +40,11 @@ class ConnectRefusal(Struct, frozen=True):
     kind: type[FloodmarkError] = SourceError
 
 
-def _passing(words: str, why: str, hint: str = _LATER) -> ConnectRefusal:
+def _transient(words: str, why: str, hint: str = _LATER) -> ConnectRefusal:
     return ConnectRefusal(words, why, hint, SourceUnavailable)
 
 
-def _setting(words: str, why: str) -> ConnectRefusal:
+def _wrong_setting(words: str, why: str) -> ConnectRefusal:
     return ConnectRefusal(words, why, _PARAMETERS, ConfigError)
 
 
@@ -70,16 +70,16 @@ _REFUSALS = (
         "a pooler does not accept startup options",
         "Remove PGOPTIONS, and options= in the source's URL.",
     ),
-    _setting("sslmode value", "PGSSLMODE or sslmode has a value that libpq does not know"),
-    _setting("port number", "the port is not a number from 1 to 65535"),
-    _setting("definition of service", "PGSERVICE names a service that does not exist"),
-    _setting("service file", "the service file can't be read"),
-    _setting("invalid connection option", "it has a parameter that libpq does not know"),
-    _setting("invalid value for parameter", "a parameter has a value that the server does not accept"),
-    _setting('value: "', "a parameter has a value that libpq does not accept"),
-    _setting("bad value for", "a parameter has a value that libpq does not accept"),
-    _setting("could not match", "the numbers of hosts and ports differ"),
-    _setting("invalid integer value", "a parameter must be a number"),
+    _wrong_setting("sslmode value", "PGSSLMODE or sslmode has a value that libpq does not know"),
+    _wrong_setting("port number", "the port is not a number from 1 to 65535"),
+    _wrong_setting("definition of service", "PGSERVICE names a service that does not exist"),
+    _wrong_setting("service file", "the service file can't be read"),
+    _wrong_setting("invalid connection option", "it has a parameter that libpq does not know"),
+    _wrong_setting("invalid value for parameter", "a parameter has a value that the server does not accept"),
+    _wrong_setting('value: "', "a parameter has a value that libpq does not accept"),
+    _wrong_setting("bad value for", "a parameter has a value that libpq does not accept"),
+    _wrong_setting("could not match", "the numbers of hosts and ports differ"),
+    _wrong_setting("invalid integer value", "a parameter must be a number"),
     ConnectRefusal(
         "does not exist",
         "the database or the role does not exist",
@@ -89,29 +89,29 @@ _REFUSALS = (
     ConnectRefusal(
         "not currently accepting connections", "the database does not accept connections", "See datallowconn."
     ),
-    _passing("failed to resolve host", "the host name can't be resolved", _WRONG_HOST),
-    _passing("could not translate host name", "the host name can't be resolved", _WRONG_HOST),
-    _passing("name or service not known", "the host name can't be resolved", _WRONG_HOST),
-    _passing("connection refused", "no server listens there (connection refused)", _NOT_THERE),
-    _passing("no such file or directory", "no server listens on that socket", _NOT_THERE),
-    _passing("timeout expired", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
-    _passing("connection timeout", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
-    _passing("unreachable", "the network has no route to the host", _NOT_THERE),
-    _passing("no route to host", "the network has no route to the host", _NOT_THERE),
-    _passing("starting up", "the server is starting up"),
-    _passing("shutting down", "the server is shutting down"),
-    _passing("in recovery mode", "the server is recovering from a crash"),
-    _passing("not yet accepting connections", "the server is not ready yet"),
-    _passing("hot standby mode is disabled", "it is a standby that accepts no connections", "Set hot_standby = on."),
-    _passing("too many clients", "the server's connection limit is reached", _FEWER),
-    _passing("too many connections", "the connection limit of the role or database is reached", _FEWER),
-    _passing("remaining connection slots", "the server's connection limit is reached", _FEWER),
-    _passing("closed the connection unexpectedly", "the connection was closed before the server answered"),
-    _passing("connection reset", "the connection was closed before the server answered"),
+    _transient("failed to resolve host", "the host name can't be resolved", _WRONG_HOST),
+    _transient("could not translate host name", "the host name can't be resolved", _WRONG_HOST),
+    _transient("name or service not known", "the host name can't be resolved", _WRONG_HOST),
+    _transient("connection refused", "no server listens there (connection refused)", _NOT_THERE),
+    _transient("no such file or directory", "no server listens on that socket", _NOT_THERE),
+    _transient("timeout expired", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
+    _transient("connection timeout", f"no answer within {CONNECT_TIMEOUT} s", _NOT_THERE),
+    _transient("unreachable", "the network has no route to the host", _NOT_THERE),
+    _transient("no route to host", "the network has no route to the host", _NOT_THERE),
+    _transient("starting up", "the server is starting up"),
+    _transient("shutting down", "the server is shutting down"),
+    _transient("in recovery mode", "the server is recovering from a crash"),
+    _transient("not yet accepting connections", "the server is not ready yet"),
+    _transient("hot standby mode is disabled", "it is a standby that accepts no connections", "Set hot_standby = on."),
+    _transient("too many clients", "the server's connection limit is reached", _FEWER),
+    _transient("too many connections", "the connection limit of the role or database is reached", _FEWER),
+    _transient("remaining connection slots", "the server's connection limit is reached", _FEWER),
+    _transient("closed the connection unexpectedly", "the connection was closed before the server answered"),
+    _transient("connection reset", "the connection was closed before the server answered"),
 )
 
 
-def refusal(error: psycopg.Error, label: str) -> FloodmarkError:
+def connect_error(error: psycopg.Error, label: str) -> FloodmarkError:
     """Return the error for a failed connection. It is a ConfigError if a setting is at fault."""
     text = str(error).lower()
     for known in _REFUSALS:

@@ -189,7 +189,7 @@ def read_relations(connection: psycopg.Connection[Any]) -> dict[int, Relation]:
     return {row[0]: Relation(row[0], TableName(row[1], row[2]), *row[3:]) for row in rows}
 
 
-def candidate(relation: Relation) -> CandidateRelation:
+def candidate_of(relation: Relation) -> CandidateRelation:
     """Return the candidate for a relation, with the kind of pattern that can pick it."""
     table = relation.table
     if relation.partition:
@@ -207,13 +207,13 @@ def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName
     """Return the relations with these names."""
     relations, tree, wanted = read_relations(connection), read_tree(connection), set(names)
     return {
-        relation.table: _namesake(relation, relations.get(tree.parent(relation.oid)))
+        relation.table: _named_relation(relation, relations.get(tree.parent(relation.oid)))
         for relation in relations.values()
         if relation.table in wanted
     }
 
 
-def _namesake(relation: Relation, parent: Relation | None) -> NamedRelation:
+def _named_relation(relation: Relation, parent: Relation | None) -> NamedRelation:
     if relation.partition:
         return NamedRelation("part", "a partition" if parent is None else f"a partition of {parent.table.label}")
     if relation.kind not in "rp":

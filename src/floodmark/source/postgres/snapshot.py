@@ -27,7 +27,7 @@ from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.copying import receive_groups, receive_rows
-from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced
+from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.statements import (
@@ -36,10 +36,10 @@ from floodmark.source.postgres.statements import (
     copy_groups,
     copy_rows,
     holds_rows,
-    locked,
-    members,
+    locked_relations,
     names_of,
-    observe,
+    observe_chunk,
+    partition_members,
     plan_only,
     reads_by_groups,
 )
@@ -130,7 +130,7 @@ class PostgresSnapshot:
         connection.execute("SAVEPOINT plan; SET LOCAL lock_timeout = '1s'")
         try:
             connection.execute(plan_only(part))
-            found = [LockedRelation(*row) for row in connection.execute(locked(int(part.id), self._database))]
+            found = [LockedRelation(*row) for row in connection.execute(locked_relations(int(part.id), self._database))]
             return not oids(found) <= {int(part.id)}
         except psycopg.Error:
             if connection.closed:
@@ -140,7 +140,7 @@ class PostgresSnapshot:
             if not connection.closed:
                 connection.execute("ROLLBACK TO SAVEPOINT plan; RELEASE SAVEPOINT plan")
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
+    def existing_relations(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         if not names:
             return {}
         try:
@@ -148,7 +148,9 @@ class PostgresSnapshot:
         except psycopg.Error as error:
             raise translated(error, "can't read the catalog", self._where.label) from None
 
-    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+    def redefined_tables(
+        self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str
+    ) -> list[TableName]:
         """Return the tables whose definition differs from the snapshot's.
 
         A worker reads rows by its snapshot, but names, types and labels as they are now. A change of definition leaves
@@ -239,10 +241,10 @@ class PostgresSnapshot:
         Return the relations that are locked.
         """
         reads = self._tables[table].reads[part.id]
-        found = [LockedRelation(*row) for row in connection.execute(locked(reads.root, self._database))]
+        found = [LockedRelation(*row) for row in connection.execute(locked_relations(reads.root, self._database))]
         _require_not_replaced(connection, table, reads, oids(found))
         if reads.parent and not reads.exact:  # a partition can have been attached just for this statement
-            tree = {oid for (oid,) in connection.execute(members(reads.root))}
+            tree = {oid for (oid,) in connection.execute(partition_members(reads.root))}
             _require_not_replaced(connection, table, replace(reads, exact=True, all_below=True), tree)
         if any(one.rewritten for one in found):
             raise SnapshotLost("the table was rewritten after the snapshot", on=table.label)
@@ -258,7 +260,7 @@ class PostgresSnapshot:
         if asked.probe:
             statement = holds_rows(asked.part, asked.chunk, asked.open, self._database)
         else:
-            statement = observe(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
+            statement = observe_chunk(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
         try:
             row = connection.execute(statement).fetchone()
         except psycopg.errors.LockNotAvailable as error:  # one of many questions: this names the table
@@ -293,7 +295,7 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
 def _require_not_replaced(
     connection: Connection, table: TableName, reads: ExpectedReads, found: Set[int], before: Set[int] = frozenset()
 ) -> None:
-    why = replaced(reads, found, before)
+    why = replaced_because(reads, found, before)
     if why is None:
         return
     more = found - before - reads.below - reads.toast - {reads.root}

@@ -33,7 +33,7 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str | None, database: int) -> str:
+def observe_chunk(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str | None, database: int) -> str:
     """Count a chunk's rows: all, those from `since` on, and those with xmin 2.
 
     The statement also gives a digest of the watched column's greatest value, which must not leave the server unchanged.
@@ -49,18 +49,18 @@ def observe(part: Part, chunk: Chunk, open_end: bool, since: int, watched: str |
     return (
         "SELECT count(*), "
         f"count(*) FILTER (WHERE age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0), "
-        f"{_FROZEN.format('')}, {newest}, {_read(part, database)} "
-        f"FROM ONLY {qualified(part.table)}{_where(_block_range(chunk, open_end))}"
+        f"{_FROZEN.format('')}, {newest}, {_relations_read(part, database)} "
+        f"FROM ONLY {qualified(part.table)}{_where_clause(_block_range(chunk, open_end))}"
     )
 
 
 def holds_rows(part: Part, chunk: Chunk, open_end: bool, database: int) -> str:
     """Count a chunk's rows up to the first, in the columns of `observe`: the scan stops there."""
-    found = f"SELECT FROM ONLY {qualified(part.table)}{_where(_block_range(chunk, open_end))} LIMIT 1"
-    return f"SELECT count(*), 0, 0, NULL, {_read(part, database)} FROM ({found}) AS found"
+    found = f"SELECT FROM ONLY {qualified(part.table)}{_where_clause(_block_range(chunk, open_end))} LIMIT 1"
+    return f"SELECT count(*), 0, 0, NULL, {_relations_read(part, database)} FROM ({found}) AS found"
 
 
-def _read(part: Part, database: int) -> str:
+def _relations_read(part: Part, database: int) -> str:
     """Return the columns for the present file of the snapshot's relation, and for the transaction's locks."""
     return (
         f"pg_relation_filenode({part.id}), "
@@ -68,7 +68,7 @@ def _read(part: Part, database: int) -> str:
     )
 
 
-def locked(root: int, database: int) -> str:
+def locked_relations(root: int, database: int) -> str:
     """List the user relations that the transaction has locked, and `root` if it has, without indexes.
 
     The columns are: oid, relkind and file in the snapshot, present file.
@@ -84,7 +84,7 @@ def plan_only(part: Part) -> str:
     return f"SELECT FROM ONLY {qualified(part.table)} LIMIT 0"
 
 
-def members(root: int) -> str:
+def partition_members(root: int) -> str:
     """List a partitioned table and everything attached to it at present, except what the snapshot shows as detached."""
     return f"SELECT relid::oid::bigint FROM pg_partition_tree({root})"
 
@@ -109,14 +109,14 @@ def _locked_by_us(root: int | str, database: int) -> str:
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out, one JSON line for each row."""
-    rows = _rows(table, part, chunk, open_end)
+    rows = _rows_sql(table, part, chunk, open_end)
     line = _line_text(table, "r") if table.raw_newlines else _LINE.format("r")
     return f"COPY (SELECT {line} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
 
 
 def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out as CSV with a header line. A null is an empty field, an empty string is "" in quotes."""
-    rows = _rows(table, part, chunk, open_end)
+    rows = _rows_sql(table, part, chunk, open_end)
     return f"COPY ({rows}) TO STDOUT (FORMAT csv, HEADER true, NULL '')"
 
 
@@ -143,8 +143,8 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
     lines = f"string_agg({_line_text(table, row)}, E'\\n')"
     of_group = (
         f"SELECT {lines}, count(*), {_FROZEN.format(f'{relation}.')} "
-        f"FROM {_relation(table, part)} {_joined(table, row)} "
-        f"WHERE {relation}.ctid >= {_tid(first)} AND {relation}.ctid < {_tid(after)}"
+        f"FROM {_relation_sql(table, part)} {_joined_columns(table, row)} "
+        f"WHERE {relation}.ctid >= {_tid_literal(first)} AND {relation}.ctid < {_tid_literal(after)}"
     )
     series = f"generate_series({chunk.start}::bigint, {end - 1}, {GROUP_BLOCKS}) AS {group}({number})"
     return f"COPY (SELECT {found}.* FROM {series}, LATERAL ({of_group}) {found}) TO STDOUT (FORMAT binary)"
@@ -163,7 +163,7 @@ def _own_names(table: PgTable, part: Part) -> list[str]:
     ]
 
 
-def _relation(table: PgTable, part: Part) -> str:
+def _relation_sql(table: PgTable, part: Part) -> str:
     """Return the relation that rows are read from.
 
     A filter can name the table, so a leaf gets the name of the table that it belongs to as an alias.
@@ -173,7 +173,7 @@ def _relation(table: PgTable, part: Part) -> str:
     return f"{only}{qualified(part.table)}{alias}"
 
 
-def _joined(table: PgTable, row: str) -> str:
+def _joined_columns(table: PgTable, row: str) -> str:
     """Return the columns of a row, as `row`. If a filter drops the row, it is still counted, and `row` is null."""
     columns = f"SELECT {', '.join(table.columns_sql)}"
     if table.where is None:
@@ -187,14 +187,14 @@ def _line_text(table: PgTable, row: str) -> str:
     return f"replace(replace({line}, E'\\n', ' '), E'\\r', ' ')" if table.raw_newlines else line
 
 
-def _rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
+def _rows_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     conditions = _block_range(chunk, open_end) if part.by_block else []
     if table.where is not None:
         conditions = [*conditions, f"({table.where}\n)"]
-    return f"SELECT {', '.join(table.columns_sql)} FROM {_relation(table, part)}{_where(conditions)}"
+    return f"SELECT {', '.join(table.columns_sql)} FROM {_relation_sql(table, part)}{_where_clause(conditions)}"
 
 
-def _tid(block: str) -> str:
+def _tid_literal(block: str) -> str:
     return f"tidin(textout(format('(%s,0)', {block})))"
 
 
@@ -212,5 +212,5 @@ def _block_range(chunk: Chunk, open_end: bool) -> list[str]:
     return conditions
 
 
-def _where(conditions: list[str]) -> str:
+def _where_clause(conditions: list[str]) -> str:
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""

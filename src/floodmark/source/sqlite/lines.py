@@ -52,7 +52,7 @@ def write_rows(rows: Iterable[Sequence[Any]], shape: LineShape, row_format: Form
     size = 0
     for row in rows:
         if shape.masks or _is_special(row):
-            row = _shaped(row, shape)
+            row = _shaped_row(row, shape)
         line = as_line(row)
         block.append(line)
         size += len(line) + 1
@@ -93,7 +93,7 @@ def _is_special(row: Sequence[Any]) -> bool:
     return bytes in kinds or (float in kinds and (inf in row or -inf in row))
 
 
-def _shaped(row: Sequence[Any], shape: LineShape) -> list[Any]:
+def _shaped_row(row: Sequence[Any], shape: LineShape) -> list[Any]:
     values = [_plain(value) for value in row]
     for position, mask in shape.masks:
         values[position] = _masked(values[position], mask, shape.key)

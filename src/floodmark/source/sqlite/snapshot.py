@@ -34,7 +34,7 @@ from floodmark.model import (
 )
 from floodmark.source.base import Drawback, NamedRelation, Write
 from floodmark.source.sqlite.lines import write_rows
-from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, namesake, qualified, read_relations, read_tables
+from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, named_relation, qualified, read_relations, read_tables
 from floodmark.wording import iso_time
 
 OLDEST = (3, 37, 0)  # PRAGMA table_list
@@ -59,7 +59,7 @@ class SQLiteSource:
     """
 
     def __init__(self, url: str, busy_seconds: float = 30.0, row_format: Format = "jsonl") -> None:
-        self._path = _path(url)
+        self._path = _file_path(url)
         self._format = row_format
         self._busy_seconds = busy_seconds
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
@@ -132,11 +132,13 @@ class SQLiteSnapshot:
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 
-    def existing(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
+    def existing_relations(self, names: Sequence[TableName]) -> Mapping[TableName, NamedRelation]:
         wanted = set(names)
-        return {relation.table: namesake(relation) for relation in self._relations if relation.table in wanted}
+        return {relation.table: named_relation(relation) for relation in self._relations if relation.table in wanted}
 
-    def redefined(self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str) -> list[TableName]:
+    def redefined_tables(
+        self, tables: Sequence[TableInfo], selection: Selection, encoding_digest: str
+    ) -> list[TableName]:
         """Return no table: in SQLite a read transaction keeps definitions as it keeps rows."""
         return []
 
@@ -170,7 +172,7 @@ class SQLiteSnapshot:
         return Observation(rows, rows, 0, 0)
 
 
-def _path(url: str) -> Path:
+def _file_path(url: str) -> Path:
     """Return the absolute path of the file a URL names. Raises ConfigError, which never holds the URL."""
     what = "can't use the source URL"
     hint = "Write sqlite:///file.db, or sqlite:////data/file.db for a path from the root."

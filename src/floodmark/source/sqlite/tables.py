@@ -96,17 +96,17 @@ def read_tables(
     rules = rules_by_table(candidates, selection, SCHEMA)
     by_name = {relation.table: relation for relation in relations}
     return [
-        _table(connection, by_name[table], rules.get(table, TableRule()), selection, encoding_digest)
+        _read_table(connection, by_name[table], rules.get(table, TableRule()), selection, encoding_digest)
         for table in choose_tables(candidates, selection, SCHEMA)
     ]
 
 
-def namesake(relation: SQLiteRelation) -> NamedRelation:
+def named_relation(relation: SQLiteRelation) -> NamedRelation:
     by, what = _BY[relation.kind]
     return NamedRelation("table" if by == "any" else "other", what)
 
 
-def _table(
+def _read_table(
     connection: sqlite3.Connection,
     relation: SQLiteRelation,
     rule: TableRule,
@@ -114,11 +114,11 @@ def _table(
     encoding_digest: str,
 ) -> SQLiteTable:
     try:
-        attributes = _attributes(connection, relation.table)
-        order = _order(connection, relation, attributes)
+        attributes = _read_attributes(connection, relation.table)
+        order = _order_clause(connection, relation, attributes)
     except sqlite3.Error as error:
-        return _unreadable(relation, getattr(error, "sqlite_errorname", type(error).__name__))
-    chosen = _chosen(relation.table, attributes, rule)
+        return _unreadable_table(relation, getattr(error, "sqlite_errorname", type(error).__name__))
+    chosen = _chosen_attributes(relation.table, attributes, rule)
     masks = {name: mask for name, mask in rule.columns.mask.items() if name in {a.name for a in chosen}}
     if selection.mask_key is None and "hash" in masks.values():
         raise ConfigError(
@@ -130,19 +130,19 @@ def _table(
     )
     config = [OUTPUT_VERSION, shape.names, shape.masks, rule.where, key and mask_identity(key), encoding_digest]
     fingerprint = Fingerprint(_digest([sqlite3.sqlite_version, relation, attributes]), _digest(config))
-    columns = tuple(_column(a, masks.get(a.name)) for a in chosen)
-    info = _info(relation, columns, fingerprint, None)
-    return SQLiteTable(info, _statement(relation.table, chosen, rule.where, order), shape, rule.where)
+    columns = tuple(_model_column(a, masks.get(a.name)) for a in chosen)
+    info = _table_info(relation, columns, fingerprint, None)
+    return SQLiteTable(info, _select_statement(relation.table, chosen, rule.where, order), shape, rule.where)
 
 
-def _unreadable(relation: SQLiteRelation, code: str) -> SQLiteTable:
+def _unreadable_table(relation: SQLiteRelation, code: str) -> SQLiteTable:
     """Return the entry for a view of a missing table, or for a virtual table whose module this SQLite lacks."""
     why = f"its definition can't be read ({code})"
-    info = _info(relation, (), Fingerprint(_digest(why), ""), why)
+    info = _table_info(relation, (), Fingerprint(_digest(why), ""), why)
     return SQLiteTable(info, "", LineShape((), (), None), None)
 
 
-def _info(
+def _table_info(
     relation: SQLiteRelation, columns: tuple[Column, ...], fingerprint: Fingerprint, denied: str | None
 ) -> TableInfo:
     part = Part(
@@ -165,12 +165,14 @@ def _info(
     )
 
 
-def _attributes(connection: sqlite3.Connection, table: TableName) -> list[SQLiteAttribute]:
+def _read_attributes(connection: sqlite3.Connection, table: TableName) -> list[SQLiteAttribute]:
     rows = connection.execute(f"PRAGMA main.table_xinfo({quoted(table.name)})")
     return [SQLiteAttribute(*row) for row in rows]
 
 
-def _chosen(table: TableName, attributes: Sequence[SQLiteAttribute], rule: TableRule) -> list[SQLiteAttribute]:
+def _chosen_attributes(
+    table: TableName, attributes: Sequence[SQLiteAttribute], rule: TableRule
+) -> list[SQLiteAttribute]:
     """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if a.hidden != 1]
     names = [a.name for a in present]
@@ -191,12 +193,14 @@ def _chosen(table: TableName, attributes: Sequence[SQLiteAttribute], rule: Table
     return left
 
 
-def _column(attribute: SQLiteAttribute, mask: Mask | None) -> Column:
+def _model_column(attribute: SQLiteAttribute, mask: Mask | None) -> Column:
     nullable = mask == "null" or not attribute.not_null
     return Column(attribute.name, attribute.type if mask is None else "TEXT", nullable)
 
 
-def _order(connection: sqlite3.Connection, relation: SQLiteRelation, attributes: Sequence[SQLiteAttribute]) -> str:
+def _order_clause(
+    connection: sqlite3.Connection, relation: SQLiteRelation, attributes: Sequence[SQLiteAttribute]
+) -> str:
     """Return the clause that fixes the order of rows, at no cost: the order of the table's own b-tree.
 
     Without it SQLite might read a covering index instead. A view has the order of its definition.
@@ -222,7 +226,7 @@ def _key_terms(connection: sqlite3.Connection, table: TableName) -> list[str]:
     ]
 
 
-def _statement(table: TableName, chosen: Sequence[SQLiteAttribute], where: str | None, order: str) -> str:
+def _select_statement(table: TableName, chosen: Sequence[SQLiteAttribute], where: str | None, order: str) -> str:
     condition = f" WHERE ({where}\n)" if where is not None else ""
     plain = "" if order else " NOT INDEXED"
     return f"SELECT {', '.join(quoted(a.name) for a in chosen)} FROM {qualified(table)}{plain}{condition}{order}"
