@@ -13,11 +13,12 @@ from msgspec.structs import replace
 from floodmark.errors import StorageUnavailable
 from floodmark.events import ignore_event
 from floodmark.model import Chunk, ChunkMark, Lineage, ObjectEntry, Point, Reason, TableEntry, TableName, Watermark
+from floodmark.retrying import Patience
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, ManifestSource, checksum
 from floodmark.storage.base import Body, Storage
 from floodmark.storage.memory import MemoryStorage
-from floodmark.storage.retry import Patience, RetryingStorage
+from floodmark.storage.retry import RetryingStorage
 
 MORNING = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 HOME = Lineage("7100000000000000001", 16384, "731", "2026-11-01T00:00:00Z", None, False)

@@ -11,12 +11,13 @@ from floodmark.events import Observer
 from floodmark.layout import LAYOUTS, Layout
 from floodmark.model import Encoding
 from floodmark.objects.compression import compressor
+from floodmark.retrying import Patience
 from floodmark.source.base import Source
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Storage
-from floodmark.storage.retry import Patience, RetryingStorage
+from floodmark.storage.retry import RetryingStorage
 
 
 class Backends(Struct, frozen=True):

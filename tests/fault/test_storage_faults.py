@@ -39,11 +39,12 @@ from floodmark.config import DestinationSettings, Secret, Selection, Settings, S
 from floodmark.errors import Conflict, StorageError
 from floodmark.pipeline.job import run
 from floodmark.pipeline.publish import RunResult
+from floodmark.retrying import Patience
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
 from floodmark.storage import open_storage
 from floodmark.storage.options import StorageOptions
-from floodmark.storage.retry import Patience, RetryingStorage
+from floodmark.storage.retry import RetryingStorage
 from floodmark.storage.s3 import S3Storage
 
 TRIES = 4

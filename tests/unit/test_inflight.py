@@ -9,10 +9,11 @@ import pytest
 from fix_state import Plan, lost, no_wait, nothing, put, quick_ledger, run
 from floodmark.errors import Conflict, StateUnreadable
 from floodmark.events import ignore_event
+from floodmark.retrying import Patience
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Working, decode, encode
 from floodmark.storage.memory import MemoryStorage
-from floodmark.storage.retry import Patience, RetryingStorage
+from floodmark.storage.retry import RetryingStorage
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 

@@ -16,10 +16,11 @@ from floodmark.errors import (
     StorageUnavailable,
 )
 from floodmark.events import Event, Retried
+from floodmark.retrying import Patience
 from floodmark.storage.base import Condition, IfAbsent, IfMatch
 from floodmark.storage.memory import MemoryStorage
 from floodmark.storage.probe import body_of
-from floodmark.storage.retry import Patience, RetryingStorage
+from floodmark.storage.retry import RetryingStorage
 
 UNAVAILABLE = StorageUnavailable("put", on="key", why="HTTP 503")
 

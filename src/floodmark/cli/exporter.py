@@ -14,7 +14,7 @@ from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError
 from floodmark.events import ignore_event
 from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.server import MetricsServer
-from floodmark.storage.retry import Patience
+from floodmark.retrying import Patience
 
 # The next interval tries again anyway.
 _PATIENCE = Patience(tries=2)

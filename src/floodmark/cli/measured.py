@@ -15,7 +15,7 @@ from floodmark.metrics.known import LedgerFacts, read_facts
 from floodmark.metrics.outputs import WaysOut
 from floodmark.pipeline import job as runs
 from floodmark.pipeline.publish import RunResult
-from floodmark.storage.retry import Patience
+from floodmark.retrying import Patience
 
 # The run itself retries the store often. Its metrics need fewer retries.
 _PATIENCE = Patience(tries=2)

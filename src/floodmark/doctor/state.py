@@ -12,9 +12,9 @@ from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch
 from floodmark.events import ignore_event
 from floodmark.layout import LAYOUTS
 from floodmark.model import Ended, SourceIdentity
+from floodmark.retrying import Patience
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Inflight, Working
-from floodmark.storage.retry import Patience
 from floodmark.storage.s3_errors import AccessDenied
 from floodmark.wording import duration_text, plural
 

@@ -14,14 +14,6 @@ from typing import BinaryIO, cast
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
 
 from floodmark.backends import Backends
 from floodmark.engine.base import TaskStopped
@@ -32,7 +24,7 @@ from floodmark.errors import (
     StorageError,
     TableError,
 )
-from floodmark.events import ChunkDone, Observer, Retried
+from floodmark.events import ChunkDone, Observer
 from floodmark.model import Encoding, ObjectEntry, TableInfo, TableName
 from floodmark.objects.compression import compressor
 from floodmark.objects.numbers import quote_large
@@ -40,6 +32,7 @@ from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome
 from floodmark.pipeline.work import TableWork
+from floodmark.retrying import Patience, RetryPolicy, retrying
 from floodmark.source.base import SourceSnapshot
 from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
@@ -47,7 +40,7 @@ from floodmark.storage.stands import stands
 
 # A larger spool goes to a temporary file: memory stays flat with four chunks in progress.
 SPOOL_MEMORY = 24 * 1024**2
-_TRIES = 4
+_PATIENCE = Patience(tries=4, longest=20)
 
 
 class Spool:
@@ -267,18 +260,6 @@ def still_there(destination: Storage, entry: ObjectEntry) -> bool:
     return stands(destination, entry.key, entry.stored_bytes, entry.sha256)
 
 
-def patiently(observer: Observer, what: str) -> Retrying:
+def patiently(observer: Observer, what: str) -> RetryPolicy:
     """Return a retry policy for broken connections. A source reports one only while its snapshot exists."""
-
-    def tell(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        why = error.sentence if isinstance(error, SourceUnavailable) else type(error).__name__
-        observer(Retried(what, why, state.attempt_number))
-
-    return Retrying(
-        retry=retry_if_exception_type(SourceUnavailable),
-        stop=stop_after_attempt(_TRIES),
-        wait=wait_exponential(0.5, 20) + wait_random(0, 0.5),
-        before_sleep=tell,
-        reraise=True,
-    )
+    return retrying(what, lambda error: isinstance(error, SourceUnavailable), observer, _PATIENCE)

@@ -11,27 +11,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import BinaryIO, TypeVar
 
-from msgspec import Struct
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
-
-from floodmark.errors import FloodmarkError, OutcomeUnknown, StorageError
-from floodmark.events import Observer, Retried
+from floodmark.errors import OutcomeUnknown, StorageError
+from floodmark.events import Observer
+from floodmark.retrying import Patience, Sleep, retrying
 from floodmark.storage.base import Body, Condition, Fetched, Stat, Storage
 
 Result = TypeVar("Result")
-
-
-class Patience(Struct, frozen=True):
-    """The number of tries, and the waits between them: seconds, doubled each time up to `longest`.
-
-    Up to `jitter` seconds are added to each wait, so that many workers do not come back at once. With these values a
-    store can be unavailable for half a minute.
-    """
-
-    tries: int = 7
-    shortest: float = 0.5
-    longest: float = 15.0
-    jitter: float = 0.5
 
 
 class RetryingStorage:
@@ -45,7 +30,7 @@ class RetryingStorage:
         inner: Storage,
         observer: Observer,
         patience: Patience = Patience(),  # noqa: B008 - frozen
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Sleep = time.sleep,
     ) -> None:
         self._inner, self._observer = inner, observer
         self._patience, self._sleep = patience, sleep
@@ -106,20 +91,7 @@ class RetryingStorage:
             raise
 
     def _patiently(self, what: str, call: Callable[[], Result]) -> Result:
-        def tell(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            why = error.why if isinstance(error, FloodmarkError) and error.why else type(error).__name__
-            self._observer(Retried(what, why, state.attempt_number))
-
-        patience = self._patience
-        return Retrying(
-            retry=retry_if_exception(_may_pass),
-            stop=stop_after_attempt(patience.tries),
-            wait=wait_exponential(patience.shortest, patience.longest) + wait_random(0, patience.jitter),
-            before_sleep=tell,
-            sleep=self._sleep,
-            reraise=True,
-        )(call)
+        return retrying(what, _may_pass, self._observer, self._patience, sleep=self._sleep)(call)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -131,5 +103,5 @@ def _unknown(key: str, last: StorageError) -> OutcomeUnknown:
         "put an object on a condition",
         on=key,
         why=f"a try went unanswered, and the last one ended with {type(last).__name__} ({last.why})",
-        hint="It may or may not have been written; what is there now tells.",
+        hint="It may or may not have been written. Read the object to find out.",
     )
