@@ -86,6 +86,6 @@ def test_no_room_for_temporary_files(
     floodmark.configure("destination: {compression: none}\n")
     named: dict[str, Any] = {"preexec_fn": FAULTS["ENOSPC"]}
     refused = floodmark("run", code=13, **named)
-    assert "can't spool a chunk" in refused.err and "TMPDIR" in refused.err
+    assert "can't write a temporary file" in refused.err and "TMPDIR" in refused.err
     assert not [key for key in keys(s3_bucket) if key.endswith("head.json")]
     assert set(floodmark.run().outcomes) == {"public.person", "public.sick", "public.wide"}

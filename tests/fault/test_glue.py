@@ -34,7 +34,7 @@ from floodmark.load import parquet
 from floodmark.load.glue import GlueDatabase
 from floodmark.load.job import LoadedTable, LoadOptions, load
 from floodmark.load.parquet import ParquetPlace
-from floodmark.load.parquet_keys import INDEX
+from floodmark.load.parquet_files import INDEX
 from floodmark.load.target import LoadWatch
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.manifest import decode

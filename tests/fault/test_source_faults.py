@@ -14,7 +14,7 @@ from fix_canaries import ROW, require_none
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
 from floodmark.events import Retried, RunStarted
-from floodmark.pipeline.extract import Spool
+from floodmark.objects.spool import LineSpool
 
 # More than a connection's buffers hold, so that its COPY is still at work when the first block arrives.
 SERVICE = f"""
@@ -42,17 +42,17 @@ def job(nightly: Nightly) -> Nightly:
 @pytest.fixture
 def in_the_middle(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], object]], None]]:
     """Does something once, when the first block of a large chunk has arrived."""
-    write = Spool.write
+    take = LineSpool.take
 
     def arrange(action: Callable[[], object]) -> None:
         waiting = [action]
 
-        def watched(spool: Spool, lines: bytes) -> None:
-            write(spool, lines)
+        def watched(spool: LineSpool, lines: bytes) -> None:
+            take(spool, lines)
             if waiting and len(lines) > 10_000:
                 waiting.pop()()
 
-        monkeypatch.setattr(Spool, "write", watched)
+        monkeypatch.setattr(LineSpool, "take", watched)
 
     yield arrange
 

@@ -43,7 +43,7 @@ from floodmark.retrying import Patience
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
 from floodmark.storage import open_storage
-from floodmark.storage.options import StorageOptions
+from floodmark.storage.base import StorageOptions
 from floodmark.storage.retry import RetryingStorage
 from floodmark.storage.s3 import S3Storage
 

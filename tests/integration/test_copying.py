@@ -6,9 +6,8 @@ from __future__ import annotations
 import hashlib
 
 from fix_storage import S3Bucket
-from floodmark.storage.base import Storage
+from floodmark.storage.base import Storage, StorageOptions
 from floodmark.storage.copying import Copier
-from floodmark.storage.options import StorageOptions
 from floodmark.storage.probe import body_of
 from floodmark.storage.s3 import S3Storage
 

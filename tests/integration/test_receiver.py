@@ -16,7 +16,7 @@ from fix_postgres import PgDatabase
 from fix_receiver import LandingZone, aged, extractions, refused, truth
 from fix_storage import SERVICE, S3Server, client, environment, use
 from floodmark.layout import MOJ_LANDING
-from floodmark.storage.options import StorageOptions
+from floodmark.storage.base import StorageOptions
 from floodmark.storage.probe import body_of
 from floodmark.storage.s3 import SINGLE_PUT_BYTES, S3Storage
 

@@ -17,7 +17,7 @@ from floodmark.layout import (
     table_prefix,
     table_segment,
 )
-from floodmark.load import parquet_keys
+from floodmark.load import parquet_files
 from floodmark.model import Encoding, TableName
 
 STAMP = "20261124000000Z"
@@ -82,7 +82,7 @@ def test_the_files_of_a_load_fit_too() -> None:
     load = f"{STAMP}-0a1b2c"
     for length in range(200, 270):
         table = TableName("s", "t" * length)
-        key = parquet_keys.file_key(table, load, 100_000)
-        assert longest(key) <= 255 and parquet_keys.is_file(key) and parquet_keys.begun(key) is not None
-        assert key.startswith(f"{parquet_keys.segment(table)}/") and longest(parquet_keys.lists(table)) <= 255
-    assert parquet_keys.file_key(TableName("s", "t"), load, 7) == f"s.t/s.t-{load}-00007.parquet"
+        key = parquet_files.file_key(table, load, 100_000)
+        assert longest(key) <= 255 and parquet_files.is_file(key) and parquet_files.begun(key) is not None
+        assert key.startswith(f"{parquet_files.segment(table)}/") and longest(parquet_files.lists(table)) <= 255
+    assert parquet_files.file_key(TableName("s", "t"), load, 7) == f"s.t/s.t-{load}-00007.parquet"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from floodmark.errors import DoesNotFit
-from floodmark.load.parquet_file import GROUP_BYTES, write_groups
+from floodmark.load.parquet_files import GROUP_BYTES, write_groups
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.reader import arrow
 from floodmark.reader.arrow import BATCH_BYTES, BatchConverter, RowShape

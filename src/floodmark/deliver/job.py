@@ -8,35 +8,32 @@ timestamp, unless the table changed again meanwhile. Then it is sent whole under
 
 from __future__ import annotations
 
-import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Collection, Iterator
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from floodmark.config import DeliverySettings
 from floodmark.deliver.plan import Plan, name_of, planned, require_same_target
-from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageDenied, StorageError, VerificationFailed
+from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageDenied, VerificationFailed
 from floodmark.events import Observer
 from floodmark.layout import LAYOUTS, data_key, database_segment, default_schema, table_segment
 from floodmark.model import Encoding, ObjectEntry, TableName
 from floodmark.objects.numbers import most_bytes
+from floodmark.objects.spool import Spool
 from floodmark.objects.verified import as_stored, converted
 from floodmark.reader.cursor import StoredCursor
 from floodmark.reader.reader import Snapshot, Table
 from floodmark.state.consumers import Delivery
 from floodmark.stop import NEVER, Stop
 from floodmark.storage import StorageOptions, open_storage
-from floodmark.storage.base import Body, Storage
+from floodmark.storage.base import Storage
 from floodmark.storage.copying import Copier
 from floodmark.storage.retry import RetryingStorage
 
 Status = Literal["delivered", "unchanged", "failed", "gone"]
-# A larger object is spooled to a temporary file.
-SPOOL_MEMORY = 24 * 1024**2
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -181,19 +178,12 @@ class _Work:
             return
         data = self._snapshot.data
         blocks = as_stored(data, one) if encoding == stored else converted(data, one, stored, encoding)
-        with cast(BinaryIO, tempfile.SpooledTemporaryFile(SPOOL_MEMORY, prefix="floodmark-")) as spool:
-            self._target.storage.put(key, self._spooled(spool, blocks))
-
-    def _spooled(self, spool: BinaryIO, blocks: Iterator[bytes]) -> Body:
-        """Return a verified object, ready for a put. No byte leaves before the whole object was read."""
-        digest, size = hashlib.sha256(), 0
-        for block in blocks:
-            self._stop.require_not_asked()
-            digest.update(block)
-            size += len(block)
-            _keep(spool, block)
-        spool.seek(0)
-        return Body(spool, size, digest.hexdigest())
+        with Spool() as spool:
+            for block in blocks:
+                self._stop.require_not_asked()
+                spool.write(block)
+            # The whole object was read and verified. No byte left before that.
+            self._target.storage.put(key, spool.body)
 
     def _keys(self, table: Table, encoding: Encoding) -> Iterator[str]:
         source, mark = self._snapshot.manifest.source, self._sending[table.name]
@@ -221,18 +211,6 @@ class _Work:
         if encoding == stored:
             return one.stored_bytes
         return one.raw_bytes if encoding.numbers == stored.numbers else most_bytes(one.raw_bytes)
-
-
-def _keep(spool: BinaryIO, block: bytes) -> None:
-    try:
-        spool.write(block)
-    except OSError as error:
-        raise StorageError(
-            "can't spool an object",
-            on=tempfile.tempdir or "the folder for temporary files",
-            why=error.strerror,
-            hint="TMPDIR names another place for temporary files.",
-        ) from None
 
 
 def _copier(data: Storage, settings: DeliverySettings, options: StorageOptions) -> Copier | None:

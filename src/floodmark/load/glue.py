@@ -10,7 +10,6 @@ index, or the version of a Glue table, changed since it read it.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -21,10 +20,11 @@ from floodmark.events import Observer
 from floodmark.layout import default_schema
 from floodmark.load.glue_catalog import CatalogTable, GlueCatalog
 from floodmark.load.parquet import ParquetPlace
-from floodmark.load.parquet_keys import LIST, lists
+from floodmark.load.parquet_files import LIST, lists
 from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
 from floodmark.model import TableName
 from floodmark.reader.types import ColumnType
+from floodmark.storage.probe import body_of
 
 _INPUT = "org.apache.hadoop.hive.ql.io.SymlinkTextInputFormat"
 _OUTPUT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
@@ -158,7 +158,7 @@ class GlueDatabase:
         folder = f"{lists(name)}/{self._parquet.load_id}"
         files = self._parquet.staged(name).files
         text = "".join(f"{self._parquet.url}/{one.key}\n" for one in files)
-        self._parquet.put(f"{folder}/{LIST}", io.BytesIO(text.encode()))
+        self._parquet.put(f"{folder}/{LIST}", body_of(text.encode()))
         table = _table_input(glue, staged, f"{self._parquet.url}/{folder}/", run_id)
         self._catalog.write(table, self._tables.get(glue))
         self._delete(self._misnamed(name))

@@ -8,14 +8,11 @@ nothing. A later load removes its files after a day.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import IO, BinaryIO, cast
 
 from msgspec.structs import replace
 
@@ -30,10 +27,10 @@ from floodmark.errors import (
 )
 from floodmark.events import Observer, Warned
 from floodmark.layout import timestamp_text
-from floodmark.load.parquet_file import write_groups
-from floodmark.load.parquet_keys import INDEX, begun, file_key, folders, is_file
+from floodmark.load.parquet_files import INDEX, begun, file_key, folders, is_file, write_groups
 from floodmark.load.target import LoadSource, StagedTable, TargetContent
 from floodmark.model import Column, ObjectEntry, TableName
+from floodmark.objects.spool import Spool
 from floodmark.reader import extras
 from floodmark.reader.reader import open_data
 from floodmark.reader.types import ColumnType
@@ -41,14 +38,15 @@ from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, S
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
 from floodmark.storage.base import Body, IfAbsent, IfMatch
-from floodmark.storage.stands import stands
-from floodmark.storage.streams import BLOCK
+from floodmark.storage.probe import exists_as_put
 from floodmark.wording import iso_time
 
 # The age at which a load that has not moved the index counts as dead. A superseded file is kept this long for its
 # readers.
 _GRACE = timedelta(days=1)
 _KEPT = timedelta(days=1)
+# A row group is in memory too, so larger files go to the disk at once.
+_SPOOL_MEMORY = 1024**2
 # Files by the digest of their lines.
 _Files = defaultdict[str, list[ParquetFile]]
 
@@ -178,16 +176,10 @@ class ParquetPlace:
             needs = f" (the role needs {rights})" if lacks else ""
             self._observer(Warned(f"unused files remain: {error.sentence}{needs}"))
 
-    def put(self, key: str, data: IO[bytes]) -> tuple[int, str]:
-        """Write an object under a key that no other load can write. Returns its size and SHA-256."""
-        digest, size = hashlib.sha256(), 0
-        data.seek(0)
-        while block := data.read(BLOCK):
-            digest.update(block)
-            size += len(block)
-        self._storage.put(key, Body(cast(BinaryIO, data), size, digest.hexdigest()))
+    def put(self, key: str, body: Body) -> None:
+        """Write an object under a key that no other load can write."""
+        self._storage.put(key, body)
         self._written.append(key)
-        return size, digest.hexdigest()
 
     def abandon(self) -> None:
         """Delete this load's files. A failure is only a warning, because the cause of the abandon matters more."""
@@ -250,7 +242,7 @@ class ParquetPlace:
         left = there[one.content_sha256]
         while left:
             file = left.pop(0)
-            if stands(self._storage, file.key, file.stored_bytes, file.sha256):
+            if exists_as_put(self._storage, file.key, file.stored_bytes, file.sha256):
                 staged.report_unchanged(one)
                 return file
         return None
@@ -259,13 +251,13 @@ class ParquetPlace:
         one, *others = staged.table.objects[number:]
         after = [other for other in others if not there[other.content_sha256]]
         key = file_key(staged.table.name, self._load, number)
-        with tempfile.TemporaryFile(prefix="floodmark-") as file:
-            try:
-                rows = write_groups(file, staged.stream(infinite=False, chunks=[one], after=after).reader, one)
-            except OSError as error:
-                raise StorageError("can't write a Parquet file", on=tempfile.gettempdir(), why=error.strerror) from None
-            size, sha256 = self.put(key, file)
-        return ParquetFile(key=key, rows=rows, stored_bytes=size, sha256=sha256, content_sha256=one.content_sha256)
+        with Spool(_SPOOL_MEMORY) as spool:
+            rows = write_groups(spool, staged.stream(infinite=False, chunks=[one], after=after).reader, one)
+            body = spool.body
+            self.put(key, body)
+        return ParquetFile(
+            key=key, rows=rows, stored_bytes=body.size, sha256=body.sha256, content_sha256=one.content_sha256
+        )
 
     def _files_of(self, name: TableName, shape: str) -> _Files:
         """Return the loaded table's files by the digest of their lines, if its columns are the same."""

@@ -7,10 +7,8 @@ connection, a table rewritten meanwhile) is thrown away, and a repeated put star
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, cast
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
@@ -21,13 +19,12 @@ from floodmark.errors import (
     ConditionFailed,
     OutcomeUnknown,
     SourceUnavailable,
-    StorageError,
     TableError,
 )
 from floodmark.events import ChunkDone, Observer
-from floodmark.model import Encoding, ObjectEntry, TableInfo, TableName
-from floodmark.objects.compression import compressor
+from floodmark.model import ObjectEntry, TableInfo, TableName
 from floodmark.objects.numbers import quote_large
+from floodmark.objects.spool import LineSpool
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome
@@ -36,58 +33,9 @@ from floodmark.retrying import Patience, RetryPolicy, retrying
 from floodmark.source.base import SourceSnapshot
 from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
-from floodmark.storage.stands import stands
+from floodmark.storage.probe import exists_as_put
 
-# A larger spool goes to a temporary file: memory stays flat with four chunks in progress.
-SPOOL_MEMORY = 24 * 1024**2
 _PATIENCE = Patience(tries=4, longest=20)
-
-
-class Spool:
-    """A buffer of a chunk's stored bytes, with the digests of its input and of its output."""
-
-    def __init__(self, encoding: Encoding, deadline: Deadline) -> None:
-        self._compressor = compressor(encoding.compression)
-        self._deadline = deadline
-        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_MEMORY, prefix="floodmark-")  # noqa: SIM115
-        self._raw, self._store_lines = hashlib.sha256(), hashlib.sha256()
-        self.raw_bytes = self.stored_bytes = 0
-
-    def write(self, lines: bytes) -> None:
-        """Take a block of whole lines. Raises TaskStopped, and StorageError if the disk is full."""
-        if self._deadline.reached():
-            raise TaskStopped
-        self._raw.update(lines)
-        self.raw_bytes += len(lines)
-        self._keep(self._compressor.compress(lines))
-
-    def finish(self) -> None:
-        self._keep(self._compressor.flush())
-
-    def _keep(self, stored: bytes) -> None:
-        self._store_lines.update(stored)
-        self.stored_bytes += len(stored)
-        try:
-            self._file.write(stored)
-        except OSError as error:
-            raise StorageError(
-                "can't spool a chunk",
-                on=tempfile.tempdir or "the folder for temporary files",  # gettempdir() would try to write there
-                why=error.strerror,
-                hint="TMPDIR names another place for temporary files.",
-            ) from None
-
-    @property
-    def content_sha256(self) -> str:
-        return self._raw.hexdigest()
-
-    @property
-    def body(self) -> Body:
-        self._file.seek(0)
-        return Body(cast(BinaryIO, self._file), self.stored_bytes, self._store_lines.hexdigest())
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def extract_chunks(attempt: Attempt, works: Sequence[TableWork]) -> None:
@@ -188,36 +136,33 @@ class Extractor:
 
     def _extract_once(self, task: ChunkTask) -> ChunkOutcome:
         begun = time.monotonic()
-        spool = Spool(self._encoding, self._deadline)
-        try:
+        with LineSpool(self._encoding.compression) as spool:
             plan = task.plan
-            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(spool.write))
+            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(spool.take))
             spool.finish()
             entry = self._store_lines(task, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
             self._observer(ChunkDone(task.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun))
             return ChunkOutcome(plan, entry, got.observed)
-        finally:
-            spool.close()
 
     def _line_writer(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return a consumer of the source's lines that passes them on in the run's encoding."""
-        return take if self._encoding.numbers is UNSET else lambda lines: take(quote_large(lines))
+        """Return a consumer of the source's lines that passes them on in the run's encoding. It raises TaskStopped."""
+        quote = self._encoding.numbers is not UNSET
+
+        def passed_on(lines: bytes) -> None:
+            if self._deadline.reached():
+                raise TaskStopped
+            take(quote_large(lines) if quote else lines)
+
+        return passed_on
 
     def content_digest(self, task: ChunkTask) -> str | None:
         """Return the content digest of a chunk, None if it has no lines. Store nothing."""
-        digest = hashlib.sha256()
-
-        def take(lines: bytes) -> None:
-            if self._deadline.reached():
-                raise TaskStopped
-            digest.update(lines)
-
-        plan = task.plan
-        got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(take))
+        digest, plan = hashlib.sha256(), task.plan
+        got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(digest.update))
         return digest.hexdigest() if got.lines else None
 
-    def _store_lines(self, task: ChunkTask, spool: Spool, lines: int) -> ObjectEntry:
+    def _store_lines(self, task: ChunkTask, spool: LineSpool, lines: int) -> ObjectEntry:
         known = task.known.get(spool.content_sha256)
         if known is not None and (not task.put_identical or still_there(self._destination, known)):
             return replace(known, chunk=task.plan.chunk, origin="reused")
@@ -251,13 +196,13 @@ class Extractor:
         try:
             self._destination.put(key, body, condition)
         except (OutcomeUnknown, ConditionFailed):
-            if not stands(self._destination, key, body.size, body.sha256):
+            if not exists_as_put(self._destination, key, body.size, body.sha256):
                 raise
 
 
 def still_there(destination: Storage, entry: ObjectEntry) -> bool:
     """Return True if an object that a manifest names exists at the destination."""
-    return stands(destination, entry.key, entry.stored_bytes, entry.sha256)
+    return exists_as_put(destination, entry.key, entry.stored_bytes, entry.sha256)
 
 
 def patiently(observer: Observer, what: str) -> RetryPolicy:

@@ -8,9 +8,8 @@ from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from floodmark.errors import ConfigError
-from floodmark.storage.base import Storage
+from floodmark.storage.base import Storage, StorageOptions
 from floodmark.storage.local import LocalStorage
-from floodmark.storage.options import StorageOptions
 from floodmark.storage.put_only import PutOnlyStorage
 
 __all__ = ["StorageOptions", "open_storage"]

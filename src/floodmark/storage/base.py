@@ -57,6 +57,23 @@ class Stat(Struct, frozen=True):
     sha256: str | None
 
 
+class StorageOptions(Struct, frozen=True):
+    """The options for one store. `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing.
+
+    `conditional` is False for a landing zone, whose receiver moves objects away: there, Floodmark writes nothing on a
+    condition, and reads, lists and deletes nothing. `allow_unconditional` accepts a store that ignores or refuses
+    conditions. Timeouts are seconds, for each connect and for each silence.
+    """
+
+    acl: str | None = None
+    sse: str | None = None
+    kms_key_id: str | None = None
+    conditional: bool = True
+    allow_unconditional: bool = False
+    connect_timeout: float = 10.0
+    read_timeout: float = 60.0
+
+
 class Storage(Protocol):
     """A bucket's prefix, or a folder. Keys are relative, with forward slashes.
 

@@ -1,4 +1,4 @@
-"""A proof that a store honours conditions: a probe tries to break them."""
+"""Questions to a store: if it honours conditions, and if it still has an object as it was put."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 import uuid
 
-from floodmark.errors import ConditionFailed, NoConditionalWrites, StorageError
+from floodmark.errors import ConditionFailed, NoConditionalWrites, StorageDenied, StorageError
 from floodmark.storage.base import Body, Condition, IfAbsent, IfMatch, Storage
 
 _NO_ETAG = '"00000000000000000000000000000000"'
@@ -28,6 +28,19 @@ def prove_conditions(storage: Storage) -> None:
         _sweep(storage, key, error)
         raise
     storage.delete(key)
+
+
+def exists_as_put(storage: Storage, key: str, size: int, sha256: str) -> bool:
+    """Return True if an object exists as it was put, as far as the store can tell.
+
+    An object that may not be looked at counts as missing: S3 gives the same answer for a missing key if it may not
+    list. Raises StorageError.
+    """
+    try:
+        found = storage.stat(key)
+    except StorageDenied:
+        return False
+    return found is not None and found.size == size and found.sha256 in (None, sha256)
 
 
 def body_of(data: bytes) -> Body:

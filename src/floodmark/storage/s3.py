@@ -19,8 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from floodmark.errors import NoConditionalWrites, ObjectMissing
-from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat, Storage
-from floodmark.storage.options import StorageOptions
+from floodmark.storage.base import Body, Condition, Fetched, IfAbsent, IfMatch, Stat, Storage, StorageOptions
 from floodmark.storage.probe import prove_conditions
 from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentials, translated
 from floodmark.storage.streams import BLOCK, length, not_as_announced, reader, window

@@ -1,16 +1,26 @@
-"""Keys of a load's files below the target place. Only the index says which files make up the tables now."""
+"""The files of a load: their keys below the target place, and their content.
+
+Only the index says which files make up the tables now. `parquet` decides which are written.
+"""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from typing import IO, Any
 
 from floodmark.layout import fitted_segment, table_segment, timestamp_moment
-from floodmark.model import TableName
+from floodmark.model import ObjectEntry, TableName
+from floodmark.reader import extras
 
 INDEX = "_floodmark/parquet.json"
 LIST = "files.txt"
+# A row group's size in memory, as Arrow stores it, unless one batch is larger.
+GROUP_BYTES = 32 * 2**20
+# Columns with longer average lines get no statistics, which would copy the longest values several times.
+_LONG_LINE = 2**20
 _LOADED = re.compile(r"-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 
@@ -49,3 +59,27 @@ def begun(key: str) -> datetime | None:
     """Return the start time of the load that wrote a file or a list, or None for any other key."""
     found = _LOADED.search(key) or _LISTED.search(key)
     return None if found is None else timestamp_moment(found[1])
+
+
+def write_groups(file: IO[bytes] | io.RawIOBase, reader: Any, one: ObjectEntry) -> int:
+    """Write a chunk's rows from a RecordBatchReader as a Parquet file. Returns the row count."""
+    pa = extras.pyarrow()
+    statistics, rows = one.raw_bytes < one.rows * _LONG_LINE, 0
+    with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy", write_statistics=statistics) as writer:
+        for group in _groups(reader):
+            writer.write_table(pa.Table.from_batches(group))
+            rows += sum(batch.num_rows for batch in group)
+    return rows
+
+
+def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
+    group: list[Any] = []
+    size = 0
+    for batch in batches:
+        group.append(batch)
+        size += batch.nbytes
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
