@@ -82,7 +82,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "botocore": ("floodmark.storage", "floodmark.load", "floodmark.doctor"),
     "yaml": ("floodmark.config",),
     "rich": ("floodmark.cli", "floodmark.demo"),
-    "tenacity": ("floodmark.retrying", "floodmark.pipeline.snapshot", "floodmark.verify.objects"),
+    "tenacity": ("floodmark.retrying", "floodmark.pipeline.snapshot"),
     "structlog": ("floodmark.cli",),
     "prometheus_client": ("floodmark.metrics",),
     "duckdb": ("floodmark.reader", "floodmark.load"),

@@ -89,7 +89,7 @@ def test_an_object_whose_lines_are_not_what_the_manifest_says() -> None:
     wrong = ObjectEntry(
         entry.key, 8999, entry.raw_bytes, entry.stored_bytes, entry.sha256, entry.content_sha256, Chunk("1"), "reused"
     )
-    with pytest.raises(VerificationFailed, match="not as many"):
+    with pytest.raises(VerificationFailed, match="it has 9,000 rows, not 8,999"):
         list(blocks(store, wrong, encoding))
 
 
@@ -126,9 +126,10 @@ def test_a_stream_that_breaks_is_read_on_from_where_it_was() -> None:
     store, entry, _ = landed("none")
     breaking = Breaking()
     put(breaking, entry.key, store.get(entry.key).data)
-    stored = Stored(breaking, entry, sleep=lambda _: None)
-    assert b"".join(iter(stored.read, b"")) == RAW
-    stored.verify()
+    waits: list[float] = []
+    stored = Stored(breaking, entry, sleep=waits.append)
+    assert b"".join(iter(lambda: stored.read(BLOCK), b"")) == RAW
+    assert stored.fault() is None and len(waits) == 3
     assert breaking.breaks == -1
 
 

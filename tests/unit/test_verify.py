@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
 import tracemalloc
 from collections.abc import Callable
+from typing import BinaryIO, cast
 
 import pytest
 import zstandard
@@ -16,12 +18,13 @@ from msgspec.structs import replace
 
 from fix_state import put
 from floodmark.engine.base import TaskStopped
-from floodmark.errors import StorageUnavailable
+from floodmark.errors import StorageUnavailable, VerificationFailed
 from floodmark.events import Event, Retried, ignore_event
-from floodmark.model import Chunk, ObjectEntry
+from floodmark.model import Chunk, Encoding, ObjectEntry
+from floodmark.objects import verified
+from floodmark.objects.verified import ObjectFault
 from floodmark.storage.memory import MemoryStorage
 from floodmark.verify import objects
-from floodmark.verify.report import ObjectFault
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -50,15 +53,22 @@ def test_what_differs_is_told(packed: str) -> None:
     store, entry = stored(LINES, 2, packed=packed)
     assert told(store, entry) is None
     for change, expected in (
-        ({"rows": 3}, "wrong_content: it holds 2 rows, not 3"),
-        ({"raw_bytes": 19}, "wrong_content: its lines are 20 bytes, not 19"),
+        ({"rows": 3}, "wrong_content: it has 2 rows, not 3"),
+        ({"raw_bytes": 19}, "wrong_content: its lines have more than 19 bytes"),
         ({"content_sha256": "0" * 64}, "wrong_content: its lines are not those that were extracted"),
-        ({"sha256": "0" * 64}, "wrong_checksum: its bytes are not those that were written"),
+        ({"sha256": "0" * 64}, "wrong_checksum: its SHA-256 is not the one it was written with"),
         ({"stored_bytes": 7}, "wrong_size: it has"),
         ({"key": "data/gone" + packed}, "missing: the object is gone"),
     ):
         found = told(store, replace(entry, **change))  # type: ignore[arg-type]
         assert found is not None and found.startswith(expected)
+
+
+def test_a_last_line_that_does_not_end_is_told() -> None:
+    store, entry = stored(b'{"a":1}\n{"a":2}', 1)
+    assert told(store, entry) == "wrong_content: its last line does not end"
+    with pytest.raises(VerificationFailed, match="does not end"):
+        list(verified.blocks(store, entry, Encoding("jsonl", "gzip")))
 
 
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
@@ -93,31 +103,76 @@ def test_a_table_of_the_name_csv_is_no_csv() -> None:
 def test_a_csv_record_may_lie_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     store, entry = stored(b'h\n"a ""b""\n\n"\n\n"""\n"\n', 3, "csv")
     for block in range(1, 12):
-        monkeypatch.setattr(objects, "BLOCK", block)
+        monkeypatch.setattr(verified, "BLOCK", block)
         assert told(store, entry) is None, block
 
 
-def test_a_stream_that_breaks_is_begun_anew_and_one_that_the_store_finds_broken_is_wrong(
+class Breaking(MemoryStorage):
+    """A store whose streams fail at the end of what they hold, as long as there are reasons."""
+
+    def __init__(self, *why: str) -> None:
+        super().__init__()
+        self.why = [*why]
+
+    def open(self, key: str) -> BinaryIO:
+        return cast(BinaryIO, Torn(super().open(key).read(), self.why))
+
+
+class Torn(io.BytesIO):
+    def __init__(self, data: bytes, why: list[str]) -> None:
+        super().__init__(data)
+        self.why = why
+
+    def read(self, amount: int | None = -1) -> bytes:
+        data = super().read(amount)
+        if not data and self.why:
+            raise StorageUnavailable("read an object", why=self.why.pop())
+        return data
+
+
+def broken(*why: str) -> tuple[Breaking, ObjectEntry]:
+    store, entry = stored(LINES, 2)
+    breaking = Breaking(*why)
+    put(breaking, entry.key, store.get(entry.key).data)
+    return breaking, entry
+
+
+def test_a_stream_that_breaks_is_continued_and_one_that_the_store_finds_broken_is_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
-    store, entry = stored(LINES, 2)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     events: list[Event] = []
-    why = ["a reset", "a reset"]
-
-    def breaks(operation: str, key: str, moment: str) -> None:
-        if operation == "open" and why:
-            raise StorageUnavailable("read an object", on=key, why=why.pop())
-
-    store.faults = breaks
+    store, entry = broken("a reset", "a reset")
     assert objects.read(store, entry, lambda: False, events.append) is None
     assert [event.why for event in events if isinstance(event, Retried)] == ["a reset", "a reset"]
-    why += ["FlexibleChecksumError"] * 9
-    fault = objects.read(store, entry, lambda: False, ignore_event)
+    fault = objects.read(*broken(*["FlexibleChecksumError"] * 9), lambda: False, ignore_event)
     assert isinstance(fault, ObjectFault) and fault.code == "wrong_checksum"
-    why += ["a reset"] * 99
+    with pytest.raises(StorageUnavailable):
+        objects.read(*broken(*["a reset"] * 99), lambda: False, ignore_event)
+
+
+def test_a_reader_calls_it_damage_too_if_the_store_delivers_other_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consumers got exit code 13 and were told of the network, in release 0.1.0."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    store, entry = broken(*["FlexibleChecksumError"] * 9)
+    with pytest.raises(VerificationFailed, match="the store delivers other bytes"):
+        list(verified.blocks(store, entry, Encoding("jsonl", "gzip")))
+
+
+def test_a_store_that_is_gone_is_not_waited_for_twice() -> None:
+    """The store has its own retries. Only streams that break are opened again."""
+    store, entry = stored(LINES, 2)
+    opened: list[str] = []
+
+    def gone(operation: str, key: str, moment: str) -> None:
+        if (operation, moment) == ("open", "before"):
+            opened.append(key)
+            raise StorageUnavailable("read an object", on=key, why="a reset")
+
+    store.faults = gone
     with pytest.raises(StorageUnavailable):
         objects.read(store, entry, lambda: False, ignore_event)
+    assert opened == [entry.key]
 
 
 def test_memory_stays_flat_and_a_stop_is_heard() -> None:

@@ -1,41 +1,84 @@
-"""One object's lines, as a stream that is verified before its last block is handed out.
+"""The verified reader of one object. Its stored bytes are hashed, decompressed and counted while they are read.
 
-Blocks of whole lines are yielded while they are read, in flat memory. The last block is yielded only after the size and
-SHA-256 of the stored bytes, and the number and size of the lines, matched the manifest. A caller that reached the end
-without an error has read exactly what the run wrote. A caller that got an error must discard what it took of this
-object.
+All readers of data objects use it: consumers, `verify` and `deliver`. It compares the size and SHA-256 of the stored
+bytes, the number, size and end of the lines, and for some callers their digest, with the manifest. Memory stays flat.
+
+A caller that reached the end without an error has read exactly what the run wrote. A caller that got an error must
+discard what it took of this object. `blocks` withholds the last block until the object is verified.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
+from msgspec import Struct
+
+from floodmark.engine.base import TaskStopped
 from floodmark.errors import ObjectMissing, StorageError, VerificationFailed
-from floodmark.model import Encoding, Format, ObjectEntry
+from floodmark.events import Observer, ignore_event
+from floodmark.model import Encoding, ObjectEntry
 from floodmark.objects.compression import Undecompressed, compressed, decompressed
 from floodmark.objects.csv import RowCounter, whole_records
 from floodmark.objects.numbers import quote_large
+from floodmark.retrying import Patience, Sleep, never, pause, retrying
 from floodmark.storage.base import Storage
+from floodmark.wording import plural
 
 # Small enough that the data made from a block stays in the processor's cache. Larger blocks measured slower.
 BLOCK = 256 * 1024
-_TRIES = 5
+# For one break of a stream. Opening it again is retried by the store.
+_PATIENCE = Patience(tries=5, shortest=0.4)
+
+FaultCode = Literal["missing", "denied", "wrong_size", "wrong_checksum", "wrong_content"]
+
+
+class ObjectFault(Struct, frozen=True):
+    """A difference between an object and the manifest."""
+
+    code: FaultCode
+    detail: str
+
+
+class Damaged(VerificationFailed):
+    """An object that does not match the manifest. `fault` says in which way."""
+
+    def __init__(self, storage: Storage, entry: ObjectEntry, fault: ObjectFault) -> None:
+        super().__init__(
+            "an object does not match the manifest",
+            on=f"{storage.url}/{entry.key}",
+            why=fault.detail,
+            hint="`floodmark verify` shows all damaged objects. `floodmark run --full` writes them again.",
+        )
+        self.fault = fault
 
 
 class Stored:
-    """An object's stored bytes, hashed while they are read. A broken stream is reopened at the same offset."""
+    """An object's stored bytes, hashed while they are read. A broken stream is continued where it broke.
 
-    def __init__(self, storage: Storage, entry: ObjectEntry, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._storage, self._entry, self._sleep = storage, entry, sleep
-        self._digest, self._size, self._breaks = hashlib.sha256(), 0, 0
+    Its reads raise StorageError, Damaged, and TaskStopped if `stopping` is true.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        entry: ObjectEntry,
+        observer: Observer = ignore_event,
+        stopping: Callable[[], bool] = never,
+        sleep: Sleep = pause,
+    ) -> None:
+        self._storage, self._entry, self._stopping = storage, entry, stopping
+        self._digest, self._size = hashlib.sha256(), 0
+        self._broke: StorageError | None = None
+        self._patiently = retrying(f"read {entry.key}", self._may_pass, observer, _PATIENCE, sleep=sleep)
         self._stream = self._opened()
 
-    def read(self, amount: int = BLOCK) -> bytes:
-        """Return the next bytes, or b"" at the end. Raises StorageError."""
+    def read(self, amount: int, /) -> bytes:
+        """Return the next bytes, or b"" at the end."""
+        if self._stopping():
+            raise TaskStopped
         data = self._read(amount)
         self._digest.update(data)
         self._size += len(data)
@@ -49,42 +92,139 @@ class Stored:
     def close(self) -> None:
         self._stream.close()
 
-    def verify(self) -> None:
-        """Read the rest and compare all of it with the manifest. Raises VerificationFailed."""
+    def fault(self) -> ObjectFault | None:
+        """Read the rest and compare all stored bytes with the manifest."""
         while self.read(BLOCK):
             pass
-        if (self._size, self._digest.hexdigest()) != (self._entry.stored_bytes, self._entry.sha256):
-            raise damaged(self._storage, self._entry, "its size or SHA-256 is not the manifest's")
+        entry = self._entry
+        if self._size != entry.stored_bytes:
+            return ObjectFault(
+                "wrong_size", f"it has {plural(self._size, 'byte')}, and was written with {entry.stored_bytes:,}"
+            )
+        if self._digest.hexdigest() != entry.sha256:
+            return ObjectFault("wrong_checksum", "its SHA-256 is not the one it was written with")
+        return None
 
     def _read(self, amount: int) -> bytes:
-        while True:
-            try:
-                return self._stream.read(amount)
-            except StorageError as error:
-                self._breaks += 1
-                if not error.retryable or self._breaks >= _TRIES:
-                    raise
-            self._sleep(0.2 * 2**self._breaks)
-            self._reopen()
+        try:
+            return self._from_stream(amount)
+        except StorageError as error:
+            first = [error]
+        try:
+            return self._patiently(self._read_on, amount, first)
+        except StorageError as error:
+            if error is self._broke and "Checksum" in (error.why or ""):
+                why = f"the store delivers other bytes than it was given ({error.why})"
+                raise Damaged(self._storage, self._entry, ObjectFault("wrong_checksum", why)) from None
+            raise
 
-    def _reopen(self) -> None:
-        """Reopen the object at the break. Objects never change, so the bytes before it are the same."""
+    def _read_on(self, amount: int, first: list[StorageError]) -> bytes:
+        """Continue a broken stream. The first call fails with the first break, so that it is retried like any other."""
+        if first:
+            raise first.pop()
         self._stream.close()
         self._stream = self._opened()
-        left = self._size
-        while left and (skipped := self._stream.read(min(left, BLOCK))):
+        left = self._size  # objects never change, so the bytes before the break are the same
+        while left and (skipped := self._from_stream(min(left, BLOCK))):
             left -= len(skipped)
+        return self._from_stream(amount)
+
+    def _from_stream(self, amount: int) -> bytes:
+        try:
+            return self._stream.read(amount)
+        except StorageError as error:
+            self._broke = error
+            raise
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return error is self._broke and self._broke.retryable
 
     def _opened(self) -> BinaryIO:
         try:
             return self._storage.open(self._entry.key)
         except ObjectMissing as error:
             hint = (
-                "An object of an earlier run may have been pruned. For the current one, `floodmark verify` tells what "
-                "else is missing, and `floodmark run --table T --full` lands it anew. Data that was moved is found by "
-                "--destination (in Python the first argument of `open`)."
+                "A prune can have deleted an object of an earlier run. For the current run, `floodmark verify` shows "
+                "what else is missing, and `floodmark run --table T --full` writes it again. If the data was moved, "
+                "name its place with --destination (in Python, the first argument of `open`)."
             )
             raise ObjectMissing(error.what, on=error.on, why=error.why, hint=hint) from None
+
+
+class VerifiedObject:
+    """One object while it is read: its stored bytes, and the totals of its lines.
+
+    `with_digest` also compares the lines' own digest. The stored bytes' SHA-256 proves the same if the manifest is
+    right, and costs less.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        entry: ObjectEntry,
+        encoding: Encoding,
+        *,
+        with_digest: bool,
+        observer: Observer = ignore_event,
+        stopping: Callable[[], bool] = never,
+    ) -> None:
+        self._storage, self._entry, self._encoding = storage, entry, encoding
+        self._stored = Stored(storage, entry, observer, stopping)
+        self._counter, self._size, self._end = RowCounter(encoding.format), 0, b"\n"
+        self._digest = hashlib.sha256() if with_digest else None
+        self._broken: str | None = None
+
+    def close(self) -> None:
+        self._stored.close()
+
+    def plain(self) -> Iterator[bytes]:
+        """Yield the uncompressed bytes in small blocks, up to the end or up to the first fault in them."""
+        stream = decompressed(self._stored, self._encoding.compression)
+        while self._size <= self._entry.raw_bytes:
+            try:
+                block = stream.read(BLOCK)
+            except Undecompressed as error:
+                self._broken = str(error)
+                return
+            if not block:
+                return
+            self._count(block)
+            if self._size <= self._entry.raw_bytes:
+                yield block
+
+    def fault(self) -> ObjectFault | None:
+        """Return the first difference from the manifest, after all of `plain`: first of the stored bytes."""
+        fault, entry = self._stored.fault(), self._entry
+        if fault is not None:
+            return fault
+        if self._broken is not None:
+            why = f"it can't be decompressed ({self._broken}), although its bytes are those that were written"
+        elif self._size > entry.raw_bytes:
+            why = f"its lines have more than {entry.raw_bytes:,} bytes"
+        elif self._end != b"\n":
+            why = "its last line does not end"
+        elif self._size != entry.raw_bytes:
+            why = f"its lines have {plural(self._size, 'byte')}, not {entry.raw_bytes:,}"
+        elif self._counter.rows != entry.rows:
+            why = f"it has {plural(self._counter.rows, 'row')}, not {entry.rows:,}"
+        elif self._digest is not None and self._digest.hexdigest() != entry.content_sha256:
+            why = "its lines are not those that were extracted"
+        else:
+            return None
+        return ObjectFault("wrong_content", why)
+
+    def require_no_fault(self) -> None:
+        """Raise Damaged if the object does not match the manifest."""
+        fault = self.fault()
+        if fault is not None:
+            raise Damaged(self._storage, self._entry, fault)
+
+    def _count(self, block: bytes) -> None:
+        self._counter.take(block)
+        self._size += len(block)
+        self._end = block[-1:]
+        if self._digest is not None:
+            self._digest.update(block)
 
 
 def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
@@ -93,32 +233,15 @@ def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator
     Raises VerificationFailed, ObjectMissing, StorageError, and ConfigError if a library is missing.
     """
     cut = whole_records if encoding.format == "csv" else _lines
-    with closing(Stored(storage, entry)) as stored:
-        held, seen = b"", _Seen(encoding.format)
-        for block in cut(seen.passed(_plain(stored, storage, entry, encoding))):
-            if seen.size > entry.raw_bytes:
-                break
+    with closing(VerifiedObject(storage, entry, encoding, with_digest=False)) as read:
+        held = b""
+        for block in cut(read.plain()):
             if held:
                 yield held
             held = block
-        stored.verify()
-        if (seen.counter.rows, seen.size) != (entry.rows, entry.raw_bytes):
-            raise damaged(storage, entry, "its lines are not as many, or not as long, as the manifest says")
+        read.require_no_fault()
         if held:
             yield held
-
-
-class _Seen:
-    """The number and size of the raw bytes that passed."""
-
-    def __init__(self, row_format: Format) -> None:
-        self.counter, self.size = RowCounter(row_format), 0
-
-    def passed(self, plain: Iterator[bytes]) -> Iterator[bytes]:
-        for block in plain:
-            self.counter.take(block)
-            self.size += len(block)
-            yield block
 
 
 def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
@@ -126,17 +249,9 @@ def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[by
 
     Raises the same errors as `blocks`.
     """
-    with closing(Stored(storage, entry)) as stored:
-        digest, size = hashlib.sha256(), 0
-        for block in _plain(stored, storage, entry, encoding):
-            size += len(block)
-            if size > entry.raw_bytes:
-                break
-            digest.update(block)
-            yield block
-        stored.verify()
-        if (size, digest.hexdigest()) != (entry.raw_bytes, entry.content_sha256):
-            raise damaged(storage, entry, "its lines are not those of the manifest")
+    with closing(VerifiedObject(storage, entry, encoding, with_digest=True)) as read:
+        yield from read.plain()
+        read.require_no_fault()
 
 
 def converted(storage: Storage, entry: ObjectEntry, stored: Encoding, wanted: Encoding) -> Iterator[bytes]:
@@ -152,32 +267,27 @@ def converted(storage: Storage, entry: ObjectEntry, stored: Encoding, wanted: En
 def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
     """Yield an object's bytes as stored. An error at the end means that no byte is valid."""
     with closing(Stored(storage, entry)) as stored:
-        while block := stored.read():
+        while block := stored.read(BLOCK):
             yield block
-        stored.verify()
+        fault = stored.fault()
+        if fault is not None:
+            raise Damaged(storage, entry, fault)
 
 
-def damaged(storage: Storage, entry: ObjectEntry, why: str) -> VerificationFailed:
-    """Return the error for an object that does not match the manifest."""
-    return VerificationFailed(
-        "an object is not what the manifest says",
-        on=f"{storage.url}/{entry.key}",
-        why=why,
-        hint="`floodmark verify` tells what else is damaged; `floodmark run --full` lands it anew.",
-    )
-
-
-def _plain(stored: Stored, storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
-    """Yield the raw bytes, one block at a time, regardless of the compression ratio."""
-    stream = decompressed(stored, encoding.compression)
-    while True:
-        try:
-            block = stream.read(BLOCK)
-        except Undecompressed as error:
-            raise damaged(storage, entry, f"it can't be decompressed ({error})") from None
-        if not block:
-            return
-        yield block
+def find_fault(
+    storage: Storage, entry: ObjectEntry, encoding: Encoding, observer: Observer, stopping: Callable[[], bool]
+) -> ObjectFault | None:
+    """Read an object to its end and return its first fault, or None. Raises TaskStopped, StorageError."""
+    try:
+        read = VerifiedObject(storage, entry, encoding, with_digest=True, observer=observer, stopping=stopping)
+        with closing(read):
+            for _ in read.plain():
+                pass
+            return read.fault()
+    except ObjectMissing:
+        return ObjectFault("missing", "the object is gone")
+    except Damaged as error:
+        return error.fault
 
 
 def _lines(plain: Iterator[bytes]) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
 from floodmark.events import Observer, Warned
 from floodmark.layout import LAYOUTS
 from floodmark.model import ObjectEntry, TableEntry, TableName
+from floodmark.objects.verified import ObjectFault
 from floodmark.pipeline.extract import Extractor
 from floodmark.source.selection import pick_tables
 from floodmark.source.waiting import WaitsOnce
@@ -28,7 +29,7 @@ from floodmark.stop import Deadline, Stop
 from floodmark.storage.base import Storage
 from floodmark.verify import objects
 from floodmark.verify.entries import entry_problems
-from floodmark.verify.report import Level, ObjectFault, TableProblem, TableReport, VerifyReport, full_run
+from floodmark.verify.report import Level, TableProblem, TableReport, VerifyReport, full_run
 from floodmark.verify.source import ComparedTable, SourceComparison, compare_tables
 
 __all__ = ["VerifyRequest", "full_run", "verify"]

@@ -8,19 +8,11 @@ from typing import Literal
 from msgspec import Struct
 
 from floodmark.model import TableName
+from floodmark.objects.verified import FaultCode
 from floodmark.source.selection import exact_pattern
 
-Code = Literal[
-    "missing", "denied", "wrong_size", "wrong_checksum", "wrong_content", "inconsistent", "differs_from_source"
-]
+Code = FaultCode | Literal["inconsistent", "differs_from_source"]
 Level = Literal["manifest", "objects", "content"]
-
-
-class ObjectFault(Struct, frozen=True):
-    """A fault of one object, before it is known which tables name it."""
-
-    code: Code
-    detail: str
 
 
 class TableProblem(Struct, frozen=True):
