@@ -172,7 +172,7 @@ def test_a_progress_that_can_t_be_read_is_told_of_and_done_without(job: Job, dat
     (run,) = job.in_flight.runs
     (job.landing.folder / "_floodmark" / run.progress).write_bytes(data)
     ended = job.run_whole()
-    assert f"what run {run.run_id} had finished is done anew" in ended.err and "from_run" not in ended.err
+    assert f"the finished parts of run {run.run_id} are extracted again" in ended.err and "from_run" not in ended.err
 
 
 def test_another_compression_or_place_is_another_thing(job: Job) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fix_state import entry, manifest, no_wait, point, put, quick_ledger, stored
+from fix_state import entry, manifest, point, put, quick_ledger, stored
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StorageError, StorageUnavailable
 from floodmark.layout import progress_key, table_prefix, timestamp_of
@@ -147,7 +147,7 @@ class World:
         self.depth += 1
         before = self.data.deleted
         try:
-            done = prune_stores(quick_ledger(self.state), self.data, self.rule, self.now, self.grace, sleep=no_wait)
+            done = prune_stores(quick_ledger(self.state), self.data, self.rule, self.now, self.grace)
             note(f"pruned: {None if done is None else (done.cut, len(done.objects))}")
         except (StorageError, Conflict) as error:
             assert isinstance(error, Conflict | OutcomeUnknown | StorageUnavailable), error
@@ -379,7 +379,7 @@ def require_all_else_to_go(world: World) -> None:
     """Long after, when no one is at work any more, what the current manifest names is all there is; what is left
     besides is left because nothing tells whose it is."""
     world.now += 30 * DAY
-    done = prune_stores(quick_ledger(world.state), world.data, KeepLast(1), world.now, 7 * DAY, sleep=no_wait)
+    done = prune_stores(quick_ledger(world.state), world.data, KeepLast(1), world.now, 7 * DAY)
     head = world.state.head()
     assert (done is None) == (head is None)
     if done is not None and head is not None:

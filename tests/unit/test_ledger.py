@@ -217,7 +217,7 @@ def test_whether_others_came_on_top_is_learnt_without_reading_the_whole_history(
 def test_an_unknown_outcome_is_never_called_a_conflict(ledger: Ledger, store: MemoryStorage) -> None:
     base = commit(ledger, "r0")
     Plan(store).at("put", "head.json", "before", *[lost] * 99)
-    with pytest.raises(OutcomeUnknown, match="can't tell whether the run was committed"):
+    with pytest.raises(OutcomeUnknown, match="can't tell if the run was committed"):
         ledger.commit(run("r1", 2, base), base)
 
 
@@ -225,7 +225,7 @@ def test_a_store_that_is_gone_after_the_swap_leaves_it_unknown(ledger: Ledger, s
     plan = Plan(store)
     plan.at("put", "head.json", "after", lost)
     plan.at("get", "head.json", "before", *[lost] * 2)
-    with pytest.raises(OutcomeUnknown, match="can't tell whether the run was committed"):
+    with pytest.raises(OutcomeUnknown, match="can't tell if the run was committed"):
         ledger.commit(run("r1"), None)
     assert chain(ledger) == ["r1"] and plan.spent
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from fix_state import entry, manifest, no_wait, point, put, quick_ledger, stored, table
+from fix_state import entry, manifest, point, put, quick_ledger, stored, table
 from floodmark.errors import Conflict, OutcomeUnknown, StateUnreadable, StorageDenied, StorageUnavailable
 from floodmark.layout import timestamp_text
 from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, prune_stores
@@ -54,7 +54,7 @@ class Place:
         return current
 
     def prune(self, rule: Any, grace: timedelta = WEEK, **named: Any) -> PruneResult:
-        done = prune_stores(self.ledger, self.data, rule, named.pop("now", NOW), grace, sleep=no_wait, **named)
+        done = prune_stores(self.ledger, self.data, rule, named.pop("now", NOW), grace, **named)
         assert done is not None
         return done
 

@@ -11,20 +11,12 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from floodmark.errors import (
-    ConditionFailed,
-    ConfigError,
-    Conflict,
-    FloodmarkError,
-    OutcomeUnknown,
-    StorageDenied,
-    StorageError,
-)
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageDenied, StorageError
 from floodmark.events import Observer, Warned
 from floodmark.layout import timestamp_text
 from floodmark.load.parquet_files import INDEX, begun, file_key, folders, is_file, write_groups
@@ -36,8 +28,8 @@ from floodmark.reader.reader import open_data
 from floodmark.reader.types import ColumnType
 from floodmark.state.consumers import ParquetFile, ParquetIndex, ParquetTable, SupersededFile
 from floodmark.state.documents import Documents
-from floodmark.state.manifest import encode
-from floodmark.storage.base import Body, IfAbsent, IfMatch
+from floodmark.state.manifest import decode, encode
+from floodmark.storage.base import Body
 from floodmark.storage.probe import exists_as_put
 from floodmark.wording import iso_time
 
@@ -206,11 +198,12 @@ class ParquetPlace:
         )
 
     def _move(self, index: ParquetIndex) -> None:
-        with suppress(ConditionFailed, OutcomeUnknown):  # read back what is there
-            condition = IfAbsent() if self._etag is None else IfMatch(self._etag)
-            self._documents.put(INDEX, encode(index), condition)
-        found = self._documents.fetch(ParquetIndex, INDEX)
-        if found is None or found[0] != index:
+        """Make readers see this load.
+
+        Its files are deleted only if no index can name them. If the outcome stays unknown, a later load removes them.
+        """
+        swap = self._documents.replace(INDEX, encode(index), self._etag, lambda data: self._took_effect(data, index))
+        if not swap.ours or swap.there is None:
             self.abandon()
             raise Conflict(
                 "can't publish the load",
@@ -218,7 +211,16 @@ class ParquetPlace:
                 why="another load changed the index meanwhile",
                 hint="Load again if that load was of an older run.",
             )
-        self._index, self._etag = found
+        self._index, self._etag = self._read(swap.there.data), swap.there.etag
+
+    def _took_effect(self, data: bytes, ours: ParquetIndex) -> bool:
+        """Return True if this is our index, or one that another load built on ours and that names our files."""
+        found = self._read(data)
+        named = {*_keys(found.tables), *(one.key for one in found.superseded)}
+        return found == ours or not named.isdisjoint(self._written)
+
+    def _read(self, data: bytes) -> ParquetIndex:
+        return decode(ParquetIndex, data, self._documents.at(INDEX))
 
     def _superseded(
         self, tables: Iterable[ParquetTable], more: Iterable[str], in_use: Iterable[TableName], now: str

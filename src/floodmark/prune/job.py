@@ -8,7 +8,6 @@ the same time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +31,6 @@ from floodmark.prune.retention import (
     decide_prune,
 )
 from floodmark.prune.survey import take_survey
-from floodmark.state.cut import cut
 from floodmark.state.ledger import Current, Ledger
 from floodmark.stop import NEVER, Stop
 from floodmark.storage.base import Storage
@@ -97,7 +95,6 @@ def prune_stores(
     stop: Stop = NEVER,
     *,
     dry_run: bool = False,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> PruneResult | None:
     """Prune open stores; see `prune`. `destination` is None if its receiver moves the objects away."""
     for _ in range(MAX_TRIES):
@@ -119,7 +116,7 @@ def prune_stores(
         if dry_run:
             return report
         _require_safe_swap(ledger, seen)
-        if cut(ledger.documents, current.head, current.etag, decision.oldest, decision.floor, sleep):
+        if ledger.cut(current, decision.oldest, decision.floor):
             _delete(ledger, destination, decision, stop)
             _discard_unfinished(ledger, destination, before, stop)
             return report

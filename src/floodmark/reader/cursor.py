@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol
 
 from msgspec import UNSET, Struct, UnsetType
 
-from floodmark.errors import ConditionFailed, ConfigError, Conflict, OutcomeUnknown
+from floodmark.errors import ConfigError, Conflict
 from floodmark.layout import cursor_key
 from floodmark.model import TableName
 from floodmark.state.consumers import Cursor, Delivery, TakenTable
 from floodmark.state.documents import Documents
 from floodmark.state.manifest import encode
-from floodmark.storage.base import IfAbsent, IfMatch, Storage
+from floodmark.storage.base import Storage
 from floodmark.wording import iso_time
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
@@ -93,15 +92,13 @@ class CursorStore:
         """Replace a cursor if it did not change since it was read. Raises Conflict, OutcomeUnknown, StorageError."""
         moment = iso_time(datetime.now(UTC), "microseconds")
         cursor = Cursor(name=old.name, run_id=run_id, updated_at=moment, tables=tuple(taken), delivery=delivery)
-        condition = IfAbsent() if old.etag is None else IfMatch(old.etag)
-        with suppress(ConditionFailed, OutcomeUnknown):  # the reply to our own write can get lost: read it back
-            self._documents.put(cursor_key(old.name), encode(cursor), condition)
-        now = self.read(old.name)
-        if now.cursor == cursor:
-            return now
+        key = cursor_key(old.name)
+        swap = self._documents.replace(key, encode(cursor), old.etag)
+        if swap.ours and swap.there is not None:
+            return StoredCursor(old.name, cursor, swap.there.etag, self)
         raise Conflict(
             "can't move the cursor",
-            on=self._documents.at(cursor_key(old.name)),
-            why=f"another consumer moved it to {now.run_id or 'no run'}",
+            on=self._documents.at(key),
+            why=f"another consumer moved it to {self.read(old.name).run_id or 'no run'}",
             hint="Give each consumer its own cursor, or let one wait for the other.",
         )

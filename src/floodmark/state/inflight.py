@@ -1,41 +1,35 @@
-"""The list of runs in flight: each run enters it by compare-and-swap with a timestamp that only it has.
+"""The list of runs in flight, and the progress of each run.
 
-The timestamp goes into the keys of a run's objects, so no two runs must ever have the same. That includes a run that
-failed and left objects behind: the list remembers the latest timestamp that was given away.
+Each run enters the list by compare-and-swap with a timestamp that only it has. The timestamp goes into the keys of a
+run's objects, so no two runs must ever have the same. That includes a run that failed and left objects behind: the list
+remembers the latest timestamp that was given away.
+
+Each run writes its progress into its own document, and the next run reads the progress of all listed runs. A progress
+saves work and proves nothing: its chunks are proven against the new snapshot like any others. So a progress that is
+missing or can't be read is no error. It does not matter if its run is dead or alive (see `pipeline.resume`).
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from floodmark.errors import ConditionFailed, Conflict, OutcomeUnknown, StateUnreadable, StorageError
+from floodmark.errors import Conflict, StateUnreadable, StorageError
 from floodmark.layout import HEAD, INFLIGHT, progress_key, timestamp_moment, timestamp_text
 from floodmark.model import Ended
 from floodmark.state.documents import Documents
-from floodmark.state.manifest import Begun, Head, Inflight, Record, Working, encode, unreadable
-from floodmark.storage.base import IfAbsent, IfMatch
+from floodmark.state.manifest import Begun, Head, Inflight, Progress, Record, Working, encode, unreadable
 from floodmark.wording import iso_time
 
-MAX_TRIES = 20
-# Each of these attempts already included all retries of the store.
-MAX_UNANSWERED = 3
 # A run that has been in flight for longer is dead: no snapshot is held open that long.
 FORGET_AFTER = timedelta(days=2)
-_LONGEST_PAUSE = 3.2  # seconds
 
 Entered = TypeVar("Entered")
-Sleep = Callable[[float], None]
-
-
-def pause(sleep: Sleep, tries: int) -> None:
-    """Wait for a random time, longer after more tries, so that writers that collided do not collide again."""
-    sleep(random.uniform(0, min(_LONGEST_PAUSE, 0.05 * 2**tries)))
 
 
 def runs(documents: Documents) -> tuple[Working, ...]:
@@ -44,7 +38,7 @@ def runs(documents: Documents) -> tuple[Working, ...]:
     return found[0].runs if found is not None else ()
 
 
-def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Working:
+def claim(documents: Documents, run_id: str, now: datetime) -> Working:
     """Enter a run, with a timestamp that no other run has or had.
 
     The timestamp is the later of now and one second past any that head (including its floor) or the list names. Dead
@@ -64,7 +58,7 @@ def claim(documents: Documents, run_id: str, now: datetime, sleep: Sleep) -> Wor
         others = [run for run in inflight.runs if run.run_id != run_id and not dead(documents, run, now)]
         return replace(inflight, latest=working.timestamp, runs=(*others, working)), working
 
-    return _swap(documents, enter, lambda inflight, working: working in inflight.runs, sleep)
+    return _swap(documents, enter, lambda inflight, working: working in inflight.runs)
 
 
 def listed(documents: Documents) -> Inflight:
@@ -102,7 +96,7 @@ def begun(inflight: Inflight) -> tuple[Begun, ...]:
     return () if inflight.begun is UNSET else inflight.begun
 
 
-def begin(documents: Documents, tables: Collection[Begun], sleep: Sleep) -> None:
+def begin(documents: Documents, tables: Collection[Begun]) -> None:
     """Record the tables that are about to be sent to a landing zone.
 
     Raises Conflict, OutcomeUnknown, StateUnreadable, StorageError: then they must not be sent.
@@ -112,12 +106,10 @@ def begin(documents: Documents, tables: Collection[Begun], sleep: Sleep) -> None
         known = begun(inflight)
         return replace(inflight, begun=(*known, *(one for one in tables if one not in known))), None
 
-    _swap(documents, enter, lambda inflight, _: set(tables) <= set(begun(inflight)), sleep)
+    _swap(documents, enter, lambda inflight, _: set(tables) <= set(begun(inflight)))
 
 
-def release(
-    documents: Documents, run_id: str, sleep: Sleep, ended: Ended | None = None, landed: Collection[Begun] = ()
-) -> bool:
+def release(documents: Documents, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
     """Remove a run from the list, and the tables that have `landed` from the begun ones.
 
     The same write notes how the run ended. Return False if that failed: the run is forgotten in time.
@@ -132,16 +124,40 @@ def release(
     def left(inflight: Inflight, _: None) -> bool:
         return (ended is None or _told(inflight, ended)) and all(run.run_id != run_id for run in inflight.runs)
 
-    return _tried(documents, leave, left, sleep)
+    return _tried(documents, leave, left)
 
 
-def note(documents: Documents, ended: Ended, sleep: Sleep) -> bool:
+def note(documents: Documents, ended: Ended) -> bool:
     """Note how a run ended, and leave the list as it is. Return False if that failed."""
 
     def tell(inflight: Inflight) -> tuple[Inflight, None]:
         return replace(inflight, ended=noted(inflight.ended, ended)), None
 
-    return _tried(documents, tell, lambda inflight, _: _told(inflight, ended), sleep)
+    return _tried(documents, tell, lambda inflight, _: _told(inflight, ended))
+
+
+def read_progress(documents: Documents, run: Working, tell: Callable[[str], None]) -> Progress | None:
+    """Return what a run left, or None if it left nothing usable. Raises StorageError.
+
+    `tell` receives a message if the data there is not a progress. Nothing is written over it.
+    """
+    try:
+        found = documents.fetch(Progress, run.progress)
+    except StateUnreadable as error:
+        tell(f"the finished parts of run {run.run_id} are extracted again: {error.sentence}")
+        return None
+    return found[0] if found is not None and found[0].run_id == run.run_id else None
+
+
+def write_progress(documents: Documents, progress: Progress) -> None:
+    """Replace this run's earlier progress: its key is its own. Raises StorageError."""
+    documents.overwrite(progress_key(progress.run_id), encode(progress))
+
+
+def remove_progress(documents: Documents, run_id: str) -> None:
+    """Remove a progress that is no longer needed. If it can't be deleted, prune finds it later."""
+    with suppress(StorageError):
+        documents.delete(progress_key(run_id))
 
 
 def _told(inflight: Inflight, ended: Ended) -> bool:
@@ -152,11 +168,10 @@ def _tried(
     documents: Documents,
     change: Callable[[Inflight], tuple[Inflight, None]],
     done: Callable[[Inflight, None], bool],
-    sleep: Sleep,
 ) -> bool:
     """Try to make a change. Return False if it failed."""
     try:
-        _swap(documents, change, done, sleep)
+        _swap(documents, change, done)
     except (StorageError, Conflict):
         return False
     return True
@@ -166,28 +181,14 @@ def _swap(
     documents: Documents,
     change: Callable[[Inflight], tuple[Inflight, Entered]],
     done: Callable[[Inflight, Entered], bool],
-    sleep: Sleep,
 ) -> Entered:
-    """Change the list by compare-and-swap. If the answer was lost, `done` tells if the change took effect."""
-    unanswered = 0
-    for tries in range(MAX_TRIES):
-        found = _listed(documents)
-        before, etag = found if found is not None else (Inflight(), None)
-        after, entered = change(before)
-        if after == before:
-            return entered
-        try:
-            documents.put(INFLIGHT, encode(after), IfMatch(etag) if etag is not None else IfAbsent())
-            return entered
-        except (ConditionFailed, OutcomeUnknown) as error:
-            now = _listed(documents)
-            if now is not None and done(now[0], entered):
-                return entered
-            unanswered += isinstance(error, OutcomeUnknown)
-            if unanswered == MAX_UNANSWERED:
-                raise
-        pause(sleep, tries)
-    raise Conflict("can't enter the run among those in flight", on=documents.at(INFLIGHT), why="others kept winning")
+    """Change the list by compare-and-swap. If an answer was lost, `done` tells if the change took effect."""
+    try:
+        return documents.change(INFLIGHT, Inflight(), change, done)
+    except StateUnreadable as error:
+        if error.on != documents.at(INFLIGHT):
+            raise
+        raise _damaged(documents, error.why or "") from None
 
 
 def _listed(documents: Documents) -> tuple[Inflight, str] | None:

@@ -1,8 +1,7 @@
-"""The ledger: read head, commit by compare-and-swap, rebase, history, and the list of runs in flight.
+"""The ledger: history, the list of runs in flight, and the commit: manifest, head by compare-and-swap, rebase.
 
 The order is never broken: data objects, then the manifest, then head. A manifest that head never names is an orphan
-that no reader ever sees. If the answer to a conditional write was lost, the outcome is unknown, not failed: the ledger
-reads the object back and compares it with what it wrote.
+that no reader ever sees.
 """
 
 from __future__ import annotations
@@ -10,25 +9,18 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from floodmark.errors import (
-    ConditionFailed,
-    Conflict,
-    ObjectMissing,
-    OutcomeUnknown,
-    SourceMismatch,
-    StateUnreadable,
-    StorageError,
-)
+from floodmark.errors import Conflict, ObjectMissing, OutcomeUnknown, SourceMismatch
 from floodmark.layout import HEAD, manifest_key
 from floodmark.model import Ended, SourceIdentity, TableName
-from floodmark.state import inflight, progress
+from floodmark.retrying import Sleep
+from floodmark.state import inflight
 from floodmark.state.documents import Documents
+from floodmark.state.history import Current, History
 from floodmark.state.manifest import (
     Begun,
     Head,
@@ -42,18 +34,11 @@ from floodmark.state.manifest import (
     unreadable,
 )
 from floodmark.state.rebase import may_follow, overtaken, rebase
-from floodmark.storage.base import IfAbsent, IfMatch, Storage
+from floodmark.storage.base import Storage
+
+__all__ = ["Committed", "Current", "Ledger", "require_same_source"]
 
 MAX_REBASES = 5
-MAX_TRIES = 5
-
-
-class Current(Struct, frozen=True):
-    """The current commit: head, its etag for the next swap, and the manifest it names."""
-
-    head: Head
-    etag: str
-    manifest: Manifest
 
 
 class Committed(Struct, frozen=True):
@@ -64,7 +49,7 @@ class Committed(Struct, frozen=True):
     rebased: int
 
 
-class Ledger:
+class Ledger(History):
     """The state of one database's runs, in one storage location. `unconditional`: see `Documents`."""
 
     def __init__(
@@ -72,133 +57,62 @@ class Ledger:
         storage: Storage,
         *,
         unconditional: bool = False,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Sleep = time.sleep,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._documents = self.documents = Documents(storage, unconditional=unconditional)
-        self._sleep, self._now = sleep, now
-        self.url = storage.url
+        super().__init__(Documents(storage, unconditional=unconditional, sleep=sleep), storage.url)
+        self._now = now
 
     def check(self) -> None:
         """Prove that the store honours conditions, unless the user accepted a store that does not."""
-        self._documents.check()
-
-    # Reading
-
-    def current(self) -> Current | None:
-        """Return the current commit, or None before the first commit. Raises StateUnreadable, StorageError."""
-        missing = None
-        for _ in range(MAX_TRIES):
-            found = self._documents.fetch(Head, HEAD)
-            if found is None:
-                return None
-            head, etag = found
-            data = self._documents.get(head.manifest)
-            if data is not None:
-                return Current(head, etag, self._verified(head, data))
-            # Between the two reads, head might have moved on and prune might have deleted the manifest that head named.
-            if etag == missing:
-                break
-            missing = etag
-        raise unreadable(self._documents.at(head.manifest), "head names it, and it is not there")
-
-    def head(self) -> Head | None:
-        """Return head without the manifest it names. Raises StateUnreadable, StorageError."""
-        found = self._documents.fetch(Head, HEAD)
-        return found[0] if found is not None else None
-
-    def manifest(self, run: str) -> Manifest:
-        """Return a manifest by its key, or a committed one by its run_id.
-
-        Raises ObjectMissing, StateUnreadable, StorageError. The search for a run_id starts at head. A key made from the
-        run_id might be the key of a manifest that was never committed, or that was committed only after a rebase, under
-        another key.
-        """
-        if not run.startswith("manifests/"):
-            return self._committed(run)
-        data = self._documents.get(run)
-        if data is None:
-            raise ObjectMissing("read a manifest", on=self._documents.at(run), why="there is none")
-        return decode(Manifest, data, self._documents.at(run))
-
-    def history(self, limit: int | None = None) -> Iterator[Manifest]:
-        """Yield up to `limit` committed manifests, newest first. History ends at a manifest whose parent was pruned."""
-        current = self.current()
-        if current is not None:
-            with suppress(ObjectMissing):
-                yield from (manifest for _, manifest in islice(self.reach(current), limit))
-
-    def reach(self, current: Current) -> Iterator[tuple[str, Manifest]]:
-        """Yield every manifest in reach of `current`, newest first, with its key.
-
-        Raises ObjectMissing if one does not exist: prune has deleted it meanwhile, or it is lost. Also raises
-        StateUnreadable, StorageError.
-        """
-        key, manifest = current.head.manifest, current.manifest
-        yield key, manifest
-        while manifest.parent is not None and key != current.head.oldest:
-            key = manifest.parent
-            manifest = self.manifest(key)
-            yield key, manifest
-
-    def _committed(self, run_id: str) -> Manifest:
-        for manifest in self.history():
-            if manifest.run_id == run_id:
-                return manifest
-        raise ObjectMissing("find a run", on=run_id, why=f"no manifest of it can be reached from {self.url}/{HEAD}")
-
-    def _verified(self, head: Head, data: bytes) -> Manifest:
-        where = self._documents.at(head.manifest)
-        if hashlib.sha256(data).hexdigest() != head.manifest_sha256:
-            raise unreadable(where, "its SHA-256 is not the one that head gives")
-        return decode(Manifest, data, where)
+        self.documents.check()
 
     # Runs in flight
 
     def claim(self, run_id: str, now: datetime) -> Working:
         """Enter a run in the list of runs in flight, with a timestamp of its own: see `inflight.claim`."""
-        return inflight.claim(self._documents, run_id, now, self._sleep)
+        return inflight.claim(self.documents, run_id, now)
 
     def begin(self, tables: Collection[Begun]) -> None:
         """Record the tables that are about to be sent to a landing zone: see `inflight.begin`."""
-        inflight.begin(self._documents, tables, self._sleep)
+        inflight.begin(self.documents, tables)
 
     def release(self, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
         """Remove a run from those in flight, and landed tables from the begun ones, and note how the run ended.
 
         Return False if that failed: the run is forgotten in time.
         """
-        return inflight.release(self._documents, run_id, self._sleep, ended, landed)
+        return inflight.release(self.documents, run_id, ended, landed)
 
     def note(self, ended: Ended) -> bool:
         """Note the end of a run that was never in flight, or that stays in the list. Return False if that failed."""
-        return inflight.note(self._documents, ended, self._sleep)
+        return inflight.note(self.documents, ended)
 
     def in_flight(self) -> Inflight:
         """Return the runs in flight, dead or alive, and the record of runs that ended.
 
         Raises StateUnreadable, StorageError.
         """
-        return inflight.listed(self._documents)
+        return inflight.listed(self.documents)
 
     def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[Progress]:
-        """Yield the progress of listed runs, dead or alive, that are not too old. `tell`: see `progress.read`.
+        """Yield the progress of listed runs, dead or alive, that are not too old. `tell`: see `read_progress`.
 
         Raises StateUnreadable for the list, StorageError.
         """
-        for run in inflight.runs(self._documents):
-            if not inflight.dead(self._documents, run, now):
-                found = progress.read(self._documents, run, tell)
+        for run in inflight.runs(self.documents):
+            if not inflight.dead(self.documents, run, now):
+                found = inflight.read_progress(self.documents, run, tell)
                 if found is not None:
                     yield found
 
     def save(self, finished: Progress) -> None:
         """Write what a run in flight has finished so far. Raises StorageError."""
-        progress.write(self._documents, finished)
+        inflight.write_progress(self.documents, finished)
 
     def remove_progress(self, run_id: str) -> None:
         """Remove a run's progress, because all its objects are committed. If that fails, it is left to prune."""
-        progress.remove(self._documents, run_id)
+        inflight.remove_progress(self.documents, run_id)
 
     # Committing
 
@@ -260,70 +174,58 @@ class Ledger:
 
     def _publish(self, key: str, data: bytes) -> None:
         """Put a manifest. Its key belongs to this run, so an existing object there must be our own lost try."""
-        for tries in range(MAX_TRIES):
-            try:
-                return self._documents.put(key, data, IfAbsent())
-            except (ConditionFailed, OutcomeUnknown):
-                found = self._documents.get(key)
-            if found == data:
-                return None
-            if found is not None:
-                raise unreadable(self._documents.at(key), "another manifest of the same run_id is there")
-            inflight.pause(self._sleep, tries)
-        raise OutcomeUnknown("can't write the manifest", on=self._documents.at(key), why="it does not come to be there")
+        if not self.documents.replace(key, data, None).ours:
+            raise unreadable(self.documents.at(key), "another manifest of the same run_id is there")
 
     def _swap_head(self, head: Head, base: Current | None) -> Current | None:
         """Make head name our manifest. Return None on success, else the commit that replaced `base`."""
-        data = encode(head)
-        for tries in range(MAX_TRIES):
-            try:
-                self._documents.put(HEAD, data, IfMatch(base.etag) if base is not None else IfAbsent())
-                return None
-            except (ConditionFailed, OutcomeUnknown) as error:
-                refused = isinstance(error, ConditionFailed)
-            except StorageError as error:
-                if not tries:
-                    raise
-                raise self._unknown(error.sentence) from None
-            now, holds = self._looked_up(head.manifest, base)
-            if holds or (now is not None and (base is None or now.etag != base.etag)):
-                return None if holds else now
-            if now is None and refused:
-                raise unreadable(self._documents.at(HEAD), "it vanished while it was to be replaced")
-            inflight.pause(self._sleep, tries)
-        raise self._unknown("head stays as it was, and the answers do not tell why")
-
-    def _looked_up(self, key: str, base: Current | None) -> tuple[Current | None, bool]:
-        """Return the current commit, and True if it includes our manifest.
-
-        Raises OutcomeUnknown if it can't be read.
-        """
+        etag = base.etag if base is not None else None
         try:
-            now = self.current()
-            return now, now is not None and self._holds(now, key, base)
-        except StateUnreadable:
-            raise
-        except StorageError as error:
-            raise self._unknown(error.sentence) from None
+            swap = self.documents.replace(HEAD, encode(head), etag, lambda data: self._holds(data, head.manifest, base))
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                "can't tell if the run was committed",
+                on=error.on,
+                why=error.why,
+                hint="`floodmark history` shows the run if it was committed. It is safe to run again in either case.",
+            ) from None
+        if swap.ours:
+            return None
+        now = self.current()
+        if now is None:
+            raise unreadable(self.documents.at(HEAD), "it vanished while it was to be replaced")
+        return now
 
-    def _holds(self, now: Current, key: str, base: Current | None) -> bool:
+    def _holds(self, head: bytes, key: str, base: Current | None) -> bool:
         """Return True if head names our manifest, or moved on from it: our answer was lost, and other runs followed."""
         known = base.head.manifest if base is not None else None
-        named: str | None = now.head.manifest
+        named: str | None = decode(Head, head, self.documents.at(HEAD)).manifest
         while named is not None and named not in (key, known):
             try:
-                named = now.manifest.parent if named == now.head.manifest else self.manifest(named).parent
+                named = self.manifest(named).parent
             except ObjectMissing:
                 return False  # pruned: if ours was there, no reader can reach it any more
         return named == key
 
-    def _unknown(self, why: str) -> OutcomeUnknown:
-        return OutcomeUnknown(
-            "can't tell whether the run was committed",
-            on=self._documents.at(HEAD),
-            why=why,
-            hint="`floodmark history` shows it if it was. Running again is safe either way.",
-        )
+    def cut(self, current: Current, oldest: str | None, floor: str | None) -> bool:
+        """End history with `oldest`, and raise the floor. The other fields of head stay as they are.
+
+        Return False if head has moved on: then the caller looks again. The caller must delete nothing before this
+        returned True. Raises OutcomeUnknown if the store does not reveal if head was written; also StateUnreadable,
+        StorageError.
+        """
+        wanted = replace(current.head, oldest=oldest, floor=floor)
+        if wanted == current.head:
+            return True
+        try:
+            return self.documents.replace(HEAD, encode(wanted), current.etag).ours
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(
+                "can't tell if history was cut",
+                on=error.on,
+                why=error.why,
+                hint="Nothing was deleted. It is safe to run prune again.",
+            ) from None
 
 
 def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bool) -> bool:
