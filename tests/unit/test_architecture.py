@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "floodmark.events",
         "floodmark.wording",
         "floodmark.layout",
+        "floodmark.places",
     ),
     ("floodmark.retrying",),
     ("floodmark.engine",),

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from floodmark.config import safe_label
-from floodmark.config.urls import places_overlap, read_source
+from floodmark.config.urls import read_source
 from floodmark.errors import ConfigError
 
 
@@ -66,20 +66,3 @@ def test_what_sqlalchemy_takes_for_a_password_never_passes_as_none(rest: str) ->
 @settings(max_examples=100, deadline=None)
 def test_a_label_never_holds_the_password(password: str, tail: str) -> None:
     assert password not in safe_label(f"postgresql://u:{password}@h/{tail}?password={password}")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("s3://a/x", "s3://a/y", True),
-        ("s3://a/x", "s3://b/x", False),
-        ("s3://a", "s3://a/", True),
-        ("s3://a/x", "a/x", False),
-        ("out", "out/state", True),
-        ("out/state", "./out/", True),
-        ("out", "outer", False),
-    ],
-)
-def test_overlap(one: str, other: str, same: bool) -> None:
-    assert places_overlap(one, other) is same
-    assert places_overlap(other, one) is same

@@ -21,7 +21,6 @@ from floodmark.cli.stoppable import stoppable
 from floodmark.cli.tally import Tally
 from floodmark.config import Settings
 from floodmark.config import load as load_settings
-from floodmark.config.deliveries import either_contains
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -37,6 +36,7 @@ from floodmark.load.job import LoadedTable, LoadOptions, LoadResult
 from floodmark.load.job import load as load_tables
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.target import LoadTarget, LoadWatch
+from floodmark.places import either_contains
 from floodmark.reader.reader import Snapshot
 from floodmark.reader.reader import open as open_landed
 from floodmark.reader.schema import ITSELF, SchemaReceiver, described, json_schemas, mojap

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from floodmark.config.document import CONFIG_REFUSED
+from floodmark.config.receivers import layout_of, place_settings
 from floodmark.config.schema import DeliverSection
 from floodmark.config.settings import DeliverySettings, Settings
-from floodmark.config.urls import bucket_of, check_place
+from floodmark.config.urls import check_place
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
 from floodmark.model import Numbers
+from floodmark.places import either_contains
 
-LANDING_ZONES = "moj-reg-"
 RESEND_AFTER_DAYS = 7
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}\Z", re.ASCII)
 
@@ -71,11 +71,6 @@ def require_name(name: str) -> None:
         raise ConfigError(CONFIG_REFUSED, on="--name", why="not a valid name for a delivery", hint=hint)
 
 
-def layout_of(url: str) -> LayoutName:
-    """Return the default layout of a place, from its bucket's name."""
-    return "moj-landing" if (bucket_of(url) or "").startswith(LANDING_ZONES) else "plain"
-
-
 def require_deliverable(settings: Settings, name: str) -> None:
     """Raise ConfigError unless deliveries go from a destination that keeps its objects to another place."""
     for one in settings.deliver:
@@ -95,37 +90,8 @@ def require_deliverable(settings: Settings, name: str) -> None:
                 )
 
 
-def either_contains(one: str, other: str) -> bool:
-    """Return True if two places are the same, or one lies within the other."""
-    if (bucket_of(one) is None) != (bucket_of(other) is None):
-        return False
-    if bucket_of(one) is None:
-        one, other = str(Path(one).resolve()), str(Path(other).resolve())
-    a, b = f"{one.rstrip('/')}/", f"{other.rstrip('/')}/"
-    return a.startswith(b) or b.startswith(a)
-
-
 def _with_layout_rules(chosen: dict[str, Any], path: str, name: str) -> DeliverySettings:
-    """Return settings with the layout's demands, unless the layout allows another value that is set."""
-    local = bucket_of(chosen["url"]) is None
-    for field in ("acl", "sse", "kms_key_id"):
-        if local and field in chosen:
-            why, hint = "it applies to S3 only, and the url is a local folder", f"Remove {field}."
-            raise ConfigError(CONFIG_REFUSED, on=f"{path}.{field} ({name})", why=why, hint=hint)
-    if "kms_key_id" in chosen and not chosen.get("sse", "").startswith("aws:kms"):
-        why, hint = "a KMS key needs sse: aws:kms", "Set sse: aws:kms."
-        raise ConfigError(CONFIG_REFUSED, on=f"{path}.kms_key_id ({name})", why=why, hint=hint)
-    if chosen["layout"] != "moj-landing":
-        return DeliverySettings(**chosen)
-    if chosen.get("compression", "none") != "none":
-        why, hint = (
-            "the layout moj-landing accepts uncompressed files only",
-            "Remove compression, or set layout: plain.",
-        )
-        raise ConfigError(CONFIG_REFUSED, on=f"{path}.compression ({name})", why=why, hint=hint)
-    if "_" not in chosen.get("database_name", "_"):
-        why, hint = "the layout moj-landing needs an underscore in it", "Write it as <service>_<database>."
-        raise ConfigError(CONFIG_REFUSED, on=f"{path}.database_name ({name})", why=why, hint=hint)
-    demanded = {} if local else {"acl": "bucket-owner-full-control", "sse": "AES256"}
-    given = {"resend_after_days": RESEND_AFTER_DAYS, **demanded, **chosen, "compression": "none"}
-    return DeliverySettings(**given)
+    """Return settings with what the receiver demands, unless the user set another value that it accepts."""
+    layout = chosen["layout"]
+    defaults = {"resend_after_days": RESEND_AFTER_DAYS} if layout == "moj-landing" else {}
+    return DeliverySettings(**{**defaults, **place_settings(chosen, chosen["url"], layout, path, name)})

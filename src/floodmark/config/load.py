@@ -11,9 +11,10 @@ from typing import Any
 from msgspec import Struct
 
 from floodmark.config import values
-from floodmark.config.deliveries import LANDING_ZONES, delivery_settings, require_deliverable
+from floodmark.config.deliveries import delivery_settings, require_deliverable
 from floodmark.config.document import CONFIG_REFUSED, read_config
 from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
+from floodmark.config.receivers import layout_of, place_settings
 from floodmark.config.schema import ConfigFile, DestinationSection
 from floodmark.config.settings import (
     DEFAULT_CHUNK_BYTES,
@@ -28,9 +29,10 @@ from floodmark.config.settings import (
     SourceSettings,
 )
 from floodmark.config.tables import MASK_KEY, table_selection
-from floodmark.config.urls import bucket_of, check_place, places_overlap, read_source
+from floodmark.config.urls import check_place, read_source
 from floodmark.errors import ConfigError
-from floodmark.layout import LAYOUTS, LayoutName
+from floodmark.layout import LayoutName
+from floodmark.places import places_overlap
 
 DEFAULT_FILE = Path("floodmark.yaml")
 SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOODMARK_STATE"
@@ -145,15 +147,13 @@ def _destination(
         hint = f"Give --destination URL, or set {DESTINATION} or {OLD_DESTINATION}: s3://bucket/prefix, or a folder."
         raise ConfigError(CONFIG_REFUSED, on="destination.url", why="no destination is given", hint=hint)
     url = "" if given is None else check_place(given.text, given.origin)
-    landing = (bucket_of(url) or "").startswith(LANDING_ZONES)
-    layout: LayoutName = arguments.layout or section.layout or ("moj-landing" if landing else "plain")
-    chosen = _check_landing(section, url, name) if layout == "moj-landing" else _set(section)
+    layout: LayoutName = arguments.layout or section.layout or layout_of(url)
+    chosen = place_settings(_set(section), url, layout, "destination", name)
     flags = {"format": arguments.format, "numbers": arguments.numbers}
     chosen |= {field: value for field, value in flags.items() if value is not None}
     if chosen.get("format") == "csv" and chosen.get("numbers") == "quote-large":
         why, hint = "it applies to JSON Lines only: CSV has text, no numbers", "Remove it, or set format: jsonl."
         raise ConfigError(CONFIG_REFUSED, on="numbers: quote-large", why=why, hint=hint)
-    _require_s3_settings(section, url, name)
     allow = arguments.allow_unconditional_writes or bool(section.allow_unconditional_writes)
     return DestinationSettings(**{**chosen, "url": url, "layout": layout, "allow_unconditional_writes": allow})
 
@@ -162,33 +162,6 @@ def _set(section: DestinationSection) -> dict[str, Any]:
     """Return the destination keys that the file sets."""
     pairs = ((field, getattr(section, field)) for field in section.__struct_fields__)
     return {field: value for field, value in pairs if value is not None}
-
-
-def _check_landing(section: DestinationSection, url: str, name: str) -> dict[str, Any]:
-    """Return a landing zone's settings: the receiver's demands, unless the file sets other values."""
-    if section.compression not in (None, "none"):
-        why = f"{section.compression} contradicts the layout moj-landing, which accepts uncompressed files only"
-        hint = "Remove destination.compression, or set destination.layout: plain."
-        raise ConfigError(CONFIG_REFUSED, on=f"destination.compression ({name})", why=why, hint=hint)
-    if LAYOUTS["moj-landing"].database_needs_underscore and "_" not in (section.database_name or "_"):
-        why, hint = "the layout moj-landing needs an underscore in it", "Write it as <service>_<database>."
-        raise ConfigError(CONFIG_REFUSED, on=f"destination.database_name ({name})", why=why, hint=hint)
-    demanded = {"acl": "bucket-owner-full-control", "sse": "AES256"} if bucket_of(url) is not None else {}
-    return {**demanded, **_set(section), "compression": "none"}
-
-
-def _require_s3_settings(section: DestinationSection, url: str, name: str) -> None:
-    """Refuse settings of an S3 put for other places, and a key without the encryption that uses it."""
-    if section.database_name is not None and not section.database_name.strip():
-        hint = "Remove the key to take the database's own name."
-        raise ConfigError(CONFIG_REFUSED, on=f"destination.database_name ({name})", why="it is empty", hint=hint)
-    for field in ("acl", "sse", "kms_key_id"):
-        if url and bucket_of(url) is None and getattr(section, field) is not None:
-            why, hint = "it applies to S3 only, and the destination is a local folder", f"Remove destination.{field}."
-            raise ConfigError(CONFIG_REFUSED, on=f"destination.{field} ({name})", why=why, hint=hint)
-    if section.kms_key_id is not None and not (section.sse or "").startswith("aws:kms"):
-        why, hint = "a KMS key needs sse: aws:kms", "Set destination.sse: aws:kms."
-        raise ConfigError(CONFIG_REFUSED, on=f"destination.kms_key_id ({name})", why=why, hint=hint)
 
 
 def _state_url(given: GivenValue | None, destination: DestinationSettings) -> str | None:
@@ -209,8 +182,8 @@ def _require_no_contradiction(settings: Settings, state: GivenValue | None, name
             hint = f"Set {STATE} to a bucket of your own, or remove tables.new."
             raise ConfigError(CONFIG_REFUSED, on=f"tables.new ({name})", why=why, hint=hint)
         return
-    landing = (bucket_of(settings.state_url) or "").startswith(LANDING_ZONES)
-    if landing or (settings.destination.url and places_overlap(settings.state_url, settings.destination.url)):
+    landing, destination = layout_of(settings.state_url) == "moj-landing", settings.destination.url
+    if landing or (destination and places_overlap(settings.state_url, destination)):
         why = "the state is in the landing zone, and its receiver moves every object away"
         hint = f"Set {STATE} to a bucket of your own, or remove it for a run without state."
         raise ConfigError(CONFIG_REFUSED, on=state.origin if state else "state.url", why=why, hint=hint)

@@ -1,18 +1,20 @@
 """URLs of sources and places, read with care: no error repeats a URL, whatever is wrong with it.
 
-A source's URL is read in SQLAlchemy's own grammar (a test compares the two), so that a password can't escape the check.
+A source's URL has SQLAlchemy's grammar, and a test compares the two, so that no password can escape the check.
+`make_url` itself is not called here. A run from PostgreSQL must not load SQLAlchemy: that takes as long as scanning a
+million rows.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import parse_qsl
 
 from msgspec import Struct
 
 from floodmark.errors import ConfigError
+from floodmark.places import place_problem
 
 POSTGRESQL = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 SQLITE = frozenset({"sqlite"})
@@ -25,8 +27,6 @@ _USER = r"(?:(?P<user>[^:/]*)(?P<secret>:[^@]*)?@)?"
 _HOST = r"(?P<host>\[[^/?]+\]|[^/:?]*)(?::(?P<port>[^/?]*))?"
 _REST = r"(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?"
 SOURCE_URL = re.compile(f"{_SCHEME}{_USER}{_HOST}{_REST}", re.DOTALL)
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
-_OTHER_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")
 
 
 class SourceUrl(Struct, frozen=True):
@@ -70,48 +70,11 @@ def safe_label(url: str) -> str:
         return "(a URL that can't be read)"
 
 
-def bucket_of(url: str) -> str | None:
-    """Return the bucket of an s3:// URL, None for a local folder."""
-    return url[5:].partition("/")[0] if url.startswith("s3://") else None
-
-
 def check_place(url: str, origin: str) -> str:
     """Return a destination or state unchanged: `s3://bucket/prefix` or a local path. Raises ConfigError."""
-    if not url.strip():
-        _refuse(origin, "it is empty", "Write s3://bucket/prefix or a folder's path.")
-    if any(ord(letter) < 32 for letter in url):
-        _refuse(origin, "it holds control characters", "Write s3://bucket/prefix or a folder's path.")
-    name = bucket_of(url)
-    if name is None:
-        return _folder(url, origin)
-    if "@" in name or ":" in name:
-        _refuse(
-            origin,
-            "credentials or a port in the URL",
-            "Give keys as boto3 finds them, and an endpoint by AWS_ENDPOINT_URL_S3.",
-        )
-    if not _BUCKET.match(name):
-        _refuse(origin, "it names no bucket", "Write s3://bucket/prefix.")
-    if "?" in url or "#" in url:
-        _refuse(origin, "it holds parameters", "Write s3://bucket/prefix; an endpoint is AWS_ENDPOINT_URL_S3.")
-    return url
-
-
-def places_overlap(one: str, other: str) -> bool:
-    """Return True if two places share a bucket, or one folder lies in the other."""
-    if bucket_of(one) is not None or bucket_of(other) is not None:
-        return bucket_of(one) == bucket_of(other)
-    a, b = Path(one).resolve(), Path(other).resolve()
-    return a == b or a in b.parents or b in a.parents
-
-
-def _folder(url: str, origin: str) -> str:
-    if url.startswith("s3:"):
-        _refuse(origin, "it names no bucket", "Write s3://bucket/prefix.")
-    if _OTHER_SCHEME.match(url):
-        _refuse(origin, "this kind of URL is not supported", "Write s3://bucket/prefix, or a folder's path as it is.")
-    if url.startswith("~"):
-        _refuse(origin, "~ means nothing here", "Write the folder's path in full.")
+    problem = place_problem(url)
+    if problem is not None:
+        _refuse(origin, problem.why, problem.hint)
     return url
 
 

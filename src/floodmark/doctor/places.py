@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 from boto3.session import Session
 
 from floodmark.config import Settings
-from floodmark.config.urls import bucket_of
 from floodmark.doctor import s3
 from floodmark.doctor.finding import Finding, of_error, ok, problem
 from floodmark.errors import FloodmarkError, StorageError
 from floodmark.layout import LAYOUTS
 from floodmark.objects.compression import compressor
+from floodmark.places import bucket_of
 from floodmark.storage import StorageOptions
 
 

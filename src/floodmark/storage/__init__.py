@@ -8,6 +8,7 @@ from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from floodmark.errors import ConfigError
+from floodmark.places import option_problem, place_problem
 from floodmark.storage.base import Storage, StorageOptions
 from floodmark.storage.local import LocalStorage
 from floodmark.storage.put_only import PutOnlyStorage
@@ -15,7 +16,6 @@ from floodmark.storage.put_only import PutOnlyStorage
 __all__ = ["StorageOptions", "open_storage"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 def open_storage(url: str, options: StorageOptions) -> Storage:
@@ -37,15 +37,13 @@ def open_storage(url: str, options: StorageOptions) -> Storage:
 
 
 def _open_s3(place: str, options: StorageOptions) -> Storage:
+    problem = place_problem(f"s3://{place}")
+    if problem is not None:
+        _refuse("s3://…", problem.why)
+    wrong = option_problem(f"s3://{place}", options.acl, options.sse, options.kms_key_id)
+    if wrong is not None:
+        raise ConfigError(f"{wrong.option} can't be used", why=wrong.why, hint=wrong.hint)
     bucket, _, prefix = place.partition("/")
-    if "@" in bucket:
-        _refuse("s3://…", "it holds credentials; boto3 finds them elsewhere")
-    if not _BUCKET.match(bucket):
-        _refuse(f"s3://{place}", "it names no bucket")
-    if options.kms_key_id is not None and not (options.sse or "").startswith("aws:kms"):
-        raise ConfigError(
-            "kms_key_id", why="it needs sse: aws:kms", hint="Set sse to aws:kms, or leave kms_key_id out."
-        )
     from floodmark.storage.s3 import S3Storage  # noqa: PLC0415 - by need: boto3 takes 0.15 s to load
 
     store = S3Storage(bucket, prefix.strip("/"), options)
