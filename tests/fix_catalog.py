@@ -10,7 +10,7 @@ from fix_postgres import PgDatabase
 from floodmark.config import Limits, Selection
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import pinned_settings
-from floodmark.source.postgres.table import PgTable
+from floodmark.source.postgres.statements import PgTable
 
 MODS = "SET allow_system_table_mods = on;"
 

@@ -17,8 +17,8 @@ from floodmark.errors import SourceError
 from floodmark.source.postgres import tls
 from floodmark.source.postgres.address import address
 from floodmark.source.postgres.connect import close_quietly, connect, translated
-from floodmark.source.postgres.names import quoted
 from floodmark.source.postgres.transactions import SUPPORTED_FROM
+from floodmark.source.quoting import quoted
 
 _PINNED = (
     "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; "

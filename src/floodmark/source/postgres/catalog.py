@@ -18,7 +18,6 @@ from floodmark.source.postgres import fingerprint, proof
 from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns
 from floodmark.source.postgres.fingerprint import TableDefinition
 from floodmark.source.postgres.identity import ExpectedReads
-from floodmark.source.postgres.names import qualified, quoted
 from floodmark.source.postgres.relations import (
     KINDS,
     InstalledExtensions,
@@ -36,8 +35,9 @@ from floodmark.source.postgres.relations import (
     read_server,
     read_tree,
 )
-from floodmark.source.postgres.table import PgTable
+from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.types import Attribute, TypeCatalog, read_attributes, read_types
+from floodmark.source.quoting import qualified, quoted
 from floodmark.source.selection import choose_tables, exact_pattern, rules_by_table
 
 DEFAULT_SCHEMA = "public"

@@ -11,8 +11,8 @@ from floodmark.config import Mask, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, TableName
 from floodmark.source.postgres.masks import masked_column
-from floodmark.source.postgres.names import quoted
 from floodmark.source.postgres.types import Attribute, TypeCatalog
+from floodmark.source.quoting import quoted
 from floodmark.source.selection import exact_pattern
 
 

@@ -10,7 +10,7 @@ import hashlib
 
 from floodmark.config import Mask, Secret
 from floodmark.source.masks import key_bytes
-from floodmark.source.postgres.names import quoted
+from floodmark.source.quoting import quoted
 
 INNER = "floodmark.mask_inner"
 OUTER = "floodmark.mask_outer"

@@ -32,6 +32,7 @@ from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.statements import (
     IN_HEAP_ORDER,
+    PgTable,
     copy_csv,
     copy_groups,
     copy_rows,
@@ -43,7 +44,6 @@ from floodmark.source.postgres.statements import (
     plan_only,
     reads_by_groups,
 )
-from floodmark.source.postgres.table import PgTable
 from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions
 from floodmark.wording import plural
 

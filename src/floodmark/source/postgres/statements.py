@@ -6,13 +6,15 @@ parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 
-from floodmark.model import Chunk, Part
-from floodmark.source.postgres.names import qualified, quoted
-from floodmark.source.postgres.table import PgTable
+from msgspec import Struct
+
+from floodmark.model import Chunk, Part, TableInfo
+from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.types import FIRST_USER_OID
+from floodmark.source.quoting import qualified, quoted
 
 # JSON text holds no control characters but white space, so these can't occur in a line: CSV then has nothing to quote
 # or double. (COPY's text format doubles every backslash and so corrupts JSON.)
@@ -26,6 +28,21 @@ _NAMES_BYTES = 4096
 _NO_BLOCK = 2**32 - 1
 _LINE = "row_to_json({}.*)"  # the star: a column could capture a bare name
 _FROZEN = "count(*) FILTER (WHERE {}xmin = '2'::xid)"
+
+
+class PgTable(Struct, frozen=True):
+    """A table to read. `columns_sql` are items `expression AS "name"`, in column order, valid on every part.
+
+    `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line can hold newlines (a
+    `json` value keeps them), which have to be replaced. `reads` gives, by a part's id, the relations that a statement
+    about that part must lock.
+    """
+
+    info: TableInfo
+    columns_sql: tuple[str, ...]
+    where: str | None
+    raw_newlines: bool
+    reads: Mapping[str, ExpectedReads]
 
 
 def literal(text: str) -> str:

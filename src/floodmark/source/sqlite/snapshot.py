@@ -33,8 +33,9 @@ from floodmark.model import (
     TableName,
 )
 from floodmark.source.base import Drawback, NamedRelation, Write
+from floodmark.source.quoting import qualified
 from floodmark.source.sqlite.lines import write_rows
-from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, named_relation, qualified, read_relations, read_tables
+from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, named_relation, read_relations, read_tables
 from floodmark.wording import iso_time
 
 OLDEST = (3, 37, 0)  # PRAGMA table_list

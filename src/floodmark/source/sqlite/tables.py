@@ -16,6 +16,7 @@ from floodmark.errors import ConfigError
 from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
 from floodmark.source.base import NamedRelation
 from floodmark.source.masks import mask_identity
+from floodmark.source.quoting import qualified, quoted
 from floodmark.source.selection import CandidateRelation, choose_tables, exact_pattern, rules_by_table
 from floodmark.source.sqlite.lines import LineShape
 
@@ -59,15 +60,6 @@ class SQLiteTable(Struct, frozen=True):
     statement: str
     shape: LineShape
     where: str | None
-
-
-def quoted(name: str) -> str:
-    """Return a name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def qualified(table: TableName) -> str:
-    return f"{quoted(table.schema)}.{quoted(table.name)}"
 
 
 def read_relations(connection: sqlite3.Connection) -> list[SQLiteRelation]:

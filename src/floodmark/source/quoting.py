@@ -1,4 +1,4 @@
-"""Names in PostgreSQL's SQL."""
+"""Identifiers in SQL, as PostgreSQL and SQLite both quote them. DuckDB's are quoted in `reader.duckdb`."""
 
 from __future__ import annotations
 
