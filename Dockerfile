@@ -23,6 +23,9 @@ FROM python:3.13-slim-bookworm@${PYTHON_DIGEST}
 LABEL org.opencontainers.image.title="floodmark" \
       org.opencontainers.image.description="Copies a database to S3 and moves only what changed"
 COPY --from=build /opt/floodmark /opt/floodmark
+# The entry point also takes the command of the extractor that Floodmark replaces: see docs/cli.md.
+COPY ops/image/entrypoint.py /opt/floodmark/bin/floodmark-entrypoint
+COPY ops/image/health.py /opt/floodmark/bin/floodmark-health
 RUN python -m pip uninstall --yes pip \
     && rm -r /usr/local/lib/python3.13/ensurepip \
     && mkdir /etc/floodmark

@@ -30,7 +30,7 @@ from typing import Any
 
 from botocore.httpsession import URLLib3Session
 
-import floodmark.cli
+import floodmark.cli.main
 from floodmark.pipeline import resume
 from floodmark.storage import local
 
@@ -145,7 +145,7 @@ def _in_child(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     points = Points(request["kill_at"], request["only"], request["signal"])
     watch(points)
     try:
-        code = _exit_code(lambda: floodmark.cli.main(request["arguments"]))
+        code = _exit_code(lambda: floodmark.cli.main.main(request["arguments"]))
     except BaseException:
         code = 99
         traceback.print_exc(file=err)

@@ -1,11 +1,11 @@
-"""What the tests of the command line share: manifests to show, and a session that keeps what was said."""
+"""What the tests of the command line share: manifests to show, and streams that keep what was written."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 
-from floodmark.cli.output import Session, Stream
+from floodmark.cli.output.streams import CommandStreams, Stream
 from floodmark.model import (
     Chunk,
     ChunkMark,
@@ -32,12 +32,12 @@ class Tty(io.StringIO):
         return True
 
 
-def session(
+def command_streams(
     environ: Mapping[str, str] | None = None, *, out: io.StringIO | None = None, err: io.StringIO | None = None
-) -> tuple[Session, io.StringIO, io.StringIO]:
-    """A session and what its two streams hold."""
+) -> tuple[CommandStreams, io.StringIO, io.StringIO]:
+    """A command's streams, and what the two hold."""
     out, err = out or io.StringIO(), err or io.StringIO()
-    return Session(Stream(out), Stream(err), environ or {}), out, err
+    return CommandStreams(Stream(out), Stream(err), environ or {}), out, err
 
 
 def part(number: int, origin: Origin = "extracted") -> ObjectEntry:

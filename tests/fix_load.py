@@ -13,11 +13,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from fix_cli import session
+from fix_cli import command_streams
 from fix_runs import Nightly
 from floodmark.cli.arguments import parse
-from floodmark.cli.commands import COMMANDS
-from floodmark.cli.failure import report
+from floodmark.cli.commands import call
+from floodmark.cli.output.failure import report
 from floodmark.errors import FloodmarkError
 
 DAY_1 = """
@@ -52,12 +52,11 @@ class Job:
 
     def command(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of a command."""
-        talk, out, err = session(self.environment)
+        streams, out, err = command_streams(self.environment)
         try:
-            options = parse(arguments)
-            code = COMMANDS[options.command](options, talk)
+            code = call(parse(arguments), streams)
         except FloodmarkError as error:
-            code = report(error, talk)
+            code = report(error, streams)
         return code, out.getvalue(), err.getvalue()
 
     def load(self, into: str, *arguments: str, code: int = 0) -> dict[str, str]:
@@ -110,7 +109,7 @@ def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
 # A process that runs a command, and is killed after the first call of a method: `module.Class.method` comes first.
 KILLED = """
 import os, signal, sys
-from floodmark.cli import main
+from floodmark.cli.main import main
 from floodmark.load import duckdb, parquet
 from floodmark.storage import local
 module, kind, name = sys.argv.pop(1).split(".")

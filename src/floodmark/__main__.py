@@ -2,7 +2,7 @@
 
 import sys
 
-from floodmark.cli import main
+from floodmark.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,9 +1,11 @@
-"""Times, counts and hints as texts, in one form for documents, messages and output. Pure."""
+"""Times, counts, hints and JSON documents as texts, in one form for documents, messages and output. Pure."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Literal
+
+import msgspec
 
 Precision = Literal["seconds", "milliseconds", "microseconds"]
 
@@ -31,3 +33,8 @@ def duration_text(seconds: int) -> str:
 def install_hint(extra: str) -> str:
     """Return how to install an extra. No index holds the package, so it comes from a checkout."""
     return f"In a checkout of Floodmark: pip install '.[{extra}]'"
+
+
+def pretty_json(document: object) -> bytes:
+    """Return an indented JSON document that ends with a line break."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"

@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from fix_cli import session
+from fix_cli import command_streams
 from fix_runs import Nightly
 from floodmark.cli.arguments import parse
-from floodmark.cli.commands import COMMANDS
+from floodmark.cli.commands import call
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/consumers.md").read_text(encoding="utf-8")
 PEOPLE = "CREATE TABLE person (id bigint, name text); INSERT INTO person VALUES (1, 'Ada'), (2, 'Grace')"
@@ -69,8 +69,8 @@ def load() -> None:
     assert len(loads) == 2
     for line in loads:
         words = line.replace("s3://my-lake/cases", "lake").replace("s3://my-lake/", "").split()
-        talk, _, err = session({})
-        assert COMMANDS["load"](parse(words), talk) == 0, err.getvalue()
+        streams, _, err = command_streams({})
+        assert call(parse(words), streams) == 0, err.getvalue()
 
 
 def sql(title: str, table: str = "person") -> list[Any]:

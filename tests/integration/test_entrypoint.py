@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from entrypoint import translated, trusts_the_server
 from fix_command import Floodmark, content, keys
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark import layout
-from floodmark.cli.entrypoint import translated, trusts_the_server
 from floodmark.errors import UsageError
 
+ENTRYPOINT = Path(__file__).parents[2] / "ops/image/entrypoint.py"
 OLD = "extract_table_names.py && extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"
 CSV = "extract_table_names.py && extract_psql_all_tables_to_csv.sh && transfer_local_to_s3.sh"
 # What a team made of it to leave out one table.
@@ -42,7 +43,7 @@ class Container(Floodmark):
 
     @staticmethod
     def command(*arguments: str) -> list[str]:
-        return [str(Path(sys.executable).with_name("floodmark-entrypoint")), *arguments]
+        return [sys.executable, str(ENTRYPOINT), *arguments]
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def landed(bucket: S3Bucket, database: str, suffix: str = ".jsonl") -> dict[str,
 @pytest.mark.parametrize("line", [OLD, OLD.replace(" && ", "  &&\n    ") + "\n"], ids=["as it is", "folded"])
 def test_the_old_line_does_the_old_job(container: Container, s3_bucket: S3Bucket, pg: PgDatabase, line: str) -> None:
     done = container(line)
-    assert "taken as: floodmark run --layout moj-landing" in done.err and "FLOODMARK_STATE" in done.err
+    assert "translated to: floodmark run --layout moj-landing" in done.err and "FLOODMARK_STATE" in done.err
     assert landed(s3_bucket, pg.name) == LANDED
     (person,) = [key for key in keys(s3_bucket) if "/table_name=person/" in key]
     rows = pg.query("SELECT row_to_json(p)::text FROM person p")
@@ -141,7 +142,7 @@ def test_a_teams_own_line_is_refused_and_the_settings_it_names_do_the_same(
 def test_floodmarks_own_arguments_come_in_commas(container: Container, s3_bucket: S3Bucket, tmp_path: Path) -> None:
     given = yaml.safe_load(f"args: [run, --state, {tmp_path}/state, --table, person]")["args"]
     done = container(*given)
-    assert "taken as" not in done.err and (tmp_path / "state/head.json").exists()
+    assert "translated to" not in done.err and (tmp_path / "state/head.json").exists()
     assert ["person" in key for key in keys(s3_bucket)] == [True]
 
 

@@ -15,7 +15,7 @@ from fix_seccomp import refusing
 from floodmark.errors import ConfigError
 from floodmark.load import duckdb as duckdb_target
 
-MAIN = "from floodmark.cli import main; import sys; sys.exit(main())"
+MAIN = "from floodmark.cli.main import main; import sys; sys.exit(main())"
 
 
 def change(file: Path, *statements: str) -> None:

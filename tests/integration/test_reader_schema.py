@@ -10,10 +10,10 @@ from jsonschema import Draft202012Validator
 from test_lines import fill_with_kinds
 
 import floodmark
-from fix_cli import session
+from fix_cli import command_streams
 from fix_runs import Nightly
 from floodmark.cli.arguments import parse
-from floodmark.cli.commands import COMMANDS
+from floodmark.cli.commands import call
 from floodmark.errors import ConfigError, UsageError
 from floodmark.reader.schema import SchemaReceiver, json_schemas, mojap
 
@@ -128,6 +128,6 @@ def test_tables_bear_the_names_in_the_keys_of_their_receiver(
 
 @pytest.mark.parametrize("option", [["--layout", "plain"], ["--database-name", "a_b"], ["--text", "a.b.c"]])
 def test_a_json_schema_has_no_receiver(option: list[str]) -> None:
-    talk, _, _ = session({})
+    streams, _, _ = command_streams({})
     with pytest.raises(UsageError, match="go with --format mojap"):
-        COMMANDS["schema"](parse(["schema", "--format", "json-schema", *option]), talk)
+        call(parse(["schema", "--format", "json-schema", *option]), streams)

@@ -13,7 +13,7 @@ from fix_postgres import PgDatabase
 HEAVY = ("boto3", "botocore", "sqlalchemy", "rich", "prometheus_client", "zstandard", "sqlite3", "floodmark.demo")
 RUN = """
 import sys
-from floodmark.cli import main
+from floodmark.cli.main import main
 code = main(["run", "--source", sys.argv[1], "--destination", sys.argv[2], "--output", "json"])
 print(code, *sorted(sys.modules), file=sys.stderr)
 """

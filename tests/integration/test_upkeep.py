@@ -24,7 +24,7 @@ from fix_command import CHUNKS, Done, Floodmark, Landing, content, entry_of, hel
 from fix_postgres import PgDatabase
 from fix_s3_proxy import S3Proxy, error
 from fix_storage import S3Bucket, S3Server, environment
-from floodmark.cli import main
+from floodmark.cli.main import main
 from floodmark.layout import timestamp_moment
 from floodmark.prune.job import KeepLast
 from floodmark.prune.job import prune_stores as prune_stores

@@ -84,6 +84,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "yaml": ("floodmark.config",),
     "rich": ("floodmark.cli", "floodmark.demo"),
     "tenacity": ("floodmark.retrying", "floodmark.pipeline.snapshot"),
+    "rich_argparse": ("floodmark.cli",),
+    "shtab": ("floodmark.cli",),
     "structlog": ("floodmark.cli",),
     "prometheus_client": ("floodmark.metrics",),
     "duckdb": ("floodmark.reader", "floodmark.load"),

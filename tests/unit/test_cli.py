@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from fix_cli import EVIL, EVIL_SHOWN, entry, head, manifest
-from floodmark.cli import commands, main
+from floodmark.cli.commands import history
+from floodmark.cli.main import main
 from floodmark.demo import story
 from floodmark.errors import (
     Conflict,
@@ -34,6 +35,7 @@ from floodmark.errors import (
 )
 from floodmark.events import Warned
 from floodmark.model import Reason, TableName
+from floodmark.pipeline import job
 from floodmark.pipeline.job import PlannedTable
 from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import Manifest, encode
@@ -64,8 +66,8 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(commands.runs, "run", instead)
-        monkeypatch.setattr(commands.runs, "plan", instead)
+        monkeypatch.setattr(job, "run", instead)
+        monkeypatch.setattr(job, "plan", instead)
 
     return stand_in
 
@@ -80,7 +82,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         current = SimpleNamespace(head=head(manifests[0]), manifest=manifests[0], etag="e") if manifests else None
         held = SimpleNamespace(current=lambda: current, history=newest)
-        monkeypatch.setattr(commands, "open_ledger", lambda settings, observer: held)
+        monkeypatch.setattr(history, "open_ledger", lambda settings, observer: held)
 
     return stand_in
 
@@ -302,10 +304,10 @@ def test_an_internal_error_tells_class_and_place_but_no_text(
         except KeyError:
             raise ValueError(CANARY) from None
 
-    monkeypatch.setattr(commands.runs, "run", raising)
+    monkeypatch.setattr(job, "run", raising)
     assert main(["run", *PLACES]) == 1
     quiet = capsys.readouterr().err
-    assert "internal error: ValueError in floodmark.cli.commands:run.<locals>.<lambda>" in quiet
+    assert "internal error: ValueError in floodmark.cli.commands.run:run.<locals>.<lambda>" in quiet
     assert "FLOODMARK_DEBUG=1" in quiet and CANARY not in quiet and "File" not in quiet
     monkeypatch.setenv("FLOODMARK_DEBUG", "1")
     assert main(["run", *PLACES]) == 1
@@ -347,9 +349,11 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from types import SimpleNamespace
 from fix_cli import EVIL, entry, manifest
-from floodmark.cli import commands, main
+from floodmark.cli.commands import history
+from floodmark.cli.main import main
 from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
+from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 """
 MAIN = "\nsys.exit(main())\n"
@@ -358,7 +362,7 @@ def run(settings, observer, stop):
     observer(Warned("ready"))
     stop.wait(30)
     stop.require_not_asked()
-commands.runs.run = run
+job.run = run
 """
 DEAF = """
 def run(settings, observer, stop):
@@ -366,12 +370,12 @@ def run(settings, observer, stop):
     stop.wait(30)
     observer(Warned("deaf"))
     time.sleep(30)
-commands.runs.run = run
+job.run = run
 """
 LONG = """
 many = [manifest(*(entry(f"t{n}") for n in range(3000)))] * 20
 held = SimpleNamespace(history=lambda limit: iter(many), current=lambda: SimpleNamespace(manifest=many[0]))
-commands.open_ledger = lambda settings, observer: held
+history.open_ledger = lambda settings, observer: held
 """
 TALKING = """
 def run(settings, observer, stop):
@@ -384,7 +388,7 @@ def run(settings, observer, stop):
     one = manifest(entry(EVIL))
     observer(TableFinished(one.tables[0]))
     return RunResult(one, "manifests/x.json", 1, 0.6)
-commands.runs.run = run
+job.run = run
 """
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from floodmark.cli import main
-from floodmark.cli.arguments import flags, option_strings, parse, parser, subcommands
+from floodmark.cli.arguments import option_strings, parse, parser, subcommands
+from floodmark.cli.main import main
+from floodmark.cli.settings import flags
 from floodmark.config import Flags, Secret
 from floodmark.errors import UsageError
 
@@ -76,6 +77,7 @@ def test_the_commands_and_their_options() -> None:
         "init",
         "config",
         "demo",
+        "completion",
     ]
     assert list(option_strings()) == ["--version"]
     assert "--detailed-exitcode" in option_strings("plan") and "--detailed-exitcode" not in option_strings("run")

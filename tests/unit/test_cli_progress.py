@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from fix_cli import EVIL, Tty, entry, session
-from floodmark.cli.progress import Lines, progress
-from floodmark.cli.screen import Screen
-from floodmark.cli.tally import Tally
-from floodmark.cli.views import ChunkCounts
+from fix_cli import EVIL, Tty, command_streams, entry
+from floodmark.cli.output.progress import Lines, progress
+from floodmark.cli.output.screen import Screen
+from floodmark.cli.output.tally import Tally
+from floodmark.cli.output.views import ChunkCounts
 from floodmark.events import (
     ChunkDone,
     Event,
@@ -44,8 +44,8 @@ class Clock:
 
 
 def lines(*events: Event, clock: Clock | None = None) -> list[str]:
-    talk, _, err = session()
-    with progress(talk, Tally(clock or Clock())) as observer:
+    streams, _, err = command_streams()
+    with progress(streams, Tally(clock or Clock())) as observer:
         assert isinstance(observer, Lines)
         for event in events:
             observer(event)
@@ -88,8 +88,8 @@ def test_a_new_snapshot_is_told_and_counted_anew() -> None:
 
 def test_a_long_run_is_told_of_now_and_then() -> None:
     clock = Clock()
-    talk, _, err = session()
-    observer = Lines(talk, Tally(clock))
+    streams, _, err = command_streams()
+    observer = Lines(streams, Tally(clock))
     observer(DECIDED)
     clock.now += 29
     observer(DONE)
@@ -143,9 +143,9 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("wide")
 def test_the_screen_shows_tables_at_work_and_the_whole() -> None:
     clock, err = Clock(), Tty()
-    talk, _, _ = session({"TERM": "xterm"}, err=err)
+    streams, _, _ = command_streams({"TERM": "xterm"}, err=err)
     tally = Tally(clock)
-    with progress(talk, tally) as observer:
+    with progress(streams, tally) as observer:
         assert isinstance(observer, Screen)
         for event in (STARTED, DECIDED, DONE, Warned(EVIL)):
             observer(event)
@@ -163,8 +163,8 @@ def test_the_screen_shows_tables_at_work_and_the_whole() -> None:
 
 @pytest.mark.usefixtures("wide")
 def test_a_terminal_that_can_not_move_its_cursor_gets_lines() -> None:
-    talk, _, err = session({"TERM": "dumb"}, err=Tty())
-    with progress(talk, Tally()) as observer:
+    streams, _, err = command_streams({"TERM": "dumb"}, err=Tty())
+    with progress(streams, Tally()) as observer:
         observer(STARTED)
     assert isinstance(observer, Lines) and "\x1b" not in err.getvalue()
 

@@ -8,16 +8,17 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from fix_cli import EVIL, EVIL_SHOWN, Tty, entry, head, manifest, session
-from floodmark.cli import render, views
-from floodmark.cli.output import console, printable, printable_json
-from floodmark.cli.views import ChunkCounts
+from fix_cli import EVIL, EVIL_SHOWN, Tty, command_streams, entry, head, manifest
+from floodmark.cli.output import render, views
+from floodmark.cli.output.escaping import printable, printable_json
+from floodmark.cli.output.streams import console
+from floodmark.cli.output.views import ChunkCounts
 from floodmark.model import Reason, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import encode
 
 NOW = datetime(2026, 11, 24, 3, 2, 3, tzinfo=UTC)
-PLAIN = console(session()[0].out, {})
+PLAIN = console(command_streams()[0].out, {})
 
 
 def test_a_run_as_plain_text() -> None:
@@ -134,7 +135,7 @@ def test_a_manifest_as_plain_text() -> None:
 
 def everything(evil: str, terminal: bool) -> list[str]:
     """Every text there is, of tables and databases with an evil name."""
-    to = console(session(out=Tty() if terminal else None)[0].out, {"TERM": "xterm"})
+    to = console(command_streams(out=Tty() if terminal else None)[0].out, {"TERM": "xterm"})
     bad = entry(evil, "failed", "denied", detail=evil)
     one = replace(manifest(bad), destination=evil, source=replace(manifest().source, database=evil))
     table = PlannedTable(TableName(evil, evil), Reason("no_proof", evil), 1, 1, 1)
@@ -164,7 +165,7 @@ def test_colour_only_on_a_terminal_and_not_with_no_color(monkeypatch: pytest.Mon
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "200")
     one = manifest(entry(status="failed"))
-    tty = session(out=Tty())[0].out
+    tty = command_streams(out=Tty())[0].out
     coloured = render.run_table(one, {}, console(tty, {"TERM": "xterm-256color"}))
     assert "\x1b[1;31mfailed" in coloured
     plain = render.run_table(one, {}, console(tty, {"TERM": "xterm-256color", "NO_COLOR": "1"}))

@@ -16,13 +16,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fix_cli import session
-from floodmark.cli import main
+from fix_cli import command_streams
 from floodmark.cli.arguments import parse
-from floodmark.cli.commands import COMMANDS
+from floodmark.cli.commands import call
+from floodmark.cli.main import main
 from floodmark.config import Flags, load, values
 from floodmark.config.document import read_config
-from floodmark.config.json_schema import FILE_NAME, json_schema, json_schema_text
+from floodmark.config.json_schema import FILE_NAME, json_schema
 from floodmark.config.schema import ConfigFile, field_kinds, keys
 from floodmark.config.template import TemplateChoices, template_text
 from floodmark.errors import ConfigError
@@ -88,7 +88,7 @@ def test_it_is_a_json_schema_that_names_itself() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == jsonschema.Draft7Validator.META_SCHEMA["$schema"]
-    assert "x-default" not in json_schema_text().decode()
+    assert "x-default" not in json.dumps(json_schema())
 
 
 def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,9 +232,9 @@ def test_the_first_file_satisfies_it_and_names_it(wanted: TemplateChoices) -> No
 
 def init(folder: Path) -> tuple[int, str]:
     errors = io.StringIO()
-    talk, _, _ = session({}, err=errors)
+    streams, _, _ = command_streams({}, err=errors)
     options = parse(["init", "--destination", "lake", "--config", str(folder / "floodmark.yaml")])
-    return COMMANDS["init"](options, talk), errors.getvalue()
+    return call(options, streams), errors.getvalue()
 
 
 def test_init_writes_the_schema_beside_the_file_and_overwrites_none(tmp_path: Path) -> None:

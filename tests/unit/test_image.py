@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import threading
-import tomllib
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from floodmark.cli.health import DEFAULT_PORT, answers, exporter_port
+from health import DEFAULT_PORT, answers, exporter_port
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 
 
 def test_hadolint_has_nothing_to_say() -> None:
@@ -30,10 +29,16 @@ def test_hadolint_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_what_the_image_starts_is_what_the_package_installs() -> None:
+def test_what_the_image_starts_is_a_program_that_is_copied_into_it() -> None:
     started = re.findall(r"(?:ENTRYPOINT|CMD) (\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert [json.loads(one) for one in started] == [["floodmark-health"], ["floodmark-entrypoint"], ["run"]]
-    assert {"floodmark-health", "floodmark-entrypoint"} <= set(SCRIPTS)
+    copied = dict(re.findall(r"^COPY (ops/image/\S+) /opt/floodmark/bin/(\S+)$", DOCKERFILE, re.MULTILINE))
+    assert sorted(copied.values()) == ["floodmark-entrypoint", "floodmark-health"]
+    for path in copied:
+        program = ROOT / path
+        assert os.access(program, os.X_OK)
+        assert program.read_text(encoding="utf-8").startswith("#!/usr/bin/env python3\n")
+    assert "!ops/image" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_stage_stands_on_the_digest_that_was_given_and_the_last_one_is_not_root() -> None:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from fix_cli import EVIL, entry
-from floodmark.cli import commands, logs, main
-from floodmark.cli.logs import Log, chosen
+from floodmark.cli.main import main
+from floodmark.cli.output import logs
+from floodmark.cli.output.logs import Log, chosen
 from floodmark.errors import ConfigError
 from floodmark.events import ChunkAudited, ChunkDone, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
+from floodmark.pipeline import job
 
 PERSON = TableName("public", "person")
 CANARY = "c4n4ry-hunter2"
@@ -71,7 +73,7 @@ def test_what_ends_a_run_is_a_json_line_too(capsys: Reader, monkeypatch: pytest.
     def broken(*_: object) -> None:
         raise ValueError(CANARY)
 
-    monkeypatch.setattr(commands.runs, "run", broken)
+    monkeypatch.setattr(job, "run", broken)
     assert main(RUN) == 1
     last = told(capsys)[-1]
     assert "internal error: ValueError" in last["event"] and last["exit_code"] == 1 and CANARY not in str(last)
@@ -186,7 +188,7 @@ def test_a_wrong_variable_is_named_and_its_value_is_not() -> None:
 def test_the_log_brings_no_rich_and_silence_brings_nothing() -> None:
     script = """
 import sys
-from floodmark.cli.logs import Log
+from floodmark.cli.output.logs import Log
 log = Log(lambda line: None, "json", "warning")
 log.say("info", "x", {})
 before = "structlog" in sys.modules

@@ -21,7 +21,7 @@ from fix_cli import entry, head, manifest
 from fix_ports import HOST, closed_port, own_port
 from fix_prometheus import get
 from fix_state import Plan, commit, lost, put, quick_ledger
-from floodmark.cli import main
+from floodmark.cli.main import main
 from floodmark.config import Metrics, Secret
 from floodmark.errors import ConfigError, FloodmarkError, SourceUnavailable, StateUnreadable, Stopped, StorageError
 from floodmark.events import ChunkAudited, ChunkDone, Event, Retried, RunEnded, RunStarted, TableDecided, Warned
@@ -30,7 +30,7 @@ from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.exposition import registry, text
 from floodmark.metrics.known import LedgerFacts, read_facts
 from floodmark.metrics.live import LiveTotals, add_event
-from floodmark.metrics.outputs import WaysOut
+from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import about_chunks, about_itself, about_runs, about_the_ledger
@@ -367,10 +367,10 @@ def test_a_push_that_fails_says_why_and_no_password(gateway: Any, path: str | No
     assert ("the gateway answered 400" if path else "Connection refused") in str(failure.value)
 
 
-def ways(tmp_path: Path, events: list[Event], **changes: Any) -> WaysOut:
+def ways(tmp_path: Path, events: list[Event], **changes: Any) -> MetricsOutputs:
     wanted = Metrics(textfile=str(tmp_path / "floodmark.prom"))
     given = {"known": lambda: known(entry(), record=RECORD), **changes}
-    return WaysOut(given.pop("wanted", wanted), events.append, given["known"], "cases")
+    return MetricsOutputs(given.pop("wanted", wanted), events.append, given["known"], "cases")
 
 
 def written(folder: Path) -> str:
@@ -387,7 +387,7 @@ def test_a_run_is_shown_as_running_and_then_as_it_ended(tmp_path: Path) -> None:
         assert 'status="running"} 1.0' in written(tmp_path)
         out.observe(STARTED)
         out.observe(RunEnded(replace(ENDED, run_id="r10", outcome="success", exit_code=0)))
-        out.published(manifest(entry("new")))
+        out.record_manifest(manifest(entry("new")))
     assert events[0] is STARTED
     text = written(tmp_path)
     assert 'status="success"} 1.0' in text and 'table="new"' in text and 'table="person"' not in text

@@ -29,11 +29,6 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": _DRAFT, "title": "floodmark.yaml", **_or_null(root), "$defs": parts}
 
 
-def json_schema_text() -> bytes:
-    """Return the schema as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2) + b"\n"
-
-
 def _settable(inner: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a key's value as the parser reads it: null leaves a key unset, or a named rule empty."""
     default = inner.pop(DEFAULT, None)

@@ -27,7 +27,7 @@ from floodmark.state.manifest import Manifest
 from floodmark.wording import iso_time
 
 
-class WaysOut:
+class MetricsOutputs:
     """Context manager that sends a run's events through `observe` and on to `observer`.
 
     `known` reads the ledger's facts. `database` is the database's name in the configuration, used until another source
@@ -43,7 +43,7 @@ class WaysOut:
         self._manifest: Manifest | None = None
         self._server: MetricsServer | None = None
 
-    def __enter__(self) -> WaysOut:
+    def __enter__(self) -> MetricsOutputs:
         began = datetime.now(UTC).timestamp()
         try:
             self._known = self._read()
@@ -75,8 +75,8 @@ class WaysOut:
                 self._live = add_event(self._live, event)
         self._observer(event)
 
-    def published(self, manifest: Manifest) -> None:
-        """Record the manifest that the run published."""
+    def record_manifest(self, manifest: Manifest) -> None:
+        """Keep the manifest that the run published. The final values come from it."""
         self._manifest = manifest
 
     def close(self) -> None:

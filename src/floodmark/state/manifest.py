@@ -27,6 +27,7 @@ from floodmark.model import (
     Watermark,
 )
 from floodmark.state.consumers import Cursor, ParquetIndex
+from floodmark.wording import pretty_json
 
 VERSION: Final = 1
 
@@ -205,7 +206,7 @@ _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 def encode(document: Manifest | Head | Inflight | Progress | Cursor | ParquetIndex) -> bytes:
     """Return the document as UTF-8 JSON, indented for a person who reads it at 3 a.m."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    return pretty_json(document)
 
 
 def decode(kind: type[Document], data: bytes, where: str) -> Document:

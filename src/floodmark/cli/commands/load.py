@@ -1,4 +1,4 @@
-"""The commands of consumers: `load` and `schema`."""
+"""`floodmark load`: bring a DuckDB file, Parquet files or a Glue database up to date."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from floodmark.cli import arguments
-from floodmark.cli.logs import Log, finished_line, table_line
-from floodmark.cli.output import Session, console, printable
-from floodmark.cli.picking import left_out, names_one, picked
-from floodmark.cli.progress import log_of
-from floodmark.cli.render import count, table
-from floodmark.cli.stoppable import stoppable
-from floodmark.cli.tally import Tally
+from floodmark.cli.interruptible import run_interruptible
+from floodmark.cli.landed import current_snapshot, landed_settings
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.logs import Log, finished_line, table_line
+from floodmark.cli.output.render import count, table
+from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.output.tally import Tally
+from floodmark.cli.table_choice import excluded_tables, included_tables
 from floodmark.config import Settings
-from floodmark.config import load as load_settings
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -30,82 +27,51 @@ from floodmark.errors import (
     UsageError,
     VerificationFailed,
 )
-from floodmark.events import Event, Observer, Retried
+from floodmark.events import Observer
 from floodmark.load.duckdb import MEMORY, DuckDBFile
 from floodmark.load.job import LoadedTable, LoadOptions, LoadResult
 from floodmark.load.job import load as load_tables
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.target import LoadTarget, LoadWatch
 from floodmark.places import either_contains
-from floodmark.reader.reader import Snapshot
-from floodmark.reader.reader import open as open_landed
-from floodmark.reader.schema import ITSELF, SchemaReceiver, described, json_schemas, mojap
 from floodmark.stop import Stop
 from floodmark.wording import plural
 
-_NO_RECEIVER = "A JSON Schema says what the lines are, whoever takes them."
 _NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
 
 
-def load(options: argparse.Namespace, session: Session) -> int:
+def load(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
-    result, place = stoppable(session, Tally(), lambda observer, stop: _loaded(options, session, observer, stop.event))
-    log = log_of(session)
+    result, place = run_interruptible(
+        streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop.event)
+    )
+    log = streams.log
     for one in result.tables:
         if one.error is None:  # a table's error was reported when it occurred
             log.write(table_line(one.status, {"table": one.table.label, "rows": one.rows}, None))
     log.write(finished_line("load", {"target": place}, [one.status for one in result.tables]))
-    _show(result, place, options, session)
+    _show(result, place, options, streams)
     return _exit_code(result.failures)
 
 
-def _loaded(options: argparse.Namespace, session: Session, observer: Observer, stop: Stop) -> tuple[LoadResult, str]:
+def _loaded(
+    options: argparse.Namespace, streams: CommandStreams, observer: Observer, stop: Stop
+) -> tuple[LoadResult, str]:
     """Load, and return the result and the target's place."""
-    settings = _settings(options, session)
+    settings = landed_settings(options, streams)
     target = _target(options, settings, observer)
     try:
-        snapshot = _snapshot(settings, observer)
-        log = log_of(session)
+        snapshot = current_snapshot(settings, observer)
+        log = streams.log
         log.bind(run_id=snapshot.run_id)
-        only = picked(options.table, snapshot.manifest, snapshot.tables) if options.table else None
-        excluded = left_out(options.exclude, snapshot.manifest)
-        wishes = LoadOptions(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
-        result = load_tables(snapshot, target, wishes, partial(_tell, log), LoadWatch(observer, stop))
+        only = included_tables(options.table, snapshot.manifest, snapshot.tables) if options.table else None
+        excluded = excluded_tables(options.exclude, snapshot.manifest)
+        request = LoadOptions(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
+        result = load_tables(snapshot, target, request, partial(_log_failure, log), LoadWatch(observer, stop))
     finally:
         target.close()
     return result, target.url
-
-
-def schema(options: argparse.Namespace, session: Session) -> int:
-    """Print the tables' schemas, for other tools."""
-    receiver = SchemaReceiver(options.to_layout, options.database_name, tuple(options.text))
-    if options.format != "mojap" and receiver != ITSELF:
-        raise UsageError("--layout, --database-name and --text go with --format mojap", hint=_NO_RECEIVER)
-    manifest = _snapshot(_settings(options, session), _observer(session)).manifest
-    documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
-    if options.table:
-        entries = described(manifest)
-        wanted = picked(options.table, manifest, entries)
-        documents = [one for entry, one in zip(entries, documents, strict=True) if entry.table in wanted]
-    _write_json(session, documents[0] if names_one(options.table) else {"tables": documents})
-    return EXIT_OK
-
-
-def _settings(options: argparse.Namespace, session: Session) -> Settings:
-    """Return the places that the options, the environment and the file name."""
-    settings = load_settings(arguments.flags(options), session.environ, state_only=True)
-    if settings.state_url is None:
-        why = "runs to this landing zone are stateless: nothing is remembered"
-        hint = "Give --state URL or set FLOODMARK_STATE to the place where runs keep their state."
-        raise ConfigError("there is no state to read", why=why, hint=hint)
-    return settings
-
-
-def _snapshot(settings: Settings, observer: Observer) -> Snapshot:
-    """Return the current snapshot of the state."""
-    destination = settings.destination.url if settings.destination.layout == "plain" else ""
-    return open_landed(destination or None, state=settings.state_url, observer=observer).latest()
 
 
 def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> LoadTarget:
@@ -148,31 +114,23 @@ def _require_file(where: str) -> None:
         raise UsageError("this is no file to load into", on=f"duckdb:{kind[0]}…", hint=hint)
 
 
-def _observer(session: Session) -> Observer:
-    def talk(event: Event) -> None:
-        if isinstance(event, Retried):
-            session.err.line(f"floodmark: {printable(f'retry {event.attempt}: {event.what}: {event.why}')}")
-
-    return talk
-
-
-def _tell(log: Log, one: LoadedTable) -> None:
+def _log_failure(log: Log, one: LoadedTable) -> None:
     if one.error is not None:
         log.write(table_line(one.status, {"table": one.table.label}, one.error))
 
 
-def _show(result: LoadResult, place: str, options: argparse.Namespace, session: Session) -> None:
+def _show(result: LoadResult, place: str, options: argparse.Namespace, streams: CommandStreams) -> None:
     if options.output == "json":
         tables = [_view(one) for one in result.tables]
-        _write_json(session, {"run_id": result.run_id, "target": place, "tables": tables})
+        streams.print_json({"run_id": result.run_id, "target": place, "tables": tables})
         return
     rows = [(one.table.label, one.status, count(one.rows)) for one in result.tables]
-    to = console(session.out, session.environ)
-    session.out.write(table(("table", "status", ">rows"), rows, to))
+    to = console(streams.out, streams.environ)
+    streams.out.write(table(("table", "status", ">rows"), rows, to))
     statuses = [one.status for one in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "loaded", *statuses))]
     line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} in {place}"
-    session.out.write(f"{printable(line)}\n")
+    streams.out.write(f"{printable(line)}\n")
 
 
 def _view(one: LoadedTable) -> dict[str, Any]:
@@ -188,10 +146,3 @@ def _exit_code(failures: Sequence[FloodmarkError]) -> int:
         if any(isinstance(error, kind) for error in failures):
             return kind.exit_code
     return EXIT_PARTIAL if failures else EXIT_OK
-
-
-def _write_json(session: Session, document: object) -> None:
-    session.out.write_json(msgspec.json.format(msgspec.json.encode(document), indent=1))
-
-
-COMMANDS = {"load": load, "schema": schema}

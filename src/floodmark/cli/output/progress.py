@@ -5,13 +5,12 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from floodmark.cli.logs import Log
-from floodmark.cli.output import Session, console, is_terminal
-from floodmark.cli.tally import Tally
+from floodmark.cli.output.streams import CommandStreams, console, is_terminal
+from floodmark.cli.output.tally import Tally
 from floodmark.events import ChunkDone, Event
 
 if TYPE_CHECKING:
-    from floodmark.cli.screen import Screen
+    from floodmark.cli.output.screen import Screen
 
 _LINE_EVERY = 30.0  # seconds
 
@@ -19,9 +18,9 @@ _LINE_EVERY = 30.0  # seconds
 class Lines:
     """Progress as plain lines: for logs, pipes and terminals without control codes."""
 
-    def __init__(self, session: Session, tally: Tally) -> None:
-        self._session, self._tally = session, tally
-        self._log = log_of(session)
+    def __init__(self, streams: CommandStreams, tally: Tally) -> None:
+        self._streams, self._tally = streams, tally
+        self._log = streams.log
         self._spoke = tally.clock()
 
     def __call__(self, event: Event) -> None:
@@ -38,18 +37,13 @@ class Lines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._session.err.flush()
+        self._streams.err.flush()
 
 
-def log_of(session: Session) -> Log:
-    """Return the session's log, or by default a text log from level info on."""
-    return session.log if isinstance(session.log, Log) else Log(session.err.line, "text", "info")
-
-
-def progress(session: Session, tally: Tally) -> Lines | Screen:
+def progress(streams: CommandStreams, tally: Tally) -> Lines | Screen:
     """Return the progress display that suits stderr."""
-    if not is_terminal(session.err, session.environ):
-        return Lines(session, tally)
-    from floodmark.cli.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal
+    if not is_terminal(streams.err, streams.environ):
+        return Lines(streams, tally)
+    from floodmark.cli.output.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal
 
-    return Screen(console(session.err, session.environ), tally, log_of(session))
+    return Screen(console(streams.err, streams.environ), tally, streams.log)

@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark.cli import arguments
-from floodmark.cli.failure import report
-from floodmark.cli.logs import Log, finished_line, table_line
-from floodmark.cli.output import Session, console, printable
-from floodmark.cli.picking import left_out, picked
-from floodmark.cli.progress import log_of
-from floodmark.cli.render import count, table
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.failure import report
+from floodmark.cli.output.logs import Log, finished_line, table_line
+from floodmark.cli.output.render import count, table
+from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.settings import state_settings
 from floodmark.cli.signals import StopSignals
+from floodmark.cli.table_choice import excluded_tables, included_tables
 from floodmark.config import DeliverySettings, Settings
-from floodmark.config import load as load_settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
-from floodmark.deliver.job import Delivered, Result, deliver, open_target
+from floodmark.deliver.job import Delivered, Result, open_target
+from floodmark.deliver.job import deliver as deliver_tables
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
 from floodmark.events import Event
 from floodmark.model import TableName
@@ -38,17 +37,17 @@ class Done(Struct, frozen=True):
     result: Result
 
 
-def command(options: argparse.Namespace, session: Session) -> int:
+def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Deliver what changed to the place that the options or the configuration name."""
-    settings = load_settings(arguments.flags(options), session.environ, state_only=True)
+    settings = state_settings(options, streams)
     chosen = _chosen(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
-    done, broken = _all(settings, chosen, options.table, options.exclude, session)
+    done, broken = _all(settings, chosen, options.table, options.exclude, streams)
     if options.output == "json":
-        session.out.write_json(msgspec.json.format(msgspec.json.encode({"deliveries": [_view(one) for one in done]})))
+        streams.print_json({"deliveries": [_view(one) for one in done]})
     else:
         for one in done:
-            _show(one, session)
+            _show(one, streams)
     if broken is not None:
         raise broken
     failures = [error for one in done for error in one.result.failures]
@@ -56,16 +55,16 @@ def command(options: argparse.Namespace, session: Session) -> int:
     return VerificationFailed.exit_code if damaged else StorageError.exit_code if failures else EXIT_OK
 
 
-def after_run(settings: Settings, session: Session) -> int:
+def after_run(settings: Settings, streams: CommandStreams) -> int:
     """Make the configured deliveries after a run is committed. A failure is reported, and the commit stays."""
     try:
-        done, broken = _all(settings, settings.deliver, (), (), session)
+        done, broken = _all(settings, settings.deliver, (), (), streams)
     except Stopped:
         raise
     except FloodmarkError as error:
         done, broken = [], error
     if broken is not None:
-        report(_failed(broken), session)
+        report(_failed(broken), streams)
     return StorageError.exit_code if broken or any(one.result.failures for one in done) else EXIT_OK
 
 
@@ -81,13 +80,13 @@ def _all(
     chosen: Sequence[DeliverySettings],
     patterns: Sequence[str],
     exclude: Sequence[str],
-    session: Session,
+    streams: CommandStreams,
 ) -> tuple[list[Done], FloodmarkError | None]:
     """Make one delivery after another. A failed delivery does not stop the others.
 
     Returns the finished deliveries and the last error. Earlier errors are reported here.
     """
-    log, errors, done = log_of(session), list[FloodmarkError](), list[Done]()
+    log, errors, done = streams.log, list[FloodmarkError](), list[Done]()
 
     def observer(event: Event) -> None:
         log.take(event)
@@ -100,21 +99,23 @@ def _all(
     # Without a destination setting, only the manifest tells the place.
     found = replace(settings.destination, url=snapshot.data.url)
     require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
-    with StopSignals(session.log.style if session.log else "text") as stop:
+    with StopSignals(streams.log.style) as stop:
         for one in chosen:
             target = open_target(one, observer)
             cursor = reader.cursor(target.name)
             try:
-                result = deliver(snapshot, target, cursor, only, partial(_tell, log, target.name), stop.event)
+                result = deliver_tables(
+                    snapshot, target, cursor, only, partial(_log_table, log, target.name), stop.event
+                )
             except Stopped:
                 raise
             except FloodmarkError as error:
                 errors.append(error)
             else:
                 done.append(Done(one, result))
-                _tell_end(log, result)
+                _log_end(log, result)
     for earlier in errors[:-1]:
-        report(earlier, session)
+        report(earlier, streams)
     return done, errors[-1] if errors else None
 
 
@@ -122,8 +123,12 @@ def _only(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -
     """Return the chosen tables, or None for all."""
     if not patterns and not exclude:
         return None
-    excluded = left_out(exclude, snapshot.manifest)
-    meant = picked(patterns, snapshot.manifest, snapshot.tables) if patterns else [one.name for one in snapshot.tables]
+    excluded = excluded_tables(exclude, snapshot.manifest)
+    meant = (
+        included_tables(patterns, snapshot.manifest, snapshot.tables)
+        if patterns
+        else [one.name for one in snapshot.tables]
+    )
     return frozenset(table for table in meant if not excluded(table))
 
 
@@ -136,7 +141,7 @@ def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySe
         return (to_url(options.to, options.name, options.to_layout, options.to_numbers),)
     found = tuple(one for one in settings.deliver if options.name in (None, one.name))
     if not found:
-        raise _nowhere(options.name, [one.name for one in settings.deliver])
+        raise _no_delivery(options.name, [one.name for one in settings.deliver])
     for option in ("layout", "numbers"):
         if getattr(options, f"to_{option}") is not None:
             hint = f"In the file, {option} stands with its delivery."
@@ -144,7 +149,7 @@ def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySe
     return found
 
 
-def _nowhere(name: str | None, known: Sequence[str]) -> ConfigError:
+def _no_delivery(name: str | None, known: Sequence[str]) -> ConfigError:
     why, hint = "the configuration holds no delivery", "write deliver: [{name: …, url: …}] into floodmark.yaml."
     if name is not None:
         require_name(name)
@@ -154,28 +159,28 @@ def _nowhere(name: str | None, known: Sequence[str]) -> ConfigError:
     return ConfigError("there is nowhere to deliver to", why=why, hint=f"Give --to URL, or {hint}")
 
 
-def _tell(log: Log, delivery: str, one: Delivered) -> None:
+def _log_table(log: Log, delivery: str, one: Delivered) -> None:
     fields = {"delivery": delivery, "table": one.table.label, "rows": one.rows, "objects": one.objects}
     log.write(table_line(one.status, fields, one.error))
 
 
-def _tell_end(log: Log, result: Result) -> None:
+def _log_end(log: Log, result: Result) -> None:
     """Log the outcome of the tables that were not sent, and of the whole delivery."""
     for one in result.tables:
         if one.status in ("unchanged", "gone"):
-            _tell(log, result.name, one)
+            _log_table(log, result.name, one)
     ends = {"delivery": result.name, "url": result.url}
     log.write(finished_line("delivery", ends, [one.status for one in result.tables]))
 
 
-def _show(one: Done, session: Session) -> None:
+def _show(one: Done, streams: CommandStreams) -> None:
     result = one.result
     rows = [(each.table.label, each.status, count(each.rows), count(each.objects)) for each in result.tables]
-    session.out.write(table(("table", "status", ">rows", ">objects"), rows, console(session.out, session.environ)))
+    streams.out.write(table(("table", "status", ">rows", ">objects"), rows, console(streams.out, streams.environ)))
     statuses = [each.status for each in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "delivered", *statuses))]
     line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} to {result.url}"
-    session.out.write(f"{printable(line)}\n")
+    streams.out.write(f"{printable(line)}\n")
 
 
 def _view(one: Done) -> dict[str, Any]:

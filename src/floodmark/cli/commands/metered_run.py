@@ -1,4 +1,4 @@
-"""A run that serves, pushes or writes its own metrics, as the command line uses it."""
+"""A run that serves, pushes or writes its own metrics."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from floodmark.backends import open_ledger
-from floodmark.cli.output import Session
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
 from floodmark.events import Observer, ignore_event
 from floodmark.metrics.known import LedgerFacts, read_facts
-from floodmark.metrics.outputs import WaysOut
-from floodmark.pipeline import job as runs
+from floodmark.metrics.outputs import MetricsOutputs
+from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 from floodmark.retrying import Patience
 
@@ -21,29 +20,29 @@ from floodmark.retrying import Patience
 _PATIENCE = Patience(tries=2)
 
 
-class Measured:
-    """Context manager for a run with metrics: `run` does the job, and the port serves its metrics."""
+class MeteredRun:
+    """Context manager for a run with metrics: `run` does the job, and the port serves its metrics until the end."""
 
-    def __init__(self, settings: Settings, session: Session) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
-        self._database = _database(settings, session.environ)
-        self._ways: WaysOut | None = None
+        self._database = _database(settings, environ)
+        self._outputs: MetricsOutputs | None = None
 
     def run(self, observer: Observer, stop: StopSignals) -> RunResult:
-        ways = self._ways = WaysOut(self._settings.metrics, observer, self._known, self._database)
-        with ways:
-            result = runs.run(self._settings, ways.observe, stop.event)
-            ways.published(result.manifest)
+        outputs = self._outputs = MetricsOutputs(self._settings.metrics, observer, self._known, self._database)
+        with outputs:
+            result = job.run(self._settings, outputs.observe, stop.event)
+            outputs.record_manifest(result.manifest)
             return result
 
-    def __enter__(self) -> Measured:
+    def __enter__(self) -> MeteredRun:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ways is not None:
-            self._ways.close()
+        if self._outputs is not None:
+            self._outputs.close()
 
     def _known(self) -> LedgerFacts:
         ledger = open_ledger(self._settings, ignore_event, _PATIENCE)

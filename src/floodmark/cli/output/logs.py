@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 import msgspec
 from msgspec import Struct
 
-from floodmark.cli.output import printable, printable_json
+from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.events import (
     ChunkAudited,

@@ -1,48 +1,27 @@
-"""stdout and stderr as the commands use them. A closed reader is no error, and no name can control a terminal."""
+"""stdout and stderr as the commands use them. A reader that closes its end is no error."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from msgspec import Struct
-
+from floodmark.cli.output.escaping import printable, printable_json
+from floodmark.cli.output.logs import Log
 from floodmark.errors import FloodmarkError
+from floodmark.events import Event, Retried
+from floodmark.wording import pretty_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters (C0, DEL, C1), characters that are invisible or change text direction, and lone surrogates.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e01ef]"
-)
 _PLAIN_WIDTH = 100_000
 
 
-def printable(text: str) -> str:
-    r"""Escape every character that could control a terminal, such as \x1b."""
-    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
-
-
-def printable_json(document: bytes) -> bytes:
-    """Escape such characters in a document as JSON does. The line breaks between values stay."""
-
-    def escaped(match: re.Match[str]) -> str:
-        if match[0] < " ":
-            return match[0]  # JSON has these only between values: inside a string they are already escaped
-        units = match[0].encode("utf-16-be")
-        return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
-
-    return _UNPRINTABLE.sub(escaped, document.decode("utf-8")).encode("utf-8")
-
-
-def open_what_is_closed() -> None:
+def open_closed_streams() -> None:
     """Connect a closed standard stream (`>&-`) to the null device.
 
     Otherwise the next file or connection gets the stream's number, and with it the output meant for the stream.
@@ -126,21 +105,33 @@ class Stream:
         os.close(nothing)
 
 
-class Talk(Protocol):
-    """The log of a long command: see `floodmark.cli.logs`."""
+class CommandStreams:
+    """A command's streams and environment: data goes to `out`, diagnostics to `err`.
 
-    style: str
+    A long command reports to `log`. By default that writes text, from level info on.
+    """
 
-    def say(self, level: str, event: str, fields: Mapping[str, object]) -> None: ...
+    def __init__(self, out: Stream, err: Stream, environ: Mapping[str, str], log: Log | None = None) -> None:
+        self.out, self.err, self.environ = out, err, environ
+        self.log = Log(err.line, "text", "info") if log is None else log
 
+    def notice(self, text: str, hint: str | None = None) -> None:
+        """Write a message to stderr, and a hint below it. Names in both can hold any character."""
+        self.err.line(f"floodmark: {printable(text)}")
+        if hint is not None:
+            self.err.line(f"  {printable(hint)}")
 
-class Session(Struct, frozen=True):
-    """A command's streams: data goes to `out`, diagnostics to `err`. A long command reports through its `log`."""
+    def print_json(self, document: object) -> None:
+        """Write a result to stdout as JSON. Bytes are a finished document."""
+        self.out.write_json(document if isinstance(document, bytes) else pretty_json(document))
 
-    out: Stream
-    err: Stream
-    environ: Mapping[str, str]
-    log: Talk | None = None
+    def notice_no_run(self) -> None:
+        self.notice("no run has been committed yet")
+
+    def report_retry(self, event: Event) -> None:
+        """Write a message about a retry. An observer for commands that have no log."""
+        if isinstance(event, Retried):
+            self.notice(f"retry {event.attempt}: {event.what}: {event.why}")
 
 
 def is_terminal(stream: Stream, environ: Mapping[str, str]) -> bool:

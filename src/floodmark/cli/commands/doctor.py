@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 
-import msgspec
 from rich.text import Text
 
-from floodmark.cli import arguments
-from floodmark.cli.output import Session, console, printable
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.settings import flags
 from floodmark.doctor import Finding, examine
 from floodmark.errors import EXIT_OK
 from floodmark.wording import plural
@@ -20,21 +20,20 @@ _WIDTH = max(map(len, _WORDS.values()))
 _CHECK_WIDTH = 28
 
 
-def doctor(options: argparse.Namespace, session: Session) -> int:
+def doctor(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Check a run's prerequisites. The exit code is that of the first problem."""
-    found = examine(arguments.flags(options), session.environ)
-    findings = list(found) if options.output == "json" else _shown(found, session)
+    found = examine(flags(options), streams.environ)
+    findings = list(found) if options.output == "json" else _shown(found, streams)
     code = next((one.exit_code for one in findings if one.result == "problem"), EXIT_OK)
     if options.output == "json":
-        document = {"checks": findings, "exit_code": code}
-        session.out.write_json(msgspec.json.format(msgspec.json.encode(document), indent=1))
+        streams.print_json({"checks": findings, "exit_code": code})
     else:
-        session.out.line(summary(findings))
+        streams.out.line(summary(findings))
     return code
 
 
-def _shown(found: Iterable[Finding], session: Session) -> list[Finding]:
-    to = console(session.out, session.environ)
+def _shown(found: Iterable[Finding], streams: CommandStreams) -> list[Finding]:
+    to = console(streams.out, streams.environ)
     findings = []
     for one in found:
         text = Text(f"{_WORDS[one.result]:<{_WIDTH}}", style=_STYLES[one.result])

@@ -10,16 +10,18 @@ from floodmark.source.selection import Pattern, pick_tables
 from floodmark.state.manifest import Manifest
 
 
-def picked(patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]) -> frozenset[TableName]:
+def included_tables(
+    patterns: Sequence[str], manifest: Manifest, tables: Iterable[Table | TableEntry]
+) -> frozenset[TableName]:
     """Return the tables that match any pattern. Raises ConfigError for a pattern that matches none."""
     names = [one.name if isinstance(one, Table) else one.table for one in tables]
     return frozenset(pick_tables(names, patterns, manifest.source.default_schema, "the snapshot"))
 
 
-def left_out(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName], bool]:
+def excluded_tables(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName], bool]:
     """Return a test for tables that match any pattern, even tables that are gone.
 
-    Raises ConfigError as `picked` does.
+    Raises ConfigError as `included_tables` does.
     """
     default_schema = manifest.source.default_schema
     there = [entry.table for entry in manifest.tables if entry.status != "dropped"]

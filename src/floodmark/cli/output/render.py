@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from floodmark.cli.output import printable
-from floodmark.cli.views import ChunkCounts, RunSummary, TableStatus, age, chunk_counts, has_work, statuses
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.views import ChunkCounts, RunSummary, TableStatus, age, chunk_counts, has_work, statuses
 from floodmark.model import TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import Head, Manifest

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from floodmark.cli.render import size
-from floodmark.cli.views import ChunkCounts
+from floodmark.cli.output.render import size
+from floodmark.cli.output.views import ChunkCounts
 from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
 from floodmark.model import TableName
 from floodmark.wording import plural

@@ -11,35 +11,36 @@ from typing import IO
 
 from msgspec.structs import replace
 
-from floodmark.cli import arguments
-from floodmark.cli.output import Session, printable
+from floodmark.cli import settings as cli_settings
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.streams import CommandStreams
 from floodmark.config import Flags, Secret, load
-from floodmark.config.json_schema import FILE_NAME, json_schema_text
+from floodmark.config.json_schema import FILE_NAME, json_schema
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
 from floodmark.config.template import TemplateChoices, template_text
 from floodmark.config.urls import check_place, read_source
 from floodmark.doctor.holdings import DatabaseContent, inspect_database
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
-from floodmark.wording import plural
+from floodmark.wording import plural, pretty_json
 
 _ANSWERS = 5  # attempts per question
 
 
-def init(options: argparse.Namespace, session: Session) -> int:
+def init(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Write the file that --config names, floodmark.yaml by default."""
-    flags = arguments.flags(options)
+    flags = cli_settings.flags(options)
     path = flags.config or DEFAULT_FILE
     _require_free(path)
     flags = replace(flags, config=None)
-    answers = _answered(flags, session)
-    wanted = _wanted(answers, session)
+    answers = _answered(flags, streams)
+    wanted = _wanted(answers, streams)
     _write(path, template_text(wanted))
-    _write_schema(path.parent / FILE_NAME, session)
+    _write_schema(path.parent / FILE_NAME, streams)
     masks = sum(map(len, wanted.suggestions.values()))
     told = f"{path} is written"
     if masks:
         told += f"; {plural(masks, 'column')} may hold personal data by their names: see tables.rules there"
-    session.out.line(f"{printable(told)}. Next: floodmark doctor")
+    streams.out.line(f"{printable(told)}. Next: floodmark doctor")
     return EXIT_OK
 
 
@@ -49,30 +50,30 @@ def _require_free(path: Path) -> None:
         raise UsageError("there is a configuration already", on=str(path), hint=hint)
 
 
-def _answered(flags: Flags, session: Session) -> Flags:
+def _answered(flags: Flags, streams: CommandStreams) -> Flags:
     """Return the flags, completed with a person's answers."""
-    asks = sys.stdin is not None and sys.stdin.isatty() and session.err.isatty()
+    asks = sys.stdin is not None and sys.stdin.isatty() and streams.err.isatty()
     source, destination, state = flags.source, flags.destination, flags.state
-    environ = session.environ
+    environ = streams.environ
     if asks and source is None and not any(environ.get(name) for name in (SOURCE, *LIBPQ)):
-        text = _asked(session, "Database (postgresql://user@host:5432/database, without a password): ", _check_source)
+        text = _asked(streams, "Database (postgresql://user@host:5432/database, without a password): ", _check_source)
         source = Secret(text) if text else None
     if asks and destination is None:
         default = environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
         where = f" [{printable(default)}]" if default else ""
-        text = _asked(session, f"Destination (s3://bucket/prefix, or a folder){where}: ", _check_place)
+        text = _asked(streams, f"Destination (s3://bucket/prefix, or a folder){where}: ", _check_place)
         destination = text or default
     if asks and state is None:
-        text = _asked(session, "State (s3://bucket/prefix; empty for the default): ", _check_place)
+        text = _asked(streams, "State (s3://bucket/prefix; empty for the default): ", _check_place)
         state = text or None
     return replace(flags, source=source, destination=destination, state=state)
 
 
-def _asked(session: Session, question: str, check: Callable[[str], object]) -> str:
+def _asked(streams: CommandStreams, question: str, check: Callable[[str], object]) -> str:
     """Return an accepted or an empty answer. The question goes to stderr, because stdout is for data."""
     for _ in range(_ANSWERS):
-        session.err.write(question)
-        session.err.flush()
+        streams.err.write(question)
+        streams.err.flush()
         line = sys.stdin.readline()
         answer = line.strip()
         if not line:
@@ -81,7 +82,7 @@ def _asked(session: Session, question: str, check: Callable[[str], object]) -> s
             if answer:
                 check(answer)
         except ConfigError as error:
-            session.err.line(f"  {printable(error.why or error.what)}. {printable(error.hint or '')}")
+            streams.err.line(f"  {printable(error.why or error.what)}. {printable(error.hint or '')}")
         else:
             return answer
     raise UsageError("no answer was accepted", hint="Give --source, --destination and --state instead.")
@@ -96,14 +97,14 @@ def _check_place(text: str) -> None:
     check_place(text, "the answer")
 
 
-def _wanted(flags: Flags, session: Session) -> TemplateChoices:
+def _wanted(flags: Flags, streams: CommandStreams) -> TemplateChoices:
     """Return the file's content. Raises ConfigError if it would not be accepted."""
-    environ = session.environ
+    environ = streams.environ
     destination = flags.destination or environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
     if destination is None:
         hint = "Give --destination s3://bucket/prefix, or a folder; and --source and --state as you need them."
         raise UsageError("no destination is given", hint=hint)
-    found = _holdings(replace(flags, destination=destination), session)
+    found = _holdings(replace(flags, destination=destination), streams)
     return TemplateChoices(
         source=None if flags.source is None else flags.source.reveal().strip(),
         destination=destination,
@@ -114,18 +115,18 @@ def _wanted(flags: Flags, session: Session) -> TemplateChoices:
     )
 
 
-def _holdings(flags: Flags, session: Session) -> DatabaseContent:
+def _holdings(flags: Flags, streams: CommandStreams) -> DatabaseContent:
     """Return the database's holdings if it can be reached. The file is useful without them."""
-    given = flags.source is not None or any(session.environ.get(name) for name in (SOURCE, *LIBPQ))
-    settings = load(flags if given else replace(flags, source=Secret("postgresql://localhost/none")), session.environ)
+    given = flags.source is not None or any(streams.environ.get(name) for name in (SOURCE, *LIBPQ))
+    settings = load(flags if given else replace(flags, source=Secret("postgresql://localhost/none")), streams.environ)
     if not given:
         return DatabaseContent([], {})
     try:
         return inspect_database(settings)
     except FloodmarkError as error:
-        session.err.line(f"floodmark: the database was not looked at: {printable(error.sentence)}")
+        streams.err.line(f"floodmark: the database was not looked at: {printable(error.sentence)}")
         if error.hint is not None:
-            session.err.line(f"  {printable(error.hint)}")
+            streams.err.line(f"  {printable(error.hint)}")
         return DatabaseContent([], {})
 
 
@@ -142,7 +143,7 @@ def _write(path: Path, text: str) -> None:
         raise UsageError("the file can't be written", on=str(path), why=error.strerror, hint=hint) from None
 
 
-def _write_schema(path: Path, session: Session) -> None:
+def _write_schema(path: Path, streams: CommandStreams) -> None:
     """Write the schema that the file's first line names, unless it exists. Only editors need it: no error ends init."""
     try:
         with path.open("xb") as file:
@@ -151,16 +152,16 @@ def _write_schema(path: Path, session: Session) -> None:
         return
     except OSError as error:
         why = error.strerror
-        session.err.line(
+        streams.err.line(
             f"floodmark: {printable(str(path))} can't be written ({why}); editors need it to check the file"
         )
-        session.err.line(f"  floodmark config schema > {printable(str(path))}")
+        streams.err.line(f"  floodmark config schema > {printable(str(path))}")
 
 
 def _fill(file: IO[bytes], path: Path) -> None:
     """Write the schema, or leave no file: a partial one would be worse than none."""
     try:
-        file.write(json_schema_text())
+        file.write(pretty_json(json_schema()))
         file.flush()
     except OSError:
         path.unlink()

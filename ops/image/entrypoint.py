@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The container image's entry point: Floodmark's command line, which also takes the old extractor's shell string.
 
 The charts of the extractor that Floodmark replaces pass one line of shell as their only argument. This module runs no
@@ -15,10 +16,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
-from floodmark.cli import main as command_line
 from floodmark.cli.arguments import parser, subcommands
-from floodmark.cli.failure import report
-from floodmark.cli.output import Session, Stream
+from floodmark.cli.main import main as command_line
+from floodmark.cli.output.failure import report
+from floodmark.cli.output.streams import CommandStreams, Stream
 from floodmark.errors import UsageError
 
 _NAMES, _SEND = "extract_table_names.py", "transfer_local_to_s3.sh"
@@ -42,17 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the container's arguments and return the exit code. Raises nothing."""
     given = list(sys.argv[1:] if argv is None else argv)
     _end_with_sigterm()
-    session = Session(Stream(sys.stdout), Stream(sys.stderr), os.environ)
+    streams = CommandStreams(Stream(sys.stdout), Stream(sys.stderr), os.environ)
     try:
         arguments = translated(given)
     except UsageError as error:
-        return report(error, session)
+        return report(error, streams)
     if arguments == given:
         return command_line(given)
-    session.err.line(f"floodmark: the old extractor's command is taken as: floodmark {shlex.join(arguments)}")
+    streams.notice(f"the old extractor's command is translated to: floodmark {shlex.join(arguments)}")
     if trusts_the_server(os.environ):
         os.environ["PGSSLMODE"] = "prefer"  # libpq reads the process's own environment
-        session.err.line("floodmark: PGSSLMODE=prefer, as before: the database's server need not prove who it is")
+        streams.notice("PGSSLMODE=prefer, as before: the database server's certificate is not checked")
     return command_line(arguments, with_url(os.environ))
 
 
@@ -92,9 +93,9 @@ def _refusal(given: Sequence[str]) -> UsageError:
     line = " ".join(given)
     words = line.split()
     if words and words[0] in subcommands(parser()) and "&&" not in line:
-        hint = 'Write its words apart, with commas: args: "run, --state, s3://bucket/prefix".'
-        return UsageError(_WHAT, why="a whole command line stands in one argument", hint=hint)
-    why = "it is a line of shell, and none of those for which Floodmark knows that it does the same"
+        hint = 'Write each word as an argument of its own: args: "run, --state, s3://bucket/prefix".'
+        return UsageError(_WHAT, why="one argument holds a whole command line", hint=hint)
+    why = "it is a line of shell that Floodmark can't translate"
     return UsageError(_WHAT, why=why, hint=_equivalent(dict.fromkeys(name for _, name in _LEFT_OUT.findall(line))))
 
 
@@ -102,7 +103,7 @@ def _equivalent(names: Mapping[str, object]) -> str:
     """Return the settings that leave out the same tables. `grep -v` leaves out every name that contains the word."""
     plain = "run, --layout, moj-landing"
     if not names:
-        chosen = "tables.include and tables.exclude in floodmark.yaml, or --table and --exclude, choose among them"
+        chosen = "tables.include and tables.exclude in floodmark.yaml, or --table and --exclude, choose tables"
         return f'args: "{plain}" lands every table; {chosen}.'
     patterns = [f"*.*{name}*" for name in names]
     options = "".join(f", --exclude, '{pattern}'" for pattern in patterns)
@@ -118,3 +119,7 @@ def _end_with_sigterm() -> None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

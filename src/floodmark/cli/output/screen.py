@@ -9,9 +9,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from floodmark.cli.logs import Log
-from floodmark.cli.output import printable
-from floodmark.cli.tally import Tally, rate
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.logs import Log
+from floodmark.cli.output.tally import Tally, rate
 from floodmark.events import Event
 from floodmark.wording import plural
 

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """The image's HEALTHCHECK: it asks if the exporter still answers. Every other command counts as healthy."""
 
 from __future__ import annotations

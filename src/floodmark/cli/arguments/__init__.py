@@ -1,0 +1,113 @@
+"""The grammar of the command line. Each group of commands has a module, and `groups` holds the options they share.
+
+A wrong command line raises UsageError. The message repeats no value, because one can be a URL with a password.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
+
+from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
+from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
+from floodmark.cli.arguments.parser import WHAT, Commands, Parser, without_urls
+from floodmark.cli.arguments.runs import add_history, add_runs
+from floodmark.cli.arguments.setup import add_completion, add_config, add_demo, add_init
+from floodmark.errors import UsageError
+from floodmark.version import __version__
+from floodmark.wording import plural
+
+_DESCRIPTION = (
+    "Land a database in S3, or in a folder, every night. Floodmark moves only what changed, and proves that the rest "
+    "did not change. Run `floodmark COMMAND --help` for a command's options and examples."
+)
+_GROUPS = (
+    add_runs,
+    add_history,
+    add_load,
+    add_schema,
+    add_deliver,
+    add_exporter,
+    add_verify,
+    add_prune,
+    add_doctor,
+    add_init,
+    add_config,
+    add_demo,
+    add_completion,
+)
+
+
+def parser() -> Parser:
+    """Return the parser of the whole command line."""
+    top = Parser(prog="floodmark", description=_DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"floodmark {__version__}", help="print the version")
+    commands = Commands(top)
+    for add in _GROUPS:
+        add(commands)
+    commands.complete()
+    return top
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse a command line. Raises UsageError, and SystemExit after --help, --version and an empty line."""
+    top, given = parser(), sys.argv[1:] if argv is None else argv
+    if not given:
+        top.print_help()
+        raise SystemExit(0)
+    _require_command(top, given[0])
+    options, extra = top.parse_known_args(given)
+    if extra:
+        _refuse(top, options.command, extra)
+    return options
+
+
+def option_strings(command: str | None = None) -> Iterator[str]:
+    """Yield every option of a command, or of `floodmark` itself, except --help."""
+    found = parser() if command is None else subcommands(parser())[command]
+    for action in found._actions:
+        yield from (text for text in action.option_strings if text not in ("-h", "--help"))
+
+
+def subcommands(top: Parser) -> dict[str, Parser]:
+    """Return a parser's commands by name. A command with only options has none."""
+    actions = (action for action in top._actions if isinstance(action, argparse._SubParsersAction))
+    return {name: command for action in actions for name, command in action.choices.items()}
+
+
+def _require_command(top: Parser, word: str) -> None:
+    """Refuse a first word that is neither a command nor an option of `floodmark` itself. The error omits the word."""
+    commands = subcommands(top)
+    if word in commands or word in ("-h", "--help", *option_strings()):
+        return
+    if word.startswith("-"):
+        why, hint = "there is an option before the command", "Write floodmark COMMAND [OPTION …]."
+    else:
+        why, hint = "there is no such command", _did_you_mean(word, commands).rstrip()
+    raise UsageError(WHAT, why=why, hint=f"{hint} See `floodmark --help`.".lstrip())
+
+
+def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
+    """Raise the error for unknown arguments. It names options and only counts the other arguments."""
+    names = [text.partition("=")[0] for text in extra if text.startswith("-")]
+    known = list(option_strings(command))
+    if not names:
+        why = f"{plural(len(extra), 'argument')} too many"
+        raise UsageError(WHAT, why=why, hint=f"See `floodmark {command} --help`.")
+    having = [name for name in subcommands(top) if names[0] in option_strings(name)]
+    hint = _did_you_mean(names[0], known)
+    if having:
+        hint = f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it. "
+    raise UsageError(
+        WHAT,
+        why=f"{command} has no option {without_urls(names[0])}",
+        hint=f"{hint}See `floodmark {command} --help`.",
+    )
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    from floodmark.config.document import did_you_mean  # noqa: PLC0415 - by need: settings take long to load
+
+    return did_you_mean(word, known)

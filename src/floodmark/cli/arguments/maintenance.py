@@ -1,0 +1,112 @@
+"""The grammar of the commands that watch and maintain landed data: exporter, verify, prune and doctor."""
+
+from __future__ import annotations
+
+from floodmark.cli.arguments import groups
+from floodmark.cli.arguments.help import CommandHelp
+from floodmark.cli.arguments.parser import Commands
+from floodmark.cli.arguments.values import count, moment, port
+
+_STATE = ("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "AWS_PROFILE, …")
+_SOURCE = ("FLOODMARK_SOURCE", "PGHOST, PGDATABASE, …")
+
+_EXPORTER = CommandHelp(
+    summary="serve the state as Prometheus metrics until it is stopped",
+    description=(
+        "Read the state at an interval, and serve it as metrics at /metrics until SIGINT or SIGTERM. If the state "
+        "can't be read, the last known values stay. /health answers 200 as long as the process works."
+    ),
+    variables=(*_STATE, "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"),
+    examples=(
+        "floodmark exporter --destination s3://lake/cases",
+        "floodmark exporter --state s3://lake/state --address 127.0.0.1 --port 9000",
+    ),
+    exit_codes=(10, 13),
+)
+_VERIFY = CommandHelp(
+    summary="check that the objects are what the manifest says",
+    description=(
+        "Check the manifests against each other, and each object against its manifest: its size and checksum, with "
+        "--deep its content, with --against-source the database. It writes nothing. The error names the commands that "
+        "write faulty tables again."
+    ),
+    variables=(*_SOURCE, *_STATE, "NO_COLOR"),
+    examples=(
+        "floodmark verify --destination s3://lake/cases --deep",
+        "floodmark verify --against-source --table public.person",
+    ),
+    exit_codes=(10, 12, 13, 14, 130, 143),
+)
+_PRUNE = CommandHelp(
+    summary="delete old snapshots, and what killed runs left",
+    description=(
+        "Delete old snapshots by exactly one of three rules, and what killed runs left. The current snapshot always "
+        "stays, and so does every snapshot that was current within the grace time. Runs can be in progress."
+    ),
+    variables=_STATE,
+    examples=(
+        "floodmark prune --destination s3://lake/cases --keep-days 30 --dry-run",
+        "floodmark prune --state s3://lake/state --erase-before 2026-11-01 --grace 0",
+    ),
+    exit_codes=(10, 11, 13, 130, 143),
+)
+_DOCTOR = CommandHelp(
+    summary="check a run's prerequisites, and suggest fixes",
+    description=(
+        "Check a run's prerequisites and suggest fixes: a setting to change, or a statement to run. Give it the "
+        "options of the run. It never writes to the source, and leaves nothing at the destination."
+    ),
+    variables=(*_SOURCE, *_STATE, "NO_COLOR"),
+    examples=(
+        "floodmark doctor --source postgresql://me@db/cases --destination ./out",
+        "floodmark doctor --config cases.yaml --output json",
+    ),
+    exit_codes=(10, 12, 13),
+)
+
+
+def add_exporter(commands: Commands) -> None:
+    exporter = commands.add("exporter", _EXPORTER)
+    exporter.add_argument("--port", type=port, default=9464, metavar="N", help="the port to listen at (default: 9464)")
+    exporter.add_argument("--address", default="", metavar="A", help="the address to listen at (default: all)")
+    exporter.add_argument(
+        "--interval", type=count, default=60, metavar="SECONDS", help="the time between two readings (default: 60)"
+    )
+    groups.add_places(exporter, source=False)
+    groups.add_log(exporter)
+
+
+def add_verify(commands: Commands) -> None:
+    verify = commands.add("verify", _VERIFY)
+    groups.add_run(verify)
+    verify.add_argument("--deep", action="store_true", help="read every object: its content, rows and checksums")
+    verify.add_argument("--against-source", action="store_true", help="read the database again and compare")
+    groups.add_table(verify)
+    verify.add_argument("--connections", type=count, metavar="N", help="use at most N connections to the source")
+    groups.add_output(verify)
+    groups.add_places(verify, source=True)
+
+
+def add_prune(commands: Commands) -> None:
+    prune = commands.add("prune", _PRUNE)
+    rule = prune.add_mutually_exclusive_group(required=True)
+    rule.add_argument(
+        "--keep-days", type=count, metavar="N", help="keep snapshots that were current in the last N days"
+    )
+    rule.add_argument("--keep-last", type=count, metavar="N", help="keep the N newest snapshots")
+    rule.add_argument(
+        "--erase-before", type=moment, metavar="DATE", help="keep no data that was extracted before this date"
+    )
+    prune.add_argument("--grace", metavar="SPAN", help="the time that readers and runs can take (default: 7d)")
+    prune.add_argument("--dry-run", action="store_true", help="show what would be deleted, and delete nothing")
+    groups.add_output(prune)
+    groups.add_places(prune, source=False)
+
+
+def add_doctor(commands: Commands) -> None:
+    doctor = commands.add("doctor", _DOCTOR)
+    groups.add_output(doctor)
+    groups.add_places(doctor, source=True)
+    groups.add_lines(doctor)
+    groups.add_selection(doctor)
+    groups.add_metrics(doctor)

@@ -1,0 +1,24 @@
+"""`floodmark plan`: show what a run would do with each table, and why. It only reads."""
+
+from __future__ import annotations
+
+import argparse
+
+from floodmark.cli.interruptible import run_interruptible
+from floodmark.cli.output import render, views
+from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.output.tally import Tally
+from floodmark.cli.settings import settings_of
+from floodmark.errors import EXIT_OK, EXIT_PLAN_HAS_WORK
+from floodmark.pipeline import job
+
+
+def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
+    """Show the plan. With --detailed-exitcode, the exit code tells if there is work."""
+    settings = settings_of(options, streams)
+    planned = run_interruptible(streams, Tally(), lambda observer, stop: job.plan(settings, observer, stop.event))
+    if options.output == "json":
+        streams.print_json({"tables": [views.planned(table) for table in planned]})
+    else:
+        streams.out.write(render.plan_table(planned, console(streams.out, streams.environ)))
+    return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned)) else EXIT_OK

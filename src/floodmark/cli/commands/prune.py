@@ -1,0 +1,101 @@
+"""`floodmark prune`: delete old snapshots, and objects that no manifest names any more."""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from floodmark.cli.interruptible import run_interruptible
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.output.tally import Tally
+from floodmark.cli.settings import state_settings
+from floodmark.errors import EXIT_OK
+from floodmark.layout import timestamp_text
+from floodmark.prune import job
+from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, RemainingObjects, Rule
+from floodmark.verify.report import full_run
+from floodmark.wording import plural
+
+_SHOWN = 10
+
+
+def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
+    """Delete old snapshots, and objects that no manifest names any more."""
+    settings = state_settings(options, streams)
+    rule = _rule(options)
+    done = run_interruptible(
+        streams,
+        Tally(),
+        lambda observer, stop: job.prune(settings, rule, observer, stop.event, dry_run=options.dry_run),
+    )
+    if options.output == "json":
+        streams.print_json(_document(done))
+    elif done is not None:
+        streams.out.write(_text(done, rule))
+    if done is None:
+        streams.notice_no_run()
+    return EXIT_OK
+
+
+def _rule(options: argparse.Namespace) -> Rule:
+    if options.keep_days is not None:
+        return KeepDays(options.keep_days)
+    if options.keep_last is not None:
+        return KeepLast(options.keep_last)
+    return EraseBefore(timestamp_text(options.erase_before))
+
+
+def _document(done: PruneResult | None) -> object:
+    if done is None:
+        return {"run_id": None}
+    remains = [{**msgspec.structs.asdict(one), "command": full_run(one.table)} for one in done.remains]
+    return {**msgspec.structs.asdict(done), "remains": remains}
+
+
+def _text(done: PruneResult, rule: Rule) -> str:
+    cut = f"{plural(len(done.cut), 'snapshot')} out of reach, {len(done.kept):,} kept"
+    counts = [plural(len(done.objects), "object"), plural(len(done.manifests), "manifest")]
+    counts += [f"{len(done.progress):,} of progress"] if done.progress else []
+    lines = [f"{cut}; {'would delete' if done.dry_run else 'deleted'} {', '.join(counts)}"]
+    if done.data_left_to_receiver:
+        lines.append("the data is its receiver's: only manifests and progress are pruned")
+    if done.history_lost is not None:
+        lines.append(f"history is lost before {done.kept[-1]}: {done.history_lost}")
+    if done.waiting:
+        lines.append(
+            f"{plural(done.waiting, 'object')} more that nothing in reach names: younger than the grace time, or of a "
+            "run at work"
+        )
+    if done.unfinished:
+        verb = "would be swept" if done.dry_run else "swept"
+        lines.append(f"{plural(len(done.unfinished), 'unfinished file')} of puts that were killed {verb}")
+    if done.unknown:
+        lines.append(f"{plural(len(done.unknown), 'key')} left alone: nothing tells whose they are, or how old")
+        lines += [f"  {key}" for key in done.unknown[:_SHOWN]]
+    if isinstance(rule, EraseBefore):
+        lines += _erasure(done, rule)
+    return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _erasure(done: PruneResult, rule: EraseBefore) -> list[str]:
+    """Return lines about the data that an erasure leaves, so that nobody takes a partial erasure for a complete one."""
+    lines = [_remainder(one) for one in done.remains]
+    if done.in_reach_still:
+        lines.append(
+            f"{plural(done.in_reach_still, 'object')} from before the date stay for readers of snapshots that were "
+            f"current within the grace time: erase again when it is over, or with --grace 0"
+        )
+    verb = "would be" if done.dry_run else "is"
+    if not (lines or done.waiting):
+        lines.append(f"nothing extracted before {rule.timestamp} {verb} left here")
+    lines.append("old versions of a bucket with versioning are its lifecycle rule's to remove")
+    return lines
+
+
+def _remainder(one: RemainingObjects) -> str:
+    return (
+        f"{one.table.label}: {plural(one.objects, 'object')} from before the date hold its current rows; to write them "
+        f"anew, then erase again: {full_run(one.table)}"
+    )

@@ -1,0 +1,27 @@
+"""`floodmark schema`: print the tables' schemas, for other tools."""
+
+from __future__ import annotations
+
+import argparse
+
+from floodmark.cli.landed import current_snapshot, landed_settings
+from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.table_choice import included_tables, names_one
+from floodmark.errors import EXIT_OK, UsageError
+from floodmark.reader.schema import ITSELF, SchemaReceiver, described, json_schemas, mojap
+
+
+def schema(options: argparse.Namespace, streams: CommandStreams) -> int:
+    """Print one document per table. The document of a single named table is printed as it is."""
+    receiver = SchemaReceiver(options.to_layout, options.database_name, tuple(options.text))
+    if options.format != "mojap" and receiver != ITSELF:
+        hint = "A JSON Schema describes the lines, whoever receives them."
+        raise UsageError("--layout, --database-name and --text need --format mojap", hint=hint)
+    manifest = current_snapshot(landed_settings(options, streams), streams.report_retry).manifest
+    documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
+    if options.table:
+        entries = described(manifest)
+        wanted = included_tables(options.table, manifest, entries)
+        documents = [one for entry, one in zip(entries, documents, strict=True) if entry.table in wanted]
+    streams.print_json(documents[0] if names_one(options.table) else {"tables": documents})
+    return EXIT_OK

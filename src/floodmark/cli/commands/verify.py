@@ -1,0 +1,92 @@
+"""`floodmark verify`: check a run's snapshot, and show its faults and the commands that fix them."""
+
+from __future__ import annotations
+
+import argparse
+
+import msgspec
+
+from floodmark.cli.interruptible import run_interruptible
+from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.render import seconds, size, table
+from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.output.tally import Tally
+from floodmark.cli.settings import settings_of, state_settings
+from floodmark.errors import EXIT_OK, VerificationFailed
+from floodmark.verify import job
+from floodmark.verify.report import SourceReport, TableReport, VerifyReport
+from floodmark.wording import plural
+
+_SHOWN = 10
+_LEVELS = {"manifest": "recorded", "objects": "there, of the right size", "content": "read through"}
+
+
+def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
+    """Verify a run's snapshot, and show its faults and how to fix them. Raises VerificationFailed."""
+    settings = (settings_of if options.against_source else state_settings)(options, streams)
+    request = job.VerifyRequest(options.run, tuple(options.table), options.deep, options.against_source)
+    report = run_interruptible(
+        streams, Tally(), lambda observer, stop: job.verify(settings, request, observer, stop.event)
+    )
+    if options.output == "json":
+        streams.print_json(_document(report))
+    elif report is not None:
+        streams.out.write(_text(report, streams))
+    if report is None:
+        streams.notice_no_run()
+    elif report.faulty_tables:
+        raise VerificationFailed(
+            "verification failed",
+            on=", ".join(one.table.label for one in report.faulty_tables),
+            why=plural(sum(len(one.problems) for one in report.faulty_tables), "problem"),
+            hint="Write anew what is wrong: " + "; ".join(report.repair_commands),
+        )
+    return EXIT_OK
+
+
+def _document(report: VerifyReport | None) -> object:
+    if report is None:
+        return {"run_id": None, "ok": True, "tables": []}
+    return {**msgspec.structs.asdict(report), "ok": not report.faulty_tables, "mend": report.repair_commands}
+
+
+def _text(report: VerifyReport, streams: CommandStreams) -> str:
+    heads = ["table", ">objects", ">size", "result"]
+    rows = [[one.table.label, str(one.objects), size(one.stored_bytes), _result(one)] for one in report.tables]
+    if any(one.source is not None for one in report.tables):
+        heads.append("against the source")
+        for row, one in zip(rows, report.tables, strict=True):
+            row.append("-" if one.source is None else _source_text(one.source))
+    text = table(heads, rows, console(streams.out, streams.environ))
+    for one in report.faulty_tables:
+        for problem in one.problems[:_SHOWN]:
+            text += printable(f"{one.table.label}: {problem.code}: {problem.detail}") + "\n"
+            text += f"  {printable(problem.key)}\n" if problem.key is not None else ""
+        if len(one.problems) > _SHOWN:
+            text += f"{printable(one.table.label)}: and {len(one.problems) - _SHOWN:,} more; --output json has all\n"
+    number = sum(one.objects for one in report.tables)
+    what = f"{plural(number, 'object')} of {plural(len(report.tables), 'table')} {_LEVELS[report.level]}"
+    history = f"{plural(report.manifests, 'manifest')} in history"
+    wrong = f"{len(report.faulty_tables)} wrong"
+    return text + f"run {report.run_id}: {what}; {history}; {wrong}; {seconds(report.duration_seconds)}\n"
+
+
+def _result(one: TableReport) -> str:
+    if one.problems:
+        return f"wrong ({plural(len(one.problems), 'problem')})"
+    return "ok" if one.has_snapshot else "no snapshot yet"
+
+
+def _source_text(source: SourceReport) -> str:
+    parts = [
+        f"{number} {what}"
+        for number, what in (
+            (source.same, "same"),
+            (source.changed, "changed since"),
+            (source.wrong, "wrong"),
+            (source.unread, "not read"),
+        )
+        if number
+    ]
+    why = f" ({source.why})" if source.why else ""
+    return f"{', '.join(parts) or 'no chunks'}{why}"

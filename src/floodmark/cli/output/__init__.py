@@ -1,0 +1,1 @@
+"""Everything that the commands print: data on stdout, and progress, logs and errors on stderr."""

@@ -1,0 +1,51 @@
+"""The settings of a command: its options, the environment and floodmark.yaml together."""
+
+from __future__ import annotations
+
+import argparse
+
+from floodmark.cli.output.streams import CommandStreams
+from floodmark.config import Flags, Secret, Settings, load
+from floodmark.errors import ConfigError
+
+_GIVE_STATE = "Give --state URL or set FLOODMARK_STATE to the place where runs keep their state."
+
+
+def flags(options: argparse.Namespace) -> Flags:
+    """Return the settings that the command line gives."""
+    source, gateway = getattr(options, "source", None), getattr(options, "push_gateway", None)
+    return Flags(
+        config=options.config,
+        source=None if source is None else Secret(source),
+        destination=options.destination,
+        state=options.state,
+        layout=getattr(options, "layout", None),
+        format=getattr(options, "format", None),
+        numbers=getattr(options, "numbers", None),
+        tables=tuple(getattr(options, "table", ())),
+        exclude=tuple(getattr(options, "exclude", ())),
+        connections=getattr(options, "connections", None),
+        full=getattr(options, "full", False),
+        adopt_source=getattr(options, "adopt_source", False),
+        allow_unconditional_writes=getattr(options, "allow_unconditional_writes", False),
+        metrics_port=getattr(options, "metrics_port", None),
+        push_gateway=None if gateway is None else Secret(gateway),
+        metrics_textfile=getattr(options, "metrics_textfile", None),
+        grace=getattr(options, "grace", None),
+    )
+
+
+def settings_of(options: argparse.Namespace, streams: CommandStreams) -> Settings:
+    """Return the settings of a command that reads a source and writes to a destination."""
+    return load(flags(options), streams.environ)
+
+
+def state_settings(options: argparse.Namespace, streams: CommandStreams) -> Settings:
+    """Return the settings of a command that reads only the state. The state can be missing: see `no_state`."""
+    return load(flags(options), streams.environ, state_only=True)
+
+
+def no_state(hint: str = _GIVE_STATE) -> ConfigError:
+    """Return the error of a command that can't work without state."""
+    why = "runs to this landing zone are stateless and keep no record"
+    return ConfigError("there is no state to read", why=why, hint=hint)
