@@ -180,7 +180,7 @@ def asked_to_stop(process: subprocess.Popen[bytes], number: signal.Signals) -> b
     process.send_signal(number)
     assert process.stderr is not None
     said = b""
-    while b"once more ends at once" not in said:
+    while b"A second signal ends the process at once" not in said:
         more = os.read(process.stderr.fileno(), 4096)
         assert more, f"it ended without a word: {said!r}"
         said += more

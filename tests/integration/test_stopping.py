@@ -72,7 +72,7 @@ def test_the_first_signal_ends_the_run_cleanly(
     done = floodmark.end(process, said=said)
     assert done.code == ENDS[number] and done.out == ""
     assert (
-        "once more ends at once" in done.err
+        "A second signal ends the process at once" in done.err
         and ("interrupted" if number == signal.SIGINT else "terminated") in done.err
     )
     record = decode(Inflight, landing.files["_floodmark/inflight.json"], "").ended

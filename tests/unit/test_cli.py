@@ -104,7 +104,7 @@ def test_run_shows_its_tables_and_ends_with_0(running: Callable[[object], None],
         "2 tables: 1 unchanged, 1 extracted, 0 failed; 1.2 kB uploaded in 2.5 s; "
         "manifest out/_floodmark/manifests/20261124T010203Z-7f3a9c.json"
     )
-    assert said.err.endswith(' level=warning event="a warning"\n') and said.err.count("\n") == 1
+    assert said.err.endswith(' level=warning event=warning message="a warning"\n') and said.err.count("\n") == 1
 
 
 def test_run_ends_with_3_when_a_table_failed(running: Callable[[object], None], capsys: Reader) -> None:
@@ -119,7 +119,7 @@ def test_run_gives_the_manifest_as_json(running: Callable[[object], None], capsy
     assert main(["run", *PLACES, "--output", "json"]) == 3
     said = capsys.readouterr()
     assert json.loads(said.out) == json.loads(encode(outcome.manifest))
-    assert said.err.endswith(' level=warning event="a warning"\n') and said.err.count("\n") == 1
+    assert said.err.endswith(' level=warning event=warning message="a warning"\n') and said.err.count("\n") == 1
 
 
 def test_a_stateless_run_says_so(running: Callable[[object], None], capsys: Reader) -> None:
@@ -528,7 +528,7 @@ def test_without_a_terminal_there_are_no_control_codes() -> None:
     with start(TALKING, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert b"\x1b" not in out + err and b'event="run started" run_id=r' in err
+    assert b"\x1b" not in out + err and b'event=run_started run_id=r' in err
 
 
 def test_the_module_runs_as_a_program() -> None:

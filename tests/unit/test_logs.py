@@ -46,7 +46,7 @@ def test_a_run_writes_a_json_line_for_each_table_and_for_itself(capsys: Reader) 
     found = told(capsys)
     assert all(list(line)[:3] == ["timestamp", "level", "event"] for line in found)
     run = [line for line in found if "run_id" in line]
-    assert [line["event"] for line in run] == ["run started", "table extracted", "table extracted", "run finished"]
+    assert [line["event"] for line in run] == ["run_started", "table_extracted", "table_extracted", "run_finished"]
     assert len({line["run_id"] for line in run}) == 1
     assert [line.get("table") for line in run] == [None, "main.t", "main.u", None]
     assert run[1]["rows"] == 1 and run[-1]["tables"] == 2 and CANARY not in str(found)
@@ -61,14 +61,15 @@ def test_what_is_below_the_level_is_left_out(capsys: Reader, level: str, events:
 def test_decisions_and_chunks_are_for_debugging(capsys: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(logs.LEVEL, "debug")
     assert main(RUN) == 0
-    assert {"table decided", "chunk extracted"} <= {line["event"] for line in told(capsys)}
+    assert {"table_decided", "chunk_done"} <= {line["event"] for line in told(capsys)}
 
 
 def test_what_ends_a_run_is_a_json_line_too(capsys: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("a.db").unlink()
     assert main(RUN) == 12
     last = told(capsys)[-1]
-    assert (last["level"], last["exit_code"]) == ("error", 12) and "can't open the source" in last["event"]
+    assert (last["level"], last["event"], last["exit_code"]) == ("error", "command_failed", 12)
+    assert "can't open the source" in last["error"]
 
     def broken(*_: object) -> None:
         raise ValueError(CANARY)
@@ -76,12 +77,13 @@ def test_what_ends_a_run_is_a_json_line_too(capsys: Reader, monkeypatch: pytest.
     monkeypatch.setattr(job, "run", broken)
     assert main(RUN) == 1
     last = told(capsys)[-1]
-    assert "internal error: ValueError" in last["event"] and last["exit_code"] == 1 and CANARY not in str(last)
+    assert (last["event"], last["error"], last["exit_code"]) == ("internal_error", "ValueError", 1)
+    assert last["place"].startswith("floodmark.cli.commands.run:") and CANARY not in str(last)
 
 
 def test_text_is_the_same_in_pairs_and_its_errors_are_sentences(capsys: Reader) -> None:
     assert main([*RUN, "--log-format", "text"]) == 0
-    assert 'event="table extracted" run_id=' in capsys.readouterr().err
+    assert 'event=table_extracted run_id=' in capsys.readouterr().err
     assert main([*RUN, "--log-format", "text", "--table", "nobody"]) == 10
     assert "\nfloodmark: " in "\n" + capsys.readouterr().err
 
@@ -100,7 +102,7 @@ def test_a_load_and_a_delivery_talk_as_a_run_does(
     for status in (done, "unchanged"):
         assert main(command) == 0
         found = told(capsys)
-        assert [line["event"] for line in found] == [f"table {status}"] * 2 + [f"{end} finished"]
+        assert [line["event"] for line in found] == [f"table_{status}"] * 2 + [f"{end}_finished"]
         assert [line.get("table") for line in found] == [*LABELS, None] and found[0]["rows"] == 1
         assert all(list(line)[:3] == ["timestamp", "level", "event"] and line["run_id"] == run_id for line in found)
         assert found[-1][status] == found[-1]["tables"] == 2 and {line["level"] for line in found} == {"info"}
@@ -110,9 +112,9 @@ def test_a_load_and_a_delivery_talk_as_a_run_does(
     monkeypatch.setenv(logs.FORMAT, "text")
     assert main(command) == 0
     *tables, finished = capsys.readouterr().err.splitlines()
-    assert all(f' level=info event="table unchanged" run_id={run_id} ' in line for line in tables)
+    assert all(f' level=info event=table_unchanged run_id={run_id} ' in line for line in tables)
     assert [line.partition(" table=")[2] for line in tables] == ["main.t rows=1", "main.u rows=0"]
-    assert f'event="{end} finished" run_id={run_id} ' in finished and finished.endswith(" tables=2 unchanged=2")
+    assert f'event={end}_finished run_id={run_id} ' in finished and finished.endswith(" tables=2 unchanged=2")
 
 
 @pytest.mark.parametrize(("command", "end"), [(LOAD, "load"), (DELIVER, "delivery")])
@@ -125,9 +127,9 @@ def test_a_table_that_a_load_or_a_delivery_could_not_bring_is_an_error(
     capsys.readouterr()
     assert main(command) == 14
     failed, other, finished = told(capsys)
-    assert (failed["level"], failed["event"], failed["table"]) == ("error", "table failed", "main.t")
+    assert (failed["level"], failed["event"], failed["table"]) == ("error", "table_failed", "main.t")
     assert "not what the manifest says" in failed["why"] and "--full" in failed["hint"] and other["table"] == "main.u"
-    assert (finished["level"], finished["event"], finished["failed"]) == ("warning", f"{end} finished", 1)
+    assert (finished["level"], finished["event"], finished["failed"]) == ("warning", f"{end}_finished", 1)
 
 
 def test_a_run_s_deliveries_are_lines_of_its_log(capsys: Reader) -> None:
@@ -136,12 +138,12 @@ def test_a_run_s_deliveries_are_lines_of_its_log(capsys: Reader) -> None:
     )
     assert main(RUN) == 13
     found = told(capsys)
-    after = found[[line["event"] for line in found].index("run finished") + 1 :]
+    after = found[[line["event"] for line in found].index("run_finished") + 1 :]
     assert {line["run_id"] for line in after} == {found[-1]["run_id"]}
     assert [(line["event"], line.get("delivery")) for line in after[:-1]] == [
-        (event, name) for name in ("one", "three") for event in (*["table delivered"] * 2, "delivery finished")
+        (event, name) for name in ("one", "three") for event in (*["table_delivered"] * 2, "delivery_finished")
     ]
-    assert after[-1]["level"] == "error" and "a delivery failed" in after[-1]["event"]
+    assert after[-1]["level"] == "error" and "a delivery failed" in after[-1]["error"]
 
 
 @pytest.mark.parametrize("style", ["text", "json"])
@@ -157,12 +159,12 @@ def test_no_name_breaks_a_line_or_steers_a_terminal(style: logs.Style) -> None:
         ChunkAudited(evil, False),
         Warned(EVIL),
     ):
-        log.take(event)
+        log.observe(event)
     assert len(lines) == 6
     for line in lines:
         assert not any(letter in line for letter in "\x1b\x9b\u202e\n") and "run_id" in line
     if style == "json":
-        assert json.loads(lines[0])["source"] == EVIL and json.loads(lines[-1])["event"] == EVIL
+        assert json.loads(lines[0])["source"] == EVIL and json.loads(lines[-1])["message"] == EVIL
 
 
 @pytest.mark.parametrize(
@@ -188,11 +190,12 @@ def test_a_wrong_variable_is_named_and_its_value_is_not() -> None:
 def test_the_log_brings_no_rich_and_silence_brings_nothing() -> None:
     script = """
 import sys
+from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.logs import Log
 log = Log(lambda line: None, "json", "warning")
-log.say("info", "x", {})
+log.write(Line("run_started", {}))
 before = "structlog" in sys.modules
-log.say("error", "x", {})
+log.write(Line("retry", {}))
 print(before, "structlog" in sys.modules, "rich" in sys.modules)
 import rich.console
 """

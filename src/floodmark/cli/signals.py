@@ -6,13 +6,16 @@ import _thread
 import os
 import signal
 import threading
+from datetime import UTC, datetime
 from types import FrameType, TracebackType
 from typing import Any
 
-from floodmark.stop import Stop
+import msgspec
 
-_WORDS = b"floodmark: stopping; once more ends at once\n"
-_JSON = b'{"level":"warning","event":"stopping; once more ends at once"}\n'
+from floodmark.stop import Stop
+from floodmark.wording import iso_time
+
+_HINT = "A second signal ends the process at once."
 
 
 class StopSignals:
@@ -22,7 +25,7 @@ class StopSignals:
     """
 
     def __init__(self, style: str = "text") -> None:
-        self._words = _JSON if style == "json" else _WORDS
+        self._style = style
         self.event = Stop()
         self.number: int | None = None
         self._before: dict[int, Any] = {}
@@ -46,7 +49,7 @@ class StopSignals:
         self._ask(number)
         # This does not use sys.stderr, because the signal can come in the middle of a write to it.
         try:
-            os.write(2, self._words)
+            os.write(2, _message(self._style))
         except OSError:
             return  # nobody can read it, but the run still ends
 
@@ -57,3 +60,12 @@ class StopSignals:
         would wait for that lock for ever. Starting a thread this way takes no lock.
         """
         _thread.start_new_thread(self.event.ask, (number,))
+
+
+def _message(style: str) -> bytes:
+    """Return the log event `stop_requested`, or the same as a message."""
+    if style != "json":
+        return f"floodmark: stopping\n  {_HINT}\n".encode()
+    now = iso_time(datetime.now(UTC), "microseconds")
+    fields = {"timestamp": now, "level": "warning", "event": "stop_requested", "hint": _HINT}
+    return msgspec.json.encode(fields) + b"\n"

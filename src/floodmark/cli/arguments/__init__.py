@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
@@ -64,11 +64,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def option_strings(command: str | None = None) -> Iterator[str]:
-    """Yield every option of a command, or of `floodmark` itself, except --help."""
-    found = parser() if command is None else subcommands(parser())[command]
-    for action in found._actions:
-        yield from (text for text in action.option_strings if text not in ("-h", "--help"))
+def option_strings(command: str | None = None) -> list[str]:
+    """Return the options of a command, or of `floodmark` itself, except --help."""
+    top = parser()
+    return _options(top if command is None else subcommands(top)[command])
 
 
 def subcommands(top: Parser) -> dict[str, Parser]:
@@ -80,7 +79,7 @@ def subcommands(top: Parser) -> dict[str, Parser]:
 def _require_command(top: Parser, word: str) -> None:
     """Refuse a first word that is neither a command nor an option of `floodmark` itself. The error omits the word."""
     commands = subcommands(top)
-    if word in commands or word in ("-h", "--help", *option_strings()):
+    if word in commands or word in ("-h", "--help", *_options(top)):
         return
     if word.startswith("-"):
         why, hint = "there is an option before the command", "Write floodmark COMMAND [OPTION …]."
@@ -92,12 +91,12 @@ def _require_command(top: Parser, word: str) -> None:
 def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
     """Raise the error for unknown arguments. It names options and only counts the other arguments."""
     names = [text.partition("=")[0] for text in extra if text.startswith("-")]
-    known = list(option_strings(command))
+    commands = subcommands(top)
     if not names:
         why = f"{plural(len(extra), 'argument')} too many"
         raise UsageError(WHAT, why=why, hint=f"See `floodmark {command} --help`.")
-    having = [name for name in subcommands(top) if names[0] in option_strings(name)]
-    hint = _did_you_mean(names[0], known)
+    having = [name for name, found in commands.items() if names[0] in _options(found)]
+    hint = _did_you_mean(names[0], _options(commands[command]))
     if having:
         hint = f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it. "
     raise UsageError(
@@ -105,6 +104,11 @@ def _refuse(top: Parser, command: str, extra: Sequence[str]) -> NoReturn:
         why=f"{command} has no option {without_urls(names[0])}",
         hint=f"{hint}See `floodmark {command} --help`.",
     )
+
+
+def _options(of: Parser) -> list[str]:
+    """Return a parser's options, except --help."""
+    return [text for action in of._actions for text in action.option_strings if text not in ("-h", "--help")]
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from floodmark.cli.arguments.values import count, port
-from floodmark.cli.output.logs import FORMATS, LEVELS
+from floodmark.cli.output.log_events import LEVELS
+from floodmark.cli.output.logs import FORMATS
 from floodmark.layout import LAYOUTS
 from floodmark.model import Format, Numbers
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.failure import report
-from floodmark.cli.output.logs import Log, finished_line, table_line
+from floodmark.cli.output.log_events import finished_line, table_line
+from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import count, table
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import state_settings
@@ -89,7 +90,7 @@ def _all(
     log, errors, done = streams.log, list[FloodmarkError](), list[Done]()
 
     def observer(event: Event) -> None:
-        log.take(event)
+        log.observe(event)
 
     assert settings.state_url is not None
     reader = open_landed(settings.destination.url or None, state=settings.state_url, observer=observer)
@@ -170,7 +171,7 @@ def _log_end(log: Log, result: Result) -> None:
         if one.status in ("unchanged", "gone"):
             _log_table(log, result.name, one)
     ends = {"delivery": result.name, "url": result.url}
-    log.write(finished_line("delivery", ends, [one.status for one in result.tables]))
+    log.write(finished_line("delivery_finished", ends, [one.status for one in result.tables]))
 
 
 def _show(one: Done, streams: CommandStreams) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from floodmark.backends import open_ledger
+from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.settings import no_state, state_settings
 from floodmark.cli.signals import StopSignals
@@ -27,15 +28,15 @@ def exporter(options: argparse.Namespace, streams: CommandStreams) -> int:
 
     def log_change(error: FloodmarkError | None) -> None:
         if error is not None:
-            log.say("warning", "the state can't be read", {"why": error.sentence, "hint": error.hint})
+            log.write(Line("state_unreadable", {"why": error.sentence, "hint": error.hint}))
         else:
-            log.say("info", "the state is read", {"state": ledger.url})
+            log.write(Line("state_read", {"state": ledger.url}))
 
     known = Exporter(ledger, options.interval, log_change)
     with (
         StopSignals(log.style) as stop,
         MetricsServer(options.address, options.port, known.metrics, known.healthy) as server,
     ):
-        log.say("info", "serving metrics", {"address": options.address or "*", "port": server.port})
+        log.write(Line("metrics_served", {"address": options.address or "*", "port": server.port}))
         known.run(stop.event)
     return EXIT_OK

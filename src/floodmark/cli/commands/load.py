@@ -12,7 +12,8 @@ from typing import Any
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import current_snapshot, landed_settings
 from floodmark.cli.output.escaping import printable
-from floodmark.cli.output.logs import Log, finished_line, table_line
+from floodmark.cli.output.log_events import finished_line, table_line
+from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import count, table
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
@@ -50,7 +51,7 @@ def load(options: argparse.Namespace, streams: CommandStreams) -> int:
     for one in result.tables:
         if one.error is None:  # a table's error was reported when it occurred
             log.write(table_line(one.status, {"table": one.table.label, "rows": one.rows}, None))
-    log.write(finished_line("load", {"target": place}, [one.status for one in result.tables]))
+    log.write(finished_line("load_finished", {"target": place}, [one.status for one in result.tables]))
     _show(result, place, options, streams)
     return _exit_code(result.failures)
 

@@ -9,7 +9,7 @@ import signal
 import traceback
 from types import TracebackType
 
-from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.errors import FloodmarkError, Stopped, exit_code_of
 
@@ -17,34 +17,31 @@ DEBUG = "FLOODMARK_DEBUG"
 
 
 def report(error: BaseException, streams: CommandStreams) -> int:
-    """Print the error and return the exit code."""
+    """Print the error, or log it if the log is made of JSON lines, and return the exit code."""
     if streams.environ.get(DEBUG):
         _print_frames(error, streams)
     if isinstance(error, KeyboardInterrupt):
         error = Stopped(signal.SIGINT)
-    if isinstance(error, FloodmarkError) and streams.log.style == "json":
-        code = exit_code_of(error)
-        streams.log.say("error", error.sentence, {"hint": error.hint, "exit_code": code})
-        return code
-    if isinstance(error, FloodmarkError):
-        streams.err.line(f"floodmark: {printable(error.sentence)}")
-        if error.hint is not None:
-            streams.err.line(f"  {printable(error.hint)}")
-        return error.code if isinstance(error, Stopped) else error.exit_code
-    _report_unexpected(error, streams)
-    return FloodmarkError.exit_code
+    code = exit_code_of(error)
+    if not isinstance(error, FloodmarkError):
+        _report_unexpected(error, streams)
+    elif streams.log.style == "json":
+        name = "command_stopped" if isinstance(error, Stopped) else "command_failed"
+        streams.log.write(Line(name, {"error": error.sentence, "hint": error.hint, "exit_code": code}))
+    else:
+        streams.notice(error.sentence, error.hint)
+    return code
 
 
 def _report_unexpected(error: BaseException, streams: CommandStreams) -> None:
     """Print the class and the place, never the text: it could hold a row's value or a secret."""
-    what = f"internal error: {type(error).__qualname__} in {_place(error.__traceback__)}"
-    hint = f"This is a bug. Set {DEBUG}=1 to see the way there, and report it; no data is printed."
+    kind, place = type(error).__qualname__, _place(error.__traceback__)
+    hint = f"This is a bug. Set {DEBUG}=1 to see the stack frames, and report it. No data is printed."
     if streams.log.style == "json":
-        streams.log.say("error", what, {"hint": hint, "exit_code": FloodmarkError.exit_code})
-        return
-    streams.err.line(f"floodmark: {what}")
-    if not streams.environ.get(DEBUG):
-        streams.err.line(f"  {hint}")
+        code = FloodmarkError.exit_code
+        streams.log.write(Line("internal_error", {"error": kind, "place": place, "hint": hint, "exit_code": code}))
+    else:
+        streams.notice(f"internal error: {kind} in {place}", None if streams.environ.get(DEBUG) else hint)
 
 
 def _place(trace: TracebackType | None) -> str:

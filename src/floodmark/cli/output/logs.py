@@ -1,50 +1,27 @@
 """The log on stderr of long commands: key=value lines on a terminal, JSON lines elsewhere.
 
-Machines read a log first, so each event is one line, with the same keys in both forms. No line ever holds a row's value
-or a secret. structlog is loaded when the first line is written.
+Each event is one line, with the same keys in both forms; see `log_events`. No line ever holds a row's value or a
+secret. structlog is loaded when the first line is written.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
 import msgspec
-from msgspec import Struct
 
 from floodmark.cli.output.escaping import printable, printable_json
-from floodmark.errors import ConfigError, FloodmarkError
-from floodmark.events import (
-    ChunkAudited,
-    ChunkDone,
-    Event,
-    ProgressFound,
-    Retried,
-    RunFinished,
-    RunStarted,
-    TableDecided,
-    TableFinished,
-    Warned,
-)
-from floodmark.model import TableEntry
+from floodmark.cli.output.log_events import LEVELS, Level, Line, line_of
+from floodmark.errors import ConfigError
+from floodmark.events import Event, RunStarted
 
-Level = Literal["debug", "info", "warning", "error"]
 Style = Literal["text", "json"]
 FORMAT, LEVEL = "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"
 FORMATS = ("auto", *get_args(Style))
-LEVELS: tuple[Level, ...] = get_args(Level)
 _RANK: dict[str, int] = {level: rank for rank, level in enumerate(LEVELS)}
 _FIRST = ("timestamp", "level", "event")
-_OF_STATUS: dict[str, Level] = {"failed": "error", "dropped": "warning"}
-
-
-class Line(Struct, frozen=True):
-    """A log line: its level, its event, and its fields. A field that is None is left out."""
-
-    level: Level
-    event: str
-    fields: dict[str, Any] = {}
 
 
 class Log:
@@ -55,7 +32,7 @@ class Log:
         self._bound: dict[str, Any] = {}
         self._logger: Any = None
 
-    def to(self, write: Callable[[str], object]) -> None:
+    def redirect(self, write: Callable[[str], object]) -> None:
         """Write through another function from now on."""
         self._write = write
         self._logger = None
@@ -65,27 +42,21 @@ class Log:
         self._bound |= fields
         self._logger = None
 
-    def take(self, event: Event) -> bool:
-        """Write the line for an event, if it gets one. Returns true if it did."""
+    def observe(self, event: Event) -> bool:
+        """Write the line of an event. Returns true if there is one and it is written at this level."""
         if isinstance(event, RunStarted):
             self.bind(run_id=event.run_id)
         line = line_of(event)
-        if line is not None:
-            self.write(line)
-        return line is not None and self.heeds(line.level)
+        return line is not None and self.write(line)
 
-    def heeds(self, level: str) -> bool:
-        return _RANK[level] >= _RANK[self.level]
-
-    def write(self, line: Line) -> None:
-        self.say(line.level, line.event, line.fields)
-
-    def say(self, level: str, event: str, fields: Mapping[str, object]) -> None:
-        if not self.heeds(level):
-            return
+    def write(self, line: Line) -> bool:
+        """Write a line. Returns false if its level is too low."""
+        if _RANK[line.level] < _RANK[self.level]:
+            return False
         if self._logger is None:
-            self._logger = _logger(_Sink(self._write), self.style).bind(**self._bound)
-        getattr(self._logger, level)(event, **{name: value for name, value in fields.items() if value is not None})
+            self._logger = _logger(self._write, self.style).bind(**self._bound)
+        getattr(self._logger, line.level)(line.event, **line.fields)
+        return True
 
 
 def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: bool) -> tuple[Style, Level]:
@@ -100,65 +71,53 @@ def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: boo
     return cast(Style, style), cast(Level, level)
 
 
-def line_of(event: Event) -> Line | None:
-    """Return an event as a line, or None if it gets none."""
-    if isinstance(event, Warned):
-        return Line("warning", event.message)
-    if isinstance(event, Retried):
-        return Line("warning", "retry", {"what": event.what, "why": event.why, "attempt": event.attempt})
-    if isinstance(event, RunStarted):
-        return Line("info", "run started", _started(event))
-    if isinstance(event, ProgressFound):
-        return Line(
-            "info", "going on from a run that did not commit", {"from_run": event.run_id, "chunks": event.chunks}
-        )
-    if isinstance(event, TableDecided):
-        return Line("debug", "table decided", _decided(event))
-    if isinstance(event, ChunkDone):
-        return Line("debug", "chunk extracted", _chunk(event))
-    if isinstance(event, ChunkAudited):
-        words = "the same" if event.same else "not the same"
-        return Line("debug" if event.same else "error", f"chunk audited: {words}", {"table": event.table.label})
-    if isinstance(event, TableFinished):
-        entry = event.entry
-        return Line(_OF_STATUS.get(entry.status, "info"), f"table {entry.status}", _table(entry))
-    if isinstance(event, RunFinished):
-        return Line("warning" if event.failed else "info", "run finished", _finished(event))
-    return None
-
-
-def table_line(status: str, fields: Mapping[str, Any], error: FloodmarkError | None) -> Line:
-    """Return the line for a table's outcome outside a run."""
-    why = {} if error is None else {"why": error.sentence, "hint": error.hint}
-    return Line(_OF_STATUS.get(status, "info"), f"table {status}", {**fields, **why})
-
-
-def finished_line(what: str, fields: Mapping[str, Any], statuses: Sequence[str]) -> Line:
-    """Return the line for the end of such work: the number of tables, in total and per status."""
-    counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-    level: Level = "warning" if "failed" in counts else "info"
-    return Line(level, f"{what} finished", {**fields, "tables": len(statuses), **counts})
-
-
-def _logger(sink: _Sink, style: Style) -> Any:
-    structlog = _structlog()
+def _logger(write: Callable[[str], object], style: Style) -> Any:
+    structlog = _import_structlog()
+    text = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+    renderers = [structlog.processors.JSONRenderer(_encode)] if style == "json" else [text, _escape]
     return structlog.wrap_logger(
-        sink,
+        _Output(write),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            _in_order,
-            _as_json if style == "json" else _as_text(structlog.processors.LogfmtRenderer(bool_as_flag=False)),
+            _drop_missing,
+            _order_keys,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("debug"),
         cache_logger_on_first_use=True,
     )
 
 
-def _structlog() -> Any:
-    """Return structlog without rich, which it would load to draw tracebacks that Floodmark never shows.
+class _Output:
+    """The last step of structlog's chain: each level's method takes a finished line."""
 
-    Loading rich takes as long as the rest of structlog, and start-up time counts for a run without changes.
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.debug = self.info = self.warning = self.error = write
+
+
+def _drop_missing(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _order_keys(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: fields[name] for name in _FIRST}, **fields}
+
+
+def _escape(logger: object, method: str, line: str) -> str:
+    return printable(line)
+
+
+def _encode(fields: dict[str, Any], **options: object) -> str:
+    return printable_json(msgspec.json.encode(fields)).decode("utf-8")
+
+
+def _import_structlog() -> Any:
+    """Import structlog without rich.
+
+    structlog imports rich if it is there, to draw tracebacks, which Floodmark never shows. That takes as long as the
+    rest of structlog, and a nightly run without changes is mostly start-up. An entry of None in sys.modules makes an
+    import fail, and structlog then works without rich.
     """
     held_back = "rich" not in sys.modules
     if held_back:
@@ -171,85 +130,9 @@ def _structlog() -> Any:
     return structlog
 
 
-class _Sink:
-    """The last step of structlog: one method per level."""
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self.debug = self.info = self.warning = self.error = write
-
-
-def _in_order(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
-    return {**{name: fields[name] for name in _FIRST}, **fields}
-
-
-def _as_json(logger: object, method: str, fields: dict[str, Any]) -> str:
-    return printable_json(msgspec.json.encode(fields)).decode("utf-8")
-
-
-def _as_text(render: Callable[..., str]) -> Callable[..., str]:
-    def rendered(logger: object, method: str, fields: dict[str, Any]) -> str:
-        return printable(render(logger, method, fields))
-
-    return rendered
-
-
 def _variable(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
     value = environ.get(name)
     if value and value not in allowed:
-        raise ConfigError(
-            "the log can't be set up",
-            on=name,
-            why="it is none of the values it can have",
-            hint=f"Use one of {', '.join(allowed)}.",
-        )
+        why, hint = "its value is not one of the allowed ones", f"Use one of {', '.join(allowed)}."
+        raise ConfigError("the log can't be set up", on=name, why=why, hint=hint)
     return value or None
-
-
-def _started(event: RunStarted) -> dict[str, Any]:
-    return {
-        "source": event.source,
-        "destination": event.destination,
-        "database": event.database or None,
-        "as_of": event.point.taken_at,
-        "snapshot": event.attempt,
-    }
-
-
-def _decided(event: TableDecided) -> dict[str, Any]:
-    return {
-        "table": event.table.label,
-        "reason": event.reason.code,
-        "why": event.reason.detail,
-        "chunks": event.chunks,
-        "to_extract": event.to_extract,
-    }
-
-
-def _chunk(event: ChunkDone) -> dict[str, Any]:
-    return {
-        "table": event.table.label,
-        "rows": event.rows,
-        "raw_bytes": event.raw_bytes,
-        "uploaded_bytes": event.uploaded_bytes,
-        "seconds": round(event.seconds, 3),
-    }
-
-
-def _table(entry: TableEntry) -> dict[str, Any]:
-    return {
-        "table": entry.table.label,
-        "reason": entry.reason.code,
-        "why": entry.reason.detail,
-        "rows": entry.rows,
-        "stored_bytes": entry.stored_bytes,
-        "seconds": entry.duration_seconds,
-    }
-
-
-def _finished(event: RunFinished) -> dict[str, Any]:
-    return {
-        "tables": event.tables,
-        "failed": event.failed,
-        "uploaded_bytes": event.uploaded_bytes,
-        "seconds": event.duration_seconds,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.streams import CommandStreams, console, is_terminal
 from floodmark.cli.output.tally import Tally
 from floodmark.events import ChunkDone, Event
@@ -21,15 +22,15 @@ class Lines:
     def __init__(self, streams: CommandStreams, tally: Tally) -> None:
         self._streams, self._tally = streams, tally
         self._log = streams.log
-        self._spoke = tally.clock()
+        self._last_line = tally.clock()
 
     def __call__(self, event: Event) -> None:
         self._tally.take(event)
-        if self._log.take(event):
-            self._spoke = self._tally.clock()
-        elif isinstance(event, ChunkDone) and self._tally.clock() - self._spoke >= _LINE_EVERY:
-            self._spoke = self._tally.clock()
-            self._log.say("info", "at work", self._tally.sums())
+        if self._log.observe(event):
+            self._last_line = self._tally.clock()
+        elif isinstance(event, ChunkDone) and self._tally.clock() - self._last_line >= _LINE_EVERY:
+            self._last_line = self._tally.clock()
+            self._log.write(Line("progress", self._tally.sums()))
 
     def __enter__(self) -> Lines:
         return self

@@ -23,7 +23,7 @@ class Screen:
 
     def __init__(self, to: Console, tally: Tally, log: Log) -> None:
         self._tally, self._log = tally, log
-        log.to(lambda line: to.print(Text(line)))  # above the display, not into it
+        log.redirect(lambda line: to.print(Text(line)))  # above the display, not into it
         self._live = Live(
             get_renderable=self.picture,
             console=to,
@@ -35,7 +35,7 @@ class Screen:
 
     def __call__(self, event: Event) -> None:
         self._tally.take(event)
-        self._log.take(event)
+        self._log.observe(event)
 
     def __enter__(self) -> Screen:
         self._live.start()
