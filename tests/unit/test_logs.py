@@ -15,6 +15,7 @@ import pytest
 from fix_cli import EVIL, entry
 from floodmark.cli.main import main
 from floodmark.cli.output import logs
+from floodmark.cli.output.log_events import EVENTS
 from floodmark.cli.output.logs import Log, chosen
 from floodmark.errors import ConfigError
 from floodmark.events import ChunkAudited, ChunkDone, RunStarted, TableDecided, TableFinished, Warned
@@ -37,8 +38,11 @@ def _a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def told(capsys: Reader) -> list[dict[str, Any]]:
-    """stderr, which must be a JSON object a line."""
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    """stderr, which must be a JSON object a line, each with an event and fields that log_events names."""
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    for line in lines:
+        assert set(line) <= {"timestamp", "level", "event", "run_id", *EVENTS[line["event"]].fields}, line
+    return lines
 
 
 def test_a_run_writes_a_json_line_for_each_table_and_for_itself(capsys: Reader) -> None:

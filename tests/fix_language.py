@@ -1,0 +1,37 @@
+"""Words that Floodmark's texts avoid, in one list for the help, the sources and the documents."""
+
+from __future__ import annotations
+
+import re
+
+# Archaic or poetic words, and phrases that a newcomer has to read twice. Plain English has another word for each.
+ARCHAIC: tuple[re.Pattern[str], ...] = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"\banew\b",
+        r"\bmend(s|ed|ing)?\b",
+        r"\bamiss\b",
+        r"\bbesides?\b",
+        r"\bsave\s+for\b",
+        r"\bthus\b",
+        r"\bhangs?\s+on\b",
+        r"(?<!-)\bstands?\b(?!-)",
+        r"\bin\s+vain\b",
+        r"\bso\s+many\b",
+        r"\balone\b",
+        r"\bis\s+none\b",
+        r"\bof\s+which\b",
+        r"\bcome\s+what\s+may\b",
+    )
+)
+_CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+
+
+def archaic_words(text: str) -> list[str]:
+    """Every avoided word in a text, with what is around it. Code in backquotes can hold any word."""
+    prose = _CODE.sub("``", text)
+    return [
+        " ".join(prose[max(0, found.start() - 30) : found.end() + 30].split())
+        for pattern in ARCHAIC
+        for found in pattern.finditer(prose)
+    ]
