@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import generate_latest
 
 from fix_cli import entry, head, manifest
 from fix_ports import HOST, closed_port, own_port
@@ -27,13 +30,13 @@ from floodmark.errors import ConfigError, FloodmarkError, SourceUnavailable, Sta
 from floodmark.events import ChunkAudited, ChunkDone, Event, Retried, RunEnded, RunStarted, TableDecided, Warned
 from floodmark.metrics import catalogue
 from floodmark.metrics.exporter import Exporter
-from floodmark.metrics.exposition import registry, text
+from floodmark.metrics.exposition import registry
 from floodmark.metrics.known import LedgerFacts, read_facts
 from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
-from floodmark.metrics.values import about_chunks, about_itself, about_runs, about_the_ledger
+from floodmark.metrics.values import MetricValue, about_chunks, about_itself, about_runs, about_the_ledger
 from floodmark.model import Ended, Point, Reason, TableName
 from floodmark.state.manifest import Record
 from floodmark.storage.memory import MemoryStorage
@@ -61,9 +64,21 @@ def known(*tables: Any, **changes: Any) -> LedgerFacts:
     return replace(LedgerFacts(head=head(one), manifest=one), **changes)
 
 
+NOTHING = registry(tuple)
+
+
+def text(*values: MetricValue) -> bytes:
+    """The values as Prometheus reads them."""
+    return generate_latest(registry(lambda: values))
+
+
+def exposed(exporter: Exporter) -> bytes:
+    return generate_latest(exporter.registry)
+
+
 def shown(what: LedgerFacts, live: LiveTotals | None = None) -> dict[str, float]:
     """Every series by what stands before its value, `floodmark_` and the database left out."""
-    lines = [line for line in text(about_runs(what, live)).decode().splitlines() if not line.startswith("#")]
+    lines = [line for line in text(*about_runs(what, live)).decode().splitlines() if not line.startswith("#")]
     pairs = (line.rsplit(" ", 1) for line in lines)
     return {
         re.sub(r'^floodmark_|database="cases",?', "", name).replace("{}", ""): float(value) for name, value in pairs
@@ -177,7 +192,7 @@ def test_names_and_labels_keep_to_the_rules() -> None:
 
 def test_a_name_can_hold_anything() -> None:
     evil = entry('a"b\\c\nd\u202e')
-    assert b'table="a\\"b\\\\c\\nd\xe2\x80\xae"' in text(about_runs(known(evil)))
+    assert b'table="a\\"b\\\\c\\nd\xe2\x80\xae"' in text(*about_runs(known(evil)))
 
 
 # --- what the ledger tells -------------------------------------------------------------------------------------
@@ -243,9 +258,9 @@ def test_the_exporter_shows_stale_values_while_the_store_is_away_and_says_so() -
     told: list[FloodmarkError | None] = []
     times = iter((100.0, 200.0))
     exporter = Exporter(ledger, 60, told.append, clock=lambda: next(times))
-    assert b"floodmark_ledger_up 0.0" in exporter.metrics() and b"floodmark_build_info" in exporter.metrics()
+    assert b"floodmark_ledger_up 0.0" in exposed(exporter) and b"floodmark_build_info" in exposed(exporter)
     exporter.refresh()
-    fine = exporter.metrics()
+    fine = exposed(exporter)
     assert b"floodmark_ledger_up 1.0" in fine and b"last_read_timestamp_seconds 100.0" in fine
 
     def away(operation: str, key: str, moment: str) -> None:
@@ -254,11 +269,11 @@ def test_the_exporter_shows_stale_values_while_the_store_is_away_and_says_so() -
     store.faults = away
     exporter.refresh()
     exporter.refresh()
-    assert exporter.metrics() == fine.replace(b"floodmark_ledger_up 1.0", b"floodmark_ledger_up 0.0")
+    assert exposed(exporter) == fine.replace(b"floodmark_ledger_up 1.0", b"floodmark_ledger_up 0.0")
     assert exporter.healthy()
     store.faults = lambda operation, key, moment: None
     exporter.refresh()
-    assert exporter.metrics() == fine.replace(b"timestamp_seconds 100.0", b"timestamp_seconds 200.0")
+    assert exposed(exporter) == fine.replace(b"timestamp_seconds 100.0", b"timestamp_seconds 200.0")
     assert [type(one) for one in told] == [type(None), StorageError, type(None)]
 
 
@@ -271,7 +286,7 @@ def test_a_head_that_vanishes_is_no_new_beginning() -> None:
     exporter.refresh()
     store.delete("head.json")
     exporter.refresh()
-    assert b"floodmark_ledger_up 0.0" in exporter.metrics() and b"floodmark_table_rows" in exporter.metrics()
+    assert b"floodmark_ledger_up 0.0" in exposed(exporter) and b"floodmark_table_rows" in exposed(exporter)
 
 
 def test_a_damaged_document_is_the_stores_trouble_not_the_exporters_end() -> None:
@@ -295,8 +310,9 @@ def test_the_exporter_ends_when_it_is_told() -> None:
 
 def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
     fine = True
-    long = b"floodmark_x 1\n" * 200
-    with MetricsServer(HOST, 0, lambda: long, lambda: fine) as server:
+    metrics = registry(lambda: about_runs(known(*(entry(f"t{number}") for number in range(20)))))
+    long = generate_latest(metrics)
+    with MetricsServer(HOST, 0, metrics, lambda: fine) as server:
         base = f"http://{HOST}:{server.port}"
         assert get(f"{base}/metrics") == long and get(f"{base}/health") == b"ok\n"
         with urlopen(Request(f"{base}/metrics?x=1", headers={"Accept-Encoding": "gzip"})) as answer:
@@ -304,6 +320,7 @@ def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         with urlopen(Request(f"{base}/metrics", method="HEAD")) as answer:
             assert answer.headers["Content-Length"] == str(len(long)) and answer.read() == b""
+            assert answer.headers.get_all("Server") == ["floodmark"]
         fine = False
         for path, code in (("/health", 503), ("/nothing", 404), ("/../etc/passwd", 404)):
             with pytest.raises(HTTPError) as refusal:
@@ -311,18 +328,44 @@ def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
             assert refusal.value.code == code
             refusal.value.close()
         with pytest.raises(ConfigError, match="in use"):
-            MetricsServer(HOST, server.port, lambda: b"")
+            MetricsServer(HOST, server.port, NOTHING)
+
+
+def test_a_client_that_disconnects_or_sends_nonsense_leaves_no_line_and_the_server_goes_on(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    long = registry(lambda: about_runs(known(*(entry(f"t{number}") for number in range(5000)))))
+    with MetricsServer(HOST, 0, long) as server:
+        for request in (b"GET /metrics HTTP/1.0\r\n\r\n", b"\x16\x03\x01\n", b"GET / HTTP/9.9\r\n\r\n", b""):
+            with socket.create_connection((HOST, server.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(request)
+        assert get(f"http://{HOST}:{server.port}/health") == b"ok\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_reads_nothing_delays_neither_others_nor_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("floodmark.metrics.server._Handler.timeout", 0.2)
+    large = registry(lambda: about_runs(known(*(entry(f"t{number}") for number in range(3000)))))
+    with (
+        MetricsServer(HOST, 0, large) as server,
+        socket.create_connection((HOST, server.port)) as idle,
+        socket.create_connection((HOST, server.port)) as slow,
+    ):
+        slow.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert get(f"http://{HOST}:{server.port}/health") == b"ok\n"
+        assert idle.recv(1) == b"", "a client that says nothing is dropped"
 
 
 @pytest.mark.parametrize("address", ["256.1.1.1", "no such host", "192.0.2.1"])
 def test_an_address_that_can_not_be_had_is_an_error(address: str) -> None:
     with pytest.raises(ConfigError, match="metrics can't be served"):
-        MetricsServer(address, 0, lambda: b"")
+        MetricsServer(address, 0, NOTHING)
 
 
 def test_ipv6_is_served_too() -> None:
-    with MetricsServer("::1", 0, lambda: b"x") as server:
-        assert get(f"http://[::1]:{server.port}/metrics") == b"x"
+    with MetricsServer("::1", 0, registry(about_itself)) as server:
+        assert get(f"http://[::1]:{server.port}/metrics") == text(*about_itself())
 
 
 # --- a run's ways out ------------------------------------------------------------------------------------------
@@ -422,7 +465,7 @@ def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
         raise StorageError("get an object", on="s3://state/head.json", why="a test says so")
 
     events: list[Event] = []
-    with MetricsServer(HOST, 0, lambda: b"") as taken:
+    with MetricsServer(HOST, 0, NOTHING) as taken:
         gone = Secret(f"http://user:c4n4ry@{HOST}:{closed_port()}")
         wanted = Metrics(taken.port, HOST, gone, str(tmp_path / "nowhere" / "a.prom"))
         with ways(tmp_path, events, wanted=wanted, known=unreadable) as out:
@@ -430,7 +473,7 @@ def test_no_trouble_with_metrics_fails_a_run(tmp_path: Path) -> None:
         out.close()
     told = [event.message for event in events if isinstance(event, Warned)]
     assert [message.split(":")[0] for message in told] == [
-        "metrics begin without what the state tells",
+        "metrics begin without the facts of the state",
         "metrics can't be served",
         *("metrics can't be pushed", "metrics can't be written") * 2,
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from floodmark.config import Metrics, Secret
 from floodmark.doctor.finding import Finding, ok, warning
 from floodmark.errors import ConfigError
+from floodmark.metrics.exposition import registry
 from floodmark.metrics.push import PushFailed, check_ready
 from floodmark.metrics.server import MetricsServer
 
@@ -46,7 +47,7 @@ def _check_textfile(path: Path) -> Finding:
 
 def _check_port(address: str, port: int) -> Finding:
     try:
-        MetricsServer(address, port, lambda: b"").close()
+        MetricsServer(address, port, registry(tuple)).close()
     except ConfigError as error:
         return warning(
             "metrics: port", error.sentence, "Set another metrics.port (--metrics-port), or metrics.address."

@@ -1,6 +1,6 @@
 """The long-lived exporter: it reads the ledger at intervals and serves the last known values.
 
-A scrape only sends a text that is ready. While the store is unreachable, the last known values stay, and
+A scrape reads nothing from the store. While the store is unreachable, the last known values stay, and
 floodmark_ledger_up and floodmark_ledger_last_read_timestamp_seconds show the failure.
 """
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from floodmark.errors import FloodmarkError
-from floodmark.metrics.exposition import text
+from floodmark.metrics.exposition import registry
 from floodmark.metrics.known import LedgerFacts, read_facts
 from floodmark.metrics.values import NEVER, MetricValue, about_itself, about_runs, about_the_ledger
 from floodmark.state.ledger import Ledger
@@ -21,26 +21,27 @@ _PATIENCE = 600.0
 
 
 class Exporter:
-    """The state of one exporter. `tell` receives each change between reachable (None) and unreachable (the reason)."""
+    """The state of one exporter. `registry` holds its metrics.
+
+    `on_change` receives each change between reachable (None) and unreachable (the reason).
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         interval: float,
-        tell: Callable[[FloodmarkError | None], None],
+        on_change: Callable[[FloodmarkError | None], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._ledger, self._interval, self._tell, self._clock = ledger, interval, tell, clock
+        self._ledger, self._interval, self._on_change, self._clock = ledger, interval, on_change, clock
         self._known: LedgerFacts | None = None
         self._values: tuple[MetricValue, ...] = ()
         self._up: bool | None = None
         self._read = NEVER
         self._beat = time.monotonic()
-        self._text = b""
-        self._render()
-
-    def metrics(self) -> bytes:
-        return self._text
+        self._shown: tuple[MetricValue, ...] = ()
+        self.registry = registry(lambda: self._shown)
+        self._show()
 
     def healthy(self) -> bool:
         """Return true if the ledger is still being read, even if it is unreachable.
@@ -50,7 +51,7 @@ class Exporter:
         return time.monotonic() - self._beat < 3 * self._interval + _PATIENCE
 
     def refresh(self) -> None:
-        """Read the ledger and rebuild the text."""
+        """Read the ledger and keep its values."""
         before = self._up
         error = None
         try:
@@ -60,9 +61,9 @@ class Exporter:
         except FloodmarkError as failed:
             error, self._up = failed, False
         self._beat = time.monotonic()
-        self._render()
+        self._show()
         if self._up != before:
-            self._tell(error)
+            self._on_change(error)
 
     def run(self, stop: threading.Event) -> None:
         """Refresh every interval until told to stop."""
@@ -70,6 +71,6 @@ class Exporter:
             self.refresh()
             stop.wait(self._interval)
 
-    def _render(self) -> None:
-        itself = (*about_itself(), *about_the_ledger(bool(self._up), self._read))
-        self._text = text((*itself, *self._values))
+    def _show(self) -> None:
+        """Replace all shown values at once, so that no scrape mixes two readings."""
+        self._shown = (*about_itself(), *about_the_ledger(bool(self._up), self._read), *self._values)

@@ -1,17 +1,16 @@
-"""Values as the text that Prometheus reads, and as the registry that its library pushes and writes from."""
+"""Values as a registry, which prometheus_client serves, pushes and writes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from floodmark.metrics.catalogue import Metric
 from floodmark.metrics.values import MetricValue
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Family = CounterMetricFamily | GaugeMetricFamily
 
 
@@ -37,12 +36,6 @@ def registry(values: Callable[[], Iterable[MetricValue]]) -> CollectorRegistry:
     made = CollectorRegistry()
     made.register(_Values(values))
     return made
-
-
-def text(values: Iterable[MetricValue]) -> bytes:
-    """Return the values in Prometheus' text format."""
-    kept = tuple(values)
-    return generate_latest(registry(lambda: kept))
 
 
 def _family(metric: Metric) -> Family:

@@ -1,7 +1,7 @@
-"""Outputs of a run's own metrics: served while it lasts, pushed to a Pushgateway, written to a file.
+"""The outputs of a run's own metrics: a port during the run, a Pushgateway, and a file.
 
 They show the ledger's facts from the start of the run, plus the run's own reports since. So a run that fails removes
-nothing. No error here ever fails a run. It becomes a warning.
+nothing. An error here becomes a warning and never fails a run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prometheus_client import write_to_textfile
 from floodmark.config import Metrics
 from floodmark.errors import ConfigError, FloodmarkError, Stopped, exit_code_of
 from floodmark.events import Event, Observer, RunEnded, Warned
-from floodmark.metrics.exposition import registry, text
+from floodmark.metrics.exposition import registry
 from floodmark.metrics.known import LedgerFacts
 from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.push import PushFailed, push
@@ -49,7 +49,7 @@ class MetricsOutputs:
             self._known = self._read()
         except FloodmarkError as error:
             self._known = LedgerFacts(unread=True)
-            self._warn(f"metrics begin without what the state tells: {error.sentence}")
+            self._warn(f"metrics begin without the facts of the state: {error.sentence}")
         self._live = LiveTotals(self._known.database or self._database, began)
         if self._wanted.port is not None:
             self._serve(self._wanted.address, self._wanted.port)
@@ -99,9 +99,9 @@ class MetricsOutputs:
 
     def _serve(self, address: str, port: int) -> None:
         try:
-            self._server = MetricsServer(address, port, lambda: text(self._served()))
+            self._server = MetricsServer(address, port, registry(self._served))
         except ConfigError as error:
-            self._warn(f"{error.sentence}; the run goes on without")
+            self._warn(f"{error.sentence}; the run continues without them")
 
     def _send(self) -> None:
         """Push and write, if configured."""

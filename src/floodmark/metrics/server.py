@@ -1,45 +1,43 @@
-"""A small HTTP server for /metrics and /health."""
+"""An HTTP server with /metrics, which prometheus_client answers, and /health."""
 
 from __future__ import annotations
 
-import gzip
+import io
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from socketserver import TCPServer, ThreadingMixIn
 from types import TracebackType
+from typing import TextIO
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from floodmark.errors import ConfigError
-from floodmark.metrics.exposition import CONTENT_TYPE
 
 _SLOW_CLIENT = 30.0  # seconds
+_ABOUT = b"Floodmark: see /metrics and /health\n"
+_HEALTHY, _UNHEALTHY = b"ok\n", b"the metrics are no longer kept up to date\n"
 
 
 class MetricsServer:
     """Server that runs on its own threads until it is closed. `port` 0 takes any free port; see `port`.
 
-    `metrics` returns the text, and `healthy` tells if its producer still works. Raises ConfigError if the address is
-    not available.
+    `registry` holds the metrics, and `healthy` tells if their producer still works. Raises ConfigError if the address
+    is not available.
     """
 
     def __init__(
-        self, address: str, port: int, metrics: Callable[[], bytes], healthy: Callable[[], bool] = lambda: True
+        self, address: str, port: int, registry: CollectorRegistry, healthy: Callable[[], bool] = lambda: True
     ) -> None:
-        class Handler(_Handler):
-            pages = _Pages(metrics, healthy)
-
         try:
-            self._server = _Server(address, port, Handler)
+            self._server = _Server(address, port, _application(registry, healthy))
         except (OSError, OverflowError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or "it is no address or port"
-            raise ConfigError(
-                "metrics can't be served",
-                on=f"{address or '*'}:{port}",
-                why=why,
-                hint="Choose another port or address.",
-            ) from None
+            why = (error.strerror if isinstance(error, OSError) else None) or "it is not a valid address or port"
+            hint = "Choose another port or address."
+            raise ConfigError("metrics can't be served", on=f"{address or '*'}:{port}", why=why, hint=hint) from None
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True, name="metrics")
         self._thread.start()
@@ -58,68 +56,72 @@ class MetricsServer:
         self.close()
 
 
-class _Server(ThreadingHTTPServer):
+def _application(registry: CollectorRegistry, healthy: Callable[[], bool]) -> WSGIApplication:
+    """Return the application: prometheus_client's for /metrics, and short texts for the other paths."""
+    metrics: WSGIApplication = make_wsgi_app(registry)
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/metrics":
+            return metrics(environ, start_response)
+        status, body = _page(environ["PATH_INFO"], healthy)
+        start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
+        return [body]
+
+    return _with_head(answer)
+
+
+def _page(path: str, healthy: Callable[[], bool]) -> tuple[HTTPStatus, bytes]:
+    if path == "/health":
+        return (HTTPStatus.OK, _HEALTHY) if healthy() else (HTTPStatus.SERVICE_UNAVAILABLE, _UNHEALTHY)
+    return (HTTPStatus.OK if path == "/" else HTTPStatus.NOT_FOUND), _ABOUT
+
+
+def _with_head(application: WSGIApplication) -> WSGIApplication:
+    """Answer HEAD as GET without the body, which prometheus_client's application refuses. Hide the server's version."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        started: list[tuple[str, list[tuple[str, str]]]] = []
+
+        def keep(status: str, headers: list[tuple[str, str]], *_: object) -> Callable[[bytes], object]:
+            started.append((status, headers))
+            return lambda data: None
+
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        body = b"".join(application({**environ, "REQUEST_METHOD": "GET"} if head else environ, keep))
+        ((status, headers),) = started
+        start_response(status, [*headers, ("Content-Length", str(len(body))), ("Server", "floodmark")])
+        return [] if head else [body]
+
+    return answer
+
+
+class _Handler(WSGIRequestHandler):
+    """A request handler that drops slow clients and writes nothing to stderr."""
+
+    timeout = _SLOW_CLIENT
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Log nothing: a scrape needs no line, and its path is an unknown client's text."""
+
+    def get_stderr(self) -> TextIO:
+        """Return a stream that is discarded: a client that disconnects needs no line."""
+        return io.StringIO()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False  # a client that never reads its answer delays nobody
 
-    def __init__(self, address: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: str, port: int, application: WSGIApplication) -> None:
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        super().__init__((address, port), handler)
+        super().__init__((address, port), _Handler)
+        self.set_app(application)
 
     def server_bind(self) -> None:
         """Bind without the look-up of a name for the address, which can wait for a name server."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
 
-
-class _Pages:
-    def __init__(self, metrics: Callable[[], bytes], healthy: Callable[[], bool]) -> None:
-        self.metrics, self.healthy = metrics, healthy
-
-    def of(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Return status, content type and body of a page."""
-        if path == "/metrics":
-            return HTTPStatus.OK, CONTENT_TYPE, self.metrics()
-        if path == "/health":
-            fine = self.healthy()
-            return (
-                (HTTPStatus.OK, "text/plain", b"ok\n")
-                if fine
-                else (
-                    HTTPStatus.SERVICE_UNAVAILABLE,
-                    "text/plain",
-                    b"the metrics are no longer kept up to date\n",
-                )
-            )
-        if path == "/":
-            return HTTPStatus.OK, "text/plain", b"Floodmark: see /metrics and /health\n"
-        return HTTPStatus.NOT_FOUND, "text/plain", b"see /metrics and /health\n"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    pages: _Pages
-    timeout = _SLOW_CLIENT
-
-    def do_GET(self) -> None:
-        status, kind, body = self.pages.of(self.path.partition("?")[0])
-        packed = len(body) > 1024 and "gzip" in self.headers.get("Accept-Encoding", "")
-        body = gzip.compress(body, 1) if packed else body
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        if packed:
-            self.send_header("Content-Encoding", "gzip")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET
-
-    def version_string(self) -> str:
-        return "floodmark"
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Log nothing: a scrape is not worth a line, and its path is a stranger's text."""
-
-    def log_error(self, format: str, *arguments: object) -> None:
-        """Log nothing: a client that disconnects is not worth a line."""
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore an error between requests, such as a reset connection."""

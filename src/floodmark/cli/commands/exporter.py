@@ -35,7 +35,7 @@ def exporter(options: argparse.Namespace, streams: CommandStreams) -> int:
     known = Exporter(ledger, options.interval, log_change)
     with (
         StopSignals(log.style) as stop,
-        MetricsServer(options.address, options.port, known.metrics, known.healthy) as server,
+        MetricsServer(options.address, options.port, known.registry, known.healthy) as server,
     ):
         log.write(Line("metrics_served", {"address": options.address or "*", "port": server.port}))
         known.run(stop.event)
