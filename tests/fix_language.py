@@ -6,22 +6,22 @@ import re
 
 # Archaic or poetic words, and phrases that a newcomer has to read twice. Plain English has another word for each.
 ARCHAIC: tuple[re.Pattern[str], ...] = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    re.compile(pattern)
     for pattern in (
-        r"\banew\b",
-        r"\bmend(s|ed|ing)?\b",
-        r"\bamiss\b",
-        r"\bbesides?\b",
-        r"\bsave\s+for\b",
-        r"\bthus\b",
-        r"\bhangs?\s+on\b",
-        r"(?<!-)\bstands?\b(?!-)",
-        r"\bin\s+vain\b",
-        r"\bso\s+many\b",
-        r"\balone\b",
-        r"\bis\s+none\b",
-        r"\bof\s+which\b",
-        r"\bcome\s+what\s+may\b",
+        r"(?i)\banew\b",
+        r"(?i)\bmend(s|ed|ing)?\b",
+        r"(?i)\bamiss\b",
+        r"(?i)\bbesides?\b",
+        r"(?i)\bsave\s+for\b",
+        r"(?i)\bthus\b",
+        r"(?i)\bhangs?\s+on\b",
+        r"(?i)(?<!-)\bstands?\b(?!-)",
+        r"(?i)\bin\s+vain\b",
+        r"(?i)\bso\s+many\b",
+        r"(?i)\balone\b",
+        r"\bis\s+none\b",  # not Python's `is None`
+        r"(?i)\bof\s+which\b",
+        r"(?i)\bcome\s+what\s+may\b",
     )
 )
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)

@@ -191,7 +191,7 @@ def test_what_is_left_out_is_not_delivered(floodmark: Floodmark, zone: Zone) -> 
 def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     floodmark("run")
     refusals = {
-        (): "nowhere to deliver to",
+        (): "no place to deliver to",
         ("--to", str(tmp_path / "lake/inside")): "and the destination overlap",
         ("--to", str(zone.folder), "--name", "a b"): "not a valid name for a delivery",
         ("--to", str(zone.folder), "--table", "public.nobody"): "a pattern matches no table",

@@ -74,7 +74,7 @@ def test_duckdb_targets_that_are_something_else_stay_as_they_are(job: Job, tmp_p
         before = file.read_bytes()
         assert why in job.refused(f"duckdb:{file}", code=10) and file.read_bytes() == before
     assert "can't open the DuckDB file" in job.refused(f"duckdb:{tmp_path}/nowhere/x.duckdb", code=10)
-    assert "no place to load into" in job.refused("postgres:x", code=2)
+    assert "not a target for a load" in job.refused("postgres:x", code=2)
     assert "matches no table" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--table", "public.nothing", code=10)
     assert "unknown column" in job.refused(f"duckdb:{tmp_path}/a.duckdb", "--text", "public.person.x", code=10)
 
@@ -82,7 +82,7 @@ def test_duckdb_targets_that_are_something_else_stay_as_they_are(job: Job, tmp_p
 @pytest.mark.parametrize("where", [":memory:", "md:x?motherduck_token=s3cret", "postgres://u:s3cret@h/db", "s3://b/x"])
 def test_what_duckdb_takes_for_something_else_than_a_file_is_refused(job: Job, where: str) -> None:
     said = job.refused(f"duckdb:{where}", code=2)
-    assert "this is no file to load into" in said and "s3cret" not in said
+    assert "this is not a file" in said and "s3cret" not in said
 
 
 def test_names_that_a_shell_or_duckdb_would_make_something_of(
@@ -99,7 +99,7 @@ def test_names_that_a_shell_or_duckdb_would_make_something_of(
         assert job.load(into) == FIRST and (tmp_path / place).exists(), into
         assert job.load(into) == unchanged(FIRST), into
     for into in ("duckdb:", "duckdb: ", "parquet:", "parquet:\t", "glue:", "duckdb", ""):
-        assert "no place to load into" in job.refused(into, code=2)
+        assert "not a target for a load" in job.refused(into, code=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cases:2026.duckdb", "home", "landing"]
 
 
@@ -530,7 +530,7 @@ def test_a_parquet_place_that_floodmark_did_not_write(job: Job, tmp_path: Path) 
     (other / "precious.parquet").write_bytes(b"PAR1")
     assert "did not load" in job.refused(f"parquet:{other}", code=10)
     for taken in ("", "/data/pq", "/_floodmark", "/_floodmark/manifests/pq"):
-        assert "this place is taken" in job.refused(f"parquet:{job.landing}{taken}", code=10)
+        assert "this place can't be the target" in job.refused(f"parquet:{job.landing}{taken}", code=10)
     assert job.load(f"parquet:{job.landing}/parquet") == FIRST, "beside the data is not within it"
     assert [path.name for path in other.iterdir()] == ["precious.parquet"]
     place = tmp_path / "lake"

@@ -301,7 +301,7 @@ def test_a_table_that_needs_more_memory_says_so_and_gets_it(job: Job, tmp_path: 
     assert "pin" not in done.stderr and "Possible solutions" not in done.stderr
     assert ask(tmp_path / "cases.duckdb", "SELECT count(*) FROM public.big") == [(1500,)]
     assert job.load(into, "--memory", "640MiB") == {**unchanged(FIRST), "public.long": "loaded"}
-    assert "--memory goes with duckdb" in job.refused(f"parquet:{tmp_path}/lake", "--memory", "1GiB", code=2)
+    assert "--memory needs --into duckdb" in job.refused(f"parquet:{tmp_path}/lake", "--memory", "1GiB", code=2)
     for size, why in (("much", "expected a size"), ("1MiB", "64MiB or more")):
         assert why in job.refused(into, "--memory", size, code=2)
 

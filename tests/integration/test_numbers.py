@@ -132,4 +132,4 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path) -> None:
     assert rows.startswith(b"\x1f\x8b"), "what is no number stays as it is stored"
     floodmark.configure(f"{CHUNKS}deliver: [{{name: moj, url: '{tmp_path}/other'}}]\n")
     refused = floodmark("deliver", "--numbers", "quote-large", code=10)
-    assert "--numbers goes with --to alone" in refused.err
+    assert "--numbers needs --to" in refused.err

@@ -363,7 +363,7 @@ def test_a_date_before_which_no_data_is_left(remote: Floodmark, s3_bucket: S3Buc
     waiting = pruned(remote, "--erase-before", date)
     assert waiting["in_reach_still"] and not waiting["objects"]
     done = remote("prune", "--erase-before", date, "--grace", "0")
-    assert "nothing extracted before" in done.out
+    assert "no data extracted before" in done.out
     assert not data(s3_bucket) & old and data(s3_bucket) == named(s3_bucket)
     assert verified(remote, "--deep")["ok"]
     assert "future" in remote("prune", "--erase-before", "2999-01-01", code=2).err
@@ -436,10 +436,10 @@ def test_prune_sweeps_what_killed_puts_left_in_folders_once_it_is_old(local: Flo
     told = local("prune", "--keep-last", "9", "--dry-run", "--output", "json").json
     assert told["unfinished"] == sorted(map(str, old)) and all(path.exists() for path in old)
     assert (
-        "4 unfinished files of puts that were killed would be swept"
+        "4 temporary files of killed writes would be deleted"
         in local("prune", "--keep-last", "9", "--dry-run").out
     )
-    assert "4 unfinished files of puts that were killed swept" in local("prune", "--keep-last", "9").out
+    assert "4 temporary files of killed writes deleted" in local("prune", "--keep-last", "9").out
     assert not any(path.exists() for path in old) and not (folder / "data/gone").exists()
     assert young.exists() and all(path.exists() for path in others)
     assert local("prune", "--keep-last", "9", "--output", "json").json["unfinished"] == []

@@ -156,7 +156,7 @@ def test_the_screen_shows_tables_at_work_and_the_whole() -> None:
         clock.now += 1
     text = err.getvalue()
     assert "public.person" in text and "500 rows" in text and "1/3 chunks" in text and "1.0 MB/s" in text
-    assert "public.t0[red]" in text and "and 2 tables more" in text
+    assert "public.t0[red]" in text and "and 2 more tables" in text
     assert "10 of 21 chunks, 509 rows" in text
     assert "level=warning" in text and "\x1b[31m" not in text and "\x9b" not in text
 

@@ -6,15 +6,21 @@ import _thread
 import os
 import signal
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from floodmark.cli.output.progress import progress
+from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.output.tally import Tally
+from floodmark.events import Observer
 from floodmark.stop import Stop
 from floodmark.wording import iso_time
 
+Outcome = TypeVar("Outcome")
 _HINT = "A second signal ends the process at once."
 
 
@@ -60,6 +66,15 @@ class StopSignals:
         would wait for that lock for ever. Starting a thread this way takes no lock.
         """
         _thread.start_new_thread(self.event.ask, (number,))
+
+
+Work = Callable[[Observer, StopSignals], Outcome]
+
+
+def run_interruptible(streams: CommandStreams, tally: Tally, work: Work[Outcome]) -> Outcome:
+    """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
+    with StopSignals(streams.log.style) as stop, progress(streams, tally) as observer:
+        return work(observer, stop)
 
 
 def _message(style: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from floodmark.cli.landed import excluded_tables, included_tables
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.log_events import finished_line, table_line
@@ -18,7 +19,6 @@ from floodmark.cli.output.render import count, table
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import state_settings
 from floodmark.cli.signals import StopSignals
-from floodmark.cli.table_choice import excluded_tables, included_tables
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
 from floodmark.deliver.job import Delivered, Result, open_target
@@ -41,9 +41,9 @@ class Done(Struct, frozen=True):
 def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Deliver what changed to the place that the options or the configuration name."""
     settings = state_settings(options, streams)
-    chosen = _chosen(options, settings)
+    chosen = _chosen_deliveries(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
-    done, broken = _all(settings, chosen, options.table, options.exclude, streams)
+    done, broken = _deliver_all(settings, chosen, options.table, options.exclude, streams)
     if options.output == "json":
         streams.print_json({"deliveries": [_view(one) for one in done]})
     else:
@@ -59,7 +59,7 @@ def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
 def after_run(settings: Settings, streams: CommandStreams) -> int:
     """Make the configured deliveries after a run is committed. A failure is reported, and the commit stays."""
     try:
-        done, broken = _all(settings, settings.deliver, (), (), streams)
+        done, broken = _deliver_all(settings, settings.deliver, (), (), streams)
     except Stopped:
         raise
     except FloodmarkError as error:
@@ -70,13 +70,13 @@ def after_run(settings: Settings, streams: CommandStreams) -> int:
 
 
 def _failed(error: FloodmarkError) -> StorageError:
-    hint = "The run is committed. The next one delivers what is missing; so does `floodmark deliver`."
+    hint = "The run is committed. The next run, or `floodmark deliver`, sends the missing tables."
     hint = hint if error.hint is None else f"{error.hint} {hint}"
     why = ": ".join(filter(None, (error.on, error.why)))
     return StorageError("a delivery failed", on=error.what, why=why, hint=hint)
 
 
-def _all(
+def _deliver_all(
     settings: Settings,
     chosen: Sequence[DeliverySettings],
     patterns: Sequence[str],
@@ -96,7 +96,7 @@ def _all(
     reader = open_landed(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
     log.bind(run_id=snapshot.run_id)
-    only = _only(snapshot, patterns, exclude)
+    only = _chosen_tables(snapshot, patterns, exclude)
     # Without a destination setting, only the manifest tells the place.
     found = replace(settings.destination, url=snapshot.data.url)
     require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
@@ -120,7 +120,7 @@ def _all(
     return done, errors[-1] if errors else None
 
 
-def _only(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
+def _chosen_tables(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
     """Return the chosen tables, or None for all."""
     if not patterns and not exclude:
         return None
@@ -133,7 +133,7 @@ def _only(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -
     return frozenset(table for table in meant if not excluded(table))
 
 
-def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:
+def _chosen_deliveries(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:
     """Return the requested deliveries: a place, or deliveries from the file. Raises ConfigError if there is none."""
     if options.to is not None:
         known = [one for one in settings.deliver if one.url.rstrip("/") == options.to.rstrip("/")]
@@ -145,8 +145,8 @@ def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySe
         raise _no_delivery(options.name, [one.name for one in settings.deliver])
     for option in ("layout", "numbers"):
         if getattr(options, f"to_{option}") is not None:
-            hint = f"In the file, {option} stands with its delivery."
-            raise ConfigError(f"--{option} goes with --to alone", hint=hint)
+            hint = f"In the file, {option} is a setting of each delivery."
+            raise ConfigError(f"--{option} needs --to", hint=hint)
     return found
 
 
@@ -157,7 +157,7 @@ def _no_delivery(name: str | None, known: Sequence[str]) -> ConfigError:
         why += f" named {name}"
     if known:
         hint = f"use one of the names it has: {', '.join(known)}."
-    return ConfigError("there is nowhere to deliver to", why=why, hint=f"Give --to URL, or {hint}")
+    return ConfigError("there is no place to deliver to", why=why, hint=f"Give --to URL, or {hint}")
 
 
 def _log_table(log: Log, delivery: str, one: Delivered) -> None:

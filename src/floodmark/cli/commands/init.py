@@ -37,17 +37,17 @@ def init(options: argparse.Namespace, streams: CommandStreams) -> int:
     _write(path, template_text(wanted))
     _write_schema(path.parent / FILE_NAME, streams)
     masks = sum(map(len, wanted.suggestions.values()))
-    told = f"{path} is written"
+    message = f"wrote {path}"
     if masks:
-        told += f"; {plural(masks, 'column')} may hold personal data by their names: see tables.rules there"
-    streams.out.line(f"{printable(told)}. Next: floodmark doctor")
+        message += f"; {plural(masks, 'column')} might hold personal data by name: see tables.rules in it"
+    streams.out.line(f"{printable(message)}. Next: floodmark doctor")
     return EXIT_OK
 
 
 def _require_free(path: Path) -> None:
     if os.path.lexists(path):
-        hint = "Nothing was written. Move it away, or write another with --config FILE."
-        raise UsageError("there is a configuration already", on=str(path), hint=hint)
+        hint = "Nothing was written. Move the file away, or write another one with --config FILE."
+        raise UsageError("the configuration file already exists", on=str(path), hint=hint)
 
 
 def _answered(flags: Flags, streams: CommandStreams) -> Flags:
@@ -90,7 +90,7 @@ def _asked(streams: CommandStreams, question: str, check: Callable[[str], object
 
 def _check_source(text: str) -> None:
     if read_source(text, "the answer").has_password:
-        raise ConfigError("refused", why="a password does not belong into a file", hint="PGPASSWORD holds it.")
+        raise ConfigError("refused", why="a file must not hold a password", hint="Set PGPASSWORD instead.")
 
 
 def _check_place(text: str) -> None:
@@ -102,7 +102,7 @@ def _wanted(flags: Flags, streams: CommandStreams) -> TemplateChoices:
     environ = streams.environ
     destination = flags.destination or environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
     if destination is None:
-        hint = "Give --destination s3://bucket/prefix, or a folder; and --source and --state as you need them."
+        hint = "Give --destination with s3://bucket/prefix or a folder. --source and --state are optional."
         raise UsageError("no destination is given", hint=hint)
     found = _holdings(replace(flags, destination=destination), streams)
     return TemplateChoices(
@@ -124,7 +124,7 @@ def _holdings(flags: Flags, streams: CommandStreams) -> DatabaseContent:
     try:
         return inspect_database(settings)
     except FloodmarkError as error:
-        streams.err.line(f"floodmark: the database was not looked at: {printable(error.sentence)}")
+        streams.err.line(f"floodmark: the database could not be inspected: {printable(error.sentence)}")
         if error.hint is not None:
             streams.err.line(f"  {printable(error.hint)}")
         return DatabaseContent([], {})
@@ -139,7 +139,7 @@ def _write(path: Path, text: str) -> None:
         _require_free(path)
         raise
     except OSError as error:
-        hint = "Give --config FILE in a folder you may write to."
+        hint = "Give --config FILE in a folder that you can write to."
         raise UsageError("the file can't be written", on=str(path), why=error.strerror, hint=hint) from None
 
 

@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from floodmark.cli.interruptible import run_interruptible
-from floodmark.cli.landed import current_snapshot, landed_settings
+from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.log_events import finished_line, table_line
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import count, table
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
-from floodmark.cli.table_choice import excluded_tables, included_tables
+from floodmark.cli.signals import run_interruptible
 from floodmark.config import Settings
 from floodmark.errors import (
     EXIT_OK,
@@ -78,11 +77,11 @@ def _loaded(
 def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> LoadTarget:
     kind, _, where = options.into.partition(":")
     if not where.strip() or kind not in ("duckdb", "parquet", "glue"):
-        raise UsageError("this is no place to load into", hint=_FORMS)
+        raise UsageError("this is not a target for a load", hint=_FORMS)
     if options.files is not None and kind != "glue":
-        raise UsageError("--files goes with glue: alone", hint=_FORMS)
+        raise UsageError("--files needs --into glue:DATABASE", hint=_FORMS)
     if options.memory is not None and kind != "duckdb":
-        raise UsageError("--memory goes with duckdb: alone", hint=_FORMS)
+        raise UsageError("--memory needs --into duckdb:FILE", hint=_FORMS)
     if kind == "duckdb":
         _require_file(where)
         return DuckDBFile(Path(where).expanduser(), options.memory or MEMORY)
@@ -100,8 +99,8 @@ def _require_apart(place: str | None, settings: Settings) -> None:
     data = settings.destination.url and f"{settings.destination.url}/data"
     for what, other in (("the destination's data", data), ("the state", settings.state_url)):
         if place and other and either_contains(place, other):
-            why, hint = f"it lies within {what}, or that in it", "Load into a place of its own."
-            raise ConfigError("this place is taken", on=place, why=why, hint=hint)
+            why, hint = f"it is inside {what}, or contains it", "Load into another place."
+            raise ConfigError("this place can't be the target", on=place, why=why, hint=hint)
 
 
 def _require_file(where: str) -> None:
@@ -111,8 +110,8 @@ def _require_file(where: str) -> None:
     """
     kind = _NO_FILE.match(where)
     if kind is not None:
-        hint = "Write duckdb:FILE; a file whose name has a colon as duckdb:./NAME."
-        raise UsageError("this is no file to load into", on=f"duckdb:{kind[0]}…", hint=hint)
+        hint = "Write duckdb:FILE. If the name has a colon, write duckdb:./NAME."
+        raise UsageError("this is not a file", on=f"duckdb:{kind[0]}…", hint=hint)
 
 
 def _log_failure(log: Log, one: LoadedTable) -> None:

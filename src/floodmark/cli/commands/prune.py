@@ -6,11 +6,11 @@ import argparse
 
 import msgspec
 
-from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
+from floodmark.cli.signals import run_interruptible
 from floodmark.errors import EXIT_OK
 from floodmark.layout import timestamp_text
 from floodmark.prune import job
@@ -57,22 +57,22 @@ def _document(done: PruneResult | None) -> object:
 def _text(done: PruneResult, rule: Rule) -> str:
     cut = f"{plural(len(done.cut), 'snapshot')} out of reach, {len(done.kept):,} kept"
     counts = [plural(len(done.objects), "object"), plural(len(done.manifests), "manifest")]
-    counts += [f"{len(done.progress):,} of progress"] if done.progress else []
+    counts += [plural(len(done.progress), "progress document")] if done.progress else []
     lines = [f"{cut}; {'would delete' if done.dry_run else 'deleted'} {', '.join(counts)}"]
     if done.data_left_to_receiver:
-        lines.append("the data is its receiver's: only manifests and progress are pruned")
+        lines.append("the receiver owns the data: only manifests and progress are pruned")
     if done.history_lost is not None:
         lines.append(f"history is lost before {done.kept[-1]}: {done.history_lost}")
     if done.waiting:
         lines.append(
-            f"{plural(done.waiting, 'object')} more that nothing in reach names: younger than the grace time, or of a "
-            "run at work"
+            f"{plural(done.waiting, 'more object')} that no manifest in reach names: too young, or part of a run in "
+            "progress"
         )
     if done.unfinished:
-        verb = "would be swept" if done.dry_run else "swept"
-        lines.append(f"{plural(len(done.unfinished), 'unfinished file')} of puts that were killed {verb}")
+        verb = "would be deleted" if done.dry_run else "deleted"
+        lines.append(f"{plural(len(done.unfinished), 'temporary file')} of killed writes {verb}")
     if done.unknown:
-        lines.append(f"{plural(len(done.unknown), 'key')} left alone: nothing tells whose they are, or how old")
+        lines.append(f"{plural(len(done.unknown), 'key')} kept: their owner or their age is not known")
         lines += [f"  {key}" for key in done.unknown[:_SHOWN]]
     if isinstance(rule, EraseBefore):
         lines += _erasure(done, rule)
@@ -85,17 +85,17 @@ def _erasure(done: PruneResult, rule: EraseBefore) -> list[str]:
     if done.in_reach_still:
         lines.append(
             f"{plural(done.in_reach_still, 'object')} from before the date stay for readers of snapshots that were "
-            f"current within the grace time: erase again when it is over, or with --grace 0"
+            f"current within the grace time: erase again when it is over, or use --grace 0"
         )
     verb = "would be" if done.dry_run else "is"
     if not (lines or done.waiting):
-        lines.append(f"nothing extracted before {rule.timestamp} {verb} left here")
-    lines.append("old versions of a bucket with versioning are its lifecycle rule's to remove")
+        lines.append(f"no data extracted before {rule.timestamp} {verb} left here")
+    lines.append("in a bucket with versioning, a lifecycle rule must delete the old versions")
     return lines
 
 
 def _remainder(one: RemainingObjects) -> str:
     return (
-        f"{one.table.label}: {plural(one.objects, 'object')} from before the date hold its current rows; to write them "
-        f"anew, then erase again: {full_run(one.table)}"
+        f"{one.table.label}: {plural(one.objects, 'object')} from before the date hold current rows; write them again, "
+        f"then erase again: {full_run(one.table)}"
     )

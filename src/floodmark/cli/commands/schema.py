@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from floodmark.cli.landed import current_snapshot, landed_settings
+from floodmark.cli.landed import current_snapshot, included_tables, landed_settings, names_one
 from floodmark.cli.output.streams import CommandStreams
-from floodmark.cli.table_choice import included_tables, names_one
 from floodmark.errors import EXIT_OK, UsageError
 from floodmark.reader.schema import ITSELF, SchemaReceiver, described, json_schemas, mojap
 

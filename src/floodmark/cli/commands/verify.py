@@ -6,19 +6,19 @@ import argparse
 
 import msgspec
 
-from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.render import seconds, size, table
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of, state_settings
+from floodmark.cli.signals import run_interruptible
 from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.verify import job
 from floodmark.verify.report import SourceReport, TableReport, VerifyReport
 from floodmark.wording import plural
 
 _SHOWN = 10
-_LEVELS = {"manifest": "recorded", "objects": "there, of the right size", "content": "read through"}
+_LEVELS = {"manifest": "recorded", "objects": "found with the right size", "content": "read completely"}
 
 
 def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -39,7 +39,7 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
             "verification failed",
             on=", ".join(one.table.label for one in report.faulty_tables),
             why=plural(sum(len(one.problems) for one in report.faulty_tables), "problem"),
-            hint="Write anew what is wrong: " + "; ".join(report.repair_commands),
+            hint="To write the faulty tables again: " + "; ".join(report.repair_commands),
         )
     return EXIT_OK
 

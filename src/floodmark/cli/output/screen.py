@@ -59,7 +59,7 @@ class Screen:
             cells = (printable(name.label), plural(work.rows, "row"), speed, chunks)
             grid.add_row(*map(Text, cells))
         if len(running) > _SHOWN_TABLES:
-            grid.add_row(Text(f"and {plural(len(running) - _SHOWN_TABLES, 'table')} more"))
+            grid.add_row(Text(f"and {plural(len(running) - _SHOWN_TABLES, 'more table')}"))
         whole = Table.grid()
         whole.add_row(grid)
         whole.add_row(Text(self._tally.overall(), style="bold"))
