@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
 
 from fix_cli import EVIL, EVIL_SHOWN, Tty, command_streams, entry, head, manifest
+from floodmark.cli.commands import doctor
 from floodmark.cli.output import render, views
 from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
+from floodmark.doctor import Finding
 from floodmark.model import Reason, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import encode
@@ -177,6 +180,36 @@ def test_colour_only_on_a_terminal_and_not_with_no_color(monkeypatch: pytest.Mon
 def test_a_long_name_is_whole_where_no_terminal_is() -> None:
     name = "n" * 300
     assert f"public.{name}  extracted" in render.run_table(manifest(entry(name)), {}, PLAIN)
+
+
+def plain(text: str) -> list[str]:
+    """The lines of a text without colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+
+
+def test_a_narrow_terminal_breaks_no_run_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    tty = console(command_streams(out=Tty())[0].out, {"TERM": "xterm"})
+    one = manifest(entry())
+    for text in (render.history_table([views.run_summary(one)], tty), render.manifest_table(one, tty)):
+        assert one.run_id in text
+    wordy = replace(planned("a", "unchanged", 1, 0, 1), reason=Reason("unchanged", "many words " * 20))
+    assert max(map(len, plain(render.plan_table([wordy], tty)))) <= 80
+
+
+def test_doctor_wraps_its_findings_at_the_width_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text, fix = "a long finding " * 8 + "\nits second line", "a long suggestion " * 8
+    found = Finding(check="head", result="warning", found=text, fix=fix)
+    streams, out, _ = command_streams({"TERM": "xterm"}, out=Tty())
+    doctor._shown([found], streams)
+    lines = plain(out.getvalue())
+    assert len(lines) > 8 and max(map(len, lines)) <= 80
+    assert lines[0].startswith("warning    head   ") and {line[:41] for line in lines[1:]} == {" " * 41}
+    assert [line[41:43] for line in lines if line[41:].startswith(("its", "→"))] == ["it", "→ "]
+    streams, out, _ = command_streams({})
+    doctor._shown([found], streams)
+    assert out.getvalue().count("\n") == 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich.text import Text
@@ -18,6 +19,7 @@ _WORDS = {"ok": "ok", "warning": "warning", "problem": "problem", "unknown": "un
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "cyan"}
 _WIDTH = max(map(len, _WORDS.values()))
 _CHECK_WIDTH = 28
+_MIN_ROOM = 30  # columns for a finding, however narrow the terminal is
 
 
 def doctor(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -37,20 +39,26 @@ def _shown(found: Iterable[Finding], streams: CommandStreams) -> list[Finding]:
     findings = []
     for one in found:
         text = Text(f"{_WORDS[one.result]:<{_WIDTH}}", style=_STYLES[one.result])
-        to.print(text.append("  " + "\n".join(_lines(one)), style="default"), soft_wrap=True)
+        lines = _lines(one, to.width if to.is_terminal else None)
+        to.print(text.append("  " + "\n".join(lines), style="default"), soft_wrap=True)
         findings.append(one)
     return findings
 
 
-def _lines(one: Finding) -> list[str]:
-    """Return the check's name with the finding, and the fix below it."""
-    margin = " " * (_WIDTH + 2)
-    first, *rest = one.found.split("\n")
-    lines = [f"{printable(one.check):<{_CHECK_WIDTH}}  {printable(first)}"]
-    lines += [f"{margin}{'':<{_CHECK_WIDTH}}  {printable(line)}" for line in rest]
-    if one.fix is not None:
-        lines += [f"{margin}{'':<{_CHECK_WIDTH}}  → {printable(line)}" for line in one.fix.split("\n")]
-    return lines
+def _lines(one: Finding, width: int | None) -> list[str]:
+    """Return the check's name with the finding, and the fix below it, wrapped at a terminal's width."""
+    margin = " " * (_WIDTH + _CHECK_WIDTH + 4)
+    room = None if width is None else max(width - len(margin), _MIN_ROOM)
+    texts = [text for line in one.found.split("\n") for text in _wrapped(printable(line), room)]
+    fixes = [] if one.fix is None else one.fix.split("\n")
+    texts += [text for line in fixes for text in _wrapped(f"→ {printable(line)}", room, indent="  ")]
+    return [f"{printable(one.check):<{_CHECK_WIDTH}}  {texts[0]}", *(f"{margin}{text}" for text in texts[1:])]
+
+
+def _wrapped(text: str, room: int | None, indent: str = "") -> list[str]:
+    if room is None:
+        return [text]
+    return textwrap.wrap(text, room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 _STYLES = {"extracted": "green", "failed": "bold red", "dropped": "yellow", "unchanged": "dim"}
+_WIDE = 10_000
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -182,12 +183,16 @@ def _failures(entries: Iterable[TableEntry]) -> str:
 
 
 def _drawn(grid: Table, to: Console) -> str:
-    """Return the grid as `to` would print it. Without a terminal it has no control codes."""
+    """Return the grid as `to` would print it. Without a terminal it has no control codes.
+
+    No word is broken: on a narrow terminal the lines are longer than its width, so that a run's id can be copied.
+    """
     from rich.console import Console  # noqa: PLC0415 - by need
 
+    needed = to.measure(grid, options=to.options.update(width=_WIDE)).minimum
     drawing = Console(
         file=io.StringIO(),
-        width=to.width,
+        width=max(to.width, needed),
         force_terminal=to.is_terminal,
         color_system=to.color_system,  # type: ignore[arg-type]
         no_color=to.no_color,
