@@ -129,5 +129,5 @@ def test_tables_bear_the_names_in_the_keys_of_their_receiver(
 @pytest.mark.parametrize("option", [["--layout", "plain"], ["--database-name", "a_b"], ["--text", "a.b.c"]])
 def test_a_json_schema_has_no_receiver(option: list[str]) -> None:
     streams, _, _ = command_streams({})
-    with pytest.raises(UsageError, match="go with --format mojap"):
+    with pytest.raises(UsageError, match="need --format mojap"):
         call(parse(["schema", "--format", "json-schema", *option]), streams)
