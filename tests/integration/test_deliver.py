@@ -390,7 +390,7 @@ def test_a_receiver_that_refuses_one_table_gets_the_others(
     done = floodmark(*to, code=13)
     others = {"audit.an entry": "delivered", "public.nothing": "delivered", "public.visit": "delivered"}
     assert delivered(done) == {**others, "public.person": "failed"}
-    assert ' level=error event=table_failed ' in done.err and " table=public.person why=" in done.err
+    assert " level=error event=table_failed " in done.err and " table=public.person why=" in done.err
     assert not [key for key in keys(bucket) if "/table_name=person/" in key]
     proxy.always = None
     assert delivered(floodmark(*to)) == {**dict.fromkeys(others, "unchanged"), "public.person": "delivered"}

@@ -283,7 +283,7 @@ def test_a_value_that_does_not_fit_and_its_column_as_text(job: Job, target: str)
     job.night("CREATE TABLE price (n numeric); INSERT INTO price VALUES (0.12345678901), (1)")
     said = job.refused(target, code=3)
     assert (
-        ' level=error event=table_failed ' in said
+        " level=error event=table_failed " in said
         and " table=public.price why=" in said
         and "column n" in said
         and "12345678901" not in said

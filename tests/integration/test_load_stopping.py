@@ -147,6 +147,4 @@ def test_log_lines_stand_above_the_live_progress(floodmark: Floodmark, pg: PgDat
     pg.execute("CREATE TABLE price (n numeric); INSERT INTO price VALUES (0.12345678901)")
     floodmark.run()
     code, shown = on_a_terminal(floodmark, "load", "--into", TARGETS["parquet"])
-    assert (
-        code == 3 and 'event=table_failed' in shown and "table=public.price" in shown and "12345678901" not in shown
-    )
+    assert code == 3 and "event=table_failed" in shown and "table=public.price" in shown and "12345678901" not in shown

@@ -169,7 +169,7 @@ def test_every_reading_command_prints_one_json_document_and_nothing_else(
 def test_a_person_gets_tables_on_stdout_and_talk_on_stderr(floodmark: Floodmark) -> None:
     done = floodmark("run")
     assert all(label in done.out for label in LABELS) and "first_run" in done.out
-    assert 'event=run_started' in done.err and "first_run" in done.err and "\x1b" not in done.said
+    assert "event=run_started" in done.err and "first_run" in done.err and "\x1b" not in done.said
     for command in ("plan", "status", "show"):
         read = floodmark(command)
         assert all(label in read.out for label in LABELS) and read.err == ""

@@ -435,10 +435,7 @@ def test_prune_sweeps_what_killed_puts_left_in_folders_once_it_is_old(local: Flo
         aged(path, timedelta(days=80))
     told = local("prune", "--keep-last", "9", "--dry-run", "--output", "json").json
     assert told["unfinished"] == sorted(map(str, old)) and all(path.exists() for path in old)
-    assert (
-        "4 temporary files of killed writes would be deleted"
-        in local("prune", "--keep-last", "9", "--dry-run").out
-    )
+    assert "4 temporary files of killed writes would be deleted" in local("prune", "--keep-last", "9", "--dry-run").out
     assert "4 temporary files of killed writes deleted" in local("prune", "--keep-last", "9").out
     assert not any(path.exists() for path in old) and not (folder / "data/gone").exists()
     assert young.exists() and all(path.exists() for path in others)

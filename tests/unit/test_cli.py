@@ -528,7 +528,7 @@ def test_without_a_terminal_there_are_no_control_codes() -> None:
     with start(TALKING, "run", *PLACES, stdout=subprocess.PIPE, env=environ) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert b"\x1b" not in out + err and b'event=run_started run_id=r' in err
+    assert b"\x1b" not in out + err and b"event=run_started run_id=r" in err
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -64,14 +64,14 @@ def test_lines_tell_what_matters() -> None:
         TableFinished(entry("no", "failed", "denied", as_of=None)),
         RunFinished("r1", 3, 1, 100, 2.0),
     ) == [
-        'level=info event=run_started run_id=r1 source=postgresql://h/db destination=s3://mine/lake '
+        "level=info event=run_started run_id=r1 source=postgresql://h/db destination=s3://mine/lake "
         "as_of=2026-11-24T01:02:03Z snapshot=1",
         'level=warning event=warning run_id=r1 message="the role may write"',
         'level=warning event=retry run_id=r1 what="put data/x" why=timeout attempt=2',
-        f'level=info event=table_extracted run_id=r1 table=public.person reason=rows_changed {WHY} {SIZES}',
-        f'level=info event=table_unchanged run_id=r1 table=public.same reason=unchanged {WHY} {SIZES}',
-        f'level=error event=table_failed run_id=r1 table=public.no reason=denied {WHY} seconds=1.25',
-        'level=warning event=run_finished run_id=r1 tables=3 failed=1 uploaded_bytes=100 seconds=2.0',
+        f"level=info event=table_extracted run_id=r1 table=public.person reason=rows_changed {WHY} {SIZES}",
+        f"level=info event=table_unchanged run_id=r1 table=public.same reason=unchanged {WHY} {SIZES}",
+        f"level=error event=table_failed run_id=r1 table=public.no reason=denied {WHY} seconds=1.25",
+        "level=warning event=run_finished run_id=r1 tables=3 failed=1 uploaded_bytes=100 seconds=2.0",
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_new_snapshot_is_told_and_counted_anew() -> None:
         tally.take(event)
     assert tally.counts() == {}
     assert lines(RunStarted("r1", "s", "d", Point("t"), 2)) == [
-        'level=info event=run_started run_id=r1 source=s destination=d as_of=t snapshot=2'
+        "level=info event=run_started run_id=r1 source=s destination=d as_of=t snapshot=2"
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_long_run_is_told_of_now_and_then() -> None:
     observer(DONE)
     observer(DONE)
     assert err.getvalue().endswith(
-        ' level=info event=progress chunks_done=2 chunks=3 rows=1000 raw_bytes=4000000 seconds=30\n'
+        " level=info event=progress chunks_done=2 chunks=3 rows=1000 raw_bytes=4000000 seconds=30\n"
     )
     assert err.getvalue().count("\n") == 1
 

@@ -87,7 +87,7 @@ def test_what_ends_a_run_is_a_json_line_too(capsys: Reader, monkeypatch: pytest.
 
 def test_text_is_the_same_in_pairs_and_its_errors_are_sentences(capsys: Reader) -> None:
     assert main([*RUN, "--log-format", "text"]) == 0
-    assert 'event=table_extracted run_id=' in capsys.readouterr().err
+    assert "event=table_extracted run_id=" in capsys.readouterr().err
     assert main([*RUN, "--log-format", "text", "--table", "nobody"]) == 10
     assert "\nfloodmark: " in "\n" + capsys.readouterr().err
 
@@ -116,9 +116,9 @@ def test_a_load_and_a_delivery_talk_as_a_run_does(
     monkeypatch.setenv(logs.FORMAT, "text")
     assert main(command) == 0
     *tables, finished = capsys.readouterr().err.splitlines()
-    assert all(f' level=info event=table_unchanged run_id={run_id} ' in line for line in tables)
+    assert all(f" level=info event=table_unchanged run_id={run_id} " in line for line in tables)
     assert [line.partition(" table=")[2] for line in tables] == ["main.t rows=1", "main.u rows=0"]
-    assert f'event={end}_finished run_id={run_id} ' in finished and finished.endswith(" tables=2 unchanged=2")
+    assert f"event={end}_finished run_id={run_id} " in finished and finished.endswith(" tables=2 unchanged=2")
 
 
 @pytest.mark.parametrize(("command", "end"), [(LOAD, "load"), (DELIVER, "delivery")])
@@ -132,7 +132,7 @@ def test_a_table_that_a_load_or_a_delivery_could_not_bring_is_an_error(
     assert main(command) == 14
     failed, other, finished = told(capsys)
     assert (failed["level"], failed["event"], failed["table"]) == ("error", "table_failed", "main.t")
-    assert "not what the manifest says" in failed["why"] and "--full" in failed["hint"] and other["table"] == "main.u"
+    assert "does not match the manifest" in failed["why"] and "--full" in failed["hint"] and other["table"] == "main.u"
     assert (finished["level"], finished["event"], finished["failed"]) == ("warning", f"{end}_finished", 1)
 
 
