@@ -77,7 +77,7 @@ class Column(Struct, frozen=True):
 
 
 class Fingerprint(Struct, frozen=True):
-    """Digests (hex) of everything that shapes a table's lines besides its rows.
+    """Digests (hex) of everything that shapes a table's lines, apart from its rows.
 
     `schema` covers the source's definitions, `config` the user's choices (columns, masks, filter, format). `guards` is
     the version of the checks that the lines were read under. Release 0.1.0 wrote none: that counts as 1.

@@ -41,9 +41,9 @@ def place_problem(url: str) -> Problem | None:
 
 
 def option_problem(url: str, acl: str | None, sse: str | None, kms_key_id: str | None) -> Problem | None:
-    """Return the first option that a put to this place can't have, or None. None stands for an option that is not set.
+    """Return the first option that a put to this place can't have, or None.
 
-    An empty URL stands for a place that is not known yet.
+    An option that is not set is None. An empty URL means that the place is not known yet.
     """
     if url and bucket_of(url) is None:
         given = (("acl", acl), ("sse", sse), ("kms_key_id", kms_key_id))

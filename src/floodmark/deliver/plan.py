@@ -83,7 +83,7 @@ def require_same_target(cursor: StoredCursor, name: str, url: str) -> None:
             "this name is taken",
             on=name,
             why=f"the cursor of that name is {is_of}",
-            hint="Give this delivery a name of its own; to start anew, delete that cursor from the state.",
+            hint="Give this delivery a name of its own; to start again, delete that cursor from the state.",
         )
 
 

@@ -87,7 +87,7 @@ def _first_end(data: bytes) -> int:
 
 
 def _last_end(data: bytes) -> int:
-    """Return the end of the last complete record, or 0 if there is none. `data` begins with a record."""
+    """Return the end of the last complete record, or 0 if no record is complete. `data` begins with a record."""
     end = data.rfind(b"\n") + 1
     while end and data.count(b'"', 0, end) % 2:
         end = data.rfind(b"\n", 0, end - 1) + 1

@@ -36,7 +36,7 @@ Change = TypeVar("Change")
 
 
 class Replaced(Struct, frozen=True):
-    """The outcome of a compare-and-swap. `there` is the document at the key now, or None if there is none.
+    """The outcome of a compare-and-swap. `there` is the document at the key now, or None if the key is free.
 
     If `ours` is true, the write took effect, although `there` can already be a later version.
     """
@@ -148,7 +148,7 @@ class Documents:
     ) -> Change:
         """Change a document: compute the new one from the current one, and again after each writer that came first.
 
-        A missing document counts as `empty`. Return what `compute` returned beside the new document. `took_effect`
+        A missing document counts as `empty`. Return what `compute` returned next to the new document. `took_effect`
         tells from a later document if the change was made. Raises Conflict if other writers keep coming first; also
         StateUnreadable and the errors of `replace`.
         """

@@ -68,7 +68,7 @@ class History:
             return self._committed(run)
         data = self.documents.get(run)
         if data is None:
-            raise ObjectMissing("read a manifest", on=self.documents.at(run), why="there is none")
+            raise ObjectMissing("read a manifest", on=self.documents.at(run), why="it does not exist")
         return decode(Manifest, data, self.documents.at(run))
 
     def history(self, limit: int | None = None) -> Iterator[Manifest]:

@@ -216,11 +216,11 @@ def _next_timestamp(documents: Documents, inflight: Inflight, now: datetime) -> 
     try:
         later = [_second_after(one) for one in taken]
     except (ValueError, OverflowError):
-        raise _damaged(documents, "a timestamp in it is none") from None
+        raise _damaged(documents, "it holds an invalid timestamp") from None
     try:
         later += [_second_after(one) for one in ((head[0].timestamp, head[0].floor) if head else ()) if one is not None]
     except (ValueError, OverflowError):
-        raise unreadable(documents.at(HEAD), "its timestamp is none") from None
+        raise unreadable(documents.at(HEAD), "its timestamp is invalid") from None
     return timestamp_text(max([now, *later]))
 
 

@@ -239,7 +239,7 @@ def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bo
         on=f"{identity.dialect} database {identity.database} (system identifier {identity.system_identifier})",
         why=f"the state is of {head.dialect} database {head.database} (system identifier {head.system_identifier})",
         hint="Check --source and --state. If the database was moved or restored on purpose, run once with "
-        "--adopt-source: it extracts everything anew and takes the state over.",
+        "--adopt-source: it extracts everything again and takes over the state.",
     )
 
 

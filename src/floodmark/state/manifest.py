@@ -227,7 +227,7 @@ def checksum(objects: Iterable[ObjectEntry]) -> str:
 
 
 _DAMAGED = (
-    "Nothing was written over it. Restore it from the bucket's versions; to start anew, use another place "
+    "Nothing was written over it. Restore it from the bucket's versions; to start again, use another place "
     "(--state, or another target). A cursor may be deleted: then its consumer takes everything once more."
 )
 _NEWER = "A newer Floodmark wrote it: use that one here, too. Nothing was written over it."

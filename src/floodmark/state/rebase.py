@@ -102,7 +102,7 @@ def _without_snapshot(entry: TableEntry) -> TableEntry:
     reason = Reason(
         "failed",
         "another run committed first, without this table, so its stored objects may not be kept; "
-        "the next run extracts it anew",
+        "the next run extracts it again",
     )
     return TableEntry(
         schema=entry.schema,

@@ -44,7 +44,7 @@ def reads(path: Path) -> Iterator[None]:
         try:
             yield
         except NOT_THERE:
-            raise ObjectMissing("read an object", on=str(path), why="there is none") from None
+            raise ObjectMissing("read an object", on=str(path), why="it does not exist") from None
 
 
 def not_made(path: Path) -> StorageError:

@@ -104,7 +104,7 @@ class MemoryStorage:
         with self._lock:
             found = self._objects.get(key)
         if found is None:
-            raise ObjectMissing("read an object", on=key, why="there is none")
+            raise ObjectMissing("read an object", on=key, why="it does not exist")
         return found
 
     def _require(self, key: str, condition: Condition) -> None:

@@ -37,7 +37,7 @@ EXIT_CODES = {
 
 
 class CommandHelp(NamedTuple):
-    """The texts of a command's help. `summary` stands in the list of commands. `examples` are command lines."""
+    """The texts of a command's help. The list of commands shows `summary`. `examples` are command lines."""
 
     summary: str
     description: str

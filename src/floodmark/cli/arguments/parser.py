@@ -49,7 +49,7 @@ class Commands:
         return added
 
     def complete(self) -> None:
-        """Add the sections that stand below the options in each command's help."""
+        """Add the sections below the options in each command's help."""
         for command, texts in self._texts:
             add_sections(command, texts)
 

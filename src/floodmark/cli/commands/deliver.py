@@ -134,7 +134,7 @@ def _chosen_tables(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequenc
 
 
 def _chosen_deliveries(options: argparse.Namespace, settings: Settings) -> tuple[DeliverySettings, ...]:
-    """Return the requested deliveries: a place, or deliveries from the file. Raises ConfigError if there is none."""
+    """Return the requested deliveries: a place, or deliveries from the file. Raises ConfigError if there are none."""
     if options.to is not None:
         known = [one for one in settings.deliver if one.url.rstrip("/") == options.to.rstrip("/")]
         if known and options.name in (None, known[0].name) and options.to_layout is options.to_numbers is None:

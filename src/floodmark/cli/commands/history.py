@@ -72,7 +72,7 @@ def _ledger(options: argparse.Namespace, streams: CommandStreams) -> Ledger:
 
 
 def _current(ledger: Ledger, options: argparse.Namespace, streams: CommandStreams) -> Current | None:
-    """Return the run that head names. Before the first commit, print that there is none and return None."""
+    """Return the run that head names. Before the first commit, say so and return None."""
     current = ledger.current()
     if current is None:
         if options.output == "json":

@@ -164,7 +164,7 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
 
 
 def _facts(member: FamilyMember, context: CatalogContext, named: frozenset[int]) -> list[Any]:
-    """Return the facts that define the lines of one member, besides those of the members above it.
+    """Return the facts that define the lines of one member, apart from those of the members above it.
 
     The transaction that gave the member its name counts only if the member is one of `named`. Such a member is read by
     its name, and the locks can't show which relation that was.

@@ -1,4 +1,4 @@
-"""A table's fingerprint: digests of everything that shapes its lines besides its rows.
+"""A table's fingerprint: digests of everything that shapes its lines, apart from its rows.
 
 Facts are rows of the catalog, in lists. A digest of their content is the fingerprint, which is remembered: the same
 rows under the same content give the same lines, whatever happened in between. A digest of their xmin is the stamp. A
