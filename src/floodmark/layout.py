@@ -66,12 +66,12 @@ def encoded_segment(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def fitted_segment(name: str, *, other_bytes: int) -> str:
-    """Return an encoded name, shortened if it does not fit into a key segment with `other_bytes` other bytes.
+def fitted_segment(name: str, *, extra: int) -> str:
+    """Return an encoded name, shortened if it does not fit into a key segment with `extra` other bytes.
 
     The shortened form is the beginning of the name and a digest of the whole name.
     """
-    if len(name) + other_bytes <= _MOST_BYTES:
+    if len(name) + extra <= _MOST_BYTES:
         return name
     return f"{_beginning(name)}{_SHORTENED}{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_DIGITS]}"
 
@@ -114,8 +114,8 @@ def database_segment(layout: Layout, database: str, override: str | None, table:
 def data_key(database: str, segment: str, timestamp: str, number: int, encoding: Encoding) -> str:
     """Return the key of one chunk's object, relative to the destination. `segment` is the table's."""
     folder, ending = "table_name=", f"-{number:05d}{key_suffix(encoding)}"
-    place = fitted_segment(encoded_segment(database), other_bytes=len("database_name="))
-    table = fitted_segment(segment, other_bytes=max(len(folder), len(ending)))
+    place = fitted_segment(encoded_segment(database), extra=len("database_name="))
+    table = fitted_segment(segment, extra=max(len(folder), len(ending)))
     return f"data/database_name={place}/{folder}{table}/extraction_timestamp={timestamp}/{table}{ending}"
 
 

@@ -23,8 +23,8 @@ from floodmark.config import Flags, load
 from floodmark.config.template import TemplateChoices, template_text, yaml_scalar
 from floodmark.doctor import examine
 from floodmark.doctor.activity import FreeConnections, judged_room, judged_time_limits, judged_xid_age
+from floodmark.doctor.database_content import suggested_masks
 from floodmark.doctor.finding import Finding
-from floodmark.doctor.holdings import suggested_masks
 from floodmark.doctor.landing import check_database_name, check_landing, check_sizes, is_wide, landing_zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
 from floodmark.doctor.state import judged_age, judged_last, judged_runs

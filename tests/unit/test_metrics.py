@@ -31,7 +31,7 @@ from floodmark.events import ChunkAudited, ChunkDone, Event, Retried, RunEnded, 
 from floodmark.metrics import catalogue
 from floodmark.metrics.exporter import Exporter
 from floodmark.metrics.exposition import registry
-from floodmark.metrics.known import LedgerFacts, read_facts
+from floodmark.metrics.ledger_facts import LedgerFacts, read_facts
 from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.metrics.push import PushFailed, push

@@ -32,14 +32,14 @@ def json_schema() -> dict[str, Any]:
 def _settable(inner: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a key's value as the parser reads it: null leaves a key unset, or a named rule empty."""
     default = inner.pop(DEFAULT, None)
-    told: dict[str, Any] = {name: inner.pop(name) for name in ("description", "examples") if name in inner}
+    documentation: dict[str, Any] = {name: inner.pop(name) for name in ("description", "examples") if name in inner}
     inner.pop("default", None)  # None or an empty section: not set
     if default is not None:
-        told["default"] = default
+        documentation["default"] = default
     for option in inner.get("anyOf", [inner]):
         if isinstance(option.get("additionalProperties"), dict):
             option["additionalProperties"] = _or_null(option["additionalProperties"])
-    return {**told, **_or_null(inner)}
+    return {**documentation, **_or_null(inner)}
 
 
 def _or_null(inner: dict[str, Any]) -> dict[str, Any]:

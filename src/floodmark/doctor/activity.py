@@ -86,12 +86,12 @@ def judged_prepared(found: Sequence[PreparedTransaction]) -> Finding:
     if not found:
         return ok("prepared transactions", "none is left over")
     shown = found[:_SHOWN]
-    told = "\n".join(
+    text = "\n".join(
         f"one of {one.owner} in {one.database} was prepared {one.seconds // 60} min ago: {_HELD_BACK}" for one in shown
     )
     ends = " ".join("ROLLBACK PREPARED '" + one.gid.replace("'", "''") + "';" for one in shown)
     fix = f"In that database, if its transaction manager no longer knows it: {ends} (or COMMIT PREPARED)"
-    return warning("prepared transactions", told, fix)
+    return warning("prepared transactions", text, fix)
 
 
 def check_xid_age(server: ServerConnection) -> Iterator[Finding]:

@@ -33,9 +33,9 @@ def check_configuration(settings: Settings, flags: Flags, environ: Mapping[str, 
     keys = _keys_of_file(flags)
     name = str(flags.config or DEFAULT_FILE)
     lines = [*_place_lines(settings, flags, environ, keys, name), *_other_lines(flags, keys, name)]
-    heard = sorted(variable for variable in environ if environ[variable] and variable.startswith(_LISTENED_TO))
-    if heard:
-        lines.append(f"the environment also sets {', '.join(heard)}")
+    also_set = sorted(variable for variable in environ if environ[variable] and variable.startswith(_LISTENED_TO))
+    if also_set:
+        lines.append(f"the environment also sets {', '.join(also_set)}")
     yield ok("configuration", "\n".join(lines))
     yield from _without_effect(environ)
 

@@ -74,11 +74,11 @@ def check_landing(
 
 
 def check_database_name(database: str, zone: LandingZone) -> Finding:
-    told = database_segment(zone.layout, database, zone.database_name, TableName("public", "t"))
-    if "_" in told:
-        return ok(f"{zone.name}: database name", f"keys begin with data/database_name={told}/ (for schema public)")
+    segment = database_segment(zone.layout, database, zone.database_name, TableName("public", "t"))
+    if "_" in segment:
+        return ok(f"{zone.name}: database name", f"keys begin with data/database_name={segment}/ (for schema public)")
     fix = f"Set {zone.setting}: {database}_public, or another name with an underscore."
-    return problem(f"{zone.name}: database name", f"{told} contains no underscore", fix, ConfigError.exit_code)
+    return problem(f"{zone.name}: database name", f"{segment} contains no underscore", fix, ConfigError.exit_code)
 
 
 def check_integers(tables: Sequence[TableInfo], refusing: Sequence[LandingZone]) -> Iterator[Finding]:

@@ -54,12 +54,15 @@ def _check_place(
 def _check_folder(name: str, url: str) -> Finding:
     """Check a folder by its permissions only. Nothing is written."""
     path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url).absolute()
-    there = next(one for one in (path, *path.parents) if one.exists())
-    if not there.is_dir():
+    existing = next(one for one in (path, *path.parents) if one.exists())
+    if not existing.is_dir():
         return problem(
-            name, f"{there} is not a folder", f"Correct the url of {name}, or remove the file.", StorageError.exit_code
+            name,
+            f"{existing} is not a folder",
+            f"Correct the url of {name}, or remove the file.",
+            StorageError.exit_code,
         )
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not os.access(existing, os.W_OK | os.X_OK):
         fix = f"Let the user that runs Floodmark write there, or correct the url of {name}."
-        return problem(name, f"the folder {there} can't be written to", fix, StorageError.exit_code)
-    return ok(name, f"the folder {path} " + ("can be written to" if there == path else f"can be made in {there}"))
+        return problem(name, f"the folder {existing} can't be written to", fix, StorageError.exit_code)
+    return ok(name, f"the folder {path} " + ("can be written to" if existing == path else f"can be made in {existing}"))

@@ -105,8 +105,8 @@ class _ProbeClient:
     def _note(self, http_response: Any, **_: Any) -> None:
         self.status = http_response.status_code
         with suppress(TypeError, ValueError):  # no date, or an invalid one
-            theirs = parsedate_to_datetime(http_response.headers.get("date"))
-            self.skew = (datetime.now(UTC) - theirs).total_seconds()
+            store_time = parsedate_to_datetime(http_response.headers.get("date"))
+            self.skew = (datetime.now(UTC) - store_time).total_seconds()
 
 
 def probe_place(place: S3Place, unconditional: bool) -> Iterator[Finding]:

@@ -46,8 +46,8 @@ class ServerConnection:
             self.connection.execute(_PINNED)
             return self.connection.execute(question).fetchall()
         except psycopg.Error as error:
-            told = translated(error, "can't ask the server", self.where.label)
-            raise SourceError(told.what, on=told.on, why=told.why) from None
+            failure = translated(error, "can't ask the server", self.where.label)
+            raise SourceError(failure.what, on=failure.on, why=failure.why) from None
         finally:
             with suppress(psycopg.Error):
                 self.connection.execute("ROLLBACK")

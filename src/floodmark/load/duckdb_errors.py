@@ -68,11 +68,11 @@ class DuckDBErrors:
 
 def not_replaceable(url: str, table: TableName, dependents: Sequence[str]) -> ConfigError:
     """Return the error for a table that can't be dropped or replaced because the user's own objects depend on it."""
-    them = ", ".join(dependents) or "something"
+    names = ", ".join(dependents) or "something"
     return ConfigError(
         "can't replace the table",
         on=f"{url}: {table.label}",
-        why=f"{them} in that file depends on it, by a foreign key or as a view",
+        why=f"{names} in that file depends on it, by a foreign key or as a view",
         hint="Drop what depends on it and load again. Then create it again, without the foreign key "
         "or without enable_view_dependencies.",
     )

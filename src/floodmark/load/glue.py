@@ -120,8 +120,8 @@ class GlueDatabase:
 
     def _ours(self, name: TableName) -> list[CatalogTable]:
         """Return the Glue table that was loaded from a table, and one that was loaded under an earlier name."""
-        there = self._tables.get(self._name(name))
-        own = [there] if there is not None and self._is_ours(there, name) else []
+        current = self._tables.get(self._name(name))
+        own = [current] if current is not None and self._is_ours(current, name) else []
         return [*own, *self._misnamed(name)]
 
     def _misnamed(self, name: TableName) -> list[CatalogTable]:
@@ -130,9 +130,9 @@ class GlueDatabase:
         Earlier versions left out the schema of public and main tables for every dialect. The same happens after a
         database of another dialect was adopted.
         """
-        there = self._tables.get(glue_name(name, name.schema)) if name.schema in ("public", "main") else None
-        wrong = there is not None and there.name != self._name(name) and self._is_ours(there, name)
-        return [there] if there is not None and wrong else []
+        current = self._tables.get(glue_name(name, name.schema)) if name.schema in ("public", "main") else None
+        wrong = current is not None and current.name != self._name(name) and self._is_ours(current, name)
+        return [current] if current is not None and wrong else []
 
     def _is_ours(self, table: CatalogTable, name: TableName) -> bool:
         """Return true if the Glue table was loaded from this table into this place."""
@@ -176,10 +176,10 @@ class GlueDatabase:
     ) -> None:
         """Require that the name in the catalog is free, the table's own, or `vacated` by another table."""
         glue = self._name(name)
-        there = self._tables.get(glue)
-        if there is None or glue in vacated or self._is_ours(there, name):
+        current = self._tables.get(glue)
+        if current is None or glue in vacated or self._is_ours(current, name):
             return
-        holder = self._loaded_into(there)
+        holder = self._loaded_into(current)
         if holder is not None:
             gone = "Load again with --drop, which drops the missing tables."
             raise _same_name_error(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)

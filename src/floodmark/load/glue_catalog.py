@@ -61,10 +61,10 @@ class GlueCatalog:
                 self._put(table, old)
             except (ClientError, BotoCoreError) as error:
                 # boto3 retries by itself. A refusal can then be the effect of its own first attempt.
-                there = next((one for one in self.tables() if one.name == table["Name"]), None)
-                if there is None and _code(error) == "AlreadyExistsException":
+                current = next((one for one in self.tables() if one.name == table["Name"]), None)
+                if current is None and _code(error) == "AlreadyExistsException":
                     raise _hidden_table(f"{self._database}.{table['Name']}") from None
-                if there is None or there.location != table["StorageDescriptor"]["Location"]:
+                if current is None or current.location != table["StorageDescriptor"]["Location"]:
                     raise
 
     def delete(self, name: str) -> None:

@@ -75,7 +75,7 @@ class LoadResult(Struct, frozen=True):
 
 
 def load(
-    snapshot: Snapshot, target: LoadTarget, wishes: LoadOptions, tell: Callable[[LoadedTable], None], watch: LoadWatch
+    snapshot: Snapshot, target: LoadTarget, options: LoadOptions, tell: Callable[[LoadedTable], None], watch: LoadWatch
 ) -> LoadResult:
     """Bring the target up to date. One table's error goes into the result.
 
@@ -83,23 +83,25 @@ def load(
     again for a table that could not be published. A request to stop ends the load before it publishes, or not at all.
     Raises UsageError, ConfigError, Conflict, StorageError, Stopped.
     """
-    tables = _requested_tables(snapshot, wishes)
+    tables = _requested_tables(snapshot, options)
     _require_typed(tables)
     manifest = snapshot.manifest
     source = LoadSource(manifest.source.dialect, manifest.source.database, manifest.source.system_identifier)
     before = target.loaded(source)
     adopted = before is not None and before.source != source
-    if before is not None and adopted and not wishes.adopt_source:
+    if before is not None and adopted and not options.adopt_source:
         raise _other_database(before.source, target.url)
-    texts = _text_columns(snapshot, wishes)
-    as_wanted = partial(_staged_table, target=target, watch=watch, there=_existing_tables(snapshot), anew=wishes.full)
+    texts = _text_columns(snapshot, options)
+    as_wanted = partial(
+        _staged_table, target=target, watch=watch, existing=_existing_tables(snapshot), full=options.full
+    )
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
-    missing = _missing_tables(snapshot, before, wishes)
+    missing = _missing_tables(snapshot, before, options)
     watch.stop.require_not_asked()
-    if stale or adopted or (missing and wishes.drop):
+    if stale or adopted or (missing and options.drop):
         target.prepare()
-    outcomes = _stage_tables(stale, missing if wishes.drop else [], target, tell, watch)
+    outcomes = _stage_tables(stale, missing if options.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
     if staged or drop or adopted:  # after an adoption, unchanged tables also belong to the new database
@@ -116,16 +118,21 @@ def _untouched_tables(wanted: Sequence[StagedTable], missing: Sequence[TableName
 
 
 def _staged_table(
-    table: Table, text: tuple[str, ...], target: LoadTarget, watch: LoadWatch, there: frozenset[TableName], anew: bool
+    table: Table,
+    text: tuple[str, ...],
+    target: LoadTarget,
+    watch: LoadWatch,
+    existing: frozenset[TableName],
+    full: bool,
 ) -> StagedTable:
     types = table.types(text)
-    return StagedTable(table, types, shape_in(target, table, types), text, watch, there, anew)
+    return StagedTable(table, types, shape_in(target, table, types), text, watch, existing, full)
 
 
 def _is_loaded(one: StagedTable, before: TargetContent | None) -> bool:
     """Return true if the target records the same rows in the same columns, and its record is to be trusted."""
     return (
-        not one.anew
+        not one.full
         and before is not None
         and before.tables.get(one.table.name) == (one.table.entry.checksum, one.shape)
     )
@@ -161,14 +168,14 @@ def _each_staged(
 ) -> dict[TableName, LoadedTable]:
     """Try each table until the store is gone. Each further table would wait through all its retries again."""
     outcomes: dict[TableName, LoadedTable] = {}
-    in_vain = 0
+    unreachable = 0
     for one in stale:
-        act = partial(target.stage, one) if in_vain < MAX_UNREACHABLE else _not_tried
+        act = partial(target.stage, one) if unreachable < MAX_UNREACHABLE else _not_tried
         outcomes[one.table.name] = outcome = tried(one.table.name, "loaded", act)
         if isinstance(outcome.error, StorageUnavailable):
-            in_vain += 1
+            unreachable += 1
         elif one.table.objects:
-            in_vain = 0
+            unreachable = 0
     return outcomes
 
 
@@ -197,9 +204,9 @@ def _failed_table(table: TableName, error: FloodmarkError, tell: Callable[[Loade
     return outcome
 
 
-def _requested_tables(snapshot: Snapshot, wishes: LoadOptions) -> list[Table]:
+def _requested_tables(snapshot: Snapshot, options: LoadOptions) -> list[Table]:
     """Return the requested tables, by default all."""
-    return [table for table in snapshot.tables if wishes.left_out_by(table.name) is None]
+    return [table for table in snapshot.tables if options.left_out_by(table.name) is None]
 
 
 def _require_typed(tables: Sequence[Table]) -> None:
@@ -214,19 +221,19 @@ def _require_typed(tables: Sequence[Table]) -> None:
         )
 
 
-def _text_columns(snapshot: Snapshot, wishes: LoadOptions) -> Mapping[TableName, tuple[str, ...]]:
+def _text_columns(snapshot: Snapshot, options: LoadOptions) -> Mapping[TableName, tuple[str, ...]]:
     """Return the columns to load as text, by table.
 
     Raises ConfigError for a column that does not exist, and UsageError for a column of a table that is left out.
     """
     columns = {f"{t.label}.{column.name}": (t.name, column.name) for t in snapshot.tables for column in t.columns}
     found: dict[TableName, tuple[str, ...]] = {}
-    for label in wishes.text:
+    for label in options.text:
         if label not in columns:
             hint = "Write it as schema.table.column."
             raise ConfigError("unknown column", on=label, why="no table of the snapshot has this column", hint=hint)
         table, column = columns[label]
-        left_out_by = wishes.left_out_by(table)
+        left_out_by = options.left_out_by(table)
         if left_out_by is not None:
             why, hint = f"{left_out_by} leaves its table out", "Remove that option, or this --text."
             raise UsageError("can't use --text", on=label, why=why, hint=hint)
@@ -234,11 +241,11 @@ def _text_columns(snapshot: Snapshot, wishes: LoadOptions) -> Mapping[TableName,
     return found
 
 
-def _missing_tables(snapshot: Snapshot, before: TargetContent | None, wishes: LoadOptions) -> list[TableName]:
+def _missing_tables(snapshot: Snapshot, before: TargetContent | None, options: LoadOptions) -> list[TableName]:
     """Return the tables that only the target holds. Returns nothing if the user named tables to load."""
-    if before is None or wishes.only is not None:
+    if before is None or options.only is not None:
         return []
-    return sorted(name for name in before.tables.keys() - _existing_tables(snapshot) if not wishes.excluded(name))
+    return sorted(name for name in before.tables.keys() - _existing_tables(snapshot) if not options.excluded(name))
 
 
 def _existing_tables(snapshot: Snapshot) -> frozenset[TableName]:

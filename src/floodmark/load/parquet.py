@@ -87,7 +87,7 @@ class ParquetPlace:
     def stage(self, staged: StagedTable) -> int:
         """Write the files that do not exist yet, and reuse the others."""
         table = staged.table
-        there = self._files_of(table.name, staged.shape) if not staged.anew else _Files(list)
+        there = self._files_of(table.name, staged.shape) if not staged.full else _Files(list)
         files = tuple(
             self._taken_over(staged, one, there) or self._file(staged, number, there)
             for number, one in enumerate(table.objects)

@@ -28,12 +28,12 @@ _LISTED = re.compile(r"/(\d{14}Z)-[0-9a-f]{6}/files\.txt\Z")
 def file_key(table: TableName, load: str, number: int) -> str:
     """Return the key of one chunk's file. `load` is that load's unique mark."""
     ending = f"-{load}-{number:05d}.parquet"
-    return f"{segment(table)}/{fitted_segment(_name(table), other_bytes=len(ending))}{ending}"
+    return f"{segment(table)}/{fitted_segment(_name(table), extra=len(ending))}{ending}"
 
 
 def segment(table: TableName) -> str:
     """Return a table's folder below the place."""
-    return fitted_segment(_name(table), other_bytes=0)
+    return fitted_segment(_name(table), extra=0)
 
 
 def _name(table: TableName) -> str:

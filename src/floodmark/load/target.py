@@ -47,7 +47,7 @@ class LoadWatch(Struct, frozen=True):
 class StagedTable(Struct, frozen=True):
     """A table to load with these types. `shape` is the digest of its form in the target.
 
-    `snapshot` holds all tables of its snapshot. If `anew` is true, the load relies on nothing that the target already
+    `snapshot` holds all tables of its snapshot. If `full` is true, the load relies on nothing that the target already
     holds.
     """
 
@@ -57,7 +57,7 @@ class StagedTable(Struct, frozen=True):
     text: tuple[str, ...] = ()
     watch: LoadWatch = LoadWatch()
     snapshot: frozenset[TableName] = frozenset()
-    anew: bool = False
+    full: bool = False
 
     def stream(
         self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from floodmark.errors import FloodmarkError
 from floodmark.metrics.exposition import registry
-from floodmark.metrics.known import LedgerFacts, read_facts
+from floodmark.metrics.ledger_facts import LedgerFacts, read_facts
 from floodmark.metrics.values import NEVER, MetricValue, about_itself, about_runs, about_the_ledger
 from floodmark.state.ledger import Ledger
 

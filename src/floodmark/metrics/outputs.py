@@ -17,7 +17,7 @@ from floodmark.config import Metrics
 from floodmark.errors import ConfigError, FloodmarkError, Stopped, exit_code_of
 from floodmark.events import Event, Observer, RunEnded, Warned
 from floodmark.metrics.exposition import registry
-from floodmark.metrics.known import LedgerFacts
+from floodmark.metrics.ledger_facts import LedgerFacts
 from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from floodmark.metrics import catalogue as names
 from floodmark.metrics.catalogue import Metric
-from floodmark.metrics.known import LedgerFacts, epoch_seconds
+from floodmark.metrics.ledger_facts import LedgerFacts, epoch_seconds
 from floodmark.metrics.live import LiveTotals
 from floodmark.model import Outcome, Status, TableEntry
 from floodmark.state.manifest import Manifest, Record

@@ -102,20 +102,20 @@ def prune_stores(
         if current is None:
             return None
         try:
-            seen = take_survey(ledger, destination, current, rule, now)
+            survey = take_survey(ledger, destination, current, rule, now)
         except StateUnreadable:
             if _is_still(ledger, current):
                 raise
             continue  # another prune took what history named when this survey began
-        decision = decide_prune(seen, rule, now, grace)
+        decision = decide_prune(survey, rule, now, grace)
         report = _prune_result(
-            current, seen, decision, rule, now + grace, dry_run=dry_run, data=destination is not None
+            current, survey, decision, rule, now + grace, dry_run=dry_run, data=destination is not None
         )
         before = now - max(grace, SHORTEST_PUT_GRACE)
         report = replace(report, unfinished=_unfinished_uploads(ledger, destination, before))
         if dry_run:
             return report
-        _require_safe_swap(ledger, seen)
+        _require_safe_swap(ledger, survey)
         if ledger.cut(current, decision.oldest, decision.floor):
             _delete(ledger, destination, decision, stop)
             _discard_unfinished(ledger, destination, before, stop)
@@ -148,16 +148,16 @@ def _open_data(settings: Settings, current: Current, observer: Observer) -> Stor
     return destination
 
 
-def _require_safe_swap(ledger: Ledger, seen: StoreSurvey) -> None:
+def _require_safe_swap(ledger: Ledger, survey: StoreSurvey) -> None:
     """Require a store that honours conditions.
 
     If the user accepted another store, require that no run is in progress.
     """
     ledger.check()
-    if ledger.documents.unconditional and seen.alive:
+    if ledger.documents.unconditional and survey.alive:
         raise Conflict(
             "can't prune during a run",
-            on=", ".join(sorted(seen.alive)),
+            on=", ".join(sorted(survey.alive)),
             why="this store ignores conditions, so the run's commit could be lost and its objects deleted",
             hint="Prune when no run is in progress.",
         )
@@ -205,7 +205,7 @@ def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, 
 
 def _prune_result(
     current: Current,
-    seen: StoreSurvey,
+    survey: StoreSurvey,
     decision: PruneDecision,
     rule: Rule,
     until: datetime,
@@ -224,7 +224,7 @@ def _prune_result(
         waiting=decision.waiting,
         unknown=decision.unknown,
         grace_until=iso_time(until, "seconds"),
-        history_lost=seen.lost,
+        history_lost=survey.lost,
         in_reach_still=decision.in_reach_still,
         remains=tuple(_remaining_objects(current, rule)),
         data_left_to_receiver=not data,

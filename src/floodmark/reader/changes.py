@@ -57,8 +57,8 @@ class Changes(Struct, Generic[T], frozen=True):
 
 def columns_digest(columns: Sequence[Column]) -> str:
     """Return the SHA-256 of the names and types in a table's lines. A domain also counts with its base type."""
-    told = [(one.name, one.type) if one.base is UNSET else (one.name, one.type, one.base) for one in columns]
-    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
+    facts = [(one.name, one.type) if one.base is UNSET else (one.name, one.type, one.base) for one in columns]
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
 def compare_snapshots(

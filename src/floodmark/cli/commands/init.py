@@ -19,7 +19,7 @@ from floodmark.config.json_schema import FILE_NAME, json_schema
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
 from floodmark.config.template import TemplateChoices, template_text
 from floodmark.config.urls import check_place, read_source
-from floodmark.doctor.holdings import DatabaseContent, inspect_database
+from floodmark.doctor.database_content import DatabaseContent, inspect_database
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
 from floodmark.wording import plural, pretty_json
 
@@ -116,7 +116,7 @@ def _wanted(flags: Flags, streams: CommandStreams) -> TemplateChoices:
 
 
 def _holdings(flags: Flags, streams: CommandStreams) -> DatabaseContent:
-    """Return the database's holdings if it can be reached. The file is useful without them."""
+    """Return the database's content if it can be reached. The file is useful without them."""
     given = flags.source is not None or any(streams.environ.get(name) for name in (SOURCE, *LIBPQ))
     settings = load(flags if given else replace(flags, source=Secret("postgresql://localhost/none")), streams.environ)
     if not given:

@@ -10,7 +10,7 @@ from floodmark.backends import open_ledger
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
 from floodmark.events import Observer, ignore_event
-from floodmark.metrics.known import LedgerFacts, read_facts
+from floodmark.metrics.ledger_facts import LedgerFacts, read_facts
 from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
