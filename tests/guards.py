@@ -195,7 +195,7 @@ NO_PROOF = [
     guard("filter: casts of users", PROOFS, "if types.recast_builtins:", "if False:", f"{PROOF} -k between_built_ins"),
     guard("virtual column", PROOFS, 'if extracted.attribute.generated == "v":', "if False:", f"{PROOF} -k virtual"),
     guard("virtual column in a filter", PROOFS, 'None if a.generated == "v" else ', "", f"{PROOF} -k virtual"),
-    guard("virtual column: through the parent", CATALOGS, "if virtual and (", "if False and (", f"{CATALOG} -k virtual"),
+    guard("virtual column: through the parent", "source/postgres/family.py", "if virtual and (", "if False and (", f"{CATALOG} -k virtual"),
     guard("hash", PROOFS, "return types.unstable_as_text(extracted.attribute.type)", "return None", f"{PROOF} -k hash"),
     guard("hash: cast to text", TYPES, "if base in self._to_text:", "if False:", f"{PROOF} -k hash"),
     guard("types", PROOFS, "return types.unstable(extracted.attribute.type)", "return None", f"{PROOF} -k print_otherwise"),

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from floodmark.config.schema import DEFAULT, ConfigFile
+from floodmark.config.key_types import DEFAULT
+from floodmark.config.schema import ConfigFile
 
 FILE_NAME = "floodmark.schema.json"
 # The draft that editors support best. The documents that msgspec makes of these structs mean the same in later drafts.

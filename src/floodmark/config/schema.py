@@ -6,43 +6,26 @@ default that `config.json_schema` prints. docs/configuration.md describes each k
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
-from floodmark.config import values
+from floodmark.config.key_types import (
+    Acl,
+    Amount,
+    Encryption,
+    Grace,
+    Natural,
+    Positive,
+    Size,
+    SnapshotAge,
+    TimeLimit,
+    documented_key,
+)
 from floodmark.config.settings import DetectMode, Mask
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
-
-DEFAULT = "x-default"  # msgspec overwrites "default" with the struct's own, which is None: not set
-
-
-def documented_key(description: str, default: object = None, examples: Sequence[object] = ()) -> Meta:
-    """Return the documentation of a key. `default` is the value of a key that is not set, or None."""
-    extra = {} if default is None else {DEFAULT: default}
-    return Meta(description=description, examples=list(examples) or None, extra_json_schema=extra)
-
-
-def _whole_number(low: int, high: int) -> Meta:
-    """Describe the bounds of a number that `load` checks, so that its errors can name the unit."""
-    return Meta(extra_json_schema={"minimum": low, "maximum": high})
-
-
-Natural = Annotated[int, Meta(ge=0, le=2_147_483)]
-Positive = Annotated[int, Meta(ge=1, le=2_147_483)]
-Amount = int | str
-_DurationText = Annotated[str, Meta(extra_json_schema={"pattern": values.DURATION_PATTERN})]
-Size = (
-    Annotated[int, _whole_number(values.MIN_CHUNK, values.MAX_CHUNK)]
-    | Annotated[str, Meta(extra_json_schema={"pattern": values.SIZE_PATTERN})]
-)
-SnapshotAge = Annotated[int, _whole_number(1, values.MAX_SNAPSHOT_AGE)] | _DurationText
-TimeLimit = Annotated[int, _whole_number(1, values.MAX_SECONDS)] | _DurationText
-Grace = Annotated[int, _whole_number(0, values.MAX_GRACE)] | _DurationText
-Acl = Literal["private", "bucket-owner-read", "bucket-owner-full-control"]
-Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 
 _PLACE = "s3://bucket/prefix, or a folder's path."
 _PATTERN = "Patterns are schema.table, with * for any letters and ? for one."

@@ -12,6 +12,7 @@ from boto3.session import Session
 from floodmark.config import Settings
 from floodmark.doctor import s3
 from floodmark.doctor.finding import Finding, of_error, ok, problem
+from floodmark.doctor.s3_client import S3Place, boto_session
 from floodmark.errors import FloodmarkError, StorageError
 from floodmark.layout import LAYOUTS
 from floodmark.objects.compression import compressor
@@ -25,7 +26,7 @@ def check_places(settings: Settings) -> Iterator[Finding]:
     try:
         compressor(chosen.compression)
         urls = [chosen.url, settings.state_url or "", *(one.url for one in settings.deliver)]
-        session = s3.boto_session() if any(map(bucket_of, urls)) else None
+        session = boto_session() if any(map(bucket_of, urls)) else None
     except FloodmarkError as error:
         yield of_error("destination", error)
         return
@@ -46,9 +47,9 @@ def _check_place(
     if session is None or bucket_of(url) is None:
         yield _check_folder(name, url)
     elif options.conditional:
-        yield from s3.probe_place(s3.S3Place(name, url, options, session), unconditional)
+        yield from s3.probe_place(S3Place(name, url, options, session), unconditional)
     else:
-        yield from s3.inspect_landing_zone(s3.S3Place(name, url, options, session))
+        yield from s3.inspect_landing_zone(S3Place(name, url, options, session))
 
 
 def _check_folder(name: str, url: str) -> Finding:

@@ -5,22 +5,12 @@ In a landing zone they put nothing at all, because its receiver would take it fo
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Any
 
-from boto3.session import Session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError
-from msgspec import Struct
-
 from floodmark.doctor.finding import Finding, of_error, ok, problem, unknown, warning
+from floodmark.doctor.s3_client import BODY, ProbeClient, S3Place
 from floodmark.errors import (
     ConditionFailed,
     FloodmarkError,
@@ -29,90 +19,17 @@ from floodmark.errors import (
     StorageDenied,
     StorageError,
 )
-from floodmark.storage import StorageOptions
 from floodmark.storage.probe import no_conditional_writes
-from floodmark.storage.s3_errors import AccessDenied, bad_endpoint, no_credentials, translated
+from floodmark.storage.s3_errors import AccessDenied
 
-_BODY = b"Floodmark's doctor wrote this test object and deletes it.\n"
-_NONE: Mapping[str, str] = MappingProxyType({})
 _NO_ETAG = '"00000000000000000000000000000000"'
 _SKEW, _REFUSED_SKEW = 60, 900  # seconds; S3 itself refuses from 15 minutes on
-
-
-class S3Place(Struct, frozen=True):
-    """A destination or state in S3. `name` is its name in the configuration."""
-
-    name: str
-    url: str
-    options: StorageOptions
-    session: Session
-
-
-def boto_session() -> Session:
-    """Return boto3's view of the environment, shared by all places. Raises StorageError if it can't be read."""
-    with translated("read boto3's configuration", "s3"):
-        return Session()
-
-
-class _ProbeClient:
-    """A client for requests without retries that translates errors. It notes each answer's date and status."""
-
-    def __init__(self, place: S3Place) -> None:
-        self.place = place
-        self.bucket, _, prefix = place.url.removeprefix("s3://").partition("/")
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self.key = f"{self.prefix}floodmark-doctor-{uuid.uuid4().hex}"
-        self.skew: float | None = None
-        self.status = 0
-        self.versions: list[str] = []
-        with translated("find credentials", place.url):
-            found = place.session.get_credentials()
-            if found is None:
-                raise no_credentials(place.url)
-            found.get_frozen_credentials()
-            config = Config(retries={"total_max_attempts": 1}, connect_timeout=10, read_timeout=30)
-            try:
-                self.s3 = place.session.client("s3", config=config)
-            except BotoCoreError:
-                raise
-            except ValueError:
-                raise bad_endpoint(place.url) from None
-        self.s3.meta.events.register("after-call.s3", self._note)
-
-    def ask(self, what: str, operation: str, *, conditional: bool = False, **parameters: Any) -> Any:
-        """Make one request. Raises StorageError."""
-        self.status = 0
-        with translated(what, self.place.url, conditional):
-            answer = getattr(self.s3, operation)(Bucket=self.bucket, **parameters)
-        if operation in ("put_object", "delete_object") and answer.get("VersionId"):
-            self.versions.append(answer["VersionId"])
-        return answer
-
-    def put(self, what: str, body: bytes = _BODY, condition: Mapping[str, str] = _NONE) -> Any:
-        options = self.place.options
-        given = {"ACL": options.acl, "ServerSideEncryption": options.sse, "SSEKMSKeyId": options.kms_key_id}
-        return self.ask(
-            what,
-            "put_object",
-            conditional=bool(condition),
-            Key=self.key,
-            Body=body,
-            ChecksumSHA256=base64.b64encode(hashlib.sha256(_BODY).digest()).decode(),
-            **{name: value for name, value in given.items() if value is not None},
-            **condition,
-        )
-
-    def _note(self, http_response: Any, **_: Any) -> None:
-        self.status = http_response.status_code
-        with suppress(TypeError, ValueError):  # no date, or an invalid one
-            store_time = parsedate_to_datetime(http_response.headers.get("date"))
-            self.skew = (datetime.now(UTC) - store_time).total_seconds()
 
 
 def probe_place(place: S3Place, unconditional: bool) -> Iterator[Finding]:
     """Try every right at a place whose objects stay. `unconditional`: the user works without conditional writes."""
     try:
-        client = _ProbeClient(place)
+        client = ProbeClient(place)
         listing = _check_listing(client)
     except FloodmarkError as error:
         yield of_error(place.name, error)
@@ -129,7 +46,7 @@ def probe_place(place: S3Place, unconditional: bool) -> Iterator[Finding]:
 def inspect_landing_zone(place: S3Place) -> Iterator[Finding]:
     """Check a landing zone with requests that touch no object."""
     try:
-        client = _ProbeClient(place)
+        client = ProbeClient(place)
         client.ask("look at the bucket", "head_bucket")
     except AccessDenied:
         yield unknown(
@@ -152,7 +69,7 @@ def inspect_landing_zone(place: S3Place) -> Iterator[Finding]:
     yield unknown(f"{place.name}: write", found, "Test with one small table: `floodmark run --table`.")
 
 
-def _check_listing(client: _ProbeClient) -> Finding:
+def _check_listing(client: ProbeClient) -> Finding:
     """List the place. This is the first request, so errors in credentials, region or bucket show here."""
     check = f"{client.place.name}: list"
     try:
@@ -165,7 +82,7 @@ def _check_listing(client: _ProbeClient) -> Finding:
     return ok(check, "objects may be listed")
 
 
-def _check_clock(client: _ProbeClient) -> Finding:
+def _check_clock(client: ProbeClient) -> Finding:
     check = f"{client.place.name}: clock"
     if client.skew is None:
         return unknown(check, "the store's answers have no date")
@@ -183,7 +100,7 @@ def judged_skew(check: str, skew: float) -> Finding:
     return problem(check, found, fix, StorageError.exit_code)
 
 
-def _check_objects(client: _ProbeClient, unconditional: bool) -> Iterator[Finding]:
+def _check_objects(client: ProbeClient, unconditional: bool) -> Iterator[Finding]:
     """Check put, get, conditions, checksum and delete on one test object.
 
     No test object is put if it can't be deleted.
@@ -215,7 +132,7 @@ def _check_objects(client: _ProbeClient, unconditional: bool) -> Iterator[Findin
     yield removed
 
 
-def _check_write(client: _ProbeClient) -> Finding:
+def _check_write(client: ProbeClient) -> Finding:
     client.put("put an object")
     options = client.place.options
     sent = [text for text in (options.acl and f"ACL {options.acl}", options.sse and f"SSE {options.sse}") if text]
@@ -224,7 +141,7 @@ def _check_write(client: _ProbeClient) -> Finding:
     )
 
 
-def _write_problem(client: _ProbeClient, error: StorageError) -> Finding:
+def _write_problem(client: ProbeClient, error: StorageError) -> Finding:
     options, fix = client.place.options, error.hint or "Look up the code in S3's list of error codes."
     if options.acl or options.sse:
         fix += (
@@ -234,23 +151,23 @@ def _write_problem(client: _ProbeClient, error: StorageError) -> Finding:
     return problem(f"{client.place.name}: write", error.sentence, fix, error.exit_code)
 
 
-def _check_read(client: _ProbeClient) -> Finding:
+def _check_read(client: ProbeClient) -> Finding:
     check = f"{client.place.name}: read"
     try:
         data = client.ask("read an object", "get_object", Key=client.key)["Body"].read()
     except StorageError as error:
         return of_error(check, error)
-    if data != _BODY:
+    if data != BODY:
         fix = "Do not use this store, or the proxy in front of it."
         return problem(check, "the store returned other bytes than were put", fix, StorageError.exit_code)
     return ok(check, "objects may be read")
 
 
-def _check_checksum(client: _ProbeClient) -> Finding:
+def _check_checksum(client: ProbeClient) -> Finding:
     """Check that S3 refuses bytes that do not match the checksum."""
     check = f"{client.place.name}: checksum"
     try:
-        client.put("put a damaged object", _BODY[::-1])
+        client.put("put a damaged object", BODY[::-1])
     except StorageDenied as error:
         return unknown(check, error.sentence, error.hint)
     except StorageError as error:
@@ -261,7 +178,7 @@ def _check_checksum(client: _ProbeClient) -> Finding:
     return warning(check, found, "Damage in transit would stay unnoticed: run `floodmark verify --deep`, or use S3.")
 
 
-def _check_conditions(client: _ProbeClient, unconditional: bool) -> Finding:
+def _check_conditions(client: ProbeClient, unconditional: bool) -> Finding:
     check = f"{client.place.name}: conditional put"
     try:
         for header, value in (("IfNoneMatch", "*"), ("IfMatch", _NO_ETAG)):
@@ -275,13 +192,13 @@ def _check_conditions(client: _ProbeClient, unconditional: bool) -> Finding:
     return ok(check, "If-None-Match and If-Match are honoured")
 
 
-def _must_refuse(client: _ProbeClient, header: str, value: str) -> None:
+def _must_refuse(client: ProbeClient, header: str, value: str) -> None:
     with suppress(ConditionFailed):
         client.put("put an object on a condition", condition={header: value})
         raise no_conditional_writes(client.place.url, f"it accepted a write whose {header} condition was false")
 
 
-def _remove_probe(client: _ProbeClient) -> Finding:
+def _remove_probe(client: ProbeClient) -> Finding:
     """Delete the test object."""
     check = f"{client.place.name}: delete"
     try:
@@ -292,7 +209,7 @@ def _remove_probe(client: _ProbeClient) -> Finding:
     return ok(check, f"objects may be deleted; the test object is gone{_remove_versions(client)}")
 
 
-def _remove_versions(client: _ProbeClient) -> str:
+def _remove_versions(client: ProbeClient) -> str:
     """Delete the test object's versions and delete markers, which a versioned bucket keeps, if the rights allow it."""
     try:
         for version in tuple(client.versions):
@@ -302,7 +219,7 @@ def _remove_versions(client: _ProbeClient) -> str:
     return ""
 
 
-def _check_abort(client: _ProbeClient) -> Finding:
+def _check_abort(client: ProbeClient) -> Finding:
     """Check the right to abort uploads, on an upload that does not exist.
 
     With the right, S3 answers that the upload is missing.
@@ -320,7 +237,7 @@ def _check_abort(client: _ProbeClient) -> Finding:
     return ok(check, "uploads may be aborted")
 
 
-def _check_bucket(client: _ProbeClient) -> Iterator[Finding]:
+def _check_bucket(client: ProbeClient) -> Iterator[Finding]:
     """Check versioning, which a restore of the state needs, and rules that would delete what a manifest names."""
     name = client.place.name
     if name == "state":
@@ -337,7 +254,7 @@ def _check_bucket(client: _ProbeClient) -> Iterator[Finding]:
     yield judged_rules(f"{name}: lifecycle", answer.get("Rules", []), client.prefix)
 
 
-def _check_versions(client: _ProbeClient) -> Finding:
+def _check_versions(client: ProbeClient) -> Finding:
     check = f"{client.place.name}: versions"
     try:
         status = client.ask("read the bucket's versioning", "get_bucket_versioning").get("Status")

@@ -7,7 +7,6 @@ two loaders can't meet. No DuckDB error is shown, because its text can hold a va
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError
+from floodmark.load.duckdb_connection import connect_file, require_duckdb, row_group_rows
 from floodmark.load.duckdb_errors import DuckDBErrors, not_replaceable
 from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
 from floodmark.model import TableName
@@ -24,13 +24,8 @@ from floodmark.reader.types import ColumnType
 
 FORMAT, VERSION = "floodmark.duckdb", 1
 _OWN = "_floodmark"
-_MAGIC = slice(8, 12)
 # The memory limit of DuckDB. This excludes what Python and Arrow need. Together they stay within 512 MiB.
 MEMORY = "192MiB"
-# DuckDB holds one row group per thread in memory before it writes it: 122,880 rows by default, all columns at once. A
-# table with more columns than this gets fewer rows per group. Ordinary tables would grow by a third or more that way.
-_WIDE, _VALUES_IN_ROW_GROUP, _VECTOR = 100, 2_048_000, 2048
-_WIDE_NAME = "_floodmark_target"
 # DuckDB's own schemas, which exist in every file.
 _RESERVED = ("information_schema", "pg_catalog")
 _CREATE = """
@@ -68,16 +63,16 @@ class DuckDBFile:
         self._named: dict[tuple[str, str], TableName] = {}
         self._staged: dict[TableName, TableName] = {}
         self._path, self.url = path, str(path)
-        self._refusals = DuckDBErrors(self.url, memory)
+        self._errors = DuckDBErrors(self.url, memory)
         if path.exists():
-            _require_duckdb(path)
-            self._connection = self._connected(read_only=True)
+            require_duckdb(path)
+            self._connection = self._connect(read_only=True)
 
     def loaded(self, source: LoadSource) -> TargetContent | None:
         """Return what Floodmark loaded into the file, or None. Raises ConfigError if a newer Floodmark wrote it."""
         if self._connection is None:
             return None
-        with self._refusals.translated("read the loaded tables"):
+        with self._errors.translated("read the loaded tables"):
             if _folded_key(TableName(_OWN, "format")) not in self._marks():
                 return None
             rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
@@ -98,7 +93,7 @@ class DuckDBFile:
     def prepare(self) -> None:
         """Open the file for writing, remove the remains of an interrupted load, and list what the file holds."""
         self._reopen(0)
-        with self._refusals.translated("prepare the file"):
+        with self._errors.translated("prepare the file"):
             self._connection.execute(_CREATE.format(own=self._own))
             self.abandon()
             held = self._held()
@@ -113,10 +108,10 @@ class DuckDBFile:
         name = staged.table.name
         self._require_fit(staged)
         self.require_droppable(name)
-        if self._row_group != (rows := _row_group(len(staged.types))):
+        if self._row_group != (rows := row_group_rows(len(staged.types))):
             self._reopen_midway(rows)
         new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
-        with self._refusals.translated(f"load {name.label}"):
+        with self._errors.translated(f"load {name.label}"):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
             self._connection.execute(f"INSERT INTO {self._own}.staged VALUES (?, ?)", [new.schema, new.name])
             insert(self._connection, f"CREATE TABLE {self._sql(new)} AS", staged.stream(infinite=True), staged.types)
@@ -128,7 +123,7 @@ class DuckDBFile:
         ours = self._ours.get(_folded_key(name))
         if ours is None:
             return
-        with self._refusals.translated(f"list what depends on {ours.label}"):
+        with self._errors.translated(f"list what depends on {ours.label}"):
             if self._lets_go(ours):
                 return
             found = self._connection.execute(_DEPENDENTS, [*_name_parts(ours)]).fetchall()
@@ -138,7 +133,7 @@ class DuckDBFile:
         self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Exchange all staged tables, and drop others, in one transaction."""
-        with self._refusals.translated("replace the tables"):
+        with self._errors.translated("replace the tables"):
             self._connection.execute("BEGIN")
             self._connection.execute(f"DELETE FROM {self._own}.format")
             self._connection.execute(
@@ -156,7 +151,7 @@ class DuckDBFile:
     def abandon(self) -> None:
         if self._connection is None:  # another process has the file now; the next load removes what is recorded
             return
-        with self._refusals.translated("remove an unfinished load"):
+        with self._errors.translated("remove an unfinished load"):
             left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
             for schema, name in left:
                 self._connection.execute(f"DROP TABLE IF EXISTS {self._sql(TableName(schema, name))}")
@@ -258,7 +253,13 @@ class DuckDBFile:
         """Open the file for writing with row groups of this many rows, or 0 for DuckDB's default."""
         self.close()
         self._row_group = row_group
-        self._connection = self._connected(read_only=False)
+        self._connection = self._connect(read_only=False)
+
+    def _connect(self, *, read_only: bool) -> Any:
+        connection, self._catalog = connect_file(
+            self._path, self._memory, self._row_group, self._errors, read_only=read_only
+        )
+        return connection
 
     def _reopen_midway(self, row_group: int) -> None:
         """Open the file again between two tables. If another process took it meanwhile, no more can be loaded."""
@@ -266,50 +267,6 @@ class DuckDBFile:
             self._reopen(row_group)
         except FloodmarkError as error:
             raise Conflict(error.what, on=error.on, why=error.why, hint=error.hint) from None
-
-    def _connected(self, *, read_only: bool) -> Any:
-        config = {
-            "memory_limit": self._memory,
-            "threads": min(4, os.cpu_count() or 1) if self._row_group != _VECTOR else 1,
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        try:
-            path = str(self._path.absolute())  # else DuckDB reads what precedes a colon as a database type
-            if self._row_group:  # only ATTACH has this option
-                config["temp_directory"] = f"{path}.tmp"
-                connection = self._duckdb.connect(config=config)
-                literal = path.replace("'", "''")
-                connection.execute(f"ATTACH '{literal}' AS {_WIDE_NAME} (ROW_GROUP_SIZE {self._row_group})")
-                connection.execute(f"USE {_WIDE_NAME}")
-            else:
-                connection = self._duckdb.connect(path, read_only=read_only, config=config)
-            self._catalog = quoted(connection.execute("SELECT current_database()").fetchone()[0])
-        except self._duckdb.Error as error:
-            raise self._refusals.not_opened(error) from None
-        return connection
-
-
-def _require_duckdb(path: Path) -> None:
-    """Check the file's first bytes. DuckDB itself would fetch an extension to open another type of file."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_MAGIC.stop)
-    except OSError as error:
-        raise ConfigError("can't read the DuckDB file", on=str(path), why=error.strerror) from None
-    if start[_MAGIC] != b"DUCK":
-        raise ConfigError(
-            "can't open the DuckDB file",
-            on=str(path),
-            why="it is not a DuckDB file",
-            hint="Name a DuckDB file, or a file that does not exist yet.",
-        )
-
-
-def _row_group(columns: int) -> int:
-    """Return the number of rows per row group for this many columns, or 0 for DuckDB's default."""
-    return max(_VALUES_IN_ROW_GROUP // columns // _VECTOR, 1) * _VECTOR if columns > _WIDE else 0
 
 
 def _folded_key(name: TableName) -> tuple[str, str]:

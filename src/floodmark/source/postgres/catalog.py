@@ -9,23 +9,26 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import psycopg
-from msgspec import Struct
 
 from floodmark.config import Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Fingerprint, Part, TableInfo, TableName
 from floodmark.source.postgres import fingerprint, proof
 from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns
+from floodmark.source.postgres.family import (
+    CatalogContext,
+    FamilyMember,
+    TableFamily,
+    denial_of,
+    table_doubt,
+    through_parent,
+    watched_column,
+)
 from floodmark.source.postgres.fingerprint import TableDefinition
 from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.relations import (
     KINDS,
-    InstalledExtensions,
-    PartitionEdge,
     Relation,
-    RelationDetail,
-    SecurityLabel,
-    ServerFacts,
     candidate_of,
     read_calling,
     read_details,
@@ -36,8 +39,7 @@ from floodmark.source.postgres.relations import (
     read_tree,
 )
 from floodmark.source.postgres.statements import PgTable
-from floodmark.source.postgres.types import Attribute, TypeCatalog, read_attributes, read_types
-from floodmark.source.quoting import qualified, quoted
+from floodmark.source.postgres.types import read_attributes, read_types
 from floodmark.source.selection import choose_tables, exact_pattern, rules_by_table
 
 DEFAULT_SCHEMA = "public"
@@ -45,47 +47,6 @@ DEFAULT_SCHEMA = "public"
 MOST_SHARED = 256
 # bool, int8, int2, int4, float4, float8, date, time, timestamp, timestamptz, uuid: no expression makes these large.
 FIXED_SIZE = frozenset((16, 20, 21, 23, 700, 701, 1082, 1083, 1114, 1184, 2950))
-
-
-class FamilyMember(Struct, frozen=True):
-    """A relation that belongs to a table: the table itself, or a partition at any depth."""
-
-    relation: Relation
-    detail: RelationDetail
-    attributes: list[Attribute]
-    labels: list[SecurityLabel]
-
-    @property
-    def holds_rows(self) -> bool:
-        return self.relation.kind != "p"
-
-
-class TableFamily(Struct, frozen=True):
-    """A table and its attached partitions, by oid."""
-
-    root: FamilyMember
-    partitions: list[FamilyMember]
-    edges: list[PartitionEdge]
-
-    @property
-    def members(self) -> list[FamilyMember]:
-        return [self.root, *self.partitions]
-
-    @property
-    def holders(self) -> list[FamilyMember]:
-        """Return the members that hold rows."""
-        return [member for member in self.members if member.holds_rows]
-
-
-class CatalogContext(Struct, frozen=True):
-    """The facts that all tables of a run share. `calling` are relations whose planning can call a user's function."""
-
-    server: ServerFacts
-    calling: frozenset[int]
-    extensions: InstalledExtensions
-    types: TypeCatalog
-    selection: Selection
-    encoding_digest: str
 
 
 def read_tables(connection: psycopg.Connection[Any], selection: Selection, encoding_digest: str) -> list[PgTable]:
@@ -151,8 +112,8 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
         columns=tuple(c.column for c in columns),
         parts=_table_parts(family, columns, rule, context, definition, named),
         fingerprint=_table_fingerprint(definition, columns, rule, context),
-        denied=_denial_of(family, context.server),
-        watched=_watched_column(family, rule, context),
+        denied=denial_of(family, context.server),
+        watched=watched_column(family, rule, context),
     )
     return PgTable(
         info=info,
@@ -196,10 +157,10 @@ def _table_parts(
 
     If the partitions can't be read and proven separately, all rows come through the parent.
     """
-    doubt = _table_doubt(family, columns, rule, context)
+    doubt = table_doubt(family, columns, rule, context)
     block_size = context.server.block_size
     relocated = proof.of_extensions(context.extensions.installed)
-    whole = _through_parent(family, columns, rule)
+    whole = through_parent(family, columns, rule)
     if whole is not None:
         tree = fingerprint.of_tree(family.edges, [m.detail for m in family.members])
         facts = [tree, *(_facts(member, context, named) for member in family.partitions)]
@@ -221,7 +182,7 @@ def _expected_reads(
         or proof.of_filter(rule.where, family.root.attributes, context.types)
     )
     relocated = proof.of_extensions(context.extensions.installed) is not None
-    if _through_parent(family, columns, rule) is None:
+    if through_parent(family, columns, rule) is None:
         return {str(m.relation.oid): _reads_of_one(m, context, beyond is None, relocated) for m in family.holders}
     root = family.root.relation.oid
     return {
@@ -308,68 +269,3 @@ def _bytes_of(member: FamilyMember) -> int:
 
 def _in_heap(member: FamilyMember) -> bool:
     return member.relation.kind == "r" and member.detail.access_method == proof.HEAP
-
-
-def _table_doubt(
-    family: TableFamily, columns: tuple[ExtractedColumn, ...], rule: TableRule, context: CatalogContext
-) -> str | None:
-    """Return why no part of the table can be proven unchanged, or None."""
-    mode = rule.detect or context.selection.detect
-    doubt = (
-        proof.of_mode(mode)
-        or proof.of_detach(any(edge.pending for edge in family.edges))
-        or proof.of_labels(label for member in family.members for label in member.labels)
-    )
-    if doubt is not None or mode == "column":
-        return doubt
-    return proof.of_columns(columns, context.types) or proof.of_filter(
-        rule.where, family.root.attributes, context.types
-    )
-
-
-def _watched_column(family: TableFamily, rule: TableRule, context: CatalogContext) -> str | None:
-    """Return the column that `detect: column` uses."""
-    if (rule.detect or context.selection.detect) != "column":
-        return None
-    if not any(a.name == rule.column and not a.dropped for a in family.root.attributes):
-        raise ConfigError(
-            "can't use a table rule",
-            on=f"tables.rules: {exact_pattern(family.root.relation.table)}",
-            why=f"the table has no column {rule.column}",
-        )
-    return rule.column
-
-
-def _through_parent(family: TableFamily, columns: tuple[ExtractedColumn, ...], rule: TableRule) -> str | None:
-    """Return why a partitioned table has to be read through its parent, or None."""
-    if family.root.relation.kind != "p":
-        return None
-    virtual = {a.name for m in family.members for a in m.attributes if a.generated == "v"}
-    if virtual and (rule.where is not None or any(c.attribute.name in virtual for c in columns)):
-        return "a partition's virtual generated column can differ from its parent's: read through the parent"
-    for member in family.holders:
-        if member.detail.may_select is False or member.detail.may_use_schema is False:
-            name = qualified(member.relation.table)
-            return f"the role may not read partition {name} itself: read through the parent"
-    return None
-
-
-def _denial_of(family: TableFamily, server: ServerFacts) -> str | None:
-    """Return why the table can't be read, with the missing grant, or None. A right is None if the table is now gone."""
-    root, role = family.root, quoted(server.role)
-    name = qualified(root.relation.table)
-    if root.detail.may_use_schema is False:
-        return f"no USAGE on its schema: GRANT USAGE ON SCHEMA {quoted(root.relation.table.schema)} TO {role}"
-    if root.detail.may_select is False:
-        some = "SELECT on some columns is not enough" if root.detail.may_select_some else "no SELECT"
-        return f"{some}: GRANT SELECT ON {name} TO {role}"
-    for member in family.members:
-        name = qualified(member.relation.table)
-        if member.detail.row_security:
-            return (
-                f"row-level security on {name} hides rows from this role: ALTER ROLE {role} BYPASSRLS, "
-                "or exclude the table"
-            )
-        if server.in_recovery and member.detail.persistence == "u":
-            return f"{name} is unlogged, and a standby holds no rows of it: read the primary, or exclude it"
-    return None
