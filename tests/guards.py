@@ -140,10 +140,10 @@ FILES = [
     guard("heap order", SNAPSHOT, "if part.by_block and (known.where is None", "if False and (known.where is None", ORDER),
 ]  # fmt: skip
 NAMES = [
-    guard("read is what was meant: observing", SNAPSHOT, "        _require_not_replaced(connection, asked.table, self._reads(asked), frozenset(read), before)\n", "", f"{IDENTITIES} -k 'exchanged'"),
+    guard("read is what was meant: observing", SNAPSHOT, "        _require_not_replaced(connection, asked.table, self._expected_reads(asked), frozenset(read), before)\n", "", f"{IDENTITIES} -k 'exchanged'"),
     guard("read is what was meant: extracting", SNAPSHOT, "        _require_not_replaced(connection, table, reads, oids(found))\n", "", f"{IDENTITIES} -k 'parent or place'"),
     guard("read again after letting go of locks", SNAPSHOT, "                    connection.execute(_LET_GO)\n                    before = frozenset()\n", "                    before = before - {reads.root}\n", f"{IDENTITIES} -k counted_twice"),
-    guard("the second count is of the same table", SNAPSHOT, "seen, _ = self._observed(connection, question, read - {self._reads(question).root})", "seen, _ = self._observed(connection, question, frozenset(range(10**6)) - {self._reads(question).root})", f"{IDENTITIES} -k filtered"),
+    guard("the second count is of the same table", SNAPSHOT, "seen, _ = self._answer_one(connection, question, read - {self._expected_reads(question).root})", "seen, _ = self._answer_one(connection, question, frozenset(range(10**6)) - {self._expected_reads(question).root})", f"{IDENTITIES} -k filtered"),
     guard("none missing: the table", IDENTITY, "if reads.root not in found:", "if False:", f"{IDENTITIES} -k exchanged_for"),
     guard("none missing: a partition", IDENTITY, "if reads.all_below and not reads.below <= found:", "if False:", f"{IDENTITIES} -k 'parent and detach'"),
     guard("none more", IDENTITY, "if reads.exact and not found <= reads.below | {reads.root}:", "if False:", f"{IDENTITIES} -k 'parent or view'"),

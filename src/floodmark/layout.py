@@ -73,10 +73,10 @@ def fitted_segment(name: str, *, extra: int) -> str:
     """
     if len(name) + extra <= _MOST_BYTES:
         return name
-    return f"{_beginning(name)}{_SHORTENED}{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_DIGITS]}"
+    return f"{_name_beginning(name)}{_SHORTENED}{hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_DIGITS]}"
 
 
-def _beginning(name: str) -> str:
+def _name_beginning(name: str) -> str:
     """Return the first bytes of an encoded name, without a partial escape or character at the end."""
     kept = re.sub("%.?$", "", name[:_KEPT_BYTES])
     while not _is_text(kept):

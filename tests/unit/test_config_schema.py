@@ -23,7 +23,7 @@ from floodmark.cli.main import main
 from floodmark.config import Flags, load, values
 from floodmark.config.document import read_config
 from floodmark.config.json_schema import FILE_NAME, json_schema
-from floodmark.config.schema import ConfigFile, field_kinds, keys
+from floodmark.config.schema import ConfigFile, documented_keys, field_kinds
 from floodmark.config.template import TemplateChoices, template_text
 from floodmark.errors import ConfigError
 
@@ -77,7 +77,7 @@ def nested(key: str, value: Any) -> Any:
 def sections() -> Iterator[str]:
     """Every place at which a key can stand, from the top level on."""
     found = {""}
-    for key in keys():
+    for key in documented_keys():
         parts = key.split(".")
         found |= {".".join(parts[:end]) for end in range(1, len(parts))}
     # Below these stand names that the user chooses, or items of a list.
@@ -109,7 +109,9 @@ def test_an_unknown_key_is_refused_by_both_and_an_empty_section_by_neither(place
         assert accepted(fine) and parsed(fine, tmp_path)
 
 
-@pytest.mark.parametrize("key", [*keys(), "tables.rules", "tables.rules.*", "tables.rules.*.columns.mask", "deliver"])
+@pytest.mark.parametrize(
+    "key", [*documented_keys(), "tables.rules", "tables.rules.*", "tables.rules.*.columns.mask", "deliver"]
+)
 def test_both_accept_the_same_values(key: str, tmp_path: Path) -> None:
     verdicts = {}
     for value in SAMPLES:
@@ -165,7 +167,7 @@ def documented_defaults() -> dict[str, Any]:
     return {key: yaml.safe_load(match[1]) for key, match in found.items() if match is not None}
 
 
-@pytest.mark.parametrize("key", list(keys()))
+@pytest.mark.parametrize("key", list(documented_keys()))
 def test_every_key_is_described_with_the_default_that_the_document_gives(key: str) -> None:
     told = property_of(key)
     if not key.endswith("mask.*"):  # the mapping describes all masks

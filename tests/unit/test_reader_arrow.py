@@ -121,7 +121,7 @@ def test_small_blocks_of_a_wide_table_are_read_together(monkeypatch: pytest.Monk
     blocks = [line % tuple(range(number, number + 600)) for number in range(500)]
     expected = pa.Table.from_batches([wide.batch(b"".join(blocks))])
     read: list[int] = []
-    whole = wide._made
-    monkeypatch.setattr(wide, "_made", lambda lines: read.append(len(lines)) or whole(lines))
+    whole = wide._record_batch
+    monkeypatch.setattr(wide, "_record_batch", lambda lines: read.append(len(lines)) or whole(lines))
     assert pa.Table.from_batches(wide.batches(blocks)).equals(expected)
     assert 2 <= len(read) <= 5 and sum(read) == sum(map(len, blocks))

@@ -194,7 +194,7 @@ def _accepted_values(kind: Any) -> str:
     """Return the accepted values of a key, for a person."""
     if get_origin(kind) is Literal:
         return " or ".join((", ".join(get_args(kind)[:-1]), get_args(kind)[-1])).removeprefix(" or ")
-    bounds = _bounds(kind)
+    bounds = _bounds_of(kind)
     if bounds is not None:
         return f"a whole number from {bounds.ge} to {bounds.le}"
     if kind is bool:
@@ -202,13 +202,13 @@ def _accepted_values(kind: Any) -> str:
     return "text" if kind is str else "a number or text with a unit"
 
 
-def _bounds(kind: Any) -> Meta | None:
+def _bounds_of(kind: Any) -> Meta | None:
     return next((meta for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, Meta)), None)
 
 
 def _side_of_bounds(kind: Any, value: int) -> str | None:
     """Return the side of a key's bounds on which a whole number lies."""
-    bounds = _bounds(kind)
+    bounds = _bounds_of(kind)
     if bounds is None or bounds.ge is None:
         return None
     return "a smaller one" if value < bounds.ge else "a larger one"

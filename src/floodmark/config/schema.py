@@ -263,10 +263,10 @@ def is_struct(kind: Any) -> bool:
 def field_kinds(kind: type[Struct]) -> dict[str, Any]:
     """Return a section's keys and the kind of each, without documentation and None."""
     hints = get_type_hints(kind, include_extras=True)
-    return {name: without_none(_undocumented(hint)) for name, hint in hints.items()}
+    return {name: without_none(_without_annotation(hint)) for name, hint in hints.items()}
 
 
-def _undocumented(hint: Any) -> Any:
+def _without_annotation(hint: Any) -> Any:
     """Return the kind within a documented one, and any other as it is. Bounds are no documentation."""
     documented = any(getattr(one, "description", None) for one in getattr(hint, "__metadata__", ()))
     return get_args(hint)[0] if documented else hint
@@ -280,7 +280,7 @@ def without_none(hint: Any) -> Any:
     return options[0] if len(options) == 1 else Amount
 
 
-def keys(kind: type[Struct] = ConfigFile, prefix: str = "") -> Iterator[str]:
+def documented_keys(kind: type[Struct] = ConfigFile, prefix: str = "") -> Iterator[str]:
     """Yield every dotted key that can be set. `*` is a name that the user chooses, or any item of a list."""
     for name, inner in field_kinds(kind).items():
         path = f"{prefix}{name}"
@@ -289,6 +289,6 @@ def keys(kind: type[Struct] = ConfigFile, prefix: str = "") -> Iterator[str]:
         elif get_origin(inner) is tuple and is_struct(get_args(inner)[0]):
             path, inner = f"{path}.*", get_args(inner)[0]
         if is_struct(inner):
-            yield from keys(inner, f"{path}.")
+            yield from documented_keys(inner, f"{path}.")
         else:
             yield path

@@ -94,7 +94,7 @@ class PostgresServer:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
-        self._bin = self._usable(bin_directory)
+        self._bin = self._usable_binaries(bin_directory)
         self.port = free_port()
 
     @classmethod
@@ -206,8 +206,8 @@ class PostgresServer:
         """Kill one backend with SIGKILL: the postmaster ends all sessions and recovers. Returns after the recovery."""
         with psycopg.connect(self.dsn(), autocommit=True) as witness, psycopg.connect(self.dsn()) as victim:
             kill_process(victim.info.backend_pid)
-            wait_until(lambda: not _answers(witness), "the other backends' end")
-        wait_until(self._accepts, "recovery")
+            wait_until(lambda: not _is_answering(witness), "the other backends' end")
+        wait_until(self._accepts_connections, "recovery")
         self.starts += 1
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class PostgresServer:
     def copy(self) -> Self:
         """Return another server, not started, from a copy of this stopped server's data."""
         self._must_be_stopped("copy")
-        twin = self._twin()
+        twin = self._new_server()
         self._copy(self.data, twin.root / "data")
         return twin
 
@@ -259,7 +259,7 @@ class PostgresServer:
 
     def standby(self) -> Self:
         """Return a hot standby of this server, not started. It copies all current data."""
-        twin = self._twin()
+        twin = self._new_server()
         self.backup_to(twin)
         return twin
 
@@ -291,7 +291,7 @@ class PostgresServer:
             return self._spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _comes_up(self, process: subprocess.Popen[bytes]) -> bool:
-        wait_until(lambda: process.poll() is not None or self._ready(process.pid), "the server's start")
+        wait_until(lambda: process.poll() is not None or self._is_ready(process.pid), "the server's start")
         return process.poll() is None
 
     def _yield_port(self) -> None:
@@ -301,7 +301,7 @@ class PostgresServer:
         else:
             self.port = free_port()
 
-    def _ready(self, pid: int) -> bool:
+    def _is_ready(self, pid: int) -> bool:
         """Return true if the server's pid file reports it ready. pg_ctl reads the same file."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
@@ -309,7 +309,7 @@ class PostgresServer:
             return False
         return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
-    def _accepts(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             psycopg.connect(self.dsn()).close()
         except psycopg.OperationalError:
@@ -319,7 +319,7 @@ class PostgresServer:
     def _log_end(self) -> str:
         return last_lines(self.log.read_text(errors="replace")) if self.log.exists() else ""
 
-    def _twin(self) -> Self:
+    def _new_server(self) -> Self:
         return type(self)(self._made_of, settings=self.settings, base=self._base)
 
     def _must_be_stopped(self, verb: str) -> None:
@@ -328,25 +328,25 @@ class PostgresServer:
 
     def _copy(self, source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True)
-        self._own(target)
+        self._give_to_user(target)
 
-    def _own(self, tree: Path) -> None:
+    def _give_to_user(self, tree: Path) -> None:
         if self._identity:
             for path in (tree, *tree.rglob("*")):
                 os.chown(path, self._identity["user"], self._identity["group"], follow_symlinks=False)
 
-    def _usable(self, bin_directory: Path) -> Path:
+    def _usable_binaries(self, bin_directory: Path) -> Path:
         """Return binaries that the server's user can run: the originals, or a copy (of a venv below /root)."""
         try:
             self._spawn([str(bin_directory / "postgres"), "--version"], stdout=subprocess.DEVNULL).wait()
         except PermissionError:
             copy = copied_install(bin_directory, self.root / "install")
-            self._own(self.root / "install")
+            self._give_to_user(self.root / "install")
             return copy
         return bin_directory
 
 
-def _answers(connection: psycopg.Connection[Any]) -> bool:
+def _is_answering(connection: psycopg.Connection[Any]) -> bool:
     try:
         connection.execute("SELECT 1")
     except psycopg.OperationalError:

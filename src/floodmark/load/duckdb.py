@@ -73,9 +73,9 @@ class DuckDBFile:
         if self._connection is None:
             return None
         with self._errors.translated("read the loaded tables"):
-            if _folded_key(TableName(_OWN, "format")) not in self._marks():
+            if _folded_key(TableName(_OWN, "format")) not in self._table_comments():
                 return None
-            rows = self._connection.execute(f"SELECT * FROM {self._own}.format").fetchall()
+            rows = self._connection.execute(f"SELECT * FROM {self._own_schema}.format").fetchall()
             if not rows:  # the first load did not finish
                 return None
             if len(rows) != 1 or rows[0][:2] != (FORMAT, VERSION):
@@ -85,7 +85,7 @@ class DuckDBFile:
                     why=f"another Floodmark wrote it: its {_OWN}.format is not {FORMAT} version {VERSION}",
                     hint="Use the Floodmark that wrote it, or load into another file.",
                 )
-            return TargetContent(LoadSource(*rows[0][2:]), self._held())
+            return TargetContent(LoadSource(*rows[0][2:]), self._unchanged_tables())
 
     def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
         return tuple(kind.duckdb for kind in types)
@@ -94,14 +94,14 @@ class DuckDBFile:
         """Open the file for writing, remove the remains of an interrupted load, and list what the file holds."""
         self._reopen(0)
         with self._errors.translated("prepare the file"):
-            self._connection.execute(_CREATE.format(own=self._own))
+            self._connection.execute(_CREATE.format(own=self._own_schema))
             self.abandon()
-            held = self._held()
+            held = self._unchanged_tables()
             for name in self._recorded().keys() - held.keys():
-                self._forget("tables", name)
+                self._delete_record("tables", name)
             self._ours = {_folded_key(name): name for name in held}
             views = self._connection.execute(_VIEWS).fetchall()
-            self._taken = {*self._marks(), *(_folded_key(TableName(*view)) for view in views)}
+            self._taken = {*self._table_comments(), *(_folded_key(TableName(*view)) for view in views)}
 
     def stage(self, staged: StagedTable) -> int:
         """Load a table next to the one it will replace. Raises what its row stream raised, StorageError."""
@@ -113,8 +113,13 @@ class DuckDBFile:
         new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
         with self._errors.translated(f"load {name.label}"):
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
-            self._connection.execute(f"INSERT INTO {self._own}.staged VALUES (?, ?)", [new.schema, new.name])
-            insert(self._connection, f"CREATE TABLE {self._sql(new)} AS", staged.stream(infinite=True), staged.types)
+            self._connection.execute(f"INSERT INTO {self._own_schema}.staged VALUES (?, ?)", [new.schema, new.name])
+            insert(
+                self._connection,
+                f"CREATE TABLE {self._qualified_name(new)} AS",
+                staged.stream(infinite=True),
+                staged.types,
+            )
         self._staged[name] = new
         return staged.table.entry.rows or 0
 
@@ -124,7 +129,7 @@ class DuckDBFile:
         if ours is None:
             return
         with self._errors.translated(f"list what depends on {ours.label}"):
-            if self._lets_go(ours):
+            if self._is_droppable(ours):
                 return
             found = self._connection.execute(_DEPENDENTS, [*_name_parts(ours)]).fetchall()
         raise not_replaceable(self.url, ours, [".".join(one) for one in found])
@@ -135,9 +140,9 @@ class DuckDBFile:
         """Exchange all staged tables, and drop others, in one transaction."""
         with self._errors.translated("replace the tables"):
             self._connection.execute("BEGIN")
-            self._connection.execute(f"DELETE FROM {self._own}.format")
+            self._connection.execute(f"DELETE FROM {self._own_schema}.format")
             self._connection.execute(
-                f"INSERT INTO {self._own}.format VALUES (?, ?, ?, ?, ?)",
+                f"INSERT INTO {self._own_schema}.format VALUES (?, ?, ?, ?, ?)",
                 [FORMAT, VERSION, source.dialect, source.database, source.system_identifier],
             )
             for name in drop:
@@ -152,10 +157,10 @@ class DuckDBFile:
         if self._connection is None:  # another process has the file now; the next load removes what is recorded
             return
         with self._errors.translated("remove an unfinished load"):
-            left = self._connection.execute(f"SELECT * FROM {self._own}.staged").fetchall()
+            left = self._connection.execute(f"SELECT * FROM {self._own_schema}.staged").fetchall()
             for schema, name in left:
-                self._connection.execute(f"DROP TABLE IF EXISTS {self._sql(TableName(schema, name))}")
-            self._connection.execute(f"DELETE FROM {self._own}.staged")
+                self._connection.execute(f"DROP TABLE IF EXISTS {self._qualified_name(TableName(schema, name))}")
+            self._connection.execute(f"DELETE FROM {self._own_schema}.staged")
 
     def close(self) -> None:
         if self._connection is not None:
@@ -163,24 +168,24 @@ class DuckDBFile:
             self._connection = None
 
     @property
-    def _own(self) -> str:
+    def _own_schema(self) -> str:
         return f"{self._catalog}.{_OWN}"
 
-    def _sql(self, name: TableName) -> str:
+    def _qualified_name(self, name: TableName) -> str:
         """Return the qualified SQL name, with the file's own name, which can equal a schema's name."""
         return f"{self._catalog}.{quoted(name.schema)}.{quoted(name.name)}"
 
-    def _marks(self) -> dict[tuple[str, str], str | None]:
+    def _table_comments(self) -> dict[tuple[str, str], str | None]:
         """Return every table in the file with its comment."""
         tables = self._connection.execute(_TABLES).fetchall()
         return {_folded_key(TableName(schema, name)): comment for schema, name, comment in tables}
 
-    def _held(self) -> dict[TableName, tuple[str, str]]:
+    def _unchanged_tables(self) -> dict[TableName, tuple[str, str]]:
         """Return the tables that are unchanged since their load, with checksum and shape.
 
         Their comment is Floodmark's mark.
         """
-        marks, recorded = self._marks(), self._recorded()
+        marks, recorded = self._table_comments(), self._recorded()
         return {
             name: facts
             for name, facts in recorded.items()
@@ -188,7 +193,9 @@ class DuckDBFile:
         }
 
     def _recorded(self) -> dict[TableName, tuple[str, str]]:
-        rows = self._connection.execute(f'SELECT "schema", name, checksum, shape FROM {self._own}.tables').fetchall()
+        rows = self._connection.execute(
+            f'SELECT "schema", name, checksum, shape FROM {self._own_schema}.tables'
+        ).fetchall()
         return {TableName(schema, name): (checksum, shape) for schema, name, checksum, shape in rows}
 
     def _require_fit(self, staged: StagedTable) -> None:
@@ -216,37 +223,37 @@ class DuckDBFile:
         ours = self._ours.get(_folded_key(name))
         if ours is None or of not in (None, ours):
             return
-        self._connection.execute(f"DROP TABLE {self._sql(ours)}")
-        self._forget("tables", ours)
+        self._connection.execute(f"DROP TABLE {self._qualified_name(ours)}")
+        self._delete_record("tables", ours)
         del self._ours[_folded_key(name)]
 
     def _rename(self, staged: StagedTable, run_id: str) -> None:
         name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
         checksum = entry.checksum or ""
-        self._connection.execute(f"ALTER TABLE {self._sql(new)} RENAME TO {quoted(name.name)}")
+        self._connection.execute(f"ALTER TABLE {self._qualified_name(new)} RENAME TO {quoted(name.name)}")
         mark = _table_comment(name, checksum, staged.shape).replace("'", "''")
-        self._connection.execute(f"COMMENT ON TABLE {self._sql(name)} IS '{mark}'")
+        self._connection.execute(f"COMMENT ON TABLE {self._qualified_name(name)} IS '{mark}'")
         record = [*_name_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
-        self._connection.execute(f"INSERT INTO {self._own}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
-        self._forget("staged", new)
+        self._connection.execute(f"INSERT INTO {self._own_schema}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
+        self._delete_record("staged", new)
 
-    def _lets_go(self, name: TableName) -> bool:
+    def _is_droppable(self, name: TableName) -> bool:
         """Return true if DuckDB would drop a table.
 
         It tries the drop, because a refusal in `publish` would fail all tables.
         """
         self._connection.execute("BEGIN")
         try:
-            self._connection.execute(f"DROP TABLE {self._sql(name)}")
+            self._connection.execute(f"DROP TABLE {self._qualified_name(name)}")
         except (self._duckdb.CatalogException, self._duckdb.DependencyException):
             return False
         finally:
             self._connection.execute("ROLLBACK")
         return True
 
-    def _forget(self, where: str, name: TableName) -> None:
+    def _delete_record(self, where: str, name: TableName) -> None:
         self._connection.execute(
-            f'DELETE FROM {self._own}.{where} WHERE "schema" = ? AND name = ?', [*_name_parts(name)]
+            f'DELETE FROM {self._own_schema}.{where} WHERE "schema" = ? AND name = ?', [*_name_parts(name)]
         )
 
     def _reopen(self, row_group: int) -> None:

@@ -64,7 +64,7 @@ class GlueDatabase:
         found = self._parquet.loaded(source)
         if found is None:
             return None
-        current = {name: marks for name, marks in found.tables.items() if self._marks(name) == marks}
+        current = {name: marks for name, marks in found.tables.items() if self._recorded_state(name) == marks}
         left = filter(None, map(self._loaded_into, self._tables.values()))
         self._behind = frozenset({*found.tables, *left} - current.keys())
         return TargetContent(found.source, {**current, **dict.fromkeys(self._behind, ("", ""))})
@@ -94,7 +94,7 @@ class GlueDatabase:
     ) -> Mapping[TableName, FloodmarkError]:
         """Move the index, then update each Glue table. The index stays ahead of tables that can't be written."""
         changed = [*(one.table.name for one in staged), *drop]
-        old_lists = (self._list_of(table) for name in changed for table in self._ours(name))
+        old_lists = (self._list_of(table) for name in changed for table in self._loaded_versions(name))
         self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
         acts = {one.table.name: partial(self._update, one, run_id) for one in staged}
         acts |= {name: partial(self._drop, name) for name in drop}
@@ -111,14 +111,14 @@ class GlueDatabase:
     def _name(self, name: TableName) -> str:
         return glue_name(name, self._default_schema)
 
-    def _marks(self, name: TableName) -> tuple[str, str] | None:
+    def _recorded_state(self, name: TableName) -> tuple[str, str] | None:
         """Return the checksum and shape in the catalog, or None if the table is absent or has another name."""
-        ours = self._ours(name)
+        ours = self._loaded_versions(name)
         if [one.name for one in ours] != [self._name(name)]:
             return None
         return ours[0].parameters.get(_CHECKSUM, ""), ours[0].parameters.get(_SHAPE, "")
 
-    def _ours(self, name: TableName) -> list[CatalogTable]:
+    def _loaded_versions(self, name: TableName) -> list[CatalogTable]:
         """Return the Glue table that was loaded from a table, and one that was loaded under an earlier name."""
         current = self._tables.get(self._name(name))
         own = [current] if current is not None and self._is_ours(current, name) else []
@@ -164,7 +164,7 @@ class GlueDatabase:
         self._delete(self._misnamed(name))
 
     def _drop(self, name: TableName) -> None:
-        self._delete(self._ours(name))
+        self._delete(self._loaded_versions(name))
 
     def _delete(self, tables: Iterable[CatalogTable]) -> None:
         for one in tables:

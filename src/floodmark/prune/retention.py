@@ -145,7 +145,7 @@ def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelt
         manifests=tuple(sorted(link.key for link in manifests)),
         waiting=waiting,
         unknown=tuple(sorted([*unknown, *survey.unreadable])),
-        in_reach_still=len(_older(named, rule) - _older(survey.reach[0].names, rule)),
+        in_reach_still=len(_older_names(named, rule) - _older_names(survey.reach[0].names, rule)),
         cutoff=cutoff,
     )
 
@@ -164,13 +164,13 @@ def kept_number(reach: Sequence[ManifestLink], rule: Rule, now: datetime, grace:
             case KeepLast(least):
                 wanted = index < least
             case EraseBefore():
-                wanted = number == index and not _older(reach[index].names, rule)
+                wanted = number == index and not _older_names(reach[index].names, rule)
         if wanted or superseded > now - grace:
             number = index + 1
     return number
 
 
-def before(timestamp: str) -> str:
+def second_before(timestamp: str) -> str:
     """Return the timestamp a second earlier. An invalid one becomes "", which sorts first and holds all back."""
     try:
         return timestamp_text(timestamp_moment(timestamp) - timedelta(seconds=1))
@@ -185,13 +185,13 @@ def _cutoff(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelta) ->
     found by its timestamps, and the floor would fence it together with the deleted objects.
     """
     oldest = timestamp_text(now.astimezone(UTC) - grace)
-    stamps = [oldest, *map(before, survey.alive.values())]
+    stamps = [oldest, *map(second_before, survey.alive.values())]
     for one in survey.progress:
         if not _is_over(one, survey.alive, oldest):
-            stamps += [before(stamp) for key in one.names if (stamp := timestamp_of(key)) is not None]
-            stamps += map(before, one.timestamps)
+            stamps += [second_before(stamp) for key in one.names if (stamp := timestamp_of(key)) is not None]
+            stamps += map(second_before, one.timestamps)
     if isinstance(rule, EraseBefore):
-        stamps.append(before(rule.timestamp))
+        stamps.append(second_before(rule.timestamp))
     return min(stamps)
 
 
@@ -214,7 +214,7 @@ def _known_timestamps(survey: StoreSurvey) -> set[str]:
     return known
 
 
-def _older(names: Iterable[str], rule: Rule) -> set[str]:
+def _older_names(names: Iterable[str], rule: Rule) -> set[str]:
     if not isinstance(rule, EraseBefore):
         return set()
     return {key for key in names if (timestamp_of(key) or "") < rule.timestamp}

@@ -59,7 +59,7 @@ class BatchStream:
         self.reader: Any = None
         self.failure: FloodmarkError | None = None
 
-    def watched(self, batches: Iterator[Any]) -> Iterator[Any]:
+    def _remember_failure(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
             yield from batches
         except FloodmarkError as error:
@@ -81,7 +81,7 @@ class BatchConverter:
     def batch(self, lines: bytes) -> Any:
         """Return a block of whole lines as a pyarrow.RecordBatch. Raises DoesNotFit, which names all unfit columns."""
         try:
-            return self._made(lines)
+            return self._record_batch(lines)
         except _UnfitColumns as unfit:
             raise self._does_not_fit(unfit.columns) from None
 
@@ -98,24 +98,24 @@ class BatchConverter:
         rest = iter(_joined_blocks(blocks) if len(self._shape.names) >= _WIDE else blocks)
         for block in rest:
             try:
-                waiting.append(self._made(block))
+                waiting.append(self._record_batch(block))
             except _UnfitColumns as unfit:
                 raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
             size += len(block)
             if size >= BATCH_BYTES:
-                yield self._joined(waiting)
+                yield self._joined_batch(waiting)
                 waiting, size = [], 0
         if waiting:
-            yield self._joined(waiting)
+            yield self._joined_batch(waiting)
 
     def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> BatchStream:
         """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
         stream = BatchStream()
-        batches = stream.watched(self.batches(blocks, after))
+        batches = stream._remember_failure(self.batches(blocks, after))
         stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, batches)
         return stream
 
-    def _made(self, lines: bytes) -> Any:
+    def _record_batch(self, lines: bytes) -> Any:
         """Return a record batch. Raises _Unfit, or DoesNotFit if no single column is the cause."""
         try:
             columns, count = self._columns(lines)
@@ -131,7 +131,7 @@ class BatchConverter:
             raise _UnfitColumns(unfit)
         return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _joined(self, waiting: list[Any]) -> Any:
+    def _joined_batch(self, waiting: list[Any]) -> Any:
         return waiting[0] if len(waiting) == 1 else self._pa.concat_batches(waiting)
 
     def _field(self, name: str, kind: ColumnType) -> Any:
@@ -171,7 +171,7 @@ class BatchConverter:
         reader = self._with_text(found)
         for block in blocks:
             try:
-                reader._made(block)
+                reader._record_batch(block)
             except _UnfitColumns as unfit:
                 found.update(unfit.columns)
                 reader = self._with_text(found)
@@ -197,8 +197,8 @@ class BatchConverter:
             "timestamptz": self._timestamp_array,
             "bytes": self._bytes_array,
             "json": self._json_array,
-            "any": self._any,
-            "digits": self._any,
+            "any": self._text_array,
+            "digits": self._text_array,
         }
         return makers.get(kind, self._plain_array)
 
@@ -211,12 +211,14 @@ class BatchConverter:
         return self._pa.array(values, kind)
 
     def _date_array(self, values: Sequence[str | None], kind: Any) -> Any:
-        return self._moments(values, kind, parse_days, self._pa.int32())
+        return self._time_array(values, kind, parse_days, self._pa.int32())
 
     def _timestamp_array(self, values: Sequence[str | None], kind: Any) -> Any:
-        return self._moments(values, kind, parse_microseconds, self._pa.int64())
+        return self._time_array(values, kind, parse_microseconds, self._pa.int64())
 
-    def _moments(self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any) -> Any:
+    def _time_array(
+        self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any
+    ) -> Any:
         """Build an array of dates or timestamps. Arrow parses the years 0 to 9999 and refuses all other years."""
         try:
             return self._pa.compute.cast(self._pa.array(values, self._pa.string()), kind)
@@ -231,8 +233,8 @@ class BatchConverter:
     def _json_array(self, values: Sequence[Raw], kind: Any) -> Any:
         return self._pa.array([None if text == _NULL else text for text in map(bytes, values)], kind)
 
-    def _any(self, values: Sequence[Raw], kind: Any) -> Any:
-        return self._pa.array([_text(bytes(value)) for value in values], kind)
+    def _text_array(self, values: Sequence[Raw], kind: Any) -> Any:
+        return self._pa.array([_string_or_json(bytes(value)) for value in values], kind)
 
 
 def does_not_fit(shape: RowShape, columns: Sequence[str]) -> DoesNotFit:
@@ -289,7 +291,7 @@ def _decoded_hex(value: str) -> bytes:
     return bytes.fromhex(value[2:])
 
 
-def _text(value: bytes) -> bytes | str | None:
+def _string_or_json(value: bytes) -> bytes | str | None:
     """Return a string's content. Any other value, or a string that UTF-8 can't hold, is returned as its JSON text."""
     if value.startswith(b'"'):
         try:

@@ -41,7 +41,7 @@ class Pattern:
     """
 
     def __init__(self, text: str, default_schema: str, setting: str) -> None:
-        parts = _split(text, setting)
+        parts = _split_pattern(text, setting)
         if len(parts) == 1:
             parts.insert(0, (re.escape(default_schema), default_schema))
         (schema_regex, self.schema), (name_regex, self.name) = parts
@@ -87,7 +87,7 @@ def choose_tables(
         if not hits:
             raise _no_match("tables.exclude", text, pattern, candidates)
         chosen -= hits
-    return sorted(_narrowed(chosen, candidates, selection, default_schema))
+    return sorted(_narrowed_selection(chosen, candidates, selection, default_schema))
 
 
 def picked_if_plain(table: TableName, selection: Selection, default_schema: str) -> bool:
@@ -154,7 +154,7 @@ def narrowed_away(table: TableName, selection: Selection, default_schema: str) -
     )
 
 
-def _narrowed(
+def _narrowed_selection(
     chosen: set[TableName], candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str
 ) -> set[TableName]:
     narrowed = set() if selection.only else chosen
@@ -175,7 +175,7 @@ def _matching(
     return hits
 
 
-def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
+def _split_pattern(text: str, setting: str) -> list[tuple[str, str | None]]:
     """Return each part as a regular expression and, if it holds no wildcard, as the literal name."""
     parts: list[tuple[str, str | None]] = [("", "")]
     position = 0
@@ -192,7 +192,7 @@ def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
         if token["dot"]:
             parts.append(("", ""))
         else:
-            parts[-1] = _extended(parts[-1], token)
+            parts[-1] = _extended_part(parts[-1], token)
     if len(parts) > 2 or any(not regex for regex, _ in parts):
         raise ConfigError(
             "can't read a table pattern",
@@ -203,7 +203,7 @@ def _split(text: str, setting: str) -> list[tuple[str, str | None]]:
     return parts
 
 
-def _extended(part: tuple[str, str | None], token: re.Match[str]) -> tuple[str, str | None]:
+def _extended_part(part: tuple[str, str | None], token: re.Match[str]) -> tuple[str, str | None]:
     regex, literal = part
     if token["wild"]:
         return regex + _WILD[token["wild"]], None

@@ -41,13 +41,13 @@ class WaitsOnce:
     def _require_free(self, tables: Iterable[TableName]) -> None:
         given_up = self._locked.intersection(tables)
         if given_up:
-            raise self._error(min(given_up))
+            raise self._locked_error(min(given_up))
 
     def _given_up(self, table: TableName) -> TableLocked:
         self._locked.add(table)
-        return self._error(table)
+        return self._locked_error(table)
 
-    def _error(self, table: TableName) -> TableLocked:
+    def _locked_error(self, table: TableName) -> TableLocked:
         return TableLocked(
             "can't read a table",
             on=table.label,

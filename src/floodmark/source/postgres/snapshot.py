@@ -107,13 +107,13 @@ class PostgresSnapshot:
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         read = self._read(self._coordinator, selection, encoding_digest)
         try:
-            found = [self._measured(table) for table in read]
+            found = [self._with_measured_locks(table) for table in read]
         except psycopg.Error as error:  # the connection broke
             raise translated(error, "can't read the catalog", self._where.label) from None
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 
-    def _measured(self, table: PgTable) -> PgTable:
+    def _with_measured_locks(self, table: PgTable) -> PgTable:
         """Measure the locks that planning takes for each part, if it can call a user's function.
 
         If planning locks other relations, the locks can't show which one is read: then nothing is proven.
@@ -160,7 +160,7 @@ class PostgresSnapshot:
         if not tables:
             return []
         self._transactions.close()  # a role may be limited to this number of connections
-        present = self._present()
+        present = self._same_server_snapshot()
         if present is None:
             return [table.table for table in tables]
         try:
@@ -171,7 +171,7 @@ class PostgresSnapshot:
             present.close()
         return [table.table for table in tables if not _same_definition(table, now.get(table.table))]
 
-    def _present(self) -> Coordinator | None:
+    def _same_server_snapshot(self) -> Coordinator | None:
         """Return a new snapshot of the same server, or None.
 
         Behind a balancer another server can answer, and its snapshot says nothing about this one.
@@ -197,13 +197,13 @@ class PostgresSnapshot:
             before: frozenset[int] = frozenset()
             last: ExpectedReads | None = None
             for asked in questions:
-                reads = self._reads(asked)
+                reads = self._expected_reads(asked)
                 if last is None:
                     connection.execute(_SCOPE)
                 elif reads.root in before or not last.exact:  # it might read another relation undetected
                     connection.execute(_LET_GO)
                     before = frozenset()
-                seen, before = self._observed(connection, asked, before)
+                seen, before = self._answer_one(connection, asked, before)
                 observations.append(seen)
                 last = reads
         return observations
@@ -226,13 +226,13 @@ class PostgresSnapshot:
                 seen = Observation(copied.rows, 0, copied.frozen, part.relfilenode)
             else:
                 question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
-                seen, _ = self._observed(connection, question, read - {self._reads(question).root})
+                seen, _ = self._answer_one(connection, question, read - {self._expected_reads(question).root})
         if known.where is None and seen.rows != copied.lines:
             why = f"it gave {plural(copied.lines, 'line')}, but {plural(seen.rows, 'row')} were counted"
             raise TableError("can't extract", on=table.table.label, why=why)
         return Extracted(copied.lines, seen)
 
-    def _reads(self, asked: Question) -> ExpectedReads:
+    def _expected_reads(self, asked: Question) -> ExpectedReads:
         return self._tables[asked.table].reads[asked.part.id]
 
     def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
@@ -250,7 +250,7 @@ class PostgresSnapshot:
             raise SnapshotLost("the table was rewritten after the snapshot", on=table.label)
         return oids(found)
 
-    def _observed(
+    def _answer_one(
         self, connection: Connection, asked: Question, before: Set[int]
     ) -> tuple[Observation, frozenset[int]]:
         """Ask one question. Return the observation and the relations that are locked now.
@@ -267,7 +267,7 @@ class PostgresSnapshot:
             raise translated(error, "can't observe", asked.table.label) from None
         assert row is not None
         rows, young, frozen, newest, file_now, read = row
-        _require_not_replaced(connection, asked.table, self._reads(asked), frozenset(read), before)
+        _require_not_replaced(connection, asked.table, self._expected_reads(asked), frozenset(read), before)
         if file_now != asked.part.relfilenode:
             raise SnapshotLost("the table was rewritten after the snapshot", on=asked.table.label)
         return Observation(rows, young, frozen, asked.part.relfilenode, newest), frozenset(read)

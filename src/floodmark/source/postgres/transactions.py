@@ -93,7 +93,7 @@ class Coordinator:
             self.exported = self._begin(settings)
         except psycopg.Error as error:
             close_quietly(self.connection)
-            raise _whole(translated(error, "can't take a snapshot", where.label)) from None
+            raise _run_error(translated(error, "can't take a snapshot", where.label)) from None
         except BaseException:
             close_quietly(self.connection)
             raise
@@ -186,9 +186,9 @@ class SnapshotTransactions:
     def _try_import(self) -> None:
         """Find out once if a second connection can see the snapshot."""
         try:
-            connection = self._connected()
+            connection = self._new_connection()
             try:
-                self._import(connection)
+                self._import_snapshot(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 close_quietly(connection)
@@ -208,12 +208,12 @@ class SnapshotTransactions:
     def begin(self, what: str, on: str) -> Iterator[Connection]:
         """Open a transaction for one task. A driver's error inside becomes Floodmark's, which names `what` and `on`."""
         try:
-            with self._own() if self._shared else self._borrowed() as connection:
+            with self._own() if self._shared else self._coordinator_transaction() as connection:
                 yield connection
         except psycopg.Error as error:
-            raise self._judged(translated(error, what, on)) from None
+            raise self._error_to_raise(translated(error, what, on)) from None
 
-    def _judged(self, error: FloodmarkError) -> FloodmarkError:
+    def _error_to_raise(self, error: FloodmarkError) -> FloodmarkError:
         """Return the error to raise: a broken connection is worth a retry only while the snapshot exists."""
         if isinstance(error, SourceUnavailable) and not self._coordinator.alive():
             return SnapshotLost("the snapshot is gone", on=self._where.label, why=error.why)
@@ -221,9 +221,9 @@ class SnapshotTransactions:
 
     @contextmanager
     def _own(self) -> Iterator[Connection]:
-        connection = self._taken()
+        connection = self._idle_connection()
         try:
-            self._import(connection)
+            self._import_snapshot(connection)
             yield connection
             connection.execute("COMMIT")
         except BaseException:
@@ -232,7 +232,7 @@ class SnapshotTransactions:
         self._idle.put(connection)
 
     @contextmanager
-    def _borrowed(self) -> Iterator[Connection]:
+    def _coordinator_transaction(self) -> Iterator[Connection]:
         connection = self._coordinator.connection
         with self._alone:
             connection.execute("SAVEPOINT task")
@@ -242,24 +242,24 @@ class SnapshotTransactions:
                 if not connection.closed:
                     connection.execute("ROLLBACK TO SAVEPOINT task; RELEASE SAVEPOINT task")
 
-    def _taken(self) -> Connection:
+    def _idle_connection(self) -> Connection:
         """Return an idle connection, or a new one. If the server accepts no more, wait for one that becomes free."""
         with suppress(Empty):
             return self._idle.get_nowait()
         try:
-            return self._connected()
+            return self._new_connection()
         except SourceUnavailable:
             with suppress(Empty):
                 return self._idle.get(timeout=_SECONDS_FOR_AN_IDLE_ONE)
             raise
 
-    def _connected(self) -> Connection:
+    def _new_connection(self) -> Connection:
         try:
             return connect(self._where, self._settings)
         except SourceUnavailable as error:
-            raise self._judged(error) from None
+            raise self._error_to_raise(error) from None
 
-    def _import(self, connection: Connection) -> None:
+    def _import_snapshot(self, connection: Connection) -> None:
         exported = self._coordinator.exported
         assert exported.id is not None
         try:
@@ -293,7 +293,7 @@ def set_local(connection: Connection, settings: dict[str, str]) -> None:
             connection.execute("SELECT set_config(%s, %s, true)", (name, value))
 
 
-def _whole(error: FloodmarkError) -> FloodmarkError:
+def _run_error(error: FloodmarkError) -> FloodmarkError:
     """Return the coordinator's error: it concerns the whole run, not a table."""
     if isinstance(error, SourceUnavailable):
         return error

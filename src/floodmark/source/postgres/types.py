@@ -139,7 +139,7 @@ class TypeCatalog:
         self._to_text = {c.source for c in casts if c.target == TEXT}
         self._cast = {c.source for c in casts} | {c.target for c in casts}
         self.recast_builtins = any(max(c.source, c.target) < FIRST_USER_OID for c in casts)
-        self.closure = cache(self._closure)
+        self.closure = cache(self._types_within)
         self.unstable = cache(self._unstable)
         self.raw_newlines = cache(self._raw_newlines)
         self.facts = cache(self._facts)
@@ -168,7 +168,7 @@ class TypeCatalog:
             return None
         return "ctext" if found == "text" and attribute.collation in _C_COLLATIONS else found
 
-    def _closure(self, oid: int) -> frozenset[int]:
+    def _types_within(self, oid: int) -> frozenset[int]:
         """Return the type and all types that it is made of."""
         seen, waiting = set[int](), [oid]
         while waiting:
@@ -183,9 +183,11 @@ class TypeCatalog:
 
     def _unstable(self, oid: int) -> str | None:
         """Return why the type's output depends on more than stored bytes, or None."""
-        return next((why for part in sorted(self.closure(oid)) if (why := self._evil(self._types[part]))), None)
+        return next(
+            (why for part in sorted(self.closure(oid)) if (why := self._unproven_type(self._types[part]))), None
+        )
 
-    def _evil(self, kind: PgType) -> str | None:
+    def _unproven_type(self, kind: PgType) -> str | None:
         if kind.oid >= FIRST_USER_OID and kind.oid in self._to_json:
             return f"{self._label(kind.oid)} has a cast to json, which row_to_json uses"
         if any(a.generated == "v" for a in self._attributes.get(kind.relation, ())):

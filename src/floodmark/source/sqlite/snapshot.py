@@ -145,7 +145,7 @@ class SQLiteSnapshot:
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         """Count rows, and count all of them as young, since SQLite can't tell: so nothing is ever proven."""
-        return [self._observed(question.table) for question in questions]
+        return [self._answer_one(question.table) for question in questions]
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         known = self._tables[table.table]
@@ -165,7 +165,7 @@ class SQLiteSnapshot:
         """Close the connection. SQLAlchemy logs any error and raises nothing."""
         self._opened.close()
 
-    def _observed(self, table: TableName) -> Observation:
+    def _answer_one(self, table: TableName) -> Observation:
         try:
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {qualified(table)}").fetchone()
         except sqlite3.Error as error:
