@@ -90,7 +90,7 @@ def unprivileged() -> Iterator[None]:
 def test_no_key_leads_out_of_the_root_or_to_what_is_not_an_object(store: LocalStorage, key: str) -> None:
     store.put("a/b", body_of(b""))
     for use in (store.get, store.open, store.stat, store.delete, lambda k: store.put(k, body_of(b"x"))):
-        with pytest.raises(StorageError, match="no path below"):
+        with pytest.raises(StorageError, match="not a path in the folder"):
             use(key)
     assert everything(store._root.parent) == {"root/a/b", "root/.floodmark-lock"}
 
@@ -344,7 +344,7 @@ def test_a_link_that_leads_nowhere_is_told_as_such(root: Path, store: LocalStora
     root.mkdir()
     (root / "data").symlink_to(root / "gone")
     for key in ("data/a", "data/b/c"):
-        with pytest.raises(StorageError, match="data: a symbolic link to what does not exist"):
+        with pytest.raises(StorageError, match="data: it is a symbolic link to a missing target"):
             store.put(key, body_of(b"a"))
 
 

@@ -126,7 +126,9 @@ class Documents:
                 return Replaced(True, there)
             if (there.etag if there is not None else None) != etag:
                 return Replaced(False, there)
-            raise _Unchanged("write", on=self.at(key), why="the old version is still there, and no answer says why")
+            raise _Unchanged(
+                "can't write a document", on=self.at(key), why="the old version is still there, and no answer says why"
+            )
 
         try:
             return self._again_after(_Unchanged, _UNANSWERED)(once)
@@ -197,9 +199,11 @@ class Documents:
         try:
             return self._storage.put(key, body_of(data))
         except StorageUnavailable as error:
-            raise OutcomeUnknown("put an object", on=self.at(key), why="its last answer was lost") from error
+            raise OutcomeUnknown("can't put an object", on=self.at(key), why="its last answer was lost") from error
 
     def _require(self, key: str, etag: str | None) -> None:
         stat = self._storage.stat(key)
         if (stat.etag if stat is not None else None) != etag:
-            raise ConditionFailed("put an object on a condition", on=self.at(key), why="it changed since it was read")
+            raise ConditionFailed(
+                "can't put an object on a condition", on=self.at(key), why="it changed since it was read"
+            )

@@ -68,7 +68,7 @@ class History:
             return self._committed(run)
         data = self.documents.get(run)
         if data is None:
-            raise ObjectMissing("read a manifest", on=self.documents.at(run), why="it does not exist")
+            raise ObjectMissing("can't read a manifest", on=self.documents.at(run), why="it does not exist")
         return decode(Manifest, data, self.documents.at(run))
 
     def history(self, limit: int | None = None) -> Iterator[Manifest]:
@@ -95,7 +95,9 @@ class History:
         for manifest in self.history():
             if manifest.run_id == run_id:
                 return manifest
-        raise ObjectMissing("find a run", on=run_id, why=f"no manifest of it can be reached from {self.url}/{HEAD}")
+        raise ObjectMissing(
+            "can't find a run", on=run_id, why=f"no manifest of it can be reached from {self.url}/{HEAD}"
+        )
 
     def _verified(self, head: Head, data: bytes) -> Manifest:
         where = self.documents.at(head.manifest)

@@ -112,7 +112,7 @@ class LocalStorage:
         """Remove an unfinished file, and the folders that become empty."""
         path = self._root / name
         if not _UNFINISHED.fullmatch(path.name):
-            raise StorageError("remove an unfinished file", on=str(path), why="its name is not of one")
+            raise StorageError("can't remove an unfinished file", on=str(path), why="its name is that of another file")
         with translated("remove an unfinished file", path), self._locked():
             path.unlink(missing_ok=True)
             self._remove_empty(path.parent)
@@ -131,7 +131,7 @@ class LocalStorage:
         """Return the path of a key's file. Raises StorageError for a key that is no path below the root."""
         parts = key.split("/")
         if "\0" in key or any(part in ("", ".", "..") or part.startswith(_OWN) for part in parts):
-            raise StorageError("use a key as a path", on=repr(key), why="it is no path below the folder")
+            raise StorageError("can't use a key as a path", on=repr(key), why="it is not a path in the folder")
         return self._root.joinpath(*parts)
 
     def _written(self, path: Path, body: Body) -> tuple[Path, str]:
@@ -233,13 +233,13 @@ def _link(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise ConditionFailed("put an object", on=str(path), why="there is one already") from None
+        raise ConditionFailed("can't put an object", on=str(path), why="it exists already") from None
 
 
 def _require(path: Path, etag: str) -> None:
     found = _found(path)
     if found is None or _etag(found) != etag:
-        raise ConditionFailed("put an object", on=str(path), why="it is no longer the one that was read")
+        raise ConditionFailed("can't put an object", on=str(path), why="it changed since it was read")
 
 
 def _found(path: Path) -> os.stat_result | None:

@@ -27,14 +27,14 @@ _HINTS = {
 
 @contextmanager
 def translated(what: str, path: Path, right: Literal["read", "write"] = "write") -> Iterator[None]:
-    """Raise the StorageError that corresponds to an OSError, with the path and the errno's name.
+    """Raise the StorageError that corresponds to an OSError: can't do `what`, with the path and the errno's name.
 
     `right` is the permission that the operation needs.
     """
     try:
         yield
     except OSError as error:
-        raise _error(error)(what, on=str(path), why=_name(error), hint=_hint(error, right)) from None
+        raise _error(error)(f"can't {what}", on=str(path), why=_name(error), hint=_hint(error, right)) from None
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def reads(path: Path) -> Iterator[None]:
         try:
             yield
         except NOT_THERE:
-            raise ObjectMissing("read an object", on=str(path), why="it does not exist") from None
+            raise ObjectMissing("can't read an object", on=str(path), why="it does not exist") from None
 
 
 def not_made(path: Path) -> StorageError:
@@ -52,13 +52,18 @@ def not_made(path: Path) -> StorageError:
     above = path.parent
     if above.is_dir():
         return StorageError(
-            "put an object", on=str(above), why="no folder can be made here (ENOENT)", hint="Choose another place."
+            "can't put an object",
+            on=str(above),
+            why="no folder can be made here (ENOENT)",
+            hint="Choose another place.",
         )
     if above.is_symlink():
         hint = "Make the folder that it names, or remove the link."
-        return StorageError("put an object", on=str(above), why="a symbolic link to what does not exist", hint=hint)
+        return StorageError(
+            "can't put an object", on=str(above), why="it is a symbolic link to a missing target", hint=hint
+        )
     why = "another process removes the folder as often as it is made"
-    return StorageError("put an object", on=str(above), why=why)
+    return StorageError("can't put an object", on=str(above), why=why)
 
 
 def _error(error: OSError) -> type[StorageError]:

@@ -50,7 +50,7 @@ class MemoryStorage:
         body.stream.seek(0)
         data = body.stream.read()
         if len(data) != body.size or hashlib.sha256(data).hexdigest() != body.sha256:
-            raise StorageUnavailable("put an object", on=key, why="the body is not what was announced")
+            raise StorageUnavailable("can't put an object", on=key, why="the body differs from what was announced")
         with self._lock:
             self._require(key, condition)
             self._versions += 1
@@ -104,13 +104,13 @@ class MemoryStorage:
         with self._lock:
             found = self._objects.get(key)
         if found is None:
-            raise ObjectMissing("read an object", on=key, why="it does not exist")
+            raise ObjectMissing("can't read an object", on=key, why="it does not exist")
         return found
 
     def _require(self, key: str, condition: Condition) -> None:
         found = self._objects.get(key)
         match condition:
             case IfAbsent() if found is not None:
-                raise ConditionFailed("write an object", on=key, why="there is one already")
+                raise ConditionFailed("can't write an object", on=key, why="it exists already")
             case IfMatch(etag) if found is None or found.etag != etag:
-                raise ConditionFailed("write an object", on=key, why="it is no longer the one that was read")
+                raise ConditionFailed("can't write an object", on=key, why="it changed since it was read")

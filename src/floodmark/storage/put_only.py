@@ -54,7 +54,7 @@ class PutOnlyStorage:
 
     def _refuse(self, what: str, key: str) -> NoReturn:
         raise StorageError(
-            what,
+            f"can't {what}",
             on=f"{self.url}/{key}",
             why="a landing zone's objects belong to its receiver",
             hint="State must live elsewhere: --state names where.",

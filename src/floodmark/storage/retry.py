@@ -100,7 +100,7 @@ def _may_pass(error: BaseException) -> bool:
 
 def _unknown(key: str, last: StorageError) -> OutcomeUnknown:
     return OutcomeUnknown(
-        "put an object on a condition",
+        "can't put an object on a condition",
         on=key,
         why=f"a try went unanswered, and the last one ended with {type(last).__name__} ({last.why})",
         hint="It may or may not have been written. Read the object to find out.",

@@ -129,7 +129,7 @@ class S3Storage:
         except AccessDenied as denied:
             if not self._may_read:
                 raise
-            raise ObjectMissing(what, on=denied.on, why=denied.why) from None
+            raise ObjectMissing(denied.what, on=denied.on, why=denied.why) from None
 
     def delete(self, key: str) -> None:
         try:

@@ -117,7 +117,8 @@ class Refusal(Struct, frozen=True):
 
 @contextmanager
 def translated(what: str, where: str, conditional: bool = False) -> Iterator[None]:
-    """Raise the StorageError that corresponds to a botocore error. `where` is the object's URL."""
+    """Raise the StorageError that corresponds to a botocore error: can't do `what`. `where` is the object's URL."""
+    what = f"can't {what}"
     try:
         yield
     except boto.ClientError as error:
@@ -139,12 +140,12 @@ def from_answer(refusal: Refusal, what: str, where: str, conditional: bool = Fal
 
 
 def no_credentials(where: str, why: str = "boto3 found none") -> StorageDenied:
-    return StorageDenied("find credentials", on=where, why=why, hint=_LOOKED_FOR)
+    return StorageDenied("can't find credentials", on=where, why=why, hint=_LOOKED_FOR)
 
 
 def bad_endpoint(where: str) -> ConfigError:
     return ConfigError(
-        "connect to S3",
+        "can't connect to S3",
         on=where,
         why="the endpoint is not a URL",
         hint="Write AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) as https://host[:port], or leave it out for Amazon's S3.",

@@ -86,4 +86,6 @@ def length(stream: BinaryIO) -> int:
 
 def not_as_announced(key: str) -> StorageError:
     """Return the error for a body that differs from its announced size or SHA-256. Retryable, like S3's BadDigest."""
-    return StorageUnavailable("put an object", on=key, why="the body is not of the size and SHA-256 announced")
+    return StorageUnavailable(
+        "can't put an object", on=key, why="the body does not have the announced size and SHA-256"
+    )
