@@ -31,7 +31,7 @@ from floodmark.model import (
 )
 from floodmark.pipeline.chunks import MIN_CHUNK_BLOCKS
 from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan, without_objects
-from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished, proven
+from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished_entry, proven_outcome
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember_entry, with_finished
 from floodmark.state.manifest import checksum
 
@@ -267,7 +267,9 @@ def test_new_blocks_without_a_row_are_settled_and_remembered_as_empty() -> None:
     plan = settle_plan(plan_table(GROWN, remember_entry(entry()), POLICY, NOW), [SAME, SAME, EMPTY, EMPTY], POLICY)
     assert codes(plan) == [None] * 4
     assert plan.reason.code == "unchanged"
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember_entry(entry()), ATTEMPT, 0.0)
+    found = finished_entry(
+        plan, [proven_outcome(chunk) for chunk in plan.chunks], remember_entry(entry()), ATTEMPT, 0.0
+    )
     assert found.watermark is not None
     marks = found.watermark.chunks
     assert [(mark.rows, mark.object, mark.provable) for mark in marks] == [(7, 0, True), (7, 1, True)] + [
@@ -332,7 +334,9 @@ def test_a_partition_that_is_defined_otherwise_leaves_the_others_proven() -> Non
 def test_a_partition_that_went_is_told() -> None:
     plan = plan_table(replace(SPLIT, parts=LEAVES[:1]), remember_entry(split_entry()), POLICY, NOW)
     plan = settle_plan(plan, [SAME], POLICY)
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember_entry(split_entry()), ATTEMPT, 0.0)
+    found = finished_entry(
+        plan, [proven_outcome(chunk) for chunk in plan.chunks], remember_entry(split_entry()), ATTEMPT, 0.0
+    )
     assert found.status == "extracted"
     assert found.reason == Reason("rows_removed", "a partition was detached or dropped")
 
@@ -347,10 +351,14 @@ def test_a_changed_column_of_the_root_is_told_of_all_partitions() -> None:
 
 def test_a_watermark_tells_the_parts_that_are_more_than_the_table() -> None:
     plan = settle_plan(plan_table(SPLIT, remember_entry(split_entry()), POLICY, NOW), [SAME, SAME], POLICY)
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], remember_entry(split_entry()), ATTEMPT, 0.0)
+    found = finished_entry(
+        plan, [proven_outcome(chunk) for chunk in plan.chunks], remember_entry(split_entry()), ATTEMPT, 0.0
+    )
     assert found.watermark is not None and split_entry().watermark is not None
     assert found.watermark.parts == split_entry().watermark.parts  # type: ignore[union-attr]
-    plain = finished(settled(SAME, SAME), [proven(c) for c in settled(SAME, SAME).chunks], Remembered(), ATTEMPT, 0.0)
+    plain = finished_entry(
+        settled(SAME, SAME), [proven_outcome(c) for c in settled(SAME, SAME).chunks], Remembered(), ATTEMPT, 0.0
+    )
     assert plain.watermark is not None and plain.watermark.parts is UNSET
 
 
@@ -366,7 +374,7 @@ def test_an_empty_table_that_was_finished_under_a_lost_snapshot_is_a_first_run()
     told = with_finished(Remembered(), [known], small, NOW)
     plan = settle_plan(plan_table(small, told, POLICY, NOW), [EMPTY], POLICY)
     assert codes(plan) == [None]
-    found = finished(plan, [proven(chunk) for chunk in plan.chunks], told, ATTEMPT, 0.0)
+    found = finished_entry(plan, [proven_outcome(chunk) for chunk in plan.chunks], told, ATTEMPT, 0.0)
     assert (found.status, found.reason.code) == ("extracted", "first_run")
 
 
@@ -382,7 +390,7 @@ def test_what_an_earlier_version_read_is_read_again_once() -> None:
     reused = [replace(known, origin="reused") for known in entry().objects]
     outcomes = [ChunkOutcome(chunk, known, SAME) for chunk, known in zip(plan.chunks, reused, strict=True)]
     before = replace(entry(), checksum=checksum(entry().objects), encoding=Encoding())
-    found = finished(plan, outcomes, remember_entry(before), ATTEMPT, 0.0)
+    found = finished_entry(plan, outcomes, remember_entry(before), ATTEMPT, 0.0)
     assert (found.status, found.reason.code) == ("unchanged", "identical")
     assert codes(plan_table(GUARDED, remember_entry(found), POLICY, NOW)) == [None, None]
 
