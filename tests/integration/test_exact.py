@@ -348,7 +348,7 @@ def test_what_a_column_could_not_show_is_told_as_that_and_not_as_a_broken_proof(
     with pytest.raises(VerificationFailed, match=r"public\.person") as found:
         nightly.run(rules=rules, chunk_bytes=whole, audit_chunks=99)
     hint = str(found.value.hint)
-    assert "public.person by seen" in hint and "number of rows and the greatest value" in hint
+    assert "public.person by seen" in hint and "row count and the greatest value" in hint
     assert "must never" not in hint and "report" not in hint
     nightly.run(rules=rules, chunk_bytes=whole, full=True, only=("public.person",))
     assert day(nightly, rules=rules, chunk_bytes=whole, audit_chunks=99) == ("unchanged", "unchanged")
