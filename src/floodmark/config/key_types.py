@@ -13,7 +13,7 @@ DEFAULT = "x-default"  # msgspec overwrites "default" with the struct's own, whi
 
 
 def documented_key(description: str, default: object = None, examples: Sequence[object] = ()) -> Meta:
-    """Return the documentation of a key. `default` is the value of a key that is not set, None if there is none."""
+    """Return the documentation of a key. `default` is the value of a key that is not set, or None."""
     extra = {} if default is None else {DEFAULT: default}
     return Meta(description=description, examples=list(examples) or None, extra_json_schema=extra)
 
