@@ -83,7 +83,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "botocore": ("floodmark.storage", "floodmark.load", "floodmark.doctor"),
     "yaml": ("floodmark.config",),
     "rich": ("floodmark.cli", "floodmark.demo"),
-    "tenacity": ("floodmark.retrying", "floodmark.pipeline.snapshot"),
+    "tenacity": ("floodmark.retrying",),
     "rich_argparse": ("floodmark.cli",),
     "shtab": ("floodmark.cli",),
     "structlog": ("floodmark.cli",),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, sleep_using_event, stop_after_delay, wait_fixed
-
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
-from floodmark.events import Retried, RunStarted, Warned
+from floodmark.events import RunStarted, Warned
 from floodmark.model import TableInfo, TableName
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
+from floodmark.retrying import Patience, retrying
 from floodmark.source.base import NamedRelation, Source, SourceSnapshot
 from floodmark.source.selection import picked_if_plain
 from floodmark.source.waiting import WaitsOnce
@@ -23,21 +22,16 @@ _GONE = "the table no longer exists in the source"
 
 def take_snapshot(session: Session, source: Source, *, again: bool = False) -> SourceSnapshot:
     """Take a snapshot, and wait for a server that is down. Raises Stopped, SourceError."""
-
-    def tell(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        why = error.sentence if isinstance(error, SourceError) else type(error).__name__
-        session.observe(Retried("take a snapshot", why, state.attempt_number))
-
-    settings = session.settings
-    patience = max(settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)
-    tries = Retrying(
-        retry=retry_if_exception_type(SourceUnavailable),
-        stop=lambda state: session.deadline.reached() or stop_after_delay(patience)(state),
-        wait=wait_fixed(_SECONDS_BETWEEN_TRIES),
-        sleep=sleep_using_event(session.stop),
-        before_sleep=tell,
-        reraise=True,
+    settings, seconds = session.settings, _SECONDS_BETWEEN_TRIES
+    longest = max(settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)
+    patience = Patience(tries=None, shortest=seconds, longest=seconds, jitter=0, deadline=longest)
+    tries = retrying(
+        "take a snapshot",
+        lambda error: isinstance(error, SourceUnavailable),
+        session.observe,
+        patience,
+        sleep=session.stop.wait,
+        stopping=session.deadline.reached,
     )
     try:
         snapshot = WaitsOnce(tries(source.snapshot), session.locked_tables, settings.limits.lock_timeout)
