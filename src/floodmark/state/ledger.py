@@ -26,14 +26,13 @@ from floodmark.state.manifest import (
     Head,
     Inflight,
     Manifest,
-    ManifestSource,
     Progress,
     Working,
     decode,
     encode,
     unreadable,
 )
-from floodmark.state.rebase import may_follow, overtaken, rebase
+from floodmark.state.rebase import database_of, may_land, overtaken, rebase_onto
 from floodmark.storage.base import Storage
 
 __all__ = ["Committed", "Current", "Ledger", "require_same_source"]
@@ -126,7 +125,7 @@ class Ledger(History):
         if the store does not reveal whether head names it; also StateUnreadable, StorageError.
         """
         ours, rebased = manifest, 0
-        if base is not None and not _may_land(ours, base):
+        if base is not None and not may_land(ours, base):
             ours = self._rebased(manifest, base, attempted)
         for _ in range(2 * MAX_REBASES):
             key = manifest_key(manifest.run_id, rebased)
@@ -136,7 +135,7 @@ class Ledger(History):
             winner = self._swap_head(_head_of(ours, key, data, base), base)
             if winner is None:
                 return Committed(key, ours, rebased)
-            if base is None or winner.head.manifest != base.head.manifest or not _may_land(ours, winner):
+            if base is None or winner.head.manifest != base.head.manifest or not may_land(ours, winner):
                 ours, rebased = self._rebased(manifest, winner, attempted), rebased + 1
             base = winner
             if rebased > MAX_REBASES:
@@ -153,7 +152,7 @@ class Ledger(History):
 
         Record the tables that the next run must send again before any reader sees it.
         """
-        ours = _rebased(manifest, base, attempted)
+        ours = rebase_onto(manifest, base, attempted)
         later = overtaken(ours, base.manifest)
         if later:
             self.begin(later)
@@ -231,7 +230,7 @@ class Ledger(History):
 def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bool) -> bool:
     """Return True if this run adopts a state of another database. Raises SourceMismatch if that is not allowed."""
     head = current.head
-    same = _database(head) == _database(identity)
+    same = database_of(head) == database_of(identity)
     if same or adopt:
         return not same
     raise SourceMismatch(
@@ -241,26 +240,6 @@ def require_same_source(current: Current, identity: SourceIdentity, *, adopt: bo
         hint="Check --source and --state. If the database was moved or restored on purpose, run once with "
         "--adopt-source: it extracts everything again and takes over the state.",
     )
-
-
-def _may_land(ours: Manifest, base: Current) -> bool:
-    """Return True if ours can follow this base: prune has deleted nothing that it names."""
-    floor = base.head.floor
-    return floor is None or (ours.timestamp > floor and may_follow(ours, base.manifest, floor))
-
-
-def _rebased(manifest: Manifest, base: Current, attempted: Callable[[TableName], bool]) -> Manifest:
-    """Return our manifest on top of base. Raises Conflict for a run so slow that prune treated it as dead."""
-    floor = base.head.floor
-    if floor is not None and manifest.timestamp <= floor:
-        raise Conflict(
-            "the run took longer than prune's grace time",
-            on=manifest.run_id,
-            why=f"what was written up to {floor} and not committed may have been deleted",
-            hint="Nothing of this run was published. Run it again.",
-        )
-    _require_related(manifest, base)
-    return rebase(manifest, base.manifest, base.head.manifest, attempted, floor)
 
 
 def _head_of(manifest: Manifest, key: str, data: bytes, base: Current | None) -> Head:
@@ -276,26 +255,3 @@ def _head_of(manifest: Manifest, key: str, data: bytes, base: Current | None) ->
         oldest=base.head.oldest if base is not None else None,
         floor=base.head.floor if base is not None else None,
     )
-
-
-def _require_related(ours: Manifest, winner: Current) -> None:
-    """Raise Conflict if one manifest can't hold the entries of both.
-
-    They must come from the same database, and their keys must be relative to the same place.
-    """
-    why = None
-    if _database(ours.source) != _database(winner.head):
-        why = "and it read another database"
-    elif ours.destination != winner.manifest.destination:
-        why = "and it wrote to another destination"
-    if why is not None:
-        raise Conflict(
-            "another run committed first",
-            on=winner.head.run_id,
-            why=why,
-            hint="Two jobs use the same --state. Give each its own.",
-        )
-
-
-def _database(one: Head | ManifestSource | SourceIdentity) -> tuple[str, str, str]:
-    return one.dialect, one.system_identifier, one.database

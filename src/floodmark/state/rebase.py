@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from floodmark.errors import Conflict
 from floodmark.layout import LAYOUTS, timestamp_of
-from floodmark.model import Point, Reason, TableEntry, TableName, same_history
-from floodmark.state.manifest import Begun, Manifest
+from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableName, same_history
+from floodmark.state.history import Current
+from floodmark.state.manifest import Begun, Head, Manifest, ManifestSource
 
 Mine = Callable[[TableName], bool]
 
@@ -53,6 +55,50 @@ def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor
             entries[entry.table] = landed
     tables = tuple(entries[name] for name in sorted(entries))
     return replace(ours, parent=parent, consistent=False, tables=tables)
+
+
+def may_land(ours: Manifest, base: Current) -> bool:
+    """Return True if ours can follow this base: prune has deleted nothing that it names."""
+    floor = base.head.floor
+    return floor is None or (ours.timestamp > floor and may_follow(ours, base.manifest, floor))
+
+
+def rebase_onto(manifest: Manifest, base: Current, attempted: Callable[[TableName], bool]) -> Manifest:
+    """Return our manifest on top of base. Raises Conflict for a run so slow that prune treated it as dead."""
+    floor = base.head.floor
+    if floor is not None and manifest.timestamp <= floor:
+        raise Conflict(
+            "the run took longer than prune's grace time",
+            on=manifest.run_id,
+            why=f"what was written up to {floor} and not committed may have been deleted",
+            hint="Nothing of this run was published. Run it again.",
+        )
+    _require_related(manifest, base)
+    return rebase(manifest, base.manifest, base.head.manifest, attempted, floor)
+
+
+def _require_related(ours: Manifest, winner: Current) -> None:
+    """Raise Conflict if one manifest can't hold the entries of both.
+
+    They must come from the same database, and their keys must be relative to the same place.
+    """
+    why = None
+    if database_of(ours.source) != database_of(winner.head):
+        why = "and it read another database"
+    elif ours.destination != winner.manifest.destination:
+        why = "and it wrote to another destination"
+    if why is not None:
+        raise Conflict(
+            "another run committed first",
+            on=winner.head.run_id,
+            why=why,
+            hint="Two jobs use the same --state. Give each its own.",
+        )
+
+
+def database_of(one: Head | ManifestSource | SourceIdentity) -> tuple[str, str, str]:
+    """Return what tells one database from another."""
+    return one.dialect, one.system_identifier, one.database
 
 
 def overtaken(rebased: Manifest, theirs: Manifest) -> list[Begun]:
