@@ -16,7 +16,8 @@ import zstandard
 from fix_state import put
 from floodmark.errors import ObjectMissing, StorageUnavailable, VerificationFailed
 from floodmark.model import Chunk, Encoding, ObjectEntry
-from floodmark.objects.verified import BLOCK, Stored, blocks
+from floodmark.objects.stored import BLOCK, Stored
+from floodmark.objects.verified import blocks
 from floodmark.storage.memory import MemoryStorage
 
 Compression = Literal["gzip", "zstd", "none"]

@@ -22,7 +22,7 @@ from floodmark.errors import StorageUnavailable, VerificationFailed
 from floodmark.events import Event, Retried, ignore_event
 from floodmark.model import Chunk, Encoding, ObjectEntry
 from floodmark.objects import verified
-from floodmark.objects.verified import ObjectFault
+from floodmark.objects.stored import ObjectFault
 from floodmark.storage.memory import MemoryStorage
 from floodmark.verify import objects
 

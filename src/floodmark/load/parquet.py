@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageDenied, StorageError
 from floodmark.events import Observer, Warned
 from floodmark.layout import timestamp_text
-from floodmark.load.parquet_files import INDEX, begun, file_key, folders, is_file, write_groups
+from floodmark.load.parquet_files import INDEX, file_key, folders, is_dead, is_file, write_groups
 from floodmark.load.target import LoadSource, StagedTable, TargetContent
 from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.objects.spool import Spool
@@ -154,7 +154,12 @@ class ParquetPlace:
         with self._told("s3:DeleteObject"):
             self._delete(key for key in self._expired if key not in kept)
         with self._told("s3:ListBucket for this prefix, and s3:DeleteObject"):
-            left = [key for folder in folders(tables) for key in self._storage.list(folder) if _is_dead(key)]
+            left = [
+                key
+                for folder in folders(tables)
+                for key in self._storage.list(folder)
+                if is_dead(key, datetime.now(UTC) - _GRACE)
+            ]
             self._delete(key for key in left if key not in kept)
             for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
                 self._storage.discard(name)
@@ -294,9 +299,3 @@ def _place_unreadable(error: StorageDenied, url: str) -> StorageDenied:
 
 def _keys(tables: Iterable[ParquetTable]) -> set[str]:
     return {one.key for table in tables for one in table.files}
-
-
-def _is_dead(key: str) -> bool:
-    """Return true if a load that began more than a day ago wrote the object."""
-    moment = begun(key)
-    return moment is not None and datetime.now(UTC) - moment > _GRACE

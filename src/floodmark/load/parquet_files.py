@@ -61,6 +61,12 @@ def begun(key: str) -> datetime | None:
     return None if found is None else timestamp_moment(found[1])
 
 
+def is_dead(key: str, before: datetime) -> bool:
+    """Return true if a load that began before this moment wrote the object."""
+    moment = begun(key)
+    return moment is not None and moment < before
+
+
 def write_groups(file: IO[bytes] | io.RawIOBase, reader: Any, one: ObjectEntry) -> int:
     """Write a chunk's rows from a RecordBatchReader as a Parquet file. Returns the row count."""
     pa = extras.pyarrow()

@@ -18,7 +18,7 @@ from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
 from floodmark.events import Observer, Warned
 from floodmark.layout import LAYOUTS
 from floodmark.model import ObjectEntry, TableEntry, TableName
-from floodmark.objects.verified import ObjectFault
+from floodmark.objects.stored import ObjectFault
 from floodmark.pipeline.extract import Extractor
 from floodmark.source.selection import pick_tables
 from floodmark.source.waiting import WaitsOnce

@@ -8,7 +8,8 @@ from floodmark.errors import StorageDenied
 from floodmark.events import Observer
 from floodmark.layout import encoding_of
 from floodmark.model import ObjectEntry
-from floodmark.objects.verified import ObjectFault, find_fault
+from floodmark.objects.stored import ObjectFault
+from floodmark.objects.verified import find_fault
 from floodmark.storage.base import Storage
 from floodmark.wording import plural
 

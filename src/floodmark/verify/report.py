@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from floodmark.model import TableName
-from floodmark.objects.verified import FaultCode
+from floodmark.objects.stored import FaultCode
 from floodmark.source.selection import exact_pattern
 
 Code = FaultCode | Literal["inconsistent", "differs_from_source"]
