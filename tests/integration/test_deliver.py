@@ -203,7 +203,7 @@ def test_bad_input(floodmark: Floodmark, tmp_path: Path, zone: Zone) -> None:
     lake = Path(floodmark.environment.pop("FLOODMARK_DESTINATION"))
     for place, within in ((lake / "inside", "destination"), (lake, "state"), (lake / "_floodmark/x", "state")):
         refused = floodmark("deliver", "--state", str(lake / "_floodmark"), "--to", str(place), code=10)
-        assert f"lies within the {within}" in refused.err
+        assert f"its url and the {within} overlap" in refused.err
     floodmark.environment["FLOODMARK_DESTINATION"] = str(lake)
     assert not zone.folder.exists() and not (lake / "inside").exists()
     assert "the configuration holds no delivery named fifth" in floodmark("deliver", "--name", "fifth", code=10).err
