@@ -68,7 +68,8 @@ def add_config(commands: Commands) -> None:
     inner = config.add_subparsers(
         dest="config_command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
-    inner.add_parser("schema", help="print the JSON Schema of floodmark.yaml")
+    description = "Print the JSON Schema of floodmark.yaml."
+    inner.add_parser("schema", help="print the JSON Schema of floodmark.yaml", description=description)
 
 
 def add_demo(commands: Commands) -> None:
