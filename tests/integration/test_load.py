@@ -141,7 +141,7 @@ def test_a_duckdb_file_that_someone_has_open(job: Job, tmp_path: Path) -> None:
     with opened(file, "True"):
         assert job.load(f"duckdb:{file}") == unchanged(FIRST), "readers do not mind an unchanged day"
         job.night(DAY_2)
-        assert "in use" in job.refused(f"duckdb:{file}", code=11)
+        assert "another process has it open" in job.refused(f"duckdb:{file}", code=11)
     assert job.load(f"duckdb:{file}") == SECOND
 
 
@@ -181,7 +181,7 @@ def take_over_a_moved_database(job: Job, into: str, folder: Path) -> None:
     assert job.load(into, "--destination", lake, "--adopt-source") == same
     assert job.load(into, "--destination", lake) == same, "once is enough"
     notes_of(folder / "before.db", adopt=True)
-    assert "its tables are of postgresql database" in job.refused(into, "--destination", lake, code=10)
+    assert "its tables are of sqlite database" in job.refused(into, "--destination", lake, code=10)
 
 
 TARGETS: dict[str, Callable[[Path], str]] = {
