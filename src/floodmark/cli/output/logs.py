@@ -6,7 +6,6 @@ secret. structlog is loaded when the first line is written.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
@@ -72,7 +71,8 @@ def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: boo
 
 
 def _logger(write: Callable[[str], object], style: Style) -> Any:
-    structlog = _import_structlog()
+    import structlog  # noqa: PLC0415 - by need: not every command writes a line
+
     text = structlog.processors.LogfmtRenderer(bool_as_flag=False)
     renderers = [structlog.processors.JSONRenderer(_encode)] if style == "json" else [text, _escape]
     return structlog.wrap_logger(
@@ -110,24 +110,6 @@ def _escape(logger: object, method: str, line: str) -> str:
 
 def _encode(fields: dict[str, Any], **options: object) -> str:
     return printable_json(msgspec.json.encode(fields)).decode("utf-8")
-
-
-def _import_structlog() -> Any:
-    """Import structlog without rich.
-
-    structlog imports rich if it is there, to draw tracebacks, which Floodmark never shows. That takes as long as the
-    rest of structlog, and a nightly run without changes is mostly start-up. An entry of None in sys.modules makes an
-    import fail, and structlog then works without rich.
-    """
-    held_back = "rich" not in sys.modules
-    if held_back:
-        sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        import structlog  # noqa: PLC0415 - by need: not every command writes a line
-    finally:
-        if held_back:
-            del sys.modules["rich"]
-    return structlog
 
 
 def _variable(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
