@@ -6,7 +6,7 @@ secret. structlog is loaded when the first line is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Literal, cast, get_args
 
 import msgspec
@@ -96,11 +96,11 @@ class _Output:
         self.debug = self.info = self.warning = self.error = write
 
 
-def _drop_missing(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _drop_missing(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _order_keys(logger: object, method: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _order_keys(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {**{name: fields[name] for name in _FIRST}, **fields}
 
 
