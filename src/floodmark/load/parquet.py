@@ -150,18 +150,14 @@ class ParquetPlace:
         The load is complete before this step, so a failed deletion is a warning and not an error.
         """
         assert self._index is not None
+        dead = datetime.now(UTC) - _GRACE
         kept = {*_keys(self._index.tables), *(one.key for one in self._index.superseded), *self._written}
         with self._told("s3:DeleteObject"):
             self._delete(key for key in self._expired if key not in kept)
         with self._told("s3:ListBucket for this prefix, and s3:DeleteObject"):
-            left = [
-                key
-                for folder in folders(tables)
-                for key in self._storage.list(folder)
-                if is_dead(key, datetime.now(UTC) - _GRACE)
-            ]
+            left = [key for folder in folders(tables) for key in self._storage.list(folder) if is_dead(key, dead)]
             self._delete(key for key in left if key not in kept)
-            for name in self._storage.unfinished(datetime.now(UTC) - _GRACE):
+            for name in self._storage.unfinished(dead):
                 self._storage.discard(name)
 
     @contextmanager
