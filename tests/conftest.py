@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "fix_hypothesis",
+    "fix_boto",
     "fix_postgres",
     "fix_pooler",
     "fix_balancer",

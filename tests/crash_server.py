@@ -30,6 +30,7 @@ from typing import Any
 
 from botocore.httpsession import URLLib3Session
 
+import fix_boto
 import floodmark.cli.main
 from floodmark.pipeline import resume
 from floodmark.storage import local
@@ -160,6 +161,7 @@ def _exit_code(work: Callable[[], Any]) -> int:
 
 
 def main() -> None:
+    fix_boto.warm()
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
 
