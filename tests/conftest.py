@@ -3,6 +3,7 @@
 pytest_plugins = [
     "fix_hypothesis",
     "fix_boto",
+    "fix_warm",
     "fix_postgres",
     "fix_pooler",
     "fix_balancer",

@@ -30,10 +30,10 @@ from typing import Any
 
 from botocore.httpsession import URLLib3Session
 
-import fix_boto
 import floodmark.cli.main
 from floodmark.pipeline import resume
 from floodmark.storage import local
+from warm_server import warm
 
 _TWO_PATHS = {"os.rename", "os.link"}
 _AUDITED = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.truncate"}
@@ -161,7 +161,7 @@ def _exit_code(work: Callable[[], Any]) -> int:
 
 
 def main() -> None:
-    fix_boto.warm()
+    warm()
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line))), flush=True)
 

@@ -1,5 +1,6 @@
 """The command line as its users have it: a process of its own, an environment of its own, two streams, an exit code.
 
+A command that is only run to its end is a fork of a warm process (`fix_warm`); one that is started is a real process.
 No command may print a traceback, a canary (see fix_canaries) or a secret of its environment: each is looked at.
 """
 
@@ -23,6 +24,7 @@ from msgspec import Struct
 from fix_canaries import require_none
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket
+from fix_warm import needs_a_start, warm_process
 from floodmark.state.manifest import Head, Manifest, decode
 
 CHUNKS = "chunk_size: 64KiB\n"
@@ -54,8 +56,18 @@ class Done(Struct, frozen=True):
         return {entry.table.label: (entry.status, entry.reason.code) for entry in self.manifest.tables}
 
 
+def looked_at(code: int, out: bytes, err: bytes) -> Done:
+    """Return what a command left behind, if it did nothing that no command may do."""
+    done = Done(code, out.decode(), err.decode())
+    assert "Traceback" not in done.said and "internal error" not in done.said, done.said
+    require_none(done.said)
+    return done
+
+
 class Floodmark:
-    """Runs `floodmark` in a folder with an environment of its own."""
+    """Runs `floodmark` in a folder with an environment of its own. Without `warm` each command is a real process."""
+
+    warm = True
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,13 +107,19 @@ class Floodmark:
 
     def __call__(self, *arguments: str, code: int = 0, **named: Any) -> Done:
         """Run a command to its end, which must be this exit code."""
-        done = self.end(self.start(*arguments, **named))
+        done = self._done(*arguments, **named)
         assert done.code == code, f"{arguments} ended with {done.code}, not {code}: {done.said}"
         return done
 
     def run(self, *arguments: str, code: int = 0, **named: Any) -> Done:
         """`floodmark run --output json`."""
         return self("run", "--output", "json", *arguments, code=code, **named)
+
+    def _done(self, *arguments: str, **named: Any) -> Done:
+        environment = {**self.environment, **named.get("environment", {})}
+        if self.warm and named.keys() <= {"environment"} and not needs_a_start(environment):
+            return looked_at(*warm_process()(*arguments, environment=environment, folder=self.folder, patience=60))
+        return self.end(self.start(*arguments, **named))
 
     def end(self, process: subprocess.Popen[bytes], patience: float = 60, said: bytes = b"") -> Done:
         """Wait for a command's end, and look at what no command may do. `said`: what it had said on stderr before."""
@@ -111,10 +129,7 @@ class Floodmark:
             process.kill()
             out, err = process.communicate()
             raise AssertionError(f"it does not end: {out!r} {err!r}") from None
-        done = Done(process.returncode, (out or b"").decode(), (said + err).decode())
-        assert "Traceback" not in done.said and "internal error" not in done.said, done.said
-        require_none(done.said)
-        return done
+        return looked_at(process.returncode, out or b"", said + err)
 
 
 class Landing:

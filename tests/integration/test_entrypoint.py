@@ -41,6 +41,8 @@ LANDED = {"public": {"person", "upload_detail"}, "audit": {"audit.entry"}}
 class Container(Floodmark):
     """The image's entry point, in the folder that the image's WORKDIR would be."""
 
+    warm = False
+
     @staticmethod
     def command(*arguments: str) -> list[str]:
         return [sys.executable, str(ENTRYPOINT), *arguments]

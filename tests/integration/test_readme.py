@@ -23,6 +23,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+class Typed(Floodmark):
+    """As a newcomer types it: each command is a real process."""
+
+    warm = False
+
+
 def heads(text: str) -> list[list[str]]:
     """The words of every line that heads a table."""
     return [line.split() for line in text.splitlines() if re.match(r"(table|run) +(status|finished)", line)]
@@ -45,7 +51,7 @@ def test_the_smallest_real_use(
     pg: PgDatabase, s3_server: S3Server, s3_bucket: S3Bucket, variables: dict[str, str], tmp_path: Path
 ) -> None:
     pg.execute("CREATE TABLE person AS SELECT n AS id FROM generate_series(1, 10) n; CREATE TABLE event (id int)")
-    floodmark = Floodmark(tmp_path, {**s3_server.environment, **variables})
+    floodmark = Typed(tmp_path, {**s3_server.environment, **variables})
     commands = re.findall(r"^floodmark (.*)$", blocks("sh")[0], re.MULTILINE)
     assert commands == ["doctor", "plan", "run", "status"]
     said = "".join(floodmark(command).out for command in commands)
@@ -62,7 +68,7 @@ def test_the_smallest_real_use(
 def test_the_smallest_use_of_all(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "notes.db")) as connection:
         connection.execute("CREATE TABLE note (body)")
-    Floodmark(tmp_path, {})(*blocks("sh")[1].split()[1:])
+    Typed(tmp_path, {})(*blocks("sh")[1].split()[1:])
     assert (tmp_path / "landing/_floodmark/head.json").exists()
 
 
