@@ -80,7 +80,8 @@ _LOCALE = {"LC_ALL": "C.UTF-8"}
 
 @cache
 def warm_process() -> WarmProcess:
-    return WarmProcess({"PATH": os.environ["PATH"], **_LOCALE})
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    return WarmProcess({**kept, **_LOCALE})
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

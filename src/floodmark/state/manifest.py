@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -267,6 +268,7 @@ def _upgraded(raw: dict[str, Any], format: str, newest: int, where: str) -> dict
     return raw
 
 
+@cache
 def _newest(kind: type[Document]) -> int:
     """Return the version that this Floodmark writes."""
     (version,) = [field.default for field in fields(kind) if field.name == "version"]
