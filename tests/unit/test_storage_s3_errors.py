@@ -131,3 +131,11 @@ def test_failures_on_this_side(error: boto.BotoCoreError, kind: type[StorageErro
     assert type(translated_error) is kind
     assert type(error).__name__ in str(translated_error)
     assert ("AWS_DEFAULT_REGION" in str(translated_error)) == ("Region" in type(error).__name__)
+
+
+@pytest.mark.parametrize("error", [RecursionError(), boto.HTTPClientError(error=RecursionError())])
+def test_a_redirect_that_boto3_follows_until_the_stack_ends_is_named(error: Exception) -> None:
+    """The stack ends in boto3's own code, or while a request is sent."""
+    translated_error = becomes(error)
+    assert type(translated_error) is StorageError
+    assert "redirected in a circle" in str(translated_error) and "AWS_DEFAULT_REGION" in str(translated_error)

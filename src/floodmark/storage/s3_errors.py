@@ -124,9 +124,16 @@ def translated(what: str, where: str, conditional: bool = False) -> Iterator[Non
     except boto.ClientError as error:
         raise from_answer(_refusal(error), what, where, conditional) from None
     except boto.BotoCoreError as error:
+        if isinstance(error.kwargs.get("error"), RecursionError):  # the stack ended while a request was sent
+            raise _redirected(what, where) from None
         raise from_client(error, what, where) from None
-    except RecursionError:  # boto3 endlessly follows a redirect that names no region
-        raise StorageError(what, on=where, why="redirected in a circle", hint=_REGION) from None
+    except RecursionError:
+        raise _redirected(what, where) from None
+
+
+def _redirected(what: str, where: str) -> StorageError:
+    """Return the error for a redirect that names no region: boto3 follows it until the stack ends."""
+    return StorageError(what, on=where, why="redirected in a circle", hint=_REGION)
 
 
 def from_answer(refusal: Refusal, what: str, where: str, conditional: bool = False) -> StorageError:
