@@ -21,6 +21,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from fix_child import Child
 from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_storage import S3Bucket
 from floodmark.config import Flags
@@ -126,7 +127,7 @@ def opened(file: Path, read_only: str) -> Iterator[None]:
     """Someone else, a notebook say, has the file open."""
     connect = f"held = duckdb.connect({str(file)!r}, read_only={read_only})"
     program = f"import duckdb; {connect}; print('open', flush=True); input()"
-    with subprocess.Popen(
+    with Child(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"open\n"

@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from fix_canaries import TABLES, require_none
+from fix_child import Child
 from fix_command import Floodmark, Landing, asked_to_stop, at_work, held, until
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
@@ -48,7 +48,7 @@ def landing(tmp_path: Path) -> Landing:
     return Landing(tmp_path / "out")
 
 
-def waiting(floodmark: Floodmark, service: PgDatabase, table: str, *arguments: str) -> subprocess.Popen[bytes]:
+def waiting(floodmark: Floodmark, service: PgDatabase, table: str, *arguments: str) -> Child:
     """A run that waits for a table which a migration holds."""
     process = floodmark.start("run", "--output", "json", *arguments)
     until(lambda: process.poll() is not None or at_work(service, f"%{table}%")(), patience=60)
@@ -151,7 +151,7 @@ def on_a_terminal(floodmark: Floodmark, *arguments: str, **environment: str) -> 
     """Run a command whose streams are a terminal of 100 columns, and return its exit code and all it showed."""
     master, slave = pty.openpty()
     os.set_inheritable(slave, True)
-    process = subprocess.Popen(
+    process = Child(
         floodmark.command(*arguments),
         stdin=slave,
         stdout=slave,

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from fix_child import Child
 from fix_cli import EVIL, EVIL_SHOWN, entry, head, manifest
 from floodmark.cli.commands import history
 from floodmark.cli.main import main
@@ -392,11 +393,11 @@ job.run = run
 """
 
 
-def start(body: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+def start(body: str, *arguments: str, **options: Any) -> Child:
     prelude = PRELUDE.format(tests=str(Path(__file__).parent.parent))
     command = [sys.executable, "-c", prelude + body + MAIN, *arguments]
     environ = {**os.environ, "PYTHONUNBUFFERED": "", **options.pop("env", {})}
-    return subprocess.Popen(command, stderr=options.pop("stderr", subprocess.PIPE), env=environ, **options)
+    return Child(command, stderr=options.pop("stderr", subprocess.PIPE), env=environ, **options)
 
 
 def wait_for(process: subprocess.Popen[bytes], word: bytes) -> bytes:

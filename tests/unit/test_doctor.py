@@ -6,7 +6,6 @@ import os
 import pty
 import re
 import sqlite3
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import yaml
 from msgspec.structs import replace
 
 from fix_canaries import CANARY, require_none
+from fix_child import Child
 from fix_command import Floodmark
 from floodmark.config import Flags, load
 from floodmark.config.template import TemplateChoices, template_text, yaml_scalar
@@ -272,7 +272,7 @@ def asked(folder: Path, answers: Mapping[str, str]) -> tuple[int, str]:
     """Run `init` on a terminal, and answer each question by what stands in it."""
     ours, theirs = pty.openpty()
     job = Floodmark(folder, {})
-    process = subprocess.Popen(
+    process = Child(
         job.command("init"), stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=job.environment
     )
     os.close(theirs)

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from fix_child import Child
 from floodmark.errors import ConditionFailed, ObjectMissing, OutcomeUnknown, StorageDenied, StorageError
 from floodmark.storage.base import Body, Condition, IfAbsent, IfMatch
 from floodmark.storage.local import LocalStorage
@@ -134,7 +134,7 @@ def test_an_object_edited_by_hand_no_longer_matches(store: LocalStorage, root: P
 def test_no_increment_of_other_processes_is_lost(store: LocalStorage, root: Path) -> None:
     store.put("count", body_of(b"0"))
     command = [sys.executable, "-c", INCREMENT, str(root), "25"]
-    processes = [subprocess.Popen(command) for _ in range(3)]
+    processes = [Child(command) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert store.get("count").data == b"75"
 
