@@ -22,6 +22,7 @@ from isal import igzip
 from msgspec import Struct
 
 from fix_canaries import require_none
+from fix_child import Child
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket
 from fix_warm import needs_a_start, warm_process
@@ -65,9 +66,13 @@ def looked_at(code: int, out: bytes, err: bytes) -> Done:
 
 
 class Floodmark:
-    """Runs `floodmark` in a folder with an environment of its own. Without `warm` each command is a real process."""
+    """Runs `floodmark` in a folder with an environment of its own. Without `warm` each command is a real process.
+
+    While it is `hurried`, a command that is run to its end sleeps for no time, so that its retries take none.
+    """
 
     warm = True
+    hurried = False
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +100,7 @@ class Floodmark:
         self, *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **named: Any
     ) -> subprocess.Popen[bytes]:
         environment = {**self.environment, **named.pop("environment", {})}
-        return subprocess.Popen(
+        return Child(
             self.command(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -118,7 +123,8 @@ class Floodmark:
     def _done(self, *arguments: str, **named: Any) -> Done:
         environment = {**self.environment, **named.get("environment", {})}
         if self.warm and named.keys() <= {"environment"} and not needs_a_start(environment):
-            return looked_at(*warm_process()(*arguments, environment=environment, folder=self.folder, patience=60))
+            asked = {"environment": environment, "folder": str(self.folder), "hurried": self.hurried}
+            return looked_at(*warm_process()({"arguments": arguments, **asked}, patience=60))
         return self.end(self.start(*arguments, **named))
 
     def end(self, process: subprocess.Popen[bytes], patience: float = 60, said: bytes = b"") -> Done:

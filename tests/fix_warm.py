@@ -13,6 +13,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pytest
 
@@ -32,11 +33,12 @@ class WarmProcess:
             )
         self._lock = Lock()
 
-    def __call__(
-        self, *arguments: str, environment: dict[str, str], folder: Path, patience: float
-    ) -> tuple[int, bytes, bytes]:
-        """Run a command to its end. Returns its exit code, stdout and stderr. Kills it and raises after `patience`."""
-        request = {"arguments": arguments, "environment": environment, "folder": str(folder)}
+    def __call__(self, request: dict[str, Any], patience: float) -> tuple[int, bytes, bytes]:
+        """Run a command to its end. Returns its exit code, stdout and stderr. Kills it and raises after `patience`.
+
+        `request` holds the command's `arguments`, `environment` and `folder`, and whether it is `hurried`: time.sleep
+        then returns at once.
+        """
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             code = self._end(json.dumps(request).encode(), out.fileno(), err.fileno(), patience)
             out.seek(0)

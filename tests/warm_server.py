@@ -100,6 +100,8 @@ def run(request: dict[str, Any]) -> int:
     os.chdir(request["folder"])
     time.tzset()
     tempfile.tempdir = None
+    if request["hurried"]:
+        time.sleep = lambda seconds: None
     sys.argv[1:] = request["arguments"]
     sys.stdout = open(1, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors, closefd=False)  # noqa: SIM115

@@ -6,14 +6,13 @@ is unknown. The same holds for any final failure after a try went unanswered: on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import BinaryIO, TypeVar
 
 from floodmark.errors import OutcomeUnknown, StorageError
 from floodmark.events import Observer
-from floodmark.retrying import Patience, Sleep, retrying
+from floodmark.retrying import Patience, Sleep, pause, retrying
 from floodmark.storage.base import Body, Condition, Fetched, Stat, Storage
 
 Result = TypeVar("Result")
@@ -30,7 +29,7 @@ class RetryingStorage:
         inner: Storage,
         observer: Observer,
         patience: Patience = Patience(),  # noqa: B008 - frozen
-        sleep: Sleep = time.sleep,
+        sleep: Sleep = pause,
     ) -> None:
         self._inner, self._observer = inner, observer
         self._patience, self._sleep = patience, sleep
