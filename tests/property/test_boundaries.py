@@ -120,7 +120,7 @@ def require_strength(told: Counter[str], *, first: bool = False) -> None:
 @pytest.mark.parametrize("part", [1, 2])
 def test_a_sample_of_boundaries_on_a_primary(part: int, make_stage: MakeStage, told: Counter[str]) -> None:
     stage = make_stage(DEFAULT_VERSION, "primary")
-    require_truth(stage, [*(known(stage) if part == 1 else []), *sample(stage, 25 + 15 * part)])
+    require_truth(stage, [*(known(stage) if part == 1 else []), *sample(stage, 20 + 12 * part)])
     require_strength(told)
 
 

@@ -247,7 +247,7 @@ def test_histories(part: int, make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server(settings=SETTINGS)
     number = random.SystemRandom().randrange(2**31)
     print(f"seed {number}")
-    play(Histories, lambda: History(server, tmp_path, told), number, examples=10, steps=30)
+    play(Histories, lambda: History(server, tmp_path, told), number, examples=8, steps=30)
     require_strength(told)
 
 
