@@ -272,9 +272,7 @@ def asked(folder: Path, answers: Mapping[str, str]) -> tuple[int, str]:
     """Run `init` on a terminal, and answer each question by what stands in it."""
     ours, theirs = pty.openpty()
     job = Floodmark(folder, {})
-    process = Child(
-        job.command("init"), stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=job.environment
-    )
+    process = Child(job.command("init"), stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=job.environment)
     os.close(theirs)
     said, waiting = "", ""
     try:
