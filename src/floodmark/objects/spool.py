@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from floodmark.errors import StorageError
@@ -39,24 +40,23 @@ class Spool(io.RawIOBase):
         try:
             self._file.write(data)
         except OSError as error:
-            raise StorageError(
-                "can't write a temporary file",
-                on=tempfile.tempdir or "the folder for temporary files",  # gettempdir() would try to write there
-                why=error.strerror,
-                hint="Free space there, or set TMPDIR to another folder.",
-            ) from None
+            raise _not_written(error) from None
         self._digest.update(data)
         self.size += len(data)
         return len(data)
 
     @property
     def body(self) -> Body:
-        """Return all that was written, ready for a put."""
-        self._file.seek(0)
+        """Return all that was written, ready for a put. Raises StorageError if the last bytes do not fit."""
+        try:
+            self._file.seek(0)  # writes what is still buffered
+        except OSError as error:
+            raise _not_written(error) from None
         return Body(cast(BinaryIO, self._file), self.size, self._digest.hexdigest())
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # bytes that the disk does not take are thrown away with the others
+            self._file.close()
         super().close()
 
 
@@ -81,3 +81,12 @@ class LineSpool(Spool):
     @property
     def content_sha256(self) -> str:
         return self._lines.hexdigest()
+
+
+def _not_written(error: OSError) -> StorageError:
+    return StorageError(
+        "can't write a temporary file",
+        on=tempfile.tempdir or "the folder for temporary files",  # gettempdir() would try to write there
+        why=error.strerror,
+        hint="Free space there, or set TMPDIR to another folder.",
+    )
