@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from floodmark.errors import ObjectMissing
-from floodmark.events import Observer, ignore_event
+from floodmark.events import Observer, Retried, ignore_event
 from floodmark.model import Encoding, ObjectEntry
 from floodmark.objects.compression import Undecompressed, compressed, decompressed
 from floodmark.objects.csv import RowCounter, whole_records
@@ -151,7 +151,20 @@ def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
 def find_fault(
     storage: Storage, entry: ObjectEntry, encoding: Encoding, observer: Observer, stopping: Callable[[], bool]
 ) -> ObjectFault | None:
-    """Read an object to its end and return its first fault, or None. Raises TaskStopped, StorageError."""
+    """Read an object to its end and return its first fault, or None. Raises TaskStopped, StorageError.
+
+    Bytes can change on their way from the store. So a wrong checksum counts only if a second reading finds one too.
+    """
+    fault = _fault_of(storage, entry, encoding, observer, stopping)
+    if fault is not None and fault.code == "wrong_checksum":
+        observer(Retried(f"read {entry.key}", fault.detail, 1))
+        fault = _fault_of(storage, entry, encoding, observer, stopping)
+    return fault
+
+
+def _fault_of(
+    storage: Storage, entry: ObjectEntry, encoding: Encoding, observer: Observer, stopping: Callable[[], bool]
+) -> ObjectFault | None:
     try:
         read = VerifiedObject(storage, entry, encoding, with_digest=True, observer=observer, stopping=stopping)
         with closing(read):
