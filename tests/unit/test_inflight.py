@@ -9,9 +9,10 @@ import pytest
 from fix_state import Plan, lost, no_wait, nothing, put, quick_ledger, run
 from floodmark.errors import Conflict, StateUnreadable
 from floodmark.events import ignore_event
+from floodmark.model import Ended
 from floodmark.retrying import Patience
 from floodmark.state.ledger import Ledger
-from floodmark.state.manifest import Inflight, Working, decode, encode
+from floodmark.state.manifest import Inflight, Record, Working, decode, encode
 from floodmark.storage.memory import MemoryStorage
 from floodmark.storage.retry import RetryingStorage
 
@@ -98,6 +99,40 @@ def test_two_who_claim_at_once_both_get_in(ledger: Ledger, store: MemoryStorage)
     first = ledger.claim("r1", NOW)
     assert [one.run_id for one in listed(store).runs] == ["r2", "r1"] and plan.spent
     assert first.timestamp == "20261123010001Z"
+
+
+def test_an_end_is_counted_once_although_its_answer_is_lost_and_another_run_ends(
+    ledger: Ledger, store: MemoryStorage
+) -> None:
+    for run_id in ("r1", "r2"):
+        ledger.claim(run_id, NOW)
+
+    def another_ends_and_lose() -> None:
+        assert ledger.release("r2", ended("r2"))
+        lost()
+
+    plan = Plan(store)
+    plan.at("put", "inflight.json", "after", another_ends_and_lose)
+    assert quick_ledger(store, tries=1).release("r1", ended("r1")) and plan.spent
+    record = listed(store).ended
+    assert isinstance(record, Record)
+    assert (record.last.run_id, record.success, record.uploaded_bytes) == ("r2", 2, 10)
+    assert listed(store).runs == ()
+
+
+def ended(run_id: str) -> Ended:
+    return Ended(
+        run_id=run_id,
+        database="cases",
+        started_at="2026-11-23T01:00:00Z",
+        ended_at="2026-11-23T01:02:00Z",
+        outcome="success",
+        exit_code=0,
+        retries=0,
+        audited_chunks=0,
+        audit_mismatches=0,
+        uploaded_bytes=5,
+    )
 
 
 def test_a_claim_that_others_always_forestall_ends_in_a_conflict(store: MemoryStorage) -> None:

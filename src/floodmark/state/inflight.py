@@ -115,14 +115,19 @@ def release(documents: Documents, run_id: str, ended: Ended | None = None, lande
     The same write notes how the run ended. Return False if that failed: the run is forgotten in time.
     """
 
-    def leave(inflight: Inflight) -> tuple[Inflight, None]:
+    def leave(inflight: Inflight) -> tuple[Inflight, bool]:
         record = inflight.ended if ended is None else noted(inflight.ended, ended)
         left = tuple(one for one in begun(inflight) if one not in landed)
         runs = tuple(run for run in inflight.runs if run.run_id != run_id)
-        return replace(inflight, runs=runs, ended=record, begun=left or UNSET), None
+        return replace(inflight, runs=runs, ended=record, begun=left or UNSET), len(runs) < len(inflight.runs)
 
-    def left(inflight: Inflight, _: None) -> bool:
-        return (ended is None or _told(inflight, ended)) and all(run.run_id != run_id for run in inflight.runs)
+    def left(inflight: Inflight, was_listed: bool) -> bool:
+        """Return True if the write took effect, although another run may have noted its own end since then.
+
+        Only this write removes the run from the list, unless the run is dead.
+        """
+        gone = all(run.run_id != run_id for run in inflight.runs)
+        return gone and (was_listed or ended is None or _told(inflight, ended))
 
     return _tried(documents, leave, left)
 
@@ -166,8 +171,8 @@ def _told(inflight: Inflight, ended: Ended) -> bool:
 
 def _tried(
     documents: Documents,
-    change: Callable[[Inflight], tuple[Inflight, None]],
-    done: Callable[[Inflight, None], bool],
+    change: Callable[[Inflight], tuple[Inflight, Entered]],
+    done: Callable[[Inflight, Entered], bool],
 ) -> bool:
     """Try to make a change. Return False if it failed."""
     try:
