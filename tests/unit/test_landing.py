@@ -10,7 +10,7 @@ from fix_state import dropped, entry, failed_over, manifest, point, quick_ledger
 from floodmark.errors import StorageDenied
 from floodmark.model import TableName
 from floodmark.pipeline.landing import SentTables, latest_sent
-from floodmark.state.inflight import begun
+from floodmark.state.inflight import begun_tables
 from floodmark.state.manifest import Begun
 from floodmark.storage.base import Body, Condition
 from floodmark.storage.memory import MemoryStorage
@@ -30,7 +30,7 @@ def test_what_is_begun_is_half_until_it_is_whole_and_known_until_it_is_committed
     ledger.claim("run-1", NOW)
     first = SentTables((), ledger)
     first.record_begun([A, B, C], "20261124000000Z")
-    assert [one.table for one in begun(ledger.in_flight())] == [A, B, C]
+    assert [one.table for one in begun_tables(ledger.in_flight())] == [A, B, C]
     first.record_landed(A, put=True)
     first.record_landed(B, put=False)
     assert [first.sent_since(one) for one in (A, B, C)] == ["whole", "nothing", "half"]
@@ -38,19 +38,19 @@ def test_what_is_begun_is_half_until_it_is_whole_and_known_until_it_is_committed
     assert first.sent_since(TableName("public", "proven")) == "nothing"
 
     ledger.release("run-1")
-    second = SentTables(begun(ledger.in_flight()), ledger)
+    second = SentTables(begun_tables(ledger.in_flight()), ledger)
     assert [second.sent_since(one) for one in (A, B, C)] == ["half"] * 3, (
         "what a run did not commit, no one can vouch for"
     )
     second.record_begun([A, C], "20261124000001Z")
     second.record_committed(lambda table: "" if table == C else "20261124000001Z")
     assert ledger.release("run-2", None, second.committed)
-    assert [(one.table, one.timestamp) for one in begun(ledger.in_flight())] == [
+    assert [(one.table, one.timestamp) for one in begun_tables(ledger.in_flight())] == [
         (C, "20261124000000Z"),
         (C, "20261124000001Z"),
     ]
     second.record_committed(lambda table: "20261124000001Z")
-    assert ledger.release("run-2", None, second.committed) and begun(ledger.in_flight()) == ()
+    assert ledger.release("run-2", None, second.committed) and begun_tables(ledger.in_flight()) == ()
 
 
 def test_what_is_begun_later_than_what_was_committed_is_still_to_be_made_good() -> None:

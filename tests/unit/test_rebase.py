@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from fix_state import HOME, RESTORED, dropped, entry, failed_over, manifest, never, point, stored, table
 from floodmark.model import Lineage, ObjectEntry, Point, TableEntry
-from floodmark.state.rebase import overtaken, rebase
+from floodmark.state.rebase import overtaken_tables, rebase
 
 OLD, NEW, MINE = stored("t/old", "reused"), stored("t/theirs"), stored("t/mine")
 
@@ -185,12 +185,12 @@ def test_what_theirs_sent_under_a_later_timestamp_than_ours(
 ) -> None:
     landed = {"layout": "moj-landing"}
     ours, base = manifest("ours", point(9), mine, **landed), manifest("theirs", point(5), theirs, **landed)
-    assert [one.timestamp for one in overtaken(ours, base)] == expected
-    assert overtaken(replace(ours, layout="plain"), base) == [], "in a lake readers go by the manifest"
+    assert [one.timestamp for one in overtaken_tables(ours, base)] == expected
+    assert overtaken_tables(replace(ours, layout="plain"), base) == [], "in a lake readers go by the manifest"
 
 
 def test_the_same_rows_under_a_later_timestamp_are_as_good() -> None:
     mine, theirs = entry("t", point(9), at(1)), entry("t", point(5), at(2))
     same = replace(theirs, checksum=mine.checksum)
     ours = manifest("ours", point(9), mine, layout="moj-landing")
-    assert overtaken(ours, manifest("theirs", point(5), same)) == []
+    assert overtaken_tables(ours, manifest("theirs", point(5), same)) == []

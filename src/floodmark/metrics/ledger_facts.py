@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from floodmark.layout import HEAD
 from floodmark.model import Ended
-from floodmark.state.inflight import noted
+from floodmark.state.inflight import record_with
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Head, Inflight, Manifest, Record, Working, unreadable
 
@@ -41,7 +41,7 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
 
     def after_run(self, ended: Ended, manifest: Manifest | None) -> LedgerFacts:
         """Return the facts after a run has ended, with the manifest that it published, if any."""
-        record = noted(UNSET if self.record is None else self.record, ended)
+        record = record_with(UNSET if self.record is None else self.record, ended)
         rest = tuple(run for run in self.at_work if run.run_id != ended.run_id)
         return replace(self, manifest=manifest or self.manifest, record=record, at_work=rest)
 

@@ -33,7 +33,7 @@ from floodmark.pipeline.resume import ProgressTracker, usable_chunks
 from floodmark.pipeline.work import TableWork
 from floodmark.source.base import SourceSnapshot
 from floodmark.source.selection import narrowed_away
-from floodmark.state.inflight import begun
+from floodmark.state.inflight import begun_tables
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import FinishedChunks, Progress
 from floodmark.stop import Deadline, Stop
@@ -131,7 +131,7 @@ class Session:
         ledger = self.backends.ledger
         if ledger is None or self.backends.layout.objects_stay:
             return SentTables((), None)
-        return SentTables(begun(ledger.in_flight()), ledger)
+        return SentTables(begun_tables(ledger.in_flight()), ledger)
 
     # Under a snapshot
 

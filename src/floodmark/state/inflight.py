@@ -32,13 +32,13 @@ FORGET_AFTER = timedelta(days=2)
 Entered = TypeVar("Entered")
 
 
-def runs(documents: Documents) -> tuple[Working, ...]:
+def listed_runs(documents: Documents) -> tuple[Working, ...]:
     """Return the listed runs, dead or alive. Raises StateUnreadable, StorageError."""
-    found = _listed(documents)
+    found = _read_with_etag(documents)
     return found[0].runs if found is not None else ()
 
 
-def claim(documents: Documents, run_id: str, now: datetime) -> Working:
+def claim_timestamp(documents: Documents, run_id: str, now: datetime) -> Working:
     """Enter a run, with a timestamp that no other run has or had.
 
     The timestamp is the later of now and one second past any that head (including its floor) or the list names. Dead
@@ -55,19 +55,19 @@ def claim(documents: Documents, run_id: str, now: datetime) -> Working:
             progress=progress_key(run_id),
             started_at=iso_time(now, "seconds"),
         )
-        others = [run for run in inflight.runs if run.run_id != run_id and not dead(documents, run, now)]
+        others = [run for run in inflight.runs if run.run_id != run_id and not is_dead(documents, run, now)]
         return replace(inflight, latest=working.timestamp, runs=(*others, working)), working
 
-    return _swap(documents, enter, lambda inflight, working: working in inflight.runs)
+    return _change(documents, enter, lambda inflight, working: working in inflight.runs)
 
 
-def listed(documents: Documents) -> Inflight:
+def read_inflight(documents: Documents) -> Inflight:
     """Return the current list. Raises StateUnreadable, StorageError."""
-    found = _listed(documents)
+    found = _read_with_etag(documents)
     return found[0] if found is not None else Inflight()
 
 
-def noted(record: Record | UnsetType, ended: Ended) -> Record:
+def record_with(record: Record | UnsetType, ended: Ended) -> Record:
     """Return the record with one more run in it. Pure."""
     before = Record(last=ended) if record is UNSET else record
     return Record(
@@ -86,38 +86,38 @@ def noted(record: Record | UnsetType, ended: Ended) -> Record:
 
 def alive_and_dead(documents: Documents, now: datetime) -> tuple[list[Working], list[Working]]:
     """Return the listed runs in two groups: those that might still work, and those that are too old for that."""
-    found = runs(documents)
-    ended = [run for run in found if dead(documents, run, now)]
+    found = listed_runs(documents)
+    ended = [run for run in found if is_dead(documents, run, now)]
     return [run for run in found if run not in ended], ended
 
 
-def begun(inflight: Inflight) -> tuple[Begun, ...]:
+def begun_tables(inflight: Inflight) -> tuple[Begun, ...]:
     """Return the tables that a landing zone's receiver might hold only in part."""
     return () if inflight.begun is UNSET else inflight.begun
 
 
-def begin(documents: Documents, tables: Collection[Begun]) -> None:
+def add_begun(documents: Documents, tables: Collection[Begun]) -> None:
     """Record the tables that are about to be sent to a landing zone.
 
     Raises Conflict, OutcomeUnknown, StateUnreadable, StorageError: then they must not be sent.
     """
 
     def enter(inflight: Inflight) -> tuple[Inflight, None]:
-        known = begun(inflight)
+        known = begun_tables(inflight)
         return replace(inflight, begun=(*known, *(one for one in tables if one not in known))), None
 
-    _swap(documents, enter, lambda inflight, _: set(tables) <= set(begun(inflight)))
+    _change(documents, enter, lambda inflight, _: set(tables) <= set(begun_tables(inflight)))
 
 
-def release(documents: Documents, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
+def release_run(documents: Documents, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
     """Remove a run from the list, and the tables that have `landed` from the begun ones.
 
     The same write notes how the run ended. Return False if that failed: the run is forgotten in time.
     """
 
     def leave(inflight: Inflight) -> tuple[Inflight, bool]:
-        record = inflight.ended if ended is None else noted(inflight.ended, ended)
-        left = tuple(one for one in begun(inflight) if one not in landed)
+        record = inflight.ended if ended is None else record_with(inflight.ended, ended)
+        left = tuple(one for one in begun_tables(inflight) if one not in landed)
         runs = tuple(run for run in inflight.runs if run.run_id != run_id)
         return replace(inflight, runs=runs, ended=record, begun=left or UNSET), len(runs) < len(inflight.runs)
 
@@ -127,18 +127,18 @@ def release(documents: Documents, run_id: str, ended: Ended | None = None, lande
         Only this write removes the run from the list, unless the run is dead.
         """
         gone = all(run.run_id != run_id for run in inflight.runs)
-        return gone and (was_listed or ended is None or _told(inflight, ended))
+        return gone and (was_listed or ended is None or _is_noted(inflight, ended))
 
-    return _tried(documents, leave, left)
+    return _try_change(documents, leave, left)
 
 
-def note(documents: Documents, ended: Ended) -> bool:
+def note_end(documents: Documents, ended: Ended) -> bool:
     """Note how a run ended, and leave the list as it is. Return False if that failed."""
 
     def tell(inflight: Inflight) -> tuple[Inflight, None]:
-        return replace(inflight, ended=noted(inflight.ended, ended)), None
+        return replace(inflight, ended=record_with(inflight.ended, ended)), None
 
-    return _tried(documents, tell, lambda inflight, _: _told(inflight, ended))
+    return _try_change(documents, tell, lambda inflight, _: _is_noted(inflight, ended))
 
 
 def read_progress(documents: Documents, run: Working, tell: Callable[[str], None]) -> Progress | None:
@@ -165,24 +165,24 @@ def remove_progress(documents: Documents, run_id: str) -> None:
         documents.delete(progress_key(run_id))
 
 
-def _told(inflight: Inflight, ended: Ended) -> bool:
+def _is_noted(inflight: Inflight, ended: Ended) -> bool:
     return inflight.ended is not UNSET and inflight.ended.last == ended
 
 
-def _tried(
+def _try_change(
     documents: Documents,
     change: Callable[[Inflight], tuple[Inflight, Entered]],
     done: Callable[[Inflight, Entered], bool],
 ) -> bool:
     """Try to make a change. Return False if it failed."""
     try:
-        _swap(documents, change, done)
+        _change(documents, change, done)
     except (StorageError, Conflict):
         return False
     return True
 
 
-def _swap(
+def _change(
     documents: Documents,
     change: Callable[[Inflight], tuple[Inflight, Entered]],
     done: Callable[[Inflight, Entered], bool],
@@ -193,17 +193,17 @@ def _swap(
     except StateUnreadable as error:
         if error.on != documents.at(INFLIGHT):
             raise
-        raise _damaged(documents, error.why or "") from None
+        raise _damaged_list(documents, error.why or "") from None
 
 
-def _listed(documents: Documents) -> tuple[Inflight, str] | None:
+def _read_with_etag(documents: Documents) -> tuple[Inflight, str] | None:
     try:
         return documents.fetch(Inflight, INFLIGHT)
     except StateUnreadable as error:
-        raise _damaged(documents, error.why or "") from None
+        raise _damaged_list(documents, error.why or "") from None
 
 
-def _damaged(documents: Documents, why: str) -> StateUnreadable:
+def _damaged_list(documents: Documents, why: str) -> StateUnreadable:
     """Return the error for a damaged list. Unlike other documents, it can be deleted as long as no run is at work."""
     return StateUnreadable(
         "the list of runs in flight can't be read",
@@ -221,7 +221,7 @@ def _next_timestamp(documents: Documents, inflight: Inflight, now: datetime) -> 
     try:
         later = [_second_after(one) for one in taken]
     except (ValueError, OverflowError):
-        raise _damaged(documents, "it holds an invalid timestamp") from None
+        raise _damaged_list(documents, "it holds an invalid timestamp") from None
     try:
         later += [_second_after(one) for one in ((head[0].timestamp, head[0].floor) if head else ()) if one is not None]
     except (ValueError, OverflowError):
@@ -233,7 +233,7 @@ def _second_after(timestamp: str) -> datetime:
     return timestamp_moment(timestamp) + timedelta(seconds=1)
 
 
-def dead(documents: Documents, run: Working, now: datetime) -> bool:
+def is_dead(documents: Documents, run: Working, now: datetime) -> bool:
     """Return True if a run is dead.
 
     The run's start decides, not its timestamp: a clock that was ahead can put the timestamp in the future.
@@ -241,4 +241,4 @@ def dead(documents: Documents, run: Working, now: datetime) -> bool:
     try:
         return datetime.fromisoformat(run.started_at) < now - FORGET_AFTER
     except (ValueError, TypeError):
-        raise _damaged(documents, "a started_at in it is no time") from None
+        raise _damaged_list(documents, "a started_at in it is no time") from None

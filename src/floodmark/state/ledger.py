@@ -32,7 +32,7 @@ from floodmark.state.manifest import (
     encode,
     unreadable,
 )
-from floodmark.state.rebase import database_of, may_land, overtaken, rebase_onto
+from floodmark.state.rebase import database_of, may_land, overtaken_tables, rebase_onto
 from floodmark.storage.base import Storage
 
 __all__ = ["Committed", "Current", "Ledger", "require_same_source"]
@@ -69,38 +69,38 @@ class Ledger(History):
     # Runs in flight
 
     def claim(self, run_id: str, now: datetime) -> Working:
-        """Enter a run in the list of runs in flight, with a timestamp of its own: see `inflight.claim`."""
-        return inflight.claim(self.documents, run_id, now)
+        """Enter a run in the list of runs in flight, with a timestamp of its own: see `inflight.claim_timestamp`."""
+        return inflight.claim_timestamp(self.documents, run_id, now)
 
     def begin(self, tables: Collection[Begun]) -> None:
-        """Record the tables that are about to be sent to a landing zone: see `inflight.begin`."""
-        inflight.begin(self.documents, tables)
+        """Record the tables that are about to be sent to a landing zone: see `inflight.add_begun`."""
+        inflight.add_begun(self.documents, tables)
 
     def release(self, run_id: str, ended: Ended | None = None, landed: Collection[Begun] = ()) -> bool:
         """Remove a run from those in flight, and landed tables from the begun ones, and note how the run ended.
 
         Return False if that failed: the run is forgotten in time.
         """
-        return inflight.release(self.documents, run_id, ended, landed)
+        return inflight.release_run(self.documents, run_id, ended, landed)
 
     def note(self, ended: Ended) -> bool:
         """Note the end of a run that was never in flight, or that stays in the list. Return False if that failed."""
-        return inflight.note(self.documents, ended)
+        return inflight.note_end(self.documents, ended)
 
     def in_flight(self) -> Inflight:
         """Return the runs in flight, dead or alive, and the record of runs that ended.
 
         Raises StateUnreadable, StorageError.
         """
-        return inflight.listed(self.documents)
+        return inflight.read_inflight(self.documents)
 
     def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[Progress]:
         """Yield the progress of listed runs, dead or alive, that are not too old. `tell`: see `read_progress`.
 
         Raises StateUnreadable for the list, StorageError.
         """
-        for run in inflight.runs(self.documents):
-            if not inflight.dead(self.documents, run, now):
+        for run in inflight.listed_runs(self.documents):
+            if not inflight.is_dead(self.documents, run, now):
                 found = inflight.read_progress(self.documents, run, tell)
                 if found is not None:
                     yield found
@@ -153,7 +153,7 @@ class Ledger(History):
         Record the tables that the next run must send again before any reader sees it.
         """
         ours = rebase_onto(manifest, base, attempted)
-        later = overtaken(ours, base.manifest)
+        later = overtaken_tables(ours, base.manifest)
         if later:
             self.begin(later)
         return ours

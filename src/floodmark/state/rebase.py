@@ -20,8 +20,8 @@ Mine = Callable[[TableName], bool]
 
 def may_follow(ours: Manifest, theirs: Manifest, floor: str | None) -> bool:
     """Return True if ours names only objects that prune can't have deleted: those that theirs names, and later ones."""
-    named = _named(theirs)
-    return all(one.key in named or _above(one.key, floor) for entry in ours.tables for one in entry.objects)
+    named = _named_keys(theirs)
+    return all(one.key in named or _is_above(one.key, floor) for entry in ours.tables for one in entry.objects)
 
 
 def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor: str | None = None) -> Manifest:
@@ -43,14 +43,14 @@ def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor
 
     The result shows more than one moment, so it is not `consistent`.
     """
-    named = _named(theirs)
+    named = _named_keys(theirs)
     before = {entry.table: entry for entry in theirs.tables}
     entries = {name: entry for name, entry in before.items() if entry.status != "dropped"}
     for entry in ours.tables:
         other = before.get(entry.table)
-        if not attempted(entry.table) or (other is not None and not _beats(entry, ours, other, theirs)):
+        if not attempted(entry.table) or (other is not None and not _is_newer(entry, ours, other, theirs)):
             continue
-        landed = _landed(entry, entries.get(entry.table), named, floor)
+        landed = _landed_entry(entry, entries.get(entry.table), named, floor)
         if landed is not None:
             entries[entry.table] = landed
     tables = tuple(entries[name] for name in sorted(entries))
@@ -101,7 +101,7 @@ def database_of(one: Head | ManifestSource | SourceIdentity) -> tuple[str, str, 
     return one.dialect, one.system_identifier, one.database
 
 
-def overtaken(rebased: Manifest, theirs: Manifest) -> list[Begun]:
+def overtaken_tables(rebased: Manifest, theirs: Manifest) -> list[Begun]:
     """Return the tables of a landing zone whose receiver has their data, although our entry is the committed one.
 
     The receiver goes by the later timestamp, and theirs is later. The run that saw the source last is not always the
@@ -124,17 +124,17 @@ def sent_under(entry: TableEntry) -> str:
     return max((timestamp_of(one.key) or "" for one in entry.objects), default="")
 
 
-def _beats(entry: TableEntry, ours: Manifest, other: TableEntry, theirs: Manifest) -> bool:
+def _is_newer(entry: TableEntry, ours: Manifest, other: TableEntry, theirs: Manifest) -> bool:
     if "dropped" in (entry.status, other.status):
-        return _later(ours.source.snapshot, theirs.source.snapshot)
+        return _is_later(ours.source.snapshot, theirs.source.snapshot)
     if entry.status == "failed":
         return False
     if other.checksum is None:
         return True
-    return _later(_point(entry, ours), _point(other, theirs))
+    return _is_later(_point_of(entry, ours), _point_of(other, theirs))
 
 
-def _landed(entry: TableEntry, other: TableEntry | None, named: set[str], floor: str | None) -> TableEntry | None:
+def _landed_entry(entry: TableEntry, other: TableEntry | None, named: set[str], floor: str | None) -> TableEntry | None:
     """Return our entry in the form in which it can follow theirs, or None if theirs has to stay."""
     if entry.status == "dropped":
         # The dropped state is the last one that theirs held: its objects, and the numbers that belong to them.
@@ -159,7 +159,7 @@ def _without_snapshot(entry: TableEntry) -> TableEntry:
     )
 
 
-def _point(entry: TableEntry, manifest: Manifest) -> Point:
+def _point_of(entry: TableEntry, manifest: Manifest) -> Point:
     """Return the moment at which the source held these rows.
 
     If an entry was carried over and has no watermark, only the time is known, and no lineage.
@@ -171,7 +171,7 @@ def _point(entry: TableEntry, manifest: Manifest) -> Point:
     return Point(entry.as_of or "")
 
 
-def _later(ours: Point, theirs: Point) -> bool:
+def _is_later(ours: Point, theirs: Point) -> bool:
     """Return True if ours is certainly the later of two snapshots. Times are the source's own, all in one format."""
     if not same_history(theirs.lineage, ours.lineage):
         return False
@@ -180,11 +180,11 @@ def _later(ours: Point, theirs: Point) -> bool:
     return (ours.xmax, ours.xmin, ours.taken_at) > (theirs.xmax, theirs.xmin, theirs.taken_at)
 
 
-def _named(manifest: Manifest) -> set[str]:
+def _named_keys(manifest: Manifest) -> set[str]:
     return {one.key for entry in manifest.tables for one in entry.objects}
 
 
-def _above(key: str, floor: str | None) -> bool:
+def _is_above(key: str, floor: str | None) -> bool:
     return floor is None or (timestamp_of(key) or "") > floor
 
 
@@ -195,5 +195,5 @@ def _names_only(entry: TableEntry, named: set[str], floor: str | None) -> bool:
     """
     mine = entry.status != "failed"
     return all(
-        one.key in named or (mine and one.origin == "extracted" and _above(one.key, floor)) for one in entry.objects
+        one.key in named or (mine and one.origin == "extracted" and _is_above(one.key, floor)) for one in entry.objects
     )
