@@ -97,17 +97,13 @@ def _deliver_all(
     snapshot = reader.latest()
     log.bind(run_id=snapshot.run_id)
     only = _chosen_tables(snapshot, patterns, exclude)
-    # Without a destination setting, only the manifest tells the place.
-    found = replace(settings.destination, url=snapshot.data.url)
-    require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
+    _require_deliverable(settings, snapshot, chosen)
     with StopSignals(streams.log.style) as stop:
         for one in chosen:
             target = open_target(one, observer)
-            cursor = reader.cursor(target.name)
+            cursor, tell = reader.cursor(target.name), partial(_log_table, log, target.name)
             try:
-                result = deliver_tables(
-                    snapshot, target, cursor, only, partial(_log_table, log, target.name), stop.event
-                )
+                result = deliver_tables(snapshot, target, cursor, only, tell, stop.event)
             except Stopped:
                 raise
             except FloodmarkError as error:
@@ -118,6 +114,12 @@ def _deliver_all(
     for earlier in errors[:-1]:
         report(earlier, streams)
     return done, errors[-1] if errors else None
+
+
+def _require_deliverable(settings: Settings, snapshot: Snapshot, chosen: Sequence[DeliverySettings]) -> None:
+    """Check the deliveries. Without a destination setting, only the manifest tells the place. Raises ConfigError."""
+    found = replace(settings.destination, url=snapshot.data.url)
+    require_deliverable(replace(settings, destination=found, deliver=tuple(chosen)), "the manifest")
 
 
 def _chosen_tables(snapshot: Snapshot, patterns: Sequence[str], exclude: Sequence[str]) -> frozenset[TableName] | None:
