@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from fix_boundary_acts import PASSWORD, ROLE, RULES, SCENE
-from fix_oracle import Oracle
+from fix_oracle import Camera, faults
 from fix_postgres import Cluster, Role
 from fix_runs import Nightly
 from fix_wire import Session, Wire
@@ -88,7 +88,7 @@ class Scene:
         self._url = theatre.wire.url_of(Role(read, ROLE, PASSWORD))
         self._actor = self._database.connect(autocommit=True)
         self._actor.execute(_ACTOR)
-        self._oracle = Oracle(read, RULES, self._settle, self._unlocked)
+        self._camera = Camera(read.dsn, RULES, self._settle, unlocked=self._unlocked)
         self._migration: psycopg.Connection[Any] | None = None
         self._lock = ""
         self._act: Callable[[str, int, str], None] = _nothing
@@ -96,7 +96,7 @@ class Scene:
         theatre.wire.before, theatre.wire.after = self._before, self._after
 
     def close(self) -> None:
-        self._oracle.close()
+        self._camera.close()
         self._read.close()
         self._database.drop()
         shutil.rmtree(self._job.folder, ignore_errors=True)
@@ -126,7 +126,7 @@ class Scene:
     def faults(self, *, partial: bool) -> list[str]:
         """What is wrong with what the last run landed."""
         assert self._job.last is not None
-        return self._oracle.faults(self._job.last, self._job.landed, partial=partial)
+        return faults(self._job.last, self._camera.photographs, self._job.landed, partial=partial)
 
     # Others
 
@@ -178,10 +178,10 @@ class Scene:
 
     def _before(self, number: int, session: Session, text: str) -> None:
         self._act("before", number, text)
-        self._oracle.before(number, session, text)
+        self._camera.before(session, text)
 
     def _after(self, number: int, session: Session, text: str) -> None:
-        self._oracle.after(number, session, text)
+        self._camera.after(session, text)
         self._act("after", number, text)
 
     @contextmanager

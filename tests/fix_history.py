@@ -1,6 +1,6 @@
 """A service's database, what can happen to it, and a nightly job that is held against it after every run.
 
-Every table's entry in a manifest is held against the photograph of its own moment (`fix_camera`), also if that is an
+Every table's entry in a manifest is held against the photograph of its own moment (`fix_oracle`), also if that is an
 earlier run's. What a standby shows is held against what its primary held when the standby caught up with it.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 import psycopg
 
 from fix_acts import Act, alone, statements, touches
-from fix_camera import Lines, Photograph
 from fix_judge import Judge
 from fix_meanwhile import PLAIN, Died, Lock, Manner, Watched
+from fix_oracle import Lines, Photograph
 from fix_postgres import Cluster, PgDatabase
-from fix_runs import Nightly, rule
-from fix_service import FILTERS, SERVICE
+from fix_runs import Nightly
+from fix_service import RULES, SERVICE
 from fix_wire import Wire
 from floodmark.errors import ConfigError, SourceError, Stopped
 from floodmark.pipeline.job import run
@@ -200,7 +200,7 @@ class History:
                     audit_chunks=manner.audit,
                     full=manner.full,
                     lock_timeout=1 if watched.lock is not None and watched.lock.to_the_end else 60,
-                    rules={label: rule(where=where) for label, where in FILTERS.items()},
+                    rules=RULES,
                 )
                 self.job.last = run(settings, watched.observe, watched.stop).manifest
             finally:
@@ -253,7 +253,7 @@ class History:
         assert self.standby is not None
         self.standby.pause()
         self.behind = set()
-        self.reference = Photograph(self.database.dsn, FILTERS).tables
+        self.reference = Photograph(self.database.dsn, RULES).tables
 
     def require_no_damage(self, photograph: Photograph) -> None:
         """Reading a standby must not change what it shows: what its primary held when it stood still."""

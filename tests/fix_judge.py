@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fix_camera import Photograph
+from fix_oracle import Photograph, fault
 from fix_runs import Nightly
 from fix_service import UNPROVABLE
 from floodmark.model import TableEntry
@@ -92,11 +92,6 @@ class Judge:
         label, photograph = entry.table.label, self._photographs[entry.as_of or ""]
         if label in UNPROVABLE and photograph.disturbed:
             return
-        landed, true = Counter(self._job.landed(label)), Counter(photograph.tables[label])
-        if landed != true:
-            missing, wrong = true - landed, landed - true
-            raise AssertionError(
-                f"{label} is wrong: {entry.status}: {entry.reason.code}: {entry.reason.detail}: "
-                f"{missing.total()} lines are missing, as {list(missing)[:1]}, "
-                f"{wrong.total()} are wrong, as {list(wrong)[:1]}"
-            )
+        assert label in photograph.tables, f"{label} was not there at {entry.as_of}"
+        told = fault(entry, self._photographs, self._job.landed(label))
+        assert told is None, told

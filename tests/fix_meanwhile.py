@@ -11,9 +11,9 @@ import psycopg
 from msgspec import Struct
 
 from fix_acts import Act
-from fix_camera import Camera, Photograph
+from fix_oracle import Camera, Photograph
 from fix_postgres import PgDatabase
-from fix_service import FILTERS
+from fix_service import RULES
 from fix_wire import Session
 from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
 from floodmark.stop import Stop
@@ -94,7 +94,7 @@ class Watched:
         due = [(1 + one.place.number * usual // 1000, not one.place.before, one) for one in manner.meanwhile]
         self._due = sorted(due, key=lambda place: place[:2])
         self._end = None if manner.end is None else 1 + manner.end.number * usual // 1000
-        self._camera = Camera(source.dsn, FILTERS, self._freeze, self._taken)
+        self._camera = Camera(source.dsn, RULES, self._freeze, self._taken)
         self._timer: threading.Timer | None = None
         self.statement = 0
 

@@ -6,6 +6,8 @@ of them by the name of another notices no difference but in the rows' values.
 
 from __future__ import annotations
 
+from floodmark.config import TableRule
+
 SERVICE = """
     CREATE TYPE mood AS ENUM ('sad', 'glad', 'mad');
     CREATE TABLE event (id int PRIMARY KEY, n int, v text) WITH (fillfactor = 80);
@@ -49,4 +51,4 @@ TWIN_NAMES = frozenset(
 # happens or does not, and while others rename tables it shows no one moment.
 UNPROVABLE = frozenset({"public.pointer"})
 # The rows of these tables that a run is to land.
-FILTERS = {"public.doc": "n < 3"}
+RULES = {"public.doc": TableRule(where="n < 3")}
