@@ -14,6 +14,7 @@ from fix_load import DAY_2, FIRST, KILLED, SECOND, Job, ask, unchanged
 from fix_seccomp import refusing
 from floodmark.errors import ConfigError
 from floodmark.load import duckdb as duckdb_target
+from floodmark.load import duckdb_connection
 
 MAIN = "from floodmark.cli.main import main; import sys; sys.exit(main())"
 
@@ -48,7 +49,7 @@ def test_a_wide_table_is_written_in_smaller_row_groups_and_no_other_table(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DuckDB holds a whole one in memory; at its own measure a thousand columns want a gigabyte."""
-    monkeypatch.setattr(duckdb_target, "_VALUES_IN_ROW_GROUP", 101 * 2048)
+    monkeypatch.setattr(duckdb_connection, "_VALUES_IN_ROW_GROUP", 101 * 2048)
     names = [f"c{number}" for number in range(101)]
     job.night(
         "CREATE TABLE tall AS SELECT n FROM generate_series(1, 5000) n;"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from floodmark.stop import Stop
 from floodmark.wording import iso_time
 
 Outcome = TypeVar("Outcome")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _HINT = "A second signal ends the process at once."
 
 
@@ -35,37 +36,53 @@ class StopSignals:
         self.event = Stop()
         self.number: int | None = None
         self._before: dict[int, Any] = {}
+        self._watcher: threading.Thread | None = None
+        self._writer = self._wakeup_before = -1
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._received)
+            reader, self._writer = os.pipe()
+            os.set_blocking(self._writer, False)
+            self._watcher = threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True)
+            self._watcher.start()
+            self._wakeup_before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+            for number in STOP_SIGNALS:
+                self._before[number] = signal.signal(number, _leave_to_watcher)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if self._watcher is not None:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._wakeup_before)
+            os.close(self._writer)  # the watcher reads the end of the pipe
+            self._watcher.join()
 
-    def _received(self, number: int, frame: FrameType | None) -> None:
+    def _watch(self, reader: int) -> None:
+        """Take each signal's number from the pipe, in a thread of its own.
+
+        A Python handler would run in the main thread. It would have to wait while that thread is blocked in a library,
+        and for ever if that thread holds the event's lock, as `event.wait` does.
+        """
+        while numbers := os.read(reader, 1):
+            if numbers[0] in STOP_SIGNALS:
+                self._receive(numbers[0])
+        os.close(reader)
+
+    def _receive(self, number: int) -> None:
         if self.number is not None:
             os._exit(128 + number)
         self.number = number
-        self._ask(number)
-        # This does not use sys.stderr, because the signal can come in the middle of a write to it.
-        try:
+        # This does not use sys.stderr, because the main thread can be in the middle of a write to it.
+        with suppress(OSError):  # nobody can read it, but the run still ends
             os.write(2, _message(self._style))
-        except OSError:
-            return  # nobody can read it, but the run still ends
+        self.event.ask(number)
 
-    def _ask(self, number: int) -> None:
-        """Set the event in a thread of its own.
 
-        The signal can come in the middle of `event.wait`, which then holds the event's lock. Setting the event here
-        would wait for that lock for ever. Starting a thread this way takes no lock.
-        """
-        _thread.start_new_thread(self.event.ask, (number,))
+def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
+    """Do nothing: Python has written the signal's number into the pipe by then."""
 
 
 Work = Callable[[Observer, StopSignals], Outcome]
