@@ -217,7 +217,7 @@ class ObjectEntry(Struct, frozen=True):
 class Encoding(Struct, frozen=True):
     """The written form of an object's rows: the rows' `format`, and the `compression` of the whole object.
 
-    `numbers` is set only if lines hold large numbers as strings (`large_numbers`).
+    `numbers` is set only if lines hold large numbers as strings (`objects.numbers`).
     """
 
     format: Format = "jsonl"

@@ -81,7 +81,7 @@ class DestinationSettings(Struct, frozen=True):
     """The destination of data. `database_name` overrides the database_name= part of keys.
 
     `acl`, `sse` and `kms_key_id` go with every put as S3 spells them; None sends nothing. `url` is empty only if a
-    command reads nothing but the state. `numbers`: see `large_numbers`.
+    command reads nothing but the state. `numbers`: see `objects.numbers`.
     """
 
     url: str
