@@ -22,10 +22,14 @@ class RunStarted(Struct, frozen=True):
 
 
 class ProgressFound(Struct, frozen=True):
-    """Chunks that an uncommitted run left. This run need not read them again if they are proven."""
+    """Chunks that an uncommitted run left. This run need not read them again if they are proven.
+
+    `outcome` is that run's recorded outcome. It is `unfinished` if none is recorded: it is at work, or was killed.
+    """
 
     run_id: str
     chunks: int
+    outcome: str = "unfinished"
 
 
 class TableDecided(Struct, frozen=True):

@@ -189,16 +189,30 @@ class PartDefinition(Struct, frozen=True):
     schema: str
 
 
+class PartName(Struct, frozen=True):
+    """The name of a table's partition: `part` as in Chunk."""
+
+    part: str
+    schema: str
+    name: str
+
+    @property
+    def table(self) -> TableName:
+        return TableName(self.schema, self.name)
+
+
 class Watermark(Struct, frozen=True):
     """The base that a later observation is compared with: the point in time, and a mark for each provable chunk.
 
-    `parts` has an entry for each part that is defined by more than the table itself.
+    `parts` has an entry for each part that is defined by more than the table itself. `names` has one for each
+    partition, so that a later run can name a partition that is gone.
     """
 
     point: Point
     table_oid: int
     chunks: tuple[ChunkMark, ...]
     parts: tuple[PartDefinition, ...] | UnsetType = UNSET
+    names: tuple[PartName, ...] | UnsetType = UNSET
 
 
 class ObjectEntry(Struct, frozen=True):
@@ -236,8 +250,9 @@ class Encoding(Struct, frozen=True):
 class TableEntry(Struct, frozen=True, kw_only=True):
     """A table's line in a manifest. See docs/format.md.
 
-    `status` and `reason` describe this run's attempt. The other fields describe the last good snapshot; they are None
-    or empty if there never was one.
+    `status` and `reason` describe the last attempt at the table. The other fields describe the last good snapshot; they
+    are None or empty if there never was one. `carried_over` is set if that attempt was another run's: this run left the
+    table out, or another run committed a later snapshot of it meanwhile.
     """
 
     schema: str
@@ -257,6 +272,7 @@ class TableEntry(Struct, frozen=True, kw_only=True):
     stored_bytes: int | None = None
     duration_seconds: float = 0.0
     objects: tuple[ObjectEntry, ...] = ()
+    carried_over: bool | UnsetType = UNSET
 
     @property
     def table(self) -> TableName:
@@ -276,7 +292,8 @@ class Ended(Struct, frozen=True, kw_only=True):
     """The end of a run, for its observers. `database` is empty if the run ended before it knew the database.
 
     `outcome` is an Outcome of this version, or a value of a later version. `partial` is a run that committed although
-    some tables failed; `stopped` is a run that a signal ended.
+    some tables failed; `stopped` is a run that a signal ended. Under its last snapshot the run planned to extract
+    `chunks` and extracted `chunks_done` of them. `error` says why it failed, without a row's value.
     """
 
     run_id: str
@@ -289,6 +306,9 @@ class Ended(Struct, frozen=True, kw_only=True):
     audited_chunks: int = 0
     audit_mismatches: int = 0
     uploaded_bytes: int = 0
+    chunks: int | UnsetType = UNSET
+    chunks_done: int | UnsetType = UNSET
+    error: str | UnsetType = UNSET
 
 
 class Part(Struct, frozen=True):

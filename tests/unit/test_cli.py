@@ -39,7 +39,7 @@ from floodmark.model import Reason, TableName
 from floodmark.pipeline import job
 from floodmark.pipeline.job import PlannedTable
 from floodmark.pipeline.publish import RunResult
-from floodmark.state.manifest import Manifest, encode
+from floodmark.state.manifest import Inflight, Manifest, encode
 from floodmark.version import __version__
 
 CANARY = "c4n4ry-hunter2"
@@ -82,7 +82,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return iter(manifests)
 
         current = SimpleNamespace(head=head(manifests[0]), manifest=manifests[0], etag="e") if manifests else None
-        held = SimpleNamespace(current=lambda: current, history=newest)
+        held = SimpleNamespace(current=lambda: current, history=newest, in_flight=Inflight)
         monkeypatch.setattr(history, "open_ledger", lambda settings, observer: held)
 
     return stand_in
@@ -100,18 +100,29 @@ def test_run_shows_its_tables_and_ends_with_0(running: Callable[[object], None],
     running(result(entry(), entry("b", "unchanged", "unchanged")))
     assert main(["run", *PLACES]) == 0
     said = capsys.readouterr()
-    assert said.out.splitlines()[1].startswith("public.person  extracted  rows_changed")
-    assert said.out.splitlines()[-1] == (
-        "2 tables: 1 unchanged, 1 extracted, 0 failed; 1.2 kB uploaded in 2.5 s; "
-        "manifest out/_floodmark/manifests/20261124T010203Z-7f3a9c.json"
-    )
+    assert said.out.splitlines()[1:] == [
+        "public.person  extracted  2,000  42.0 kB     1/3  1.2 s  rows_changed: 1 of 2 chunks hold newer rows",
+        "1 table unchanged; --verbose lists them",
+        "2 tables: 1 unchanged, 1 extracted, 0 failed; 1.2 kB uploaded in 2.5 s",
+        "manifest out/_floodmark/manifests/20261124T010203Z-7f3a9c.json",
+    ]
     assert said.err.endswith(' level=warning event=warning message="a warning"\n') and said.err.count("\n") == 1
 
 
 def test_run_ends_with_3_when_a_table_failed(running: Callable[[object], None], capsys: Reader) -> None:
     running(result(entry(), entry("b", "failed", "denied", as_of=None)))
     assert main(["run", *PLACES]) == 3
-    assert "failed: public.b:" in capsys.readouterr().out
+    assert "public.b       failed" in capsys.readouterr().out
+
+
+def test_quiet_prints_only_problems(running: Callable[[object], None], capsys: Reader) -> None:
+    running(result(entry(), entry("b", "unchanged", "unchanged")))
+    assert main(["run", *PLACES, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    running(result(entry(), entry("b", "failed", "denied", as_of=None)))
+    assert main(["run", *PLACES, "--quiet"]) == 3
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and said[1].startswith("public.b  failed  denied:")
 
 
 def test_run_gives_the_manifest_as_json(running: Callable[[object], None], capsys: Reader) -> None:
@@ -177,7 +188,7 @@ STATE = ["--state", "s3://mine/state"]
 def test_status(ledger: Callable[..., None], capsys: Reader) -> None:
     ledger(NEW, OLD)
     assert main(["status", *STATE]) == 0
-    assert "extracted (rows_changed)" in capsys.readouterr().out
+    assert "rows_changed: 1 of 2 chunks hold newer rows" in capsys.readouterr().out
     assert main(["status", *STATE, "--output", "json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["head"]["run_id"] == NEW.run_id
@@ -219,7 +230,11 @@ def test_show_of_a_run_there_is_not(run_id: str, ledger: Callable[..., None], ca
 
 @pytest.mark.parametrize(
     ("command", "empty"),
-    [("status", {"head": None, "tables": []}), ("history", {"runs": []}), ("show", {"head": None, "tables": []})],
+    [
+        ("status", {"head": None, "tables": [], "runs": []}),
+        ("history", {"runs": []}),
+        ("show", {"head": None, "tables": []}),
+    ],
 )
 def test_before_the_first_run(command: str, empty: object, ledger: Callable[..., None], capsys: Reader) -> None:
     ledger()
@@ -356,6 +371,7 @@ from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished,
 from floodmark.model import Point, Reason, TableName
 from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
+from floodmark.state.manifest import Inflight
 """
 MAIN = "\nsys.exit(main())\n"
 WAITING = """
@@ -375,7 +391,8 @@ job.run = run
 """
 LONG = """
 many = [manifest(*(entry(f"t{n}") for n in range(3000)))] * 20
-held = SimpleNamespace(history=lambda limit: iter(many), current=lambda: SimpleNamespace(manifest=many[0]))
+current = SimpleNamespace(manifest=many[0])
+held = SimpleNamespace(history=lambda limit: iter(many), current=lambda: current, in_flight=Inflight)
 history.open_ledger = lambda settings, observer: held
 """
 TALKING = """

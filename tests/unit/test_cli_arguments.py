@@ -115,7 +115,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
             ["status has no option --source", "run, plan, verify, doctor, init have it"],
         ),
         ("run x y", ["2 arguments too many", "floodmark run --help"]),
-        ("show a b", ["1 argument too many"]),
+        ("show a b c", ["1 argument too many"]),
         ("run --connections 0", ["--connections", "from 1"]),
         ("run --connections x", ["--connections"]),
         ("history --limit -1", ["--limit"]),

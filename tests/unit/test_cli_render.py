@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -11,16 +12,19 @@ from msgspec.structs import replace
 
 from fix_cli import EVIL, EVIL_SHOWN, Tty, command_streams, entry, head, manifest
 from floodmark.cli.commands import doctor
-from floodmark.cli.output import render, views
+from floodmark.cli.output import figures, render, render_state, views
 from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.doctor import Finding
 from floodmark.model import Reason, TableName
+from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import encode
+from floodmark.state.run_list import KnownRun
 
 NOW = datetime(2026, 11, 24, 3, 2, 3, tzinfo=UTC)
+RUNS = [KnownRun(manifest=manifest(entry()))]
 PLAIN = console(command_streams()[0].out, {})
 
 
@@ -29,28 +33,37 @@ def test_a_run_as_plain_text() -> None:
         entry(),
         entry("place", "unchanged", "unchanged"),
         entry("secret", "failed", "denied", as_of=None, detail="SELECT is not granted"),
-        entry("old", "dropped", "dropped"),
+        entry("old", "dropped", "dropped", detail="it is gone"),
+        carried_over(entry("other", "failed", "failed")),
     )
     told = {TableName("public", "person"): ChunkCounts(2, 3)}
     assert render.run_table(manifest(*tables), told, PLAIN).splitlines() == [
-        "table          status     reason         rows     size  chunks   time",
-        "public.person  extracted  rows_changed  2,000  42.0 kB     2/3  1.2 s",
-        "public.place   unchanged  unchanged     2,000  42.0 kB     0/3  1.2 s",
-        "public.secret  failed     denied            -        -     0/0  1.2 s",
-        "public.old     dropped    dropped       2,000  42.0 kB     0/3  1.2 s",
-        "failed: public.secret: SELECT is not granted",
+        "table          status      rows     size  chunks   time  reason",
+        "public.person  extracted  2,000  42.0 kB     2/3  1.2 s  rows_changed: 1 of 2 chunks hold newer rows",
+        "public.secret  failed         -        -     0/0  1.2 s  denied: SELECT is not granted",
+        "public.old     dropped    2,000  42.0 kB     0/3  1.2 s  dropped: it is gone",
+        "1 table unchanged; --verbose lists them",
     ]
+    verbose = render.run_table(manifest(*tables), told, PLAIN, verbose=True).splitlines()
+    assert len(verbose) == 5 and verbose[2].startswith("public.place   unchanged  2,000")
+
+
+def test_a_run_without_a_change_is_two_lines_and_its_place() -> None:
+    one = manifest(*(entry(f"t{number}", "unchanged", "unchanged") for number in range(396)))
+    assert render.run_table(one, {}, PLAIN) == "396 tables unchanged; --verbose lists them\n"
 
 
 def test_a_run_in_one_line() -> None:
     one = manifest(entry(), entry("b", "unchanged", "identical"), entry("c", "failed", "failed"))
-    line = render.run_line(one, 4_200_000, 3.14, "manifest s3://mine/state/manifests/x.json")
+    line = render.run_line(one, 4_200_000, 3.14, "manifest s3://mine/state/manifests/x.json", PLAIN)
     assert line == (
-        "3 tables: 1 unchanged, 1 extracted, 1 failed; 4.2 MB uploaded in 3.1 s; "
+        "3 tables: 1 unchanged, 1 extracted, 1 failed; 4.2 MB uploaded in 3.1 s\n"
         "manifest s3://mine/state/manifests/x.json\n"
     )
-    gone = render.run_line(manifest(entry(status="dropped")), 0, 0.5, "x")
+    gone = render.run_line(manifest(entry(status="dropped")), 0, 0.5, "x", PLAIN)
     assert gone.startswith("1 table: 0 unchanged, 0 extracted, 0 failed, 1 dropped; 0 B uploaded in 0.5 s")
+    alone = render.run_line(manifest(entry(), carried_over(entry("b", "failed", "failed"))), 0, 0.5, "x", PLAIN)
+    assert alone.startswith("1 table: 0 unchanged, 1 extracted, 0 failed (1 other table left out); 0 B uploaded")
 
 
 def test_chunks_come_from_what_the_run_told_or_else_from_the_entry() -> None:
@@ -67,16 +80,17 @@ def planned(name: str, code: str, chunks: int, to_extract: int, size: int) -> Pl
 def test_a_plan_as_plain_text() -> None:
     tables = [planned("a", "rows_changed", 12, 3, 200_000_000), planned("b", "unchanged", 1, 0, 0)]
     assert render.plan_table(tables, PLAIN).splitlines() == [
-        "table     reason        chunks  to read  why",
-        "public.a  rows_changed    3/12   200 MB  because",
-        "public.b  unchanged        0/1        -  because",
+        "table     chunks  to read  reason",
+        "public.a    3/12   200 MB  rows_changed: because",
+        "1 table unchanged; --verbose lists them",
         "1 of 2 tables to work on; 3 of 13 chunks, about 200 MB to read",
     ]
+    assert "public.b     0/1        -  unchanged: because\n" in render.plan_table(tables, PLAIN, verbose=True)
 
 
 def test_a_plan_of_a_source_that_knows_no_sizes() -> None:
     assert render.plan_table([planned("a", "no_proof", 1, 1, 0)], PLAIN).splitlines()[1:] == [
-        "public.a  no_proof     1/1        -  because",
+        "public.a     1/1        -  no_proof: because",
         "1 of 1 table to work on; 1 of 1 chunk",
     ]
 
@@ -89,51 +103,36 @@ def test_what_counts_as_work(code: str, to_extract: int, work: bool) -> None:
     assert views.has_work(planned("a", code, 1, to_extract, 0)) is work
 
 
-def test_a_status_as_plain_text() -> None:
+def test_ages_in_a_status() -> None:
     one = manifest(entry(), entry("new", "failed", "denied", as_of=None))
-    tables = [views.table_status(table, NOW) for table in one.tables]
-    assert [table.age_seconds for table in tables] == [7200, None]
-    assert render.status_table(head(one), tables, NOW, PLAIN).splitlines() == [
-        "table           rows     size    as of  last decision             changed at",
-        "public.person  2,000  42.0 kB  2 h ago  extracted (rows_changed)  2026-11-23T01:02:03.000Z",
-        "public.new         -        -    never  failed (denied)           -",
-        "2 tables of cases; run 20261124T010203Z-7f3a9c, committed 1 h 59 min ago",
-    ]
+    assert [views.table_status(table, NOW).age_seconds for table in one.tables] == [7200, None]
 
 
-def test_a_history_as_plain_text_and_its_numbers() -> None:
-    one = manifest(entry(), entry("b", "unchanged", "unchanged"), entry("c", "failed", "failed"), entry("d", "dropped"))
-    summary = views.run_summary(one)
+def test_the_numbers_of_a_run_in_history() -> None:
+    tables = (entry(), entry("b", "unchanged", "unchanged"), entry("c", "failed", "failed"), entry("d", "dropped"))
+    summary = views.run_summary(KnownRun(manifest=manifest(*tables, carried_over(entry("e")))))
     assert (summary.tables, summary.extracted, summary.unchanged, summary.failed, summary.dropped) == (4, 1, 1, 1, 1)
-    assert (summary.written_bytes, summary.stored_bytes) == (21_000, 126_000)
-    assert render.history_table([summary], PLAIN).splitlines() == [
-        "run                      finished                  "
-        "tables  extracted  unchanged  failed  dropped  written  stored",
-        "20261124T010203Z-7f3a9c  2026-11-24T01:03:03.000Z  "
-        "     4          1          1       1        1  21.0 kB  126 kB",
-    ]
+    assert (summary.outcome, summary.exit_code, summary.duration_seconds) == ("partial", 3, 60)
+    assert (summary.written_bytes, summary.stored_bytes) == (21_000, 168_000)
 
 
-def test_a_manifest_as_plain_text() -> None:
-    text = render.manifest_table(manifest(entry()), PLAIN)
-    assert text.splitlines()[:6] == [
-        "run:         20261124T010203Z-7f3a9c, by floodmark 0.1.0",
-        "parent:      none",
-        "time:        2026-11-24T01:02:03.000Z to 2026-11-24T01:03:03.000Z",
-        "source:      postgresql 18.1, database cases",
-        "snapshot:    2026-11-24T01:02:03.000Z",
-        "destination: s3://mine/lake (plain)",
-    ]
-    row = text.splitlines()[-1]
-    for cell in (
-        "rows_changed: 1 of 2 chunks hold newer rows",
-        "180 kB",
-        "20261123T010203Z-aaaaaa",
-        "cccccccccccc",
-    ):
-        assert cell in row
-    loose = render.manifest_table(replace(manifest(entry()), consistent=False), PLAIN)
-    assert "not shared by all tables" in loose
+def test_times_are_local_and_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert figures.both_times("2026-07-24T23:30:00Z") == "2026-07-24 23:30:00 UTC"
+    monkeypatch.setenv("TZ", "Europe/London")
+    time.tzset()
+    try:
+        assert figures.both_times("2026-07-24T23:30:00Z") == "2026-07-25 00:30:00 BST (2026-07-24 23:30:00 UTC)"
+        assert figures.both_times("2026-07-24T03:30:00Z") == "2026-07-24 04:30:00 BST (03:30:00 UTC)"
+        assert figures.both_times("2026-11-24T03:30:00Z") == "2026-11-24 03:30:00 UTC"
+        assert render_state.history_table([views.run_summary(RUNS[0])], PLAIN).splitlines()[0].split() == [
+            *("run", "outcome", "exit", "ended", "(UTC)", "took", "changed", "failed", "dropped", "written", "stored")
+        ]
+        summer = replace(manifest(entry()), started_at="2026-07-24T03:30:00Z", finished_at="2026-07-24T03:31:00Z")
+        shown = render_state.history_table([views.run_summary(KnownRun(manifest=summer))], PLAIN)
+        assert "ended (BST)       ended (UTC)" in shown and "2026-07-24 04:31  2026-07-24 03:31" in shown
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def everything(evil: str, terminal: bool) -> list[str]:
@@ -144,10 +143,11 @@ def everything(evil: str, terminal: bool) -> list[str]:
     table = PlannedTable(TableName(evil, evil), Reason("no_proof", evil), 1, 1, 1)
     return [
         render.run_table(one, {}, to),
-        render.run_line(one, 1, 1.0, evil),
+        render.run_line(one, 1, 1.0, evil, to),
         render.plan_table([table], to),
-        render.status_table(head(one), [views.table_status(bad, NOW)], NOW, to),
-        render.manifest_table(one, to),
+        render_state.status_table(head(one), [views.table_status(bad, NOW)], NOW, to),
+        render_state.manifest_table(one, to),
+        render_state.table_facts(one, bad),
     ]
 
 
@@ -187,16 +187,6 @@ def plain(text: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
 
 
-def test_a_narrow_terminal_breaks_no_run_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    tty = console(command_streams(out=Tty())[0].out, {"TERM": "xterm"})
-    one = manifest(entry())
-    for text in (render.history_table([views.run_summary(one)], tty), render.manifest_table(one, tty)):
-        assert one.run_id in text
-    wordy = replace(planned("a", "unchanged", 1, 0, 1), reason=Reason("unchanged", "many words " * 20))
-    assert max(map(len, plain(render.plan_table([wordy], tty)))) <= 80
-
-
 def test_doctor_wraps_its_findings_at_the_width_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     text, fix = "a long finding " * 8 + "\nits second line", "a long suggestion " * 8
@@ -229,11 +219,11 @@ def test_doctor_wraps_its_findings_at_the_width_of_a_terminal(monkeypatch: pytes
     ],
 )
 def test_sizes(number: int | None, text: str) -> None:
-    assert render.size(number) == text
+    assert figures.size(number) == text
 
 
 def test_seconds() -> None:
-    assert (render.seconds(0.04), render.seconds(99.94), render.seconds(100.0)) == ("0.0 s", "99.9 s", "1 min 40 s")
+    assert (figures.seconds(0.04), figures.seconds(99.94), figures.seconds(100.0)) == ("0.0 s", "99.9 s", "1 min 40 s")
 
 
 def test_ages_never_run_backwards() -> None:

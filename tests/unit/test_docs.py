@@ -103,6 +103,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Lineage: "lineage",
     model.ObjectEntry: "object",
     model.PartDefinition: "part",
+    model.PartName: "partition",
     model.Point: "point",
     model.Reason: "reason",
     model.TableEntry: "table",

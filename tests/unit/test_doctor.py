@@ -27,7 +27,7 @@ from floodmark.doctor.database_content import suggested_masks
 from floodmark.doctor.finding import Finding
 from floodmark.doctor.landing import check_database_name, check_landing, check_sizes, is_wide, landing_zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
-from floodmark.doctor.state import judged_age, judged_last, judged_runs
+from floodmark.doctor.state import judged_age, judged_last, judged_left, judged_runs
 from floodmark.model import Column, Ended, Fingerprint, Part, TableInfo, TableName
 from floodmark.state.manifest import Working
 
@@ -71,7 +71,7 @@ def test_clocks_ages_and_runs_that_died() -> None:
     assert judged_age(27 * 3600).found.startswith("1 d 3 h ago:")
     run = Working(run_id="a-1", timestamp="t", progress="progress/a-1.json", started_at="2026-11-24T06:59:00Z")
     assert judged_runs([run], NOW, 5 * 3600).result == "warning"
-    assert judged_runs([run], NOW, 6 * 3600).found == "in progress, or recently dead: a-1"
+    assert judged_runs([run], NOW, 6 * 3600).found == "at work, or killed since they began: a-1"
 
 
 def test_a_failed_run_s_parts_are_called_kept_only_if_it_finished_any() -> None:
@@ -85,6 +85,29 @@ def test_a_failed_run_s_parts_are_called_kept_only_if_it_finished_any() -> None:
         "See its log for the cause. Its finished parts are kept: the next run continues from them."
     )
     assert judged_last(broken, objects_stay=False).fix == "See its log for the cause."
+
+
+def test_a_stopped_run_is_told_as_stopped() -> None:
+    moment = "2026-11-24T01:00:00.000Z"
+    ended = Ended(
+        run_id="a-1",
+        database="cases",
+        started_at=moment,
+        ended_at=moment,
+        outcome="stopped",
+        exit_code=143,
+        uploaded_bytes=5,
+        chunks=1204,
+        chunks_done=312,
+    )
+    told = judged_last(ended, objects_stay=True)
+    assert told.found == f"a-1 was stopped with exit code 143 at {moment}"
+    assert told.fix == (
+        "A signal ended it. Start the next run. Its finished parts are kept: the next run continues from them."
+    )
+    assert judged_left([ended]).found == (
+        f"left by a-1 (stopped at {moment}, 312 of 1,204 chunks done); the next run continues from them"
+    )
 
 
 def test_sqlite_s_journal_mode_gets_advice_for_sqlite(tmp_path: Path) -> None:

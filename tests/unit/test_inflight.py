@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from fix_state import Plan, lost, no_wait, nothing, put, quick_ledger, run
 from floodmark.errors import Conflict, StateUnreadable
 from floodmark.events import ignore_event
 from floodmark.model import Ended
 from floodmark.retrying import Patience
+from floodmark.state.inflight import MOST_UNCOMMITTED, record_with
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Record, Working, decode, encode
+from floodmark.state.run_list import known_runs
 from floodmark.storage.memory import MemoryStorage
 from floodmark.storage.retry import RetryingStorage
 
@@ -177,3 +181,41 @@ def test_a_time_that_is_none_makes_the_list_unreadable(
     put(store, "inflight.json", encode(inflight))
     with pytest.raises(StateUnreadable, match=r"inflight\.json"):
         ledger.claim("r1", NOW)
+
+
+def ended_as(outcome: str, number: int) -> Ended:
+    moment = (NOW + timedelta(minutes=number)).isoformat()
+    return Ended(
+        run_id=f"r{number}", database="cases", started_at=moment, ended_at=moment, outcome=outcome, exit_code=0
+    )
+
+
+def test_the_record_names_the_last_runs_that_committed_nothing(ledger: Ledger, store: MemoryStorage) -> None:
+    outcomes = ["failed", "success", "stopped", "partial"]
+    record = record_with(UNSET, ended_as("failed", 0))
+    for number in range(1, 4 * MOST_UNCOMMITTED):
+        record = record_with(record, ended_as(outcomes[number % 4], number))
+    assert record.uncommitted is not UNSET and len(record.uncommitted) == MOST_UNCOMMITTED
+    assert {one.outcome for one in record.uncommitted} == {"failed", "stopped"}
+    assert record.uncommitted[-1].run_id == "r398" and record.last.run_id == "r399"
+    assert record_with(UNSET, ended_as("success", 1)).uncommitted is UNSET
+    assert {*record.known_ends} == {*(one.run_id for one in record.uncommitted), "r399"}
+
+
+def test_all_runs_are_listed_whatever_their_end(ledger: Ledger, store: MemoryStorage) -> None:
+    ledger.commit(replace(run("committed"), finished_at="2026-11-23T01:05:00Z"), None)
+    ledger.claim("killed", NOW)
+    ledger.claim("kept", NOW)
+    for outcome, number in (("failed", 10), ("stopped", 1)):
+        assert ledger.note(ended_as(outcome, number))
+    assert ledger.note(replace(ended_as("stopped", 20), run_id="kept"))  # it stays in the list for its progress
+    assert [one.run_id for one in known_runs(ledger)] == ["kept", "r10", "committed", "r1", "killed"]
+    assert [one.run_id for one in known_runs(ledger, 2)] == ["kept", "r10"]
+    assert [one.run_id for one in known_runs(ledger, since=NOW + timedelta(minutes=3))] == ["kept", "r10", "committed"]
+
+
+def test_a_run_whose_commit_got_no_answer_is_listed_once(ledger: Ledger, store: MemoryStorage) -> None:
+    ledger.commit(replace(run("r9"), finished_at=NOW.isoformat()), None)
+    assert ledger.note(replace(ended_as("failed", 9), run_id="r9"))
+    (only,) = known_runs(ledger)
+    assert only.manifest is not None and only.ended is not None

@@ -12,6 +12,7 @@ from fix_state import entry, manifest, point, put, quick_ledger, stored, table
 from floodmark.errors import Conflict, OutcomeUnknown, StateUnreadable, StorageDenied, StorageUnavailable
 from floodmark.layout import timestamp_text
 from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, prune_stores
+from floodmark.prune.retention import ManifestLink, keep_reasons
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Head, Inflight, Working, decode, encode
 from floodmark.storage.memory import MemoryStorage
@@ -414,3 +415,18 @@ def test_an_erasure_does_not_touch_what_is_younger_than_its_date(place: Place) -
     done = place.prune(EraseBefore(timestamp_text(NOW - timedelta(days=15))), timedelta(0))
     assert done.kept == ("r10", "r12") and done.objects == (place.key(40),)
     assert young in place.objects
+
+
+def test_each_kept_snapshot_has_the_rule_that_keeps_it() -> None:
+    reach = [
+        ManifestLink(
+            f"manifests/{n}.json", f"r{n}", f"manifests/{n + 1}.json", "", NOW - timedelta(days=n), frozenset()
+        )
+        for n in range(8)
+    ]
+    week = timedelta(days=2)
+    assert keep_reasons(reach, KeepLast(2), NOW, week) == ("current", "keep-last", "grace")
+    assert keep_reasons(reach, KeepDays(4), NOW, week) == ("current", *["keep-days"] * 5)
+    assert keep_reasons(reach[:1], KeepLast(9), NOW, week) == ("current",)
+    late = [reach[0], replace(reach[1], finished=NOW - timedelta(days=9)), replace(reach[2], finished=NOW), reach[3]]
+    assert keep_reasons(late, KeepLast(1), NOW, week) == ("current", "grace", "older", "grace")

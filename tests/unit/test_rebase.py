@@ -12,6 +12,11 @@ from floodmark.state.rebase import overtaken_tables, rebase
 OLD, NEW, MINE = stored("t/old", "reused"), stored("t/theirs"), stored("t/mine")
 
 
+def carried(theirs: TableEntry) -> TableEntry:
+    """Their entry, marked as another run's."""
+    return replace(theirs, carried_over=True)
+
+
 def merged(
     ours: TableEntry | None,
     theirs: TableEntry | None,
@@ -41,13 +46,13 @@ def test_tables_stay_in_order_and_each_run_keeps_what_only_it_did() -> None:
     ours = manifest("ours", point(9), entry("b", point(9), stored("b/mine")), entry("c", point(2), stored("c/old")))
     theirs = manifest("theirs", point(5), entry("a", point(5), stored("a/1")), entry("c", point(5), stored("c/new")))
     result = rebase(ours, theirs, "p", lambda name: name == table("b"))
-    assert result.tables == (theirs.tables[0], ours.tables[0], theirs.tables[1])
+    assert result.tables == (carried(theirs.tables[0]), ours.tables[0], carried(theirs.tables[1]))
 
 
 def test_a_table_we_did_not_try_is_as_they_left_it() -> None:
     theirs = entry("t", point(5), NEW)
     ours = entry("t", point(9), MINE)
-    assert merged(ours, theirs, ours_at=point(9), theirs_at=point(5), attempted=False) == theirs
+    assert merged(ours, theirs, ours_at=point(9), theirs_at=point(5), attempted=False) == carried(theirs)
     assert merged(ours, None, ours_at=point(9), theirs_at=point(5), attempted=False) is None
 
 
@@ -57,7 +62,7 @@ def test_within_a_lineage_the_later_snapshot_wins(lineage: Lineage | None) -> No
     ours, theirs = entry("t", late, MINE), entry("t", early, NEW)
     assert merged(ours, theirs, ours_at=late, theirs_at=early) == ours
     ours, theirs = entry("t", early, MINE), entry("t", late, NEW)
-    assert merged(ours, theirs, ours_at=early, theirs_at=late) == theirs
+    assert merged(ours, theirs, ours_at=early, theirs_at=late) == carried(theirs)
 
 
 def test_a_snapshot_with_the_same_xmax_is_later_by_xmin_then_by_time() -> None:
@@ -67,18 +72,18 @@ def test_a_snapshot_with_the_same_xmax_is_later_by_xmin_then_by_time() -> None:
     for late, early in [(at(11, 1), at(10, 2)), (at(10, 2), at(10, 1))]:
         ours, theirs = entry("t", late, MINE), entry("t", early, NEW)
         assert merged(ours, theirs, ours_at=late, theirs_at=early) == ours
-        assert merged(theirs, ours, ours_at=early, theirs_at=late) == ours
+        assert merged(theirs, ours, ours_at=early, theirs_at=late) == carried(ours)
 
 
 def test_of_two_equal_snapshots_the_committed_one_stays() -> None:
     theirs = entry("t", point(5), NEW)
-    assert merged(entry("t", point(5), MINE), theirs, ours_at=point(5), theirs_at=point(5)) == theirs
+    assert merged(entry("t", point(5), MINE), theirs, ours_at=point(5), theirs_at=point(5)) == carried(theirs)
 
 
 def test_across_lineages_the_committed_one_stays() -> None:
     late = point(9, RESTORED)
     theirs = entry("t", point(5), NEW)
-    assert merged(entry("t", late, MINE), theirs, ours_at=late, theirs_at=point(5)) == theirs
+    assert merged(entry("t", late, MINE), theirs, ours_at=late, theirs_at=point(5)) == carried(theirs)
 
 
 def test_what_counts_is_the_tables_own_snapshot_not_the_runs() -> None:
@@ -92,13 +97,13 @@ def test_without_a_watermark_the_time_counts_and_only_where_there_is_no_lineage(
     kept = failed_over(entry("t", point(3, None), OLD))
     ours = entry("t", point(7, None), MINE)
     assert merged(ours, kept, ours_at=point(7, None), theirs_at=point(9, None)) == ours
-    assert merged(ours, kept, ours_at=point(7), theirs_at=point(9)) == kept
+    assert merged(ours, kept, ours_at=point(7), theirs_at=point(9)) == carried(kept)
 
 
 def test_our_failure_never_beats_their_entry() -> None:
     theirs = entry("t", point(5), NEW)
     for ours in (failed_over(entry("t", point(2), OLD)), never("t")):
-        assert merged(ours, theirs, ours_at=point(9), theirs_at=point(5)) == theirs
+        assert merged(ours, theirs, ours_at=point(9), theirs_at=point(5)) == carried(theirs)
 
 
 def test_our_snapshot_beats_none_of_theirs_even_across_lineages() -> None:
@@ -110,7 +115,7 @@ def test_our_snapshot_beats_none_of_theirs_even_across_lineages() -> None:
 def test_an_object_that_theirs_no_longer_names_can_not_be_named_again() -> None:
     """Ours is later, and proved a chunk unchanged whose object theirs replaced."""
     theirs = entry("t", point(5), NEW)
-    assert merged(entry("t", point(9), OLD, MINE), theirs, ours_at=point(9), theirs_at=point(5)) == theirs
+    assert merged(entry("t", point(9), OLD, MINE), theirs, ours_at=point(9), theirs_at=point(5)) == carried(theirs)
 
 
 def test_an_object_that_theirs_names_can_be_named_again() -> None:
@@ -143,7 +148,7 @@ def test_our_drop_wins_when_we_looked_later_and_says_what_theirs_held_last() -> 
     result = merged(ours, theirs, ours_at=point(9), theirs_at=point(5))
     assert result == replace(theirs, status="dropped", reason=ours.reason, watermark=None)
     for earlier in (point(4), point(9, RESTORED)):
-        assert merged(ours, theirs, ours_at=earlier, theirs_at=point(5)) == theirs
+        assert merged(ours, theirs, ours_at=earlier, theirs_at=point(5)) == carried(theirs)
 
 
 def test_their_drop_stands_unless_we_looked_later() -> None:

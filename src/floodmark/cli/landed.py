@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.settings import no_state, state_settings
 from floodmark.config import Settings
+from floodmark.errors import UsageError
 from floodmark.events import Observer
 from floodmark.model import TableEntry, TableName
 from floodmark.reader.reader import Snapshot, Table
 from floodmark.reader.reader import open as open_landed
 from floodmark.source.selection import Pattern, pick_tables
 from floodmark.state.manifest import Manifest
+from floodmark.wording import plural
 
 
 def landed_settings(options: argparse.Namespace, streams: CommandStreams) -> Settings:
@@ -36,6 +38,14 @@ def included_tables(
     """Return the tables that match any pattern. Raises ConfigError for a pattern that matches none."""
     names = [one.name if isinstance(one, Table) else one.table for one in tables]
     return frozenset(pick_tables(names, patterns, manifest.source.default_schema, "the snapshot"))
+
+
+def named_table(pattern: str, manifest: Manifest) -> TableEntry:
+    """Return the one entry that a table's name picks. Raises ConfigError, UsageError."""
+    picked = included_tables([pattern], manifest, manifest.tables)
+    if len(picked) > 1:
+        raise UsageError("this command shows one table", on=pattern, why=f"it matches {plural(len(picked), 'table')}")
+    return next(entry for entry in manifest.tables if entry.table in picked)
 
 
 def excluded_tables(patterns: Sequence[str], manifest: Manifest) -> Callable[[TableName], bool]:

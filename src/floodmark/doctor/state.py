@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from msgspec import UNSET
+
 from floodmark.backends import open_ledger
 from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, of_error, ok, run_check, unknown, warning
@@ -56,7 +58,7 @@ def _check_commit(current: Current | None, identity: SourceIdentity | None) -> I
     yield judged_age(age)
     failed = [entry.table.label for entry in current.manifest.tables if entry.status == "failed"]
     if failed:
-        found = f"in the last run {plural(len(failed), 'table')} failed: {', '.join(failed[:10])}"
+        found = f"the last attempt at {plural(len(failed), 'table')} failed: {', '.join(failed[:10])}"
         yield warning("last run", found, "`floodmark show` says why.")
 
 
@@ -83,19 +85,37 @@ def judged_age(age: float) -> Finding:
 def _check_runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
     found: Inflight = ledger.in_flight()
     longest = settings.limits.max_snapshot_age + _SLACK
-    yield judged_runs(found.runs, datetime.now(UTC), longest)
+    ends = found.known_ends
+    yield judged_runs([run for run in found.runs if run.run_id not in ends], datetime.now(UTC), longest)
+    left = [ends[run.run_id] for run in found.runs if run.run_id in ends]
+    if left:
+        yield judged_left(left)
     if found.ended and found.ended.last.outcome not in ("success", "partial"):
         yield judged_last(found.ended.last, LAYOUTS[settings.destination.layout].objects_stay)
 
 
 def judged_last(last: Ended, objects_stay: bool) -> Finding:
     """Return the warning about a run that did not commit. Pure."""
-    refused = last.exit_code == ConfigError.exit_code
+    refused, stopped = last.exit_code == ConfigError.exit_code, last.outcome == "stopped"
     fix = "Fix the setting that its log names." if refused else "See its log for the cause."
+    fix = "A signal ended it. Start the next run." if stopped else fix
     if last.uploaded_bytes and objects_stay:
         fix += " Its finished parts are kept: the next run continues from them."
-    found = f"{last.run_id} {last.outcome} with exit code {last.exit_code} at {last.ended_at}"
+    verb = "was stopped" if stopped else last.outcome
+    found = f"{last.run_id} {verb} with exit code {last.exit_code} at {last.ended_at}"
     return warning("last run", found, fix)
+
+
+def judged_left(left: Sequence[Ended]) -> Finding:
+    """Return the finding about runs that ended and left finished parts, which the next run continues from. Pure."""
+    told = "; ".join(f"{one.run_id} ({one.outcome} at {one.ended_at}{_how_far(one)})" for one in left)
+    return ok("finished parts", f"left by {told}; the next run continues from them")
+
+
+def _how_far(ended: Ended) -> str:
+    if ended.chunks is UNSET or ended.chunks_done is UNSET or not ended.chunks:
+        return ""
+    return f", {ended.chunks_done:,} of {plural(ended.chunks, 'chunk')} done"
 
 
 def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding:
@@ -106,5 +126,5 @@ def judged_runs(runs: Sequence[Working], now: datetime, longest: int) -> Finding
         found = f"{', '.join(dead)} began more than {duration_text(longest)} ago and did not end: probably dead"
         return warning("runs", found, "Start the next run: it continues from the finished parts.")
     if ages:
-        return ok("runs", f"in progress, or recently dead: {', '.join(ages)}")
+        return ok("runs", f"at work, or killed since they began: {', '.join(ages)}")
     return ok("runs", "none is in progress")

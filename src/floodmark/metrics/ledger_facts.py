@@ -77,7 +77,7 @@ def _at_work(inflight: Inflight, record: Record | None, manifest: Manifest | Non
 
     A run is dead if it committed or ended, or if a later run outlived it.
     """
-    over = {record.last.run_id} if record is not None else set()
+    over = set(record.known_ends) if record is not None else set()
     over |= {manifest.run_id} if manifest is not None else set()
     since = epoch_seconds(record.last.started_at) if record is not None else 0.0
     return tuple(run for run in inflight.runs if run.run_id not in over and epoch_seconds(run.started_at) >= int(since))

@@ -125,7 +125,8 @@ def _table_values(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[M
     yield MetricValue(names.TABLE_REASON, (*labels, entry.reason.code), 1)
     if entry.status == "dropped":
         return
-    yield MetricValue(names.TABLE_DURATION, labels, entry.duration_seconds)
+    if entry.carried_over is not True:
+        yield MetricValue(names.TABLE_DURATION, labels, entry.duration_seconds)
     yield MetricValue(names.TABLE_CHECKED, labels, _last_checked(entry))
     yield MetricValue(
         names.TABLE_CHANGED, labels, NEVER if entry.changed_at is None else epoch_seconds(entry.changed_at)
@@ -137,7 +138,8 @@ def _table_values(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[M
 
 def _part_values(labels: tuple[str, str, str], entry: TableEntry) -> Iterator[MetricValue]:
     """Yield bytes and chunks. The objects' origins describe this run only if it extracted the table."""
-    new = [part for part in entry.objects if part.origin == "extracted" and entry.status == "extracted"]
+    extracted = entry.status == "extracted" and entry.carried_over is not True
+    new = [part for part in entry.objects if part.origin == "extracted" and extracted]
     chunks = max(len(entry.objects), len(entry.watermark.chunks) if entry.watermark is not None else 0)
     yield MetricValue(names.TABLE_BYTES, (*labels, "raw"), entry.raw_bytes or 0)
     yield MetricValue(names.TABLE_BYTES, (*labels, "stored"), entry.stored_bytes or 0)
@@ -151,4 +153,4 @@ def _last_checked(entry: TableEntry) -> float:
 
 
 def _failed(manifest: Manifest) -> bool:
-    return any(entry.status == "failed" for entry in manifest.tables)
+    return any(entry.status == "failed" for entry in manifest.attempted)

@@ -38,7 +38,7 @@ def column_changes(before: Sequence[Column], now: Sequence[Column]) -> str | Non
         ("removed", [_short_name(name) for name in then if name not in there]),
         ("type changed", [f"{_short_name(name)} ({how})" for name, how in changes]),
     )
-    text = "; ".join(f"{what}: {_list_names(names)}" for what, names in found if names)
+    text = "; ".join(f"{what}: {list_names(names)}" for what, names in found if names)
     return None if not text else text if text.startswith("type") else f"columns {text}"
 
 
@@ -51,7 +51,8 @@ def _type_change(old: Column, new: Column) -> str | None:
     return f"{_short_name(old.type)}, {_short_name(old.base)} to {_short_name(new.type)}, {_short_name(new.base)}"
 
 
-def _list_names(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
+    """Return the first names, and the number of the others."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 

@@ -7,7 +7,7 @@ reason to extract; no code here ever concludes "unchanged" from a doubt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
@@ -46,6 +46,11 @@ _WEIGHT: tuple[ReasonCode, ...] = (
     "objects_missing",
     "no_proof",
 )
+
+
+def weightiest(codes: Collection[str]) -> ReasonCode | None:
+    """Return the code that a table shows, of those that its chunks have. None if no code is known."""
+    return next((code for code in _WEIGHT if code in codes), None)
 
 
 class Policy(Struct, frozen=True):

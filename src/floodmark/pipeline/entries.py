@@ -14,6 +14,7 @@ from floodmark.model import (
     ObjectEntry,
     Observation,
     PartDefinition,
+    PartName,
     Point,
     Reason,
     ReasonCode,
@@ -21,8 +22,8 @@ from floodmark.model import (
     TableInfo,
     Watermark,
 )
-from floodmark.pipeline.columns import same_columns
-from floodmark.pipeline.detect import ChunkPlan, TablePlan
+from floodmark.pipeline.columns import list_names, same_columns
+from floodmark.pipeline.detect import ChunkPlan, TablePlan, weightiest
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
 from floodmark.state.manifest import checksum
 
@@ -71,9 +72,7 @@ def finished_entry(
         schema=info.table.schema,
         name=info.table.name,
         status="unchanged" if unchanged else "extracted",
-        reason=_entry_reason(
-            plan.reason, unchanged, new=any(one.origin == "extracted" for one in objects), first=good is None
-        ),
+        reason=_entry_reason(plan, outcomes, unchanged, good),
         as_of=facts.point.taken_at,
         changed_at=good.changed_at if good is not None and same_lines else facts.point.taken_at,
         changed_by=good.changed_by if good is not None and same_lines else facts.run_id,
@@ -85,7 +84,7 @@ def finished_entry(
         rows=sum(entry.rows for entry in objects),
         raw_bytes=sum(entry.raw_bytes for entry in objects),
         stored_bytes=sum(entry.stored_bytes for entry in objects),
-        duration_seconds=round(seconds, 3),
+        duration_seconds=round(seconds, 6),
         objects=objects,
     )
 
@@ -101,7 +100,7 @@ def kept_entry(info: TableInfo, reason: Reason, remembered: Remembered, seconds:
     """Return a `failed` entry that keeps the last good snapshot, if there is one."""
     table = info.table
     before = remembered.entry or TableEntry(schema=table.schema, name=table.name, status="failed", reason=reason)
-    return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 3))
+    return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 6), carried_over=UNSET)
 
 
 def dropped_entry(entry: TableEntry, why: str) -> TableEntry:
@@ -112,7 +111,13 @@ def dropped_entry(entry: TableEntry, why: str) -> TableEntry:
         reason=Reason("dropped", why),
         watermark=None,
         duration_seconds=0.0,
+        carried_over=UNSET,
     )
+
+
+def carried_over(entry: TableEntry) -> TableEntry:
+    """Return the entry of a table that this run left out, as another run made it."""
+    return replace(entry, carried_over=True)
 
 
 def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> RememberedChunk | None:
@@ -123,27 +128,49 @@ def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> Re
     if outcome.observed is None:
         return None
     mark, part = _chunk_mark(outcome, outcome.observed, None), outcome.plan.part
-    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object, part.fingerprint, part.stamp)
+    code = _code_of(outcome)
+    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object, part.fingerprint, part.stamp, code)
 
 
-def _entry_reason(planned: Reason, unchanged: bool, *, new: bool, first: bool) -> Reason:
-    """Return the entry's reason after all chunks are settled.
+def _code_of(outcome: ChunkOutcome) -> str | None:
+    """Return the code of the reason why a chunk was read that no manifest names yet, under this snapshot or before."""
+    plan = outcome.plan
+    if plan.reason is not None:
+        return plan.reason.code
+    return None if plan.remembered is None else plan.remembered.reason
 
-    `new`: the entry names objects that the last entry did not name. `first`: there was no last entry.
-    """
+
+def _entry_reason(
+    plan: TablePlan, outcomes: Sequence[ChunkOutcome], unchanged: bool, good: TableEntry | None
+) -> Reason:
+    """Return the entry's reason after all chunks are settled. `good` is the last entry."""
+    planned, gone = plan.reason, _gone_partitions(plan.info, good)
     if unchanged:
         if planned.code == "unchanged":
             return planned
         return Reason("identical", f"read again ({planned.code}: {planned.detail}): the same lines as before")
     if planned.code != "unchanged":
-        return planned
+        return planned if gone is None else Reason(planned.code, f"{planned.detail}; {gone}")
+    before = {entry.key for entry in good.objects} if good is not None else set()
+    new = [one for one in outcomes if one.object is not None and one.object.key not in before]
     if new:
-        return Reason(
-            "first_run" if first else "rows_changed", "it was read under an earlier snapshot, and is unchanged since"
-        )
-    if first:
+        codes = {code for code in map(_code_of, new) if code is not None}
+        code = weightiest(codes) or ("first_run" if good is None else "rows_changed")
+        return Reason(code, "it was read under an earlier snapshot, and is unchanged since")
+    if good is None:
         return Reason("first_run", "never extracted before; it has no rows")
-    return Reason("rows_removed", "a partition was detached or dropped")
+    return Reason("rows_removed", gone or "a partition was detached or dropped")
+
+
+def _gone_partitions(info: TableInfo, good: TableEntry | None) -> str | None:
+    """Return which partitions of the last entry are gone, in words, or None if none is known to be gone."""
+    names = good.watermark.names if good is not None and good.watermark is not None else UNSET
+    there = {part.id for part in info.parts}
+    gone = [one.table.label for one in (() if names is UNSET else names) if one.part not in there]
+    if not gone:
+        return None
+    verb = "was" if len(gone) == 1 else "were"
+    return f"{'partition' if len(gone) == 1 else 'partitions'} {list_names(gone)} {verb} detached or dropped"
 
 
 def _all_reused(objects: Sequence[ObjectEntry]) -> bool:
@@ -159,7 +186,15 @@ def _table_watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: P
             marks.append(_chunk_mark(outcome, outcome.observed, None if outcome.object is None else index))
             parts[outcome.plan.part.id] = outcome.plan.part.fingerprint
         index += outcome.object is not None
-    return Watermark(point, plan.info.oid, tuple(marks), part_definitions(parts)) if marks else None
+    if not marks:
+        return None
+    return Watermark(point, plan.info.oid, tuple(marks), part_definitions(parts), _part_names(plan.info))
+
+
+def _part_names(info: TableInfo) -> tuple[PartName, ...] | UnsetType:
+    """Return the names of a table's partitions for a watermark."""
+    parts = [part for part in info.parts if part.table != info.table]
+    return tuple(PartName(part.id, part.table.schema, part.table.name) for part in parts) or UNSET
 
 
 def part_definitions(parts: Mapping[str, str]) -> tuple[PartDefinition, ...] | UnsetType:

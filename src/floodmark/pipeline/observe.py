@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from functools import partial
 
 from floodmark.engine.base import TaskStopped
@@ -18,6 +18,8 @@ from floodmark.pipeline.work import TableWork
 # A batch of questions is one transaction. It holds its locks about as long as one chunk does.
 _BATCH_QUESTIONS = 64
 _BATCH_BYTES = 64 * 1024**2
+# A question about an empty table also takes time: about as much as a question that reads this many bytes.
+_BYTES_OF_A_QUESTION = 128 * 1024
 
 Asked = tuple[TableWork, ChunkPlan]
 
@@ -70,12 +72,20 @@ def _answer_batches(
         if attempt.deadline.reached():
             raise TaskStopped
         questions = [chunk.question for _, chunk in batch if chunk.question is not None]
-        with ExitStack() as timers:
-            for work in {id(work): work for work, _ in batch}.values():
-                timers.enter_context(work.timed())
+        begun = time.monotonic()
+        try:
             return patiently(attempt.observer, "observe")(attempt.snapshot.observe, questions)
+        finally:
+            _share_time(batch, time.monotonic() - begun)
 
     return attempt.engine.run_tasks(ask_batch, batches)
+
+
+def _share_time(batch: Sequence[Asked], seconds: float) -> None:
+    """Divide the time of a batch between its tables by the bytes that each question reads."""
+    weights = [chunk.estimated_bytes + _BYTES_OF_A_QUESTION for _, chunk in batch]
+    for (work, _), weight in zip(batch, weights, strict=True):
+        work.add_seconds(seconds * weight / sum(weights))
 
 
 def _take_answers(

@@ -12,7 +12,7 @@ from floodmark.errors import FloodmarkError, TableError
 from floodmark.events import RunFinished
 from floodmark.model import TableEntry
 from floodmark.pipeline.attempt import AttemptResult
-from floodmark.pipeline.entries import dropped_entry, failed_entry
+from floodmark.pipeline.entries import carried_over, dropped_entry, failed_entry
 from floodmark.pipeline.landing import latest_sent
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
@@ -25,7 +25,7 @@ class RunResult(Struct, frozen=True):
     """The published result of a run.
 
     Attributes:
-        manifest: The manifest, with one entry per table.
+        manifest: The manifest, with one entry per table. `manifest.attempted` are those that this run worked on.
         manifest_key: Its key, relative to the state location. None for a run without state.
         uploaded_bytes: The bytes that were put at the destination, after compression.
         duration_seconds: The duration of the run in seconds.
@@ -38,8 +38,8 @@ class RunResult(Struct, frozen=True):
 
     @property
     def failed(self) -> int:
-        """Return the number of tables that could not be read."""
-        return sum(entry.status == "failed" for entry in self.manifest.tables)
+        """Return the number of tables that this run could not read."""
+        return sum(entry.status == "failed" for entry in self.manifest.attempted)
 
 
 def publish(session: Session, result: AttemptResult) -> RunResult:
@@ -59,7 +59,7 @@ def publish(session: Session, result: AttemptResult) -> RunResult:
     session.sent.record_committed(lambda table: "" if session.left_out(table) else latest(table))
     seconds = round(time.monotonic() - session.begun, 3)
     done = RunResult(manifest, key, session.uploaded, seconds)
-    session.observe(RunFinished(session.run_id, len(manifest.tables), done.failed, session.uploaded, seconds))
+    session.observe(RunFinished(session.run_id, len(manifest.attempted), done.failed, session.uploaded, seconds))
     return done
 
 
@@ -79,7 +79,7 @@ def _all_entries(session: Session, result: AttemptResult) -> list[TableEntry]:
         if name in result.gone:
             entries[name] = dropped_entry(remembered.entry, result.gone[name])
         elif session.left_out(name):
-            entries[name] = remembered.entry
+            entries[name] = carried_over(remembered.entry)
     return [entries[name] for name in sorted(entries)]
 
 

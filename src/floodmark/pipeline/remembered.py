@@ -25,7 +25,8 @@ class RememberedChunk(Struct, frozen=True):
     """A chunk that an earlier snapshot showed, with everything that a proof needs.
 
     `part` is the fingerprint of its part. `stamp` is that part's stamp if the chunk was never committed, else None:
-    before a commit the run itself checks that no definition changed while it read.
+    before a commit the run itself checks that no definition changed while it read. `reason` is the code of the reason
+    why that chunk was read, if it was never committed and its run recorded it.
     """
 
     mark: ChunkMark
@@ -35,6 +36,7 @@ class RememberedChunk(Struct, frozen=True):
     object: ObjectEntry | None
     part: str = ""
     stamp: str | None = None
+    reason: str | None = None
 
 
 class Remembered(Struct, frozen=True):
@@ -65,9 +67,16 @@ def remember_entry(entry: TableEntry | None) -> Remembered:
 
 
 def remembered_chunks(
-    watermark: Watermark, fingerprint: Fingerprint, objects: Sequence[ObjectEntry], stamp: str | None = None
+    watermark: Watermark,
+    fingerprint: Fingerprint,
+    objects: Sequence[ObjectEntry],
+    stamp: str | None = None,
+    reason: str | None = None,
 ) -> list[RememberedChunk]:
-    """Return the chunks of a watermark, with everything that a proof needs. `stamp` is None if they were committed."""
+    """Return the chunks of a watermark, with everything that a proof needs.
+
+    `stamp` and `reason` are None if they were committed.
+    """
     parts = {} if watermark.parts is UNSET else {one.part: one.schema for one in watermark.parts}
     return [
         RememberedChunk(
@@ -78,6 +87,7 @@ def remembered_chunks(
             None if mark.object is None else objects[mark.object],
             parts.get(mark.chunk.part, ""),
             stamp,
+            reason,
         )
         for mark in watermark.chunks
     ]

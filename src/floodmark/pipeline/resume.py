@@ -52,6 +52,7 @@ class LeftChunks(Struct, frozen=True):
     run_id: str
     source: tuple[str, str, str]
     chunks: tuple[tuple[TableName, RememberedChunk], ...]
+    outcome: str = "unfinished"
 
 
 def usable_chunks(
@@ -68,7 +69,8 @@ def usable_chunks(
         for told in progress.chunks:
             table = TableName(told.schema, told.name)
             stamp = None if told.stamp is UNSET else told.stamp
-            known = remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp)
+            reason = None if told.reason is UNSET else told.reason
+            known = remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp, reason)
             chunks += [
                 (table, one)
                 for one in known
@@ -167,17 +169,17 @@ class ProgressTracker:
         for table, chunk in left.chunks:
             self._theirs.setdefault(table, []).append(chunk)
         if left.chunks:
-            self._observer(ProgressFound(left.run_id, len(left.chunks)))
+            self._observer(ProgressFound(left.run_id, len(left.chunks), left.outcome))
 
 
 def _grouped_chunks(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
-    """Yield the chunks in the form of the document, grouped by table, definition and snapshot."""
-    groups: dict[tuple[TableName, Point, int, Fingerprint, str | None], list[RememberedChunk]] = {}
+    """Yield the chunks in the form of the document, grouped by table, definition, snapshot and reason."""
+    groups: dict[tuple[TableName, Point, int, Fingerprint, str | None, str | None], list[RememberedChunk]] = {}
     every = ((table, chunk) for table, chunks in own.items() for chunk in chunks.values())
     for table, chunk in islice(every, MOST_CHUNKS):
-        key = (table, chunk.point, chunk.table_oid, chunk.fingerprint, chunk.stamp)
+        key = (table, chunk.point, chunk.table_oid, chunk.fingerprint, chunk.stamp, chunk.reason)
         groups.setdefault(key, []).append(chunk)
-    for (table, point, oid, fingerprint, stamp), chunks in groups.items():
+    for (table, point, oid, fingerprint, stamp, reason), chunks in groups.items():
         objects = [chunk.object for chunk in chunks if chunk.object is not None]
         numbers = {id(entry): number for number, entry in enumerate(objects)}
         marks = tuple(
@@ -190,6 +192,7 @@ def _grouped_chunks(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) ->
             watermark=Watermark(point, oid, marks, part_definitions({one.mark.chunk.part: one.part for one in chunks})),
             objects=tuple(objects),
             stamp=UNSET if stamp is None else stamp,
+            reason=UNSET if reason is None else reason,
         )
 
 

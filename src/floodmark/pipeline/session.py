@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.backends import open_backends
@@ -17,13 +18,24 @@ from floodmark.engine.local import LocalThreads
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
+    FloodmarkError,
     SourceMismatch,
     Stopped,
     StorageDenied,
     VerificationFailed,
     exit_code_of,
 )
-from floodmark.events import ChunkAudited, ChunkDone, Event, Observer, Retried, RunEnded, Warned
+from floodmark.events import (
+    ChunkAudited,
+    ChunkDone,
+    Event,
+    Observer,
+    Retried,
+    RunEnded,
+    RunStarted,
+    TableDecided,
+    Warned,
+)
 from floodmark.layout import timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
 from floodmark.pipeline.attempt import Attempt
@@ -56,6 +68,7 @@ class Session:
         self.run_id = f"{self.started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
         self.begun = time.monotonic()
         self.uploaded = self.retries = self.audited = self.mismatches = 0
+        self.planned_chunks = self.done_chunks = 0
         self.stop = stop
         self.deadline = Deadline(stop)
         self.locked_tables = set[TableName]()
@@ -80,8 +93,13 @@ class Session:
     def observe(self, event: Event) -> None:
         """Count an event, and pass it on. Several threads can call it."""
         with self._counting:
-            if isinstance(event, ChunkDone):
+            if isinstance(event, RunStarted):
+                self.planned_chunks = self.done_chunks = 0
+            elif isinstance(event, TableDecided):
+                self.planned_chunks += event.to_extract
+            elif isinstance(event, ChunkDone):
                 self.uploaded += event.uploaded_bytes
+                self.done_chunks += 1
             elif isinstance(event, Retried):
                 self.retries += 1
             elif isinstance(event, ChunkAudited):
@@ -124,7 +142,13 @@ class Session:
             return ProgressTracker((), None, self.observe)
         found = ledger.left_behind(self.started, lambda why: self.observe(Warned(why)))
         floor = self.current.head.floor if self.current is not None else None
-        left = [usable_chunks(progress, here, self.backends.encoding, self.started, floor) for progress in found]
+        left = [
+            replace(
+                usable_chunks(progress, here, self.backends.encoding, self.started, floor),
+                outcome="unfinished" if ended is None else ended.outcome,
+            )
+            for progress, ended in found
+        ]
         return ProgressTracker(left, partial(self._save_progress, ledger), self.observe)
 
     def _sent_by_others(self) -> SentTables:
@@ -213,7 +237,7 @@ class Session:
         stopped = isinstance(error, Stopped | KeyboardInterrupt)
         # If the state belongs to another database, it records only the runs of that database.
         tell = not isinstance(error, SourceMismatch)
-        self.leave("stopped" if stopped else "failed", exit_code_of(error), tell)
+        self.leave("stopped" if stopped else "failed", exit_code_of(error), tell, None if stopped else error)
 
     def succeed(self, failed_tables: int) -> None:
         """End the run after it published its manifest."""
@@ -222,13 +246,13 @@ class Session:
         else:
             self.leave("success", EXIT_OK)
 
-    def leave(self, outcome: Outcome, exit_code: int, tell: bool = True) -> None:
+    def leave(self, outcome: Outcome, exit_code: int, tell: bool = True, error: BaseException | None = None) -> None:
         """End the run.
 
         The run leaves the list of runs in flight, unless it finished something that the next run can continue from. Its
         end is noted in the ledger if `tell` is set, and sent to the observer.
         """
-        ended = self._end_record(outcome, exit_code)
+        ended = self._end_record(outcome, exit_code, error)
         ledger = self.backends.ledger
         if self._claimed and self.progress.worth_keeping:
             self.progress.save()
@@ -254,7 +278,7 @@ class Session:
             left = (over - datetime.now(UTC)).total_seconds()
             time.sleep(min(max(left, 0), MAX_SECONDS_AHEAD))
 
-    def _end_record(self, outcome: Outcome, exit_code: int) -> Ended:
+    def _end_record(self, outcome: Outcome, exit_code: int, error: BaseException | None) -> Ended:
         return Ended(
             run_id=self.run_id,
             database=self.database,
@@ -266,6 +290,9 @@ class Session:
             audited_chunks=self.audited,
             audit_mismatches=self.mismatches,
             uploaded_bytes=self.uploaded,
+            chunks=self.planned_chunks,
+            chunks_done=self.done_chunks,
+            error=UNSET if error is None else _cause(error),
         )
 
     def _save_progress(
@@ -284,6 +311,11 @@ class Session:
                 chunks=chunks,
             )
         )
+
+
+def _cause(error: BaseException) -> str:
+    """Return why a run failed. The text of an unexpected error could hold a row's value, so only its class is told."""
+    return error.sentence if isinstance(error, FloodmarkError) else type(error).__name__
 
 
 def _later_second(before: datetime | None, now: datetime) -> datetime:

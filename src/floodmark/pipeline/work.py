@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,10 @@ class TableWork:
         self.error: FloodmarkError | None = None
         self.lost = False
         self.stopped = False
-        self._begun: float | None = None
-        self._ended = 0.0
+        self._seconds = 0.0
+        self._running = 0
+        self._since = 0.0
+        self._timing = threading.Lock()
 
     @property
     def table(self) -> TableName:
@@ -31,20 +34,29 @@ class TableWork:
 
     @property
     def seconds(self) -> float:
-        """Return the seconds from the first task's start to the last one's end.
+        """Return the time spent on the table, in seconds.
 
-        They include any work on other tables in between.
+        It is the time in which at least one task extracted the table, and its share of the questions about many tables.
         """
-        return 0.0 if self._begun is None else max(0.0, self._ended - self._begun)
+        return self._seconds
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        begun = time.monotonic()
-        self._begun = begun if self._begun is None else min(self._begun, begun)
+        """Count the time of a task for the table. Tasks that run at the same time count once."""
+        with self._timing:
+            self._since = time.monotonic() if not self._running else self._since
+            self._running += 1
         try:
             yield
         finally:
-            self._ended = max(self._ended, time.monotonic())
+            with self._timing:
+                self._running -= 1
+                self._seconds += 0.0 if self._running else time.monotonic() - self._since
+
+    def add_seconds(self, share: float) -> None:
+        """Add the table's share of a task for several tables."""
+        with self._timing:
+            self._seconds += share
 
     @property
     def is_open(self) -> bool:

@@ -24,6 +24,7 @@ from floodmark.prune.retention import (
     EraseBefore,
     KeepDays,
     KeepLast,
+    KeptBy,
     PruneDecision,
     RemainingObjects,
     Rule,
@@ -47,16 +48,18 @@ SHORTEST_PUT_GRACE = timedelta(hours=1)
 class PruneResult(Struct, frozen=True, kw_only=True):
     """The result of a prune or, with `dry_run`, of what it would do. Keys are relative to destination and state.
 
-    `kept` and `cut` are run_ids, newest first. `waiting` counts objects that no snapshot in reach names and that are
-    too young to delete. `unknown` keys stay, because nothing tells their owner. `history_lost` is the reason why older
-    manifests could not be read. `remains` and `in_reach_still` concern an erasure. `remains` holds the current
-    snapshot's objects from before its date, by table. `in_reach_still` counts those that only snapshots within the
-    grace time name. `unfinished` lists temporary files in folders, by their whole paths, from puts that were killed.
+    `kept` and `cut` are run_ids, newest first. `kept_by` says why each of `kept` stays. `waiting` counts objects
+    that no snapshot in reach names and that are too young to delete. `unknown` keys stay, because nothing tells
+    their owner. `history_lost` is the reason why older manifests could not be read. `remains` and `in_reach_still`
+    concern an erasure. `remains` holds the current snapshot's objects from before its date, by table.
+    `in_reach_still` counts those that only snapshots within the grace time name. `unfinished` lists temporary files
+    in folders, by their whole paths, from puts that were killed.
     """
 
     dry_run: bool
     run_id: str
     kept: tuple[str, ...]
+    kept_by: tuple[KeptBy, ...]
     cut: tuple[str, ...]
     objects: tuple[str, ...]
     progress: tuple[str, ...]
@@ -217,6 +220,7 @@ def _prune_result(
         dry_run=dry_run,
         run_id=current.head.run_id,
         kept=decision.kept,
+        kept_by=decision.kept_by,
         cut=decision.cut,
         objects=decision.objects,
         progress=decision.progress,

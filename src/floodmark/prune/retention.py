@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from msgspec import Struct
 
@@ -36,6 +37,9 @@ class EraseBefore(Struct, frozen=True):
 
 
 Rule = KeepDays | KeepLast | EraseBefore
+# Why a manifest stays in reach: head names it; the rule asks for it; a reader can still hold it; or an older manifest
+# that stays is reached through it.
+KeptBy = Literal["current", "keep-days", "keep-last", "erase-before", "grace", "older"]
 
 
 class ManifestLink(Struct, frozen=True):
@@ -93,14 +97,16 @@ class RemainingObjects(Struct, frozen=True):
 class PruneDecision(Struct, frozen=True, kw_only=True):
     """The decision: head's new `oldest` and `floor`, then the keys to delete, in this order.
 
-    `kept` are runs whose manifests stay in reach, `cut` those that leave it. `waiting` counts objects that no manifest
-    in reach names and that are not old enough. For `unknown` objects, the owner or the age can't be determined.
-    `in_reach_still` counts the older objects that snapshots kept for their readers name, which matters to an erasure.
+    `kept` are runs whose manifests stay in reach, each for the reason in `kept_by`, and `cut` those that leave it.
+    `waiting` counts objects that no manifest in reach names and that are not old enough. For `unknown` objects, the
+    owner or the age can't be determined. `in_reach_still` counts the older objects that snapshots kept for their
+    readers name, which matters to an erasure.
     """
 
     oldest: str | None
     floor: str | None
     kept: tuple[str, ...]
+    kept_by: tuple[KeptBy, ...]
     cut: tuple[str, ...]
     objects: tuple[str, ...]
     progress: tuple[str, ...]
@@ -113,8 +119,8 @@ class PruneDecision(Struct, frozen=True, kw_only=True):
 
 def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelta) -> PruneDecision:
     """Apply the rule. Snapshots that were current within the grace time, and younger objects, always stay."""
-    number = kept_number(survey.reach, rule, now, grace)
-    kept, cut = survey.reach[:number], survey.reach[number:]
+    kept_by = keep_reasons(survey.reach, rule, now, grace)
+    kept, cut = survey.reach[: len(kept_by)], survey.reach[len(kept_by) :]
     cutoff = _cutoff(survey, rule, now, grace)
     named = {key for link in kept for key in link.names}
     known = _known_timestamps(survey)
@@ -139,6 +145,7 @@ def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelt
         oldest=kept[-1].key if kept[-1].parent is not None else None,
         floor=max([*stamps, *([survey.floor] if survey.floor is not None else [])], default=None),
         kept=tuple(link.run_id for link in kept),
+        kept_by=kept_by,
         cut=tuple(link.run_id for link in cut),
         objects=tuple(sorted(objects)),
         progress=tuple(sorted(one.key for one in progress)),
@@ -150,24 +157,28 @@ def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelt
     )
 
 
-def kept_number(reach: Sequence[ManifestLink], rule: Rule, now: datetime, grace: timedelta) -> int:
-    """Return how many of the newest manifests stay in reach: the current one, and all that a reader can hold.
+def keep_reasons(reach: Sequence[ManifestLink], rule: Rule, now: datetime, grace: timedelta) -> tuple[KeptBy, ...]:
+    """Return why each of the newest manifests stays in reach. The manifests beyond these leave it.
 
     A manifest stops being current when the next one is committed. It counts as read until a grace time later.
     """
-    number = 1
+    reasons: list[KeptBy] = ["current"]
     for index in range(1, len(reach)):
         superseded = reach[index - 1].finished
+        found: KeptBy | None = "grace" if superseded > now - grace else None
         match rule:
             case KeepDays(days):
-                wanted = superseded >= now - timedelta(days=days)
+                found = "keep-days" if superseded >= now - timedelta(days=days) else found
             case KeepLast(least):
-                wanted = index < least
+                found = "keep-last" if index < least else found
             case EraseBefore():
-                wanted = number == index and not _older_names(reach[index].names, rule)
-        if wanted or superseded > now - grace:
-            number = index + 1
-    return number
+                wanted = len(reasons) == index and not _older_names(reach[index].names, rule)
+                found = "erase-before" if wanted else found
+        if found is not None:
+            while len(reasons) < index:
+                reasons.append("older")
+            reasons.append(found)
+    return tuple(reasons)
 
 
 def second_before(timestamp: str) -> str:

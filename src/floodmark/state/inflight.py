@@ -28,6 +28,8 @@ from floodmark.wording import iso_time
 
 # A run that has been in flight for longer is dead: no snapshot is held open that long.
 FORGET_AFTER = timedelta(days=2)
+# The number of runs without a commit that the record names. Each takes about 400 bytes.
+MOST_UNCOMMITTED = 100
 
 Entered = TypeVar("Entered")
 
@@ -81,7 +83,16 @@ def record_with(record: Record | UnsetType, ended: Ended) -> Record:
         audited_chunks=before.audited_chunks + ended.audited_chunks,
         audit_mismatches=before.audit_mismatches + ended.audit_mismatches,
         uploaded_bytes=before.uploaded_bytes + ended.uploaded_bytes,
+        uncommitted=_uncommitted_with(before, ended),
     )
+
+
+def _uncommitted_with(before: Record, ended: Ended) -> tuple[Ended, ...] | UnsetType:
+    """Return the last runs that committed nothing, with one more run if it committed nothing either."""
+    known = () if before.uncommitted is UNSET else before.uncommitted
+    if ended.outcome in ("failed", "stopped"):
+        known = (*known, ended)[-MOST_UNCOMMITTED:]
+    return known or UNSET
 
 
 def alive_and_dead(documents: Documents, now: datetime) -> tuple[list[Working], list[Working]]:

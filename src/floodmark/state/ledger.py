@@ -94,16 +94,17 @@ class Ledger(History):
         """
         return inflight.read_inflight(self.documents)
 
-    def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[Progress]:
-        """Yield the progress of listed runs, dead or alive, that are not too old. `tell`: see `read_progress`.
+    def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[tuple[Progress, Ended | None]]:
+        """Yield the progress of listed runs, dead or alive, that are not too old, with the run's end if it is known.
 
-        Raises StateUnreadable for the list, StorageError.
+        `tell`: see `read_progress`. Raises StateUnreadable for the list, StorageError.
         """
-        for run in inflight.listed_runs(self.documents):
+        listed = self.in_flight()
+        for run in listed.runs:
             if not inflight.is_dead(self.documents, run, now):
                 found = inflight.read_progress(self.documents, run, tell)
                 if found is not None:
-                    yield found
+                    yield found, listed.known_ends.get(run.run_id)
 
     def save(self, finished: Progress) -> None:
         """Write what a run in flight has finished so far. Raises StorageError."""

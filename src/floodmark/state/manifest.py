@@ -74,6 +74,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
     source: ManifestSource
     tables: tuple[TableEntry, ...]
 
+    @property
+    def attempted(self) -> tuple[TableEntry, ...]:
+        """Return the entries of the tables that this run worked on. The others are as another run left them."""
+        return tuple(entry for entry in self.tables if entry.carried_over is not True)
+
 
 class Head(Struct, frozen=True, kw_only=True):
     """The one small object that names the current manifest. `manifest` is relative to the state location.
@@ -110,7 +115,8 @@ class Record(Struct, frozen=True, kw_only=True):
     """The record that ended runs leave for monitoring, even if they committed nothing.
 
     `succeeded_at` is the end of the last run that left no table out. The numbers are sums over all runs since the state
-    began; the first four count the runs by outcome.
+    began; the first four count the runs by outcome. `uncommitted` are the last runs that committed nothing, oldest
+    first. A run that committed has a manifest instead.
     """
 
     last: Ended
@@ -123,6 +129,13 @@ class Record(Struct, frozen=True, kw_only=True):
     audited_chunks: int = 0
     audit_mismatches: int = 0
     uploaded_bytes: int = 0
+    uncommitted: tuple[Ended, ...] | UnsetType = UNSET
+
+    @property
+    def known_ends(self) -> dict[str, Ended]:
+        """Return the recorded ends by run id: those of the last run, and of runs that committed nothing."""
+        ended = (*(() if self.uncommitted is UNSET else self.uncommitted), self.last)
+        return {one.run_id: one for one in ended}
 
 
 class Begun(Struct, frozen=True, kw_only=True):
@@ -151,11 +164,17 @@ class Inflight(Struct, frozen=True, kw_only=True):
     ended: Record | UnsetType = UNSET
     begun: tuple[Begun, ...] | UnsetType = UNSET
 
+    @property
+    def known_ends(self) -> dict[str, Ended]:
+        """Return the recorded ends of runs by run id."""
+        return {} if self.ended is UNSET else self.ended.known_ends
+
 
 class FinishedChunks(Struct, frozen=True, kw_only=True):
     """Chunks of one table that one snapshot showed, with their objects, in the form of a manifest's entry.
 
-    `stamp` is that of their part (see `model.Part`). Release 0.1.0 wrote none; its chunks are not used.
+    `stamp` is that of their part (see `model.Part`). Release 0.1.0 wrote none; its chunks are not used. `reason` is the
+    code of the reason why they were read. It is missing in documents of release 0.1.0.
     """
 
     schema: str
@@ -164,6 +183,7 @@ class FinishedChunks(Struct, frozen=True, kw_only=True):
     watermark: Watermark
     objects: tuple[ObjectEntry, ...]
     stamp: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         known = range(len(self.objects))

@@ -45,12 +45,13 @@ def rebase(ours: Manifest, theirs: Manifest, parent: str, attempted: Mine, floor
     """
     named = _named_keys(theirs)
     before = {entry.table: entry for entry in theirs.tables}
-    entries = {name: entry for name, entry in before.items() if entry.status != "dropped"}
+    kept = {name: entry for name, entry in before.items() if entry.status != "dropped"}
+    entries = {name: replace(entry, carried_over=True) for name, entry in kept.items()}
     for entry in ours.tables:
         other = before.get(entry.table)
         if not attempted(entry.table) or (other is not None and not _is_newer(entry, ours, other, theirs)):
             continue
-        landed = _landed_entry(entry, entries.get(entry.table), named, floor)
+        landed = _landed_entry(entry, kept.get(entry.table), named, floor)
         if landed is not None:
             entries[entry.table] = landed
     tables = tuple(entries[name] for name in sorted(entries))

@@ -71,6 +71,7 @@ def add_load(commands: Commands) -> None:
     groups.add_table(load)
     groups.add_exclude(load)
     groups.add_output(load)
+    groups.add_verbosity(load, quiet=True)
     groups.add_places(load, source=False)
     groups.add_log(load)
 
@@ -111,5 +112,6 @@ def add_deliver(commands: Commands) -> None:
     groups.add_table(deliver)
     groups.add_exclude(deliver)
     groups.add_output(deliver)
+    groups.add_verbosity(deliver, quiet=True)
     groups.add_places(deliver, source=False)
     groups.add_log(deliver)

@@ -81,6 +81,17 @@ def add_output(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verbosity(command: argparse.ArgumentParser, *, quiet: bool) -> None:
+    """Add --verbose, and for a command that does work also --quiet. They choose what the text on stdout lists."""
+    if not quiet:
+        command.set_defaults(quiet=False)
+        command.add_argument("--verbose", action="store_true", help="list the unchanged tables too")
+        return
+    choice = command.add_mutually_exclusive_group()
+    choice.add_argument("--verbose", action="store_true", help="list the unchanged tables too")
+    choice.add_argument("--quiet", action="store_true", help="print only problems")
+
+
 def add_log(command: argparse.ArgumentParser) -> None:
     log = command.add_argument_group("log")
     log.add_argument("--log-format", choices=FORMATS, help="the form of the log on stderr (default: auto)")

@@ -84,6 +84,7 @@ def add_verify(commands: Commands) -> None:
     groups.add_table(verify)
     verify.add_argument("--connections", type=count, metavar="N", help="use at most N connections to the source")
     groups.add_output(verify)
+    groups.add_verbosity(verify, quiet=True)
     groups.add_places(verify, source=True)
 
 
@@ -99,6 +100,7 @@ def add_prune(commands: Commands) -> None:
     )
     prune.add_argument("--grace", metavar="SPAN", help="the time that readers and runs can take (default: 7d)")
     prune.add_argument("--dry-run", action="store_true", help="show what would be deleted, and delete nothing")
+    prune.add_argument("--quiet", action="store_true", help="print only problems")
     groups.add_output(prune)
     groups.add_places(prune, source=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from floodmark.cli.arguments import groups
 from floodmark.cli.arguments.help import CommandHelp
 from floodmark.cli.arguments.parser import Commands
-from floodmark.cli.arguments.values import count
+from floodmark.cli.arguments.values import count, since
 
 _PLACES = ("FLOODMARK_SOURCE", "PGHOST, PGDATABASE, …", "FLOODMARK_DESTINATION", "FLOODMARK_STATE")
 _LOG = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "NO_COLOR")
@@ -41,7 +41,8 @@ _STATUS = CommandHelp(
     summary="show the tables, how fresh they are, and the last decisions",
     description=(
         "Show each table of the current manifest: its rows and size, how long ago the source held exactly these rows, "
-        "the last decision about it, and when it last changed. It needs only the state."
+        "the last decision about it, and when it last changed. Below are the last runs, whatever their end. It needs "
+        "only the state."
     ),
     variables=_STATE,
     examples=("floodmark status --destination s3://lake/cases", "floodmark status --state ./state --output json"),
@@ -50,8 +51,8 @@ _STATUS = CommandHelp(
 _HISTORY = CommandHelp(
     summary="show the runs, newest first",
     description=(
-        "Show the committed runs, newest first: how many tables each of them extracted, and how many bytes it wrote. "
-        "It needs only the state."
+        "Show the runs, newest first, also those that failed or were stopped: the outcome, the exit code, the "
+        "duration, how many tables changed, or how far the run came. It needs only the state."
     ),
     variables=_STATE,
     examples=("floodmark history --destination s3://lake/cases", "floodmark history --limit 5 --output json"),
@@ -60,13 +61,13 @@ _HISTORY = CommandHelp(
 _SHOW = CommandHelp(
     summary="show a run's manifest: each table with its details",
     description=(
-        "Show one manifest with its facts about each table. Without RUN it is the current one. RUN is an id that "
-        "`floodmark history` lists, or the beginning of exactly one of them."
+        "Show one manifest with its facts about each table, or all facts about one TABLE. Without RUN it is the "
+        "current one. RUN is an id that `floodmark history` lists, the beginning of exactly one of them, or `current`."
     ),
     variables=_STATE,
     examples=(
         "floodmark show --destination s3://lake/cases",
-        "floodmark show 20261124T0102 --destination s3://lake/cases --output json",
+        "floodmark show 20261124T0102 public.person --destination s3://lake/cases",
     ),
     exit_codes=(10, 13),
 )
@@ -80,6 +81,8 @@ def add_runs(commands: Commands) -> None:
         groups.add_lines(command)
         groups.add_selection(command)
         groups.add_log(command)
+    groups.add_verbosity(run, quiet=True)
+    groups.add_verbosity(plan, quiet=False)
     groups.add_metrics(run)
     plan.add_argument("--detailed-exitcode", action="store_true", help="exit with 20 if there is work, 0 if not")
 
@@ -90,8 +93,20 @@ def add_history(commands: Commands) -> None:
         commands.add("history", _HISTORY),
         commands.add("show", _SHOW),
     )
-    history.add_argument("--limit", type=count, default=20, metavar="N", help="show at most N runs (default: 20)")
+    for command, limit in ((history, 20), (status, 3)):
+        command.add_argument(
+            "--limit", type=count, default=limit, metavar="N", help=f"show at most N runs (default: {limit})"
+        )
+        command.add_argument(
+            "--since",
+            type=since,
+            metavar="WHEN",
+            help="only runs that ended since then: a date, a time, or 7d for 7 days",
+        )
     groups.add_run(show)
+    show.add_argument("one_table", nargs="?", metavar="TABLE", help="show all facts about this table")
+    for command in (status, show):
+        groups.add_verbosity(command, quiet=False)
     for command in (status, history, show):
         groups.add_output(command)
         groups.add_places(command, source=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _MIN_MEMORY = 64 * 1024**2
 
@@ -44,6 +44,17 @@ def moment(text: str) -> datetime:
     return found
 
 
+def since(text: str) -> datetime:
+    """Parse a date or a time as `moment` does, or a time span before now, such as `7d`."""
+    from floodmark.config.values import parse_duration  # noqa: PLC0415 - by need: settings take long to load
+
+    try:
+        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+    except (ValueError, OverflowError):
+        return moment(text)
+
+
 # argparse names the function in its message: "invalid number value".
 count.__name__ = port.__name__ = "number"
 moment.__name__ = "date, such as 2026-11-01,"
+since.__name__ = "date or time span, such as 2026-11-01 or 7d,"

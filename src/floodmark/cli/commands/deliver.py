@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,9 +13,11 @@ from msgspec.structs import replace
 from floodmark.cli.landed import excluded_tables, included_tables
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.failure import report
+from floodmark.cli.output.figures import count
+from floodmark.cli.output.grid import Column, draw
 from floodmark.cli.output.log_events import finished_line, table_line
 from floodmark.cli.output.logs import Log
-from floodmark.cli.output.render import count, table
+from floodmark.cli.output.render import folded_line
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import state_settings
 from floodmark.cli.signals import StopSignals
@@ -30,12 +32,24 @@ from floodmark.reader.reader import Snapshot
 from floodmark.reader.reader import open as open_landed
 from floodmark.wording import plural
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 class Done(Struct, frozen=True):
     """A delivery and its result."""
 
     settings: DeliverySettings
     result: Result
+
+
+_TABLE = (
+    Column("table"),
+    Column("status"),
+    Column("rows", right=True, rank=1),
+    Column("objects", right=True, rank=2),
+    Column("why", sentence=True),
+)
 
 
 def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -48,7 +62,7 @@ def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
         streams.print_json({"deliveries": [_view(one) for one in done]})
     else:
         for one in done:
-            _show(one, streams)
+            _show(one, options, streams)
     if broken is not None:
         raise broken
     failures = [error for one in done for error in one.result.failures]
@@ -176,14 +190,32 @@ def _log_end(log: Log, result: Result) -> None:
     log.write(finished_line("delivery_finished", ends, [one.status for one in result.tables]))
 
 
-def _show(one: Done, streams: CommandStreams) -> None:
+def _show(one: Done, options: argparse.Namespace, streams: CommandStreams) -> None:
     result = one.result
-    rows = [(each.table.label, each.status, count(each.rows), count(each.objects)) for each in result.tables]
-    streams.out.write(table(("table", "status", ">rows", ">objects"), rows, console(streams.out, streams.environ)))
+    streams.out.write(_table(result.tables, options, console(streams.out, streams.environ)))
+    if options.quiet:
+        return
     statuses = [each.status for each in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "delivered", *statuses))]
     line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} to {result.url}"
     streams.out.write(f"{printable(line)}\n")
+
+
+def _table(tables: Sequence[Delivered], options: argparse.Namespace, to: Console) -> str:
+    """Return a table of what was done. Unchanged tables are one line."""
+    listed = [each for each in tables if options.verbose or each.status != "unchanged"]
+    listed = [each for each in listed if each.error is not None] if options.quiet else listed
+    rows = [
+        (
+            each.table.label,
+            each.status,
+            count(each.rows),
+            count(each.objects),
+            "" if each.error is None else each.error.sentence,
+        )
+        for each in listed
+    ]
+    return (draw(_TABLE, rows, to) if rows else "") + folded_line(0 if options.quiet else len(tables) - len(listed))
 
 
 def _view(one: Done) -> dict[str, Any]:

@@ -1,64 +1,78 @@
-"""`floodmark status`, `history` and `show`: read the state, and show tables, runs or one manifest."""
+"""`floodmark status`, `history` and `show`: read the state, and show tables, runs, one manifest or one table of it."""
 
 from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from itertools import islice
 
 from floodmark.backends import open_ledger
-from floodmark.cli.output import render, views
+from floodmark.cli.landed import named_table
+from floodmark.cli.output import render_state, views
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import no_state, state_settings
 from floodmark.errors import EXIT_OK
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, encode
 from floodmark.state.run_ids import find_run
+from floodmark.state.run_list import known_runs
+
+CURRENT = "current"
 
 
 def status(options: argparse.Namespace, streams: CommandStreams) -> int:
-    """Show every table, how fresh it is, and the last decision about it."""
-    current = _current(_ledger(options, streams), options, streams)
-    if current is None:
-        return EXIT_OK
+    """Show every table, how fresh it is, and the last decision about it. Below are the last runs."""
+    ledger = _ledger(options, streams)
+    runs = [views.run_summary(run) for run in known_runs(ledger, options.limit, options.since)]
+    current = ledger.current()
     now = datetime.now(UTC)
-    tables = [views.table_status(entry, now) for entry in current.manifest.tables]
+    tables = [] if current is None else [views.table_status(entry, now) for entry in current.manifest.tables]
     if options.output == "json":
-        streams.print_json({"head": current.head, "tables": tables})
+        streams.print_json({"head": None if current is None else current.head, "tables": tables, "runs": runs})
     else:
         to = console(streams.out, streams.environ)
-        streams.out.write(render.status_table(current.head, tables, now, to))
+        if current is not None:
+            streams.out.write(render_state.status_table(current.head, tables, now, to, verbose=options.verbose) + "\n")
+        if runs:
+            streams.out.write(render_state.history_table(runs, to))
+    if current is None:
+        streams.notice_no_run()
     return EXIT_OK
 
 
 def history(options: argparse.Namespace, streams: CommandStreams) -> int:
-    """Show the runs, newest first."""
-    found = _ledger(options, streams).history(options.limit)
-    summaries = [views.run_summary(manifest) for manifest in islice(found, options.limit)]
+    """Show the runs, newest first, whatever their end."""
+    found = known_runs(_ledger(options, streams), options.limit, options.since)
+    summaries = [views.run_summary(run) for run in found]
     if options.output == "json":
         streams.print_json({"runs": summaries})
     elif summaries:
-        streams.out.write(render.history_table(summaries, console(streams.out, streams.environ)))
+        streams.out.write(render_state.history_table(summaries, console(streams.out, streams.environ)))
+    elif options.since is not None:
+        streams.notice("no run has ended since then")
     else:
         streams.notice_no_run()
     return EXIT_OK
 
 
 def show(options: argparse.Namespace, streams: CommandStreams) -> int:
-    """Show one manifest: the current one, or a run's."""
+    """Show one manifest: the current one, or a run's. With a table, show only its facts."""
     manifest = _manifest(options, streams)
     if manifest is None:
         return EXIT_OK
+    entry = None if options.one_table is None else named_table(options.one_table, manifest)
     if options.output == "json":
-        streams.print_json(encode(manifest))
+        streams.print_json(encode(manifest) if entry is None else entry)
+    elif entry is not None:
+        streams.out.write(render_state.table_facts(manifest, entry))
     else:
-        streams.out.write(render.manifest_table(manifest, console(streams.out, streams.environ)))
+        to = console(streams.out, streams.environ)
+        streams.out.write(render_state.manifest_table(manifest, to, verbose=options.verbose))
     return EXIT_OK
 
 
 def _manifest(options: argparse.Namespace, streams: CommandStreams) -> Manifest | None:
     ledger = _ledger(options, streams)
-    if options.run is not None:
+    if options.run not in (None, CURRENT):
         return find_run(ledger.history(), options.run)
     current = _current(ledger, options, streams)
     return None if current is None else current.manifest

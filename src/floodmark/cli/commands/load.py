@@ -7,13 +7,15 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
 from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.figures import count
+from floodmark.cli.output.grid import Column, draw
 from floodmark.cli.output.log_events import finished_line, table_line
 from floodmark.cli.output.logs import Log
-from floodmark.cli.output.render import count, table
+from floodmark.cli.output.render import folded_line
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.signals import run_interruptible
@@ -36,6 +38,9 @@ from floodmark.load.target import LoadTarget, LoadWatch
 from floodmark.places import either_contains
 from floodmark.stop import Stop
 from floodmark.wording import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
@@ -124,13 +129,25 @@ def _show(result: LoadResult, place: str, options: argparse.Namespace, streams: 
         tables = [_view(one) for one in result.tables]
         streams.print_json({"run_id": result.run_id, "target": place, "tables": tables})
         return
-    rows = [(one.table.label, one.status, count(one.rows)) for one in result.tables]
-    to = console(streams.out, streams.environ)
-    streams.out.write(table(("table", "status", ">rows"), rows, to))
+    streams.out.write(_table(result.tables, options, console(streams.out, streams.environ)))
+    if options.quiet:
+        return
     statuses = [one.status for one in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "loaded", *statuses))]
     line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} in {place}"
     streams.out.write(f"{printable(line)}\n")
+
+
+def _table(tables: Sequence[LoadedTable], options: argparse.Namespace, to: Console) -> str:
+    """Return a table of what was done. Unchanged tables are one line."""
+    listed = [one for one in tables if options.verbose or one.status != "unchanged"]
+    listed = [one for one in listed if one.error is not None] if options.quiet else listed
+    rows = [
+        (one.table.label, one.status, count(one.rows), "" if one.error is None else one.error.sentence)
+        for one in listed
+    ]
+    columns = [Column("table"), Column("status"), Column("rows", right=True, rank=1), Column("why", sentence=True)]
+    return (draw(columns, rows, to) if rows else "") + folded_line(0 if options.quiet else len(tables) - len(listed))
 
 
 def _view(one: LoadedTable) -> dict[str, Any]:

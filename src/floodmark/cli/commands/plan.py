@@ -20,5 +20,5 @@ def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
     if options.output == "json":
         streams.print_json({"tables": [views.planned(table) for table in planned]})
     else:
-        streams.out.write(render.plan_table(planned, console(streams.out, streams.environ)))
+        streams.out.write(render.plan_table(planned, console(streams.out, streams.environ), verbose=options.verbose))
     return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned)) else EXIT_OK

@@ -15,10 +15,19 @@ from floodmark.errors import EXIT_OK
 from floodmark.layout import timestamp_text
 from floodmark.prune import job
 from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, RemainingObjects, Rule
+from floodmark.prune.retention import KeptBy
 from floodmark.verify.report import full_run
 from floodmark.wording import plural
 
 _SHOWN = 10
+_WHY_KEPT: dict[KeptBy, str] = {
+    "current": "it is the current one",
+    "keep-days": "--keep-days keeps it",
+    "keep-last": "--keep-last keeps it",
+    "erase-before": "it holds no data from before the date",
+    "grace": "it was current within the grace time, so a reader can still use it",
+    "older": "an older snapshot that stays is reached through it",
+}
 
 
 def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -32,7 +41,7 @@ def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
     )
     if options.output == "json":
         streams.print_json(_document(done))
-    elif done is not None:
+    elif done is not None and not options.quiet:
         streams.out.write(_text(done, rule))
     if done is None:
         streams.notice_no_run()
@@ -51,7 +60,8 @@ def _document(done: PruneResult | None) -> object:
     if done is None:
         return {"run_id": None}
     remains = [{**msgspec.structs.asdict(one), "command": full_run(one.table)} for one in done.remains]
-    return {**msgspec.structs.asdict(done), "remains": remains}
+    kept_by = dict(zip(done.kept, done.kept_by, strict=True))
+    return {**msgspec.structs.asdict(done), "kept_by": kept_by, "remains": remains}
 
 
 def _text(done: PruneResult, rule: Rule) -> str:
@@ -59,6 +69,7 @@ def _text(done: PruneResult, rule: Rule) -> str:
     counts = [plural(len(done.objects), "object"), plural(len(done.manifests), "manifest")]
     counts += [plural(len(done.progress), "progress document")] if done.progress else []
     lines = [f"{cut}; {'would delete' if done.dry_run else 'deleted'} {', '.join(counts)}"]
+    lines += [f"  {run} stays: {_WHY_KEPT[why]}" for run, why in zip(done.kept, done.kept_by, strict=True)]
     if done.data_left_to_receiver:
         lines.append("the receiver owns the data: only manifests and progress are pruned")
     if done.history_lost is not None:

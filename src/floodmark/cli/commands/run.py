@@ -37,16 +37,20 @@ def _run(options: argparse.Namespace, streams: CommandStreams, settings: Setting
     if options.output == "json":
         streams.print_json(encode(result.manifest))
     else:
-        _show(result, tally, settings, streams)
-    failed = any(entry.status == "failed" for entry in result.manifest.tables)
-    return _deliver(settings, streams) or (EXIT_PARTIAL if failed else EXIT_OK)
+        streams.out.write(_text(result, tally, settings, streams, options))
+    return _deliver(settings, streams) or (EXIT_PARTIAL if result.failed else EXIT_OK)
 
 
-def _show(result: RunResult, tally: Tally, settings: Settings, streams: CommandStreams) -> None:
+def _text(
+    result: RunResult, tally: Tally, settings: Settings, streams: CommandStreams, options: argparse.Namespace
+) -> str:
     to = console(streams.out, streams.environ)
-    streams.out.write(render.run_table(result.manifest, tally.counts(), to))
+    if options.quiet:
+        return render.problems(result.manifest, to)
     where = _manifest_place(settings, result)
-    streams.out.write(render.run_line(result.manifest, result.uploaded_bytes, result.duration_seconds, where))
+    return render.run_table(result.manifest, tally.counts(), to, verbose=options.verbose) + render.run_line(
+        result.manifest, result.uploaded_bytes, result.duration_seconds, where, to
+    )
 
 
 def _manifest_place(settings: Settings, result: RunResult) -> str:

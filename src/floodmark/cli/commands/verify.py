@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from floodmark.cli.output.escaping import printable
-from floodmark.cli.output.render import seconds, size, table
+from floodmark.cli.output.figures import seconds, size
+from floodmark.cli.output.grid import Column, draw
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of, state_settings
@@ -16,6 +19,9 @@ from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.verify import job
 from floodmark.verify.report import SourceReport, TableReport, VerifyReport
 from floodmark.wording import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SHOWN = 10
 _LEVELS = {"manifest": "recorded", "objects": "found with the right size", "content": "read completely"}
@@ -31,7 +37,7 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
     if options.output == "json":
         streams.print_json(_document(report))
     elif report is not None:
-        streams.out.write(_text(report, streams))
+        streams.out.write(_text(report, streams, options))
     if report is None:
         streams.notice_no_run()
     elif report.faulty_tables:
@@ -50,14 +56,10 @@ def _document(report: VerifyReport | None) -> object:
     return {**msgspec.structs.asdict(report), "ok": not report.faulty_tables, "mend": report.repair_commands}
 
 
-def _text(report: VerifyReport, streams: CommandStreams) -> str:
-    heads = ["table", ">objects", ">size", "result"]
-    rows = [[one.table.label, str(one.objects), size(one.stored_bytes), _result(one)] for one in report.tables]
-    if any(one.source is not None for one in report.tables):
-        heads.append("against the source")
-        for row, one in zip(rows, report.tables, strict=True):
-            row.append("-" if one.source is None else _source_text(one.source))
-    text = table(heads, rows, console(streams.out, streams.environ))
+def _text(report: VerifyReport, streams: CommandStreams, options: argparse.Namespace) -> str:
+    """Return the tables, what is wrong with them, and one line that sums up. Tables without a problem are one line."""
+    listed = report.tables if options.verbose else report.faulty_tables
+    text = _table(listed, console(streams.out, streams.environ)) if listed else ""
     for one in report.faulty_tables:
         for problem in one.problems[:_SHOWN]:
             text += printable(f"{one.table.label}: {problem.code}: {problem.detail}") + "\n"
@@ -68,7 +70,24 @@ def _text(report: VerifyReport, streams: CommandStreams) -> str:
     what = f"{plural(number, 'object')} of {plural(len(report.tables), 'table')} {_LEVELS[report.level]}"
     history = f"{plural(report.manifests, 'manifest')} in history"
     wrong = f"{len(report.faulty_tables)} wrong"
+    if options.quiet:
+        return text
     return text + f"run {report.run_id}: {what}; {history}; {wrong}; {seconds(report.duration_seconds)}\n"
+
+
+def _table(listed: Sequence[TableReport], to: Console) -> str:
+    columns = [
+        Column("table"),
+        Column("objects", right=True, rank=2),
+        Column("size", right=True, rank=1),
+        Column("result"),
+    ]
+    rows = [[one.table.label, str(one.objects), size(one.stored_bytes), _result(one)] for one in listed]
+    if any(one.source is not None for one in listed):
+        columns.append(Column("against the source", sentence=True))
+        for row, one in zip(rows, listed, strict=True):
+            row.append("-" if one.source is None else _source_text(one.source))
+    return draw(columns, rows, to)
 
 
 def _result(one: TableReport) -> str:

@@ -37,7 +37,7 @@ _ERROR = ("error", "hint", "exit_code")
 
 EVENTS: dict[str, LogEvent] = {
     "run_started": LogEvent("info", ("source", "destination", "database", "as_of", "snapshot")),
-    "progress_found": LogEvent("info", ("from_run", "chunks")),
+    "progress_found": LogEvent("info", ("from_run", "outcome", "chunks")),
     "table_decided": LogEvent("debug", ("table", "reason", "why", "chunks", "to_extract")),
     "chunk_done": LogEvent("debug", ("table", "rows", "raw_bytes", "uploaded_bytes", "seconds")),
     "chunk_audited": LogEvent("debug", ("table",)),
@@ -159,7 +159,9 @@ def _run_finished(event: RunFinished) -> Line:
 _LINES: dict[type, Any] = {
     ChunkAudited: lambda event: Line("chunk_audited" if event.same else "audit_failed", {"table": event.table.label}),
     ChunkDone: _chunk_done,
-    ProgressFound: lambda event: Line("progress_found", {"from_run": event.run_id, "chunks": event.chunks}),
+    ProgressFound: lambda event: Line(
+        "progress_found", {"from_run": event.run_id, "outcome": event.outcome, "chunks": event.chunks}
+    ),
     Retried: _retry,
     RunFinished: _run_finished,
     RunStarted: _run_started,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from floodmark.cli.output.render import size
+from floodmark.cli.output.figures import size
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
 from floodmark.model import TableName

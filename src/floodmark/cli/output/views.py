@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from floodmark.model import Reason, Status, TableEntry, TableName
+from floodmark.errors import EXIT_OK, EXIT_PARTIAL
+from floodmark.model import Ended, Reason, Status, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import Manifest
+from floodmark.state.run_list import KnownRun
 
 
 class TableStatus(Struct, frozen=True, kw_only=True):
@@ -27,19 +29,31 @@ class TableStatus(Struct, frozen=True, kw_only=True):
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
-    """A run in `history`. `written_bytes` counts the objects it put, `stored_bytes` all objects it names."""
+    """A run in `history`.
+
+    `outcome` is success, partial, failed, stopped or unfinished. An unfinished run is at work or was killed. It has no
+    exit code, end or duration. Only a run that committed has numbers of tables. `written_bytes` counts the objects that
+    the run put, `stored_bytes` all objects that its manifest names. `chunks` and `chunks_done` tell how far a run came
+    that did not commit, and `error` why it failed.
+    """
 
     run_id: str
+    outcome: str
+    exit_code: int | None
     started_at: str
-    finished_at: str
-    tables: int
-    extracted: int
-    unchanged: int
-    failed: int
-    dropped: int
-    written_bytes: int
-    stored_bytes: int
-    consistent: bool
+    finished_at: str | None
+    duration_seconds: float | None
+    tables: int | None = None
+    extracted: int | None = None
+    unchanged: int | None = None
+    failed: int | None = None
+    dropped: int | None = None
+    written_bytes: int | None = None
+    stored_bytes: int | None = None
+    consistent: bool | None = None
+    chunks: int | None = None
+    chunks_done: int | None = None
+    error: str | None = None
 
 
 class Planned(Struct, frozen=True, kw_only=True):
@@ -74,21 +88,63 @@ def table_status(entry: TableEntry, now: datetime) -> TableStatus:
     )
 
 
-def run_summary(manifest: Manifest) -> RunSummary:
+def run_summary(run: KnownRun) -> RunSummary:
+    """Return the facts about a run, whatever its end."""
+    if run.manifest is not None:
+        return _committed_summary(run.manifest, run.ended)
+    if run.ended is not None:
+        return _ended_summary(run.ended)
+    assert run.working is not None
+    return RunSummary(
+        run_id=run.working.run_id,
+        outcome="unfinished",
+        exit_code=None,
+        started_at=run.working.started_at,
+        finished_at=None,
+        duration_seconds=None,
+    )
+
+
+def _committed_summary(manifest: Manifest, ended: Ended | None) -> RunSummary:
+    """Return the facts about a run that committed. If its end is not recorded any more, the manifest tells it."""
     counts = statuses(manifest)
+    end = manifest.finished_at if ended is None else ended.ended_at
     return RunSummary(
         run_id=manifest.run_id,
+        outcome="partial" if counts["failed"] else "success",
+        exit_code=EXIT_PARTIAL if counts["failed"] else EXIT_OK,
         started_at=manifest.started_at,
         finished_at=manifest.finished_at,
-        tables=len(manifest.tables),
+        duration_seconds=_seconds_between(manifest.started_at, end),
+        tables=len(manifest.attempted),
         extracted=counts["extracted"],
         unchanged=counts["unchanged"],
         failed=counts["failed"],
         dropped=counts["dropped"],
-        written_bytes=sum(map(_written, manifest.tables)),
+        written_bytes=sum(map(_written, manifest.attempted)),
         stored_bytes=sum(entry.stored_bytes or 0 for entry in manifest.tables if entry.status != "dropped"),
         consistent=manifest.consistent,
     )
+
+
+def _ended_summary(ended: Ended) -> RunSummary:
+    return RunSummary(
+        run_id=ended.run_id,
+        outcome=ended.outcome,
+        exit_code=ended.exit_code,
+        started_at=ended.started_at,
+        finished_at=ended.ended_at,
+        duration_seconds=_seconds_between(ended.started_at, ended.ended_at),
+        written_bytes=ended.uploaded_bytes,
+        chunks=None if ended.chunks is UNSET else ended.chunks,
+        chunks_done=None if ended.chunks_done is UNSET else ended.chunks_done,
+        error=None if ended.error is UNSET else ended.error,
+    )
+
+
+def _seconds_between(start: str, end: str) -> float:
+    between = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return round(max(0.0, between.total_seconds()), 3)
 
 
 def planned(table: PlannedTable) -> Planned:
@@ -108,9 +164,9 @@ def has_work(table: PlannedTable) -> bool:
 
 
 def statuses(manifest: Manifest) -> dict[Status, int]:
-    """Return the number of tables per status."""
+    """Return the number of the tables that the run worked on, per status."""
     counts: dict[Status, int] = {"unchanged": 0, "extracted": 0, "failed": 0, "dropped": 0}
-    for entry in manifest.tables:
+    for entry in manifest.attempted:
         counts[entry.status] += 1
     return counts
 
