@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from fix_canaries import require_none
 from fix_child import Child
+from fix_documents import require_documented
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket
 from fix_warm import needs_a_start, warm_process
@@ -114,6 +115,7 @@ class Floodmark:
         """Run a command to its end, which must be this exit code."""
         done = self._done(*arguments, **named)
         assert done.code == code, f"{arguments} ended with {done.code}, not {code}: {done.said}"
+        require_documented(arguments, done.out)
         return done
 
     def run(self, *arguments: str, code: int = 0, **named: Any) -> Done:

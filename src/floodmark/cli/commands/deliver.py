@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -43,6 +43,32 @@ class Done(Struct, frozen=True):
     result: Result
 
 
+class DeliveredView(Struct, frozen=True, kw_only=True):
+    """A table of a delivery. `status` is delivered, unchanged, failed or gone. `keys` are the delivered objects."""
+
+    schema: str
+    name: str
+    status: str
+    rows: int | None
+    keys: tuple[str, ...]
+    error: str | None
+
+
+class DeliveryView(Struct, frozen=True, kw_only=True):
+    """One delivery to one place."""
+
+    name: str
+    url: str
+    run_id: str
+    tables: tuple[DeliveredView, ...]
+
+
+class DeliverDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark deliver`. A delivery that could not continue is not in the list."""
+
+    deliveries: tuple[DeliveryView, ...]
+
+
 _TABLE = (
     Column("table"),
     Column("status"),
@@ -59,7 +85,7 @@ def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
     require_deliverable(replace(settings, deliver=chosen), "--to")
     done, broken = _deliver_all(settings, chosen, options.table, options.exclude, streams)
     if options.output == "json":
-        streams.print_json({"deliveries": [_view(one) for one in done]})
+        streams.print_json(DeliverDocument(deliveries=tuple(map(_view, done))))
     else:
         for one in done:
             _show(one, options, streams)
@@ -218,16 +244,16 @@ def _table(tables: Sequence[Delivered], options: argparse.Namespace, to: Console
     return (draw(_TABLE, rows, to) if rows else "") + folded_line(0 if options.quiet else len(tables) - len(listed))
 
 
-def _view(one: Done) -> dict[str, Any]:
-    tables = [
-        {
-            "schema": each.table.schema,
-            "name": each.table.name,
-            "status": each.status,
-            "rows": each.rows,
-            "keys": each.keys,
-            "error": None if each.error is None else each.error.sentence,
-        }
+def _view(one: Done) -> DeliveryView:
+    tables = tuple(
+        DeliveredView(
+            schema=each.table.schema,
+            name=each.table.name,
+            status=each.status,
+            rows=each.rows,
+            keys=each.keys,
+            error=None if each.error is None else each.error.sentence,
+        )
         for each in one.result.tables
-    ]
-    return {"name": one.result.name, "url": one.result.url, "run_id": one.result.run_id, "tables": tables}
+    )
+    return DeliveryView(name=one.result.name, url=one.result.url, run_id=one.result.run_id, tables=tables)

@@ -6,6 +6,7 @@ import argparse
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from msgspec import Struct
 from rich.text import Text
 
 from floodmark.cli.output.escaping import printable
@@ -22,13 +23,20 @@ _CHECK_WIDTH = 28
 _MIN_ROOM = 30  # columns for a finding, however narrow the terminal is
 
 
+class DoctorDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark doctor`."""
+
+    checks: tuple[Finding, ...]
+    exit_code: int
+
+
 def doctor(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Check a run's prerequisites. The exit code is that of the first problem."""
     found = examine(flags(options), streams.environ)
     findings = list(found) if options.output == "json" else _shown(found, streams)
     code = next((one.exit_code for one in findings if one.result == "problem"), EXIT_OK)
     if options.output == "json":
-        streams.print_json({"checks": findings, "exit_code": code})
+        streams.print_json(DoctorDocument(checks=tuple(findings), exit_code=code))
     else:
         streams.out.line(summary(findings))
     return code

@@ -23,12 +23,14 @@ _UNCOMMITTED = {"failed": "failed", "stopped": "was stopped"}
 def status(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show every table, how fresh it is, and the last decision about it. Below are the last runs."""
     ledger = _ledger(options, streams)
-    runs = [views.run_summary(run) for run in known_runs(ledger, options.limit, options.since)]
+    runs = tuple(views.run_summary(run) for run in known_runs(ledger, options.limit, options.since))
     current = ledger.current()
     now = datetime.now(UTC)
-    tables = [] if current is None else [views.table_status(entry, now) for entry in current.manifest.tables]
+    entries = () if current is None else current.manifest.tables
+    tables = tuple(views.table_status(entry, now) for entry in entries)
     if options.output == "json":
-        streams.print_json({"head": None if current is None else current.head, "tables": tables, "runs": runs})
+        head = None if current is None else current.head
+        streams.print_json(views.StatusDocument(head=head, tables=tables, runs=runs))
     else:
         to = console(streams.out, streams.environ)
         if current is not None:
@@ -43,9 +45,9 @@ def status(options: argparse.Namespace, streams: CommandStreams) -> int:
 def history(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show the runs, newest first, whatever their end."""
     found = known_runs(_ledger(options, streams), options.limit, options.since)
-    summaries = [views.run_summary(run) for run in found]
+    summaries = tuple(map(views.run_summary, found))
     if options.output == "json":
-        streams.print_json({"runs": summaries})
+        streams.print_json(views.HistoryDocument(runs=summaries))
     elif summaries:
         streams.out.write(render_state.history_table(summaries, console(streams.out, streams.environ)))
     elif options.since is not None:

@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
 from floodmark.cli.output.escaping import printable
@@ -44,6 +46,24 @@ if TYPE_CHECKING:
 
 _NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
+
+
+class LoadedView(Struct, frozen=True, kw_only=True):
+    """A table of a load. `status` is loaded, unchanged, failed, gone or dropped."""
+
+    schema: str
+    name: str
+    status: str
+    rows: int | None
+    error: str | None
+
+
+class LoadDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark load`. `run_id` is the run whose snapshot was loaded."""
+
+    run_id: str | None
+    target: str
+    tables: tuple[LoadedView, ...]
 
 
 def load(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -126,8 +146,8 @@ def _log_failure(log: Log, one: LoadedTable) -> None:
 
 def _show(result: LoadResult, place: str, options: argparse.Namespace, streams: CommandStreams) -> None:
     if options.output == "json":
-        tables = [_view(one) for one in result.tables]
-        streams.print_json({"run_id": result.run_id, "target": place, "tables": tables})
+        tables = tuple(map(_view, result.tables))
+        streams.print_json(LoadDocument(run_id=result.run_id, target=place, tables=tables))
         return
     streams.out.write(_table(result.tables, options, console(streams.out, streams.environ)))
     if options.quiet:
@@ -150,11 +170,9 @@ def _table(tables: Sequence[LoadedTable], options: argparse.Namespace, to: Conso
     return (draw(columns, rows, to) if rows else "") + folded_line(0 if options.quiet else len(tables) - len(listed))
 
 
-def _view(one: LoadedTable) -> dict[str, Any]:
+def _view(one: LoadedTable) -> LoadedView:
     error = None if one.error is None else one.error.sentence
-    return {
-        "schema": one.table.schema, "name": one.table.name, "status": one.status, "rows": one.rows, "error": error
-    }  # fmt: skip
+    return LoadedView(schema=one.table.schema, name=one.table.name, status=one.status, rows=one.rows, error=error)
 
 
 def _exit_code(failures: Sequence[FloodmarkError]) -> int:

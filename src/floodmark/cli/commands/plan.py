@@ -18,7 +18,7 @@ def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
     settings = settings_of(options, streams)
     planned = run_interruptible(streams, Tally(), lambda observer, stop: job.plan(settings, observer, stop.event))
     if options.output == "json":
-        streams.print_json({"tables": [views.planned(table) for table in planned]})
+        streams.print_json(views.PlanDocument(tables=tuple(map(views.planned, planned))))
     else:
         streams.out.write(render.plan_table(planned, console(streams.out, streams.environ), verbose=options.verbose))
     return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned)) else EXIT_OK

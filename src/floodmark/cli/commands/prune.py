@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 import msgspec
+from msgspec import Struct
 
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams
@@ -28,6 +29,36 @@ _WHY_KEPT: dict[KeptBy, str] = {
     "grace": "it was current within the grace time, so a reader can still use it",
     "older": "an older snapshot that stays is reached through it",
 }
+
+
+class RemainsView(Struct, frozen=True, kw_only=True):
+    """A table whose current objects are older than an erasure's date, and the command that writes them again."""
+
+    schema: str
+    name: str
+    objects: int
+    command: str
+
+
+class PruneDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark prune`. docs/cli.md describes its fields."""
+
+    dry_run: bool = False
+    run_id: str | None = None
+    kept: tuple[str, ...] = ()
+    kept_by: dict[str, KeptBy] = {}
+    cut: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    progress: tuple[str, ...] = ()
+    manifests: tuple[str, ...] = ()
+    waiting: int = 0
+    unknown: tuple[str, ...] = ()
+    grace_until: str | None = None
+    history_lost: str | None = None
+    in_reach_still: int = 0
+    remains: tuple[RemainsView, ...] = ()
+    data_left_to_receiver: bool = False
+    unfinished: tuple[str, ...] = ()
 
 
 def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -56,12 +87,15 @@ def _rule(options: argparse.Namespace) -> Rule:
     return EraseBefore(timestamp_text(options.erase_before))
 
 
-def _document(done: PruneResult | None) -> object:
+def _document(done: PruneResult | None) -> PruneDocument:
     if done is None:
-        return {"run_id": None}
-    remains = [{**msgspec.structs.asdict(one), "command": full_run(one.table)} for one in done.remains]
+        return PruneDocument()
     kept_by = dict(zip(done.kept, done.kept_by, strict=True))
-    return {**msgspec.structs.asdict(done), "kept_by": kept_by, "remains": remains}
+    remains = tuple(
+        RemainsView(schema=one.schema, name=one.name, objects=one.objects, command=full_run(one.table))
+        for one in done.remains
+    )
+    return PruneDocument(**{**msgspec.structs.asdict(done), "kept_by": kept_by, "remains": remains})
 
 
 def _text(done: PruneResult, rule: Rule) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import seconds, size
@@ -17,7 +18,7 @@ from floodmark.cli.settings import settings_of, state_settings
 from floodmark.cli.signals import run_interruptible
 from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.verify import job
-from floodmark.verify.report import SourceReport, TableReport, VerifyReport
+from floodmark.verify.report import Level, SourceReport, TableReport, VerifyReport
 from floodmark.wording import plural
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 _LEVELS = {"manifest": "recorded", "objects": "found with the right size", "content": "read completely"}
+
+
+class VerifyDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark verify`. `mend` are the commands that write the faulty tables again."""
+
+    run_id: str | None = None
+    level: Level | None = None
+    manifests: int = 0
+    tables: tuple[TableReport, ...] = ()
+    duration_seconds: float = 0.0
+    ok: bool = False
+    mend: tuple[str, ...] = ()
 
 
 def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -50,10 +63,11 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
     return EXIT_OK
 
 
-def _document(report: VerifyReport | None) -> object:
+def _document(report: VerifyReport | None) -> VerifyDocument:
     if report is None:
-        return {"run_id": None, "ok": True, "tables": []}
-    return {**msgspec.structs.asdict(report), "ok": not report.faulty_tables, "mend": report.repair_commands}
+        return VerifyDocument()
+    fields = msgspec.structs.asdict(report)
+    return VerifyDocument(**fields, ok=not report.faulty_tables, mend=report.repair_commands)
 
 
 def _text(report: VerifyReport, streams: CommandStreams, options: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL
 from floodmark.model import Ended, Reason, Status, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
-from floodmark.state.manifest import Manifest
+from floodmark.state.manifest import Head, Manifest
 from floodmark.state.run_list import KnownRun
 
 
@@ -65,6 +65,26 @@ class Planned(Struct, frozen=True, kw_only=True):
     chunks: int
     to_extract: int
     estimated_bytes: int
+
+
+class PlanDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark plan`."""
+
+    tables: tuple[Planned, ...]
+
+
+class StatusDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark status`: the current head, its tables, and the last runs, newest first."""
+
+    head: Head | None = None
+    tables: tuple[TableStatus, ...] = ()
+    runs: tuple[RunSummary, ...] = ()
+
+
+class HistoryDocument(Struct, frozen=True, kw_only=True):
+    """The JSON document of `floodmark history`: the runs, newest first."""
+
+    runs: tuple[RunSummary, ...] = ()
 
 
 class ChunkCounts(Struct, frozen=True):
