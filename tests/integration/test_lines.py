@@ -193,7 +193,7 @@ def test_tables_of_every_shape(nightly_any: Nightly) -> None:
     nightly_any.run()
     nightly_any.require_truth()
     assert nightly_any.outcome("public.parted") == ("extracted", "rows_removed")
-    assert nightly_any.entry("public.parted").reason.detail == "a partition was detached or dropped"
+    assert nightly_any.entry("public.parted").reason.detail == "partition public.odd_order was detached or dropped"
 
 
 def test_views_only_when_named(nightly: Nightly) -> None:

@@ -31,7 +31,7 @@ class Typed(Floodmark):
 
 def heads(text: str) -> list[list[str]]:
     """The words of every line that heads a table."""
-    return [line.split() for line in text.splitlines() if re.match(r"(table|run) +(status|finished)", line)]
+    return [line.split() for line in text.splitlines() if re.match(r"table +status", line)]
 
 
 @pytest.fixture
@@ -55,14 +55,16 @@ def test_the_smallest_real_use(
     commands = re.findall(r"^floodmark (.*)$", blocks("sh")[0], re.MULTILINE)
     assert commands == ["doctor", "plan", "run", "status"]
     said = "".join(floodmark(command).out for command in commands)
-    assert re.search(r"public.person +extracted +first_run +10 ", said)
+    assert re.search(r"public.person +extracted +10 .*first_run: ", said)
     assert {key.split("/")[1] for key in keys(s3_bucket)} == {"data", "_floodmark"}
 
     pg.execute("INSERT INTO event VALUES (1)")
     (night,) = blocks("console")
-    said = "".join(floodmark(command).out for command in re.findall(r"^\$ floodmark (.*)$", night, re.MULTILINE))
+    said = "".join(
+        floodmark(*command.split()).out for command in re.findall(r"^\$ floodmark (.*)$", night, re.MULTILINE)
+    )
     assert heads(said) == heads(night) != []
-    assert re.search(r"public.event +extracted +rows_changed +1 ", said)
+    assert re.search(r"public.event +extracted +1 .*rows_changed: ", said)
 
 
 def test_the_smallest_use_of_all(tmp_path: Path) -> None:

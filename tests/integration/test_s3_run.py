@@ -21,6 +21,7 @@ from fix_s3_proxy import S3Proxy
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark.config import DestinationSettings as Destination
 from floodmark.config import Secret, Selection, Settings, SourceSettings
+from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import run
 from floodmark.state.manifest import Head, Manifest, decode
 from floodmark.storage.s3 import S3Storage
@@ -171,7 +172,7 @@ def test_a_person_gets_tables_on_stdout_and_talk_on_stderr(floodmark: Floodmark)
     assert all(label in done.out for label in LABELS) and "first_run" in done.out
     assert "event=run_started" in done.err and "first_run" in done.err and "\x1b" not in done.said
     for command in ("plan", "status", "show"):
-        read = floodmark(command)
+        read = floodmark(command, "--verbose")
         assert all(label in read.out for label in LABELS) and read.err == ""
     assert floodmark("history").out.count("\n") >= 2
 
@@ -184,10 +185,10 @@ def test_a_narrowed_run_leaves_the_others_as_they_were(
     one = floodmark.run("--table", "person")
     assert one.outcomes["public.person"] == ("extracted", "rows_changed") and not one.manifest.consistent
     for label in set(LABELS) - {"public.person"}:
-        assert entry_of(one.manifest, label) == entry_of(first, label)
+        assert entry_of(one.manifest, label) == carried_over(entry_of(first, label))
     both = floodmark.run("--exclude", "nothing", "--full")
     assert both.outcomes["public.person"] == ("extracted", "forced")
-    assert entry_of(both.manifest, "public.nothing") == entry_of(first, "public.nothing")
+    assert entry_of(both.manifest, "public.nothing") == carried_over(entry_of(first, "public.nothing"))
     whole = floodmark.run()
     assert whole.outcomes["public.nothing"] == ("extracted", "rows_changed") and whole.manifest.consistent
     assert whole.outcomes["public.person"] == ("unchanged", "unchanged")

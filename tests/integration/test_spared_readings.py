@@ -68,7 +68,7 @@ def test_a_partition_a_day(nightly_any: Nightly) -> None:
         assert read(job) == 0 and job.outcome("public.event") == ("unchanged", "unchanged")
     assert read(job, f"DROP TABLE {leaf(5)}") == 0
     assert job.outcome("public.event") == ("extracted", "rows_removed")
-    assert job.entry("public.event").reason.detail == "a partition was detached or dropped"
+    assert job.entry("public.event").reason.detail == "partition public.event_2026_11_06 was detached or dropped"
     assert job.entry("public.event").rows == 4 * ROWS_A_DAY
 
 

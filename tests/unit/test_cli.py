@@ -233,7 +233,7 @@ def test_show_of_a_run_there_is_not(run_id: str, ledger: Callable[..., None], ca
     [
         ("status", {"head": None, "tables": [], "runs": []}),
         ("history", {"runs": []}),
-        ("show", {"head": None, "tables": []}),
+        ("show", {"head": None, "tables": [], "runs": []}),
     ],
 )
 def test_before_the_first_run(command: str, empty: object, ledger: Callable[..., None], capsys: Reader) -> None:

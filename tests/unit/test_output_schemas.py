@@ -49,7 +49,7 @@ def test_a_manifest_fits_its_schema_and_other_things_do_not() -> None:
     require_documented(["run", "--output", "json"], json.dumps(document))
     document["tables"][0]["rows"] = "many"
     assert [re.sub(r"\$.*", "", one.message) for one in check.iter_errors(document)]
-    with pytest.raises((AssertionError, msgspec.ValidationError)):
+    with pytest.raises(AssertionError, match="Expected"):
         require_documented(["run", "--output", "json"], json.dumps(document))
     with pytest.raises(AssertionError, match="keys"):
         require_documented(["plan", "--output", "json"], '{"tables": [], "more": 1}')

@@ -191,7 +191,7 @@ def _print_farewell(console: Console, landing: Path, last: RunResult) -> None:
     console.print(f"\nThe server has stopped. {plural(len(files), 'file')} are in {_short_path(landing)}. Have a look:")
     for command, what in (
         (f"gunzip -c {_quoted_path(landing / person)} | head -1", "a person as stored: a hash, and no address"),
-        (f"{_program_command()} status --state {state}", "every table and its age"),
+        (f"{_program_command()} status --verbose --state {state}", "every table and its age"),
         (f"{_program_command()} history --state {state}", "the three runs"),
     ):
         console.print(f"  {command}   # {what}", soft_wrap=True)

@@ -106,6 +106,6 @@ def _current(ledger: Ledger, options: argparse.Namespace, streams: CommandStream
     current = ledger.current()
     if current is None:
         if options.output == "json":
-            streams.print_json({"head": None, "tables": []})
+            streams.print_json(views.StatusDocument())
         streams.notice_no_run()
     return current
