@@ -104,13 +104,13 @@ def client(endpoint: str, key: str = ACCESS_KEY, secret: str = SECRET_KEY) -> S3
     return session.client("s3", endpoint_url=endpoint, config=config)
 
 
-def grant(bucket: S3Bucket, prefix: str, *actions: str) -> None:
+def grant(bucket: S3Bucket, prefix: str, *actions: str, below: str = "*") -> None:
     """Let `SERVICE` do so much below a prefix, and nothing else in the bucket. Uploads in parts are refused what comes
     with no right to put on AWS: on SeaweedFS it does."""
     place = f"arn:aws:s3:::{bucket.name}"
     uploads = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads"]
     statements = [
-        {"Effect": "Allow", "Action": actions, "Resource": f"{place}/{prefix}*"},
+        {"Effect": "Allow", "Action": actions, "Resource": f"{place}/{prefix}{below}"},
         {"Effect": "Deny", "Action": uploads, "Resource": [place, f"{place}/*"]},
     ]
     given = [{"Principal": {"AWS": _SERVICE_ARN}, **one} for one in statements]

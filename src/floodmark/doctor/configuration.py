@@ -18,6 +18,8 @@ _PREFIX = "FLOODMARK_"
 _OTHER_VARIABLES = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "FLOODMARK_DEBUG")
 # Only the names of these variables are shown. A driver or boto3 reads them from the environment.
 _LISTENED_TO = ("PG", "AWS_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "FLOODMARK_MASK_KEY")
+# boto3 takes the key if both are set. EKS sets the second one if the service account has a role.
+_KEY, _ROLE = "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN"
 _FLAGS = {
     "layout": ("destination.layout", "--layout"),
     "format": ("destination.format", "--format"),
@@ -97,6 +99,9 @@ def _without_effect(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield warning(
             "configuration", found, f"Unset {OLD_DESTINATION}, or unset {DESTINATION} if that is the wrong one."
         )
+    if environ.get(_KEY) and environ.get(_ROLE):
+        found = f"{_KEY} overrides the role of the service account ({_ROLE})"
+        yield warning("configuration", found, f"Remove {_KEY} and AWS_SECRET_ACCESS_KEY to use the role.")
     known = {*VARIABLES, *_OTHER_VARIABLES}
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in known:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from floodmark.doctor.finding import Finding, of_error, ok, problem, unknown, warning
+from floodmark.doctor.landing_prefix import check_grant, check_shape
 from floodmark.doctor.s3_client import BODY, ProbeClient, S3Place
 from floodmark.errors import (
     ConditionFailed,
@@ -45,6 +46,7 @@ def probe_place(place: S3Place, unconditional: bool) -> Iterator[Finding]:
 
 def inspect_landing_zone(place: S3Place) -> Iterator[Finding]:
     """Check a landing zone with requests that touch no object."""
+    yield check_shape(place.name, place.url)
     try:
         client = ProbeClient(place)
         client.ask("look at the bucket", "head_bucket")
@@ -52,7 +54,7 @@ def inspect_landing_zone(place: S3Place) -> Iterator[Finding]:
         yield unknown(
             place.name,
             f"{place.url} answers only HTTP 403: the bucket exists, or the credentials are wrong",
-            "That is fine if the role may only put. To test the credentials: aws sts get-caller-identity",
+            f"That is fine if the role may only put: see the check `{place.name}: grant`.",
         )
     except ObjectMissing:
         fix = "Check the bucket's name and AWS_ENDPOINT_URL_S3."
@@ -64,6 +66,7 @@ def inspect_landing_zone(place: S3Place) -> Iterator[Finding]:
     else:
         yield ok(place.name, f"{place.url} answers")
     yield _check_clock(client)
+    yield check_grant(client)
     sent = ", ".join(part for part in (place.options.acl, place.options.sse) if part)
     found = f"puts ({sent}) were not tested: the receiver would take a test object for data"
     yield unknown(f"{place.name}: write", found, "Test with one small table: `floodmark run --table`.")

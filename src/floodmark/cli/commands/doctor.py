@@ -75,5 +75,5 @@ def summary(findings: Sequence[Finding]) -> str:
     parts = [f"{results.count('ok')} ok"]
     parts += [plural(results.count(one), one) for one in ("warning", "problem") if one in results]
     parts += [f"{results.count('unknown')} could not be checked"] if "unknown" in results else []
-    end = "A run would fail: fix the problems first." if "problem" in results else "Ready to run."
+    end = "Not ready to run: fix the problems first." if "problem" in results else "Ready to run."
     return f"{', '.join(parts)}. {end}"
