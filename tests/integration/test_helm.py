@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shlex
-import subprocess
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from fix_tools import CHART, ROOT, Helm, tool
+from fix_kubernetes import (
+    KUBERNETES,
+    OPERATORS,
+    ApiServer,
+    container_of,
+    job_of,
+    kubectl,
+    require_restricted,
+    require_valid,
+    variables,
+)
+from fix_tools import CHART, ROOT, Helm
 from floodmark import errors
 from floodmark.cli.arguments import parser, subcommands
 
@@ -26,6 +32,8 @@ NEEDED: dict[str, Any] = {
     "destinationS3SecretName": "ap-output",
     "image": {"repository": "registry.example.org/floodmark"},
 }
+# Helm asks this API server what there is, as it does when it installs.
+IN_CLUSTER = ("--dry-run=server", "--disable-openapi-validation", "--kube-apiserver")
 OLD = "extract_table_names.py && extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"
 EVERYTHING: dict[str, Any] = {
     **NEEDED,
@@ -38,9 +46,12 @@ EVERYTHING: dict[str, Any] = {
     "databaseNameSecretKey": "name",
     "databaseUsernameSecretKey": "user",
     "databasePasswordSecretKey": "password",
+    "databaseReplicaSecretName": "rds-replica",
     "databasePort": 5433,
     "databaseSslMode": "verify-full",
     "awsAccessKeySecretName": "ap-output",
+    "serviceAccountSecretName": "irsa",
+    "serviceAccountSecretKey": "account",
     "stateUrl": "s3://own-state/svc",
     "image": {"repository": "registry.example.org/floodmark", "digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
     "imagePullSecrets": [{"name": "pull"}],
@@ -67,38 +78,6 @@ EVERYTHING: dict[str, Any] = {
     "tolerations": [{"operator": "Exists"}],
     "affinity": {"nodeAffinity": {}},
 }
-KUBERNETES = ("1.29", "1.37")
-OPERATORS = ("ServiceMonitor", "PrometheusRule")  # the Prometheus operator's own kinds
-
-
-def require_valid(rendered: dict[tuple[str, str], Any]) -> None:
-    """Everything is what Kubernetes takes, oldest and newest: no field it does not know, none of a wrong type."""
-    for (kind, name), one in rendered.items():
-        assert len(name) <= (52 if kind == "CronJob" else 63) and re.fullmatch("[a-z0-9-]+", name)
-        if kind not in OPERATORS:
-            for version in KUBERNETES:
-                kubernetes_validate.validate(one, version, strict=True)
-
-
-def job_of(rendered: dict[tuple[str, str], Any]) -> Any:
-    """The specification of the CronJob's jobs."""
-    (cron,) = [one for (kind, _), one in rendered.items() if kind == "CronJob"]
-    return cron["spec"]["jobTemplate"]["spec"]
-
-
-def container_of(rendered: dict[tuple[str, str], Any]) -> Any:
-    (container,) = job_of(rendered)["template"]["spec"]["containers"]
-    return container
-
-
-def variables(container: Any) -> dict[str, Any]:
-    """What each variable is, or which key of which secret holds it."""
-    found = {}
-    for one in container["env"]:
-        where = one.get("valueFrom", {}).get("secretKeyRef", {})
-        found[one["name"]] = one.get("value", (where.get("name"), where.get("key")))
-    assert len(found) == len(container["env"])
-    return found
 
 
 def test_lint(helm: Helm) -> None:
@@ -132,12 +111,7 @@ def test_a_job_ends_cleanly_fails_at_once_where_no_retry_helps_and_may_do_little
     (container,) = pod["containers"]
     assert (pod["restartPolicy"], container["name"]) == ("Never", "floodmark")
     assert job["activeDeadlineSeconds"] > 4 * 3600 and pod["terminationGracePeriodSeconds"] >= 60
-    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    require_restricted(pod)
     assert {"name": "temporary", "mountPath": "/tmp"} in container["volumeMounts"]
     assert pod["volumes"] == [{"name": "temporary", "emptyDir": {"sizeLimit": "4Gi"}}]
 
@@ -316,62 +290,42 @@ def test_the_guides_values_render_and_what_it_names_exists(helm: Helm) -> None:
     assert {"plan", "run"} <= set(commands) <= {*subcommands(parser()), "sh"}
 
 
-BATCH = {"groupVersion": "batch/v1", "version": "v1"}
-RESOURCES = [
-    {"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": ["get"]}
-    for kind in ("Job", "CronJob")
-]
-API: dict[str, Any] = {
-    "/api": {"kind": "APIVersions", "versions": ["v1"]},
-    "/api/v1": {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": []},
-    "/apis": {
-        "kind": "APIGroupList",
-        "apiVersion": "v1",
-        "groups": [{"name": "batch", "versions": [BATCH], "preferredVersion": BATCH}],
-    },
-    "/apis/batch/v1": {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": "batch/v1",
-        "resources": RESOURCES,
-    },
-}
-
-
-class ApiServer(BaseHTTPRequestHandler):
-    """As much of Kubernetes as `kubectl create job --from` asks for: what there is, and the CronJob."""
-
-    cron: ClassVar[Any]
-
-    def do_GET(self) -> None:
-        pages = {**API, "/apis/batch/v1/namespaces/ns/cronjobs/svc-floodmark": self.cron}
-        page = pages.get(self.path.partition("?")[0])
-        self.send_response(404 if page is None else 200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(page).encode())
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 def test_kubectl_makes_a_job_with_other_arguments_from_the_suspended_cronjob(helm: Helm, tmp_path: Path) -> None:
     """The way of docs/deploy.md, with Python for jq."""
-    ApiServer.cron = helm.render(NEEDED)["CronJob", "svc-floodmark"]
-    command = "create job again --from=cronjob/svc-floodmark --namespace ns --dry-run=client --output json"
-    with HTTPServer(("127.0.0.1", 0), ApiServer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        done = subprocess.run(
-            [tool("kubectl"), "--server", f"http://127.0.0.1:{server.server_port}", *command.split()],
-            capture_output=True,
-            env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
-        )
-        server.shutdown()
-        thread.join()
-    assert done.returncode == 0, done.stderr
-    job = json.loads(done.stdout)
-    assert job["spec"]["podFailurePolicy"] == job_of({("CronJob", ""): ApiServer.cron})["podFailurePolicy"]
+    rendered = helm.render(NEEDED)
+    with ApiServer(rendered) as api:
+        job = kubectl(api, "create job again --from=cronjob/svc-floodmark --dry-run=client", tmp_path)
+    assert job["spec"]["podFailurePolicy"] == job_of(rendered)["podFailurePolicy"]
     job["spec"]["template"]["spec"]["containers"][0]["args"] = ["run", "--full"]
     job = {key: value for key, value in job.items() if key != "status"}
     kubernetes_validate.validate(job, KUBERNETES[1], strict=False)
+
+
+def test_the_service_account_is_the_one_that_the_secret_in_the_cluster_names(helm: Helm) -> None:
+    """A pod can't take its service account from a secret, so Helm looks it up when it installs."""
+    values = {**NEEDED, "serviceAccountName": "", "serviceAccountSecretName": "to-ap-s3-irsa"}
+    secret = {"role": "svc-dev-floodmark", "serviceaccount": "svc-to-ap", "sa": "another"}
+
+    def account(values: dict[str, Any]) -> str:
+        with ApiServer(secrets={"to-ap-s3-irsa": secret}) as api:
+            rendered = helm.render(values, CHART, *IN_CLUSTER, api.url)
+        require_valid(rendered)
+        return job_of(rendered)["template"]["spec"]["serviceAccountName"]  # type: ignore[no-any-return]
+
+    assert account(values) == "svc-to-ap"
+    assert account({**values, "serviceAccountSecretKey": "sa"}) == "another"
+    assert account({**values, "serviceAccountName": "given"}) == "given"
+    assert "Helm can't read the key serviceaccount of the secret to-ap-s3-irsa" in helm.refuses(values)
+
+
+def test_without_a_role_no_service_account_is_needed(helm: Helm) -> None:
+    rendered = helm.render({**NEEDED, "serviceAccountName": "", "awsAccessKeySecretName": "ap-output"})
+    require_valid(rendered)
+    assert "serviceAccountName" not in job_of(rendered)["template"]["spec"]
+    assert variables(container_of(rendered))["AWS_ACCESS_KEY_ID"] == ("ap-output", "access_key_id")
+
+
+def test_a_replica_gives_its_address_and_the_primary_the_rest(helm: Helm) -> None:
+    found = variables(container_of(helm.render({**NEEDED, "databaseReplicaSecretName": "replica"})))
+    assert found["PGHOST"] == ("replica", "rds_instance_address")
+    assert {found[name][0] for name in ("PGDATABASE", "PGUSER", "PGPASSWORD")} == {"rds-output"}

@@ -42,7 +42,7 @@
 {{- define "floodmark.databaseEnvironment" -}}
 {{- $values := .Values -}}
 {{- $secret := required "databaseSecretName is required: the secret of the database" $values.databaseSecretName -}}
-{{ include "floodmark.secretVariable" (dict "variable" "PGHOST" "secret" $secret "key" $values.databaseAddressSecretKey) }}
+{{ include "floodmark.secretVariable" (dict "variable" "PGHOST" "secret" ($values.databaseReplicaSecretName | default $secret) "key" $values.databaseAddressSecretKey) }}
 {{ include "floodmark.secretVariable" (dict "variable" "PGDATABASE" "secret" $secret "key" $values.databaseNameSecretKey) }}
 {{ include "floodmark.secretVariable" (dict "variable" "PGUSER" "secret" $secret "key" $values.databaseUsernameSecretKey) }}
 {{ include "floodmark.secretVariable" (dict "variable" "PGPASSWORD" "secret" $secret "key" $values.databasePasswordSecretKey) }}
@@ -54,9 +54,24 @@
 {{- end }}
 {{- end -}}
 
+{{/* The service account's name, as it is given or as a secret in the cluster has it. Empty with an access key. */}}
+{{- define "floodmark.serviceAccountName" -}}
+{{- if .Values.serviceAccountName -}}
+{{- .Values.serviceAccountName -}}
+{{- else if .Values.serviceAccountSecretName -}}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace .Values.serviceAccountSecretName -}}
+{{- $name := dig "data" .Values.serviceAccountSecretKey "" $secret | b64dec -}}
+{{- required (printf "serviceAccountName is required here: Helm can't read the key %s of the secret %s, because it asks no cluster or finds no such key" .Values.serviceAccountSecretKey .Values.serviceAccountSecretName) $name -}}
+{{- else if not .Values.awsAccessKeySecretName -}}
+{{- fail "serviceAccountName is required: the service account whose role can write to the destination. Without a role, set awsAccessKeySecretName" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "floodmark.podSettings" -}}
-serviceAccountName: {{ required "serviceAccountName is required: the service account whose role can write to the destination" .Values.serviceAccountName | quote }}
 automountServiceAccountToken: false
+{{- with include "floodmark.serviceAccountName" . }}
+serviceAccountName: {{ . | quote }}
+{{- end }}
 securityContext:
   runAsNonRoot: true
   runAsUser: {{ .Values.runAsUser }}
