@@ -1,5 +1,5 @@
 output "arn" {
-  description = "The ARN to give to the owner of the landing zone. Empty with identity policies."
+  description = "The ARN to give to the owner of the landing zone. Empty with identity policies and without a role."
   value       = local.arn
 }
 
@@ -10,7 +10,7 @@ output "policy_arns" {
 
 output "service_account_name" {
   description = "The name for the chart's serviceAccountName."
-  value       = var.identity == "irsa" ? kubernetes_service_account.this[0].metadata[0].name : null
+  value       = local.service_account_name == "" ? null : local.service_account_name
 }
 
 output "secret_name" {

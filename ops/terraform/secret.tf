@@ -1,4 +1,15 @@
-# The secret that the chart reads. Its keys are the ones that services use today.
+# The secret that the chart and the template data-extractor-job.yaml read.
+
+module "secret" {
+  source               = "./secret"
+  destination          = var.destination
+  arn                  = local.arn
+  role_name            = local.role_name
+  service_account_name = local.service_account_name
+  access_key_id        = try(aws_iam_access_key.this[0].id, "")
+  secret_access_key    = try(aws_iam_access_key.this[0].secret, "")
+  state_url            = local.with_state ? "s3://${aws_s3_bucket.state[0].id}/${var.name}/" : ""
+}
 
 resource "kubernetes_secret" "this" {
   metadata {
@@ -6,19 +17,11 @@ resource "kubernetes_secret" "this" {
     namespace = var.namespace
   }
 
-  data = merge(
-    {
-      destination_bucket = var.destination
-      user_arn           = local.arn
-    },
-    local.with_state ? { state_url = "s3://${aws_s3_bucket.state[0].id}/${var.name}/" } : {},
-    var.identity == "user" ? {
-      access_key_id     = aws_iam_access_key.this[0].id
-      secret_access_key = aws_iam_access_key.this[0].secret
-    } : {},
-  )
+  data = module.secret.data
 }
 
 locals {
-  arn = try(aws_iam_role.this[0].arn, aws_iam_user.this[0].arn, "")
+  arn                  = try(aws_iam_role.this[0].arn, aws_iam_user.this[0].arn, var.role.arn, "")
+  role_name            = try(aws_iam_role.this[0].name, var.role.name, "")
+  service_account_name = try(kubernetes_service_account.this[0].metadata[0].name, var.role.service_account_name, "")
 }

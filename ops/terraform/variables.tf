@@ -19,6 +19,10 @@ variable "destination" {
     condition     = can(regex("^s3://[a-z0-9][a-z0-9.-]{2,62}/[^/].*$", var.destination))
     error_message = "destination: s3://bucket/prefix/ with a prefix, because the job needs no access to the whole bucket."
   }
+  validation {
+    condition     = !can(regex("/data/*$", var.destination))
+    error_message = "destination: without data/ at its end, because every key begins with data/."
+  }
 }
 
 variable "identity" {
@@ -43,6 +47,20 @@ variable "oidc_provider_arn" {
   default     = ""
 }
 
+variable "role" {
+  description = "With policies: the role that is created elsewhere, and its service account. They become the secret's keys role, rolearn and serviceaccount."
+  type = object({
+    name                 = string
+    arn                  = string
+    service_account_name = string
+  })
+  default = null
+  validation {
+    condition     = var.role == null || can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/.+$", var.role.arn))
+    error_message = "role: arn must be the ARN of a role."
+  }
+}
+
 variable "state_bucket" {
   description = "The name of the bucket to create for the state, or null for runs without state."
   type        = string
@@ -64,7 +82,7 @@ variable "keep_old_state_days" {
 variable "secret_name" {
   description = "The name of the Kubernetes secret, for the chart's destinationS3SecretName and stateSecretName."
   type        = string
-  default     = "floodmark-destination"
+  default     = "analytical-platform-reporting-s3-bucket"
 }
 
 variable "tags" {

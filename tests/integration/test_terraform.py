@@ -59,12 +59,15 @@ def test_the_example_sets_what_has_to_be_set_and_nothing_unknown() -> None:
     assert entry["uploader_arns"] == ["arn:aws:iam::000000000000:role/case-notes-dev-floodmark"]
 
 
-def worked_out(terraform: Terraform, **given: str) -> dict[str, Any]:
+def outputs_of(terraform: Terraform, **given: str) -> dict[str, Any]:
     assert terraform("init")[0] == 0
     code, value, error = terraform("apply", vars=given)
     assert code == 0, (value, error)
-    outputs = terraform("output")[1]
-    return {name: json.loads(one["value"]) for name, one in outputs.items() if one["value"] is not None}
+    return {name: one["value"] for name, one in terraform("output")[1].items() if one["value"] is not None}
+
+
+def worked_out(terraform: Terraform, **given: str) -> dict[str, Any]:
+    return {name: json.loads(text) for name, text in outputs_of(terraform, **given).items()}
 
 
 def test_the_policies_allow_what_a_run_does_and_no_more(tmp_path: Path) -> None:
@@ -91,12 +94,70 @@ def test_without_a_state_bucket_there_is_no_policy_for_one_and_no_one_gets_a_who
         assert code != 0 and "regex" in str(value) + error
 
 
-def test_the_secret_holds_the_keys_that_the_chart_reads() -> None:
-    text = (MODULE / "secret.tf").read_text(encoding="utf-8")
+DESTINATION = "s3://moj-reg-dev/landing/svc-dev/"
+ROLE = {
+    "arn": "arn:aws:iam::000000000000:role/svc-dev-floodmark",
+    "role_name": "svc-dev-floodmark",
+    "service_account_name": "floodmark",
+}
+USER = {
+    "arn": "arn:aws:iam::000000000000:user/system/floodmark/svc-dev-floodmark",
+    "access_key_id": "AKIAEXAMPLE",
+    "secret_access_key": "not-a-secret-of-anyone",
+}
+
+
+def test_the_secret_has_the_keys_of_a_user_or_of_a_role_and_none_that_is_empty(tmp_path: Path) -> None:
+    """With an empty access key in the secret, a pod that reads it would have no credentials in place of its role's."""
+    terraform = Terraform(MODULE / "secret", tmp_path)
+    user = outputs_of(terraform, destination=DESTINATION, state_url="s3://svc-state/svc/", **USER)["data"]
+    arn = dict.fromkeys(("user_arn", "arn_user"), USER["arn"])
+    keys = {name: USER[name] for name in ("access_key_id", "secret_access_key")}
+    assert user == {"destination_bucket": DESTINATION, "state_url": "s3://svc-state/svc/", **arn, **keys}
+    role = outputs_of(terraform, destination=DESTINATION, **ROLE)["data"]
+    arn = dict.fromkeys(("user_arn", "arn_user", "rolearn"), ROLE["arn"])
+    assert role == {
+        "destination_bucket": DESTINATION,
+        "role": ROLE["role_name"],
+        "serviceaccount": ROLE["service_account_name"],
+        **arn,
+    }
+    assert outputs_of(terraform, destination=DESTINATION)["data"] == {"destination_bucket": DESTINATION}
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    keys = ("destinationS3SecretKey", "stateSecretKey", "awsAccessKeyIdSecretKey", "awsSecretAccessKeySecretKey")
-    for key in (*(values[name] for name in keys), "user_arn"):
-        assert f"{key} " in text, key
+    read = {values[name] for name in values if name.endswith("SecretKey") and not name.startswith("data")}
+    assert read == {"destination_bucket", "state_url", "access_key_id", "secret_access_key", "serviceaccount"}
+    assert read <= {*user, *role}
+
+
+def test_the_module_gives_its_secret_what_it_created_or_was_given() -> None:
+    (call,) = blocks("module", MODULE / "secret.tf").values()
+    assert set(blocks("variable", MODULE / "secret/main.tf")) == {key for key in call if not key.startswith("__")} - {
+        "source"
+    }
+    default = blocks("variable", MODULE / "variables.tf")["secret_name"]["default"]
+    assert default.strip('"') == "analytical-platform-reporting-s3-bucket"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, None),
+        ({"destination": f"{DESTINATION}data/"}, "without data/ at its end"),
+        ({"destination": "moj-reg-dev/landing/svc-dev/"}, "s3://bucket/prefix/"),
+        ({"identity": "role"}, "irsa, user or policies"),
+        ({"role": {"name": "svc", "arn": "svc", "service_account_name": "svc"}}, "the ARN of a role"),
+    ],
+)
+def test_a_mistaken_value_is_named(given: dict[str, Any], says: str | None, tmp_path: Path) -> None:
+    """The variables without the rest of the module need no provider."""
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only/variables.tf").write_text((MODULE / "variables.tf").read_text(encoding="utf-8"))
+    terraform = Terraform(tmp_path / "only", tmp_path)
+    assert terraform("init")[0] == 0
+    values = {"name": "svc-dev", "namespace": "svc-dev", "destination": DESTINATION, **given}
+    (terraform.folder / "values.tfvars.json").write_text(json.dumps(values))
+    code, value, error = terraform("plan", var_files=[str(terraform.folder / "values.tfvars.json")])
+    assert (code == 0) is (says is None) and (says or "") in str(value) + error
 
 
 def test_every_exception_from_a_check_is_explained() -> None:
