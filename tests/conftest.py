@@ -15,5 +15,6 @@ pytest_plugins = [
     "fix_receiver",
     "fix_crash",
     "fix_tools",
+    "fix_tunnel",
     "fix_linter",
 ]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from entrypoint import translated, trusts_the_server
-from fix_command import Floodmark, content, keys
+from fix_command import content, keys
+from fix_container import Container
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark import layout
 from floodmark.errors import UsageError
 
-ENTRYPOINT = Path(__file__).parents[2] / "ops/image/entrypoint.py"
 OLD = "extract_table_names.py && extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"
 CSV = "extract_table_names.py && extract_psql_all_tables_to_csv.sh && transfer_local_to_s3.sh"
 # What a team made of it to leave out one table.
@@ -36,16 +35,6 @@ CREATE TABLE audit.entry (at timestamptz);
 INSERT INTO audit.entry VALUES ('2026-01-01 00:00:00Z');
 """
 LANDED = {"public": {"person", "upload_detail"}, "audit": {"audit.entry"}}
-
-
-class Container(Floodmark):
-    """The image's entry point, in the folder that the image's WORKDIR would be."""
-
-    warm = False
-
-    @staticmethod
-    def command(*arguments: str) -> list[str]:
-        return [sys.executable, str(ENTRYPOINT), *arguments]
 
 
 @pytest.fixture

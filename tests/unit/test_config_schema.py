@@ -193,12 +193,16 @@ def examples() -> Iterator[tuple[str, Any]]:
             yield f"{path.name}-{number}", yaml.safe_load(block)
 
 
+# Charts whose values the documents show.
+CHARTS = {"dataExtractor", "envoy-forward-proxy", "generic-data-analytics-extractor"}
+
+
 def configurations(document: dict[str, Any]) -> list[Any]:
-    """Return the configurations in a YAML document: itself, or those below `config` in values of the Helm chart."""
-    if {"dependencies", "image"} & set(document):
-        return [document["config"]] if "config" in document else []
-    if all(isinstance(value, dict) and "image" in value for value in document.values()):
-        return [one for value in document.values() for one in configurations(value)]
+    """Return the configurations in a YAML document: itself, or those below `config` in values of a chart."""
+    if {"apiVersion", "dependencies"} & set(document):
+        return []
+    if set(document) <= CHARTS:
+        return [values["config"] for values in document.values() if "config" in values]
     return [document]
 
 
