@@ -8,16 +8,18 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
 import pytest
 import zstandard
+from msgspec.structs import replace
 
 from fix_state import put
 from floodmark.errors import ObjectMissing, StorageUnavailable, VerificationFailed
 from floodmark.model import Chunk, Encoding, ObjectEntry
 from floodmark.objects.stored import BLOCK, Stored
-from floodmark.objects.verified import blocks
+from floodmark.objects.verified import blocks, verified_blocks
 from floodmark.storage.memory import MemoryStorage
 
 Compression = Literal["gzip", "zstd", "none"]
@@ -85,6 +87,36 @@ def test_a_damaged_object_is_an_error_before_its_end_is_handed_out(compression: 
     assert len(b"".join(got)) < len(RAW), "all of it was handed out although it is damaged"
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("compression", COMPRESS)
+def test_of_a_damaged_object_not_one_block_is_handed_out(compression: Compression, damage: str) -> None:
+    store, entry, encoding = landed(compression)
+    assert list(verified_blocks(store, entry, encoding)) == list(blocks(store, entry, encoding))
+    put(store, entry.key, DAMAGES[damage](store.get(entry.key).data))
+    with pytest.raises(VerificationFailed):
+        next(verified_blocks(store, entry, encoding))
+
+
+def test_lines_that_are_not_those_that_were_extracted_are_not_handed_out() -> None:
+    """Even if the stored bytes are those that the manifest gives: it could contradict itself."""
+    store, entry, encoding = landed("gzip")
+    wrong = replace(entry, content_sha256="0" * 64)
+    assert b"".join(blocks(store, wrong, encoding)) == RAW
+    with pytest.raises(VerificationFailed, match="its lines are not those that were extracted"):
+        next(verified_blocks(store, wrong, encoding))
+
+
+def test_an_object_is_fetched_once_and_its_spool_is_gone_when_the_caller_stops() -> None:
+    store, entry, encoding = landed("none")
+    counting = Breaking()
+    put(counting, entry.key, store.get(entry.key).data)
+    counting.breaks = 0
+    found = verified_blocks(counting, entry, encoding)
+    assert RAW.startswith(next(found))
+    found.close()
+    assert counting.breaks == -1
+
+
 def test_an_object_whose_lines_are_not_what_the_manifest_says() -> None:
     store, entry, encoding = landed("gzip")
     wrong = ObjectEntry(
@@ -141,3 +173,33 @@ def test_the_reader_needs_no_database_driver() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert not loaded & {"boto3", "sqlalchemy", "psycopg", "psycopg_binary", "pyarrow", "duckdb", "rich", "yaml"}
     assert "floodmark" in loaded and "msgspec" in loaded
+
+
+HOLD = """
+import hashlib, re, sys
+from pathlib import Path
+from floodmark.model import Chunk, Encoding, ObjectEntry
+from floodmark.objects.verified import verified_blocks
+from floodmark.storage.local import LocalStorage
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+block, digest, size = b"x" * 1023 + b"\\n", hashlib.sha256(), 0
+with open(sys.argv[1] + "/big", "wb") as file:
+    for _ in range(160):
+        file.write(block * 1024)
+        digest.update(block * 1024)
+        size += 1024**2
+rows, sha = size // 1024, digest.hexdigest()
+before = peak()
+entry = ObjectEntry("big", rows, size, size, sha, sha, Chunk("1"), "extracted")
+read = sum(map(len, verified_blocks(LocalStorage(Path(sys.argv[1])), entry, Encoding("jsonl", "none"))))
+print(read == size, peak() - before)
+"""
+
+
+def test_memory_stays_flat_while_a_large_object_is_held_back(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, check=True, text=True)
+    same, grown = done.stdout.split()
+    assert same == "True" and int(grown) < 60, f"{grown} MiB more for an object of 160 MiB"

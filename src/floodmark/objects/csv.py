@@ -1,4 +1,4 @@
-"""Rows in the bytes of an object: their number, their ends, and the fields of a CSV record. Pure.
+"""Rows in the bytes of an object: their number, their ends, and the fields of a CSV record, both ways. Pure.
 
 In JSON Lines every newline ends a row. In CSV (docs/format.md) the first record is the header, and a newline between
 quotes belongs to a value. A quote in a value is doubled, so a record has ended if the number of quotes so far is even.
@@ -7,11 +7,12 @@ quotes belongs to a value. A quote in a value is doubled, so a record has ended 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from floodmark.model import Format
 
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\Z)')
+_NEEDS_QUOTES = re.compile(r'\A\Z|[",\r\n]')
 
 
 class RowCounter:
@@ -76,6 +77,20 @@ def fields(record: bytes) -> list[str | None]:
         if not found[3]:
             return values
         at = found.end()
+
+
+def record(values: Iterable[str | None]) -> bytes:
+    """Return a CSV record without its end of line, quoted only if needed, like PostgreSQL's COPY.
+
+    None is an empty field, and the empty string is an empty quoted one.
+    """
+    return ",".join(map(_field, values)).encode("utf-8")
+
+
+def _field(value: str | None) -> str:
+    if value is None:
+        return ""
+    return '"' + value.replace('"', '""') + '"' if _NEEDS_QUOTES.search(value) else value
 
 
 def _first_end(data: bytes) -> int:

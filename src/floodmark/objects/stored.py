@@ -12,6 +12,7 @@ from floodmark.engine.base import TaskStopped
 from floodmark.errors import ObjectMissing, StorageError, VerificationFailed
 from floodmark.events import Observer, ignore_event
 from floodmark.model import ObjectEntry
+from floodmark.objects.spool import Spool
 from floodmark.retrying import Patience, Sleep, never, pause, retrying
 from floodmark.storage.base import Storage
 from floodmark.wording import plural
@@ -47,7 +48,8 @@ class Damaged(VerificationFailed):
 class Stored:
     """An object's stored bytes, hashed while they are read. A broken stream is continued where it broke.
 
-    Its reads raise StorageError, Damaged, and TaskStopped if `stopping` is true.
+    With `spool`, all that is read is also written there. Reads raise StorageError, Damaged, and TaskStopped if
+    `stopping` is true.
     """
 
     def __init__(
@@ -57,8 +59,9 @@ class Stored:
         observer: Observer = ignore_event,
         stopping: Callable[[], bool] = never,
         sleep: Sleep = pause,
+        spool: Spool | None = None,
     ) -> None:
-        self._storage, self._entry, self._stopping = storage, entry, stopping
+        self._storage, self._entry, self._stopping, self._spool = storage, entry, stopping, spool
         self._digest, self._size = hashlib.sha256(), 0
         self._broke: StorageError | None = None
         self._patiently = retrying(f"read {entry.key}", self._may_pass, observer, _PATIENCE, sleep=sleep)
@@ -71,6 +74,8 @@ class Stored:
         data = self._read(amount)
         self._digest.update(data)
         self._size += len(data)
+        if self._spool is not None:
+            self._spool.write(data)
         return data
 
     def readinto(self, buffer: memoryview) -> int:

@@ -4,21 +4,23 @@ All readers of data objects use it: consumers, `verify` and `deliver`. It compar
 bytes, the number, size and end of the lines, and for some callers their digest, with the manifest. Memory stays flat.
 
 A caller that reached the end without an error has read exactly what the run wrote. A caller that got an error must
-discard what it took of this object. `blocks` withholds the last block until the object is verified.
+discard what it took of this object. `blocks` withholds the last block until the object is verified, and
+`verified_blocks` withholds all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
-from floodmark.errors import ObjectMissing
+from floodmark.errors import ObjectMissing, StorageError
 from floodmark.events import Observer, Retried, ignore_event
 from floodmark.model import Encoding, ObjectEntry
 from floodmark.objects.compression import Undecompressed, compressed, decompressed
 from floodmark.objects.csv import RowCounter, whole_records
 from floodmark.objects.numbers import quote_large
+from floodmark.objects.spool import Spool
 from floodmark.objects.stored import BLOCK, Damaged, ObjectFault, Stored
 from floodmark.retrying import never
 from floodmark.storage.base import Storage
@@ -29,7 +31,7 @@ class VerifiedObject:
     """One object while it is read: its stored bytes, and the totals of its lines.
 
     `with_digest` also compares the lines' own digest. The stored bytes' SHA-256 proves the same if the manifest is
-    right, and costs less.
+    right, and costs less. With `spool`, the stored bytes are also written there.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class VerifiedObject:
         with_digest: bool,
         observer: Observer = ignore_event,
         stopping: Callable[[], bool] = never,
+        spool: Spool | None = None,
     ) -> None:
         self._storage, self._entry, self._encoding = storage, entry, encoding
-        self._stored = Stored(storage, entry, observer, stopping)
+        self._stored = Stored(storage, entry, observer, stopping, spool=spool)
         self._counter, self._size, self._end = RowCounter(encoding.format), 0, b"\n"
         self._digest = hashlib.sha256() if with_digest else None
         self._broken: str | None = None
@@ -106,16 +109,41 @@ def blocks(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator
 
     Raises VerificationFailed, ObjectMissing, StorageError, and ConfigError if a library is missing.
     """
-    cut = whole_records if encoding.format == "csv" else _lines
     with closing(VerifiedObject(storage, entry, encoding, with_digest=False)) as read:
         held = b""
-        for block in cut(read.plain()):
+        for block in _whole_rows(read.plain(), encoding):
             if held:
                 yield held
             held = block
         read.require_no_fault()
         if held:
             yield held
+
+
+def verified_blocks(
+    storage: Storage, entry: ObjectEntry, encoding: Encoding, observer: Observer = ignore_event
+) -> Generator[bytes]:
+    """Yield the same blocks as `blocks`, but none before the whole object and its content were verified.
+
+    Meanwhile a spool holds the stored bytes. Raises the same errors as `blocks`.
+    """
+    with Spool() as spool:
+        read = VerifiedObject(storage, entry, encoding, with_digest=True, observer=observer, spool=spool)
+        with closing(read):
+            for _ in read.plain():
+                pass
+            read.require_no_fault()
+        yield from _whole_rows(_again(spool, encoding), encoding)
+
+
+def _again(spool: Spool, encoding: Encoding) -> Iterator[bytes]:
+    """Yield the uncompressed bytes of a verified object from its spool."""
+    kept = decompressed(spool.body.stream, encoding.compression)
+    try:
+        while block := kept.read(BLOCK):
+            yield block
+    except (Undecompressed, OSError):
+        raise StorageError("can't read a temporary file again", why="its disk returns other bytes or none") from None
 
 
 def raw(storage: Storage, entry: ObjectEntry, encoding: Encoding) -> Iterator[bytes]:
@@ -175,6 +203,10 @@ def _fault_of(
         return ObjectFault("missing", "the object is gone")
     except Damaged as error:
         return error.fault
+
+
+def _whole_rows(plain: Iterator[bytes], encoding: Encoding) -> Iterator[bytes]:
+    return whole_records(plain) if encoding.format == "csv" else _lines(plain)
 
 
 def _lines(plain: Iterator[bytes]) -> Iterator[bytes]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
@@ -21,12 +20,12 @@ from msgspec import Struct
 
 from floodmark.config import Mask, Secret
 from floodmark.model import Format
+from floodmark.objects.csv import record
 from floodmark.source.base import Write
 
 # Rows are passed on in blocks: large enough that compression and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
 _encode = msgspec.json.Encoder().encode
-_NEEDS_QUOTES = re.compile(r'\A\Z|[",\r\n]')
 
 
 class LineShape(Struct, frozen=True):
@@ -63,15 +62,12 @@ def write_rows(rows: Iterable[Sequence[Any]], shape: LineShape, row_format: Form
 
 
 def csv_record(values: Sequence[Any]) -> bytes:
-    """Return a CSV record (RFC 4180) without its end of line, quoted only if needed, like PostgreSQL's COPY."""
-    return ",".join(map(_csv_field, values)).encode("utf-8")
+    """Return the values as a CSV record without its end of line."""
+    return record(map(_csv_text, values))
 
 
-def _csv_field(value: Any) -> str:
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else _encode(value).decode("ascii")
-    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+def _csv_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else _encode(value).decode("ascii")
 
 
 def _json_line(names: Sequence[str], row: Sequence[Any]) -> bytes:
