@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.state",),
     ("floodmark.source",),
     ("floodmark.pipeline.columns",),
+    ("floodmark.differences",),
     ("floodmark.pipeline.remembered",),
     ("floodmark.pipeline.chunks",),
     ("floodmark.pipeline.detect",),

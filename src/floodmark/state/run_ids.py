@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from floodmark.errors import UsageError
 from floodmark.state.manifest import Manifest
 
+# The name of the run that head names, for the commands that know it.
+CURRENT = "current"
 _SHAPE = re.compile(r"[0-9A-Za-z]+(-[0-9a-z]*)?\Z", re.ASCII)
 _HINT = "See `floodmark history`."
 _SHOWN = 5
@@ -48,8 +50,18 @@ class RunSearch:
 
 def find_run(history: Iterable[Manifest], wanted: str) -> Manifest:
     """Return the manifest of a run, and read no further than needed. Raises UsageError like `RunSearch`."""
-    search = RunSearch(wanted)
-    for manifest in history:
-        if search.take(manifest):
+    return find_runs(history, [wanted])[0]
+
+
+def find_runs(history: Iterable[Manifest], wanted: Sequence[str]) -> list[Manifest]:
+    """Return the manifests of several runs, in the order of their names, in one pass over history.
+
+    Raises UsageError like `RunSearch`.
+    """
+    searches = [RunSearch(one) for one in wanted]
+    left = searches
+    for manifest in history if left else ():
+        left = [search for search in left if not search.take(manifest)]
+        if not left:
             break
-    return search.found()
+    return [search.found() for search in searches]

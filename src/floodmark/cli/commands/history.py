@@ -13,10 +13,9 @@ from floodmark.cli.settings import no_state, state_settings
 from floodmark.errors import EXIT_OK, UsageError
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, encode
-from floodmark.state.run_ids import find_run
+from floodmark.state.run_ids import CURRENT, find_run
 from floodmark.state.run_list import known_runs
 
-CURRENT = "current"
 _UNCOMMITTED = {"failed": "failed", "stopped": "was stopped"}
 
 
