@@ -13,6 +13,7 @@ from floodmark.cli.commands.load import LoadDocument
 from floodmark.cli.commands.prune import PruneDocument
 from floodmark.cli.commands.verify import VerifyDocument
 from floodmark.cli.output.views import HistoryDocument, PlanDocument, StatusDocument
+from floodmark.differences import ManifestDifference
 from floodmark.model import TableEntry
 from floodmark.state.manifest import Manifest
 
@@ -23,6 +24,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "status": (StatusDocument,),
     "history": (HistoryDocument,),
     "show": (Manifest, TableEntry, StatusDocument),
+    "diff": (ManifestDifference,),
     "load": (LoadDocument,),
     "deliver": (DeliverDocument,),
     "verify": (VerifyDocument,),

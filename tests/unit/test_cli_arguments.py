@@ -39,7 +39,7 @@ def test_every_option_arrives(command: str) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "status", "history", "show"])
+@pytest.mark.parametrize("command", ["run", "plan", "status", "history", "show", "diff"])
 def test_nothing_given_is_nothing_set(command: str) -> None:
     options = parse([command])
     assert flags(options) == Flags()
@@ -53,6 +53,11 @@ def test_what_single_commands_take() -> None:
     assert parse(["history", "--limit", "3"]).limit == 3
     assert parse(["show"]).run is None
     assert parse(["show", "x-1"]).run == "x-1"
+    diff = parse(["diff", "x-1", "current", "--detailed-exitcode"])
+    assert (diff.old_run, diff.new_run, diff.detailed_exitcode) == ("x-1", "current", True)
+    cat = parse(["cat", "person", "--run", "x-1", "--format", "csv", "--limit", "7"])
+    assert (cat.one_table, cat.run, cat.row_format, cat.limit) == ("person", "x-1", "csv", 7)
+    assert flags(cat) == Flags()
     assert parse(["verify", "x-1", "--deep"]).run == "x-1"
     prune = parse(["prune", "--erase-before", "2026-11-01T02:00:00+02:00", "--grace", "1d"])
     assert (prune.erase_before, flags(prune).grace) == (datetime(2026, 11, 1, tzinfo=UTC), "1d")
@@ -67,6 +72,8 @@ def test_the_commands_and_their_options() -> None:
         "status",
         "history",
         "show",
+        "diff",
+        "cat",
         "load",
         "schema",
         "deliver",
@@ -109,7 +116,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
         ("prune --erase-before 2999-01-01", ["--erase-before", "future"]),
         ("run --tabel x", ["run has no option --tabel", "Did you mean --table?"]),
         ("run --tab x", ["run has no option --tab", "Did you mean --table?"]),
-        ("run --detailed-exitcode", ["run has no option --detailed-exitcode", "plan has it"]),
+        ("run --detailed-exitcode", ["run has no option --detailed-exitcode", "plan, diff have it"]),
         (
             "status --source sqlite:///x.db",
             ["status has no option --source", "run, plan, verify, doctor, init have it"],

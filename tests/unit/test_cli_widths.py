@@ -17,9 +17,11 @@ from rich.console import Console
 
 from fix_cli import Tty, command_streams, entry, head, manifest, part
 from floodmark.cli.output import render, render_state, views
+from floodmark.cli.output.render_diff import diff_text
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
-from floodmark.model import Ended, Reason, TableEntry, TableName
+from floodmark.differences import compare_manifests
+from floodmark.model import Column, Ended, Reason, TableEntry, TableName
 from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable
 from floodmark.state.manifest import Manifest, Working
@@ -113,6 +115,27 @@ def run(to: Console) -> str:
     )
 
 
+def diff(to: Console) -> str:
+    """A day with every kind of difference, in a database that was moved to another server."""
+    before = manifest(*tables()[:5], run_id="20261123T010203Z-aaaaaa")
+    moved = replace(before.source, system_identifier="8")
+    other = {
+        "checksum": "sha256:" + "d" * 64,
+        "objects": (part(0), *(replace(part(n), content_sha256="e" * 64) for n in (8, 9))),
+    }
+    columns = (Column("id", "bigint", False), Column("date_of_transfer", "date", True))
+    now = (
+        replace(tables()[0], rows=12_045_001, stored_bytes=80_000_000_000, **other),
+        replace(entry(LONG), rows=1_980, columns=columns, **other),
+        tables()[1],
+        tables()[4],
+        entry("new_table"),
+        tables()[5],
+    )
+    found = compare_manifests(before, replace(manifest(*now), source=moved))
+    return diff_text(found, to)
+
+
 def show_table(to: Console) -> str:
     one: Manifest = manifest(*tables())
     return render_state.table_facts(one, replace(one.tables[0], objects=(part(0), part(8, "reused"))))
@@ -125,6 +148,7 @@ SCREENS: dict[str, Callable[[Console], str]] = {
     "history": history,
     "show": lambda to: render_state.manifest_table(manifest(*tables()), to),
     "show_table": show_table,
+    "diff": diff,
 }
 
 

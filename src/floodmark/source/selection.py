@@ -136,13 +136,20 @@ def pick_tables(
         pattern = Pattern(text, default_schema, option)
         hits = {table for table in known if pattern.matches(table)}
         if not hits:
-            close = get_close_matches(text, [exact_pattern(table) for table in known], n=3)
+            close = _close_tables(text, known)
             hint = f"Did you mean {' or '.join(close)}?" if close else "`floodmark status` lists the tables."
             raise ConfigError(
                 "a pattern matches no table", on=f"{option}: {text}", why=f"{where} has no such table", hint=hint
             )
         picked |= hits
     return picked
+
+
+def _close_tables(text: str, known: Sequence[TableName]) -> list[str]:
+    """Return up to three patterns of tables with a similar name, with or without its schema."""
+    close = get_close_matches(text, [exact_pattern(table) for table in known], n=3)
+    names = [] if close else get_close_matches(text, [table.name for table in known], n=3)
+    return close or [exact_pattern(table) for table in known if table.name in names][:3]
 
 
 def narrowed_away(table: TableName, selection: Selection, default_schema: str) -> bool:

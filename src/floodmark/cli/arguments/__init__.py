@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
+from floodmark.cli.arguments.looking import add_cat, add_diff
 from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
 from floodmark.cli.arguments.parser import WHAT, Commands, Parser, without_urls
 from floodmark.cli.arguments.runs import add_history, add_runs
@@ -26,6 +27,8 @@ _DESCRIPTION = (
 _GROUPS = (
     add_runs,
     add_history,
+    add_diff,
+    add_cat,
     add_load,
     add_schema,
     add_deliver,

@@ -30,7 +30,7 @@ EXIT_CODES = {
     12: "the source refused, broke or is not supported",
     13: "the destination or the state store refused or broke",
     14: "objects, manifest and database do not agree",
-    20: "there is work, with --detailed-exitcode",
+    20: "there is work or a difference, with --detailed-exitcode",
     130: "interrupted (SIGINT)",
     143: "terminated (SIGTERM)",
 }

@@ -18,6 +18,8 @@ MODULES = {
     "status": "history",
     "history": "history",
     "show": "history",
+    "diff": "diff",
+    "cat": "cat",
     "load": "load",
     "schema": "schema",
     "deliver": "deliver",

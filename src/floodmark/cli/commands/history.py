@@ -6,17 +6,15 @@ import argparse
 from datetime import UTC, datetime
 
 from floodmark.backends import open_ledger
-from floodmark.cli.landed import named_table
+from floodmark.cli.landed import committed_runs, named_table
 from floodmark.cli.output import render_state, views
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import no_state, state_settings
-from floodmark.errors import EXIT_OK, UsageError
+from floodmark.errors import EXIT_OK
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, encode
-from floodmark.state.run_ids import CURRENT, find_run
+from floodmark.state.run_ids import CURRENT
 from floodmark.state.run_list import known_runs
-
-_UNCOMMITTED = {"failed": "failed", "stopped": "was stopped"}
 
 
 def status(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -75,22 +73,9 @@ def show(options: argparse.Namespace, streams: CommandStreams) -> int:
 def _manifest(options: argparse.Namespace, streams: CommandStreams) -> Manifest | None:
     ledger = _ledger(options, streams)
     if options.run not in (None, CURRENT):
-        return _committed(ledger, options.run)
+        return committed_runs(ledger, [options.run])[0]
     current = _current(ledger, options, streams)
     return None if current is None else current.manifest
-
-
-def _committed(ledger: Ledger, wanted: str) -> Manifest:
-    """Return the manifest of the one run that `wanted` names. Raises UsageError, also for a run without a manifest."""
-    try:
-        return find_run(ledger.history(), wanted)
-    except UsageError:
-        for ended in ledger.in_flight().known_ends.values():
-            if ended.outcome in _UNCOMMITTED and ended.run_id.startswith(wanted):
-                why = f"it {_UNCOMMITTED[ended.outcome]} with exit code {ended.exit_code}"
-                hint = "`floodmark history` shows how far it came."
-                raise UsageError("this run committed nothing", on=ended.run_id, why=why, hint=hint) from None
-        raise
 
 
 def _ledger(options: argparse.Namespace, streams: CommandStreams) -> Ledger:

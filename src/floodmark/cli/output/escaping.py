@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def printable_rows(block: bytes) -> str:
+    """Escape such characters in a block of rows, but not the line breaks."""
+    return "\n".join(map(printable, block.decode("utf-8").split("\n")))
+
+
 def printable_json(document: bytes) -> bytes:
     """Escape such characters in a document as JSON does. The line breaks between values stay."""
 

@@ -18,9 +18,12 @@ Row = Sequence[str]
 _STYLES = {
     "extracted": "green",
     "success": "green",
+    "added": "green",
+    "changed": "green",
     "failed": "bold red",
     "dropped": "yellow",
     "partial": "yellow",
+    "unread": "yellow",
     "stopped": "yellow",
     "unchanged": "dim",
 }

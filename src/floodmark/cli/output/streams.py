@@ -52,6 +52,11 @@ class Stream:
     def encoding(self) -> str:
         return self._stream.encoding or "utf-8"
 
+    @property
+    def gone(self) -> bool:
+        """Return true if the reader closed its end, so that whatever is written now is discarded."""
+        return self._gone
+
     def isatty(self) -> bool:
         return not self._stream.closed and self._stream.isatty()
 
@@ -63,6 +68,10 @@ class Stream:
 
     def line(self, text: str) -> None:
         self.write(f"{text}\n")
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are. On a terminal they could control it: see `escaping`."""
+        self._attempt(lambda: self._put(data, "utf-8"))
 
     def write_json(self, document: bytes) -> None:
         """Write a JSON document, always as UTF-8."""
