@@ -79,7 +79,7 @@ def test_an_interrupted_full_run_is_continued_as_forced(floodmark: Floodmark, pg
     assert told == {"outcome": "stopped", "exit_code": 143, "chunks": 3, "tables": None, "error": None}
     assert stopped["chunks_done"] in (1, 2)  # place was held, and perhaps another table was not begun
     assert f"{stopped['chunks_done']} of 3 chunks extracted" in floodmark("status").out
-    told = floodmark("show", stopped["run_id"][:16], code=2).err
+    told = floodmark("show", stopped["run_id"][:20], code=2).err
     assert "this run committed nothing" in told and "it was stopped with exit code 143" in told
     doctor = {one["check"]: one["found"] for one in floodmark("doctor", "--output", "json").json["checks"]}
     assert stopped["run_id"] in doctor["finished parts"] and "the next run continues" in doctor["finished parts"]
