@@ -310,7 +310,7 @@ WRONG_FILES = [
     ("tables: {rules: {1: {}}}", ["tables.rules", "a key is a whole number, not text", "quotes"]),
     ("tables: {rules: {public.a: {where: true}}}", ["tables.rules.public.a.where", "expected text", "quotes"]),
     ("tables: {rules: {public.a: {columns: {exclude: [no]}}}}", ["public.a.columns.exclude[0]", "quotes"]),
-    ("tables: {rules: {public.a: {columns: {mask: {on: hash}}}}}", ["public.a.columns.mask", "quotes"]),
+    ("tables: {rules: {public.a: {columns: {mask: {null: hash}}}}}", ["public.a.columns.mask", "quotes"]),
     ("limits: {connections: 0}", ["limits.connections", "from 1 to 128, not a smaller one"]),
     ("limits: {connections: 129}", ["limits.connections", "from 1 to 128, not a larger one"]),
     ("audit: {chunks_per_run: -1}", ["audit.chunks_per_run", "from 0"]),

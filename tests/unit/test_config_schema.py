@@ -31,12 +31,13 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-MEASURED = ("chunk_size", "max_snapshot_age", "statement_timeout", "lock_timeout", "grace")
+MEASURED = ("chunk_size", "max_snapshot_age", "statement_timeout", "lock_timeout", "grace", "min_interval")
+LISTS = ("deliver", "notify")
 # Not 1.0: to JSON Schema it is an integer, to the parser it is none.
 SAMPLES: tuple[Any, ...] = (
     None, True, False, 0, 1, 7, -1, 65_536, 10**7, 10**12, 1.5, "", "x", "null", "exact", "journal", "column", "gzip",
     "keep", "none", "include", "fail", "redact", "4h", "64MiB", "64 mib", "1h 30m", "5", [], ["a"], [1], [None], {},
-    {"x": 1}, {"x": None}, {"x": "hash"}, [{}], [{"name": "a"}], [{"x": 1}],
+    {"x": 1}, {"x": None}, {"x": "hash"}, [{}], [{"name": "a"}], [{"x": 1}], "state", ["failed"],
 )  # fmt: skip
 
 
@@ -58,6 +59,8 @@ def parsed(document: Any, folder: Path) -> bool:
 def loads(document: Any, folder: Path) -> bool:
     """Return whether the whole configuration is accepted, with ranges and units."""
     file = folder / "f.yaml"
+    for receiver in document.get("notify") or ():
+        receiver.setdefault("to", "mailto://mail.example.org")
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     environ = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "lake"}
     try:
@@ -68,9 +71,10 @@ def loads(document: Any, folder: Path) -> bool:
 
 
 def nested(key: str, value: Any) -> Any:
-    """Return a document with one dotted key set. `*` stands for a name, or for an item of the list `deliver`."""
+    """Return a document with one dotted key set. `*` stands for a name, or for an item of a list."""
     for part in reversed(key.split(".")):
-        value = [value] if part == "*" and key.startswith("deliver") else {"public.a" if part == "*" else part: value}
+        item = part == "*" and key.startswith(LISTS)
+        value = [value] if item else {"public.a" if part == "*" else part: value}
     return value
 
 
@@ -81,7 +85,7 @@ def sections() -> Iterator[str]:
         parts = key.split(".")
         found |= {".".join(parts[:end]) for end in range(1, len(parts))}
     # Below these stand names that the user chooses, or items of a list.
-    yield from sorted(found - {"deliver", "tables.rules", "tables.rules.*.columns.mask"})
+    yield from sorted(found - {*LISTS, "tables.rules", "tables.rules.*.columns.mask"})
 
 
 def test_it_is_a_json_schema_that_names_itself() -> None:
@@ -103,14 +107,14 @@ def test_an_unknown_key_is_refused_by_both_and_an_empty_section_by_neither(place
         wrong = nested(place, document) if place else document
         assert not accepted(wrong) and not parsed(wrong, tmp_path)
     for content in ({}, None):
-        if content is None and place == "deliver.*":
+        if content is None and place in [f"{name}.*" for name in LISTS]:
             continue  # an item of a list must be there
         fine = nested(place, content) if place else content
         assert accepted(fine) and parsed(fine, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "key", [*documented_keys(), "tables.rules", "tables.rules.*", "tables.rules.*.columns.mask", "deliver"]
+    "key", [*documented_keys(), "tables.rules", "tables.rules.*", "tables.rules.*.columns.mask", *LISTS]
 )
 def test_both_accept_the_same_values(key: str, tmp_path: Path) -> None:
     verdicts = {}
@@ -178,8 +182,18 @@ def test_every_key_is_described_with_the_default_that_the_document_gives(key: st
 
 
 def test_every_section_is_described() -> None:
-    assert len(SCHEMA["$defs"]) == 12
+    assert len(SCHEMA["$defs"]) == 14
     assert all(part["description"] and part["additionalProperties"] is False for part in SCHEMA["$defs"].values())
+
+
+class EditorLoader(yaml.SafeLoader):
+    """A loader that reads `on` as a word, as YAML 1.2, editors and the parser do."""
+
+
+EditorLoader.yaml_implicit_resolvers = {
+    letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def examples() -> Iterator[tuple[str, Any]]:
@@ -190,7 +204,7 @@ def examples() -> Iterator[tuple[str, Any]]:
         *sorted((ROOT / "ops").glob("*.md")),
     ]:
         for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)):
-            yield f"{path.name}-{number}", yaml.safe_load(block)
+            yield f"{path.name}-{number}", yaml.load(block, EditorLoader)
 
 
 # Charts whose values the documents show.
@@ -218,10 +232,10 @@ def test_enough_examples_are_seen() -> None:
 
 
 def test_short_examples_in_the_text_satisfy_it() -> None:
-    short = re.findall(r"`(deliver: \[\{.*?\}\])`", CONFIGURATION)
-    assert short
+    short = re.findall(r"`((?:deliver|notify): \[\{.*?\}\])`", CONFIGURATION)
+    assert len(short) == 2
     for one in short:
-        VALIDATOR.validate(yaml.safe_load(one))
+        VALIDATOR.validate(yaml.load(one, EditorLoader))
 
 
 @pytest.mark.parametrize("wanted", [

@@ -6,7 +6,9 @@ file), `document` (the reading of one), `tables`, `urls` and `values` (the meani
 
 from floodmark.config.load import load, load_settings
 from floodmark.config.settings import (
+    ChannelSettings,
     ColumnRule,
+    CompletionSettings,
     DeliverySettings,
     DestinationSettings,
     DetectMode,
@@ -14,6 +16,8 @@ from floodmark.config.settings import (
     Limits,
     Mask,
     Metrics,
+    NotifyKind,
+    NotifySettings,
     Secret,
     Selection,
     Settings,
@@ -23,7 +27,9 @@ from floodmark.config.settings import (
 from floodmark.config.urls import safe_label
 
 __all__ = [
+    "ChannelSettings",
     "ColumnRule",
+    "CompletionSettings",
     "DeliverySettings",
     "DestinationSettings",
     "DetectMode",
@@ -31,6 +37,8 @@ __all__ = [
     "Limits",
     "Mask",
     "Metrics",
+    "NotifyKind",
+    "NotifySettings",
     "Secret",
     "Selection",
     "Settings",

@@ -75,6 +75,7 @@ def _parse_yaml(text: str, path: Path) -> Any:
         if node is None:
             return None
         _require_unique_keys(node, path, set())
+        _read_keys_as_words(node, set())
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -107,6 +108,18 @@ def _require_unique_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
             keys.add(key)
         for child in item if isinstance(node, yaml.MappingNode) else (item,):
             _require_unique_keys(child, path, seen)
+
+
+def _read_keys_as_words(node: yaml.Node, seen: set[int]) -> None:
+    """Let a key such as `on` be a word: YAML 1.1 reads it as true, and later versions as text."""
+    if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen.add(id(node))
+    for item in node.value:
+        if isinstance(node, yaml.MappingNode) and item[0].tag == "tag:yaml.org,2002:bool":
+            item[0].tag = "tag:yaml.org,2002:str"
+        for child in item if isinstance(node, yaml.MappingNode) else (item,):
+            _read_keys_as_words(child, seen)
 
 
 class _Checker:
@@ -154,9 +167,7 @@ class _Checker:
         for key in value:
             if not isinstance(key, str):
                 why = f"a key is {_yaml_name(key)}, not text"
-                self.refuse(
-                    path, why, 'Put it in quotes: YAML reads on, off, yes, no and 1 as something else, "on" as text.'
-                )
+                self.refuse(path, why, 'Put it in quotes: YAML reads null and 1 as something else, "1" as text.')
         return value
 
     def _refuse_unknown(self, key: str, path: str, known: Iterable[str]) -> NoReturn:

@@ -11,9 +11,11 @@ from typing import Any
 from msgspec import Struct
 
 from floodmark.config import values
+from floodmark.config.completion import completion_settings, require_completable
 from floodmark.config.deliveries import delivery_settings, require_deliverable
 from floodmark.config.document import CONFIG_REFUSED, read_config
 from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
+from floodmark.config.notifications import notify_settings, readable_notify_settings
 from floodmark.config.receivers import layout_of, place_settings
 from floodmark.config.schema import ConfigFile, DestinationSection
 from floodmark.config.settings import (
@@ -23,6 +25,7 @@ from floodmark.config.settings import (
     Flags,
     Limits,
     Metrics,
+    NotifySettings,
     Secret,
     Selection,
     Settings,
@@ -75,6 +78,8 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         metrics=Metrics() if state_only else metrics_settings(arguments, environ, file.metrics, name),
         prune_grace=_grace_seconds(arguments, file, name),
         deliver=delivery_settings(file.deliver, name),
+        notify=NotifySettings() if state_only else notify_settings(file.notify, file.runbook_url, environ, name),
+        completion=completion_settings(file.completion, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )
@@ -94,6 +99,17 @@ def load_settings(file: str | PathLike[str] | None = None, environ: Mapping[str,
     """
     path = None if file is None else Path(file)
     return load(Flags(config=path), os.environ if environ is None else environ)
+
+
+def load_notify(path: Path | None, environ: Mapping[str, str], *, lenient: bool = False) -> NotifySettings:
+    """Return the channels for notifications, and read nothing else of the file.
+
+    Raises ConfigError. With `lenient`, a channel that can't be used is left out.
+    """
+    file, name = _read_file(path)
+    if lenient:
+        return readable_notify_settings(file.notify, file.runbook_url, environ)
+    return notify_settings(file.notify, file.runbook_url, environ, name)
 
 
 def _read_file(path: Path | None) -> tuple[ConfigFile, str]:
@@ -174,6 +190,7 @@ def _state_url(given: GivenValue | None, destination: DestinationSettings) -> st
 def _require_no_contradiction(settings: Settings, state: GivenValue | None, name: str) -> None:
     """Refuse contradictions that show only when all settings are known."""
     require_deliverable(settings, name)
+    require_completable(settings, name)
     if settings.destination.layout != "moj-landing":
         return
     if settings.state_url is None:

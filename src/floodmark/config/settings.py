@@ -12,6 +12,9 @@ from floodmark.model import Compression, Format, Numbers
 
 DetectMode = Literal["exact", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
+# What a channel can be told of, gravest first: a message names the gravest one in its title.
+NotifyKind = Literal["audit_mismatch", "failed", "stopped", "partial", "tables_gone", "schema_changed", "succeeded"]
+ChannelKind = Literal["people", "webhook", "topic"]
 
 DEFAULT_CHUNK_BYTES = 64 * 1024**2
 DEFAULT_GRACE = 7 * 86400  # seconds
@@ -141,6 +144,44 @@ class Metrics(Struct, frozen=True):
         return self.port is not None or self.pushgateway is not None or self.textfile is not None
 
 
+class ChannelSettings(Struct, frozen=True, kw_only=True):
+    """A channel for notifications, and the kinds of event that it is told of.
+
+    `kind` tells how `to` is reached: people through apprise, a webhook by a POST that is signed with `secret`, a topic
+    of SNS by its ARN. `min_interval` is the shortest time between two messages about the same kind, in seconds. `name`
+    goes into logs, metrics and the state, so it holds no secret.
+    """
+
+    name: str
+    kind: ChannelKind
+    to: Secret
+    on: tuple[NotifyKind, ...]
+    min_interval: int = 0
+    secret: Secret | None = None
+
+
+class NotifySettings(Struct, frozen=True):
+    """The channels for notifications, and the address of the runbook that their messages link to."""
+
+    channels: tuple[ChannelSettings, ...] = ()
+    runbook_url: str | None = None
+
+
+class CompletionSettings(Struct, frozen=True):
+    """The signals that follow a commit, for a scheduler.
+
+    `object`: "state" writes <state>/complete/<run_id>.json, "destination" also <destination>/_SUCCESS. `message` is the
+    ARN of an SNS topic or of an EventBridge bus.
+    """
+
+    object: Literal["state", "destination"] | None = None
+    message: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return self.object is not None or self.message is not None
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one command. `state_url` is None for a stateless run; `prune_grace` is seconds."""
 
@@ -153,6 +194,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     audit_chunks: int = 1
     metrics: Metrics = Metrics()
     deliver: tuple[DeliverySettings, ...] = ()
+    notify: NotifySettings = NotifySettings()
+    completion: CompletionSettings = CompletionSettings()
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE

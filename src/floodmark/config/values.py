@@ -13,6 +13,10 @@ _DURATION = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
 SIZE_PATTERN = rf"^\s*[0-9]{{1,15}} ?(?:{'|'.join(unit for unit in _SIZES if unit)})?\s*$"
 DURATION_PATTERN = rf"^\s*(?:[0-9]{{1,9}}|(?:[0-9]{{1,9}}[{''.join(_SECONDS)}])+)\s*$"
 
+# Receivers in AWS, by their ARN.
+TOPIC_ARN = re.compile(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:(?P<name>[A-Za-z0-9_-]{1,256}(\.fifo)?)\Z", re.ASCII)
+BUS_ARN = re.compile(r"arn:aws[\w-]*:events:[a-z0-9-]+:\d{12}:event-bus/[A-Za-z0-9/._-]{1,256}\Z", re.ASCII)
+
 MIN_CHUNK, MAX_CHUNK = 8 * 1024, 4 * 1024**3
 MAX_GRACE = 3650 * 86400
 MAX_SECONDS = 2_147_483  # PostgreSQL keeps time limits as 32-bit milliseconds
