@@ -19,6 +19,8 @@
     │   ├── OutcomeUnknown              … a conditional write may or may not have taken effect
     │   ├── NoConditionalWrites         … the store ignores conditions
     │   └── StateUnreadable             … what lies in the state store is not what Floodmark wrote
+    ├── MessageError              13    a channel for notifications or completions refused a message
+    │   └── MessageUnanswered         … it can't be reached, gave no answer, or 429, 5xx; a retry is safe
     ├── VerificationFailed        14    objects, manifest and database do not agree
     └── Stopped               130/143   SIGINT or SIGTERM
 
@@ -155,6 +157,18 @@ class NoConditionalWrites(StorageError):
 
 class StateUnreadable(StorageError):
     """A document in the state store that is damaged, of an unknown version, or not Floodmark's."""
+
+
+class MessageError(FloodmarkError):
+    """A channel that refused a message. The error holds neither its address nor its answer's text."""
+
+    exit_code = 13
+
+
+class MessageUnanswered(MessageError):
+    """A channel that can't be reached or gave no useful answer. It might get the message twice after a retry."""
+
+    retryable = True
 
 
 class VerificationFailed(FloodmarkError):

@@ -28,7 +28,7 @@ EXIT_CODES = {
     10: "a setting is missing, unknown or contradictory",
     11: "another process was first",
     12: "the source refused, broke or is not supported",
-    13: "the destination or the state store refused or broke",
+    13: "the destination, the state store or a channel refused or broke",
     14: "objects, manifest and database do not agree",
     20: "there is work or a difference, with --detailed-exitcode",
     130: "interrupted (SIGINT)",
