@@ -13,6 +13,7 @@ pytest_plugins = [
     "fix_storage",
     "fix_s3_proxy",
     "fix_receiver",
+    "fix_receivers",
     "fix_crash",
     "fix_tools",
     "fix_tunnel",

@@ -72,7 +72,9 @@ def about(path: object) -> str:
     """What a path, a URL or an open file is part of."""
     text = str(Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else path)
     name = text.rpartition("/")[2]
-    for part in ("data", "manifests", "progress"):
+    if name == "_SUCCESS":
+        return "success"
+    for part in ("data", "manifests", "progress", "complete"):
         if f"/{part}/" in text or text.endswith(f"/{part}"):
             return part
     return name.removesuffix(".json") if name.endswith(".json") else "lock" if name.endswith("-lock") else "other"

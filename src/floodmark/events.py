@@ -85,6 +85,13 @@ class RunFinished(Struct, frozen=True):
     duration_seconds: float
 
 
+class Completed(Struct, frozen=True):
+    """A commit that was announced to schedulers: this run's, or that of an earlier run that could not do it."""
+
+    run_id: str
+    manifest: str
+
+
 class RunEnded(Struct, frozen=True):
     """The last event of every run, however it ended. Only a run that published has a RunFinished before it."""
 
@@ -101,6 +108,7 @@ Event = (
     | Retried
     | Warned
     | RunFinished
+    | Completed
     | RunEnded
 )
 Observer = Callable[[Event], None]

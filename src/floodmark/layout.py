@@ -20,6 +20,8 @@ LayoutName = Literal["plain", "moj-landing"]
 
 HEAD = "head.json"
 INFLIGHT = "inflight.json"
+NOTIFIED = "notified.json"
+SUCCESS = "_SUCCESS"
 
 _SUFFIX: dict[Compression, str] = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _TIMESTAMP = "%Y%m%d%H%M%SZ"
@@ -126,6 +128,11 @@ def manifest_key(run_id: str, rebase: int = 0) -> str:
 
 def progress_key(run_id: str) -> str:
     return f"progress/{run_id}.json"
+
+
+def complete_key(run_id: str) -> str:
+    """Return the key of the record that a run's commit was announced."""
+    return f"complete/{run_id}.json"
 
 
 def cursor_key(name: str) -> str:

@@ -17,6 +17,7 @@ from fix_postgres import PgDatabase
 from fix_runs import lines_of
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark.pipeline.entries import carried_over
+from floodmark.state.announced import Completion
 from floodmark.state.manifest import Head, Manifest, decode
 
 SERVICE = """
@@ -180,3 +181,18 @@ def test_what_a_live_run_has_finished_serves_another_one_too(service: Service) -
     assert entry_of(service.head(), "public.person") == carried_over(entry_of(quick.manifest, "public.person"))
     assert entry_of(service.command.run().manifest, "public.person").reason.code == "rows_changed"
     service.require_truth()
+
+
+@pytest.mark.parametrize("service", ["s3"], indirect=True)
+def test_a_writer_that_slept_does_not_announce_over_a_later_commit(service: Service) -> None:
+    """It sleeps after it saw that head names its commit, just before it writes the object at the destination."""
+    service.command.configure(CHUNKS + "completion: {object: destination}\n")
+    sleeper = service.stopped("before PUT success", 1)
+    other = service.command.run()
+    slept = service.go_on(sleeper)
+    assert slept.code == 0, slept.err
+    assert service.chain() == [other.manifest.run_id, slept.manifest.run_id]
+    success = decode(Completion, service.get("_SUCCESS"), "success")
+    assert success.run_id == other.manifest.run_id
+    for run_id in service.chain():
+        assert decode(Completion, service.get(f"_floodmark/complete/{run_id}.json"), run_id).run_id == run_id

@@ -18,7 +18,7 @@ from floodmark.cli.arguments import option_strings, parser, subcommands
 from floodmark.config import Flags, Settings, load
 from floodmark.config.schema import documented_keys
 from floodmark.metrics import catalogue
-from floodmark.state import consumers, manifest
+from floodmark.state import announced, consumers, manifest
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
@@ -108,6 +108,10 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Reason: "reason",
     model.TableEntry: "table",
     model.Watermark: "watermark",
+    announced.Completion: "completion",
+    announced.Notified: "notified",
+    announced.NotifiedChannel: "notified channel",
+    announced.NotifiedKind: "notified kind",
     manifest.Begun: "begun",
     manifest.FinishedChunks: "finished",
     manifest.Head: "head",

@@ -14,6 +14,7 @@ from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.audit import audit_tables
+from floodmark.pipeline.complete import complete_earlier, complete_run
 from floodmark.pipeline.extract import extract_chunks
 from floodmark.pipeline.observe import observe_tables
 from floodmark.pipeline.publish import RunResult, publish
@@ -66,6 +67,7 @@ def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None
     except BaseException as error:
         session.fail(error)
         raise
+    result = complete_run(session, result)
     session.succeed(result.failed)
     return result
 
@@ -137,6 +139,8 @@ def _attempt_once(session: Session, source: Source, number: int) -> AttemptResul
 
 def _run_steps(session: Session, source: Source, snapshot: SourceSnapshot, number: int) -> AttemptResult:
     tables = choose_tables(session, snapshot)
+    if number == 1:
+        complete_earlier(session)
     timestamp = session.claim_timestamp()
     announce_run(session, source, snapshot, number)
     attempt = session.make_attempt(snapshot, tables, timestamp)

@@ -29,12 +29,14 @@ class RunResult(Struct, frozen=True):
         manifest_key: Its key, relative to the state location. None for a run without state.
         uploaded_bytes: The bytes that were put at the destination, after compression.
         duration_seconds: The duration of the run in seconds.
+        completion_error: The reason why the commit was not announced to schedulers (`completion` in the configuration).
     """
 
     manifest: Manifest
     manifest_key: str | None
     uploaded_bytes: int
     duration_seconds: float
+    completion_error: FloodmarkError | None = None
 
     @property
     def failed(self) -> int:

@@ -47,7 +47,7 @@ from floodmark.source.base import SourceSnapshot
 from floodmark.source.selection import narrowed_away
 from floodmark.state.inflight import begun_tables
 from floodmark.state.ledger import Current, Ledger, require_same_source
-from floodmark.state.manifest import FinishedChunks, Progress
+from floodmark.state.manifest import FinishedChunks, Manifest, Progress
 from floodmark.stop import Deadline, Stop
 from floodmark.wording import iso_time
 
@@ -83,6 +83,7 @@ class Session:
         self.progress = self._progress_of_others()
         self.sent = self._sent_by_others()
         self.other_source = False
+        self.incomplete: tuple[tuple[str, Manifest], ...] = ()  # commits that are not announced yet, with their keys
         self.default_schema = ""
 
     @property

@@ -27,6 +27,7 @@ from floodmark.model import (
     TableName,
     Watermark,
 )
+from floodmark.state.announced import Completion, Notified
 from floodmark.state.consumers import Cursor, ParquetIndex
 from floodmark.wording import pretty_json
 
@@ -211,7 +212,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     chunks: tuple[FinishedChunks, ...]
 
 
-Document = TypeVar("Document", Manifest, Head, Inflight, Progress, Cursor, ParquetIndex)
+Document = TypeVar("Document", Manifest, Head, Inflight, Progress, Cursor, ParquetIndex, Completion, Notified)
 
 _FORMATS: dict[type[Any], str] = {
     Manifest: "floodmark.manifest",
@@ -220,12 +221,16 @@ _FORMATS: dict[type[Any], str] = {
     Progress: "floodmark.progress",
     Cursor: "floodmark.cursor",
     ParquetIndex: "floodmark.parquet",
+    Completion: "floodmark.completion",
+    Notified: "floodmark.notified",
 }
 # From version n to n + 1: _UPGRADES[(format, n)]. Each format counts its own versions, and 1 is the first.
 _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
-def encode(document: Manifest | Head | Inflight | Progress | Cursor | ParquetIndex) -> bytes:
+def encode(
+    document: Manifest | Head | Inflight | Progress | Cursor | ParquetIndex | Completion | Notified,
+) -> bytes:
     """Return the document as UTF-8 JSON, indented for a person who reads it at 3 a.m."""
     return pretty_json(document)
 
