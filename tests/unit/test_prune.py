@@ -101,6 +101,19 @@ def test_a_number_keeps_so_many_and_all_that_readers_may_hold(place: Place) -> N
     assert place.objects == {place.key(1)}
 
 
+def test_a_record_of_an_announced_commit_goes_with_its_manifest(place: Place) -> None:
+    for days in (40, 20, 1):
+        place.commit(days)
+        put(place.state, f"complete/r{days}.json", b"record")
+    put(place.state, "complete/r90.json", b"the record of a manifest that an earlier prune deleted")
+    put(place.state, "manifests/r30.json", b"damaged")
+    put(place.state, "complete/r30.json", b"the record of a manifest that can't be read")
+    done = place.prune(KeepDays(10))
+    assert done.completions == ("complete/r40.json", "complete/r90.json")
+    left = {f"complete/r{days}.json" for days in (1, 20, 30)}
+    assert set(place.state.list("complete/")) == left
+
+
 def test_an_old_object_stays_as_long_as_anything_in_reach_names_it(place: Place) -> None:
     old = place.key(40)
     place.commit(40)

@@ -1,9 +1,9 @@
 """Prune: move old snapshots out of reach, and delete objects that no snapshot in reach names.
 
 Prune first writes the new end of history into head, by compare-and-swap. Only after that it deletes: objects, then
-progress, then manifests. So if a prune dies, its manifests still name what it left behind. `survey` lists the store's
-content. `decide` (pure) chooses what to delete and proves why that is safe. Runs, readers and other prunes can run at
-the same time.
+progress, then the records of announced commits, then manifests. So if a prune dies, its manifests still name what it
+left behind. `survey` lists the store's content. `decide` (pure) chooses what to delete and proves why that is safe.
+Runs, readers and other prunes can run at the same time.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class PruneResult(Struct, frozen=True, kw_only=True):
     remains: tuple[RemainingObjects, ...] = ()
     data_left_to_receiver: bool = False
     unfinished: tuple[str, ...] = ()
+    completions: tuple[str, ...] = ()
 
 
 def prune(
@@ -170,6 +171,7 @@ def _delete(ledger: Ledger, destination: Storage | None, decision: PruneDecision
     if destination is not None:
         _delete_all(destination.delete, decision.objects, destination.url, stop)
     _delete_all(ledger.documents.delete, decision.progress, ledger.url, stop)
+    _delete_all(ledger.documents.delete, decision.completions, ledger.url, stop)
     _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stop)
 
 
@@ -232,6 +234,7 @@ def _prune_result(
         in_reach_still=decision.in_reach_still,
         remains=tuple(_remaining_objects(current, rule)),
         data_left_to_receiver=not data,
+        completions=decision.completions,
     )
 
 

@@ -8,7 +8,7 @@ not above the floor, no run can ever name it again, however long that run was su
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -67,7 +67,8 @@ class StoreSurvey(Struct, frozen=True, kw_only=True):
 
     `reach` holds the manifests in reach, newest first. If older ones can't be read, `lost` says why. `strays` are
     manifests out of reach, `unreadable` are documents that can't be parsed. `alive` holds the timestamps of runs that
-    can be in progress, `dead` those of runs that are not.
+    can be in progress, `dead` those of runs that are not. `completions` holds the records of announced commits by key,
+    each with its run_id.
     """
 
     reach: tuple[ManifestLink, ...]
@@ -80,6 +81,7 @@ class StoreSurvey(Struct, frozen=True, kw_only=True):
     oldest: str | None
     floor: str | None
     objects: tuple[str, ...]
+    completions: Mapping[str, str] = {}
 
 
 class RemainingObjects(Struct, frozen=True):
@@ -115,6 +117,7 @@ class PruneDecision(Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...]
     in_reach_still: int
     cutoff: str
+    completions: tuple[str, ...] = ()
 
 
 def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelta) -> PruneDecision:
@@ -154,6 +157,7 @@ def decide_prune(survey: StoreSurvey, rule: Rule, now: datetime, grace: timedelt
         unknown=tuple(sorted([*unknown, *survey.unreadable])),
         in_reach_still=len(_older_names(named, rule) - _older_names(survey.reach[0].names, rule)),
         cutoff=cutoff,
+        completions=tuple(_completions_without_manifest(survey, {link.key for link in manifests})),
     )
 
 
@@ -212,6 +216,15 @@ def _is_over(progress: ProgressFacts, alive: Mapping[str, str], cutoff: str) -> 
     Progress without a timestamp is left untouched.
     """
     return progress.run_id not in alive and "" < max(progress.timestamps, default="") <= cutoff
+
+
+def _completions_without_manifest(survey: StoreSurvey, deleted: set[str]) -> Iterator[str]:
+    """Yield the records of announced commits whose manifest is deleted, or was by an earlier prune."""
+    kept = {link.run_id for link in (*survey.reach, *survey.strays) if link.key not in deleted}
+    kept |= {key.rpartition("/")[2].partition(".")[0] for key in survey.unreadable}
+    for key, run_id in sorted(survey.completions.items()):
+        if run_id not in kept and run_id not in survey.alive:
+            yield key
 
 
 def _known_timestamps(survey: StoreSurvey) -> set[str]:

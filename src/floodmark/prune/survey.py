@@ -34,6 +34,7 @@ def take_survey(
     history: it treats the lost part as gone.
     """
     documents, pool = ledger.documents, dict[str, str]()
+    completed = _list_keys(documents, "complete/")  # first, so that the manifest of each record is found below
     alive, dead = inflight.alive_and_dead(documents, now)
     reach, lost = _manifests_in_reach(ledger, current, rule, pool)
     keys = {link.key for link in reach}
@@ -53,6 +54,7 @@ def take_survey(
         oldest=current.head.oldest,
         floor=current.head.floor,
         objects=tuple(_objects(destination, names, rule)) if destination is not None else (),
+        completions={key: key.removeprefix("complete/").removesuffix(".json") for key in completed},
     )
 
 

@@ -59,6 +59,7 @@ class PruneDocument(Struct, frozen=True, kw_only=True):
     remains: tuple[RemainsView, ...] = ()
     data_left_to_receiver: bool = False
     unfinished: tuple[str, ...] = ()
+    completions: tuple[str, ...] = ()
 
 
 def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -102,6 +103,7 @@ def _text(done: PruneResult, rule: Rule) -> str:
     cut = f"{plural(len(done.cut), 'snapshot')} out of reach, {len(done.kept):,} kept"
     counts = [plural(len(done.objects), "object"), plural(len(done.manifests), "manifest")]
     counts += [plural(len(done.progress), "progress document")] if done.progress else []
+    counts += [plural(len(done.completions), "completion record")] if done.completions else []
     lines = [f"{cut}; {'would delete' if done.dry_run else 'deleted'} {', '.join(counts)}"]
     lines += [f"  {run} stays: {_WHY_KEPT[why]}" for run, why in zip(done.kept, done.kept_by, strict=True)]
     if done.data_left_to_receiver:
