@@ -38,7 +38,8 @@ from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import MetricValue, about_chunks, about_itself, about_runs, about_the_ledger
 from floodmark.model import Ended, Point, Reason, TableName
-from floodmark.state.manifest import Record
+from floodmark.state.announced import Notified, NotifiedChannel
+from floodmark.state.manifest import Record, encode
 from floodmark.storage.memory import MemoryStorage
 
 DAY = datetime(2026, 11, 24, tzinfo=UTC).timestamp()
@@ -65,6 +66,7 @@ def known(*tables: Any, **changes: Any) -> LedgerFacts:
 
 
 NOTHING = registry(tuple)
+NOTIFIED = Notified(channels=(NotifiedChannel(name="slack", sent=5, failed=2),))
 
 
 def text(*values: MetricValue) -> bytes:
@@ -178,9 +180,27 @@ def test_a_run_at_work_is_the_newest_attempt_and_adds_to_the_totals() -> None:
 def test_every_metric_is_shown_by_something_with_just_its_labels() -> None:
     live = LiveTotals("cases", DAY)
     values = [*about_itself(), *about_the_ledger(True, DAY), *about_chunks(live)]
-    values += about_runs(known(entry(), record=RECORD), live)
+    values += about_runs(known(entry(), record=RECORD, notified=NOTIFIED), live)
     assert {one.metric for one in values} == set(catalogue.ALL)
     assert all(len(one.labels) == len(one.metric.labels) for one in values)
+
+
+def test_notifications_are_counted_by_channel() -> None:
+    series = shown(known(entry(), notified=NOTIFIED))
+    assert series['notifications_total{channel="slack",outcome="sent"}'] == 5
+    assert series['notifications_total{channel="slack",outcome="failed"}'] == 2
+    assert not any("notifications" in name for name in shown(known(entry())))
+
+
+def test_numbers_of_notifications_that_can_not_be_read_hide_nothing_else() -> None:
+    store = MemoryStorage("memory:state")
+    ledger = quick_ledger(store)
+    commit(ledger, "r1")
+    put(store, "notified.json", encode(NOTIFIED))
+    assert read_facts(ledger).notified == NOTIFIED
+    put(store, "notified.json", b"damaged")
+    facts = read_facts(ledger)
+    assert facts.notified is None and facts.manifest is not None
 
 
 def test_names_and_labels_keep_to_the_rules() -> None:
@@ -242,7 +262,7 @@ def test_a_manifest_is_read_again_only_when_head_names_another() -> None:
     asked: list[str] = []
     store.faults = lambda operation, key, moment: asked.append(key)
     again = read_facts(ledger, before)
-    assert set(asked) == {"head.json", "inflight.json"} and again.manifest is before.manifest
+    assert set(asked) == {"head.json", "inflight.json", "notified.json"} and again.manifest is before.manifest
     commit(ledger, "r2", 2)
     after = read_facts(ledger, again)
     assert after.manifest is not None and after.manifest.run_id == "r2"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import PurePath
+from urllib.parse import unquote, urlsplit
 
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.config import Flags, Secret, Settings, load
@@ -43,6 +46,14 @@ def settings_of(options: argparse.Namespace, streams: CommandStreams) -> Setting
 def state_settings(options: argparse.Namespace, streams: CommandStreams) -> Settings:
     """Return the settings of a command that reads only the state. The state can be missing: see `no_state`."""
     return load(flags(options), streams.environ, state_only=True)
+
+
+def configured_database(settings: Settings | None, environ: Mapping[str, str]) -> str:
+    """Return the database name in the configuration, or an empty string if only a service file holds it."""
+    url = None if settings is None else settings.source.url
+    parts = urlsplit("" if url is None else url.reveal())
+    path = unquote(parts.path[1:])
+    return (PurePath(path).stem if parts.scheme == "sqlite" else path) or environ.get("PGDATABASE", "")
 
 
 def no_state(hint: str = _GIVE_STATE) -> ConfigError:

@@ -78,6 +78,14 @@ MISMATCHES = _counter(
     "database",
 )
 
+NOTIFICATIONS = _counter(
+    "notifications_total",
+    "Messages to the channels in `notify`, by outcome: sent, failed.",
+    "database",
+    "channel",
+    "outcome",
+)
+
 TABLE_ROWS = _gauge("table_rows", "Rows in the table's last good snapshot.", *_TABLE)
 TABLE_BYTES = _gauge(
     "table_bytes",

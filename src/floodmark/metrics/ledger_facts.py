@@ -6,13 +6,16 @@ run that could not even read its state leaves no trace here.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from floodmark.layout import HEAD
+from floodmark.errors import StateUnreadable, StorageDenied
+from floodmark.layout import HEAD, NOTIFIED
 from floodmark.model import Ended
+from floodmark.state.announced import Notified
 from floodmark.state.inflight import record_with
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Head, Inflight, Manifest, Record, Working, unreadable
@@ -29,6 +32,7 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
     manifest: Manifest | None = None
     record: Record | None = None
     at_work: tuple[Working, ...] = ()
+    notified: Notified | None = None
     stateless: bool = False
     unread: bool = False
 
@@ -47,7 +51,7 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
 
 
 def read_facts(ledger: Ledger, before: LedgerFacts | None = None) -> LedgerFacts:
-    """Read the ledger: two small objects, and the manifest if it differs from the one before.
+    """Read the ledger: three small objects, and the manifest if it differs from the one before.
 
     Raises StateUnreadable, StorageError.
     """
@@ -61,7 +65,21 @@ def read_facts(ledger: Ledger, before: LedgerFacts | None = None) -> LedgerFacts
         manifest = before.manifest if before is not None and head is not None else None
     inflight = ledger.in_flight()
     record = None if inflight.ended is UNSET else inflight.ended
-    return LedgerFacts(head=head, manifest=manifest, record=record, at_work=_at_work(inflight, record, manifest))
+    return LedgerFacts(
+        head=head,
+        manifest=manifest,
+        record=record,
+        at_work=_at_work(inflight, record, manifest),
+        notified=_notified(ledger),
+    )
+
+
+def _notified(ledger: Ledger) -> Notified | None:
+    """Return the numbers of notifications. Nothing else depends on them, so one that can't be read is left out."""
+    with suppress(StorageDenied, StateUnreadable):
+        found = ledger.documents.fetch(Notified, NOTIFIED)
+        return found[0] if found is not None else None
+    return None
 
 
 def epoch_seconds(moment: str) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 
+from msgspec.structs import replace
 from prometheus_client import write_to_textfile
 
 from floodmark.config import Metrics
@@ -23,6 +24,7 @@ from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import MetricValue, about_chunks, about_itself, about_runs
 from floodmark.model import Ended
+from floodmark.state.announced import Notified
 from floodmark.state.manifest import Manifest
 from floodmark.wording import iso_time
 
@@ -78,6 +80,12 @@ class MetricsOutputs:
     def record_manifest(self, manifest: Manifest) -> None:
         """Keep the manifest that the run published. The final values come from it."""
         self._manifest = manifest
+
+    def record_notified(self, notified: Notified) -> None:
+        """Export the numbers of notifications again."""
+        with self._lock:
+            self._known = replace(self._known, notified=notified)
+        self._send()
 
     def close(self) -> None:
         """Stop serving."""

@@ -45,6 +45,10 @@ def about_runs(known: LedgerFacts, live: LiveTotals | None = None) -> Iterator[M
     yield from _attempt_values(database, known, live)
     if not known.unread:
         yield from _counter_values(database, known.record, live)
+    if known.notified is not None:
+        for channel in known.notified.channels:
+            yield MetricValue(names.NOTIFICATIONS, (database, channel.name, "sent"), channel.sent)
+            yield MetricValue(names.NOTIFICATIONS, (database, channel.name, "failed"), channel.failed)
     if known.manifest is not None:
         yield from _commit_values(database, known.manifest)
 

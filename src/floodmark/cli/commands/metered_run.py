@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from urllib.parse import unquote, urlsplit
 
 from floodmark.backends import open_ledger
+from floodmark.cli.settings import configured_database
 from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
 from floodmark.events import Observer, ignore_event
@@ -15,6 +15,7 @@ from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 from floodmark.retrying import Patience
+from floodmark.state.announced import Notified
 
 # The run itself retries the store often. Its metrics need fewer retries.
 _PATIENCE = Patience(tries=2)
@@ -25,7 +26,7 @@ class MeteredRun:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
-        self._database = _database(settings, environ)
+        self._database = configured_database(settings, environ)
         self._outputs: MetricsOutputs | None = None
 
     def run(self, observer: Observer, stop: StopSignals) -> RunResult:
@@ -34,6 +35,11 @@ class MeteredRun:
             result = job.run(self._settings, outputs.observe, stop.event)
             outputs.record_manifest(result.manifest)
             return result
+
+    def record_notified(self, notified: Notified) -> None:
+        """Export the numbers of notifications, which are sent after the end of the run."""
+        if self._outputs is not None:
+            self._outputs.record_notified(notified)
 
     def __enter__(self) -> MeteredRun:
         return self
@@ -47,10 +53,3 @@ class MeteredRun:
     def _known(self) -> LedgerFacts:
         ledger = open_ledger(self._settings, ignore_event, _PATIENCE)
         return LedgerFacts(stateless=True) if ledger is None else read_facts(ledger)
-
-
-def _database(settings: Settings, environ: Mapping[str, str]) -> str:
-    """Return the database name in the configuration, or an empty string if only a service file holds it."""
-    url = settings.source.url
-    path = "" if url is None else unquote(urlsplit(url.reveal()).path[1:])
-    return path or environ.get("PGDATABASE", "")
