@@ -10,6 +10,7 @@ import msgspec
 from floodmark.cli.commands.deliver import DeliverDocument
 from floodmark.cli.commands.doctor import DoctorDocument
 from floodmark.cli.commands.load import LoadDocument
+from floodmark.cli.commands.notify import NotifyDocument
 from floodmark.cli.commands.prune import PruneDocument
 from floodmark.cli.commands.verify import VerifyDocument
 from floodmark.cli.output.views import HistoryDocument, PlanDocument, StatusDocument
@@ -29,6 +30,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "deliver": (DeliverDocument,),
     "verify": (VerifyDocument,),
     "prune": (PruneDocument,),
+    "notify": (NotifyDocument,),
     "doctor": (DoctorDocument,),
 }
 

@@ -30,6 +30,7 @@ REQUEST_BYTES = 2**18  # at most
 # Modules that commands import by need. pyarrow and duckdb are not here: both start threads.
 _BY_NEED = (
     *(f"floodmark.cli.commands.{name}" for name in sorted(set(MODULES.values()) - {"demo"})),
+    "floodmark.cli.commands.notified_run",
     "floodmark.source.postgres.snapshot",
     "floodmark.source.sqlite",
     "floodmark.storage.s3",

@@ -10,7 +10,10 @@ from pathlib import Path
 from fix_postgres import PgDatabase
 
 # Each takes as long to load as a million rows take to scan, or serves what this run has no use for.
-HEAVY = ("boto3", "botocore", "sqlalchemy", "prometheus_client", "zstandard", "sqlite3", "floodmark.demo")
+HEAVY = (
+    *("boto3", "botocore", "sqlalchemy", "prometheus_client", "zstandard", "sqlite3", "floodmark.demo"),
+    *("apprise", "floodmark.notify", "floodmark.topics"),
+)
 RUN = """
 import sys
 from floodmark.cli.main import main

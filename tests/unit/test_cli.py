@@ -323,7 +323,7 @@ def test_an_internal_error_tells_class_and_place_but_no_text(
     monkeypatch.setattr(job, "run", raising)
     assert main(["run", *PLACES]) == 1
     quiet = capsys.readouterr().err
-    assert "internal error: ValueError in floodmark.cli.commands.run:run.<locals>.<lambda>" in quiet
+    assert "internal error: ValueError in floodmark.cli.commands.run:_begin.<locals>.<lambda>" in quiet
     assert "FLOODMARK_DEBUG=1" in quiet and CANARY not in quiet and "File" not in quiet
     monkeypatch.setenv("FLOODMARK_DEBUG", "1")
     assert main(["run", *PLACES]) == 1

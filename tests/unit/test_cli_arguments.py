@@ -80,6 +80,7 @@ def test_the_commands_and_their_options() -> None:
         "exporter",
         "verify",
         "prune",
+        "notify",
         "doctor",
         "init",
         "config",

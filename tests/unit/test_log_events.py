@@ -17,6 +17,7 @@ from floodmark.deliver import job as deliver
 from floodmark.events import (
     ChunkAudited,
     ChunkDone,
+    Completed,
     Event,
     ProgressFound,
     Retried,
@@ -45,6 +46,7 @@ SAMPLES: dict[str, Event] = {
     "table_dropped": TableFinished(entry(status="dropped")),
     "table_failed": TableFinished(entry(status="failed")),
     "run_finished": RunFinished("r", 1, 1, 1, 0.1),
+    "completion_sent": Completed("r", "manifests/r.json"),
     "retry": Retried("put", "timeout", 2),
     "warning": Warned("text"),
 }

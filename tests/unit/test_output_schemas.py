@@ -38,7 +38,11 @@ def test_the_schema_in_the_docs_is_that_of_the_document(command: str) -> None:
 
 def test_every_command_with_json_output_has_a_schema() -> None:
     commands = subcommands(parser())
-    printing = {name for name, one in commands.items() if any(action.dest == "output" for action in one._actions)}
+    printing = {
+        name
+        for name, one in commands.items()
+        if any(action.dest == "output" for each in (one, *subcommands(one).values()) for action in each._actions)
+    }
     assert printing == set(DOCUMENTS) == {file.stem for file in SCHEMAS.iterdir()}
 
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
 from floodmark.cli.arguments.looking import add_cat, add_diff
 from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
+from floodmark.cli.arguments.notifications import add_notify
 from floodmark.cli.arguments.parser import WHAT, Commands, Parser, without_urls
 from floodmark.cli.arguments.runs import add_history, add_runs
 from floodmark.cli.arguments.setup import add_completion, add_config, add_demo, add_init
@@ -35,6 +36,7 @@ _GROUPS = (
     add_exporter,
     add_verify,
     add_prune,
+    add_notify,
     add_doctor,
     add_init,
     add_config,

@@ -26,6 +26,7 @@ MODULES = {
     "exporter": "exporter",
     "verify": "verify",
     "prune": "prune",
+    "notify": "notify",
     "doctor": "doctor",
     "init": "init",
     "config": "config",

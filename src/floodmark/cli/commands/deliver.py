@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -96,8 +96,10 @@ def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
     return VerificationFailed.exit_code if damaged else StorageError.exit_code if failures else EXIT_OK
 
 
-def after_run(settings: Settings, streams: CommandStreams) -> int:
-    """Make the configured deliveries after a run is committed. A failure is reported, and the commit stays."""
+def after_run(
+    settings: Settings, streams: CommandStreams, tell: Callable[[FloodmarkError], object] = lambda error: None
+) -> int:
+    """Make the configured deliveries after a run is committed. A failure is reported and told, and the commit stays."""
     try:
         done, broken = _deliver_all(settings, settings.deliver, (), (), streams)
     except Stopped:
@@ -106,6 +108,9 @@ def after_run(settings: Settings, streams: CommandStreams) -> int:
         done, broken = [], error
     if broken is not None:
         report(_failed(broken), streams)
+        tell(_failed(broken))
+    for failure in (failure for one in done for failure in one.result.failures):
+        tell(_failed(failure))
     return StorageError.exit_code if broken or any(one.result.failures for one in done) else EXIT_OK
 
 

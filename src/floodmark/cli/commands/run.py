@@ -3,42 +3,85 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from floodmark.cli.output import render
+from floodmark.cli.output.failure import report
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of
 from floodmark.cli.signals import Work, run_interruptible
 from floodmark.config import Settings
-from floodmark.errors import EXIT_OK, EXIT_PARTIAL
+from floodmark.config.load import load_notify
+from floodmark.errors import EXIT_OK, EXIT_PARTIAL, FloodmarkError, MessageError
 from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import encode
 
+if TYPE_CHECKING:
+    from floodmark.cli.commands.notified_run import NotifiedRun
+
+Tell = Callable[[FloodmarkError], object]
+
 
 def run(options: argparse.Namespace, streams: CommandStreams) -> int:
-    """Run, with metrics if the settings ask for them, and make the configured deliveries."""
-    settings = settings_of(options, streams)
-    if settings.metrics.wanted:
-        return _run_with_metrics(options, streams, settings)
-    return _run(options, streams, settings, lambda observer, stop: job.run(settings, observer, stop.event))
+    """Run, with metrics if the settings ask for them, make the configured deliveries, and tell people."""
+    try:
+        settings = settings_of(options, streams)
+    except FloodmarkError as error:
+        _tell_refusal(error, options, streams)
+        raise
+    if not settings.notify.channels:
+        return _begin(options, streams, settings, None)
+    from floodmark.cli.commands.notified_run import NotifiedRun  # noqa: PLC0415 - by need: few runs tell anyone
+
+    return NotifiedRun(settings, streams).until_told(lambda notified: _begin(options, streams, settings, notified))
 
 
-def _run_with_metrics(options: argparse.Namespace, streams: CommandStreams, settings: Settings) -> int:
+def _tell_refusal(error: FloodmarkError, options: argparse.Namespace, streams: CommandStreams) -> None:
+    """Tell people that the configuration is refused, as far as it names them."""
+    with suppress(FloodmarkError):
+        settings = load_notify(options.config, streams.environ, lenient=True)
+        if settings.channels:
+            from floodmark.cli.commands.notified_run import tell_refusal  # noqa: PLC0415 - by need
+
+            tell_refusal(error, settings, streams)
+
+
+def _begin(
+    options: argparse.Namespace, streams: CommandStreams, settings: Settings, notified: NotifiedRun | None
+) -> int:
+    if not settings.metrics.wanted:
+        return _run(
+            options, streams, settings, lambda observer, stop: job.run(settings, observer, stop.event), notified
+        )
     from floodmark.cli.commands.metered_run import MeteredRun  # noqa: PLC0415 - by need: few runs serve metrics
 
     with MeteredRun(settings, streams.environ) as metered:
-        return _run(options, streams, settings, metered.run)
+        if notified is not None:
+            notified.when_recorded(metered.record_notified)
+        return _run(options, streams, settings, metered.run, notified)
 
 
-def _run(options: argparse.Namespace, streams: CommandStreams, settings: Settings, work: Work[RunResult]) -> int:
+def _run(
+    options: argparse.Namespace,
+    streams: CommandStreams,
+    settings: Settings,
+    work: Work[RunResult],
+    notified: NotifiedRun | None,
+) -> int:
     tally = Tally()
-    result = run_interruptible(streams, tally, work)
+    result = run_interruptible(streams, tally, work if notified is None else notified.watched(work))
     if options.output == "json":
         streams.print_json(encode(result.manifest))
     else:
         streams.out.write(_text(result, tally, settings, streams, options))
-    return _deliver(settings, streams) or (EXIT_PARTIAL if result.failed else EXIT_OK)
+    tell = ignore_problem if notified is None else notified.add_problem
+    code = _report_completion(result, streams, tell)
+    code = _deliver(settings, streams, tell) or code
+    return code or (EXIT_PARTIAL if result.failed else EXIT_OK)
 
 
 def _text(
@@ -59,10 +102,27 @@ def _manifest_place(settings: Settings, result: RunResult) -> str:
     return f"manifest {settings.state_url.rstrip('/')}/{result.manifest_key}"
 
 
-def _deliver(settings: Settings, streams: CommandStreams) -> int:
+def ignore_problem(error: FloodmarkError) -> None:
+    """Ignore what failed after the commit: it is reported, and nobody else wants to know."""
+
+
+def _report_completion(result: RunResult, streams: CommandStreams, tell: Tell) -> int:
+    """Report a commit that could not be announced to schedulers. Returns 0, or the exit code."""
+    error = result.completion_error
+    if error is None:
+        return EXIT_OK
+    hint = "The run is committed. The next run announces it."
+    hint = hint if error.hint is None else f"{error.hint} {hint}"
+    why = ": ".join(filter(None, (error.on, error.why)))
+    failed = MessageError("the commit could not be announced", on=error.what, why=why, hint=hint)
+    tell(failed)
+    return report(failed, streams)
+
+
+def _deliver(settings: Settings, streams: CommandStreams, tell: Tell) -> int:
     """Make the configured deliveries. Returns 0, or the exit code of a failed delivery, which is worse than partial."""
     if not settings.deliver:
         return EXIT_OK
     from floodmark.cli.commands.deliver import after_run  # noqa: PLC0415 - by need: few runs deliver anything
 
-    return after_run(settings, streams)
+    return after_run(settings, streams, tell)

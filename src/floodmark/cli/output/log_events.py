@@ -11,6 +11,7 @@ from floodmark.errors import FloodmarkError
 from floodmark.events import (
     ChunkAudited,
     ChunkDone,
+    Completed,
     Event,
     ProgressFound,
     Retried,
@@ -33,6 +34,7 @@ class LogEvent(Struct, frozen=True):
 
 
 _TABLE = ("table", "reason", "why", "rows", "stored_bytes", "seconds")
+_NOTIFICATION = ("channel", "kinds")
 _ERROR = ("error", "hint", "exit_code")
 
 EVENTS: dict[str, LogEvent] = {
@@ -51,6 +53,10 @@ EVENTS: dict[str, LogEvent] = {
     "table_delivered": LogEvent("info", ("delivery", "table", "rows", "objects")),
     "table_gone": LogEvent("info", ("delivery", "table", "rows", "objects")),
     "run_finished": LogEvent("info", ("tables", "failed", "uploaded_bytes", "seconds")),
+    "completion_sent": LogEvent("info", ("of_run", "manifest")),
+    "notification_sent": LogEvent("info", _NOTIFICATION),
+    "notification_failed": LogEvent("warning", (*_NOTIFICATION, "why", "hint")),
+    "notification_held": LogEvent("debug", _NOTIFICATION),
     "load_finished": LogEvent("info", ("target", "tables", "loaded", "unchanged", "failed", "gone", "dropped")),
     "delivery_finished": LogEvent("info", ("delivery", "url", "tables", "delivered", "unchanged", "failed", "gone")),
     "metrics_served": LogEvent("info", ("address", "port")),
@@ -159,6 +165,7 @@ def _run_finished(event: RunFinished) -> Line:
 _LINES: dict[type, Any] = {
     ChunkAudited: lambda event: Line("chunk_audited" if event.same else "audit_failed", {"table": event.table.label}),
     ChunkDone: _chunk_done,
+    Completed: lambda event: Line("completion_sent", {"of_run": event.run_id, "manifest": event.manifest}),
     ProgressFound: lambda event: Line(
         "progress_found", {"from_run": event.run_id, "outcome": event.outcome, "chunks": event.chunks}
     ),
