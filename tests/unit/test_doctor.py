@@ -318,3 +318,33 @@ def test_init_asks_on_a_terminal(folder: Path) -> None:
     settings = load(Flags(config=folder / "floodmark.yaml"), {})
     assert settings.source.url is not None and settings.source.url.reveal() == "sqlite:///a.db"
     assert settings.destination.url == "lake" and settings.state_url == "lake/_floodmark/"
+
+
+def test_channels_are_checked_without_a_message_and_their_variables_are_known(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(
+        """
+notify:
+  - {to_env: FLOODMARK_SLACK, on: [succeeded]}
+  - {to_env: CHAT, on: [stopped]}
+  - {to: "https://hooks.example.org/x", secret_env: FLOODMARK_SECRET, on: [partial]}
+"""
+    )
+    environ = {
+        "FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/a.db",
+        "FLOODMARK_DESTINATION": str(tmp_path / "out"),
+        "FLOODMARK_SLACK": f"https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXr{CANARY}z9",
+        "FLOODMARK_SECRET": CANARY,
+        "CHAT": f"nosuchservice://{CANARY}",
+    }
+    found = {one.check: one for one in examine(Flags(config=file), environ) if one.check.startswith(("notify", "conf"))}
+    assert {name: one.result for name, one in found.items()} == {
+        "configuration": "ok",
+        "notify: slack": "ok",
+        "notify: nosuchservice": "problem",
+        "notify: hooks.example.org": "ok",
+        "notify": "warning",
+    }
+    assert "notify test" in found["notify: hooks.example.org"].found
+    assert "no channel is told of failed runs" in found["notify"].found
+    require_none(str(found))

@@ -13,6 +13,7 @@ from floodmark.doctor.configuration import check_configuration
 from floodmark.doctor.database import SourceFacts, check_source
 from floodmark.doctor.finding import Finding, of_error, run_check, unknown
 from floodmark.doctor.metrics import check_metrics
+from floodmark.doctor.notifications import check_notify
 from floodmark.doctor.places import check_places
 from floodmark.doctor.state import check_state
 from floodmark.errors import FloodmarkError
@@ -35,3 +36,4 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from run_check("destination", lambda: check_places(settings))
     yield from run_check("head", lambda: check_state(settings, known.identity))
     yield from run_check("metrics", lambda: check_metrics(settings.metrics))
+    yield from run_check("notify", lambda: check_notify(settings.notify))

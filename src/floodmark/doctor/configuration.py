@@ -39,7 +39,7 @@ def check_configuration(settings: Settings, flags: Flags, environ: Mapping[str, 
     if also_set:
         lines.append(f"the environment also sets {', '.join(also_set)}")
     yield ok("configuration", "\n".join(lines))
-    yield from _without_effect(environ)
+    yield from _without_effect(environ, _named_variables(flags))
 
 
 def _place_lines(
@@ -93,7 +93,14 @@ def _set_keys(section: Struct, prefix: str) -> Iterator[str]:
             yield f"{prefix}{field}"
 
 
-def _without_effect(environ: Mapping[str, str]) -> Iterator[Finding]:
+def _named_variables(flags: Flags) -> set[str]:
+    """Return the variables that the file's channels name."""
+    path = flags.config or DEFAULT_FILE
+    channels = read_config(path).notify if path.exists() else ()
+    return {name for one in channels for name in (one.to_env, one.secret_env) if name is not None}
+
+
+def _without_effect(environ: Mapping[str, str], named: set[str]) -> Iterator[Finding]:
     if environ.get(DESTINATION) and environ.get(OLD_DESTINATION, environ[DESTINATION]) != environ[DESTINATION]:
         found = f"{DESTINATION} overrides {OLD_DESTINATION}, which names another place"
         yield warning(
@@ -102,7 +109,7 @@ def _without_effect(environ: Mapping[str, str]) -> Iterator[Finding]:
     if environ.get(_KEY) and environ.get(_ROLE):
         found = f"{_KEY} overrides the role of the service account ({_ROLE})"
         yield warning("configuration", found, f"Remove {_KEY} and AWS_SECRET_ACCESS_KEY to use the role.")
-    known = {*VARIABLES, *_OTHER_VARIABLES}
+    known = {*VARIABLES, *_OTHER_VARIABLES, *named}
     for variable in sorted(environ):
         if variable.startswith(_PREFIX) and variable not in known:
             close = difflib.get_close_matches(variable, sorted(known), 1)
