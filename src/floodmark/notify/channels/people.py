@@ -20,7 +20,8 @@ from floodmark.version import __version__
 
 _LOGGER = logging.getLogger(apprise.logger.name)
 _STATUS = re.compile(r"\berror=(\d{3})\b")
-_SHORTEST = 900  # characters: Teams takes 1,000, with the title
+_SHORTEST = 100  # characters; a service that takes fewer gets the beginning
+_MARGIN = 20  # characters that a service can add around the title
 _PASSING = (408, 425, 429)
 _TYPES = {
     "audit_mismatch": apprise.NotifyType.FAILURE,
@@ -55,7 +56,7 @@ class PeopleChannel:
     def send(self, message: Message, timeout: float) -> None:
         service = self._service
         service.socket_connect_timeout = service.socket_read_timeout = timeout
-        limit = min(_SHORTEST, service.body_maxlen) if service.body_maxlen < 4 * _SHORTEST else None
+        limit = max(_SHORTEST, service.body_maxlen - len(message.title) - _MARGIN)
         try:
             with _Statuses() as statuses:
                 sent = service.notify(
