@@ -23,7 +23,8 @@ from floodmark.config.key_types import (
     TimeLimit,
     documented_key,
 )
-from floodmark.config.settings import DetectMode, Mask, NotifyKind
+from floodmark.config.notify_schema import CompletionSection, NotifySection
+from floodmark.config.settings import DetectMode, Mask
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
 
@@ -220,72 +221,6 @@ class DeliverSection(Struct, frozen=True, forbid_unknown_fields=True):
     sse: Annotated[Encryption | None, documented_key(_SSE)] = None
     kms_key_id: Annotated[str | None, documented_key(_KMS_KEY)] = None
     resend_after_days: Annotated[Positive | None, documented_key(f"{_RESEND} 7 in a landing zone.")] = None
-
-
-class NotifySection(Struct, frozen=True, forbid_unknown_fields=True):
-    """A channel that is told how runs end."""
-
-    name: Annotated[
-        str | None,
-        documented_key(
-            "The channel's name in logs, metrics and `floodmark notify test --to`: letters, digits, - _ and dots. By "
-            "default it is made from the kind of channel, never from a secret.",
-            examples=["on-call"],
-        ),
-    ] = None
-    to: Annotated[
-        str | None,
-        documented_key(
-            "The address, if it holds no secret: the ARN of an SNS topic, an http(s) URL, or mailto:// without a "
-            "password. Otherwise use to_env.",
-            examples=["arn:aws:sns:eu-west-2:123456789012:nightly", "https://hooks.example.org/floodmark"],
-        ),
-    ] = None
-    to_env: Annotated[
-        str | None,
-        documented_key(
-            "The environment variable that holds the address: a webhook of Slack or Teams, any other URL of apprise, "
-            "or whatever `to` accepts.",
-            examples=["SLACK_WEBHOOK"],
-        ),
-    ] = None
-    secret_env: Annotated[
-        str | None,
-        documented_key(
-            "The environment variable with the secret that signs each request to an http(s) URL.",
-            examples=["WEBHOOK_SECRET"],
-        ),
-    ] = None
-    on: Annotated[
-        tuple[NotifyKind, ...] | None,
-        documented_key("The kinds of event to tell.", ["failed", "partial", "tables_gone", "audit_mismatch"]),
-    ] = None
-    min_interval: Annotated[
-        Grace | None,
-        documented_key(
-            "The shortest time between two messages about the same kind of event: seconds, or a text such as 12h; at "
-            "most 3650d. It needs a state.",
-            "0s",
-        ),
-    ] = None
-
-
-class CompletionSection(Struct, frozen=True, forbid_unknown_fields=True):
-    """The signals that follow each commit, for a scheduler."""
-
-    object: Annotated[
-        Literal["state", "destination"] | None,
-        documented_key(
-            "state: write <state>/complete/<run_id>.json. destination: also keep <destination>/_SUCCESS up to date."
-        ),
-    ] = None
-    message: Annotated[
-        str | None,
-        documented_key(
-            "The ARN of an SNS topic or an EventBridge bus that gets a message with the manifest's key.",
-            examples=["arn:aws:sns:eu-west-2:123456789012:landed"],
-        ),
-    ] = None
 
 
 class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
