@@ -10,7 +10,7 @@ BOUNDARY_SHARE ?= 1
 STYLE := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-.PHONY: demo quick test docs check linter soak guards bench clean
+.PHONY: demo quick test docs check linter soak guards screenshots bench clean
 
 demo: $(READY)            ## show three days of an invented service on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
@@ -39,6 +39,9 @@ soak: $(READY)            ## run every crash point, BOUNDARY_SHARE of the statem
 
 guards: $(READY)          ## remove each guard of change detection in turn; the tests must fail each time
 	$(BIN)/python tests/guards.py
+
+screenshots: $(READY)     ## write docs/images/*.svg from real runs in a terminal
+	$(BIN)/python tests/screenshots.py
 
 bench: $(READY)           ## compare with pg_dump and psql; write bench/results/
 	$(BIN)/python -m bench

