@@ -23,6 +23,7 @@
     │   └── MessageUnanswered         … it can't be reached, gave no answer, or 429, 5xx; a retry is safe
     ├── VerificationFailed        14    objects, manifest and database do not agree
     └── Stopped               130/143   SIGINT or SIGTERM
+        └── RunStopped              … a run that did not commit; its finished chunks are kept
 
 An error says what was attempted, on what, why it failed, and what to do. No error ever carries a row's value or a
 secret: adapters translate a driver's error into class and code, and never pass on its text.
@@ -178,16 +179,24 @@ class VerificationFailed(FloodmarkError):
 
 
 class Stopped(FloodmarkError):
-    """A signal that told the run to stop."""
+    """A signal that told the command to stop. The hint says what the command left, and how to go on."""
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__("stopped", why="interrupted" if signal_number == 2 else "terminated")
+    def __init__(self, signal_number: int, left: str | None = None) -> None:
+        super().__init__("stopped", why="interrupted" if signal_number == 2 else "terminated", hint=left)
         self.signal_number = signal_number
 
     @property
     def code(self) -> int:
         """Return 128 + the signal's number, as shells do."""
         return 128 + self.signal_number
+
+
+class RunStopped(Stopped):
+    """A run that a signal ended before its commit. The next run continues from the kept chunks, out of all `chunks`."""
+
+    def __init__(self, signal_number: int, left: str, kept_chunks: int, chunks: int) -> None:
+        super().__init__(signal_number, left)
+        self.kept_chunks, self.chunks = kept_chunks, chunks
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from floodmark.errors import Stopped
 
@@ -29,6 +31,15 @@ class Stop(threading.Event):
 NEVER = Stop()
 
 
+@contextmanager
+def stopped_leaving(left: Callable[[], str]) -> Iterator[None]:
+    """Add to a Stopped that leaves this block what the stopped work left, and how to go on."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(stopped.signal_number, left()) from None
+
+
 class Deadline:
     """The end of a run's time: a request to stop, or a moment, whichever comes first."""
 
@@ -40,6 +51,11 @@ class Deadline:
         """Let the time end in this many seconds. Only the first call counts."""
         if self._moment is None:
             self._moment = time.monotonic() + seconds
+
+    @property
+    def stop_asked(self) -> bool:
+        """Return True if a signal ends the run, and not its time."""
+        return self._stop.is_set()
 
     def reached(self) -> bool:
         return self._stop.is_set() or (self._moment is not None and time.monotonic() > self._moment)

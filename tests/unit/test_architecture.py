@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.pipeline.chunks",),
     ("floodmark.pipeline.detect",),
     ("floodmark.pipeline.entries",),
-    ("floodmark.pipeline.resume", "floodmark.pipeline.landing"),
+    ("floodmark.pipeline.resume", "floodmark.pipeline.stopped", "floodmark.pipeline.landing"),
     ("floodmark.backends",),
     ("floodmark.pipeline.work",),
     ("floodmark.pipeline.attempt",),

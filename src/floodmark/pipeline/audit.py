@@ -46,6 +46,8 @@ def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChu
     for (work, chunk), same in attempt.engine.run_tasks(same_lines, chosen):
         if isinstance(same, SnapshotLost):
             work.discard_result(same)
+        elif isinstance(same, TaskStopped) and attempt.deadline.stop_asked:
+            continue  # the run ends here, and says so itself
         elif isinstance(same, SourceError | TaskStopped):
             why = same.sentence if isinstance(same, SourceError) else "the run is ending"
             attempt.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))

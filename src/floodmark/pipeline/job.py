@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
-from floodmark.errors import SourceError
+from floodmark.errors import SourceError, Stopped
 from floodmark.events import Observer, Retried, ignore_event
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
@@ -22,7 +22,7 @@ from floodmark.pipeline.session import Session
 from floodmark.pipeline.snapshot import announce_run, choose_tables, tables_gone, take_snapshot
 from floodmark.pipeline.work import TableWork
 from floodmark.source.base import Source, SourceSnapshot
-from floodmark.stop import Stop
+from floodmark.stop import Stop, stopped_leaving
 
 # A table that was rewritten under each of this many snapshots is given up until the next run. The run itself is given
 # up if this many snapshots in a row were lost before a single chunk was finished.
@@ -59,11 +59,15 @@ def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None
         The committed manifest and some totals. A table's own failure is an entry in it, and no exception.
 
     Raises:
+        RunStopped: `stop` ended the run, and nothing was committed. The error says what is kept for the next run.
         FloodmarkError: The run failed as a whole, and nothing was committed. The class tells the exit code.
     """
     session = Session(settings, observer, stop or Stop())
     try:
         result = publish(session, _attempt_until_complete(session, open_source(settings)))
+    except Stopped as stopped:
+        session.fail(stopped)
+        raise session.stopped_error(stopped.signal_number) from None
     except BaseException as error:
         session.fail(error)
         raise
@@ -86,19 +90,27 @@ def plan(settings: Settings, observer: Observer = ignore_event, stop: Stop | Non
     Raises:
         FloodmarkError: The source or the state can't be read.
     """
-    session = Session(settings, observer, stop or Stop(), only_reads=True)
-    snapshot = take_snapshot(session, open_source(settings))
-    try:
-        tables = choose_tables(session, snapshot)
-        works = observe_tables(session.make_attempt(snapshot, tables, timestamp_text(session.started)))
-        session.stop.require_not_asked()
-        gone = tables_gone(session, snapshot, tables)
-    finally:
-        snapshot.close()
+    with stopped_leaving(lambda: "A plan only reads: nothing was changed."):
+        tables, works, gone = _plan_steps(settings, observer, stop or Stop())
     planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
     planned += [_plan_of(work) for work in works]
     planned += [PlannedTable(name, Reason("dropped", why), 0, 0, 0) for name, why in gone.items()]
     return sorted(planned, key=lambda one: one.table)
+
+
+def _plan_steps(
+    settings: Settings, observer: Observer, stop: Stop
+) -> tuple[list[TableInfo], list[TableWork], dict[TableName, str]]:
+    """Do the steps of a run up to the decision. Return the tables, their settled plans, and the gone tables."""
+    session = Session(settings, observer, stop, only_reads=True)
+    snapshot = take_snapshot(session, open_source(settings))
+    try:
+        tables = choose_tables(session, snapshot)
+        works = observe_tables(session.make_attempt(snapshot, tables, timestamp_text(session.started)))
+        stop.require_not_asked()
+        return tables, works, tables_gone(session, snapshot, tables)
+    finally:
+        snapshot.close()
 
 
 def _attempt_until_complete(session: Session, source: Source) -> AttemptResult:
@@ -141,15 +153,19 @@ def _run_steps(session: Session, source: Source, snapshot: SourceSnapshot, numbe
     tables = choose_tables(session, snapshot)
     if number == 1:
         complete_earlier(session)
+    session.stop.require_not_asked()
     timestamp = session.claim_timestamp()
     announce_run(session, source, snapshot, number)
     attempt = session.make_attempt(snapshot, tables, timestamp)
     works = observe_tables(attempt)
     attempt.take_proven(works)
+    session.stop.require_not_asked()
     session.announce_objects(attempt, works)
     extract_chunks(attempt, works)
     session.note_sent(attempt, works)
+    session.stop.require_not_asked()
     audit_tables(attempt, works)
+    session.stop.require_not_asked()
     return attempt.make_result(works, tables_gone(session, snapshot, tables))
 
 

@@ -96,6 +96,7 @@ class ProgressTracker:
         self._theirs: dict[TableName, list[RememberedChunk]] = {}
         self._due = clock() + SHORTEST_PAUSE
         self._saved = True
+        self.saved_count = 0  # the number of chunks in the last written progress
 
     def begin_snapshot(self, source: SourceIdentity) -> None:
         """Begin with a new snapshot of this database, and drop the chunks of any other database."""
@@ -141,15 +142,29 @@ class ProgressTracker:
         """
         return sum(map(len, self._own.values()))
 
+    def finished_with(self, planned: Iterable[tuple[TableName, Chunk]]) -> int:
+        """Return how many chunks this run has finished once these are finished, too."""
+        return self.finished_count + sum(chunk not in self._own.get(table, {}) for table, chunk in planned)
+
+    @property
+    def others_count(self) -> int:
+        """Return how many chunks other runs left of this database."""
+        return sum(map(len, self._theirs.values()))
+
     @property
     def has_scattered_objects(self) -> bool:
         """Return True if the run might have put objects that will never be named, because a snapshot was lost."""
         return len(self._timestamps) > 1
 
     @property
+    def resumable(self) -> bool:
+        """Return True if the next run can continue from finished chunks."""
+        return self._save is not None
+
+    @property
     def worth_keeping(self) -> bool:
         """Return True if there is anything that the next run could use."""
-        return self._save is not None and any(self._own.values())
+        return self.resumable and any(self._own.values())
 
     def save(self) -> None:
         """Write down the finished chunks, unless they are already written."""
@@ -158,7 +173,7 @@ class ProgressTracker:
         begun = self._clock()
         try:
             self._save(self._source, self._timestamps, tuple(_grouped_chunks(self._own)))
-            self._saved = True
+            self._saved, self.saved_count = True, min(self.finished_count, MOST_CHUNKS)
         except StorageError as error:
             self._observer(
                 Warned(f"can't save the progress, so more must be read again after a crash: {error.sentence}")

@@ -19,6 +19,7 @@ from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
     FloodmarkError,
+    RunStopped,
     SourceMismatch,
     Stopped,
     StorageDenied,
@@ -42,6 +43,7 @@ from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.landing import SentTables
 from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished
 from floodmark.pipeline.resume import ProgressTracker, usable_chunks
+from floodmark.pipeline.stopped import KeptWork, stopped_run
 from floodmark.pipeline.work import TableWork
 from floodmark.source.base import SourceSnapshot
 from floodmark.source.selection import narrowed_away
@@ -73,6 +75,7 @@ class Session:
         self.deadline = Deadline(stop)
         self.locked_tables = set[TableName]()
         self.published = False
+        self._planned_chunks = 0
         self._database = ""
         self._claimed = False
         self._last_claim: datetime | None = None
@@ -214,6 +217,8 @@ class Session:
 
     def announce_objects(self, attempt: Attempt, works: Sequence[TableWork]) -> None:
         """Record in the state that objects of these tables are about to be put. Raises StorageError, Conflict."""
+        extracted = ((work.table, plan.chunk) for work in works if work.is_open for plan in work.plan.to_extract)
+        self._planned_chunks = self.progress.finished_with(extracted)
         tables = [work.table for work in works if work.is_open and work.plan.to_extract]
         if not tables:
             return
@@ -239,6 +244,12 @@ class Session:
         # If the state belongs to another database, it records only the runs of that database.
         tell = not isinstance(error, SourceMismatch)
         self.leave("stopped" if stopped else "failed", exit_code_of(error), tell, None if stopped else error)
+
+    def stopped_error(self, signal_number: int) -> RunStopped:
+        """Return the error of a run that a signal ended, after `fail`: it says what is kept."""
+        progress = self.progress
+        work = KeptWork(progress.saved_count, self._planned_chunks, progress.others_count, progress.resumable)
+        return stopped_run(signal_number, work)
 
     def succeed(self, failed_tables: int) -> None:
         """End the run after it published its manifest."""

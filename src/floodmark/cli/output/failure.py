@@ -9,9 +9,10 @@ import signal
 import traceback
 from types import TracebackType
 
+from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.streams import CommandStreams
-from floodmark.errors import FloodmarkError, Stopped, exit_code_of
+from floodmark.errors import FloodmarkError, RunStopped, Stopped, exit_code_of
 
 DEBUG = "FLOODMARK_DEBUG"
 
@@ -26,11 +27,19 @@ def report(error: BaseException, streams: CommandStreams) -> int:
     if not isinstance(error, FloodmarkError):
         _report_unexpected(error, streams)
     elif streams.log.style == "json":
-        name = "command_stopped" if isinstance(error, Stopped) else "command_failed"
-        streams.log.write(Line(name, {"error": error.sentence, "hint": error.hint, "exit_code": code}))
+        streams.log.write(_line_of(error, code))
+    elif isinstance(error, Stopped):
+        streams.err.line(printable(" ".join(filter(None, ("Stopped.", error.hint)))))
     else:
         streams.notice(error.sentence, error.hint)
     return code
+
+
+def _line_of(error: FloodmarkError, code: int) -> Line:
+    fields = {"error": error.sentence, "hint": error.hint, "exit_code": code}
+    if isinstance(error, RunStopped):
+        return Line("run_stopped", {**fields, "kept_chunks": error.kept_chunks, "chunks": error.chunks or None})
+    return Line("command_stopped" if isinstance(error, Stopped) else "command_failed", fields)
 
 
 def _report_unexpected(error: BaseException, streams: CommandStreams) -> None:

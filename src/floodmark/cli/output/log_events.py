@@ -65,6 +65,7 @@ EVENTS: dict[str, LogEvent] = {
     "retry": LogEvent("warning", ("what", "why", "attempt")),
     "warning": LogEvent("warning", ("message",)),
     "stop_requested": LogEvent("warning", ("hint",)),
+    "run_stopped": LogEvent("error", (*_ERROR, "kept_chunks", "chunks")),
     "command_stopped": LogEvent("error", _ERROR),
     "command_failed": LogEvent("error", _ERROR),
     "internal_error": LogEvent("error", ("error", "place", "hint", "exit_code")),
