@@ -25,6 +25,16 @@ EVIL = "x\x1b[31m\x9b2J\u202e[red]\nend"
 EVIL_SHOWN = "x\\x1b[31m\\x9b2J\\u202e[red]\\nend"
 
 
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Tty(io.StringIO):
     """A stream that calls itself a terminal."""
 

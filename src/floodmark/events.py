@@ -1,15 +1,78 @@
 """The events that a run sends to its observers. Log lines, live progress and metrics are all made from them.
 
-A run calls its observer from several threads. An observer must be quick and must not raise.
+The other long commands send the events about steps and their progress, too. An observer is called from several threads.
+It must be quick and must not raise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from msgspec import Struct
 
-from floodmark.model import Ended, Point, Reason, TableEntry, TableName
+from floodmark.model import Chunk, Ended, Point, Reason, TableEntry, TableName
+
+Step = Literal[
+    "reading the state",
+    "waiting for the server",
+    "reading the catalog",
+    "checking",
+    "looking for objects",
+    "extracting",
+    "sending whole tables",
+    "auditing",
+    "comparing definitions",
+    "committing",
+    "reading manifests",
+    "checking objects",
+    "reading objects",
+    "comparing with the source",
+    "loading",
+    "publishing",
+    "delivering",
+    "listing objects",
+    "deleting",
+]
+Unit = Literal["bytes", "objects", "manifests", "keys"]
+
+
+class StepStarted(Struct, frozen=True):
+    """A step of a command. The step before it has ended.
+
+    `total` is its amount of work, None if nobody knows. If it works on tables, `sizes` holds the share of each, and
+    `total` is not set. What a byte is depends on the step: of the source, or of stored objects.
+    """
+
+    step: Step
+    sizes: Mapping[TableName, int] = {}
+    total: int | None = None
+    unit: Unit = "bytes"
+
+
+class StepAdvanced(Struct, frozen=True):
+    """More work of the current step that is done, in the step's unit. It belongs to no table."""
+
+    number: int = 1
+
+
+class ChunkProgress(Struct, frozen=True):
+    """The part of a chunk that is done in the current step, in the step's bytes.
+
+    The first event of a chunk has 0 bytes, and the last one is `finished`. If that one has 0 bytes, the chunk failed,
+    and might be tried again.
+    """
+
+    table: TableName
+    chunk: Chunk
+    done_bytes: int
+    finished: bool = False
+
+
+class TableGivenUp(Struct, frozen=True):
+    """A table that failed. The current step reads no more of it."""
+
+    table: TableName
 
 
 class RunStarted(Struct, frozen=True):
@@ -43,13 +106,17 @@ class TableDecided(Struct, frozen=True):
 
 
 class ChunkDone(Struct, frozen=True):
-    """One extracted chunk. `uploaded_bytes` is 0 if the same lines were already stored."""
+    """One extracted chunk. `uploaded_bytes` is 0 if the same lines were already stored.
+
+    `estimated_bytes` is the chunk's share of the table's `estimated_bytes` in TableDecided.
+    """
 
     table: TableName
     rows: int
     raw_bytes: int
     uploaded_bytes: int
     seconds: float
+    estimated_bytes: int = 0
 
 
 class TableFinished(Struct, frozen=True):
@@ -99,7 +166,11 @@ class RunEnded(Struct, frozen=True):
 
 
 Event = (
-    RunStarted
+    StepStarted
+    | StepAdvanced
+    | ChunkProgress
+    | TableGivenUp
+    | RunStarted
     | ProgressFound
     | TableDecided
     | ChunkDone

@@ -30,6 +30,13 @@ def duration_text(seconds: int) -> str:
     return " ".join(parts[:2])
 
 
+def clock_text(seconds: float) -> str:
+    """Return a time span as a clock shows it, such as `0:07` or `12:05:30`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def install_hint(extra: str) -> str:
     """Return how to install an extra. No index holds the package, so it comes from a checkout."""
     return f"In a checkout of Floodmark: pip install '.[{extra}]'"

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "floodmark.layout",
         "floodmark.places",
     ),
-    ("floodmark.retrying",),
+    ("floodmark.retrying", "floodmark.meter"),
     ("floodmark.engine",),
     ("floodmark.config",),
     ("floodmark.storage", "floodmark.topics"),

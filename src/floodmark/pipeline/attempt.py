@@ -6,7 +6,7 @@ a new snapshot, and `job` decides about that. An error of the destination ends t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -15,10 +15,10 @@ from floodmark.backends import Backends
 from floodmark.config import Settings
 from floodmark.engine.base import Engine
 from floodmark.errors import FloodmarkError, SnapshotLost
-from floodmark.events import Observer, TableFinished
+from floodmark.events import Observer, Step, StepStarted, TableFinished
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of
 from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableInfo, TableName
-from floodmark.pipeline.detect import Policy
+from floodmark.pipeline.detect import ChunkPlan, Policy
 from floodmark.pipeline.entries import (
     ChunkOutcome,
     EntryFacts,
@@ -94,6 +94,17 @@ class Attempt(Struct, frozen=True):
     def redefined_tables(self, tables: Sequence[TableInfo]) -> Sequence[TableName]:
         """Return the tables whose definition differs from the snapshot's."""
         return self.snapshot.redefined_tables(tables, self.settings.selection, self.backends.encoding.digest)
+
+    def begin_step(self, step: Step, chunks: Iterable[tuple[TableWork, ChunkPlan]]) -> None:
+        """Tell the observer that a step on these chunks begins, with the bytes of the source per table.
+
+        Without chunks, there is nothing to tell.
+        """
+        sizes = dict[TableName, int]()
+        for work, chunk in chunks:
+            sizes[work.table] = sizes.get(work.table, 0) + chunk.estimated_bytes
+        if sizes:
+            self.observer(StepStarted(step, sizes))
 
     def take_proven(self, works: Sequence[TableWork]) -> None:
         """Settle the proven chunks.

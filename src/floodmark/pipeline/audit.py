@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
-from floodmark.events import ChunkAudited, Warned
+from floodmark.events import ChunkAudited, StepStarted, Warned
 from floodmark.model import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
@@ -34,6 +34,7 @@ def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChu
     candidates = [(work, chunk) for work in works if work.is_open for chunk in work.plan.chunks if chunk.proven]
     number = min(attempt.settings.audit_chunks, len(candidates))
     chosen = random.Random(attempt.run_id).sample(candidates, number)
+    attempt.begin_step("auditing", chosen)
     extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
 
     def same_lines(task: tuple[TableWork, ChunkPlan]) -> bool:
@@ -62,6 +63,7 @@ def _require_same_definitions(attempt: Attempt, works: Sequence[TableWork], audi
     """Reject the lines of a table if its definition changed while they were read."""
     read = {work.table: work for work in works if work.is_open and work.plan.to_extract}
     read |= {work.table: work for work, _, _ in audited}
+    attempt.observer(StepStarted("comparing definitions"))
     compare = patiently(attempt.observer, "compare definitions")
     for table in compare(attempt.redefined_tables, [work.plan.info for work in read.values()]):
         read[table].discard_result(SnapshotLost("the definition changed while the table was read", on=table.label))

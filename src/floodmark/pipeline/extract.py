@@ -21,7 +21,8 @@ from floodmark.errors import (
     SourceUnavailable,
     TableError,
 )
-from floodmark.events import ChunkDone, Observer
+from floodmark.events import ChunkDone, Observer, TableGivenUp
+from floodmark.meter import ChunkMeter, LineRatio
 from floodmark.model import ObjectEntry, TableInfo, TableName
 from floodmark.objects.numbers import quote_large
 from floodmark.objects.spool import LineSpool
@@ -41,9 +42,14 @@ _PATIENCE = Patience(tries=4, longest=20)
 def extract_chunks(attempt: Attempt, works: Sequence[TableWork]) -> None:
     """Extract every chunk that the plans name. The outcomes and errors are noted in `works`."""
     extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
+    attempt.begin_step(
+        "extracting", ((work, chunk) for work in works if work.is_open for chunk in work.plan.to_extract)
+    )
     _run_tasks(attempt, extractor, ((work, task) for work in works for task in _tasks_of(attempt, work)))
     if not attempt.backends.layout.objects_stay:
-        _run_tasks(attempt, extractor, [pair for work in works for pair in _held_back(attempt, work)])
+        held_back = [pair for work in works for pair in _held_back(attempt, work)]
+        attempt.begin_step("sending whole tables", ((work, task.plan) for work, task in held_back))
+        _run_tasks(attempt, extractor, held_back)
 
 
 def _run_tasks(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[TableWork, ChunkTask]]) -> None:
@@ -57,6 +63,7 @@ def _run_tasks(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[Tab
     for (work, task), outcome in attempt.engine.run_tasks(one, tasks):
         if isinstance(outcome, BaseException):
             work.record_error(outcome)
+            attempt.observer(TableGivenUp(work.table))
         else:
             work.outcomes[task.plan.chunk] = outcome
             attempt.chunk_done(work, outcome)
@@ -129,23 +136,33 @@ class Extractor:
         self._encoding = backends.encoding
         self._observer = observer
         self._deadline = deadline
+        self._ratio = LineRatio()
 
     def extract_chunk(self, task: ChunkTask) -> ChunkOutcome:
         """Extract one chunk. Retry after a broken connection as long as the snapshot exists."""
         return patiently(self._observer, f"extract a chunk of {task.info.table.label}")(self._extract_once, task)
 
     def _extract_once(self, task: ChunkTask) -> ChunkOutcome:
-        begun = time.monotonic()
-        with LineSpool(self._encoding.compression) as spool:
-            plan = task.plan
-            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(spool.take))
+        begun, table, plan = time.monotonic(), task.info.table, task.plan
+        with LineSpool(self._encoding.compression) as spool, self._meter(task) as meter:
+            write = self._line_writer(spool.take, meter)
+            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, write)
             spool.finish()
+            self._ratio.add(table, spool.raw_bytes, plan.estimated_bytes)
             entry = self._store_lines(task, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
-            self._observer(ChunkDone(task.info.table, got.lines, spool.raw_bytes, uploaded, time.monotonic() - begun))
+            seconds = time.monotonic() - begun
+            self._observer(ChunkDone(table, got.lines, spool.raw_bytes, uploaded, seconds, plan.estimated_bytes))
             return ChunkOutcome(plan, entry, got.observed)
 
-    def _line_writer(self, take: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def _meter(self, task: ChunkTask) -> ChunkMeter:
+        """Return a meter of the chunk's bytes in the source. A chunk that was read before has about as many lines."""
+        table, plan = task.info.table, task.plan
+        known = plan.remembered.object if plan.remembered is not None else None
+        expected = known.raw_bytes if known is not None else self._ratio.expected_lines(table, plan.estimated_bytes)
+        return ChunkMeter(self._observer, table, plan.chunk, plan.estimated_bytes, expected)
+
+    def _line_writer(self, take: Callable[[bytes], None], meter: ChunkMeter) -> Callable[[bytes], None]:
         """Return a consumer of the source's lines that passes them on in the run's encoding. It raises TaskStopped."""
         quote = self._encoding.numbers is not UNSET
 
@@ -153,13 +170,16 @@ class Extractor:
             if self._deadline.reached():
                 raise TaskStopped
             take(quote_large(lines) if quote else lines)
+            meter.add(len(lines))
 
         return passed_on
 
     def content_digest(self, task: ChunkTask) -> str | None:
         """Return the content digest of a chunk, None if it has no lines. Store nothing."""
         digest, plan = hashlib.sha256(), task.plan
-        got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, self._line_writer(digest.update))
+        with self._meter(task) as meter:
+            write = self._line_writer(digest.update, meter)
+            got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, write)
         return digest.hexdigest() if got.lines else None
 
     def _store_lines(self, task: ChunkTask, spool: LineSpool, lines: int) -> ObjectEntry:

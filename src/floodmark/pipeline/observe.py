@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from contextlib import ExitStack
 
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import SourceError
-from floodmark.events import TableDecided
-from floodmark.model import Chunk, Observation, TableName
+from floodmark.events import StepAdvanced, StepStarted, TableDecided, TableGivenUp
+from floodmark.meter import ChunkMeter
+from floodmark.model import Chunk, ObjectEntry, Observation, TableName
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan, TablePlan, plan_table, settle_plan, without_objects
 from floodmark.pipeline.extract import patiently, still_there
@@ -33,9 +34,9 @@ def observe_tables(attempt: Attempt) -> list[TableWork]:
         )
         works.append(TableWork(plan))
     _ask_questions(attempt, works)
+    _look_for_objects(attempt, [work for work in works if work.is_open])
     for work in works:
         if work.is_open:
-            _look_for_objects(attempt, work)
             _tell_decision(attempt, work.plan)
     return works
 
@@ -50,15 +51,16 @@ def _tell_decision(attempt: Attempt, plan: TablePlan) -> None:
 def _ask_questions(attempt: Attempt, works: Sequence[TableWork]) -> None:
     """Ask all questions and settle the plans. If a batch fails, ask_batch each of its questions separately."""
     asked = [(work, chunk) for work in works for chunk in work.plan.chunks if chunk.question is not None]
+    attempt.begin_step("checking", asked)
     answers: dict[tuple[TableName, Chunk], Observation] = {}
     alone: list[Asked] = []
     for batch, found in _answer_batches(attempt, _group_questions(asked, _BATCH_BYTES)):
         if isinstance(found, SourceError) and len(batch) > 1:
             alone += batch
         else:
-            _take_answers(batch, found, answers)
+            _take_answers(attempt, batch, found, answers)
     for batch, found in _answer_batches(attempt, ([one] for one in alone)):
-        _take_answers(batch, found, answers)
+        _take_answers(attempt, batch, found, answers)
     for work in works:
         if work.is_open:
             seen = [answers[work.table, question.chunk] for question in work.plan.questions]
@@ -74,7 +76,10 @@ def _answer_batches(
         questions = [chunk.question for _, chunk in batch if chunk.question is not None]
         begun = time.monotonic()
         try:
-            return patiently(attempt.observer, "observe")(attempt.snapshot.observe, questions)
+            with ExitStack() as meters:
+                for work, chunk in batch:
+                    meters.enter_context(ChunkMeter(attempt.observer, work.table, chunk.chunk, chunk.estimated_bytes))
+                return patiently(attempt.observer, "observe")(attempt.snapshot.observe, questions)
         finally:
             _share_time(batch, time.monotonic() - begun)
 
@@ -89,11 +94,15 @@ def _share_time(batch: Sequence[Asked], seconds: float) -> None:
 
 
 def _take_answers(
-    batch: list[Asked], found: list[Observation] | BaseException, answers: dict[tuple[TableName, Chunk], Observation]
+    attempt: Attempt,
+    batch: list[Asked],
+    found: list[Observation] | BaseException,
+    answers: dict[tuple[TableName, Chunk], Observation],
 ) -> None:
     if isinstance(found, BaseException):
         for work, _ in batch:
             work.record_error(found)
+            attempt.observer(TableGivenUp(work.table))
     else:
         answers |= {(work.table, chunk.chunk): seen for (work, chunk), seen in zip(batch, found, strict=True)}
 
@@ -113,8 +122,33 @@ def _group_questions(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]
         yield batch
 
 
-def _look_for_objects(attempt: Attempt, work: TableWork) -> None:
-    """Check that the objects of unchanged chunks still exist, and plan to extract the chunks whose objects are missing.
+def _look_for_objects(attempt: Attempt, works: Sequence[TableWork]) -> None:
+    """Check that the objects of unchanged chunks still exist, and plan to extract the chunks whose objects are gone."""
+    named = {entry.key: entry for work in works for entry in _objects_to_find(attempt, work)}
+    if not named:
+        return
+    attempt.observer(StepStarted("looking for objects", total=len(named), unit="objects"))
+
+    def find(entry: ObjectEntry) -> bool:
+        if attempt.deadline.stop_asked:
+            raise TaskStopped
+        return still_there(attempt.backends.destination, entry)
+
+    missing = set()
+    for entry, stands in attempt.engine.run_tasks(find, named.values()):
+        if isinstance(stands, TaskStopped):
+            continue  # the run ends before it uses the plan
+        if isinstance(stands, BaseException):
+            raise stands
+        attempt.observer(StepAdvanced())
+        if not stands:
+            missing.add(entry.key)
+    for work in works:
+        work.plan = without_objects(work.plan, missing)
+
+
+def _objects_to_find(attempt: Attempt, work: TableWork) -> Iterator[ObjectEntry]:
+    """Yield the objects of a table's unchanged chunks that the run relies on.
 
     A changed table names the objects of its unchanged chunks again, so they must still exist. An object that no
     manifest names yet was never checked before.
@@ -122,15 +156,7 @@ def _look_for_objects(attempt: Attempt, work: TableWork) -> None:
     if not attempt.backends.layout.objects_stay:
         return
     committed = attempt.committed_keys(work.table)
-    named = {}
     for chunk in work.plan.chunks:
         entry = chunk.remembered.object if chunk.proven is not None and chunk.remembered is not None else None
         if entry is not None and (work.plan.to_extract or entry.key not in committed):
-            named[entry.key] = entry
-    missing = set()
-    for entry, stands in attempt.engine.run_tasks(partial(still_there, attempt.backends.destination), named.values()):
-        if isinstance(stands, BaseException):
-            raise stands
-        if not stands:
-            missing.add(entry.key)
-    work.plan = without_objects(work.plan, missing)
+            yield entry

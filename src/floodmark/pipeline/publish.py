@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from floodmark.errors import FloodmarkError, TableError
-from floodmark.events import RunFinished
+from floodmark.events import RunFinished, StepStarted
 from floodmark.model import TableEntry
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.entries import carried_over, dropped_entry, failed_entry
@@ -49,6 +49,7 @@ def publish(session: Session, result: AttemptResult) -> RunResult:
 
     Raises Stopped, Conflict, OutcomeUnknown, StorageError.
     """
+    session.observe(StepStarted("committing"))
     manifest = _make_manifest(session, result, _all_entries(session, result))
     session.stop.require_not_asked()
     key = None

@@ -34,6 +34,7 @@ from floodmark.events import (
     Retried,
     RunEnded,
     RunStarted,
+    StepStarted,
     TableDecided,
     Warned,
 )
@@ -81,6 +82,7 @@ class Session:
         self._last_claim: datetime | None = None
         self._observer = observer
         self._counting = threading.Lock()
+        self.observe(StepStarted("reading the state"))
         self.backends = open_backends(settings, self.observe)
         self.current = self._committed_state(only_reads)
         self.progress = self._progress_of_others()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
-from floodmark.events import RunStarted, Warned
+from floodmark.events import RunStarted, StepStarted, Warned
 from floodmark.model import TableInfo, TableName
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
@@ -22,6 +22,7 @@ _GONE = "the table no longer exists in the source"
 
 def take_snapshot(session: Session, source: Source, *, again: bool = False) -> SourceSnapshot:
     """Take a snapshot, and wait for a server that is down. Raises Stopped, SourceError."""
+    session.observe(StepStarted("waiting for the server"))
     settings, seconds = session.settings, _SECONDS_BETWEEN_TRIES
     longest = max(settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)
     patience = Patience(tries=None, shortest=seconds, longest=seconds, jitter=0, deadline=longest)
@@ -47,6 +48,7 @@ def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]
 
     Raises SourceMismatch, ConfigError, SourceError.
     """
+    session.observe(StepStarted("reading the catalog"))
     for drawback in snapshot.drawbacks:
         session.observe(Warned(str(drawback)))
     session.identify_source(snapshot)
