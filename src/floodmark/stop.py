@@ -33,10 +33,12 @@ NEVER = Stop()
 
 @contextmanager
 def stopped_leaving(left: Callable[[], str]) -> Iterator[None]:
-    """Add to a Stopped that leaves this block what the stopped work left, and how to go on."""
+    """Add to a Stopped that leaves this block what the stopped work left, unless an inner block knew better."""
     try:
         yield
     except Stopped as stopped:
+        if stopped.hint is not None:
+            raise
         raise Stopped(stopped.signal_number, left()) from None
 
 

@@ -9,7 +9,7 @@ timestamp, unless the table changed again meanwhile. Then it is sent whole under
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from floodmark.config import DeliverySettings
 from floodmark.deliver.plan import Plan, name_of, planned, require_same_target
 from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageDenied, VerificationFailed
-from floodmark.events import Observer
+from floodmark.events import Observer, StepStarted, TableGivenUp, ignore_event
 from floodmark.layout import LAYOUTS, data_key, database_segment, default_schema, table_segment
+from floodmark.meter import ChunkMeter
 from floodmark.model import Encoding, ObjectEntry, TableName
 from floodmark.objects.numbers import most_bytes
 from floodmark.objects.spool import Spool
@@ -27,11 +28,12 @@ from floodmark.objects.verified import as_stored, converted
 from floodmark.reader.cursor import StoredCursor
 from floodmark.reader.reader import Snapshot, Table
 from floodmark.state.consumers import Delivery
-from floodmark.stop import NEVER, Stop
+from floodmark.stop import NEVER, Stop, stopped_leaving
 from floodmark.storage import StorageOptions, open_storage
 from floodmark.storage.base import Storage
 from floodmark.storage.copying import Copier
 from floodmark.storage.retry import RetryingStorage
+from floodmark.wording import plural
 
 Status = Literal["delivered", "unchanged", "failed", "gone"]
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
@@ -103,6 +105,7 @@ def deliver(
     only: Collection[TableName] | None,
     tell: Callable[[Delivered], None],
     stop: Stop = NEVER,
+    observer: Observer = ignore_event,
 ) -> Result:
     """Send what the target lacks. One table's error goes into the result. `only` names the tables to send, None all.
 
@@ -111,26 +114,43 @@ def deliver(
     require_same_target(cursor, target.name, target.storage.url)
     form = target.form(snapshot.manifest.source.database)
     plan = planned(snapshot, cursor, form, target.settings.resend_after_days, only)
-    work = _Work(snapshot, target, cursor, plan, form, stop)
+    work = _Work(snapshot, target, cursor, plan, form, stop, observer)
     outcomes = {name: Delivered(name, "gone") for name in plan.gone}
     for table in plan.unchanged:
         outcomes[table.name] = Delivered(table.name, "unchanged", table.entry.rows)
     if plan.moves:
         work.announce()
-    for table in plan.stale:
-        outcomes[table.name] = outcome = work.send(table)
-        tell(outcome)
+    observer(StepStarted("delivering", {table.name: table.entry.stored_bytes or 0 for table in plan.stale}))
+    with stopped_leaving(lambda: _left(target.name, outcomes, len(plan.stale))):
+        for table in plan.stale:
+            outcomes[table.name] = outcome = work.send(table)
+            tell(outcome)
     tables = tuple(outcomes[name] for name in sorted(outcomes))
     return Result(target.name, target.storage.url, snapshot.run_id, tables)
+
+
+def _left(name: str, outcomes: Mapping[TableName, Delivered], stale: int) -> str:
+    """Return what a delivery leaves that is stopped."""
+    sent = sum(one.status == "delivered" for one in outcomes.values())
+    verb = "was" if sent == 1 else "were"
+    return f"{sent:,} of {plural(stale, 'table')} {verb} delivered to {name}; the next delivery sends the others."
 
 
 class _Work:
     """A delivery in progress. The cursor moves with each table."""
 
     def __init__(
-        self, snapshot: Snapshot, target: Target, cursor: StoredCursor, plan: Plan, form: str, stop: Stop
+        self,
+        snapshot: Snapshot,
+        target: Target,
+        cursor: StoredCursor,
+        plan: Plan,
+        form: str,
+        stop: Stop,
+        observer: Observer,
     ) -> None:
         self._snapshot, self._target, self._form, self._stop = snapshot, target, form, stop
+        self._observer = observer
         self._cursor, self._taken = cursor, list(plan.kept)
         self._sending = {name_of(mark): mark for mark in plan.sending}
         self._copier = target.make_copier(snapshot.data)
@@ -150,6 +170,7 @@ class _Work:
         try:
             keys = self._sent(table)
         except (VerificationFailed, ObjectMissing, ConfigError, StorageDenied) as error:
+            self._observer(TableGivenUp(table.name))
             return Delivered(table.name, "failed", error=error)
         self._taken.append(self._sending.pop(table.name))
         self.announce()
@@ -168,20 +189,32 @@ class _Work:
         """Verify every object before the first put. A single object is verified while it is sent."""
         if len(table.objects) > 1:
             for one in table.objects:
-                for _ in as_stored(self._snapshot.data, one):
-                    self._stop.require_not_asked()
+                with self._meter(table, one, one.stored_bytes // 2, one.stored_bytes) as meter:
+                    for block in as_stored(self._snapshot.data, one):
+                        self._stop.require_not_asked()
+                        meter.add(len(block))
+
+    def _meter(self, table: Table, one: ObjectEntry, size: int, expected: int) -> ChunkMeter:
+        """Return a meter. An object that is read twice counts half each time."""
+        return ChunkMeter(self._observer, table.name, one.chunk, size, expected)
 
     def _put(self, table: Table, one: ObjectEntry, key: str, encoding: Encoding) -> None:
         stored = table.entry.encoding or Encoding()
         copier = self._copier if encoding == stored else None
-        if copier is not None and copier.copied(one.key, one.stored_bytes, one.sha256, key):
-            return
-        data = self._snapshot.data
-        blocks = as_stored(data, one) if encoding == stored else converted(data, one, stored, encoding)
+        size = one.stored_bytes - (one.stored_bytes // 2 if len(table.objects) > 1 else 0)
+        with self._meter(table, one, size, self._most_bytes(table, one, encoding)) as meter:
+            if copier is not None and copier.copied(one.key, one.stored_bytes, one.sha256, key):
+                return
+            data = self._snapshot.data
+            blocks = as_stored(data, one) if encoding == stored else converted(data, one, stored, encoding)
+            self._put_blocks(key, blocks, meter)
+
+    def _put_blocks(self, key: str, blocks: Iterable[bytes], meter: ChunkMeter) -> None:
         with Spool() as spool:
             for block in blocks:
                 self._stop.require_not_asked()
                 spool.write(block)
+                meter.add(len(block))
             # The whole object was read and verified. No byte left before that.
             self._target.storage.put(key, spool.body)
 

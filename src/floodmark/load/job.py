@@ -20,11 +20,11 @@ from floodmark.errors import (
     StorageUnavailable,
     UsageError,
 )
-from floodmark.events import TableDecided
+from floodmark.events import StepStarted, TableDecided, TableGivenUp
 from floodmark.load.target import LoadSource, LoadTarget, LoadWatch, StagedTable, TargetContent, shape_in
 from floodmark.model import TableName
 from floodmark.reader.reader import Snapshot, Table
-from floodmark.stop import Stop
+from floodmark.stop import stopped_leaving
 from floodmark.wording import plural
 
 # The load tries this many tables in a row while the store does not answer. The other tables then fail at once.
@@ -83,6 +83,13 @@ def load(
     again for a table that could not be published. A request to stop ends the load before it publishes, or not at all.
     Raises UsageError, ConfigError, Conflict, StorageError, Stopped.
     """
+    with stopped_leaving(lambda: "The target's tables are as they were. Run the load again to bring it up to date."):
+        return _load(snapshot, target, options, tell, watch)
+
+
+def _load(
+    snapshot: Snapshot, target: LoadTarget, options: LoadOptions, tell: Callable[[LoadedTable], None], watch: LoadWatch
+) -> LoadResult:
     tables = _requested_tables(snapshot, options)
     _require_typed(tables)
     manifest = snapshot.manifest
@@ -105,6 +112,7 @@ def load(
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
     if staged or drop or adopted:  # after an adoption, unchanged tables also belong to the new database
+        watch.observer(StepStarted("publishing"))
         left = target.publish(source, snapshot.run_id, staged, drop)
         outcomes |= {name: _failed_table(name, error, tell) for name, error in left.items()}
     outcomes = {**_untouched_tables(wanted, missing), **outcomes}
@@ -149,8 +157,9 @@ def _stage_tables(
     for one in stale:
         entry = one.table.entry
         chunks = len(entry.objects)
-        watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.raw_bytes or 0))
-    tried = partial(_try_table, tell=tell, stop=watch.stop)
+        watch.observer(TableDecided(one.table.name, entry.reason, chunks, chunks, entry.stored_bytes or 0))
+    watch.observer(StepStarted("loading", {one.table.name: one.table.entry.stored_bytes or 0 for one in stale}))
+    tried = partial(_try_table, tell=tell, watch=watch)
     try:
         outcomes = _each_staged(stale, target, tried)
         outcomes |= {name: tried(name, "dropped", partial(target.require_droppable, name)) for name in drop}
@@ -184,15 +193,20 @@ def _not_tried() -> int:
 
 
 def _try_table(
-    table: TableName, status: Status, act: Callable[[], int | None], tell: Callable[[LoadedTable], None], stop: Stop
+    table: TableName,
+    status: Status,
+    act: Callable[[], int | None],
+    tell: Callable[[LoadedTable], None],
+    watch: LoadWatch,
 ) -> LoadedTable:
     """Do one table's work before all are published. Its errors stay its own, except another loader's success."""
-    stop.require_not_asked()
+    watch.stop.require_not_asked()
     try:
         outcome = LoadedTable(table, status, act())
     except (Conflict, Stopped):
         raise
     except FloodmarkError as error:
+        watch.observer(TableGivenUp(table))
         return _failed_table(table, error, tell)
     tell(outcome)
     return outcome

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from floodmark.errors import FloodmarkError
 from floodmark.events import ChunkDone, Observer, ignore_event
+from floodmark.meter import ChunkMeter
 from floodmark.model import ObjectEntry, TableName
 from floodmark.reader.arrow import BatchStream
 from floodmark.reader.reader import Table
@@ -73,16 +74,23 @@ class StagedTable(Struct, frozen=True):
     def report_unchanged(self, one: ObjectEntry) -> None:
         """Report that the target already holds a chunk, so it need not be read."""
         self.watch.stop.require_not_asked()
-        self.watch.observer(ChunkDone(self.table.name, 0, 0, 0, 0.0))
+        with self._meter(one):
+            self.watch.observer(ChunkDone(self.table.name, 0, 0, 0, 0.0, one.stored_bytes))
 
     def _watched(self, chunks: Iterable[ObjectEntry]) -> Iterator[bytes]:
         for one in chunks:
             begun = time.monotonic()
-            for block in self.table.blocks([one]):
-                self.watch.stop.require_not_asked()
-                yield block
-            seconds = time.monotonic() - begun
-            self.watch.observer(ChunkDone(self.table.name, one.rows, one.raw_bytes, 0, seconds))
+            with self._meter(one) as meter:
+                for block in self.table.blocks([one]):
+                    self.watch.stop.require_not_asked()
+                    yield block
+                    meter.add(len(block))
+                seconds = time.monotonic() - begun
+                done = ChunkDone(self.table.name, one.rows, one.raw_bytes, 0, seconds, one.stored_bytes)
+                self.watch.observer(done)
+
+    def _meter(self, one: ObjectEntry) -> ChunkMeter:
+        return ChunkMeter(self.watch.observer, self.table.name, one.chunk, one.stored_bytes, one.raw_bytes)
 
 
 class LoadTarget(Protocol):

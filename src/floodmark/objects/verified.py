@@ -13,9 +13,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from functools import partial
 
 from floodmark.errors import ObjectMissing, StorageError
 from floodmark.events import Observer, Retried, ignore_event
+from floodmark.meter import Count
 from floodmark.model import Encoding, ObjectEntry
 from floodmark.objects.compression import Undecompressed, compressed, decompressed
 from floodmark.objects.csv import RowCounter, whole_records
@@ -177,27 +179,32 @@ def as_stored(storage: Storage, entry: ObjectEntry) -> Iterator[bytes]:
 
 
 def find_fault(
-    storage: Storage, entry: ObjectEntry, encoding: Encoding, observer: Observer, stopping: Callable[[], bool]
+    storage: Storage,
+    entry: ObjectEntry,
+    encoding: Encoding,
+    observer: Observer,
+    stopping: Callable[[], bool],
+    count: Count,
 ) -> ObjectFault | None:
     """Read an object to its end and return its first fault, or None. Raises TaskStopped, StorageError.
 
+    `count` is told of the uncompressed bytes while they are read.
+
     Bytes can change on their way from the store. So a wrong checksum counts only if a second reading finds one too.
     """
-    fault = _fault_of(storage, entry, encoding, observer, stopping)
+    opened = partial(VerifiedObject, storage, entry, encoding, with_digest=True, observer=observer, stopping=stopping)
+    fault = _fault_of(opened, count)
     if fault is not None and fault.code == "wrong_checksum":
         observer(Retried(f"read {entry.key}", fault.detail, 1))
-        fault = _fault_of(storage, entry, encoding, observer, stopping)
+        fault = _fault_of(opened, count)
     return fault
 
 
-def _fault_of(
-    storage: Storage, entry: ObjectEntry, encoding: Encoding, observer: Observer, stopping: Callable[[], bool]
-) -> ObjectFault | None:
+def _fault_of(opened: Callable[[], VerifiedObject], count: Count) -> ObjectFault | None:
     try:
-        read = VerifiedObject(storage, entry, encoding, with_digest=True, observer=observer, stopping=stopping)
-        with closing(read):
-            for _ in read.plain():
-                pass
+        with closing(opened()) as read:
+            for block in read.plain():
+                count(len(block))
             return read.fault()
     except ObjectMissing:
         return ObjectFault("missing", "the object is gone")

@@ -8,7 +8,7 @@ Runs, readers and other prunes can run at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from floodmark.backends import open_destination, open_ledger
 from floodmark.config import Settings
-from floodmark.engine.local import LocalThreads
-from floodmark.errors import ConfigError, Conflict, StateUnreadable, StorageDenied
-from floodmark.events import Observer
+from floodmark.errors import ConfigError, Conflict, StateUnreadable
+from floodmark.events import Observer, StepStarted, ignore_event
 from floodmark.layout import LAYOUTS, timestamp_of
+from floodmark.prune.deletion import Deletion
 from floodmark.prune.retention import (
     EraseBefore,
     KeepDays,
@@ -33,14 +33,13 @@ from floodmark.prune.retention import (
 )
 from floodmark.prune.survey import take_survey
 from floodmark.state.ledger import Current, Ledger
-from floodmark.stop import NEVER, Stop
+from floodmark.stop import NEVER, Stop, stopped_leaving
 from floodmark.storage.base import Storage
 from floodmark.wording import iso_time
 
 __all__ = ["EraseBefore", "KeepDays", "KeepLast", "PruneResult", "RemainingObjects", "Rule", "prune", "prune_stores"]
 
 MAX_TRIES = 5
-DELETIONS = 16
 # The minimum grace time for puts, however short the configured one is. It protects a put that is in progress.
 SHORTEST_PUT_GRACE = timedelta(hours=1)
 
@@ -79,6 +78,7 @@ def prune(
     settings: Settings, rule: Rule, observer: Observer, stop: Stop = NEVER, *, dry_run: bool = False
 ) -> PruneResult | None:
     """Prune, or report what a prune would do. Returns None before the first commit. Raises FloodmarkError."""
+    observer(StepStarted("reading the state"))
     ledger = open_ledger(settings, observer)
     if ledger is None:
         raise ConfigError("can't prune", why="runs to this landing zone keep no state")
@@ -87,7 +87,7 @@ def prune(
         return None
     destination = _open_data(settings, current, observer)
     grace = timedelta(seconds=settings.prune_grace)
-    return prune_stores(ledger, destination, rule, datetime.now(UTC), grace, stop, dry_run=dry_run)
+    return prune_stores(ledger, destination, rule, datetime.now(UTC), grace, stop, observer, dry_run=dry_run)
 
 
 def prune_stores(
@@ -97,16 +97,32 @@ def prune_stores(
     now: datetime,
     grace: timedelta,
     stop: Stop = NEVER,
+    observer: Observer = ignore_event,
     *,
     dry_run: bool = False,
 ) -> PruneResult | None:
     """Prune open stores; see `prune`. `destination` is None if its receiver moves the objects away."""
+    deletion = Deletion(observer, stop)
+    with stopped_leaving(deletion.left):
+        return _prune_stores(ledger, destination, rule, now, grace, deletion, dry_run=dry_run)
+
+
+def _prune_stores(
+    ledger: Ledger,
+    destination: Storage | None,
+    rule: Rule,
+    now: datetime,
+    grace: timedelta,
+    deletion: Deletion,
+    *,
+    dry_run: bool,
+) -> PruneResult | None:
     for _ in range(MAX_TRIES):
         current = ledger.current()
         if current is None:
             return None
         try:
-            survey = take_survey(ledger, destination, current, rule, now)
+            survey = take_survey(ledger, destination, current, rule, now, deletion.observer, deletion.stop)
         except StateUnreadable:
             if _is_still(ledger, current):
                 raise
@@ -121,8 +137,8 @@ def prune_stores(
             return report
         _require_safe_swap(ledger, survey)
         if ledger.cut(current, decision.oldest, decision.floor):
-            _delete(ledger, destination, decision, stop)
-            _discard_unfinished(ledger, destination, before, stop)
+            _delete(ledger, destination, decision, deletion)
+            _discard_unfinished(ledger, destination, before, deletion)
             return report
     raise Conflict(
         "can't cut history",
@@ -167,12 +183,13 @@ def _require_safe_swap(ledger: Ledger, survey: StoreSurvey) -> None:
         )
 
 
-def _delete(ledger: Ledger, destination: Storage | None, decision: PruneDecision, stop: Stop) -> None:
+def _delete(ledger: Ledger, destination: Storage | None, decision: PruneDecision, deletion: Deletion) -> None:
+    deletion.begin(len(decision.objects) + len(decision.progress) + len(decision.completions) + len(decision.manifests))
     if destination is not None:
-        _delete_all(destination.delete, decision.objects, destination.url, stop)
-    _delete_all(ledger.documents.delete, decision.progress, ledger.url, stop)
-    _delete_all(ledger.documents.delete, decision.completions, ledger.url, stop)
-    _delete_all(ledger.documents.delete, decision.manifests, ledger.url, stop)
+        deletion.delete_all(destination.delete, decision.objects, destination.url)
+    deletion.delete_all(ledger.documents.delete, decision.progress, ledger.url)
+    deletion.delete_all(ledger.documents.delete, decision.completions, ledger.url)
+    deletion.delete_all(ledger.documents.delete, decision.manifests, ledger.url)
 
 
 def _unfinished_uploads(ledger: Ledger, destination: Storage | None, before: datetime) -> tuple[str, ...]:
@@ -183,29 +200,11 @@ def _unfinished_uploads(ledger: Ledger, destination: Storage | None, before: dat
     return tuple(sorted(found))
 
 
-def _discard_unfinished(ledger: Ledger, destination: Storage | None, before: datetime, stop: Stop) -> None:
+def _discard_unfinished(ledger: Ledger, destination: Storage | None, before: datetime, deletion: Deletion) -> None:
     """Delete unfinished files by age. Age is enough, because nobody reads or continues an unfinished file."""
-    _delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url, stop)
+    deletion.delete_all(ledger.documents.discard, ledger.documents.unfinished(before), ledger.url)
     if destination is not None:
-        _delete_all(destination.discard, destination.unfinished(before), destination.url, stop)
-
-
-def _delete_all(delete: Callable[[str], None], keys: Iterable[str], where: str, stop: Stop) -> None:
-    def one(key: str) -> None:
-        stop.require_not_asked()
-        delete(key)
-
-    for _, error in LocalThreads(DELETIONS).run_tasks(one, keys):
-        if isinstance(error, StorageDenied):
-            raise StorageDenied(
-                "can't delete old objects",
-                on=error.on or where,
-                why=error.why,
-                hint="Grant s3:DeleteObject below this prefix (write access, if it is a folder), and prune again. "
-                "Old snapshots are already unreachable, and the leftover objects do no harm.",
-            )
-        if isinstance(error, BaseException):
-            raise error
+        deletion.delete_all(destination.discard, destination.unfinished(before), destination.url)
 
 
 def _prune_result(

@@ -8,41 +8,61 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import ObjectMissing, StateUnreadable, StorageDenied
+from floodmark.events import Observer, StepAdvanced, StepStarted
 from floodmark.layout import TIMESTAMP, table_prefix, timestamp_of
 from floodmark.prune.retention import EraseBefore, ManifestLink, ProgressFacts, Rule, StoreSurvey
 from floodmark.state import inflight
 from floodmark.state.documents import Documents
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, decode, unreadable
+from floodmark.stop import Stop
 from floodmark.storage.base import Storage
 
 LISTINGS = 8
+_PAGE = 1000  # the observer hears of this many keys at once
+Found = TypeVar("Found")
 _RUN_ID = re.compile(r"(\d{8})T(\d{6})Z")
 
 
 def take_survey(
-    ledger: Ledger, destination: Storage | None, current: Current, rule: Rule, now: datetime
+    ledger: Ledger,
+    destination: Storage | None,
+    current: Current,
+    rule: Rule,
+    now: datetime,
+    observer: Observer,
+    stop: Stop,
 ) -> StoreSurvey:
     """Survey the store. `destination` is None if objects do not stay.
 
-    Raises StateUnreadable if history is damaged, StorageDenied, StorageError. An erasure continues with damaged
-    history: it treats the lost part as gone.
+    Raises StateUnreadable if history is damaged, StorageDenied, StorageError, Stopped. An erasure continues with
+    damaged history: it treats the lost part as gone.
     """
+    observer(StepStarted("reading manifests", unit="manifests"))
     documents, pool = ledger.documents, dict[str, str]()
     completed = _list_keys(documents, "complete/")  # first, so that the manifest of each record is found below
     alive, dead = inflight.alive_and_dead(documents, now)
-    reach, lost = _manifests_in_reach(ledger, current, rule, pool)
+
+    def each(found: Iterable[Found]) -> Iterator[Found]:
+        for one in found:
+            stop.require_not_asked()
+            observer(StepAdvanced())
+            yield one
+
+    reach, lost = _manifests_in_reach(each(ledger.reach(current)), ledger, rule, pool)
     keys = {link.key for link in reach}
     strays, bad = _stray_manifests(
-        documents, [key for key in _list_keys(documents, "manifests/") if key not in keys], pool
+        documents, each(key for key in _list_keys(documents, "manifests/") if key not in keys), pool
     )
-    progress, worse = _progress_facts(documents, _list_keys(documents, "progress/"), pool)
+    progress, worse = _progress_facts(documents, each(_list_keys(documents, "progress/")), pool)
     names = set(pool)
+    observer(StepStarted("listing objects", unit="keys"))
     return StoreSurvey(
         reach=reach,
         lost=lost,
@@ -53,17 +73,17 @@ def take_survey(
         dead={run.run_id: run.timestamp for run in dead},
         oldest=current.head.oldest,
         floor=current.head.floor,
-        objects=tuple(_objects(destination, names, rule)) if destination is not None else (),
+        objects=tuple(_objects(destination, names, rule, observer, stop)) if destination is not None else (),
         completions={key: key.removeprefix("complete/").removesuffix(".json") for key in completed},
     )
 
 
 def _manifests_in_reach(
-    ledger: Ledger, current: Current, rule: Rule, pool: dict[str, str]
+    reach: Iterable[tuple[str, Manifest]], ledger: Ledger, rule: Rule, pool: dict[str, str]
 ) -> tuple[tuple[ManifestLink, ...], str | None]:
     links: list[ManifestLink] = []
     try:
-        for key, manifest in ledger.reach(current):
+        for key, manifest in reach:
             links.append(_manifest_link(key, manifest, pool, ledger.documents.at(key)))
     except (ObjectMissing, StateUnreadable) as error:
         if not links or not isinstance(rule, EraseBefore):
@@ -140,11 +160,22 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _objects(destination: Storage, names: Iterable[str], rule: Rule) -> Iterator[str]:
+def _objects(destination: Storage, names: Iterable[str], rule: Rule, observer: Observer, stop: Stop) -> Iterator[str]:
     """Yield the objects of the tables that this state's documents name, or for an erasure, of their databases."""
     whole = isinstance(rule, EraseBefore)
     prefixes = sorted({prefix for key in names if (prefix := table_prefix(key, database_only=whole)) is not None})
-    for _, keys in LocalThreads(LISTINGS).run_tasks(lambda prefix: list(destination.list(prefix)), prefixes):
+
+    def listed(prefix: str) -> list[str]:
+        found: list[str] = []
+        for key in destination.list(prefix):
+            found.append(key)
+            if len(found) % _PAGE == 0:
+                stop.require_not_asked()
+                observer(StepAdvanced(_PAGE))
+        observer(StepAdvanced(len(found) % _PAGE))
+        return found
+
+    for _, keys in LocalThreads(LISTINGS).run_tasks(listed, prefixes):
         if isinstance(keys, BaseException):
             raise _needing_the_right(keys, destination.url)
         yield from keys

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -15,8 +15,9 @@ from floodmark.config import Settings
 from floodmark.engine.base import TaskStopped
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
-from floodmark.events import Observer, Warned
+from floodmark.events import Observer, StepAdvanced, StepStarted, Warned
 from floodmark.layout import LAYOUTS
+from floodmark.meter import ChunkMeter
 from floodmark.model import ObjectEntry, TableEntry, TableName
 from floodmark.objects.stored import ObjectFault
 from floodmark.pipeline.extract import Extractor
@@ -25,12 +26,13 @@ from floodmark.source.waiting import WaitsOnce
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
 from floodmark.state.run_ids import RunSearch
-from floodmark.stop import Deadline, Stop
+from floodmark.stop import Deadline, Stop, stopped_leaving
 from floodmark.storage.base import Storage
 from floodmark.verify import objects
 from floodmark.verify.entries import entry_problems
 from floodmark.verify.report import Level, TableProblem, TableReport, VerifyReport, full_run
 from floodmark.verify.source import ComparedTable, SourceComparison, compare_tables
+from floodmark.wording import plural
 
 __all__ = ["VerifyRequest", "full_run", "verify"]
 
@@ -50,17 +52,43 @@ class VerifyRequest(Struct, frozen=True):
 Faults = Mapping[str, ObjectFault]
 
 
+class _Checked:
+    """The checks so far, for a verification that is stopped."""
+
+    number = total = faulty = 0
+    comparing = False
+
+    def left(self) -> str:
+        """Return what a stopped verification found."""
+        text = "Verify only reads: nothing was changed."
+        if not self.total:
+            return text
+        verb = "was" if self.number == 1 else "were"
+        found = f"{self.faulty:,} with a fault; run it again to see all" if self.faulty else "without a fault"
+        text += f" {self.number:,} of {plural(self.total, 'object')} {verb} checked, {found}."
+        return f"{text} The comparison with the database did not end." if self.comparing else text
+
+
 def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop) -> VerifyReport | None:
     """Verify a run and return a report, or None before the first commit.
 
     Raises UsageError for a run that history does not hold; StateUnreadable if head, or a manifest in reach, is missing
     or damaged; SourceMismatch, StorageError, SourceError; Stopped.
     """
+    checked = _Checked()
+    with stopped_leaving(checked.left):
+        return _verify(settings, request, observer, stop, checked)
+
+
+def _verify(
+    settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop, checked: _Checked
+) -> VerifyReport | None:
     begun = time.monotonic()
+    observer(StepStarted("reading manifests", unit="manifests"))
     ledger = open_ledger(settings, observer)
     if ledger is None:
         raise ConfigError("can't verify", why="runs to this landing zone keep no state")
-    found = _read_manifests(ledger, request)
+    found = _read_manifests(ledger, request, observer, stop)
     if found is None:
         return None
     current, manifest, number = found
@@ -69,10 +97,11 @@ def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop:
     if _require_verifiable(manifest, request):
         destination = open_destination(settings, manifest, observer)
         _warn_of_another_place(destination, manifest, observer)
-        faults = _object_faults(destination, entries, request.deep, stop, observer)
+        faults = _object_faults(destination, entries, request.deep, stop, observer, checked)
         level: Level = "content" if request.deep else "objects"
     else:
         level = "manifest"
+    checked.comparing = request.against_source
     compared = _compare_source(settings, current, entries, observer, stop) if request.against_source else {}
     stop.require_not_asked()
     tables = tuple(_table_report(entry, faults, compared.get(entry.table)) for entry in entries)
@@ -80,7 +109,9 @@ def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop:
     return VerifyReport(run_id=manifest.run_id, level=level, manifests=number, tables=tables, duration_seconds=seconds)
 
 
-def _read_manifests(ledger: Ledger, request: VerifyRequest) -> tuple[Current, Manifest, int] | None:
+def _read_manifests(
+    ledger: Ledger, request: VerifyRequest, observer: Observer, stop: Stop
+) -> tuple[Current, Manifest, int] | None:
     """Read every manifest in reach. Return the requested one and the number of manifests.
 
     Raises UsageError if the requested run is not among them.
@@ -96,6 +127,8 @@ def _read_manifests(ledger: Ledger, request: VerifyRequest) -> tuple[Current, Ma
         number = 0
         try:
             for _, manifest in ledger.reach(current):
+                stop.require_not_asked()
+                observer(StepAdvanced())
                 number += 1
                 if search is not None:
                     search.take(manifest)
@@ -137,39 +170,61 @@ def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: O
 
 
 def _object_faults(
-    destination: Storage, entries: Iterable[TableEntry], deep: bool, stop: Stop, observer: Observer
+    destination: Storage, entries: Iterable[TableEntry], deep: bool, stop: Stop, observer: Observer, checked: _Checked
 ) -> Faults:
     """Return each object's fault, by key. Raises StorageDenied if access to all objects is denied."""
-    named = {one.key: one for entry in entries for one in entry.objects}
+    named = {one.key: (entry.table, one) for entry in entries for one in entry.objects}
+    checked.total = len(named)
+    _tell_step(named.values(), deep, observer)
 
-    def one_object(one: ObjectEntry) -> ObjectFault | None:
+    def one_object(task: tuple[TableName, ObjectEntry]) -> ObjectFault | None:
         if stop.is_set():
             raise TaskStopped
-        return objects.read(destination, one, stop.is_set, observer) if deep else objects.look(destination, one)
+        table, one = task
+        if not deep:
+            return objects.look(destination, one)
+        with ChunkMeter(observer, table, one.chunk, one.stored_bytes, one.raw_bytes) as meter:
+            return objects.read(destination, one, stop.is_set, observer, meter.add)
 
     faults: dict[str, ObjectFault] = {}
-    for one, fault in LocalThreads(READS if deep else LOOKS).run_tasks(one_object, named.values()):
+    for (_, one), fault in LocalThreads(READS if deep else LOOKS).run_tasks(one_object, named.values()):
         if isinstance(fault, TaskStopped):
             raise Stopped(stop.number)
+        checked.number += 1
+        if not deep:
+            observer(StepAdvanced())
         if isinstance(fault, StorageDenied):
             refused, fault = fault, objects.denied(fault)
         elif isinstance(fault, BaseException):
             raise fault
         if fault is not None:
             faults[one.key] = fault
+            checked.faulty += 1
     if faults and len(faults) == len(named) and all(fault.code == "denied" for fault in faults.values()):
         raise refused
     return faults
 
 
+def _tell_step(named: Collection[tuple[TableName, ObjectEntry]], deep: bool, observer: Observer) -> None:
+    if not deep:
+        observer(StepStarted("checking objects", total=len(named), unit="objects"))
+        return
+    sizes = dict[TableName, int]()
+    for table, one in named:
+        sizes[table] = sizes.get(table, 0) + one.stored_bytes
+    observer(StepStarted("reading objects", sizes))
+
+
 def _compare_source(
     settings: Settings, current: Current, entries: Sequence[TableEntry], observer: Observer, stop: Stop
 ) -> dict[TableName, ComparedTable]:
+    observer(StepStarted("waiting for the server"))
     snapshot = WaitsOnce(open_source(settings).snapshot(), set(), settings.limits.lock_timeout)
     deadline = Deadline(stop)
     deadline.start(settings.limits.max_snapshot_age)
     try:
         require_same_source(current, snapshot.identity, adopt=False)
+        observer(StepStarted("reading the catalog"))
         for drawback in snapshot.drawbacks:
             observer(Warned(str(drawback)))
         backends, selection = open_backends(settings, observer), settings.selection

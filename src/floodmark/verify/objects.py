@@ -7,6 +7,7 @@ from collections.abc import Callable
 from floodmark.errors import StorageDenied
 from floodmark.events import Observer
 from floodmark.layout import encoding_of
+from floodmark.meter import Count, count_nothing
 from floodmark.model import ObjectEntry
 from floodmark.objects.stored import ObjectFault
 from floodmark.objects.verified import find_fault
@@ -29,10 +30,17 @@ def look(destination: Storage, entry: ObjectEntry) -> ObjectFault | None:
 
 
 def read(
-    destination: Storage, entry: ObjectEntry, stopping: Callable[[], bool], observer: Observer
+    destination: Storage,
+    entry: ObjectEntry,
+    stopping: Callable[[], bool],
+    observer: Observer,
+    count: Count = count_nothing,
 ) -> ObjectFault | None:
-    """Read an object to its end and return its fault, or None. Raises TaskStopped, StorageError."""
-    return find_fault(destination, entry, encoding_of(entry.key), observer, stopping)
+    """Read an object to its end and return its fault, or None. `count` is told of its lines' bytes.
+
+    Raises TaskStopped, StorageError.
+    """
+    return find_fault(destination, entry, encoding_of(entry.key), observer, stopping, count)
 
 
 def denied(error: StorageDenied) -> ObjectFault:

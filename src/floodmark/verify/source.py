@@ -7,7 +7,8 @@ give no verdict. Chunks that are proven changed are not read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -15,8 +16,9 @@ from msgspec.structs import replace
 from floodmark.engine.base import TaskStopped
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
-from floodmark.events import Observer
-from floodmark.model import Chunk, ObjectEntry, Question, TableEntry, TableInfo, TableName
+from floodmark.events import Observer, StepStarted
+from floodmark.meter import ChunkMeter
+from floodmark.model import Chunk, ObjectEntry, Observation, TableEntry, TableInfo, TableName
 from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, plan_table, settle_plan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
 from floodmark.pipeline.remembered import remember_entry
@@ -62,6 +64,11 @@ class _TableComparison:
     def give_up(self, why: str) -> None:
         self.report, self.problems = SourceReport(unread=max(1, len(self.plan.chunks)), why=why), []
 
+    @property
+    def asked(self) -> list[ChunkPlan]:
+        """Return the chunks that the source is asked about."""
+        return [chunk for chunk in self.plan.chunks if chunk.question is not None]
+
     def stored(self) -> dict[Chunk, ObjectEntry]:
         return {one.chunk: one for one in self.entry.objects}
 
@@ -88,6 +95,7 @@ def compare_tables(
                     info, entry, plan_table(info, remember_entry(entry), policy, comparison.snapshot.point)
                 )
             )
+    comparison.observer(StepStarted("checking", _sizes((work, chunk) for work in works for chunk in work.asked)))
     for work in works:
         _settle_table(comparison, work)
     _read_chunks(comparison, works)
@@ -100,16 +108,20 @@ def compare_tables(
 
 
 def _settle_table(comparison: SourceComparison, work: _TableComparison) -> None:
-    questions = work.plan.questions
-    batches = [questions[at : at + _BATCH] for at in range(0, len(questions), _BATCH)]
+    asked = work.asked
+    batches = [asked[at : at + _BATCH] for at in range(0, len(asked), _BATCH)]
     ask = patiently(comparison.observer, "observe")
 
-    def answer(batch: Sequence[Question]) -> list[object]:
+    def answer(batch: Sequence[ChunkPlan]) -> list[Observation]:
         if comparison.deadline.reached():
             raise TaskStopped
-        return list(ask(comparison.snapshot.observe, batch))
+        with ExitStack() as meters:
+            for one in batch:
+                meter = ChunkMeter(comparison.observer, work.info.table, one.chunk, one.estimated_bytes)
+                meters.enter_context(meter)
+            return ask(comparison.snapshot.observe, [one.question for one in batch if one.question is not None])
 
-    answers: dict[Sequence[Question], list[object]] = {}
+    answers: dict[Chunk, Observation] = {}
     for batch, found in LocalThreads(comparison.snapshot.parallelism).run_tasks(answer, batches):
         if isinstance(found, SourceError | TaskStopped):
             work.give_up(found.sentence if isinstance(found, SourceError) else "the comparison was stopped")
@@ -117,9 +129,8 @@ def _settle_table(comparison: SourceComparison, work: _TableComparison) -> None:
             return
         if isinstance(found, BaseException):
             raise found
-        answers[batch] = found
-    seen = [one for batch in batches for one in answers[batch]]
-    work.plan = settle_plan(work.plan, seen, Policy(comparison.chunk_bytes))  # type: ignore[arg-type]
+        answers |= {one.chunk: seen for one, seen in zip(batch, found, strict=True)}
+    work.plan = settle_plan(work.plan, [answers[one.chunk] for one in asked], Policy(comparison.chunk_bytes))
     fell_away = work.stored().keys() - {chunk.chunk for chunk in work.plan.chunks}
     for _ in fell_away:
         work.count("changed")
@@ -127,6 +138,8 @@ def _settle_table(comparison: SourceComparison, work: _TableComparison) -> None:
 
 def _read_chunks(comparison: SourceComparison, works: Sequence[_TableComparison]) -> None:
     again = patiently(comparison.observer, "read a chunk again")
+    tasks = list(_to_read(works))
+    comparison.observer(StepStarted("comparing with the source", _sizes(tasks)))
 
     def digest(task: tuple[_TableComparison, ChunkPlan]) -> str | None:
         work, chunk = task
@@ -134,7 +147,7 @@ def _read_chunks(comparison: SourceComparison, works: Sequence[_TableComparison]
             raise TaskStopped
         return again(comparison.extractor.content_digest, ChunkTask(work.info, chunk, "", {}))
 
-    for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run_tasks(digest, _to_read(works)):
+    for (work, chunk), found in LocalThreads(comparison.snapshot.parallelism).run_tasks(digest, tasks):
         if isinstance(found, TaskStopped):
             work.count("unread", "the comparison was stopped before its end")
         elif isinstance(found, SourceError):
@@ -143,6 +156,14 @@ def _read_chunks(comparison: SourceComparison, works: Sequence[_TableComparison]
             raise found
         else:
             _judge_chunk(work, chunk, found)
+
+
+def _sizes(chunks: Iterable[tuple[_TableComparison, ChunkPlan]]) -> dict[TableName, int]:
+    """Return the bytes of these chunks in the source, by table."""
+    sizes = dict[TableName, int]()
+    for work, chunk in chunks:
+        sizes[work.info.table] = sizes.get(work.info.table, 0) + chunk.estimated_bytes
+    return sizes
 
 
 def _to_read(works: Sequence[_TableComparison]) -> Iterator[tuple[_TableComparison, ChunkPlan]]:
