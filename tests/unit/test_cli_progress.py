@@ -1,27 +1,29 @@
-"""Progress: live on a terminal, plain lines elsewhere, quiet about what did not change."""
+"""Progress where there is no terminal: log lines, and the numbers of a long command every 30 seconds."""
 
 from __future__ import annotations
 
-import threading
+import time
 
-import pytest
-
-from fix_cli import EVIL, Tty, command_streams, entry
+from fix_cli import EVIL, Clock, command_streams, entry
+from floodmark.cli.output.log_events import Level
+from floodmark.cli.output.logs import Log, Style
 from floodmark.cli.output.progress import Lines, progress
-from floodmark.cli.output.screen import Screen
+from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.output.tally import Tally
-from floodmark.cli.output.views import ChunkCounts
 from floodmark.events import (
     ChunkDone,
+    ChunkProgress,
     Event,
     Retried,
     RunFinished,
     RunStarted,
+    StepAdvanced,
+    StepStarted,
     TableDecided,
     TableFinished,
     Warned,
 )
-from floodmark.model import Point, Reason, TableName
+from floodmark.model import Chunk, Point, Reason, TableName
 
 PERSON = TableName("public", "person")
 STARTED = RunStarted("r1", "postgresql://h/db", "s3://mine/lake", Point("2026-11-24T01:02:03Z"), 1)
@@ -33,19 +35,9 @@ WHY = 'why="1 of 2 chunks hold newer rows"'
 SIZES = "rows=2000 stored_bytes=42000 seconds=1.25"
 
 
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def lines(*events: Event, clock: Clock | None = None) -> list[str]:
+def lines(*events: Event) -> list[str]:
     streams, _, err = command_streams()
-    with progress(streams, Tally(clock or Clock())) as observer:
+    with progress(streams, Tally(Clock())) as observer:
         assert isinstance(observer, Lines)
         for event in events:
             observer(event)
@@ -75,32 +67,10 @@ def test_lines_tell_what_matters() -> None:
     ]
 
 
-def test_a_new_snapshot_is_told_and_counted_anew() -> None:
-    clock = Clock()
-    tally = Tally(clock)
-    for event in (STARTED, DECIDED, DONE, RunStarted("r1", "s", "d", Point("t"), 2)):
-        tally.take(event)
-    assert tally.counts() == {}
+def test_a_new_snapshot_is_told() -> None:
     assert lines(RunStarted("r1", "s", "d", Point("t"), 2)) == [
         "level=info event=run_started run_id=r1 source=s destination=d as_of=t snapshot=2"
     ]
-
-
-def test_a_long_run_is_told_of_now_and_then() -> None:
-    clock = Clock()
-    streams, _, err = command_streams()
-    observer = Lines(streams, Tally(clock))
-    observer(DECIDED)
-    clock.now += 29
-    observer(DONE)
-    assert err.getvalue() == ""
-    clock.now += 1
-    observer(DONE)
-    observer(DONE)
-    assert err.getvalue().endswith(
-        " level=info event=progress chunks_done=2 chunks=3 rows=1000 raw_bytes=4000000 seconds=30\n"
-    )
-    assert err.getvalue().count("\n") == 1
 
 
 def test_names_in_events_never_steer_a_terminal() -> None:
@@ -110,70 +80,67 @@ def test_names_in_events_never_steer_a_terminal() -> None:
         assert "\\x1b[31m" in line and not any(letter in line for letter in "\x1b\x9b\u202e\n")
 
 
-def test_counts_never_exceed_what_there_is() -> None:
-    tally = Tally(Clock())
-    for event in (TableDecided(PERSON, Reason("forced", ""), 2, 2, 0), DONE, DONE, DONE):
-        tally.take(event)
-    assert tally.counts() == {PERSON: ChunkCounts(2, 2)}
+EXTRACTING = StepStarted("extracting", {PERSON: 4_000_000_000, TableName("public", "visit"): 1_000_000_000})
 
 
-def test_tallies_from_many_threads_add_up() -> None:
-    tally = Tally()
-    tally.take(TableDecided(PERSON, Reason("forced", ""), 4000, 4000, 0))
-
-    def work() -> None:
-        for _ in range(1000):
-            tally.take(DONE)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert tally.counts() == {PERSON: ChunkCounts(4000, 4000)}
-    assert tally.overall().startswith("4000 of 4,000 chunks, 2,000,000 rows, 8.0 GB read")
-
-
-@pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("TERM", "xterm")
-
-
-@pytest.mark.usefixtures("wide")
-def test_the_screen_shows_tables_at_work_and_the_whole() -> None:
-    clock, err = Clock(), Tty()
-    streams, _, _ = command_streams({"TERM": "xterm"}, err=err)
+def at_work(clock: Clock, *more: Event) -> Tally:
+    """A tally in the middle of an extraction, after ten seconds."""
     tally = Tally(clock)
-    with progress(streams, tally) as observer:
-        assert isinstance(observer, Screen)
-        for event in (STARTED, DECIDED, DONE, Warned(EVIL)):
-            observer(event)
-        for number in range(9):
-            name = TableName("public", f"t{number}[red]")
-            observer(TableDecided(name, Reason("forced", ""), 2, 2, 0))
-            observer(ChunkDone(name, 1, 10, 0, 0.0))
-        clock.now += 1
-    text = err.getvalue()
-    assert "public.person" in text and "500 rows" in text and "1/3 chunks" in text and "1.0 MB/s" in text
-    assert "public.t0[red]" in text and "and 2 more tables" in text
-    assert "10 of 21 chunks, 509 rows" in text
-    assert "level=warning" in text and "\x1b[31m" not in text and "\x9b" not in text
-
-
-@pytest.mark.usefixtures("wide")
-def test_a_terminal_that_can_not_move_its_cursor_gets_lines() -> None:
-    streams, _, err = command_streams({"TERM": "dumb"}, err=Tty())
-    with progress(streams, Tally()) as observer:
-        observer(STARTED)
-    assert isinstance(observer, Lines) and "\x1b" not in err.getvalue()
-
-
-@pytest.mark.usefixtures("wide")
-def test_a_finished_table_leaves_the_screen() -> None:
-    tally = Tally(Clock())
-    for event in (TableDecided(PERSON, Reason("forced", ""), 2, 2, 0), DONE):
+    for event in (STARTED, DECIDED, EXTRACTING, *more):
         tally.take(event)
-    assert [name for name, _ in tally.running()] == [PERSON]
+    clock.now += 10
     tally.take(DONE)
-    assert tally.running() == []
+    tally.take(ChunkProgress(PERSON, Chunk("1", 0), 400_000_000, finished=True))
+    tally.take(ChunkProgress(PERSON, Chunk("1", 8), 100_000_000))
+    return tally
+
+
+def written(tally: Tally, style: Style = "json", level: Level = "info") -> list[str]:
+    """What a command in progress writes at a first and a second moment, which come soon."""
+    streams, _, err = command_streams()
+    streams = CommandStreams(streams.out, streams.err, {}, Log(streams.err.line, style, level))
+    with Lines(streams, tally, every=0.005):
+        deadline = time.monotonic() + (10 if level == "info" else 0.05)
+        while err.getvalue().count("\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.002)
+    return [line.partition('"event":' if style == "json" else " ")[2] for line in err.getvalue().splitlines()[:2]]
+
+
+def test_the_log_tells_how_far_a_command_is() -> None:
+    told = written(at_work(Clock()))
+    assert (
+        told[0]
+        == told[1]
+        == (
+            '"progress","step":"extracting","percent":10,"done_bytes":500000000,"total_bytes":5000000000,"rate":50000000,'
+            '"elapsed":10,"eta":90,"chunks_done":1,"chunks":3,"tables":{"public.person":12}}'
+        )
+    )
+    told = written(at_work(Clock()), "text")
+    assert told[0].endswith(' elapsed=10 eta=90 chunks_done=1 chunks=3 tables="public.person 12%"')
+    assert written(at_work(Clock()), level="warning") == []
+
+
+def test_the_log_tells_of_steps_without_bytes() -> None:
+    tally = at_work(Clock(), StepStarted("deleting", total=500, unit="keys"))
+    tally.take(StepAdvanced(100))
+    assert written(tally)[0] == (
+        '"progress","step":"deleting","percent":20,"done":100,"total":500,"rate":10,"elapsed":10,"eta":40}'
+    )
+    tally.take(StepStarted("reading the catalog"))
+    assert written(tally)[0] == '"progress","step":"reading the catalog","elapsed":10}'
+
+
+def test_the_log_waits_30_seconds_before_it_tells_of_progress() -> None:
+    streams, _, _ = command_streams()
+    assert Lines(streams, at_work(Clock()))._every == 30
+    assert lines(STARTED, DECIDED, EXTRACTING, ChunkProgress(PERSON, Chunk("1", 0), 5)) == lines(STARTED)
+
+
+def test_names_in_progress_never_steer_a_terminal() -> None:
+    evil = TableName(EVIL, EVIL)
+    tally = at_work(Clock(), StepStarted("extracting", {evil: 100}))
+    tally.take(ChunkProgress(evil, Chunk("1", 0), 5))
+    for style in ("json", "text"):
+        (line, _) = written(tally, style)  # type: ignore[arg-type]
+        assert not any(letter in line for letter in "\x1b\x9b\u202e\n") and "5" in line

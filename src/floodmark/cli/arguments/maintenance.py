@@ -8,6 +8,7 @@ from floodmark.cli.arguments.parser import Commands
 from floodmark.cli.arguments.values import count, moment, port
 
 _STATE = ("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "AWS_PROFILE, …")
+_LOG = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "NO_COLOR")
 _SOURCE = ("FLOODMARK_SOURCE", "PGHOST, PGDATABASE, …")
 
 _EXPORTER = CommandHelp(
@@ -16,7 +17,7 @@ _EXPORTER = CommandHelp(
         "Read the state at an interval, and serve it as metrics at /metrics until SIGINT or SIGTERM. If the state "
         "can't be read, the last known values stay. /health answers 200 as long as the process works."
     ),
-    variables=(*_STATE, "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"),
+    variables=(*_STATE, *_LOG[:2]),
     examples=(
         "floodmark exporter --destination s3://lake/cases",
         "floodmark exporter --state s3://lake/state --address 127.0.0.1 --port 9000",
@@ -30,7 +31,7 @@ _VERIFY = CommandHelp(
         "--deep its content, with --against-source the database. It writes nothing. The error names the commands that "
         "write faulty tables again."
     ),
-    variables=(*_SOURCE, *_STATE, "NO_COLOR"),
+    variables=(*_SOURCE, *_STATE, *_LOG),
     examples=(
         "floodmark verify --destination s3://lake/cases --deep",
         "floodmark verify --against-source --table public.person",
@@ -43,7 +44,7 @@ _PRUNE = CommandHelp(
         "Delete old snapshots by exactly one of three rules, and what killed runs left. The current snapshot always "
         "stays, and so does every snapshot that was current within the grace time. Runs can be in progress."
     ),
-    variables=_STATE,
+    variables=(*_STATE, *_LOG),
     examples=(
         "floodmark prune --destination s3://lake/cases --keep-days 30 --dry-run",
         "floodmark prune --state s3://lake/state --erase-before 2026-11-01 --grace 0",
@@ -86,6 +87,7 @@ def add_verify(commands: Commands) -> None:
     groups.add_output(verify)
     groups.add_verbosity(verify, quiet=True)
     groups.add_places(verify, source=True)
+    groups.add_log(verify)
 
 
 def add_prune(commands: Commands) -> None:
@@ -103,6 +105,7 @@ def add_prune(commands: Commands) -> None:
     prune.add_argument("--quiet", action="store_true", help="print only problems")
     groups.add_output(prune)
     groups.add_places(prune, source=False)
+    groups.add_log(prune)
 
 
 def add_doctor(commands: Commands) -> None:

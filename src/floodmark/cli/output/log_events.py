@@ -36,6 +36,10 @@ class LogEvent(Struct, frozen=True):
 _TABLE = ("table", "reason", "why", "rows", "stored_bytes", "seconds")
 _NOTIFICATION = ("channel", "kinds")
 _ERROR = ("error", "hint", "exit_code")
+_PROGRESS = (
+    *("step", "percent", "done_bytes", "total_bytes", "done", "total", "rate"),
+    *("elapsed", "eta", "chunks_done", "chunks", "tables"),
+)
 
 EVENTS: dict[str, LogEvent] = {
     "run_started": LogEvent("info", ("source", "destination", "database", "as_of", "snapshot")),
@@ -44,7 +48,7 @@ EVENTS: dict[str, LogEvent] = {
     "chunk_done": LogEvent("debug", ("table", "rows", "raw_bytes", "uploaded_bytes", "seconds")),
     "chunk_audited": LogEvent("debug", ("table",)),
     "audit_failed": LogEvent("error", ("table",)),
-    "progress": LogEvent("info", ("chunks_done", "chunks", "rows", "raw_bytes", "seconds")),
+    "progress": LogEvent("info", _PROGRESS),
     "table_extracted": LogEvent("info", _TABLE),
     "table_unchanged": LogEvent("info", (*_TABLE, "delivery", "objects")),
     "table_dropped": LogEvent("warning", _TABLE),
@@ -65,6 +69,7 @@ EVENTS: dict[str, LogEvent] = {
     "retry": LogEvent("warning", ("what", "why", "attempt")),
     "warning": LogEvent("warning", ("message",)),
     "stop_requested": LogEvent("warning", ("hint",)),
+    "ended_at_once": LogEvent("error", _ERROR),
     "run_stopped": LogEvent("error", (*_ERROR, "kept_chunks", "chunks")),
     "command_stopped": LogEvent("error", _ERROR),
     "command_failed": LogEvent("error", _ERROR),

@@ -74,7 +74,7 @@ def _logger(write: Callable[[str], object], style: Style) -> Any:
     import structlog  # noqa: PLC0415 - by need: not every command writes a line
 
     text = structlog.processors.LogfmtRenderer(bool_as_flag=False)
-    renderers = [structlog.processors.JSONRenderer(_encode)] if style == "json" else [text, _escape]
+    renderers = [structlog.processors.JSONRenderer(_encode)] if style == "json" else [_flatten, text, _escape]
     return structlog.wrap_logger(
         _Output(write),
         processors=[
@@ -102,6 +102,14 @@ def _drop_missing(logger: object, method: str, fields: MutableMapping[str, Any])
 
 def _order_keys(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {**{name: fields[name] for name in _FIRST}, **fields}
+
+
+def _flatten(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Write the shares of several tables as text. In JSON they are an object."""
+    shares = fields.get("tables")
+    if isinstance(shares, Mapping):
+        fields["tables"] = ", ".join(name if share is None else f"{name} {share}%" for name, share in shares.items())
+    return fields
 
 
 def _escape(logger: object, method: str, line: str) -> str:

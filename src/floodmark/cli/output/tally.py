@@ -1,99 +1,250 @@
-"""Totals of run events, and their text for both kinds of progress display."""
+"""The progress of a command, from its events: the current step, its tables, its rate and its end. Thread-safe.
+
+The live view and the log's `progress` events show the same numbers.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from floodmark.cli.output.figures import size
 from floodmark.cli.output.views import ChunkCounts
-from floodmark.events import ChunkDone, Event, RunStarted, TableDecided
-from floodmark.model import TableName
-from floodmark.wording import plural
+from floodmark.events import (
+    ChunkDone,
+    ChunkProgress,
+    Event,
+    RunStarted,
+    Step,
+    StepAdvanced,
+    StepStarted,
+    TableDecided,
+    TableGivenUp,
+    Unit,
+)
+from floodmark.model import Chunk, TableName
 
 Clock = Callable[[], float]
+# The rate covers this many seconds up to now.
+WINDOW = 10.0
+# Samples are at least this far apart, so that the window has few of them.
+_SAMPLE_EVERY = 0.25
+# The tables at work that are shown; the others are only counted.
+SHOWN_TABLES = 8
 
 
-class Work(Struct):
-    """A table in progress. `since` is the start of its first chunk, on the monotonic clock."""
+class TableProgress(Struct, frozen=True):
+    """A table at work, with its own share of the step. `chunks` is set in steps that count chunks."""
+
+    table: TableName
+    done: int
+    total: int
+    chunks: ChunkCounts | None
+
+    @property
+    def percent(self) -> int | None:
+        return percent(self.done, self.total)
+
+
+class Progress(Struct, frozen=True):
+    """The progress of a command's current step.
+
+    `done` and `total` are in the step's unit, and `rate` is that unit per second. `total` is None if nobody knows it.
+    `elapsed` is in seconds since the command began, `eta` in seconds until the step's end. `tables` are the first
+    tables at work, `more_tables` the number of others.
+    """
+
+    step: Step
+    unit: Unit
+    done: int
+    total: int | None
+    percent: int | None
+    rate: float | None
+    elapsed: float
+    eta: float | None
+    chunks: ChunkCounts | None
+    tables: tuple[TableProgress, ...]
+    more_tables: int
+
+
+class _StepTable(Struct):
+    """A table in the current step. `reading` holds the chunks at work, with the bytes that are done of each."""
+
+    size: int
+    done: int
+    reading: dict[Chunk, int]
+    given_up: bool = False
+
+    @property
+    def reached(self) -> int:
+        return min(self.size, self.done + sum(self.reading.values()))
+
+    @property
+    def total(self) -> int:
+        return self.reached if self.given_up else self.size
+
+
+class _TableChunks(Struct):
+    """The chunks of a table: all, those to read, and those that were read."""
 
     chunks: int
     to_extract: int
     done: int = 0
-    rows: int = 0
-    raw_bytes: int = 0
-    since: float | None = None
 
-    @property
-    def running(self) -> bool:
-        return self.since is not None and self.done < self.to_extract
+
+class SlidingRate:
+    """The rate of a growing number, over the last seconds."""
+
+    def __init__(self, window: float = WINDOW) -> None:
+        self._window = window
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def restart(self, now: float) -> None:
+        """Begin again at 0."""
+        self._samples.clear()
+        self._samples.append((now, 0))
+
+    def is_due(self, now: float) -> bool:
+        """Return True if the last sample is old enough for another one."""
+        return bool(self._samples) and now - self._samples[-1][0] >= _SAMPLE_EVERY
+
+    def add(self, now: float, number: int) -> None:
+        """Note the number, and forget what lies before the window."""
+        self._samples.append((now, number))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - self._window:
+            self._samples.popleft()
+
+    def per_second(self, now: float, number: int) -> float | None:
+        """Return the rate up to now, or None in the first second."""
+        then, before = self._samples[0]
+        return (number - before) / (now - then) if now - then >= 1 else None
 
 
 class Tally:
-    """The totals of a run's events so far. Safe to use from several threads."""
+    """The totals of a command's events so far."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
-        self.lock = threading.Lock()
-        self.begun = clock()
-        self.tables: dict[TableName, Work] = {}
+        self._lock = threading.Lock()
+        self._begun = clock()
+        self._chunks: dict[TableName, _TableChunks] = {}
+        self._step: StepStarted | None = None
+        self._tables: dict[TableName, _StepTable] = {}
+        self._advanced = 0
+        self._most = 0
+        self._rate = SlidingRate()
 
     def take(self, event: Event) -> None:
-        with self.lock:
-            if isinstance(event, RunStarted):
-                self.tables.clear()
-            elif isinstance(event, TableDecided):
-                self.tables[event.table] = Work(event.chunks, event.to_extract)
+        """Add an event."""
+        with self._lock:
+            if isinstance(event, ChunkProgress):
+                self._read(event)
+            elif isinstance(event, StepAdvanced):
+                self._advanced += event.number
+            elif isinstance(event, StepStarted):
+                self._begin(event)
+            elif isinstance(event, TableGivenUp):
+                self._give_up(event.table)
             elif isinstance(event, ChunkDone):
-                self._add(event)
+                self._chunks.setdefault(event.table, _TableChunks(1, 1)).done += 1
+            elif isinstance(event, TableDecided):
+                self._chunks[event.table] = _TableChunks(event.chunks, event.to_extract)
+            elif isinstance(event, RunStarted):
+                self._chunks.clear()
+            now = self.clock()
+            if self._rate.is_due(now):
+                self._rate.add(now, self._done())
 
     def counts(self) -> dict[TableName, ChunkCounts]:
         """Return, per table, the number of chunks that were read and the number of all its chunks."""
-        with self.lock:
-            return {name: ChunkCounts(min(work.done, work.chunks), work.chunks) for name, work in self.tables.items()}
+        with self._lock:
+            return {name: ChunkCounts(min(one.done, one.chunks), one.chunks) for name, one in self._chunks.items()}
 
-    def running(self) -> list[tuple[TableName, Work]]:
-        """Return copies of the tables in progress, the oldest first."""
-        with self.lock:
-            found = [(name, _copy(work)) for name, work in self.tables.items() if work.running]
-        return sorted(found, key=lambda pair: pair[1].since or 0.0)
+    @property
+    def step(self) -> Step | None:
+        """Return the current step. It takes no lock, so that a thread that handles a signal can ask."""
+        return None if self._step is None else self._step.step
 
-    def overall(self) -> str:
-        """Return one summary line: chunks, rows, bytes and their rate."""
-        with self.lock:
-            works = list(self.tables.values())
-            done, planned = sum(work.done for work in works), sum(work.to_extract for work in works)
-            rows, raw = sum(work.rows for work in works), sum(work.raw_bytes for work in works)
-            speed = rate(raw, self.clock() - self.begun)
-            return f"{done} of {plural(planned, 'chunk')}, {plural(rows, 'row')}, {size(raw)} read at {speed}"
+    def progress(self) -> Progress | None:
+        """Return the progress of the current step, or None before the first one."""
+        with self._lock:
+            return None if self._step is None else self._progress(self._step, self.clock())
 
-    def sums(self) -> dict[str, int]:
-        """Return the same totals as numbers."""
-        with self.lock:
-            works = list(self.tables.values())
-            return {
-                "chunks_done": sum(work.done for work in works),
-                "chunks": sum(work.to_extract for work in works),
-                "rows": sum(work.rows for work in works),
-                "raw_bytes": sum(work.raw_bytes for work in works),
-                "seconds": round(self.clock() - self.begun),
-            }
+    def _done(self) -> int:
+        """Return how much of the step is done. A chunk that is read again lets the sum fall; that is not shown."""
+        self._most = max(self._most, self._advanced + sum(one.reached for one in self._tables.values()))
+        return self._most
 
-    def _add(self, event: ChunkDone) -> None:
-        work = self.tables.setdefault(event.table, Work(1, 1))
-        if work.since is None:
-            work.since = self.clock() - event.seconds
-        work.done += 1
-        work.rows += event.rows
-        work.raw_bytes += event.raw_bytes
+    def _progress(self, step: StepStarted, now: float) -> Progress:
+        done = self._done()
+        total = step.total if step.total is not None else sum(one.total for one in self._tables.values()) or None
+        if self._rate.is_due(now):
+            self._rate.add(now, done)
+        rate = self._rate.per_second(now, done)
+        counted = step.step in ("extracting", "loading")
+        chunks = _sum(self._chunks.values()) if counted else None
+        at_work = [(name, one) for name, one in self._tables.items() if one.reading]
+        return Progress(
+            step=step.step,
+            unit=step.unit,
+            done=done,
+            total=total,
+            percent=_percent_of_step(done, total, chunks),
+            rate=rate,
+            elapsed=now - self._begun,
+            eta=(total - done) / rate if total is not None and rate else None,
+            chunks=chunks,
+            tables=tuple(self._at_work(name, one, counted) for name, one in at_work[:SHOWN_TABLES]),
+            more_tables=max(0, len(at_work) - SHOWN_TABLES),
+        )
+
+    def _at_work(self, name: TableName, one: _StepTable, counted: bool) -> TableProgress:
+        chunks = self._chunks.get(name) if counted else None
+        return TableProgress(name, one.reached, one.total, None if chunks is None else _sum([chunks]))
+
+    def _begin(self, step: StepStarted) -> None:
+        self._step, self._advanced, self._most = step, 0, 0
+        self._tables = {name: _StepTable(size, 0, {}) for name, size in step.sizes.items()}
+        self._rate.restart(self.clock())
+
+    def _read(self, event: ChunkProgress) -> None:
+        table = self._tables.get(event.table)
+        if table is None:
+            return
+        if event.finished:
+            table.reading.pop(event.chunk, None)
+            table.done += event.done_bytes
+        else:
+            table.reading[event.chunk] = event.done_bytes
+
+    def _give_up(self, name: TableName) -> None:
+        table = self._tables.get(name)
+        if table is not None:
+            table.given_up = True
+        if name in self._chunks:
+            self._chunks[name].to_extract = self._chunks[name].done
 
 
-def rate(number: int, elapsed: float) -> str:
-    return f"{number / 1e6 / elapsed:.1f} MB/s" if elapsed > 0 else "- MB/s"
+def percent(done: int, total: int | None) -> int | None:
+    """Return a whole percentage, rounded down, so that 100 means all. None if there is no total."""
+    return min(100, 100 * done // total) if total else None
 
 
-def _copy(work: Work) -> Work:
-    return Work(work.chunks, work.to_extract, work.done, work.rows, work.raw_bytes, work.since)
+def _percent_of_step(done: int, total: int | None, chunks: ChunkCounts | None) -> int | None:
+    """Return the step's percentage. Without known sizes, chunks count. It is 100 only if no chunk is left."""
+    if chunks is None:
+        return percent(done, total)
+    if not total:
+        return percent(chunks.read, chunks.total)
+    share = percent(done, total)
+    return share if share is None or chunks.read >= chunks.total else min(99, share)
+
+
+def _sum(tables: Iterable[_TableChunks]) -> ChunkCounts:
+    read = planned = 0
+    for one in tables:
+        read, planned = read + min(one.done, one.to_extract), planned + one.to_extract
+    return ChunkCounts(read, planned)
