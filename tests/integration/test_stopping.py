@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from fix_child import Child
 from fix_command import Floodmark, Landing, asked_to_stop, at_work, held, until
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
+from fix_terminal import Terminal
 from floodmark.errors import RunStopped, Stopped
 from floodmark.events import ChunkDone, Event, RunFinished, TableFinished, Warned, ignore_event
 from floodmark.pipeline.job import plan, run
@@ -167,6 +169,76 @@ def test_whatever_is_stopped_names_the_signal_that_asked_for_it(nightly: Nightly
         assert stopped.value.code == ENDS[number]
 
 
+# --- what is said --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(pg: PgDatabase, tmp_path: Path) -> Floodmark:
+    """A service of 40 tables, of which a migration holds the second last."""
+    for number in range(40):
+        pg.execute(f"CREATE TABLE t{number:02} AS SELECT 1 AS a")
+    places = {"FLOODMARK_SOURCE": pg.url, "FLOODMARK_DESTINATION": str(tmp_path / "out")}
+    made = Floodmark(tmp_path / "job", places)
+    made.configure("limits: {lock_timeout: 600s}\n")
+    return made
+
+
+def test_the_log_of_a_stopped_run_has_one_line_of_its_end(many: Floodmark, pg: PgDatabase) -> None:
+    migration = pg.connect()
+    held(migration, "t38")
+    process = many.start("run", "--log-format", "json", "--connections", "1")
+    until(lambda: process.poll() is not None or at_work(pg, "%t38%")(), patience=60)
+    said = asked_to_stop(process, signal.SIGTERM)
+    migration.rollback()
+    done = many.end(process, said=said)
+    lines = [msgspec.json.decode(line) for line in done.err.splitlines()]
+    assert [line["event"] for line in lines] == ["run_started", "stop_requested", "run_stopped"]
+    end = lines[-1]
+    assert 38 <= end["kept_chunks"] <= 39 and (end["chunks"], end["exit_code"]) == (40, 143) and "run_id" in end
+    left = f"Nothing was committed. {end['kept_chunks']} of 40 chunks are kept; the next run continues from them."
+    assert end["hint"] == left
+    read = many.run("--log-format", "json", "--log-level", "debug").err.count('"event":"chunk_done"')
+    assert read == 40 - end["kept_chunks"]
+
+
+def test_ctrl_c_leaves_one_line_on_a_terminal(many: Floodmark, pg: PgDatabase) -> None:
+    migration = pg.connect()
+    held(migration, "t38")
+    terminal = Terminal(many.command("run", "--connections", "1"), many.folder, many.environment)
+    shown = terminal.until(r"public\.t38 (.*\n)+.* elapsed").splitlines()
+    assert re.fullmatch(r"public\.t38 +0 of 1 chunk", shown[0]) and len(shown) == 3
+    assert re.fullmatch(r"extracting ━+╸?.* 9\d% 3[89] of 40 chunks", shown[1])
+    elapsed = re.search(r", (0:\d\d) elapsed", shown[2])
+    assert elapsed is not None
+    assert f", {elapsed[1]} elapsed" not in terminal.until(rf", 0:(?!{elapsed[1][2:]})\d\d elapsed", patience=3)
+    terminal.press_ctrl_c()
+    assert terminal.until("^Stopping").splitlines() == [
+        "Stopping: what is in progress ends first. Ctrl-C again ends at once."
+    ]
+    migration.rollback()
+    code, left = terminal.end()
+    assert code == 130 and terminal.screen.cursor_shown
+    assert re.fullmatch(
+        r"Stopped\. Nothing was committed\. 3[89] of 40 chunks are kept; the next run continues\nfrom them\.",
+        "\n".join(left),
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_before_the_plan_a_terminal_says_what_is_waited_for(many: Floodmark, pg: PgDatabase, command: str) -> None:
+    migration = pg.connect()
+    held(migration, "pg_seclabel")
+    terminal = Terminal(many.command(command), many.folder, many.environment)
+    assert re.fullmatch(r"reading the catalog, 0:\d\d elapsed", terminal.until("reading the catalog.* elapsed"))
+    terminal.press_ctrl_c()
+    terminal.until("Stopping")
+    terminal.press_ctrl_c()
+    code, left = terminal.end()
+    assert code == 130 and left[0].startswith("Ended at once. ") and len(left) <= 2
+    assert ("A plan only reads" if command == "plan" else "Nothing was committed.") in left[0]
+    migration.rollback()
+
+
 # --- what a terminal shows --------------------------------------------------------------------------------------
 
 
@@ -206,7 +278,8 @@ def test_live_progress_and_colour(floodmark: Floodmark, service: PgDatabase) -> 
     )
     code, shown = on_a_terminal(floodmark, "run")
     assert code == 0
-    assert re.search(r"\d+ of \d+ chunks, [\d,]+ rows, [\d.]+ [kM]B read at [\d.]+ MB/s", shown)
+    assert re.search(r"\d+% \d+ of \d+ chunks", COLOUR.sub("", shown))
+    assert re.search(r"[\d.]+ [kM]?B of [\d.]+ [kM]B, .*\d:\d\d elapsed", shown)
     assert "\x1b[1A" in shown or "\x1b[2K" in shown  # redrawn in place
     assert any(code not in ("\x1b[0m",) for code in COLOUR.findall(shown))
     final = shown[shown.rindex("table ") if "table " in shown else 0 :]

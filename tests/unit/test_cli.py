@@ -367,28 +367,13 @@ from types import SimpleNamespace
 from fix_cli import EVIL, entry, manifest
 from floodmark.cli.commands import history
 from floodmark.cli.main import main
-from floodmark.events import ChunkDone, RunStarted, TableDecided, TableFinished, Warned
-from floodmark.model import Point, Reason, TableName
+from floodmark.events import ChunkDone, ChunkProgress, RunStarted, StepStarted, TableDecided, TableFinished, Warned
+from floodmark.model import Chunk, Point, Reason, TableName
 from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import Inflight
 """
 MAIN = "\nsys.exit(main())\n"
-WAITING = """
-def run(settings, observer, stop):
-    observer(Warned("ready"))
-    stop.wait(30)
-    stop.require_not_asked()
-job.run = run
-"""
-DEAF = """
-def run(settings, observer, stop):
-    observer(Warned("ready"))
-    stop.wait(30)
-    observer(Warned("deaf"))
-    time.sleep(30)
-job.run = run
-"""
 LONG = """
 many = [manifest(*(entry(f"t{n}") for n in range(3000)))] * 20
 current = SimpleNamespace(manifest=many[0])
@@ -400,7 +385,10 @@ def run(settings, observer, stop):
     table = TableName(EVIL, EVIL)
     observer(RunStarted("r", "sqlite:///a.db", "out", Point("t"), 1))
     observer(TableDecided(table, Reason("forced", EVIL), 2, 2, 0))
+    observer(StepStarted("extracting", {table: 8000000}))
     observer(ChunkDone(table, 5, 5000000, 5, 0.1))
+    observer(ChunkProgress(table, Chunk("1", 0), 4000000, finished=True))
+    observer(ChunkProgress(table, Chunk("1", 8), 0))
     observer(Warned(EVIL))
     time.sleep(0.6)
     one = manifest(entry(EVIL))
@@ -415,36 +403,6 @@ def start(body: str, *arguments: str, **options: Any) -> Child:
     command = [sys.executable, "-c", prelude + body + MAIN, *arguments]
     environ = {**os.environ, "PYTHONUNBUFFERED": "", **options.pop("env", {})}
     return Child(command, stderr=options.pop("stderr", subprocess.PIPE), env=environ, **options)
-
-
-def wait_for(process: subprocess.Popen[bytes], word: bytes) -> bytes:
-    assert process.stderr is not None
-    line = b""
-    while word not in line:
-        line = process.stderr.readline()
-        assert line, "the process ended"
-    return line
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_cleanly(number: int, code: int) -> None:
-    with start(WAITING, "run", *PLACES, stdout=subprocess.PIPE) as process:
-        wait_for(process, b"ready")
-        process.send_signal(number)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == code and out == b""
-    assert err.startswith(b"floodmark: stopping") and err.endswith(b"\nStopped.\n") and b"Traceback" not in err
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_signal_ends_the_process(number: int, code: int) -> None:
-    with start(DEAF, "run", *PLACES) as process:
-        wait_for(process, b"ready")
-        process.send_signal(signal.SIGTERM)
-        wait_for(process, b"deaf")
-        process.send_signal(number)
-        process.communicate(timeout=120)
-    assert process.returncode == code
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -528,7 +486,7 @@ def _read(descriptor: int) -> bytes:
 
 def test_on_a_terminal_there_is_live_progress_and_no_escape_of_a_name() -> None:
     shown = on_a_terminal()
-    assert b"5 rows" in shown and b"1/2 chunks" in shown and b"MB/s" in shown
+    assert b"50%" in shown and b"1 of 2 chunks" in shown and b"4.0 MB of 8.0 MB" in shown
     assert b"\x1b[?25l" in shown and b"\x1b[?25h" in shown  # the cursor hidden while drawing, and back
     assert b"\x1b[32mextracted" in shown
     assert EVIL_SHOWN.encode() in shown

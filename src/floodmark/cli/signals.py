@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks the run to end cleanly, the second ends the process at once."""
+"""SIGINT and SIGTERM: the first asks a command to end cleanly, the second ends the process at once, and says so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from floodmark.cli.output.progress import progress
-from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.output.streams import CommandStreams, wrapped
 from floodmark.cli.output.tally import Tally
 from floodmark.events import Observer
 from floodmark.stop import Stop
@@ -25,14 +25,23 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _HINT = "A second signal ends the process at once."
 
 
+def _other_commands() -> str:
+    return "Run the command again."
+
+
 class StopSignals:
     """Context manager in which the two signals set `event`. `number` is the first signal that came.
+
+    `left` says what the work leaves when the second signal ends it. A live display sets `clearing`: it shows the first
+    request by itself, and has to be removed before a second one ends the process. Both are called in a thread of their
+    own, at any moment, and must take no lock.
 
     Signals reach only a process's main thread. In another thread this does nothing.
     """
 
-    def __init__(self, style: str = "text") -> None:
-        self._style = style
+    def __init__(self, style: str = "text", left: Callable[[], str] = _other_commands) -> None:
+        self._style, self._left = style, left
+        self.clearing: Callable[[], bytes] | None = None
         self.event = Stop()
         self.number: int | None = None
         self._before: dict[int, Any] = {}
@@ -73,12 +82,26 @@ class StopSignals:
 
     def _receive(self, number: int) -> None:
         if self.number is not None:
-            os._exit(128 + number)
+            self._end_at_once(number)
         self.number = number
-        # This does not use sys.stderr, because the main thread can be in the middle of a write to it.
-        with suppress(OSError):  # nobody can read it, but the run still ends
-            os.write(2, _message(self._style))
+        if self.clearing is None:
+            _write(_message(self._style))
         self.event.ask(number)
+
+    def _end_at_once(self, number: int) -> None:
+        code = 128 + number
+        try:
+            _write((self.clearing() if self.clearing is not None else b"") + self._last_words(code))
+        finally:
+            os._exit(code)
+
+    def _last_words(self, code: int) -> bytes:
+        """Return the log event `ended_at_once`, or the same as a message."""
+        left = self._left()
+        if self._style == "json":
+            return _event("ended_at_once", "error", error="ended at once", hint=left, exit_code=code)
+        text = f"Ended at once. {left}"
+        return f"{text if self.clearing is None else wrapped(text)}\n".encode()
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
@@ -88,9 +111,15 @@ def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
 Work = Callable[[Observer, StopSignals], Outcome]
 
 
-def run_interruptible(streams: CommandStreams, tally: Tally, work: Work[Outcome]) -> Outcome:
-    """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped."""
-    with StopSignals(streams.log.style) as stop, progress(streams, tally) as observer:
+def run_interruptible(
+    streams: CommandStreams, tally: Tally, work: Work[Outcome], left: Callable[[], str] = _other_commands
+) -> Outcome:
+    """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped.
+
+    `left` says what the work leaves if the second signal ends it: see StopSignals.
+    """
+    with StopSignals(streams.log.style, left) as stop, progress(streams, tally, stop.event) as observer:
+        stop.clearing = observer.clearing
         return work(observer, stop)
 
 
@@ -98,6 +127,16 @@ def _message(style: str) -> bytes:
     """Return the log event `stop_requested`, or the same as a message."""
     if style != "json":
         return f"floodmark: stopping\n  {_HINT}\n".encode()
+    return _event("stop_requested", "warning", hint=_HINT)
+
+
+def _event(name: str, level: str, **fields: object) -> bytes:
+    """Return a line of the JSON log."""
     now = iso_time(datetime.now(UTC), "microseconds")
-    fields = {"timestamp": now, "level": "warning", "event": "stop_requested", "hint": _HINT}
-    return msgspec.json.encode(fields) + b"\n"
+    return msgspec.json.encode({"timestamp": now, "level": level, "event": name, **fields}) + b"\n"
+
+
+def _write(text: bytes) -> None:
+    """Write to stderr, but not through sys.stderr: the main thread can be in the middle of a write to it."""
+    with suppress(OSError):  # nobody can read it, but the command still ends
+        os.write(2, text)

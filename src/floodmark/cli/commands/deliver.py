@@ -19,21 +19,25 @@ from floodmark.cli.output.log_events import finished_line, table_line
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import folded_line
 from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
-from floodmark.cli.signals import StopSignals
+from floodmark.cli.signals import run_interruptible
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
 from floodmark.deliver.job import Delivered, Result, open_target
 from floodmark.deliver.job import deliver as deliver_tables
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
-from floodmark.events import Event
+from floodmark.events import Observer, StepStarted
 from floodmark.model import TableName
 from floodmark.reader.reader import Snapshot
 from floodmark.reader.reader import open as open_landed
+from floodmark.stop import Stop, stopped_leaving
 from floodmark.wording import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_LEFT = "The next delivery sends what is missing. It repeats a table that was being sent, under the same keys."
 
 
 class Done(Struct, frozen=True):
@@ -102,8 +106,8 @@ def after_run(
     """Make the configured deliveries after a run is committed. A failure is reported and told, and the commit stays."""
     try:
         done, broken = _deliver_all(settings, settings.deliver, (), (), streams)
-    except Stopped:
-        raise
+    except Stopped as stopped:
+        raise Stopped(stopped.signal_number, f"The run is committed. {stopped.hint}") from None
     except FloodmarkError as error:
         done, broken = [], error
     if broken is not None:
@@ -132,33 +136,50 @@ def _deliver_all(
 
     Returns the finished deliveries and the last error. Earlier errors are reported here.
     """
-    log, errors, done = streams.log, list[FloodmarkError](), list[Done]()
+    done, errors = run_interruptible(
+        streams,
+        Tally(),
+        lambda observer, stop: _make_deliveries(settings, chosen, patterns, exclude, streams.log, observer, stop.event),
+        lambda: _LEFT,
+    )
+    for earlier in errors[:-1]:
+        report(earlier, streams)
+    return done, errors[-1] if errors else None
 
-    def observer(event: Event) -> None:
-        log.observe(event)
 
+def _make_deliveries(
+    settings: Settings,
+    chosen: Sequence[DeliverySettings],
+    patterns: Sequence[str],
+    exclude: Sequence[str],
+    log: Log,
+    observer: Observer,
+    stop: Stop,
+) -> tuple[list[Done], list[FloodmarkError]]:
+    """Make the deliveries. Return the finished ones, and the errors of the others. Raises Stopped."""
+    done, errors = list[Done](), list[FloodmarkError]()
     assert settings.state_url is not None
+    observer(StepStarted("reading the state"))
     reader = open_landed(settings.destination.url or None, state=settings.state_url, observer=observer)
     snapshot = reader.latest()
     log.bind(run_id=snapshot.run_id)
     only = _chosen_tables(snapshot, patterns, exclude)
     _require_deliverable(settings, snapshot, chosen)
-    with StopSignals(streams.log.style) as stop:
-        for one in chosen:
-            target = open_target(one, observer)
-            cursor, tell = reader.cursor(target.name), partial(_log_table, log, target.name)
-            try:
-                result = deliver_tables(snapshot, target, cursor, only, tell, stop.event)
-            except Stopped:
-                raise
-            except FloodmarkError as error:
-                errors.append(error)
-            else:
-                done.append(Done(one, result))
-                _log_end(log, result)
-    for earlier in errors[:-1]:
-        report(earlier, streams)
-    return done, errors[-1] if errors else None
+    for one in chosen:
+        with stopped_leaving(lambda: _LEFT):
+            stop.require_not_asked()
+        target = open_target(one, observer)
+        cursor, tell = reader.cursor(target.name), partial(_log_table, log, target.name)
+        try:
+            result = deliver_tables(snapshot, target, cursor, only, tell, stop, observer)
+        except Stopped:
+            raise
+        except FloodmarkError as error:
+            errors.append(error)
+        else:
+            done.append(Done(one, result))
+            _log_end(log, result)
+    return done, errors
 
 
 def _require_deliverable(settings: Settings, snapshot: Snapshot, chosen: Sequence[DeliverySettings]) -> None:

@@ -31,7 +31,7 @@ from floodmark.errors import (
     UsageError,
     VerificationFailed,
 )
-from floodmark.events import Observer
+from floodmark.events import Observer, StepStarted
 from floodmark.load.duckdb import MEMORY, DuckDBFile
 from floodmark.load.job import LoadedTable, LoadOptions, LoadResult
 from floodmark.load.job import load as load_tables
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)
+_LEFT = "Readers see the old tables, or all the new ones. Run the load again to bring the target up to date."
 _FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
 
 
@@ -69,7 +70,7 @@ class LoadDocument(Struct, frozen=True, kw_only=True):
 def load(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
     result, place = run_interruptible(
-        streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop.event)
+        streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop.event), lambda: _LEFT
     )
     log = streams.log
     for one in result.tables:
@@ -84,6 +85,7 @@ def _loaded(
     options: argparse.Namespace, streams: CommandStreams, observer: Observer, stop: Stop
 ) -> tuple[LoadResult, str]:
     """Load, and return the result and the target's place."""
+    observer(StepStarted("reading the state"))
     settings = landed_settings(options, streams)
     target = _target(options, settings, observer)
     try:

@@ -16,7 +16,12 @@ from floodmark.pipeline import job
 def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show the plan. With --detailed-exitcode, the exit code tells if there is work."""
     settings = settings_of(options, streams)
-    planned = run_interruptible(streams, Tally(), lambda observer, stop: job.plan(settings, observer, stop.event))
+    planned = run_interruptible(
+        streams,
+        Tally(),
+        lambda observer, stop: job.plan(settings, observer, stop.event),
+        lambda: "A plan only reads: nothing was changed.",
+    )
     if options.output == "json":
         streams.print_json(views.PlanDocument(tables=tuple(map(views.planned, planned))))
     else:

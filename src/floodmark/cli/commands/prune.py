@@ -70,6 +70,7 @@ def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
         streams,
         Tally(),
         lambda observer, stop: job.prune(settings, rule, observer, stop.event, dry_run=options.dry_run),
+        lambda: "The snapshots that are still in reach are whole. Prune again to delete the rest.",
     )
     if options.output == "json":
         streams.print_json(_document(done))

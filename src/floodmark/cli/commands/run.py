@@ -73,7 +73,8 @@ def _run(
     notified: NotifiedRun | None,
 ) -> int:
     tally = Tally()
-    result = run_interruptible(streams, tally, work if notified is None else notified.watched(work))
+    work = work if notified is None else notified.watched(work)
+    result = run_interruptible(streams, tally, work, lambda: _left_at_once(tally))
     if options.output == "json":
         streams.print_json(encode(result.manifest))
     else:
@@ -82,6 +83,13 @@ def _run(
     code = _report_completion(result, streams, tell)
     code = _deliver(settings, streams, tell) or code
     return code or (EXIT_PARTIAL if result.failed else EXIT_OK)
+
+
+def _left_at_once(tally: Tally) -> str:
+    """Return what a run leaves that had no time to end."""
+    if tally.step == "committing":
+        return "The run was committing: `floodmark history` shows if it is committed."
+    return "Nothing was committed. The next run continues from the chunks that were saved by then."
 
 
 def _text(

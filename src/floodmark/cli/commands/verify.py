@@ -45,7 +45,10 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
     settings = (settings_of if options.against_source else state_settings)(options, streams)
     request = job.VerifyRequest(options.run, tuple(options.table), options.deep, options.against_source)
     report = run_interruptible(
-        streams, Tally(), lambda observer, stop: job.verify(settings, request, observer, stop.event)
+        streams,
+        Tally(),
+        lambda observer, stop: job.verify(settings, request, observer, stop.event),
+        lambda: "Verify only reads: nothing was changed.",
     )
     if options.output == "json":
         streams.print_json(_document(report))

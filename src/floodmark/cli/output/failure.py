@@ -9,7 +9,6 @@ import signal
 import traceback
 from types import TracebackType
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.errors import FloodmarkError, RunStopped, Stopped, exit_code_of
@@ -29,7 +28,7 @@ def report(error: BaseException, streams: CommandStreams) -> int:
     elif streams.log.style == "json":
         streams.log.write(_line_of(error, code))
     elif isinstance(error, Stopped):
-        streams.err.line(printable(" ".join(filter(None, ("Stopped.", error.hint)))))
+        streams.write_paragraph(" ".join(filter(None, ("Stopped.", error.hint))))
     else:
         streams.notice(error.sentence, error.hint)
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PLAIN_WIDTH = 100_000
+_USUAL_WIDTH = 80
 
 
 def open_closed_streams() -> None:
@@ -130,6 +132,11 @@ class CommandStreams:
         if hint is not None:
             self.err.line(f"  {printable(hint)}")
 
+    def write_paragraph(self, text: str) -> None:
+        """Write sentences to stderr as one line. On a terminal, a long line breaks between words."""
+        text = printable(text)
+        self.err.line(wrapped(text) if is_terminal(self.err, self.environ) else text)
+
     def print_json(self, document: object) -> None:
         """Write a result to stdout as JSON. Bytes are a finished document."""
         self.out.write_json(document if isinstance(document, bytes) else pretty_json(document))
@@ -141,6 +148,15 @@ class CommandStreams:
         """Write a message about a retry. An observer for commands that have no log."""
         if isinstance(event, Retried):
             self.notice(f"retry {event.attempt}: {event.what}: {event.why}")
+
+
+def wrapped(text: str) -> str:
+    """Break a text between words, so that it fits the terminal of stderr."""
+    try:
+        columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(2).columns or _USUAL_WIDTH
+    except (OSError, ValueError):
+        columns = _USUAL_WIDTH
+    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
 
 
 def is_terminal(stream: Stream, environ: Mapping[str, str]) -> bool:
