@@ -138,3 +138,56 @@ def test_a_second_ctrl_c_clears_the_live_view_too(wait: bool) -> None:
         "that were saved by then.",
     ]
     assert terminal.end() == (130, said) and terminal.screen.cursor_shown
+
+
+LOADING = """
+import sys, time
+from importlib.abc import MetaPathFinder
+class Slow(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "floodmark.cli.main":
+            print("ready", file=sys.stderr, flush=True)
+            time.sleep(30)
+sys.meta_path.insert(0, Slow())
+from floodmark.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_program_loads_is_no_traceback(number: int, code: int) -> None:
+    with Child([sys.executable, "-c", LOADING, "run"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_for(process, b"ready")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (code, b"", b"Stopped.\n")
+
+
+COMMITTED = """
+from fix_cli import entry, manifest
+from floodmark.cli.output import render
+from floodmark.pipeline.publish import RunResult
+def table(*arguments):
+    print("ready", file=sys.stderr, flush=True)
+    time.sleep(1)
+    return "the table\\n"
+job.run = lambda settings, observer, stop: RunResult(manifest(entry()), "manifests/x.json", 1, 0.6)
+render.run_table = table
+"""
+
+
+def test_a_signal_after_the_commit_lets_the_run_say_what_it_did() -> None:
+    path = f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
+    with start(path + COMMITTED, "run", *PLACES, "--log-format", "text") as process:
+        wait_for(process, b"ready")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and out.startswith(b"the table\n1 table: 0 unchanged, 1 extracted")
+    assert b"Stopped" not in err
+    with start(path + COMMITTED, "run", *PLACES, "--log-format", "text") as process:
+        wait_for(process, b"ready")
+        process.send_signal(signal.SIGTERM)
+        wait_for(process, b"second signal")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (130, b"", b"Ended at once. The run is committed.\n")

@@ -6,12 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 from floodmark.cli import commands
 from floodmark.cli.arguments import parse
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.logs import Log, chosen
-from floodmark.cli.output.streams import CommandStreams, Stream, is_terminal, open_closed_streams
+from floodmark.cli.output.streams import CommandStreams, Stream, open_closed_streams
+from floodmark.cli.output.terminal import is_terminal
+from floodmark.cli.signals import StopSignals
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
@@ -23,12 +26,22 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.envi
         if isinstance(options, int):
             return options
         streams = _with_log(streams, options)
-        code = commands.call(options, streams)
-        streams.out.flush()
+        with streams.signals if options.command in commands.INTERRUPTIBLE else nullcontext():
+            code = _call(options, streams)
     except (Exception, KeyboardInterrupt) as error:
         code = report(error, streams)
     streams.err.flush()
     return code
+
+
+def _call(options: argparse.Namespace, streams: CommandStreams) -> int:
+    """Call the command and report its error, while its signals are watched for."""
+    try:
+        code = commands.call(options, streams)
+        streams.out.flush()
+        return code
+    except Exception as error:
+        return report(error, streams)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace | int:
@@ -43,5 +56,7 @@ def _with_log(streams: CommandStreams, options: argparse.Namespace) -> CommandSt
     """Return the streams with the log that the options ask for. Short commands have no such options."""
     if not hasattr(options, "log_format"):
         return streams
-    style, level = chosen(vars(options), streams.environ, is_terminal(streams.err, streams.environ))
-    return CommandStreams(streams.out, streams.err, streams.environ, Log(streams.err.line, style, level))
+    terminal = is_terminal(streams.err, streams.environ)
+    style, level = chosen(vars(options), streams.environ, terminal)
+    log, signals = Log(streams.err.line, style, level), StopSignals(style, terminal=terminal)
+    return CommandStreams(streams.out, streams.err, streams.environ, log, signals)

@@ -9,38 +9,35 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from floodmark.cli.output.progress import progress
-from floodmark.cli.output.streams import CommandStreams, wrapped
-from floodmark.cli.output.tally import Tally
-from floodmark.events import Observer
+from floodmark.cli.output.terminal import wrapped
 from floodmark.stop import Stop
 from floodmark.wording import iso_time
 
-Outcome = TypeVar("Outcome")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _HINT = "A second signal ends the process at once."
 
 
-def _other_commands() -> str:
-    return "Run the command again."
+def _nothing() -> str:
+    return "Nothing was begun."
 
 
 class StopSignals:
     """Context manager in which the two signals set `event`. `number` is the first signal that came.
 
-    `left` says what the work leaves when the second signal ends it. A live display sets `clearing`: it shows the first
-    request by itself, and has to be removed before a second one ends the process. Both are called in a thread of their
-    own, at any moment, and must take no lock.
+    On a `terminal` the live view shows the first request, elsewhere a line does. A second signal ends the process at
+    once: `clearing` gives the codes that remove a live view, and `left` says what the work leaves. Both are called in
+    a thread of their own, at any moment, and must take no lock.
 
     Signals reach only a process's main thread. In another thread this does nothing.
     """
 
-    def __init__(self, style: str = "text", left: Callable[[], str] = _other_commands) -> None:
-        self._style, self._left = style, left
+    def __init__(self, style: str = "text", *, terminal: bool = False) -> None:
+        self._style, self._terminal = style, terminal
+        self.left: Callable[[], str] = _nothing
         self.clearing: Callable[[], bytes] | None = None
         self.event = Stop()
         self.number: int | None = None
@@ -84,7 +81,7 @@ class StopSignals:
         if self.number is not None:
             self._end_at_once(number)
         self.number = number
-        if self.clearing is None:
+        if not self._terminal:
             _write(_message(self._style))
         self.event.ask(number)
 
@@ -97,30 +94,15 @@ class StopSignals:
 
     def _last_words(self, code: int) -> bytes:
         """Return the log event `ended_at_once`, or the same as a message."""
-        left = self._left()
+        left = self.left()
         if self._style == "json":
             return _event("ended_at_once", "error", error="ended at once", hint=left, exit_code=code)
         text = f"Ended at once. {left}"
-        return f"{text if self.clearing is None else wrapped(text)}\n".encode()
+        return f"\r{wrapped(text)}\n".encode() if self._terminal else f"{text}\n".encode()
 
 
 def _leave_to_watcher(number: int, frame: FrameType | None) -> None:
     """Do nothing: Python has written the signal's number into the pipe by then."""
-
-
-Work = Callable[[Observer, StopSignals], Outcome]
-
-
-def run_interruptible(
-    streams: CommandStreams, tally: Tally, work: Work[Outcome], left: Callable[[], str] = _other_commands
-) -> Outcome:
-    """Do the work with progress on stderr, and let the first signal end it cleanly. Raises Stopped.
-
-    `left` says what the work leaves if the second signal ends it: see StopSignals.
-    """
-    with StopSignals(streams.log.style, left) as stop, progress(streams, tally, stop.event) as observer:
-        stop.clearing = observer.clearing
-        return work(observer, stop)
 
 
 def _message(style: str) -> bytes:

@@ -22,6 +22,7 @@ _GONE = "the table no longer exists in the source"
 
 def take_snapshot(session: Session, source: Source, *, again: bool = False) -> SourceSnapshot:
     """Take a snapshot, and wait for a server that is down. Raises Stopped, SourceError."""
+    session.stop.require_not_asked()
     session.observe(StepStarted("waiting for the server"))
     settings, seconds = session.settings, _SECONDS_BETWEEN_TRIES
     longest = max(settings.source.wait_seconds, SECONDS_TO_COME_BACK if again else 0)

@@ -9,7 +9,8 @@ import sys
 from typing import Any, NoReturn
 
 from floodmark.cli.arguments.help import CommandHelp, PlainFormatter, add_sections
-from floodmark.cli.output.streams import Stream, is_terminal
+from floodmark.cli.output.streams import Stream
+from floodmark.cli.output.terminal import is_terminal
 from floodmark.errors import UsageError
 
 WHAT = "the command line is not understood"

@@ -35,6 +35,10 @@ MODULES = {
 }
 
 
+# The commands that a signal ends at the next safe point.
+INTERRUPTIBLE = frozenset({"run", "plan", "load", "deliver", "verify", "prune"})
+
+
 def call(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Call the command that was parsed, and return its exit code."""
     module = import_module(f"floodmark.cli.commands.{MODULES[options.command]}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
+from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import excluded_tables, included_tables
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.failure import report
@@ -21,7 +22,6 @@ from floodmark.cli.output.render import folded_line
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
-from floodmark.cli.signals import run_interruptible
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
 from floodmark.deliver.job import Delivered, Result, open_target
@@ -139,7 +139,7 @@ def _deliver_all(
     done, errors = run_interruptible(
         streams,
         Tally(),
-        lambda observer, stop: _make_deliveries(settings, chosen, patterns, exclude, streams.log, observer, stop.event),
+        lambda observer, stop: _make_deliveries(settings, chosen, patterns, exclude, streams.log, observer, stop),
         lambda: _LEFT,
     )
     for earlier in errors[:-1]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import count
@@ -20,7 +21,6 @@ from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import folded_line
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
-from floodmark.cli.signals import run_interruptible
 from floodmark.config import Settings
 from floodmark.errors import (
     EXIT_OK,
@@ -70,7 +70,7 @@ class LoadDocument(Struct, frozen=True, kw_only=True):
 def load(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
     result, place = run_interruptible(
-        streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop.event), lambda: _LEFT
+        streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop), lambda: _LEFT
     )
     log = streams.log
     for one in result.tables:

@@ -7,7 +7,6 @@ from types import TracebackType
 
 from floodmark.backends import open_ledger
 from floodmark.cli.settings import configured_database
-from floodmark.cli.signals import StopSignals
 from floodmark.config import Settings
 from floodmark.events import Observer, ignore_event
 from floodmark.metrics.ledger_facts import LedgerFacts, read_facts
@@ -16,6 +15,7 @@ from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 from floodmark.retrying import Patience
 from floodmark.state.announced import Notified
+from floodmark.stop import Stop
 
 # The run itself retries the store often. Its metrics need fewer retries.
 _PATIENCE = Patience(tries=2)
@@ -29,10 +29,10 @@ class MeteredRun:
         self._database = configured_database(settings, environ)
         self._outputs: MetricsOutputs | None = None
 
-    def run(self, observer: Observer, stop: StopSignals) -> RunResult:
+    def run(self, observer: Observer, stop: Stop) -> RunResult:
         outputs = self._outputs = MetricsOutputs(self._settings.metrics, observer, self._known, self._database)
         with outputs:
-            result = job.run(self._settings, outputs.observe, stop.event)
+            result = job.run(self._settings, outputs.observe, stop)
             outputs.record_manifest(result.manifest)
             return result
 

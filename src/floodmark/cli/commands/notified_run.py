@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from floodmark.backends import open_ledger
+from floodmark.cli.interruptible import Work
 from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.settings import configured_database
-from floodmark.cli.signals import StopSignals, Work
 from floodmark.config import NotifySettings, Settings
 from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch, exit_code_of
 from floodmark.events import Event, Observer, ignore_event
@@ -21,6 +21,7 @@ from floodmark.pipeline.publish import RunResult
 from floodmark.retrying import Patience
 from floodmark.state.announced import Notified
 from floodmark.state.documents import Documents
+from floodmark.stop import Stop
 
 Result = TypeVar("Result")
 # Notifications have little time, and can do without the state.
@@ -56,7 +57,7 @@ class NotifiedRun:
     def watched(self, work: Work[RunResult]) -> Work[RunResult]:
         """Return work that keeps the facts of the run."""
 
-        def watching(observer: Observer, stop: StopSignals) -> RunResult:
+        def watching(observer: Observer, stop: Stop) -> RunResult:
             def both(event: Event) -> None:
                 self._facts.observe(event)
                 observer(event)

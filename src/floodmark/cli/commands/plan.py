@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output import render, views
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of
-from floodmark.cli.signals import run_interruptible
 from floodmark.errors import EXIT_OK, EXIT_PLAN_HAS_WORK
 from floodmark.pipeline import job
 
@@ -19,7 +19,7 @@ def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
     planned = run_interruptible(
         streams,
         Tally(),
-        lambda observer, stop: job.plan(settings, observer, stop.event),
+        lambda observer, stop: job.plan(settings, observer, stop),
         lambda: "A plan only reads: nothing was changed.",
     )
     if options.output == "json":

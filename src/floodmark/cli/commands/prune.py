@@ -7,11 +7,11 @@ import argparse
 import msgspec
 from msgspec import Struct
 
+from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
-from floodmark.cli.signals import run_interruptible
 from floodmark.errors import EXIT_OK
 from floodmark.layout import timestamp_text
 from floodmark.prune import job
@@ -69,7 +69,7 @@ def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
     done = run_interruptible(
         streams,
         Tally(),
-        lambda observer, stop: job.prune(settings, rule, observer, stop.event, dry_run=options.dry_run),
+        lambda observer, stop: job.prune(settings, rule, observer, stop, dry_run=options.dry_run),
         lambda: "The snapshots that are still in reach are whole. Prune again to delete the rest.",
     )
     if options.output == "json":

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from floodmark.cli.interruptible import Work, run_interruptible
 from floodmark.cli.output import render
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of
-from floodmark.cli.signals import Work, run_interruptible
 from floodmark.config import Settings
 from floodmark.config.load import load_notify
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, FloodmarkError, MessageError
@@ -54,9 +54,7 @@ def _begin(
     options: argparse.Namespace, streams: CommandStreams, settings: Settings, notified: NotifiedRun | None
 ) -> int:
     if not settings.metrics.wanted:
-        return _run(
-            options, streams, settings, lambda observer, stop: job.run(settings, observer, stop.event), notified
-        )
+        return _run(options, streams, settings, lambda observer, stop: job.run(settings, observer, stop), notified)
     from floodmark.cli.commands.metered_run import MeteredRun  # noqa: PLC0415 - by need: few runs serve metrics
 
     with MeteredRun(settings, streams.environ) as metered:
@@ -75,6 +73,7 @@ def _run(
     tally = Tally()
     work = work if notified is None else notified.watched(work)
     result = run_interruptible(streams, tally, work, lambda: _left_at_once(tally))
+    streams.signals.left = lambda: "The run is committed."
     if options.output == "json":
         streams.print_json(encode(result.manifest))
     else:

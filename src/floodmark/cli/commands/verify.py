@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import seconds, size
 from floodmark.cli.output.grid import Column, draw
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of, state_settings
-from floodmark.cli.signals import run_interruptible
 from floodmark.errors import EXIT_OK, VerificationFailed
 from floodmark.verify import job
 from floodmark.verify.report import Level, SourceReport, TableReport, VerifyReport
@@ -47,7 +47,7 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
     report = run_interruptible(
         streams,
         Tally(),
-        lambda observer, stop: job.verify(settings, request, observer, stop.event),
+        lambda observer, stop: job.verify(settings, request, observer, stop),
         lambda: "Verify only reads: nothing was changed.",
     )
     if options.output == "json":

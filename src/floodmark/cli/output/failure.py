@@ -21,7 +21,7 @@ def report(error: BaseException, streams: CommandStreams) -> int:
     if streams.environ.get(DEBUG):
         _print_frames(error, streams)
     if isinstance(error, KeyboardInterrupt):
-        error = Stopped(signal.SIGINT)
+        error = Stopped(getattr(error, "signal_number", signal.SIGINT))
     code = exit_code_of(error)
     if not isinstance(error, FloodmarkError):
         _report_unexpected(error, streams)

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from floodmark.cli.output.log_events import Line
-from floodmark.cli.output.streams import CommandStreams, console, is_terminal
+from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Progress, Tally
+from floodmark.cli.output.terminal import is_terminal
 from floodmark.events import Event
 from floodmark.stop import NEVER, Stop
 

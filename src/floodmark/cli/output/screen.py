@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from floodmark.cli.output.escaping import printable
-from floodmark.cli.output.logs import Log
 from floodmark.cli.output.figures import size
+from floodmark.cli.output.logs import Log
 from floodmark.cli.output.tally import Progress, Tally
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.events import Event

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.cli.output.logs import Log
+from floodmark.cli.output.terminal import is_terminal, wrapped
+from floodmark.cli.signals import StopSignals
 from floodmark.errors import FloodmarkError
 from floodmark.events import Event, Retried
 from floodmark.wording import pretty_json
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PLAIN_WIDTH = 100_000
-_USUAL_WIDTH = 80
 
 
 def open_closed_streams() -> None:
@@ -119,12 +119,20 @@ class Stream:
 class CommandStreams:
     """A command's streams and environment: data goes to `out`, diagnostics to `err`.
 
-    A long command reports to `log`. By default that writes text, from level info on.
+    A long command reports to `log`. By default that writes text, from level info on. It ends when `signals` say so.
     """
 
-    def __init__(self, out: Stream, err: Stream, environ: Mapping[str, str], log: Log | None = None) -> None:
+    def __init__(
+        self,
+        out: Stream,
+        err: Stream,
+        environ: Mapping[str, str],
+        log: Log | None = None,
+        signals: StopSignals | None = None,
+    ) -> None:
         self.out, self.err, self.environ = out, err, environ
         self.log = Log(err.line, "text", "info") if log is None else log
+        self.signals = StopSignals() if signals is None else signals
 
     def notice(self, text: str, hint: str | None = None) -> None:
         """Write a message to stderr, and a hint below it. Names in both can hold any character."""
@@ -133,9 +141,12 @@ class CommandStreams:
             self.err.line(f"  {printable(hint)}")
 
     def write_paragraph(self, text: str) -> None:
-        """Write sentences to stderr as one line. On a terminal, a long line breaks between words."""
+        """Write sentences to stderr as one line. On a terminal, a long line breaks between words.
+
+        There the line takes the place of the `^C` that a terminal shows for Ctrl-C.
+        """
         text = printable(text)
-        self.err.line(wrapped(text) if is_terminal(self.err, self.environ) else text)
+        self.err.line(f"\r{wrapped(text)}" if is_terminal(self.err, self.environ) else text)
 
     def print_json(self, document: object) -> None:
         """Write a result to stdout as JSON. Bytes are a finished document."""
@@ -148,20 +159,6 @@ class CommandStreams:
         """Write a message about a retry. An observer for commands that have no log."""
         if isinstance(event, Retried):
             self.notice(f"retry {event.attempt}: {event.what}: {event.why}")
-
-
-def wrapped(text: str) -> str:
-    """Break a text between words, so that it fits the terminal of stderr."""
-    try:
-        columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(2).columns or _USUAL_WIDTH
-    except (OSError, ValueError):
-        columns = _USUAL_WIDTH
-    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
-
-
-def is_terminal(stream: Stream, environ: Mapping[str, str]) -> bool:
-    """Return true if the stream goes to a terminal that understands control codes."""
-    return stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
 
 
 def console(stream: Stream, environ: Mapping[str, str]) -> Console:
