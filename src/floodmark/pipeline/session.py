@@ -76,7 +76,7 @@ class Session:
         self.deadline = Deadline(stop)
         self.locked_tables = set[TableName]()
         self.published = False
-        self._planned_chunks = 0
+        self._chunks_to_finish = 0
         self._database = ""
         self._claimed = False
         self._last_claim: datetime | None = None
@@ -220,7 +220,7 @@ class Session:
     def announce_objects(self, attempt: Attempt, works: Sequence[TableWork]) -> None:
         """Record in the state that objects of these tables are about to be put. Raises StorageError, Conflict."""
         extracted = ((work.table, plan.chunk) for work in works if work.is_open for plan in work.plan.to_extract)
-        self._planned_chunks = self.progress.finished_with(extracted)
+        self._chunks_to_finish = self.progress.finished_with(extracted)
         tables = [work.table for work in works if work.is_open and work.plan.to_extract]
         if not tables:
             return
@@ -250,7 +250,7 @@ class Session:
     def stopped_error(self, signal_number: int) -> RunStopped:
         """Return the error of a run that a signal ended, after `fail`: it says what is kept."""
         progress = self.progress
-        work = KeptWork(progress.saved_count, self._planned_chunks, progress.others_count, progress.resumable)
+        work = KeptWork(progress.saved_count, self._chunks_to_finish, progress.others_count, progress.resumable)
         return stopped_run(signal_number, work)
 
     def succeed(self, failed_tables: int) -> None:
