@@ -25,7 +25,7 @@ KEPT = KeptWork(312, 1204, earlier=5)
         (KeptWork(7), "7 chunks are kept; the next run continues from them."),
         (KeptWork(0, 9, earlier=2), "2 chunks of an earlier run are kept; the next run continues from them."),
         (KeptWork(0, 9), "Nothing was committed, and no chunk is kept. The next run starts from the beginning."),
-        (KeptWork(0, 9, resumable=False), "The next run sends again what was not sent completely."),
+        (KeptWork(0, 9, resumable=False), "The next run sends the tables of this run again, each as a whole."),
     ],
     ids=["some", "one", "unplanned", "earlier", "none", "landing"],
 )

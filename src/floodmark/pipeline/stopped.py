@@ -29,7 +29,7 @@ def stopped_run(signal_number: int, work: KeptWork) -> RunStopped:
 
 def _left(work: KeptWork) -> str:
     if not work.resumable:
-        return "Nothing was committed. The next run sends again what was not sent completely."
+        return "Nothing was committed. The next run sends the tables of this run again, each as a whole."
     if work.kept:
         share = f"{work.kept:,} of {plural(work.chunks, 'chunk')}" if work.chunks else plural(work.kept, "chunk")
         return f"Nothing was committed. {_kept(share, work.kept)}"

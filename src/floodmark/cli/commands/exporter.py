@@ -33,8 +33,10 @@ def exporter(options: argparse.Namespace, streams: CommandStreams) -> int:
             log.write(Line("state_read", {"state": ledger.url}))
 
     known = Exporter(ledger, options.interval, log_change)
+    signals = StopSignals(log.style)
+    signals.left = lambda: "The exporter only reads: nothing was changed."
     with (
-        StopSignals(log.style) as stop,
+        signals as stop,
         MetricsServer(options.address, options.port, known.registry, known.healthy) as server,
     ):
         log.write(Line("metrics_served", {"address": options.address or "*", "port": server.port}))

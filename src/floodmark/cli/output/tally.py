@@ -133,7 +133,7 @@ class Tally:
         self._chunks: dict[TableName, _TableChunks] = {}
         self._step: StepStarted | None = None
         self._tables: dict[TableName, _StepTable] = {}
-        self._advanced = 0
+        self._reached = 0  # in all tables, and what belongs to none
         self._most = 0
         self._rate = SlidingRate()
 
@@ -143,7 +143,7 @@ class Tally:
             if isinstance(event, ChunkProgress):
                 self._read(event)
             elif isinstance(event, StepAdvanced):
-                self._advanced += event.number
+                self._reached += event.number
             elif isinstance(event, StepStarted):
                 self._begin(event)
             elif isinstance(event, TableGivenUp):
@@ -175,7 +175,7 @@ class Tally:
 
     def _done(self) -> int:
         """Return how much of the step is done. A chunk that is read again lets the sum fall; that is not shown."""
-        self._most = max(self._most, self._advanced + sum(one.reached for one in self._tables.values()))
+        self._most = max(self._most, self._reached)
         return self._most
 
     def _progress(self, step: StepStarted, now: float) -> Progress:
@@ -206,7 +206,7 @@ class Tally:
         return TableProgress(name, one.reached, one.total, None if chunks is None else _sum([chunks]))
 
     def _begin(self, step: StepStarted) -> None:
-        self._step, self._advanced, self._most = step, 0, 0
+        self._step, self._reached, self._most = step, 0, 0
         self._tables = {name: _StepTable(size, 0, {}) for name, size in step.sizes.items()}
         self._rate.restart(self.clock())
 
@@ -214,11 +214,13 @@ class Tally:
         table = self._tables.get(event.table)
         if table is None:
             return
+        before = table.reached
         if event.finished:
             table.reading.pop(event.chunk, None)
             table.done += event.done_bytes
         else:
             table.reading[event.chunk] = event.done_bytes
+        self._reached += table.reached - before
 
     def _give_up(self, name: TableName) -> None:
         table = self._tables.get(name)
