@@ -77,9 +77,10 @@ def test_long_names_and_large_numbers_fit() -> None:
     shown = Shown()
     extracting(shown, LONG, TableName(LONG.name, LONG.name), size=999_000 * GB)
     shown.clock.now += 500_000
-    assert shown.lines[0] == "public.a_very_long_table_name_that_someon…  0%  300 MB of 999 TB  1 of 12 chunks"
+    shown.take(ChunkProgress(LONG, Chunk("1", 8), GB // 5))
+    assert shown.lines[0] == "public.a_very_long_table_name_that_someon…  0%  400 MB of 999 TB  1 of 12 chunks"
     assert shown.lines[1].startswith("a_very_long_table_name_that_someone_gave_…  0%")
-    assert shown.lines[3].startswith("700 MB of 2.0 PB, 1.4 kB/s, 138:53:28 elapsed, ")
+    assert shown.lines[3].startswith("800 MB of 2.0 PB, 200 B/s, 138:53:28 elapsed, ")
 
 
 def test_many_tables_at_work() -> None:

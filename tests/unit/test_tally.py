@@ -97,10 +97,11 @@ def test_the_rate_is_that_of_the_last_seconds(run: Run) -> None:
     for second in range(12):  # ten times as fast, for more than the window
         run.reads(PERSON, 0, (60 + 10 * second) * MB, after=1)
     assert run.progress.rate == 10 * MB
-    run.clock.now += 5  # the server stands still
+    run.reads(PERSON, 0, 179 * MB, after=0.1)  # soon after the last event
+    run.clock.now += 4.9  # the server stands still
     assert run.progress.rate is not None and run.progress.rate < 7 * MB
     run.clock.now += 100
-    assert run.progress.rate is not None and run.progress.rate < MB
+    assert run.progress.rate == 0 and run.progress.eta is None
     assert run.progress.elapsed == 60 + 12 + 105
 
 

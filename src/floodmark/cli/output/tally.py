@@ -100,19 +100,17 @@ class SlidingRate:
 
     def __init__(self, window: float = WINDOW) -> None:
         self._window = window
-        self._samples: deque[tuple[float, int]] = deque()
+        self._samples = deque([(0.0, 0)])
 
     def restart(self, now: float) -> None:
         """Begin again at 0."""
         self._samples.clear()
         self._samples.append((now, 0))
 
-    def is_due(self, now: float) -> bool:
-        """Return True if the last sample is old enough for another one."""
-        return bool(self._samples) and now - self._samples[-1][0] >= _SAMPLE_EVERY
-
     def add(self, now: float, number: int) -> None:
-        """Note the number, and forget what lies before the window."""
+        """Note the number, and forget what lies before the window. The last sample is always the newest."""
+        if len(self._samples) > 1 and now - self._samples[-2][0] < _SAMPLE_EVERY:
+            self._samples.pop()
         self._samples.append((now, number))
         while len(self._samples) > 1 and self._samples[1][0] <= now - self._window:
             self._samples.popleft()
@@ -154,9 +152,7 @@ class Tally:
                 self._chunks[event.table] = _TableChunks(event.chunks, event.to_extract)
             elif isinstance(event, RunStarted):
                 self._chunks.clear()
-            now = self.clock()
-            if self._rate.is_due(now):
-                self._rate.add(now, self._done())
+            self._rate.add(self.clock(), self._done())
 
     def counts(self) -> dict[TableName, ChunkCounts]:
         """Return, per table, the number of chunks that were read and the number of all its chunks."""
@@ -181,8 +177,7 @@ class Tally:
     def _progress(self, step: StepStarted, now: float) -> Progress:
         done = self._done()
         total = step.total if step.total is not None else sum(one.total for one in self._tables.values()) or None
-        if self._rate.is_due(now):
-            self._rate.add(now, done)
+        self._rate.add(now, done)
         rate = self._rate.per_second(now, done)
         counted = step.step in ("extracting", "loading")
         chunks = _sum(self._chunks.values()) if counted else None
@@ -226,6 +221,7 @@ class Tally:
         table = self._tables.get(name)
         if table is not None:
             table.given_up = True
+            self._most = self._reached  # what was read of it in vain leaves the sum
         if name in self._chunks:
             self._chunks[name].to_extract = self._chunks[name].done
 
