@@ -221,7 +221,7 @@ class Tally:
         table = self._tables.get(name)
         if table is not None:
             table.given_up = True
-            self._most = self._reached  # what was read of it in vain leaves the sum
+            self._most = self._reached  # the sum no longer counts what was read of it
         if name in self._chunks:
             self._chunks[name].to_extract = self._chunks[name].done
 
