@@ -34,9 +34,10 @@ COLUMNS = 100
 PEOPLE = 20_000
 # rich's own format, without the lines that load a font from another host.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-_CLEARED = re.compile(r"\r\x1b\[2K(?:\x1b\[1A\x1b\[2K)*")
+_CLEARED = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A\x1b\[2K)+")
 CONFIGURATION = """\
 chunk_size: 4MiB
+limits: {connections: 2}
 tables:
   rules:
     public.person: {columns: {exclude: [home_address, national_insurance_number]}}
@@ -79,8 +80,8 @@ def _read(master: int, until: Callable[[str], bool] = lambda shown: False) -> st
 
 
 def last_frame(shown: str) -> str:
-    """Return the last whole frame of a live display: the text between two sequences that clear it."""
-    return next(frame for frame in reversed(_CLEARED.split(shown)[:-1]) if "elapsed" in frame)
+    """Return the last frame of a live display: the text after a sequence that clears it."""
+    return next(frame for frame in reversed(_CLEARED.split(shown)) if "elapsed" in frame)
 
 
 def last_words(shown: str) -> str:
@@ -89,8 +90,9 @@ def last_words(shown: str) -> str:
 
 
 def is_midway(shown: str) -> bool:
-    """Return True once a run has extracted about half, for a picture of its progress."""
-    return len(re.findall(r"extracting.*?\b[4-7]\d%", shown)) > 2
+    """Return True if the last frame is whole and shows a run that has extracted a part of the tables."""
+    frame = re.sub(r"\x1b\[[0-9;]*m", "", _CLEARED.split(shown)[-1])
+    return "left" in frame and re.search(r"extracting.*?\b[2-8]\d%", frame) is not None
 
 
 def picture(name: str, command: str, shown: str) -> None:
@@ -98,6 +100,7 @@ def picture(name: str, command: str, shown: str) -> None:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(Text(f"$ {command}", style="bold"))
     console.print(Text.from_ansi(shown.replace("\r\n", "\n").rstrip()))
+    console.print()  # rich cuts the last line off at its baseline
     svg = console.export_svg(title="floodmark", code_format=FORMAT, unique_id=f"floodmark-{name}")
     IMAGES.mkdir(exist_ok=True)
     (IMAGES / f"{name}.svg").write_text(svg + "\n", encoding="utf-8")

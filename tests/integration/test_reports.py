@@ -89,6 +89,10 @@ def test_an_interrupted_full_run_is_continued_as_forced(floodmark: Floodmark, pg
     codes = {name: code for name, (status, code) in found.outcomes.items() if status == "extracted"}
     assert "rows_changed" not in {code for name, code in codes.items() if name != "public.place"}
     assert codes["public.closed"] == "forced"
+    put_before = stopped["written_bytes"]
+    newest = floodmark("history", "--output", "json").json["runs"][0]
+    stored = sum(entry.stored_bytes or 0 for entry in found.manifest.tables)
+    assert put_before > 0 and newest["written_bytes"] == stored - put_before  # the other run put the rest
     assert f"from_run={stopped['run_id']} outcome=stopped" in found.err
 
 

@@ -107,4 +107,5 @@ def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[Ta
             snapshot=point,
         ),
         tables=tuple(entries),
+        uploaded_bytes=session.uploaded,
     )

@@ -59,7 +59,10 @@ class ManifestSource(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """The immutable document of a run: a complete, verifiable snapshot of every table."""
+    """The immutable document of a run: a complete, verifiable snapshot of every table.
+
+    `uploaded_bytes` is what the run itself put. Its new objects can also come from a run that it continued.
+    """
 
     format: Literal["floodmark.manifest"] = "floodmark.manifest"
     version: Literal[1] = VERSION
@@ -74,6 +77,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     consistent: bool
     source: ManifestSource
     tables: tuple[TableEntry, ...]
+    uploaded_bytes: int | UnsetType = UNSET
 
     @property
     def attempted(self) -> tuple[TableEntry, ...]:

@@ -141,7 +141,7 @@ def _committed_summary(manifest: Manifest, ended: Ended | None) -> RunSummary:
         unchanged=counts["unchanged"],
         failed=counts["failed"],
         dropped=counts["dropped"],
-        written_bytes=sum(map(_written, manifest.attempted)),
+        written_bytes=_written_bytes(manifest),
         stored_bytes=sum(entry.stored_bytes or 0 for entry in manifest.tables if entry.status != "dropped"),
         consistent=manifest.consistent,
     )
@@ -203,6 +203,13 @@ def chunk_counts(entry: TableEntry, told: Mapping[TableName, ChunkCounts]) -> Ch
 def age(moment: str, now: datetime) -> int:
     """Return whole seconds from an ISO 8601 time to now, or 0 if clocks disagree."""
     return max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+
+
+def _written_bytes(manifest: Manifest) -> int:
+    """Return what the run put. Release 0.1.0 did not record it: then it is the size of the new objects."""
+    if manifest.uploaded_bytes is not UNSET:
+        return manifest.uploaded_bytes
+    return sum(map(_written, manifest.attempted))
 
 
 def _written(entry: TableEntry) -> int:
