@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams, console
+from floodmark.cli.output.terminal import broken
 from floodmark.cli.settings import flags
 from floodmark.doctor import Finding, examine
 from floodmark.errors import EXIT_OK
@@ -57,16 +57,10 @@ def _lines(one: Finding, width: int | None) -> list[str]:
     """Return the check's name with the finding, and the fix below it, wrapped at a terminal's width."""
     margin = " " * (_WIDTH + _CHECK_WIDTH + 4)
     room = None if width is None else max(width - len(margin), _MIN_ROOM)
-    texts = [text for line in one.found.split("\n") for text in _wrapped(printable(line), room)]
+    texts = [text for line in one.found.split("\n") for text in broken(printable(line), room)]
     fixes = [] if one.fix is None else one.fix.split("\n")
-    texts += [text for line in fixes for text in _wrapped(f"→ {printable(line)}", room, indent="  ")]
+    texts += [text for line in fixes for text in broken(f"→ {printable(line)}", room, indent="  ")]
     return [f"{printable(one.check):<{_CHECK_WIDTH}}  {texts[0]}", *(f"{margin}{text}" for text in texts[1:])]
-
-
-def _wrapped(text: str, room: int | None, indent: str = "") -> list[str]:
-    if room is None:
-        return [text]
-    return textwrap.wrap(text, room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -1,4 +1,4 @@
-"""VerifyReport of an error: a sentence on stderr and an exit code.
+"""The report of an error: a sentence on stderr and an exit code.
 
 FLOODMARK_DEBUG adds the stack frames, never a traceback.
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from floodmark.cli.output.escaping import printable
+from floodmark.cli.output.terminal import broken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +75,7 @@ def draw(columns: Sequence[Column], rows: Iterable[Row], to: Console) -> str:
 
 def wrap(text: str, to: Console, margin: int = 0) -> str:
     """Return a sentence in lines that fit, each behind a margin. No word is broken."""
-    lines = _broken(text, max(to.width - margin, 20)) if to.is_terminal else [text]
+    lines = broken(text, max(to.width - margin, 20)) if to.is_terminal else [text]
     return "".join(f"{' ' * margin}{line}\n" for line in lines)
 
 
@@ -134,7 +135,7 @@ def _lines_of(row: Row, columns: Sequence[Column], form: _Form, to: Console, *, 
         yield line
         return
     width = form.room or to.width - _MARGIN
-    texts = [Text(text, style="bold" if head else "") for text in _broken(row[-1], width if to.is_terminal else None)]
+    texts = [Text(text, style="bold" if head else "") for text in broken(row[-1], width if to.is_terminal else None)]
     if form.room:
         yield Text.assemble(line, " " * _GAP, texts[0])
         margin, texts = len(line) + _GAP, texts[1:]
@@ -142,14 +143,6 @@ def _lines_of(row: Row, columns: Sequence[Column], form: _Form, to: Console, *, 
         yield line
         margin = _MARGIN
     yield from (Text.assemble(" " * margin, text) for text in texts)
-
-
-def _broken(text: str, width: int | None) -> list[str]:
-    if width is None:
-        return [text]
-    import textwrap  # noqa: PLC0415 - by need: few outputs break a sentence
-
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _drawn(lines: Iterable[Text], to: Console) -> str:

@@ -135,10 +135,14 @@ class CommandStreams:
         self.signals = StopSignals() if signals is None else signals
 
     def notice(self, text: str, hint: str | None = None) -> None:
-        """Write a message to stderr, and a hint below it. Names in both can hold any character."""
-        self.err.line(f"floodmark: {printable(text)}")
-        if hint is not None:
-            self.err.line(f"  {printable(hint)}")
+        """Write a message to stderr, and a hint below it. Names in both can hold any character.
+
+        On a terminal, both are broken between words.
+        """
+        texts = [f"floodmark: {printable(text)}", *([] if hint is None else [f"  {printable(hint)}"])]
+        terminal = is_terminal(self.err, self.environ)
+        for one in texts:
+            self.err.line(wrapped(one, "  ") if terminal else one)
 
     def write_paragraph(self, text: str) -> None:
         """Write sentences to stderr as one line. On a terminal, a long line breaks between words.

@@ -21,10 +21,20 @@ def is_terminal(stream: CanBeTerminal, environ: Mapping[str, str]) -> bool:
     return stream.isatty() and environ.get("TERM") not in ("dumb", "unknown")
 
 
-def wrapped(text: str) -> str:
-    """Break a text between words, so that it fits the terminal of stderr."""
+def broken(text: str, width: int | None, indent: str = "") -> list[str]:
+    """Return a text in lines of a width, broken between words. No word is broken. Without a width it is one line.
+
+    `indent` is put before each line but the first.
+    """
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Break a text between words, so that it fits the terminal of stderr. `indent` is put before the later lines."""
     try:
         columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(2).columns or _USUAL_WIDTH
     except (OSError, ValueError):
         columns = _USUAL_WIDTH
-    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(broken(text, columns, indent))
