@@ -20,7 +20,8 @@ from floodmark.cli.arguments import parser, subcommands
 from floodmark.cli.main import main as command_line
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.streams import CommandStreams, Stream
-from floodmark.errors import UsageError
+from floodmark.errors import ConfigError, UsageError
+from floodmark.places import bucket_of, place_problem
 
 _NAMES, _SEND = "extract_table_names.py", "transfer_local_to_s3.sh"
 _JSONL, _CSV = "extract_pg_jsonl_snapshot.py", "extract_psql_all_tables_to_csv.sh"
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams = CommandStreams(Stream(sys.stdout), Stream(sys.stderr), os.environ)
     try:
         arguments = translated(given)
-    except UsageError as error:
+        environ = os.environ if arguments == given else with_bucket(os.environ)
+    except (UsageError, ConfigError) as error:
         return report(error, streams)
     if arguments == given:
         return command_line(given)
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if trusts_the_server(os.environ):
         os.environ["PGSSLMODE"] = "prefer"  # libpq reads the process's own environment
         streams.notice("PGSSLMODE=prefer, as before: the database server's certificate is not checked")
-    return command_line(arguments, with_url(os.environ))
+    return command_line(arguments, environ)
 
 
 def translated(given: Sequence[str]) -> list[str]:
@@ -67,12 +69,20 @@ def translated(given: Sequence[str]) -> list[str]:
     return ["run", "--layout", "moj-landing", *KNOWN[steps]]
 
 
-def with_url(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the same variables, with a destination given as a bare bucket and prefix written as a URL."""
+def with_bucket(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the same variables, with a destination given as a bare bucket and prefix written as a URL.
+
+    The old extractor sends to S3 only. So a destination that means a folder is a mistake: raises ConfigError.
+    """
     place = environ.get(_DESTINATION, "")
-    if "://" in place or not _BARE_BUCKET.fullmatch(place):
-        return environ
-    return {**environ, _DESTINATION: f"s3://{place}"}
+    if "://" not in place and _BARE_BUCKET.fullmatch(place):
+        return {**environ, _DESTINATION: f"s3://{place}"}
+    if place and bucket_of(place) is None and place_problem(place) is None:
+        hint = f'Write {_DESTINATION}=s3://bucket/prefix. For a folder, write args: "run" instead.'
+        raise ConfigError(
+            "the old extractor's command is refused", on=_DESTINATION, why="it names a folder, and no bucket", hint=hint
+        )
+    return environ
 
 
 def trusts_the_server(environ: Mapping[str, str]) -> bool:

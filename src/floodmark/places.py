@@ -7,14 +7,20 @@ from the Python API. It makes no request.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _OTHER_SCHEME = re.compile(r"[A-Za-z][\w+.-]*:/")
-_EITHER = "Write s3://bucket/prefix or a folder's path."
+_EITHER = "Write s3://bucket/prefix, or a folder's path, such as ./folder."
 _S3 = "Write s3://bucket/prefix."
+_FILE = "file://"
+_EXPLICIT = ("/", "./", "../")
+# A name that can be repeated in a message: that of a bucket and a prefix. Another text could be a mistaken secret.
+_SHOWABLE = re.compile(r"[a-z0-9][a-z0-9.-]{2,62}(?:/[a-z0-9._/=-]*)?", re.ASCII)
 
 
 class Problem(Struct, frozen=True):
@@ -30,8 +36,18 @@ def bucket_of(url: str) -> str | None:
     return url[5:].partition("/")[0] if url.startswith("s3://") else None
 
 
+def file_path(url: str) -> str | None:
+    """Return the path of a `file://` URL, or None if it is not one with an absolute path, percent-encoded."""
+    parts = urlsplit(url)
+    good = parts.scheme == "file" and parts.netloc in ("", "localhost") and not parts.query and not parts.fragment
+    return unquote(parts.path) if good and parts.path.startswith("/") else None
+
+
 def place_problem(url: str) -> Problem | None:
-    """Return why a place can't be used, or None. No part of the URL is repeated."""
+    """Return why a place can't be used, or None. No part of the URL is repeated, except a name that fits a bucket.
+
+    A name without a scheme can mean a bucket. So a folder must exist, or have a path that only a folder can have.
+    """
     if not url.strip():
         return Problem("it is empty", _EITHER)
     if any(ord(letter) < 32 for letter in url):
@@ -86,8 +102,24 @@ def _s3_problem(url: str, name: str) -> Problem | None:
 def _folder_problem(url: str) -> Problem | None:
     if url.startswith("s3:"):
         return Problem("it names no bucket", _S3)
+    if url[: len(_FILE)].lower() == _FILE:
+        bad = file_path(url) is None
+        return Problem("it is not file:// with an absolute path, percent-encoded", _EITHER) if bad else None
     if _OTHER_SCHEME.match(url):
         return Problem("this kind of URL is not supported", "Write s3://bucket/prefix, or a folder's path as it is.")
     if url.startswith("~"):
         return Problem("~ means nothing here", "Write the folder's path in full.")
-    return None
+    return None if url.startswith(_EXPLICIT) or _is_folder(url) else _unclear(url)
+
+
+def _is_folder(path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return Path(path).is_dir()
+    return False
+
+
+def _unclear(url: str) -> Problem:
+    """Return the problem of a name that is no existing folder, with both spellings of what it can mean."""
+    shown = url.rstrip("/") if _SHOWABLE.fullmatch(url) else "NAME"
+    hint = f"Write s3://{shown} for a bucket, or ./{shown} for a folder."
+    return Problem("it has no s3:// and is not an existing folder", hint)

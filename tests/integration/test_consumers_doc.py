@@ -68,7 +68,7 @@ def load() -> None:
     loads = re.findall(r"^    floodmark (load --into (?:duckdb|parquet):.*)$", DOCUMENT, re.MULTILINE)
     assert len(loads) == 2
     for line in loads:
-        words = line.replace("s3://my-lake/cases", "lake").replace("s3://my-lake/", "").split()
+        words = line.replace("s3://my-lake/cases", "lake").replace("s3://my-lake/", "./").split()
         streams, _, err = command_streams({})
         assert call(parse(words), streams) == 0, err.getvalue()
 

@@ -102,7 +102,7 @@ def test_a_database_that_is_not_there_hides_nothing_else(tmp_path: Path, pg: PgD
     assert (found["database"].exit_code, found["tables"].result) == (12, "unknown")
     assert "the password was refused" in found["database"].found and "PGPASSWORD" in (found["database"].fix or "")
     assert found["destination"].exit_code == 13 and "is not a folder" in found["destination"].found
-    found = doctor({"FLOODMARK_SOURCE": f"postgresql://u:{CANARY}@127.0.0.1:1/d", "FLOODMARK_DESTINATION": "x"})
+    found = doctor({"FLOODMARK_SOURCE": f"postgresql://u:{CANARY}@127.0.0.1:1/d", "FLOODMARK_DESTINATION": "./x"})
     assert "no server listens there" in found["database"].found
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from entrypoint import translated, trusts_the_server
+from entrypoint import translated, trusts_the_server, with_bucket
 from fix_command import content, keys
 from fix_container import Container
 from fix_postgres import PgDatabase
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark import layout
-from floodmark.errors import UsageError
+from floodmark.errors import ConfigError, UsageError
 
 OLD = "extract_table_names.py && extract_pg_jsonl_snapshot.py && transfer_local_to_s3.sh"
 CSV = "extract_table_names.py && extract_psql_all_tables_to_csv.sh && transfer_local_to_s3.sh"
@@ -113,6 +113,38 @@ def test_a_bucket_without_s3_before_it_is_one_and_state_is_used_where_it_is_set(
     before = keys(s3_bucket)
     container(OLD)
     assert keys(s3_bucket) == before, "with state an unchanged table is not sent again"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ([OLD], "/my-lake/old"),
+        ([OLD], "./my-lake/old"),
+        ([OLD], "My_lake/old"),
+        (["run"], "my-lake/old"),
+        (["run", "--layout", "moj-landing"], "my-lake/old"),
+        (["run", "--destination", "my-lake/old"], ""),
+        (["run", "--destination", "s3://my-lake/old", "--state", "my-lake/old"], ""),
+    ],
+)
+def test_the_image_never_lands_in_a_folder_that_nobody_asked_for(
+    container: Container, arguments: list[str], place: str
+) -> None:
+    """Release 0.1.0 landed the whole database in the container's own folder, with exit code 0."""
+    container.environment["S3_DESTINATION"] = place
+    done = container(*arguments, code=10)
+    assert "s3://" in done.err and "folder" in done.err
+    if arguments != [OLD]:
+        assert "s3://my-lake/old for a bucket, or ./my-lake/old for a folder" in done.err
+    assert [path.name for path in container.folder.iterdir()] == ["temporary"]
+
+
+def test_a_place_that_the_line_needs_no_help_with_is_left_as_it_is() -> None:
+    for place in ("", "s3://bucket/x", "gs://x", "s3://bucket/x\n"):
+        assert with_bucket({"S3_DESTINATION": place}) == {"S3_DESTINATION": place}
+    assert with_bucket({"S3_DESTINATION": "bucket/x"}) == {"S3_DESTINATION": "s3://bucket/x"}
+    with pytest.raises(ConfigError):
+        with_bucket({"S3_DESTINATION": "file:///x"})
 
 
 def test_a_teams_own_line_is_refused_and_the_settings_it_names_do_the_same(

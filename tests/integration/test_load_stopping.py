@@ -26,7 +26,7 @@ DAY_1 = """
     CREATE TABLE apple (a int); INSERT INTO apple SELECT generate_series(1, 1000);
     CREATE TABLE person (id int, t text); INSERT INTO person SELECT n, md5(n::text) FROM generate_series(1, 20000) n"""
 DAY_2 = "INSERT INTO apple VALUES (0); INSERT INTO person VALUES (0, 'new')"
-TARGETS = {"duckdb": "duckdb:cases.duckdb", "parquet": "parquet:lake"}
+TARGETS = {"duckdb": "duckdb:cases.duckdb", "parquet": "parquet:./lake"}
 
 
 class Gate:

@@ -23,7 +23,7 @@ Start = Callable[..., Prometheus]
 @pytest.fixture
 def job(tmp_path: Path) -> Floodmark:
     """The job of a small service: SQLite to a folder."""
-    made = Floodmark(tmp_path / "job", {"FLOODMARK_SOURCE": "sqlite:///cases.db", "FLOODMARK_DESTINATION": "landing"})
+    made = Floodmark(tmp_path / "job", {"FLOODMARK_SOURCE": "sqlite:///cases.db", "FLOODMARK_DESTINATION": "./landing"})
     change(made, "CREATE TABLE person (id integer PRIMARY KEY, name text); CREATE TABLE note (id integer)")
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS}) "
     change(made, f"{numbers} INSERT INTO person SELECT i, 'x' FROM n")

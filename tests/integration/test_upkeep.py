@@ -70,7 +70,7 @@ def service(pg: PgDatabase) -> PgDatabase:
 
 @pytest.fixture
 def local(service: PgDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Floodmark:
-    places = {"FLOODMARK_SOURCE": service.url, "FLOODMARK_DESTINATION": "landing"}
+    places = {"FLOODMARK_SOURCE": service.url, "FLOODMARK_DESTINATION": "./landing"}
     made = Here(tmp_path / "job", places, monkeypatch)
     made.configure(TABLES)
     return made
@@ -257,7 +257,7 @@ def test_a_state_that_is_damaged_is_not_called_wrong_but_damaged(local: Floodmar
 def test_what_a_receiver_moved_away_can_only_be_compared_with_the_database(
     service: PgDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = {"FLOODMARK_SOURCE": service.url, "FLOODMARK_DESTINATION": "landing", "FLOODMARK_STATE": "state"}
+    places = {"FLOODMARK_SOURCE": service.url, "FLOODMARK_DESTINATION": "./landing", "FLOODMARK_STATE": "./state"}
     zone = Here(tmp_path / "job", places, monkeypatch)
     zone.configure(CHUNKS + "destination: {layout: moj-landing}\n")
     zone.run()

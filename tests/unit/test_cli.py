@@ -43,7 +43,7 @@ from floodmark.state.manifest import Inflight, Manifest, encode
 from floodmark.version import __version__
 
 CANARY = "c4n4ry-hunter2"
-PLACES = ["--source", "sqlite:///a.db", "--destination", "out"]
+PLACES = ["--source", "sqlite:///a.db", "--destination", "./out"]
 Reader = pytest.CaptureFixture[str]
 
 
@@ -104,7 +104,7 @@ def test_run_shows_its_tables_and_ends_with_0(running: Callable[[object], None],
         "public.person  extracted  2,000  42.0 kB     1/3  1.2 s  rows_changed: 1 of 2 chunks hold newer rows",
         "1 table unchanged; --verbose lists them",
         "2 tables: 1 unchanged, 1 extracted, 0 failed; 1.2 kB uploaded in 2.5 s",
-        "manifest out/_floodmark/manifests/20261124T010203Z-7f3a9c.json",
+        "manifest ./out/_floodmark/manifests/20261124T010203Z-7f3a9c.json",
     ]
     assert said.err.endswith(' level=warning event=warning message="a warning"\n') and said.err.count("\n") == 1
 
@@ -216,7 +216,7 @@ def test_show(ledger: Callable[..., None], capsys: Reader) -> None:
 
 @pytest.mark.parametrize("command", ["show", "verify"])
 def test_before_the_first_run_no_id_is_known(command: str, capsys: Reader) -> None:
-    assert main([command, "--destination", "out", "20261123T010203Z-bbbbbb"]) == 2
+    assert main([command, "--destination", "./out", "20261123T010203Z-bbbbbb"]) == 2
     assert "history holds no such run" in capsys.readouterr().err
 
 
@@ -261,7 +261,7 @@ def test_the_commands_together_on_a_real_database(capsys: Reader) -> None:
     assert not Path("out/data").exists()
     assert main(["run", *PLACES]) == 0
     assert main(["run", *PLACES]) == 0
-    here = ["--destination", "out"]
+    here = ["--destination", "./out"]
     assert main(["status", *here]) == 0
     assert main(["history", *here]) == 0
     assert main(["show", *here]) == 0
@@ -333,9 +333,9 @@ def test_an_internal_error_tells_class_and_place_but_no_text(
 
 
 def test_a_wrong_configuration_ends_with_10_and_a_wrong_line_with_2(capsys: Reader) -> None:
-    assert main(["run", "--destination", "out"]) == 10
+    assert main(["run", "--destination", "./out"]) == 10
     assert "no source is given" in capsys.readouterr().err
-    assert main(["run", "--source", f"postgresql://u:{CANARY}@h/db", "--destination", "x"]) == 10
+    assert main(["run", "--source", f"postgresql://u:{CANARY}@h/db", "--destination", "./x"]) == 10
     assert main(["run", "--nonsense", CANARY]) == 2
     assert main(["rum"]) == 2
     assert CANARY not in capsys.readouterr().err

@@ -26,7 +26,7 @@ from floodmark.state.manifest import Inflight, Manifest, Record
 from floodmark.state.run_ids import find_runs
 
 CANARY = "c4n4ry-of-a-row"
-HERE = ["--destination", "out"]
+HERE = ["--destination", "./out"]
 Reader = pytest.CaptureFixture[str]
 
 

@@ -165,14 +165,14 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 @pytest.mark.parametrize("variable", ["PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"])
 def test_libpq_variables_stand_in_for_a_url(variable: str) -> None:
-    settings = load(Flags(destination="/data"), {variable: "x"})
+    settings = load(Flags(destination="/data"), {variable: "./x"})
     assert settings.source.url is None
 
 
 def test_reading_the_state_needs_no_source_and_no_destination() -> None:
     settings = load(Flags(state="s3://mine/state"), {}, state_only=True)
     assert settings.state_url == "s3://mine/state" and settings.destination.url == ""
-    assert load(Flags(destination="out"), {}, state_only=True).state_url == "out/_floodmark/"
+    assert load(Flags(destination="./out"), {}, state_only=True).state_url == "./out/_floodmark/"
     with pytest.raises(ConfigError, match=r"destination\.url"):
         load(Flags(), {}, state_only=True)
 
@@ -244,7 +244,7 @@ def test_a_layout_that_is_set_wins_over_the_buckets_name() -> None:
 
 
 def test_a_landing_zone_in_a_folder_gets_no_s3_settings() -> None:
-    settings = from_file("destination: {url: out, layout: moj-landing}", {"PGHOST": "h"})
+    settings = from_file("destination: {url: ./out, layout: moj-landing}", {"PGHOST": "h"})
     assert (settings.destination.acl, settings.destination.sse, settings.state_url) == (None, None, None)
 
 
@@ -267,7 +267,7 @@ def test_own_acl_and_sse_win_over_the_layouts() -> None:
             ["FLOODMARK_STATE", "receiver moves"],
         ),
         (
-            "destination: {layout: moj-landing, url: out}\nstate: {url: ./out/state}",
+            "destination: {layout: moj-landing, url: ./out}\nstate: {url: ./out/state}",
             {"PGHOST": "h"},
             ["state.url", "receiver moves"],
         ),
@@ -391,7 +391,7 @@ def test_a_wrong_file_is_told_by_key_file_and_hint(text: str, parts: list[str]) 
 
 @pytest.mark.parametrize("field", ["acl: private", "sse: AES256", "sse: aws:kms"])
 def test_s3_settings_contradict_a_folder(field: str) -> None:
-    message = str(refusal(f"destination: {{url: out, {field}}}", {"PGHOST": "h"}))
+    message = str(refusal(f"destination: {{url: ./out, {field}}}", {"PGHOST": "h"}))
     assert f"destination.{field.split(':')[0]}" in message and "local folder" in message
 
 
@@ -563,7 +563,7 @@ def test_a_password_in_the_flag_is_refused_and_elsewhere_taken(url: str) -> None
     assert CANARY not in str(error)
     assert "--source" in str(error) and "PGPASSWORD" in str(error) and "FLOODMARK_SOURCE" in str(error)
     assert load(Flags(), {**BASE, "FLOODMARK_SOURCE": url}).source.url == Secret(url.strip())
-    assert from_file(f"source: {{url: '{url}'}}", {"FLOODMARK_DESTINATION": "x"}).source.url == Secret(url.strip())
+    assert from_file(f"source: {{url: '{url}'}}", {"FLOODMARK_DESTINATION": "./x"}).source.url == Secret(url.strip())
 
 
 @pytest.mark.parametrize(
@@ -604,7 +604,7 @@ def test_a_wrong_source(url: str, why: str) -> None:
     ],
 )
 def test_a_right_source(url: str) -> None:
-    assert load(Flags(source=Secret(url), destination="x"), {}).source.url == Secret(url)
+    assert load(Flags(source=Secret(url), destination="./x"), {}).source.url == Secret(url)
 
 
 @pytest.mark.parametrize(
@@ -619,7 +619,8 @@ def test_a_right_source(url: str) -> None:
         ("s3://bucket/x?endpoint=y", "parameters"),
         ("gs://bucket/x", "not supported"),
         ("https://bucket.s3.amazonaws.com/x", "not supported"),
-        ("file:///data", "not supported"),
+        ("file://data", "it is not file://"),
+        ("my-lake/old", "Write s3://my-lake/old for a bucket, or ./my-lake/old for a folder."),
         ("S3://bucket/x", "not supported"),
         ("~/out", "~ means nothing"),
         ("out\n", "control characters"),

@@ -62,7 +62,7 @@ def loads(document: Any, folder: Path) -> bool:
     for receiver in document.get("notify") or ():
         receiver.setdefault("to", "mailto://mail.example.org")
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    environ = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "lake"}
+    environ = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "./lake"}
     try:
         load(Flags(config=file, metrics_port=9000), environ)
     except ConfigError:
@@ -253,7 +253,7 @@ def test_the_first_file_satisfies_it_and_names_it(wanted: TemplateChoices) -> No
 def init(folder: Path) -> tuple[int, str]:
     errors = io.StringIO()
     streams, _, _ = command_streams({}, err=errors)
-    options = parse(["init", "--destination", "lake", "--config", str(folder / "floodmark.yaml")])
+    options = parse(["init", "--destination", "./lake", "--config", str(folder / "floodmark.yaml")])
     return call(options, streams), errors.getvalue()
 
 

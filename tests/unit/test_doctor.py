@@ -272,22 +272,22 @@ def folder(tmp_path: Path) -> Path:
 def test_init_takes_flags_where_no_one_can_be_asked(folder: Path) -> None:
     job = Floodmark(folder, {})
     assert "no destination is given" in job("init", code=2).err and not (folder / "floodmark.yaml").exists()
-    told = job("init", "--source", "sqlite:///a.db", "--destination", "lake").out
+    told = job("init", "--source", "sqlite:///a.db", "--destination", "./lake").out
     assert "1 column might hold personal data" in told and "Next: floodmark doctor" in told
     text = (folder / "floodmark.yaml").read_text()
     assert '#   main.person: {columns: {mask: {"email": "hash"}}}' in text.replace('"main.person"', "main.person")
     require_none(text)
-    assert "the configuration file already exists" in job("init", "--destination", "x", code=2).err
+    assert "the configuration file already exists" in job("init", "--destination", "./x", code=2).err
     assert (folder / "floodmark.yaml").read_text() == text
     job("doctor")
     job("run")
-    password = ("init", "--source", f"postgresql://u:{CANARY}@h/d", "--destination", "x", "--config", "b.yaml")
+    password = ("init", "--source", f"postgresql://u:{CANARY}@h/d", "--destination", "./x", "--config", "b.yaml")
     assert "a password on the command line is refused" in job(*password, code=10).err
-    gone = job("init", "--source", "postgresql://u@127.0.0.1:1/d", "--destination", "x", "--config", "b.yaml")
+    gone = job("init", "--source", "postgresql://u@127.0.0.1:1/d", "--destination", "./x", "--config", "b.yaml")
     assert "could not be inspected" in gone.err and "no server listens" in gone.err
-    assert "can't be written" in job("init", "--destination", "x", "--config", "none/c.yaml", code=2).err
+    assert "can't be written" in job("init", "--destination", "./x", "--config", "none/c.yaml", code=2).err
     secret = {"FLOODMARK_SOURCE": f"postgresql://u:{CANARY}@127.0.0.1:1/d"}
-    job("init", "--destination", "x", "--config", "d.yaml", environment=secret)
+    job("init", "--destination", "./x", "--config", "d.yaml", environment=secret)
     require_none(folder / "d.yaml")
 
 
@@ -313,11 +313,11 @@ def asked(folder: Path, answers: Mapping[str, str]) -> tuple[int, str]:
 
 
 def test_init_asks_on_a_terminal(folder: Path) -> None:
-    code, said = asked(folder, {"Database": "sqlite:///a.db", "Destination": "lake", "State": ""})
+    code, said = asked(folder, {"Database": "sqlite:///a.db", "Destination": "./lake", "State": ""})
     assert code == 0, said
     settings = load(Flags(config=folder / "floodmark.yaml"), {})
     assert settings.source.url is not None and settings.source.url.reveal() == "sqlite:///a.db"
-    assert settings.destination.url == "lake" and settings.state_url == "lake/_floodmark/"
+    assert settings.destination.url == "./lake" and settings.state_url == "./lake/_floodmark/"
 
 
 def test_channels_are_checked_without_a_message_and_their_variables_are_known(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from floodmark.pipeline import job
 
 PERSON = TableName("public", "person")
 CANARY = "c4n4ry-hunter2"
-RUN = ["run", "--source", "sqlite:///a.db", "--destination", "out"]
+RUN = ["run", "--source", "sqlite:///a.db", "--destination", "./out"]
 Reader = pytest.CaptureFixture[str]
 
 
@@ -92,8 +92,8 @@ def test_text_is_the_same_in_pairs_and_its_errors_are_sentences(capsys: Reader) 
     assert "\nfloodmark: " in "\n" + capsys.readouterr().err
 
 
-LOAD = ["load", "--destination", "out", "--into", "parquet:files"]
-DELIVER = ["deliver", "--destination", "out", "--to", "zone"]
+LOAD = ["load", "--destination", "./out", "--into", "parquet:./files"]
+DELIVER = ["deliver", "--destination", "./out", "--to", "./zone"]
 LABELS = ["main.t", "main.u"]
 
 
@@ -138,7 +138,7 @@ def test_a_table_that_a_load_or_a_delivery_could_not_bring_is_an_error(
 
 def test_a_run_s_deliveries_are_lines_of_its_log(capsys: Reader) -> None:
     Path("floodmark.yaml").write_text(
-        "deliver: [{name: one, url: zone}, {name: two, url: a.db/x}, {name: three, url: z}]"
+        "deliver: [{name: one, url: ./zone}, {name: two, url: ./a.db/x}, {name: three, url: ./z}]"
     )
     assert main(RUN) == 13
     found = told(capsys)

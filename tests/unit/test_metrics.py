@@ -558,7 +558,7 @@ def test_what_can_not_be_is_said(
     for name in [name for name in os.environ if name.startswith(("FLOODMARK_", "PG", "S3_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FLOODMARK_SOURCE", "sqlite:///a.db")
-    monkeypatch.setenv("FLOODMARK_DESTINATION", "out")
+    monkeypatch.setenv("FLOODMARK_DESTINATION", "./out")
     assert main(arguments) == code
     said = capsys.readouterr()
     assert word in said.err and "c4n4ry" not in said.err and said.out == ""

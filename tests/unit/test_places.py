@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from floodmark.config.receivers import place_settings
+from floodmark.config.urls import check_place
 from floodmark.errors import ConfigError
-from floodmark.places import either_contains, option_problem, place_problem, places_overlap
+from floodmark.places import either_contains, file_path, option_problem, place_problem, places_overlap
 from floodmark.storage import StorageOptions, open_storage
 
 
@@ -45,9 +47,53 @@ def test_nested(one: str, other: str, same: bool) -> None:
     assert either_contains(other, one) is same
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/some/prefix/", "/data/out", "out", r"C:\out"])
-def test_a_place_that_can_be_used(url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["s3://bucket", "s3://bucket/some/prefix/", "/data/out", "./out", "../out", ".", "file:///data/o%20t", "old"]
+)
+def test_a_place_that_can_be_used(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old").mkdir()
     assert place_problem(url) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "folder"),
+    [
+        ("my-lake/old", "s3://my-lake/old ", "./my-lake/old "),
+        ("my-lake/old/", "s3://my-lake/old ", "./my-lake/old "),
+        ("my.lake", "s3://my.lake ", "./my.lake "),
+        ("file", "s3://file ", "./file "),
+        (r"C:\out", "s3://NAME ", "./NAME "),
+        ("S3cret+Key/Value", "s3://NAME ", "./NAME "),
+        ("x" * 5000, "s3://NAME ", "./NAME "),
+    ],
+)
+def test_a_name_that_can_be_a_bucket_is_no_folder_unless_it_exists(
+    url: str, bucket: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Release 0.1.0 landed a whole database in a folder of this name, with exit code 0."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    problem = place_problem(url)
+    assert problem is not None and bucket in problem.hint and folder in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///data/o%20t", "/data/o t"),
+        ("FILE://localhost/data", "/data"),
+        ("file://host/data", None),
+        ("file:data", None),
+        ("file:///data?x", None),
+    ],
+)
+def test_the_path_of_a_file_url(url: str, path: str | None) -> None:
+    assert file_path(url) == path
+    problem = place_problem(url)
+    assert (problem is None) is (path is not None)
+    if path is not None:
+        assert check_place(url, "--state") == path, "everything below sees the folder"
 
 
 @pytest.mark.parametrize(

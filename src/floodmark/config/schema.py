@@ -28,7 +28,7 @@ from floodmark.config.settings import DetectMode, Mask
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
 
-_PLACE = "s3://bucket/prefix, or a folder's path."
+_PLACE = "s3://bucket/prefix, or a folder: a path that begins with / or ./, or one that exists."
 _PATTERN = "Patterns are schema.table, with * for any letters and ? for one."
 _LAYOUT = "plain: objects stay where they are put. moj-landing: a receiver moves each object away as it arrives."
 _NUMBERS = "quote-large: a number with an integer part of more than 64 bits becomes a string of the same digits."

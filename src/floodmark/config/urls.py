@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 
 from floodmark.errors import ConfigError
-from floodmark.places import place_problem
+from floodmark.places import file_path, place_problem
 
 POSTGRESQL = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 SQLITE = frozenset({"sqlite"})
@@ -71,11 +71,11 @@ def safe_label(url: str) -> str:
 
 
 def check_place(url: str, origin: str) -> str:
-    """Return a destination or state unchanged: `s3://bucket/prefix` or a local path. Raises ConfigError."""
+    """Return a destination or state: `s3://bucket/prefix`, or a local path, also for file://. Raises ConfigError."""
     problem = place_problem(url)
     if problem is not None:
         _refuse(origin, problem.why, problem.hint)
-    return url
+    return file_path(url) or url
 
 
 def _parts(match: re.Match[str]) -> SourceUrl:

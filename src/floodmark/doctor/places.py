@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from boto3.session import Session
 
@@ -54,7 +53,7 @@ def _check_place(
 
 def _check_folder(name: str, url: str) -> Finding:
     """Check a folder by its permissions only. Nothing is written."""
-    path = Path(unquote(urlsplit(url).path) if url.startswith("file:") else url).absolute()
+    path = Path(url).absolute()
     existing = next(one for one in (path, *path.parents) if one.exists())
     if not existing.is_dir():
         return problem(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import unquote, urlsplit
 
 from floodmark.errors import ConfigError
-from floodmark.places import option_problem, place_problem
+from floodmark.places import file_path, option_problem, place_problem
 from floodmark.storage.base import Storage, StorageOptions
 from floodmark.storage.local import LocalStorage
 from floodmark.storage.put_only import PutOnlyStorage
@@ -58,10 +57,10 @@ def _open_folder(path: str, options: StorageOptions) -> Storage:
 
 
 def _file_path(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path or parts.query or parts.fragment:
+    path = file_path(url)
+    if path is None:
         _refuse("file://…", "it is not file:// with an absolute path, percent-encoded")
-    return unquote(parts.path)
+    return path
 
 
 def _refuse(url: str, why: str) -> NoReturn:

@@ -61,7 +61,7 @@ def _answered(flags: Flags, streams: CommandStreams) -> Flags:
     if asks and destination is None:
         default = environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
         where = f" [{printable(default)}]" if default else ""
-        text = _asked(streams, f"Destination (s3://bucket/prefix, or a folder){where}: ", _check_place)
+        text = _asked(streams, f"Destination (s3://bucket/prefix, or ./folder){where}: ", _check_place)
         destination = text or default
     if asks and state is None:
         text = _asked(streams, "State (s3://bucket/prefix; empty for the default): ", _check_place)

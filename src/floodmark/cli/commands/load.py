@@ -22,6 +22,7 @@ from floodmark.cli.output.render import folded_line
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.config import Settings
+from floodmark.config.urls import check_place
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -112,7 +113,9 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     if kind == "duckdb":
         _require_file(where)
         return DuckDBFile(Path(where).expanduser(), options.memory or MEMORY)
-    where = where if "://" in where else str(Path(where).expanduser())  # no shell expands it after a colon
+    if kind == "parquet":
+        where = str(Path(where).expanduser()) if where.startswith("~") else where  # no shell expands it after a colon
+        where = check_place(where, "--into")
     _require_apart(where if kind == "parquet" else options.files, settings)
     if kind == "parquet":
         return ParquetPlace(where, observer)
