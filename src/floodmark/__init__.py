@@ -18,7 +18,7 @@ TYPE_CHECKING = False  # typing.TYPE_CHECKING would cost more than all else here
 if TYPE_CHECKING:
     from floodmark.config import Settings, load_settings
     from floodmark.errors import FloodmarkError
-    from floodmark.pipeline.job import PlannedTable, plan, run
+    from floodmark.pipeline.job import PlannedTable, RunPlan, plan, run
     from floodmark.pipeline.publish import RunResult
     from floodmark.reader.changes import Changed, Changes
     from floodmark.reader.cursor import StoredCursor
@@ -30,6 +30,7 @@ __all__ = [
     "FloodmarkError",
     "PlannedTable",
     "Reader",
+    "RunPlan",
     "RunResult",
     "Settings",
     "Snapshot",
@@ -46,7 +47,7 @@ __all__ = [
 _MODULES = {
     "floodmark.config": ("Settings", "load_settings"),
     "floodmark.errors": ("FloodmarkError",),
-    "floodmark.pipeline.job": ("PlannedTable", "plan", "run"),
+    "floodmark.pipeline.job": ("PlannedTable", "RunPlan", "plan", "run"),
     "floodmark.pipeline.publish": ("RunResult",),
     "floodmark.reader.changes": ("Changed", "Changes"),
     "floodmark.reader.cursor": ("StoredCursor",),

@@ -22,6 +22,7 @@
     ├── MessageError              13    a channel for notifications or completions refused a message
     │   └── MessageUnanswered         … it can't be reached, gave no answer, or 429, 5xx; a retry is safe
     ├── VerificationFailed        14    objects, manifest and database do not agree
+    ├── LossRefused               15    more tables or rows are gone than the guards allow, or there is no table at all
     └── Stopped               130/143   SIGINT or SIGTERM
         └── RunStopped              … a run that did not commit; its finished chunks are kept
 
@@ -176,6 +177,12 @@ class VerificationFailed(FloodmarkError):
     """A disagreement between objects, manifest and database."""
 
     exit_code = 14
+
+
+class LossRefused(FloodmarkError):
+    """A run that would lose more tables or rows than the guards allow, or that finds no table at all."""
+
+    exit_code = 15
 
 
 class Stopped(FloodmarkError):

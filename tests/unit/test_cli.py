@@ -28,6 +28,7 @@ from floodmark.demo import story
 from floodmark.errors import (
     Conflict,
     FloodmarkError,
+    LossRefused,
     SourceMismatch,
     SourceUnavailable,
     Stopped,
@@ -37,7 +38,7 @@ from floodmark.errors import (
 from floodmark.events import Warned
 from floodmark.model import Reason, TableName
 from floodmark.pipeline import job
-from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.job import PlannedTable, RunPlan
 from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import Inflight, Manifest, encode
 from floodmark.version import __version__
@@ -157,13 +158,13 @@ NO_WORK = PlannedTable(TableName("public", "b"), Reason("unchanged", "proven"), 
 def test_plan_ends_with_20_when_asked_and_there_is_work(
     tables: list[PlannedTable], options: list[str], code: int, running: Callable[[object], None], capsys: Reader
 ) -> None:
-    running(tables)
+    running(RunPlan(tables))
     assert main(["plan", *PLACES, *options]) == code
     assert f"of {len(tables)} table" in capsys.readouterr().out
 
 
 def test_plan_as_json(running: Callable[[object], None], capsys: Reader) -> None:
-    running([WORK])
+    running(RunPlan([WORK]))
     assert main(["plan", *PLACES, "--output", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "tables": [
@@ -175,8 +176,20 @@ def test_plan_as_json(running: Callable[[object], None], capsys: Reader) -> None
                 "to_extract": 1,
                 "estimated_bytes": 1000,
             }
-        ]
+        ],
+        "refused": None,
     }
+
+
+def test_a_plan_that_the_guards_refuse_is_shown_all_the_same(running: Callable[[object], None], capsys: Reader) -> None:
+    running(RunPlan([WORK], LossRefused("too much", why="all gone", hint="look")))
+    assert main(["plan", *PLACES, "--detailed-exitcode"]) == 15
+    said = capsys.readouterr()
+    assert "public.a" in said.out and said.err.endswith("floodmark: too much: all gone\n  look\n")
+    assert main(["plan", *PLACES, "--output", "json"]) == 15
+    document = json.loads(capsys.readouterr().out)
+    assert document["refused"] == {"error": "too much: all gone", "hint": "look", "exit_code": 15}
+    assert len(document["tables"]) == 1
 
 
 # --- status, history, show -------------------------------------------------------------------------------------
@@ -288,6 +301,7 @@ def test_the_commands_together_on_a_real_database(capsys: Reader) -> None:
         (SourceUnavailable("x"), 12),
         (StorageError("x"), 13),
         (VerificationFailed("x"), 14),
+        (LossRefused("x"), 15),
         (Stopped(signal.SIGINT), 130),
         (Stopped(signal.SIGTERM), 143),
         (KeyboardInterrupt(), 130),

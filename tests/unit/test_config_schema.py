@@ -31,12 +31,22 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
-MEASURED = ("chunk_size", "max_snapshot_age", "statement_timeout", "lock_timeout", "grace", "min_interval")
+MEASURED = (
+    "chunk_size",
+    "max_snapshot_age",
+    "statement_timeout",
+    "lock_timeout",
+    "grace",
+    "min_interval",
+    "tables_gone",
+    "rows_removed",
+)
 LISTS = ("deliver", "notify")
 # Not 1.0: to JSON Schema it is an integer, to the parser it is none.
 SAMPLES: tuple[Any, ...] = (
     None, True, False, 0, 1, 7, -1, 65_536, 10**7, 10**12, 1.5, "", "x", "null", "exact", "journal", "column", "gzip",
-    "keep", "none", "include", "fail", "redact", "4h", "64MiB", "64 mib", "1h 30m", "5", [], ["a"], [1], [None], {},
+    "keep", "none", "include", "fail", "redact", "4h", "64MiB", "64 mib", "1h 30m", "5", "50%", "accept", [],
+    ["a"], [1], [None], {},
     {"x": 1}, {"x": None}, {"x": "hash"}, [{}], [{"name": "a"}], [{"x": 1}], "state", ["failed"],
 )  # fmt: skip
 
@@ -182,7 +192,7 @@ def test_every_key_is_described_with_the_default_that_the_document_gives(key: st
 
 
 def test_every_section_is_described() -> None:
-    assert len(SCHEMA["$defs"]) == 14
+    assert len(SCHEMA["$defs"]) == 15
     assert all(part["description"] and part["additionalProperties"] is False for part in SCHEMA["$defs"].values())
 
 

@@ -14,6 +14,7 @@ from floodmark.config import values
 from floodmark.config.completion import completion_settings, require_completable
 from floodmark.config.deliveries import delivery_settings, require_deliverable
 from floodmark.config.document import CONFIG_REFUSED, read_config
+from floodmark.config.guards import guard_settings
 from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
 from floodmark.config.notifications import notify_settings, readable_notify_settings
 from floodmark.config.receivers import layout_of, place_settings
@@ -73,6 +74,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         state_url=_state_url(state, destination),
         selection=tables,
         chunk_bytes=_chunk_bytes(file, name),
+        guards=guard_settings(arguments, file.guards, name),
         limits=_limits(arguments, file, name),
         audit_chunks=_or_default(file.audit.chunks_per_run, 1),
         metrics=Metrics() if state_only else metrics_settings(arguments, environ, file.metrics, name),

@@ -18,6 +18,7 @@ from floodmark.config.key_types import (
     Grace,
     Natural,
     Positive,
+    Share,
     Size,
     SnapshotAge,
     TimeLimit,
@@ -150,6 +151,22 @@ class TablesSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class GuardsSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The losses at which a run commits nothing, and ends with exit code 15. A loss must exceed the percentage."""
+
+    tables_gone: Annotated[
+        Share | None,
+        documented_key("The share of the tables that can be gone from the source: a percentage, or accept.", "50%"),
+    ] = None
+    rows_removed: Annotated[
+        Share | None, documented_key("The share of all rows that can be gone: a percentage, or accept.", "90%")
+    ] = None
+    first_run_empty: Annotated[
+        Literal["fail", "accept"] | None,
+        documented_key("A first run, or one without state, that finds no table.", "fail"),
+    ] = None
+
+
 class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The load on the source, and how long a run may take. Durations are seconds, or a text such as 90s, 15m or 4h."""
 
@@ -244,6 +261,7 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
             "The way to find changes. exact: proven. always: extract everything, write what differs.", "exact"
         ),
     ] = None
+    guards: GuardsSection = GuardsSection()
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()
     metrics: MetricsSection = MetricsSection()

@@ -128,6 +128,17 @@ class Limits(Struct, frozen=True):
     lock_timeout: int = 60
 
 
+class Guards(Struct, frozen=True):
+    """The losses at which a run commits nothing.
+
+    `tables_gone` and `rows_removed` are percentages that a loss must exceed. None accepts every loss.
+    """
+
+    tables_gone: int | None = 50
+    rows_removed: int | None = 90
+    first_run_empty: Literal["fail", "accept"] = "fail"
+
+
 class Metrics(Struct, frozen=True):
     """The outputs of a run's metrics. `port` serves them during the run.
 
@@ -190,6 +201,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_url: str | None
     selection: Selection = Selection()
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
+    guards: Guards = Guards()
     limits: Limits = Limits()
     audit_chunks: int = 1
     metrics: Metrics = Metrics()
@@ -219,6 +231,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     connections: int | None = None
     full: bool = False
     adopt_source: bool = False
+    accept_loss: bool = False
     allow_unconditional_writes: bool = False
     metrics_port: int | None = None
     push_gateway: Secret | None = None

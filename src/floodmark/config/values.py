@@ -9,9 +9,13 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"(\d{1,15}) ?([A-Za-z]*)\Z", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9}[smhd])+\Z", re.ASCII)
 
-# The texts that `size` and `duration` accept, for a JSON Schema. Only \s, [0-9] and syntax that every dialect shares.
+_SHARE = re.compile(r"(100|\d{1,2}) ?%?\Z", re.ASCII)
+ACCEPT = "accept"
+
+# The texts that the parsers below accept, for a JSON Schema. Only \s, [0-9] and syntax that every dialect shares.
 SIZE_PATTERN = rf"^\s*[0-9]{{1,15}} ?(?:{'|'.join(unit for unit in _SIZES if unit)})?\s*$"
 DURATION_PATTERN = rf"^\s*(?:[0-9]{{1,9}}|(?:[0-9]{{1,9}}[{''.join(_SECONDS)}])+)\s*$"
+SHARE_PATTERN = rf"^\s*(?:(?:100|[0-9]{{1,2}}) ?%?|{ACCEPT})\s*$"
 
 # Receivers in AWS, by their ARN.
 TOPIC_ARN = re.compile(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:(?P<name>[A-Za-z0-9_-]{1,256}(\.fifo)?)\Z", re.ASCII)
@@ -39,6 +43,17 @@ def parse_duration(value: int | str) -> int:
     if not _DURATION.match(text):
         raise ValueError("expected a duration such as 90s, 15m or 4h (units: s, m, h, d)")
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
+
+
+def parse_share(value: int | str) -> int | None:
+    """Return a percentage from `50%` or a number, or None for `accept`. Raises ValueError with the reason."""
+    text = str(value).strip()
+    if text == ACCEPT:
+        return None
+    match = _SHARE.match(text)
+    if match is None:
+        raise ValueError("expected a percentage such as 50%, or accept")
+    return int(match[1])
 
 
 # The filter is refused, not parsed, if a literal, an identifier or a comment in it might end elsewhere than it seems.

@@ -26,6 +26,7 @@ _FLAGS = {
     "tables": ("this run's tables", "--table"),
     "exclude": ("this run's tables", "--exclude"),
     "connections": ("limits.connections", "--connections"),
+    "accept_loss": ("guards", "--accept-loss"),
     "allow_unconditional_writes": ("destination.allow_unconditional_writes", "--allow-unconditional-writes"),
 }
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
-from floodmark.errors import SourceError, Stopped
+from floodmark.errors import LossRefused, SourceError, Stopped
 from floodmark.events import Observer, Retried, ignore_event
 from floodmark.layout import timestamp_text
 from floodmark.model import Reason, TableInfo, TableName
@@ -16,6 +16,7 @@ from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.audit import audit_tables
 from floodmark.pipeline.complete import complete_earlier, complete_run
 from floodmark.pipeline.extract import extract_chunks
+from floodmark.pipeline.guards import planned_rows_refusal, tables_refusal
 from floodmark.pipeline.observe import observe_tables
 from floodmark.pipeline.publish import RunResult, publish
 from floodmark.pipeline.session import Session
@@ -47,6 +48,18 @@ class PlannedTable(Struct, frozen=True):
     estimated_bytes: int
 
 
+class RunPlan(Struct, frozen=True):
+    """The plan of a run.
+
+    Attributes:
+        tables: One plan per table, ordered by name. Tables that the source no longer has are included.
+        refused: The error with which the guards would end the run, or None.
+    """
+
+    tables: list[PlannedTable]
+    refused: LossRefused | None = None
+
+
 def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> RunResult:
     """Extract what changed, and commit a manifest.
 
@@ -76,7 +89,7 @@ def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None
     return result
 
 
-def plan(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> list[PlannedTable]:
+def plan(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> RunPlan:
     """Return what a run would do with each table, and why. It reads only, and changes nothing.
 
     Args:
@@ -85,32 +98,37 @@ def plan(settings: Settings, observer: Observer = ignore_event, stop: Stop | Non
         stop: An event that ends the work at the next safe point when it is set.
 
     Returns:
-        One plan per table, ordered by name. Tables that the state knows and the source no longer has are included.
+        The plan. A run that the guards would refuse is no exception here.
 
     Raises:
         FloodmarkError: The source or the state can't be read.
     """
     with stopped_leaving(lambda: "A plan only reads: nothing was changed."):
-        tables, works, gone = _plan_steps(settings, observer, stop or Stop())
+        tables, works, gone, refused = _plan_steps(settings, observer, stop or Stop())
     planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
     planned += [_plan_of(work) for work in works]
     planned += [PlannedTable(name, Reason("dropped", why), 0, 0, 0) for name, why in gone.items()]
-    return sorted(planned, key=lambda one: one.table)
+    return RunPlan(sorted(planned, key=lambda one: one.table), refused)
 
 
 def _plan_steps(
     settings: Settings, observer: Observer, stop: Stop
-) -> tuple[list[TableInfo], list[TableWork], dict[TableName, str]]:
-    """Do the steps of a run up to the decision. Return the tables, their settled plans, and the gone tables."""
+) -> tuple[list[TableInfo], list[TableWork], dict[TableName, str], LossRefused | None]:
+    """Do the steps of a run up to the decision.
+
+    Return the tables, their settled plans, the gone tables, and the error if the guards would refuse the run.
+    """
     session = Session(settings, observer, stop, only_reads=True)
     snapshot = take_snapshot(session, open_source(settings))
     try:
         tables = choose_tables(session, snapshot)
         works = observe_tables(session.make_attempt(snapshot, tables, timestamp_text(session.started)))
         stop.require_not_asked()
-        return tables, works, tables_gone(session, snapshot, tables)
+        gone = tables_gone(session, snapshot, tables)
     finally:
         snapshot.close()
+    refused = tables_refusal(session, tables, gone) or planned_rows_refusal(session, works, gone)
+    return tables, works, gone, refused
 
 
 def _attempt_until_complete(session: Session, source: Source) -> AttemptResult:
@@ -154,6 +172,10 @@ def _run_steps(session: Session, source: Source, snapshot: SourceSnapshot, numbe
     if number == 1:
         complete_earlier(session)
     session.stop.require_not_asked()
+    gone = tables_gone(session, snapshot, tables)
+    refusal = tables_refusal(session, tables, gone)
+    if refusal is not None:  # before the run claims anything: an empty database must not begin a state
+        raise refusal
     timestamp = session.claim_timestamp()
     announce_run(session, source, snapshot, number)
     attempt = session.make_attempt(snapshot, tables, timestamp)
@@ -166,7 +188,7 @@ def _run_steps(session: Session, source: Source, snapshot: SourceSnapshot, numbe
     session.stop.require_not_asked()
     audit_tables(attempt, works)
     session.stop.require_not_asked()
-    return attempt.make_result(works, tables_gone(session, snapshot, tables))
+    return attempt.make_result(works, gone)
 
 
 def _why_again(result: AttemptResult | SourceError) -> str:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from floodmark.errors import FloodmarkError, TableError
-from floodmark.events import RunFinished, StepStarted
+from floodmark.events import RunFinished, StepStarted, TableFinished
 from floodmark.model import TableEntry
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.entries import carried_over, dropped_entry, failed_entry
+from floodmark.pipeline.guards import rows_refusal
 from floodmark.pipeline.landing import latest_sent
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
@@ -47,11 +48,18 @@ class RunResult(Struct, frozen=True):
 def publish(session: Session, result: AttemptResult) -> RunResult:
     """Commit the manifest, unless the run has no state or was just told to stop.
 
-    Raises Stopped, Conflict, OutcomeUnknown, StorageError.
+    Raises Stopped, LossRefused, Conflict, OutcomeUnknown, StorageError.
     """
     session.observe(StepStarted("committing"))
-    manifest = _make_manifest(session, result, _all_entries(session, result))
+    entries = _all_entries(session, result)
     session.stop.require_not_asked()
+    refusal = rows_refusal(session, entries, result.gone)
+    if refusal is not None:
+        raise refusal
+    for entry in entries:
+        if entry.table in result.gone:
+            session.observe(TableFinished(entry))
+    manifest = _make_manifest(session, result, entries)
     key = None
     if session.backends.ledger is not None:
         committed = session.backends.ledger.commit(manifest, session.current, lambda table: not session.left_out(table))

@@ -59,6 +59,11 @@ def add_selection(command: argparse.ArgumentParser) -> None:
         "--adopt-source", action="store_true", help="take over a state that belongs to another database"
     )
     safety.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="commit although more is gone than the guards allow, or there is no table",
+    )
+    safety.add_argument(
         "--allow-unconditional-writes",
         action="store_true",
         help="accept a store without conditional writes: two concurrent runs can then lose a commit",

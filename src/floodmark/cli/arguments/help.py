@@ -30,6 +30,7 @@ EXIT_CODES = {
     12: "the source refused, broke or is not supported",
     13: "the destination, the state store or a channel refused or broke",
     14: "objects, manifest and database do not agree",
+    15: "too much is gone, or there is no table: see --accept-loss",
     20: "there is work or a difference, with --detailed-exitcode",
     130: "interrupted (SIGINT)",
     143: "terminated (SIGTERM)",

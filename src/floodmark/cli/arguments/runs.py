@@ -22,7 +22,7 @@ _RUN = CommandHelp(
         "floodmark run --source postgresql://me@db/cases --destination s3://lake/cases",
         "floodmark run --config cases.yaml --table 'audit.*' --output json",
     ),
-    exit_codes=(3, 10, 11, 12, 13, 14, 130, 143),
+    exit_codes=(3, 10, 11, 12, 13, 14, 15, 130, 143),
 )
 _PLAN = CommandHelp(
     summary="show what a run would do, and why; reads only",
@@ -35,7 +35,7 @@ _PLAN = CommandHelp(
         "floodmark plan --source postgresql://me@db/cases --destination s3://lake/cases",
         "floodmark plan --detailed-exitcode --output json",
     ),
-    exit_codes=(10, 12, 13, 20, 130, 143),
+    exit_codes=(10, 12, 13, 15, 20, 130, 143),
 )
 _STATUS = CommandHelp(
     summary="show the tables, how fresh they are, and the last decisions",

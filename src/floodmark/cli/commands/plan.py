@@ -23,7 +23,10 @@ def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
         lambda: "A plan only reads: nothing was changed.",
     )
     if options.output == "json":
-        streams.print_json(views.PlanDocument(tables=tuple(map(views.planned, planned))))
+        streams.print_json(views.plan_document(planned))
     else:
-        streams.out.write(render.plan_table(planned, console(streams.out, streams.environ), verbose=options.verbose))
-    return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned)) else EXIT_OK
+        to = console(streams.out, streams.environ)
+        streams.out.write(render.plan_table(planned.tables, to, verbose=options.verbose))
+    if planned.refused is not None:
+        raise planned.refused
+    return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned.tables)) else EXIT_OK

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL
 from floodmark.model import Ended, Reason, Status, TableEntry, TableName
-from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.job import PlannedTable, RunPlan
 from floodmark.state.manifest import Head, Manifest
 from floodmark.state.run_list import KnownRun
 
@@ -67,10 +67,19 @@ class Planned(Struct, frozen=True, kw_only=True):
     estimated_bytes: int
 
 
+class RefusedRun(Struct, frozen=True, kw_only=True):
+    """The error with which the guards would end a run."""
+
+    error: str
+    hint: str | None
+    exit_code: int
+
+
 class PlanDocument(Struct, frozen=True, kw_only=True):
-    """The JSON document of `floodmark plan`."""
+    """The JSON document of `floodmark plan`. `refused` is null if the guards would not refuse the run."""
 
     tables: tuple[Planned, ...]
+    refused: RefusedRun | None = None
 
 
 class StatusDocument(Struct, frozen=True, kw_only=True):
@@ -165,6 +174,12 @@ def _ended_summary(ended: Ended) -> RunSummary:
 def _seconds_between(start: str, end: str) -> float:
     between = datetime.fromisoformat(end) - datetime.fromisoformat(start)
     return round(max(0.0, between.total_seconds()), 3)
+
+
+def plan_document(plan: RunPlan) -> PlanDocument:
+    error = plan.refused
+    refused = None if error is None else RefusedRun(error=error.sentence, hint=error.hint, exit_code=error.exit_code)
+    return PlanDocument(tables=tuple(map(planned, plan.tables)), refused=refused)
 
 
 def planned(table: PlannedTable) -> Planned:
