@@ -15,6 +15,7 @@
     │   ├── StorageUnavailable          … timeout, reset, 5xx; a retry is safe
     │   ├── StorageDenied               … the credentials do not suffice
     │   ├── ObjectMissing               … no object at that key
+    │   │   └── NoState                 … no run has ever begun, or committed, at that place
     │   ├── ConditionFailed             … If-Match / If-None-Match did not hold, for certain
     │   ├── OutcomeUnknown              … a conditional write may or may not have taken effect
     │   ├── NoConditionalWrites         … the store ignores conditions
@@ -143,6 +144,10 @@ class StorageDenied(StorageError):
 
 class ObjectMissing(StorageError):
     """A key without an object."""
+
+
+class NoState(ObjectMissing):
+    """A place where no run has ever begun, or, for a reader, where none has committed yet."""
 
 
 class ConditionFailed(StorageError):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,7 +41,9 @@ from floodmark.model import Reason, TableName
 from floodmark.pipeline import job
 from floodmark.pipeline.job import PlannedTable, RunPlan
 from floodmark.pipeline.publish import RunResult
+from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Manifest, encode
+from floodmark.storage.local import LocalStorage
 from floodmark.version import __version__
 
 CANARY = "c4n4ry-hunter2"
@@ -83,7 +86,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             return iter(manifests)
 
         current = SimpleNamespace(head=head(manifests[0]), manifest=manifests[0], etag="e") if manifests else None
-        held = SimpleNamespace(current=lambda: current, history=newest, in_flight=Inflight)
+        held = SimpleNamespace(current=lambda: current, history=newest, in_flight=Inflight, require_begun=lambda: None)
         monkeypatch.setattr(history, "open_ledger", lambda settings, observer: held)
 
     return stand_in
@@ -228,7 +231,8 @@ def test_show(ledger: Callable[..., None], capsys: Reader) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "verify"])
-def test_before_the_first_run_no_id_is_known(command: str, capsys: Reader) -> None:
+def test_before_the_first_commit_no_id_is_known(command: str, capsys: Reader) -> None:
+    Ledger(LocalStorage(Path("out/_floodmark"))).claim("r", datetime.now(UTC))
     assert main([command, "--destination", "./out", "20261123T010203Z-bbbbbb"]) == 2
     assert "history holds no such run" in capsys.readouterr().err
 
@@ -249,7 +253,7 @@ def test_show_of_a_run_there_is_not(run_id: str, ledger: Callable[..., None], ca
         ("show", {"head": None, "tables": [], "runs": []}),
     ],
 )
-def test_before_the_first_run(command: str, empty: object, ledger: Callable[..., None], capsys: Reader) -> None:
+def test_before_the_first_commit(command: str, empty: object, ledger: Callable[..., None], capsys: Reader) -> None:
     ledger()
     assert main([command, *STATE]) == 0
     said = capsys.readouterr()

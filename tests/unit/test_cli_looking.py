@@ -135,7 +135,7 @@ def test_a_run_that_is_pruned_or_unknown_is_refused(days: list[str], capsys: Rea
 def test_before_the_first_run_they_say_where_they_looked(command: list[str], capsys: Reader) -> None:
     assert main([*command, *HERE]) == 13
     said = capsys.readouterr()
-    assert "/out/_floodmark: no run has been committed here" in said.err and said.out == ""
+    assert "/out/_floodmark: no head.json is there" in said.err and said.out == ""
     assert main([*command, "--destination", "s3://moj-reg-dev/x"]) == 10
     assert "there is no state to read" in capsys.readouterr().err
 
@@ -160,7 +160,12 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def stand_in(*manifests: Manifest, inflight: Inflight = Inflight()) -> None:  # noqa: B008
         current = SimpleNamespace(manifest=manifests[0])
-        held = SimpleNamespace(current=lambda: current, history=lambda: iter(manifests), in_flight=lambda: inflight)
+        held = SimpleNamespace(
+            current=lambda: current,
+            history=lambda: iter(manifests),
+            in_flight=lambda: inflight,
+            require_begun=lambda: None,
+        )
         monkeypatch.setattr(landed, "open_ledger", lambda settings, observer: held)
 
     return stand_in

@@ -9,7 +9,7 @@ from floodmark.backends import open_ledger
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.settings import no_state, state_settings
 from floodmark.config import Settings
-from floodmark.errors import ConfigError, ObjectMissing, UsageError
+from floodmark.errors import ConfigError, UsageError
 from floodmark.events import Observer
 from floodmark.model import TableEntry, TableName
 from floodmark.reader.reader import Snapshot, Table, open_data
@@ -46,11 +46,10 @@ def landed_ledger(settings: Settings, observer: Observer) -> Ledger:
 
 
 def current_run(ledger: Ledger) -> Current:
-    """Return the run that head names. Raises ObjectMissing before the first commit."""
+    """Return the run that head names. Raises NoState before the first commit."""
     current = ledger.current()
     if current is None:
-        hint = "Name the destination of `floodmark run`, or the place of its state (--state)."
-        raise ObjectMissing("there is no run to read", on=ledger.url, why="no run has been committed here", hint=hint)
+        raise ledger.no_commit()
     return current
 
 
@@ -62,6 +61,7 @@ def committed_runs(ledger: Ledger, names: Sequence[str]) -> list[Manifest]:
     try:
         return find_runs(ledger.history(), names)
     except UsageError as error:
+        ledger.require_begun()
         for ended in ledger.in_flight().known_ends.values():
             if ended.outcome in _UNCOMMITTED and error.on is not None and ended.run_id.startswith(error.on):
                 why = f"it {_UNCOMMITTED[ended.outcome]} with exit code {ended.exit_code}"

@@ -77,13 +77,17 @@ class PruneResult(Struct, frozen=True, kw_only=True):
 def prune(
     settings: Settings, rule: Rule, observer: Observer, stop: Stop = NEVER, *, dry_run: bool = False
 ) -> PruneResult | None:
-    """Prune, or report what a prune would do. Returns None before the first commit. Raises FloodmarkError."""
+    """Prune, or report what a prune would do. Returns None before the first commit.
+
+    Raises NoState if no run has ever begun, FloodmarkError.
+    """
     observer(StepStarted("reading the state"))
     ledger = open_ledger(settings, observer)
     if ledger is None:
         raise ConfigError("can't prune", why="runs to this landing zone keep no state")
     current = ledger.current()
     if current is None:
+        ledger.require_begun()
         return None
     destination = _open_data(settings, current, observer)
     grace = timedelta(seconds=settings.prune_grace)

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from floodmark.errors import ConfigError, ObjectMissing
+from floodmark.errors import ConfigError
 from floodmark.events import Observer, ignore_event
 from floodmark.layout import LAYOUTS
 from floodmark.model import Column, Encoding, ObjectEntry, TableEntry, TableName
@@ -52,15 +52,10 @@ class Reader:
         self.url = state.url
 
     def latest(self) -> Snapshot:
-        """Return the committed snapshot. Raises ObjectMissing before the first run, StateUnreadable, StorageError."""
+        """Return the committed snapshot. Raises NoState before the first commit, StateUnreadable, StorageError."""
         current = self._ledger.current()
         if current is None:
-            raise ObjectMissing(
-                "can't read the current manifest",
-                on=self.url,
-                why="no run has been committed here",
-                hint="Name the destination of `floodmark run`, or the place of its state (--state; state=… in Python).",
-            )
+            raise self._ledger.no_commit()
         return self._snapshot(current.manifest)
 
     def run(self, run_id: str) -> Snapshot:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark.errors import Conflict, ObjectMissing, OutcomeUnknown, SourceMismatch
-from floodmark.layout import HEAD, manifest_key
+from floodmark.errors import Conflict, NoState, ObjectMissing, OutcomeUnknown, SourceMismatch
+from floodmark.layout import HEAD, INFLIGHT, manifest_key
 from floodmark.model import Ended, SourceIdentity, TableName
 from floodmark.retrying import Sleep
 from floodmark.state import inflight
@@ -93,6 +93,22 @@ class Ledger(History):
         Raises StateUnreadable, StorageError.
         """
         return inflight.read_inflight(self.documents)
+
+    def require_begun(self) -> None:
+        """Raise NoState if no run has ever begun here. A first run that has not committed leaves its list of runs."""
+        if self.documents.get(INFLIGHT) is None and self.documents.get(HEAD) is None:
+            raise NoState(
+                "there is no state to read",
+                on=self.url,
+                why=f"no {HEAD} is there",
+                hint="Name the destination of `floodmark run`, or the place of its state (--state; state=… in Python).",
+            )
+
+    def no_commit(self) -> NoState:
+        """Return the error of a reader that needs a commit: no run has committed yet. Raises NoState if none began."""
+        self.require_begun()
+        why, hint = "no run has been committed yet", "A run has begun there. Wait for its end, or see its log."
+        return NoState("can't read the current manifest", on=self.url, why=why, hint=hint)
 
     def left_behind(self, now: datetime, tell: Callable[[str], None]) -> Iterator[tuple[Progress, Ended | None]]:
         """Yield the progress of listed runs, dead or alive, that are not too old, with the run's end if it is known.

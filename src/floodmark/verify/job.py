@@ -72,8 +72,8 @@ class _Checked:
 def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop) -> VerifyReport | None:
     """Verify a run and return a report, or None before the first commit.
 
-    Raises UsageError for a run that history does not hold; StateUnreadable if head, or a manifest in reach, is missing
-    or damaged; SourceMismatch, StorageError, SourceError; Stopped.
+    Raises NoState if no run has ever begun; UsageError for a run that history does not hold; StateUnreadable if head,
+    or a manifest in reach, is missing or damaged; SourceMismatch, StorageError, SourceError; Stopped.
     """
     checked = _Checked()
     with stopped_leaving(checked.left):
@@ -121,6 +121,7 @@ def _read_manifests(
         search = None if request.run is None else RunSearch(request.run)
         current = ledger.current()
         if current is None:
+            ledger.require_begun()
             if search is not None:
                 raise search.nothing()
             return None

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import excluded_tables, included_tables
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.figures import count
@@ -70,7 +71,7 @@ class DeliveryView(Struct, frozen=True, kw_only=True):
 class DeliverDocument(Struct, frozen=True, kw_only=True):
     """The JSON document of `floodmark deliver`. A delivery that could not continue is not in the list."""
 
-    deliveries: tuple[DeliveryView, ...]
+    deliveries: tuple[DeliveryView, ...] = ()
 
 
 _TABLE = (
@@ -87,7 +88,8 @@ def deliver(options: argparse.Namespace, streams: CommandStreams) -> int:
     settings = state_settings(options, streams)
     chosen = _chosen_deliveries(options, settings)
     require_deliverable(replace(settings, deliver=chosen), "--to")
-    done, broken = _deliver_all(settings, chosen, options.table, options.exclude, streams)
+    with prints_if_no_state(DeliverDocument(), options, streams):
+        done, broken = _deliver_all(settings, chosen, options.table, options.exclude, streams)
     if options.output == "json":
         streams.print_json(DeliverDocument(deliveries=tuple(map(_view, done))))
     else:

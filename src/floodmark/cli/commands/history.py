@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from floodmark.backends import open_ledger
 from floodmark.cli.landed import committed_runs, named_table
 from floodmark.cli.output import render_state, views
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import no_state, state_settings
 from floodmark.errors import EXIT_OK
@@ -20,8 +21,9 @@ from floodmark.state.run_list import known_runs
 def status(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show every table, how fresh it is, and the last decision about it. Below are the last runs."""
     ledger = _ledger(options, streams)
+    with prints_if_no_state(views.StatusDocument(), options, streams):
+        current = _current(ledger)
     runs = tuple(views.run_summary(run) for run in known_runs(ledger, options.limit, options.since))
-    current = ledger.current()
     now = datetime.now(UTC)
     entries = () if current is None else current.manifest.tables
     tables = tuple(views.table_status(entry, now) for entry in entries)
@@ -41,8 +43,11 @@ def status(options: argparse.Namespace, streams: CommandStreams) -> int:
 
 def history(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show the runs, newest first, whatever their end."""
-    found = known_runs(_ledger(options, streams), options.limit, options.since)
-    summaries = tuple(map(views.run_summary, found))
+    ledger = _ledger(options, streams)
+    summaries = tuple(views.run_summary(run) for run in known_runs(ledger, options.limit, options.since))
+    if not summaries:
+        with prints_if_no_state(views.HistoryDocument(), options, streams):
+            ledger.require_begun()
     if options.output == "json":
         streams.print_json(views.HistoryDocument(runs=summaries))
     elif summaries:
@@ -56,8 +61,13 @@ def history(options: argparse.Namespace, streams: CommandStreams) -> int:
 
 def show(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show one manifest: the current one, or a run's. With a table, show only its facts."""
-    manifest = _manifest(options, streams)
+    nothing = views.StatusDocument()
+    with prints_if_no_state(nothing, options, streams):
+        manifest = _manifest(options, streams)
     if manifest is None:
+        if options.output == "json":
+            streams.print_json(nothing)
+        streams.notice_no_run()
         return EXIT_OK
     entry = None if options.one_table is None else named_table(options.one_table, manifest)
     if options.output == "json":
@@ -74,7 +84,7 @@ def _manifest(options: argparse.Namespace, streams: CommandStreams) -> Manifest 
     ledger = _ledger(options, streams)
     if options.run not in (None, CURRENT):
         return committed_runs(ledger, [options.run])[0]
-    current = _current(ledger, options, streams)
+    current = _current(ledger)
     return None if current is None else current.manifest
 
 
@@ -85,11 +95,9 @@ def _ledger(options: argparse.Namespace, streams: CommandStreams) -> Ledger:
     return ledger
 
 
-def _current(ledger: Ledger, options: argparse.Namespace, streams: CommandStreams) -> Current | None:
-    """Return the run that head names. Before the first commit, say so and return None."""
+def _current(ledger: Ledger) -> Current | None:
+    """Return the run that head names, or None before the first commit. Raises NoState if no run has ever begun."""
     current = ledger.current()
     if current is None:
-        if options.output == "json":
-            streams.print_json(views.StatusDocument())
-        streams.notice_no_run()
+        ledger.require_begun()
     return current

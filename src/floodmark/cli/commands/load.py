@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import count
 from floodmark.cli.output.grid import Column, draw
@@ -63,16 +64,17 @@ class LoadedView(Struct, frozen=True, kw_only=True):
 class LoadDocument(Struct, frozen=True, kw_only=True):
     """The JSON document of `floodmark load`. `run_id` is the run whose snapshot was loaded."""
 
-    run_id: str | None
-    target: str
-    tables: tuple[LoadedView, ...]
+    run_id: str | None = None
+    target: str | None = None
+    tables: tuple[LoadedView, ...] = ()
 
 
 def load(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
-    result, place = run_interruptible(
-        streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop), lambda: _LEFT
-    )
+    with prints_if_no_state(LoadDocument(), options, streams):
+        result, place = run_interruptible(
+            streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop), lambda: _LEFT
+        )
     log = streams.log
     for one in result.tables:
         if one.error is None:  # a table's error was reported when it occurred

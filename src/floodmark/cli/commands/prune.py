@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.output.tally import Tally
@@ -66,12 +67,13 @@ def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Delete old snapshots, and objects that no manifest names any more."""
     settings = state_settings(options, streams)
     rule = _rule(options)
-    done = run_interruptible(
-        streams,
-        Tally(),
-        lambda observer, stop: job.prune(settings, rule, observer, stop, dry_run=options.dry_run),
-        lambda: "The snapshots that are still in reach are whole. Prune again to delete the rest.",
-    )
+    with prints_if_no_state(_document(None), options, streams):
+        done = run_interruptible(
+            streams,
+            Tally(),
+            lambda observer, stop: job.prune(settings, rule, observer, stop, dry_run=options.dry_run),
+            lambda: "The snapshots that are still in reach are whole. Prune again to delete the rest.",
+        )
     if options.output == "json":
         streams.print_json(_document(done))
     elif done is not None and not options.quiet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from floodmark.cli.landed import current_snapshot, included_tables, landed_settings, names_one
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.errors import EXIT_OK, UsageError
 from floodmark.reader.schema import ITSELF, SchemaReceiver, described, json_schemas, mojap
@@ -16,7 +17,8 @@ def schema(options: argparse.Namespace, streams: CommandStreams) -> int:
     if options.format != "mojap" and receiver != ITSELF:
         hint = "A JSON Schema describes the lines, whoever receives them."
         raise UsageError("--layout, --database-name and --text need --format mojap", hint=hint)
-    manifest = current_snapshot(landed_settings(options, streams), streams.report_retry).manifest
+    with prints_if_no_state(None if names_one(options.table) else {"tables": []}, options, streams):
+        manifest = current_snapshot(landed_settings(options, streams), streams.report_retry).manifest
     documents = mojap(manifest, receiver) if options.format == "mojap" else json_schemas(manifest)
     if options.table:
         entries = described(manifest)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import seconds, size
 from floodmark.cli.output.grid import Column, draw
@@ -44,12 +45,13 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Verify a run's snapshot, and show its faults and how to fix them. Raises VerificationFailed."""
     settings = (settings_of if options.against_source else state_settings)(options, streams)
     request = job.VerifyRequest(options.run, tuple(options.table), options.deep, options.against_source)
-    report = run_interruptible(
-        streams,
-        Tally(),
-        lambda observer, stop: job.verify(settings, request, observer, stop),
-        lambda: "Verify only reads: nothing was changed.",
-    )
+    with prints_if_no_state(_document(None), options, streams):
+        report = run_interruptible(
+            streams,
+            Tally(),
+            lambda observer, stop: job.verify(settings, request, observer, stop),
+            lambda: "Verify only reads: nothing was changed.",
+        )
     if options.output == "json":
         streams.print_json(_document(report))
     elif report is not None:
