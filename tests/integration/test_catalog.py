@@ -135,8 +135,8 @@ def test_excluded_columns_are_gone(pg: PgDatabase) -> None:
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        (ColumnRule(exclude=("notse",)), "public.t: the table has no column notse\n.*notes"),
-        (ColumnRule(mask={"A": "hash"}), "public.t: the table has no column A"),
+        (ColumnRule(exclude=("notse",)), r"public\.t\.columns\.exclude: the table has no column notse\n.*notes"),
+        (ColumnRule(mask={"A": "hash"}), r"public\.t\.columns\.mask: the table has no column A"),
         (ColumnRule(exclude=("gone",)), "no column gone"),
         (ColumnRule(exclude=("a", "notes")), "public.t: it leaves no column"),
     ],

@@ -499,13 +499,26 @@ def test_a_text_that_is_no_utf8_fails_its_table_without_its_value(db: Db) -> Non
     assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
 
 
-@pytest.mark.parametrize("where", [f"nosuch('{CANARY}')", f"a = '{CANARY}' GROUP BY a"])
-def test_a_filter_that_is_no_condition_fails_its_table(db: Db, where: str) -> None:
-    db.run("CREATE TABLE t (a)")
-    snapshot, info = db.table("t", rules=rule(where))
-    with pytest.raises(TableError, match="SQLITE_ERROR") as caught:
-        read(snapshot, info, lambda block: None)
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (f"nosuch('{CANARY}')", "SQLite refuses it"),
+        (f"a = '{CANARY}' GROUP BY a", "SQLite refuses it"),
+        (f"nmae = '{CANARY}'", r"the table has no column nmae \(SQLITE_ERROR\)\n  Did you mean name\?"),
+        (f"t.nmae = '{CANARY}'", r"no column t\.nmae"),
+    ],
+)
+def test_a_filter_that_is_no_condition_is_refused_before_anything_is_read(db: Db, where: str, says: str) -> None:
+    db.run("CREATE TABLE t (a, name)")
+    with pytest.raises(ConfigError, match=says) as caught:
+        db.table("t", rules=rule(where))
+    assert caught.value.on == "tables.rules.main.t.where"
     assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+def test_a_filter_on_a_view_that_is_broken_is_not_at_fault(db: Db) -> None:
+    db.run("CREATE TABLE t (a); CREATE VIEW v AS SELECT a AS b FROM t; DROP TABLE t; CREATE TABLE t (c)")
+    assert db.snapshot().tables(Selection(include=("v",), rules={"v": TableRule(where="b > 1")}), "")
 
 
 @pytest.mark.parametrize(

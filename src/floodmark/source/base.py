@@ -81,7 +81,8 @@ class SourceSnapshot(Protocol):
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         """Return the selected tables, ordered by name. `encoding_digest` goes into each config fingerprint.
 
-        Raises ConfigError for a pattern that matches nothing or a rule that names a missing column.
+        Raises ConfigError for a pattern that matches nothing, for a rule that names a missing column, and for a filter
+        or a mask that the source refuses. To find that out, no row is read.
         """
         ...
 

@@ -119,6 +119,19 @@ def rules_by_table(
     return rules
 
 
+def require_column(table: TableName, key: str, name: str, names: Sequence[str]) -> None:
+    """Raise ConfigError if a rule's `key` names a column that the table does not have."""
+    if name in names:
+        return
+    close = get_close_matches(name, names, n=3)
+    raise ConfigError(
+        "can't use a table rule",
+        on=f"tables.rules.{exact_pattern(table)}.{key}",
+        why=f"the table has no column {name}",
+        hint=f"Did you mean {' or '.join(close)}?" if close else None,
+    )
+
+
 def exact_pattern(table: TableName) -> str:
     """Return the pattern that names exactly this table."""
     return ".".join(

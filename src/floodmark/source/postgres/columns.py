@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable
 
 from msgspec import UNSET, Struct
 
@@ -13,7 +12,7 @@ from floodmark.model import Column, TableName
 from floodmark.source.postgres.masks import masked_column
 from floodmark.source.postgres.types import Attribute, TypeCatalog
 from floodmark.source.quoting import quoted
-from floodmark.source.selection import exact_pattern
+from floodmark.source.selection import exact_pattern, require_column
 
 
 class ExtractedColumn(Struct, frozen=True):
@@ -43,9 +42,9 @@ def extracted_columns(
     """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if not a.dropped]
     names = [a.name for a in present]
-    for name in (*rule.columns.exclude, *rule.columns.mask):
-        if name not in names:
-            raise _missing_column(table, name, names)
+    for key, listed in (("columns.exclude", rule.columns.exclude), ("columns.mask", rule.columns.mask)):
+        for name in listed:
+            require_column(table, key, name, names)
     kept = [a for a in present if a.name not in rule.columns.exclude]
     if present and not kept:
         raise ConfigError(
@@ -55,13 +54,3 @@ def extracted_columns(
             hint="To leave the table out, name it in tables.exclude.",
         )
     return tuple(ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
-
-
-def _missing_column(table: TableName, name: str, names: Sequence[str]) -> ConfigError:
-    close = get_close_matches(name, names, n=3)
-    return ConfigError(
-        "can't use a table rule",
-        on=f"tables.rules: {exact_pattern(table)}",
-        why=f"the table has no column {name}",
-        hint=f"Did you mean {' or '.join(close)}?" if close else None,
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from msgspec import Struct
 
 from floodmark.config import Selection, TableRule
-from floodmark.errors import ConfigError
 from floodmark.source.postgres import proof
 from floodmark.source.postgres.columns import ExtractedColumn
 from floodmark.source.postgres.relations import (
@@ -18,7 +17,7 @@ from floodmark.source.postgres.relations import (
 )
 from floodmark.source.postgres.types import Attribute, TypeCatalog
 from floodmark.source.quoting import qualified, quoted
-from floodmark.source.selection import exact_pattern
+from floodmark.source.selection import require_column
 
 
 class FamilyMember(Struct, frozen=True):
@@ -83,12 +82,8 @@ def watched_column(family: TableFamily, rule: TableRule, context: CatalogContext
     """Return the column that `detect: column` uses."""
     if (rule.detect or context.selection.detect) != "column":
         return None
-    if not any(a.name == rule.column and not a.dropped for a in family.root.attributes):
-        raise ConfigError(
-            "can't use a table rule",
-            on=f"tables.rules: {exact_pattern(family.root.relation.table)}",
-            why=f"the table has no column {rule.column}",
-        )
+    names = [a.name for a in family.root.attributes if not a.dropped]
+    require_column(family.root.relation.table, "column", rule.column or "", names)
     return rule.column
 
 

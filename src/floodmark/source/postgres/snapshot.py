@@ -30,6 +30,7 @@ from floodmark.source.postgres.copying import receive_groups, receive_rows
 from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.relations import read_existing
+from floodmark.source.postgres.rule_check import require_usable
 from floodmark.source.postgres.statements import (
     IN_HEAP_ORDER,
     PgTable,
@@ -107,6 +108,8 @@ class PostgresSnapshot:
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         read = self._read(self._coordinator, selection, encoding_digest)
         try:
+            for table in read:
+                require_usable(self._coordinator.connection, table, self._format)
             found = [self._with_measured_locks(table) for table in read]
         except psycopg.Error as error:  # the connection broke
             raise translated(error, "can't read the catalog", self._where.label) from None

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from floodmark.model import Chunk, Part, TableInfo
+from floodmark.model import Chunk, Format, Part, TableInfo
 from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.types import FIRST_USER_OID
 from floodmark.source.quoting import qualified, quoted
@@ -124,11 +125,30 @@ def _locked_by_us(root: int | str, database: int) -> str:
     )
 
 
+def unmasked_columns(info: TableInfo) -> tuple[str, ...]:
+    """Return the select-list items of a table without masks."""
+    return tuple(f"{quoted(column.name)} AS {quoted(column.name)}" for column in info.columns)
+
+
+def explain_reading(table: PgTable, row_format: Format) -> str:
+    """Plan the statement that reads a table, or its first part, and read no row."""
+    root = str(table.info.oid)
+    if not table.info.parts:  # a partitioned table without partitions
+        part = Part(root, table.info.table, relfilenode=0, heap_blocks=0, total_bytes=0, by_block=False)
+        table = replace(table, reads={root: ExpectedReads(table.info.oid, exact=False)})
+    else:
+        part = table.info.parts[0]
+    chunk = Chunk(part.id, 0)
+    if row_format == "csv":
+        return f"EXPLAIN {_rows_sql(table, part, chunk, True)}"
+    if reads_by_groups(table, part):
+        return f"EXPLAIN {_groups_sql(table, part, chunk, True)}"
+    return f"EXPLAIN {_lines_sql(table, part, chunk, True)}"
+
+
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     """COPY a chunk's rows out, one JSON line for each row."""
-    rows = _rows_sql(table, part, chunk, open_end)
-    line = _line_text(table, "r") if table.raw_newlines else _LINE.format("r")
-    return f"COPY (SELECT {line} FROM ({rows}) r) TO STDOUT ({_COPY_OPTIONS})"
+    return f"COPY ({_lines_sql(table, part, chunk, open_end)}) TO STDOUT ({_COPY_OPTIONS})"
 
 
 def copy_csv(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
@@ -150,6 +170,10 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
     made from, and the number of those rows with xmin 2. The scan that makes the lines counts the rows, so the two can't
     differ.
     """
+    return f"COPY ({_groups_sql(table, part, chunk, open_end)}) TO STDOUT (FORMAT binary)"
+
+
+def _groups_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
     group, number, found, row = _own_names(table, part)
     first, relation = f"{group}.{number}", quoted(table.info.table.name)
     end = max(part.heap_blocks, chunk.start + 1) if open_end or chunk.stop is None else chunk.stop
@@ -164,7 +188,7 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
         f"WHERE {relation}.ctid >= {_tid_literal(first)} AND {relation}.ctid < {_tid_literal(after)}"
     )
     series = f"generate_series({chunk.start}::bigint, {end - 1}, {GROUP_BLOCKS}) AS {group}({number})"
-    return f"COPY (SELECT {found}.* FROM {series}, LATERAL ({of_group}) {found}) TO STDOUT (FORMAT binary)"
+    return f"SELECT {found}.* FROM {series}, LATERAL ({of_group}) {found}"
 
 
 def _own_names(table: PgTable, part: Part) -> list[str]:
@@ -202,6 +226,12 @@ def _line_text(table: PgTable, row: str) -> str:
     """Return a line as text, by the types' own functions: a user's cast from json to text can exist."""
     line = f"textin(json_out({_LINE.format(row)}))"
     return f"replace(replace({line}, E'\\n', ' '), E'\\r', ' ')" if table.raw_newlines else line
+
+
+def _lines_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
+    rows = _rows_sql(table, part, chunk, open_end)
+    line = _line_text(table, "r") if table.raw_newlines else _LINE.format("r")
+    return f"SELECT {line} FROM ({rows}) r"
 
 
 def _rows_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:

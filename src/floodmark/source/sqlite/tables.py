@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -17,13 +18,20 @@ from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
 from floodmark.source.base import NamedRelation
 from floodmark.source.masks import mask_identity
 from floodmark.source.quoting import qualified, quoted
-from floodmark.source.selection import CandidateRelation, choose_tables, exact_pattern, rules_by_table
+from floodmark.source.selection import (
+    CandidateRelation,
+    choose_tables,
+    exact_pattern,
+    require_column,
+    rules_by_table,
+)
 from floodmark.source.sqlite.lines import LineShape
 
 SCHEMA = "main"
 NO_PROOF = "SQLite keeps no row versions"
 # Part of every fingerprint: raise it if the same rows give other lines.
 OUTPUT_VERSION = 1
+_NO_COLUMN = re.compile(r"no such column: ([\w$.]+).*", re.DOTALL)
 
 _BY: dict[str, tuple[Literal["any", "exact"], str]] = {
     "table": ("any", "a table"),
@@ -124,7 +132,37 @@ def _read_table(
     fingerprint = Fingerprint(_digest([sqlite3.sqlite_version, relation, attributes]), _digest(config))
     columns = tuple(_model_column(a, masks.get(a.name)) for a in chosen)
     info = _table_info(relation, columns, fingerprint, None)
-    return SQLiteTable(info, _select_statement(relation.table, chosen, rule.where, order), shape, rule.where)
+    statement = _select_statement(relation.table, chosen, rule.where, order)
+    if rule.where is not None:
+        unfiltered = _select_statement(relation.table, chosen, None, order)
+        _require_usable_filter(connection, relation.table, statement, unfiltered, [a.name for a in attributes])
+    return SQLiteTable(info, statement, shape, rule.where)
+
+
+def _require_usable_filter(
+    connection: sqlite3.Connection, table: TableName, statement: str, unfiltered: str, columns: Sequence[str]
+) -> None:
+    """Raise ConfigError if SQLite can't compile the statement because of its filter. No row is read."""
+    error = _compile_error(connection, statement)
+    if error is None or _compile_error(connection, unfiltered) is not None:
+        return
+    missing = _NO_COLUMN.fullmatch(str(error))
+    why, hint = "SQLite refuses it", "Write one SQL condition on its own columns."
+    if missing is not None:
+        why = f"the table has no column {missing[1]}"
+        close = get_close_matches(missing[1].rpartition(".")[2], columns, n=3)
+        hint = f"Did you mean {' or '.join(close)}?" if close else hint
+    code = getattr(error, "sqlite_errorname", type(error).__name__)
+    on = f"tables.rules.{exact_pattern(table)}.where"
+    raise ConfigError("can't use a table rule", on=on, why=f"{why} ({code})", hint=hint)
+
+
+def _compile_error(connection: sqlite3.Connection, statement: str) -> sqlite3.Error | None:
+    try:
+        connection.execute(f"EXPLAIN {statement}").close()
+    except sqlite3.Error as error:
+        return error
+    return None
 
 
 def _unreadable_table(relation: SQLiteRelation, code: str) -> SQLiteTable:
@@ -168,19 +206,12 @@ def _chosen_attributes(
     """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
     present = [a for a in attributes if a.hidden != 1]
     names = [a.name for a in present]
-    on = f"tables.rules: {exact_pattern(table)}"
-    for name in (*rule.columns.exclude, *rule.columns.mask):
-        if name not in names:
-            close = get_close_matches(name, names, n=3)
-            raise ConfigError(
-                "can't use a table rule",
-                on=on,
-                why=f"the table has no column {name}",
-                hint=f"Did you mean {' or '.join(close)}?" if close else None,
-            )
+    for key, listed in (("columns.exclude", rule.columns.exclude), ("columns.mask", rule.columns.mask)):
+        for name in listed:
+            require_column(table, key, name, names)
     left = [a for a in present if a.name not in rule.columns.exclude]
     if not left:
-        hint = "To leave the table out, name it in tables.exclude."
+        on, hint = f"tables.rules: {exact_pattern(table)}", "To leave the table out, name it in tables.exclude."
         raise ConfigError("can't use a table rule", on=on, why="it leaves no column", hint=hint)
     return left
 
