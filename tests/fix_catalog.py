@@ -26,7 +26,7 @@ def read_catalog(
     """The tables by label. `dsn`: as another role than the superuser."""
     with psycopg.connect(dsn or database.dsn, autocommit=True) as connection:
         begin(connection, limits or Limits())
-        tables = read_tables(connection, selection or Selection(), digest)
+        _, tables = read_tables(connection, selection or Selection(), digest)
         connection.execute("ROLLBACK")
     return {table.info.table.label: table for table in tables}
 

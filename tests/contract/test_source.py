@@ -237,9 +237,15 @@ def test_tables_are_ordered_by_name_and_chosen_by_pattern(world: World) -> None:
     assert names(Selection()) == ["Mole", "aardvark", "with.dot", "zebra"]
     assert names(Selection(include=("a*", f"{schema}.z?bra"))) == ["aardvark", "zebra"]
     assert names(Selection(exclude=('"with.dot"', "Mole"))) == ["aardvark", "zebra"]
-    for missing in (Selection(include=("gone*",)), Selection(exclude=("gone",)), Selection(only=("mole",))):
+    for missing in (Selection(include=("gone*",)), Selection(skip=("gone",)), Selection(only=("mole",))):
         with pytest.raises(ConfigError, match="matches no table"):
             snapshot.tables(missing, "")
+    world.run("CREATE VIEW seen AS SELECT a FROM zebra")
+    snapshot = world.snapshot()
+    assert names(Selection(exclude=("gone", "zebra"))) == ["Mole", "aardvark", "with.dot"]
+    assert [error.on for error in snapshot.choice.idle] == ["tables.exclude: gone"]
+    assert [(one.table.name, one.kind) for one in snapshot.choice.left_out] == [("seen", "view")]
+    assert [table.name for table in snapshot.choice.tables] == ["Mole", "aardvark", "with.dot"]
 
 
 def test_a_rule_for_what_is_not_there_is_a_config_error(world: World) -> None:

@@ -417,6 +417,6 @@ def test_a_table_dropped_after_the_snapshot_is_not_called_denied(pg_any: PgDatab
         begin(connection, Limits())
         connection.execute("SELECT 1")
         pg_any.execute("DROP TABLE t")
-        (table,) = read_tables(connection, Selection(), "d")
+        _, (table,) = read_tables(connection, Selection(), "d")
     assert table.info.denied is None
     assert table.info.parts[0].heap_blocks == 0

@@ -59,7 +59,6 @@ def test_what_is_selected(floodmark: Floodmark, pg: PgDatabase) -> None:
     }
     for tables, says in {
         '{include: ["publik.*"]}': "tables.include: publik.*",
-        '{exclude: ["*.nothing_like_it"]}': "tables.exclude: *.nothing_like_it",
         '{include: ["public.se*"]}': "public.seen is a view",
         "{rules: {persn: {where: id > 1}}}": "Did you mean",
         "{rules: {person: {columns: {exclude: [nam]}}}}": "nam",
@@ -67,6 +66,44 @@ def test_what_is_selected(floodmark: Floodmark, pg: PgDatabase) -> None:
     }.items():
         floodmark.configure(f"tables: {tables}\n")
         assert says in floodmark("run", code=10).err
+
+
+def test_an_exclude_that_matches_nothing_costs_no_night(floodmark: Floodmark, landing: Landing, pg: PgDatabase) -> None:
+    floodmark.configure("tables: {exclude: [persn, sick]}\n")
+    words = "tables.exclude: persn: the source has no table of this name. Did you mean person"
+    assert words in floodmark("plan").err
+    done = floodmark("run", "--log-level", "warning")
+    assert done.err.count("event=warning") == 1 and words in done.err
+    assert "public.sick" not in {entry.table.label for entry in landing.manifest.tables}
+    (found,) = [one for one in floodmark("doctor", "--output", "json").json["checks"] if one["check"] == "tables"]
+    assert (found["result"], found["exit_code"]) == ("warning", 0) and "persn" in found["found"]
+    assert "--exclude: persn" in floodmark("run", "--exclude", "persn", code=10).err
+    pg.execute("CREATE TABLE whole (id int) PARTITION BY LIST (id); CREATE TABLE part PARTITION OF whole DEFAULT")
+    floodmark.configure("tables: {exclude: [part]}\n")
+    refused = floodmark("run", code=10).err
+    assert "public.part is a partition" in refused and "Name the table it belongs to" in refused
+
+
+def test_what_is_left_out_is_told_once_with_how_to_name_it(floodmark: Floodmark, pg: PgDatabase) -> None:
+    pg.execute(
+        "CREATE VIEW audit.seen AS SELECT 1 AS one; CREATE EXTENSION IF NOT EXISTS plpgsql; "
+        "ALTER EXTENSION plpgsql ADD TABLE owned; CREATE FOREIGN DATA WRAPPER far; "
+        "CREATE SERVER away FOREIGN DATA WRAPPER far; CREATE FOREIGN TABLE abroad (id int) SERVER away; "
+        "CREATE SCHEMA old; CREATE TABLE old.person () INHERITS (person)"
+    )
+    planned = floodmark("plan")
+    assert planned.out.splitlines()[-1] == (
+        "Left out by default: 1 extension table, 1 foreign table, 1 materialized view, 2 views. "
+        "To land one, name it in full in tables.include."
+    )
+    assert "old.person" in planned.out
+    told = floodmark("plan", "--output", "json").json["left_out"]
+    assert {"schema": "audit", "name": "seen", "kind": "view"} in told and len(told) == 5
+    floodmark.configure("tables: {include: [person, seen, kept]}\n")
+    assert "Left out by default: 1 child table. To land" in floodmark("plan").out
+    floodmark.configure("tables: {include: [person, seen], exclude: ['old.*']}\n")
+    assert "Left out" not in floodmark("plan").out + floodmark("run").said
+    assert "Left out" not in floodmark("plan", "--table", "person").out
 
 
 def test_foreign_and_extension_s_tables(floodmark: Floodmark, pg: PgDatabase) -> None:

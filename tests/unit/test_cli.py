@@ -41,6 +41,7 @@ from floodmark.model import Reason, TableName
 from floodmark.pipeline import job
 from floodmark.pipeline.job import PlannedTable, RunPlan
 from floodmark.pipeline.publish import RunResult
+from floodmark.source.selection import LeftOut
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Manifest, encode
 from floodmark.storage.local import LocalStorage
@@ -167,7 +168,7 @@ def test_plan_ends_with_20_when_asked_and_there_is_work(
 
 
 def test_plan_as_json(running: Callable[[object], None], capsys: Reader) -> None:
-    running(RunPlan([WORK]))
+    running(RunPlan([WORK], (LeftOut(TableName("public", "v"), "view"),)))
     assert main(["plan", *PLACES, "--output", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "tables": [
@@ -180,12 +181,13 @@ def test_plan_as_json(running: Callable[[object], None], capsys: Reader) -> None
                 "estimated_bytes": 1000,
             }
         ],
+        "left_out": [{"schema": "public", "name": "v", "kind": "view"}],
         "refused": None,
     }
 
 
 def test_a_plan_that_the_guards_refuse_is_shown_all_the_same(running: Callable[[object], None], capsys: Reader) -> None:
-    running(RunPlan([WORK], LossRefused("too much", why="all gone", hint="look")))
+    running(RunPlan([WORK], refused=LossRefused("too much", why="all gone", hint="look")))
     assert main(["plan", *PLACES, "--detailed-exitcode"]) == 15
     said = capsys.readouterr()
     assert "public.a" in said.out and said.err.endswith("floodmark: too much: all gone\n  look\n")

@@ -20,6 +20,7 @@ from floodmark.doctor import Finding
 from floodmark.model import Reason, TableName
 from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable
+from floodmark.source.selection import LeftOut
 from floodmark.state.manifest import encode
 from floodmark.state.run_list import KnownRun
 
@@ -64,6 +65,18 @@ def test_a_run_in_one_line() -> None:
     assert gone.startswith("1 table: 0 unchanged, 0 extracted, 0 failed, 1 dropped; 0 B uploaded in 0.5 s")
     alone = render.run_line(manifest(entry(), carried_over(entry("b", "failed", "failed"))), 0, 0.5, "x", PLAIN)
     assert alone.startswith("1 table: 0 unchanged, 1 extracted, 0 failed (1 other table left out); 0 B uploaded")
+
+
+def test_what_is_left_out_fits_a_terminal() -> None:
+    kinds = ("view", "view", "materialized view", "foreign table", "extension table")
+    found = [LeftOut(TableName("public", f"v{number}"), kind) for number, kind in enumerate(kinds)]
+    to = console(command_streams(out=Tty())[0].out, {})
+    to.width = 80
+    assert render.left_out_lines(found, to) == (
+        "Left out by default: 1 extension table, 1 foreign table, 1 materialized view, 2\n"
+        "views. To land one, name it in full in tables.include.\n"
+    )
+    assert render.left_out_lines([], to) == ""
 
 
 def test_chunks_come_from_what_the_run_told_or_else_from_the_entry() -> None:

@@ -10,6 +10,7 @@ from floodmark.model import TableName
 from floodmark.source.selection import (
     CandidateRelation,
     Pattern,
+    TableChoice,
     choose_tables,
     exact_pattern,
     narrowed_away,
@@ -22,14 +23,14 @@ STAR = TableName("public", "a*b")
 VIEW, OWN, LEAF = TableName("public", "person_view"), TableName("floodmark", "journal"), TableName("public", "p_1")
 CANDIDATES = [
     *(CandidateRelation(table) for table in (PERSON, ADDRESS, AUDIT, ODD, STAR)),
-    CandidateRelation(VIEW, "exact", "a view"),
-    CandidateRelation(OWN, "schema", "Floodmark's own"),
+    CandidateRelation(VIEW, "exact", "a view", "view"),
+    CandidateRelation(OWN, "schema", "Floodmark's own", "table of Floodmark"),
     CandidateRelation(LEAF, "never", "a partition"),
 ]
 
 
 def chosen(**selection: object) -> set[TableName]:
-    return set(choose_tables(CANDIDATES, Selection(**selection), "public"))  # type: ignore[arg-type]
+    return set(choose_tables(CANDIDATES, Selection(**selection), "public").tables)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_include_that_picks_nothing_is_an_error(pattern: str) -> None:
 
 
 def test_a_default_include_may_pick_nothing() -> None:
-    assert choose_tables([], Selection(), "public") == []
+    assert choose_tables([], Selection(), "public") == TableChoice()
     with pytest.raises(ConfigError):
         choose_tables([], Selection(include=("public.*",)), "public")
 
@@ -81,13 +82,45 @@ def test_one_empty_pattern_among_others_is_an_error() -> None:
         chosen(include=("*.*", "nope"))
 
 
-def test_exclude_beats_include_and_must_exist() -> None:
+def test_exclude_beats_include() -> None:
     assert chosen(include=("public.*", "person"), exclude=("person", "*.a?b")) == {ADDRESS}
     assert PERSON in chosen(exclude=("person_view",))
-    for pattern in ("nope", "p_1"):
-        with pytest.raises(ConfigError) as caught:
-            chosen(exclude=(pattern,))
-        assert caught.value.on == f"tables.exclude: {pattern}"
+
+
+def test_an_exclude_that_matches_nothing_is_a_warning_unless_it_names_a_partition() -> None:
+    choice = choose_tables(CANDIDATES, Selection(exclude=("nope", "persn", "person")), "public")
+    assert PERSON not in choice.tables and ADDRESS in choice.tables
+    assert [error.on for error in choice.idle] == ["tables.exclude: nope", "tables.exclude: persn"]
+    assert choice.idle[1].hint == "Did you mean person or person_view?"
+    with pytest.raises(ConfigError, match="a partition") as caught:
+        chosen(exclude=("p_1",))
+    assert caught.value.on == "tables.exclude: p_1"
+
+
+def left_out(*more: CandidateRelation, **selection: object) -> set[tuple[str, str]]:
+    choice = choose_tables([*CANDIDATES, *more], Selection(**selection), "public")  # type: ignore[arg-type]
+    assert [one.table for one in choice.left_out] == sorted(one.table for one in choice.left_out)
+    return {(one.table.label, one.kind) for one in choice.left_out}
+
+
+def test_what_a_pattern_matches_and_does_not_pick_is_left_out() -> None:
+    view, own = ("public.person_view", "view"), ("floodmark.journal", "table of Floodmark")
+    assert left_out() == {view, own}
+    assert left_out(include=("public.*",)) == {view}
+    assert left_out(include=("*.*", "person_view")) == {own}
+    assert left_out(exclude=("*_view",)) == {own}
+    assert left_out(include=("app.*",)) == set()
+    assert left_out(only=("person",)) == set(), "the whole choice is told when the whole choice is made"
+
+
+def test_a_child_of_a_chosen_table_is_left_out_if_it_is_not_chosen_itself() -> None:
+    child = CandidateRelation(TableName("old", "person"), parents=(PERSON,))
+    grandchild = CandidateRelation(TableName("old", "person_1999"), parents=(child.table,))
+    assert left_out(child, include=("public.p*",)) == {("old.person", "child table"), ("public.person_view", "view")}
+    assert ("old.person", "child table") not in left_out(child, include=("public.p*", "old.*"))
+    assert left_out(child, include=("public.address",)) == set()
+    assert left_out(child, include=("person",), exclude=("old.*",)) == set()
+    assert left_out(child, grandchild, include=("old.person",)) == {("old.person_1999", "child table")}
 
 
 def test_only_and_skip_narrow_what_is_selected() -> None:
@@ -123,8 +156,8 @@ def test_an_error_says_why_a_wildcard_does_not_reach_it() -> None:
 
 
 def test_the_order_is_the_names() -> None:
-    tables = choose_tables(CANDIDATES, Selection(), "public")
-    assert tables == sorted(tables)
+    tables = choose_tables(CANDIDATES, Selection(), "public").tables
+    assert list(tables) == sorted(tables)
     assert len(tables) == 5
 
 

@@ -73,7 +73,7 @@ def _table_lines(wanted: TemplateChoices) -> list[str]:
     lines += [
         "  # The tables to extract: schema.table, with * and ?.",
         '  include: ["*.*"]',
-        "  # The tables to leave out of these. A pattern that matches nothing is an error.",
+        "  # The tables to leave out of these. A pattern that matches nothing is a warning.",
         '  # exclude: ["*.flyway_schema_history"]',
         "  # include: a new table is extracted too. fail: a new table stops the run until someone approves it.",
         "  new: include",

@@ -83,6 +83,8 @@ def _check_sharing(snapshot: SourceSnapshot) -> Iterator[Finding]:
 
 def _judge_tables(snapshot: SourceSnapshot, settings: Settings) -> Iterator[Finding]:
     found = snapshot.tables(settings.selection, _DIGEST)
+    for pattern in snapshot.choice.idle:
+        yield warning("tables", pattern.sentence, pattern.hint or "Remove the pattern.")
     yield from tables.check_readable(found, settings.state_url is None)
     yield from tables.check_proof(found)
     yield from tables.check_size(found, settings, snapshot.point)

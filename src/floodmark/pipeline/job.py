@@ -23,6 +23,7 @@ from floodmark.pipeline.session import Session
 from floodmark.pipeline.snapshot import announce_run, choose_tables, tables_gone, take_snapshot
 from floodmark.pipeline.work import TableWork
 from floodmark.source.base import Source, SourceSnapshot
+from floodmark.source.selection import LeftOut
 from floodmark.stop import Stop, stopped_leaving
 
 # A table that was rewritten under each of this many snapshots is given up until the next run. The run itself is given
@@ -53,10 +54,12 @@ class RunPlan(Struct, frozen=True):
 
     Attributes:
         tables: One plan per table, ordered by name. Tables that the source no longer has are included.
+        left_out: Views, foreign tables and the like, which are landed only if tables.include names them in full.
         refused: The error with which the guards would end the run, or None.
     """
 
     tables: list[PlannedTable]
+    left_out: tuple[LeftOut, ...] = ()
     refused: LossRefused | None = None
 
 
@@ -104,31 +107,24 @@ def plan(settings: Settings, observer: Observer = ignore_event, stop: Stop | Non
         FloodmarkError: The source or the state can't be read.
     """
     with stopped_leaving(lambda: "A plan only reads: nothing was changed."):
-        tables, works, gone, refused = _plan_steps(settings, observer, stop or Stop())
-    planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
-    planned += [_plan_of(work) for work in works]
-    planned += [PlannedTable(name, Reason("dropped", why), 0, 0, 0) for name, why in gone.items()]
-    return RunPlan(sorted(planned, key=lambda one: one.table), refused)
+        return _plan_steps(Session(settings, observer, stop or Stop(), only_reads=True))
 
 
-def _plan_steps(
-    settings: Settings, observer: Observer, stop: Stop
-) -> tuple[list[TableInfo], list[TableWork], dict[TableName, str], LossRefused | None]:
-    """Do the steps of a run up to the decision.
-
-    Return the tables, their settled plans, the gone tables, and the error if the guards would refuse the run.
-    """
-    session = Session(settings, observer, stop, only_reads=True)
-    snapshot = take_snapshot(session, open_source(settings))
+def _plan_steps(session: Session) -> RunPlan:
+    """Do the steps of a run up to the decision."""
+    snapshot = take_snapshot(session, open_source(session.settings))
     try:
         tables = choose_tables(session, snapshot)
         works = observe_tables(session.make_attempt(snapshot, tables, timestamp_text(session.started)))
-        stop.require_not_asked()
+        session.stop.require_not_asked()
         gone = tables_gone(session, snapshot, tables)
     finally:
         snapshot.close()
+    planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
+    planned += [_plan_of(work) for work in works]
+    planned += [PlannedTable(name, Reason("dropped", why), 0, 0, 0) for name, why in gone.items()]
     refused = tables_refusal(session, tables, gone) or planned_rows_refusal(session, works, gone)
-    return tables, works, gone, refused
+    return RunPlan(sorted(planned, key=lambda one: one.table), snapshot.choice.left_out, refused)
 
 
 def _attempt_until_complete(session: Session, source: Source) -> AttemptResult:

@@ -54,6 +54,8 @@ def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]
         session.observe(Warned(str(drawback)))
     session.identify_source(snapshot)
     tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
+    for pattern in snapshot.choice.idle:
+        session.observe(Warned(f"{pattern.sentence}. {pattern.hint}"))
     _require_approved(session, tables)
     if session.backends.ledger is None:
         _require_all_readable(session, tables)

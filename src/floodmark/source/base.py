@@ -29,6 +29,7 @@ from floodmark.model import (
     TableInfo,
     TableName,
 )
+from floodmark.source.selection import TableChoice
 
 Write = Callable[[bytes], object]
 
@@ -76,6 +77,11 @@ class SourceSnapshot(Protocol):
     @property
     def drawbacks(self) -> Sequence[Drawback]:
         """Return the limits of this snapshot that the operator should know about."""
+        ...
+
+    @property
+    def choice(self) -> TableChoice:
+        """Return what the patterns of the last call of `tables` picked, and what they did not pick."""
         ...
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:

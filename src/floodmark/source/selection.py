@@ -1,7 +1,8 @@
 """The choice of tables: patterns with wildcards and SQL quoting, matched against the names in a source.
 
-Pure. A source lists its relations as `Candidate`s. `choose` and `rules_by_table` return the choice of the user's
-`Selection` among them, and raise ConfigError for a pattern that picks nothing.
+Pure. A source lists its relations as `CandidateRelation`s. `choose_tables` and `rules_by_table` return the choice of
+the user's `Selection` among them, and raise ConfigError for a pattern that picks nothing. A pattern of tables.exclude
+that matches nothing is only a warning: the table that it names can be gone for good.
 """
 
 from __future__ import annotations
@@ -26,12 +27,34 @@ class CandidateRelation(Struct, frozen=True):
     """A relation that a pattern can pick. `what` describes it in messages, as in "a view".
 
     `by` says which patterns can pick it: any pattern, one whose schema has no wildcard, one without any wildcard, or
-    none (its rows come with another table).
+    none (its rows come with another table). `noun` counts such relations. `parents` are the tables from which it
+    inherits its columns, without being a partition: their rows do not include its own.
     """
 
     table: TableName
     by: Literal["any", "schema", "exact", "never"] = "any"
     what: str = "a table"
+    noun: str = "table"
+    parents: tuple[TableName, ...] = ()
+
+
+class LeftOut(Struct, frozen=True):
+    """A relation that is not landed although a pattern matches it, or its parent. `kind` is such as `view`."""
+
+    table: TableName
+    kind: str
+
+
+class TableChoice(Struct, frozen=True):
+    """The selected tables, ordered by name.
+
+    `idle` are the errors of the patterns in tables.exclude that match nothing. `left_out` are the relations that only a
+    pattern with their full name would pick, ordered by name. It is empty if --table narrows the choice.
+    """
+
+    tables: tuple[TableName, ...] = ()
+    idle: tuple[ConfigError, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Pattern:
@@ -67,14 +90,14 @@ class Pattern:
         return allowed[candidate.by] and self.matches(candidate.table)
 
 
-def choose_tables(
-    candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str
-) -> list[TableName]:
-    """Return the selected tables, ordered by name: include, less exclude, narrowed by only and skip.
+def choose_tables(candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str) -> TableChoice:
+    """Return the selected tables: include, less exclude, narrowed by only and skip.
 
-    Raises ConfigError for a pattern that picks nothing (the default include can pick nothing, in an empty database).
+    Raises ConfigError for a pattern that picks nothing (the default include can pick nothing, in an empty database). A
+    pattern of exclude raises it only if it matches nothing but partitions, because their rows would be landed.
     """
     chosen: set[TableName] = set()
+    idle: list[ConfigError] = []
     for text in selection.include:
         pattern = Pattern(text, default_schema, "tables.include")
         hits = {c.table for c in candidates if pattern.picks(c)}
@@ -85,9 +108,34 @@ def choose_tables(
         pattern = Pattern(text, default_schema, "tables.exclude")
         hits = {c.table for c in candidates if c.by != "never" and pattern.matches(c.table)}
         if not hits:
-            raise _no_match("tables.exclude", text, pattern, candidates)
+            error = _no_match("tables.exclude", text, pattern, candidates)
+            if any(pattern.matches(c.table) for c in candidates):
+                raise error
+            idle.append(error)
         chosen -= hits
-    return sorted(_narrowed_selection(chosen, candidates, selection, default_schema))
+    left_out = () if selection.only else _left_out(candidates, chosen, selection, default_schema)
+    narrowed = _narrowed_selection(chosen, candidates, selection, default_schema)
+    return TableChoice(tuple(sorted(narrowed)), tuple(idle), left_out)
+
+
+def _left_out(
+    candidates: Sequence[CandidateRelation], chosen: set[TableName], selection: Selection, default_schema: str
+) -> tuple[LeftOut, ...]:
+    """Return what a reader of the patterns could expect to be landed, and is not."""
+    include = [Pattern(text, default_schema, "tables.include") for text in selection.include]
+    exclude = [Pattern(text, default_schema, "tables.exclude") for text in selection.exclude]
+
+    def expected(one: CandidateRelation) -> bool:
+        if one.by in ("schema", "exact"):
+            return any(pattern.matches(one.table) for pattern in include)
+        return not chosen.isdisjoint(one.parents)
+
+    found = [
+        LeftOut(one.table, "child table" if one.by == "any" else one.noun)
+        for one in candidates
+        if one.table not in chosen and expected(one) and not any(pattern.matches(one.table) for pattern in exclude)
+    ]
+    return tuple(sorted(found, key=lambda one: one.table))
 
 
 def picked_if_plain(table: TableName, selection: Selection, default_schema: str) -> bool:

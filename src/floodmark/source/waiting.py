@@ -8,6 +8,7 @@ from floodmark.config import Selection
 from floodmark.errors import TableLocked
 from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
 from floodmark.source.base import Drawback, NamedRelation, SourceSnapshot, Write
+from floodmark.source.selection import TableChoice
 
 
 class WaitsOnce:
@@ -76,6 +77,10 @@ class WaitsOnce:
     @property
     def drawbacks(self) -> Sequence[Drawback]:
         return self._snapshot.drawbacks
+
+    @property
+    def choice(self) -> TableChoice:
+        return self._snapshot.choice
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         return self._snapshot.tables(selection, encoding_digest)

@@ -27,6 +27,7 @@ def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
     else:
         to = console(streams.out, streams.environ)
         streams.out.write(render.plan_table(planned.tables, to, verbose=options.verbose))
+        streams.out.write(render.left_out_lines(planned.left_out, to))
     if planned.refused is not None:
         raise planned.refused
     return EXIT_PLAN_HAS_WORK if options.detailed_exitcode and any(map(views.has_work, planned.tables)) else EXIT_OK

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from floodmark.cli.output.escaping import printable
@@ -11,6 +12,7 @@ from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.views import ChunkCounts, chunk_counts, has_work, statuses
 from floodmark.model import Reason, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
+from floodmark.source.selection import LeftOut
 from floodmark.state.manifest import Manifest
 from floodmark.wording import plural
 
@@ -97,6 +99,15 @@ def plan_table(tables: Sequence[PlannedTable], to: Console, *, verbose: bool = F
 
 def reason_text(reason: Reason) -> str:
     return f"{reason.code}: {reason.detail}"
+
+
+def left_out_lines(relations: Iterable[LeftOut], to: Console) -> str:
+    """Return how many relations of each kind are left out by default, and how to land them."""
+    counts = Counter(one.kind for one in relations)
+    if not counts:
+        return ""
+    kinds = ", ".join(plural(number, kind) for kind, number in sorted(counts.items()))
+    return wrap(f"Left out by default: {kinds}. To land one, name it in full in tables.include.", to)
 
 
 def folded_line(number: int) -> str:

@@ -67,6 +67,14 @@ class Planned(Struct, frozen=True, kw_only=True):
     estimated_bytes: int
 
 
+class LeftOutView(Struct, frozen=True, kw_only=True):
+    """A relation that is left out by default. `kind` is such as `view`."""
+
+    schema: str
+    name: str
+    kind: str
+
+
 class RefusedRun(Struct, frozen=True, kw_only=True):
     """The error with which the guards would end a run."""
 
@@ -76,9 +84,14 @@ class RefusedRun(Struct, frozen=True, kw_only=True):
 
 
 class PlanDocument(Struct, frozen=True, kw_only=True):
-    """The JSON document of `floodmark plan`. `refused` is null if the guards would not refuse the run."""
+    """The JSON document of `floodmark plan`.
+
+    `left_out` are relations that are landed only if tables.include names them in full. `refused` is null if the guards
+    would not refuse the run.
+    """
 
     tables: tuple[Planned, ...]
+    left_out: tuple[LeftOutView, ...] = ()
     refused: RefusedRun | None = None
 
 
@@ -179,7 +192,8 @@ def _seconds_between(start: str, end: str) -> float:
 def plan_document(plan: RunPlan) -> PlanDocument:
     error = plan.refused
     refused = None if error is None else RefusedRun(error=error.sentence, hint=error.hint, exit_code=error.exit_code)
-    return PlanDocument(tables=tuple(map(planned, plan.tables)), refused=refused)
+    left_out = tuple(LeftOutView(schema=one.table.schema, name=one.table.name, kind=one.kind) for one in plan.left_out)
+    return PlanDocument(tables=tuple(map(planned, plan.tables)), left_out=left_out, refused=refused)
 
 
 def planned(table: PlannedTable) -> Planned:

@@ -29,7 +29,7 @@ from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.relations import (
     KINDS,
     Relation,
-    candidate_of,
+    candidates_of,
     read_calling,
     read_details,
     read_extensions,
@@ -40,7 +40,7 @@ from floodmark.source.postgres.relations import (
 )
 from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.types import read_attributes, read_types
-from floodmark.source.selection import choose_tables, exact_pattern, rules_by_table
+from floodmark.source.selection import TableChoice, choose_tables, exact_pattern, rules_by_table
 
 DEFAULT_SCHEMA = "public"
 # Characters. A group of blocks holds up to 2,328 rows, and JSON can write such a value about 40 times as long.
@@ -49,24 +49,27 @@ MOST_SHARED = 256
 FIXED_SIZE = frozenset((16, 20, 21, 23, 700, 701, 1082, 1083, 1114, 1184, 2950))
 
 
-def read_tables(connection: psycopg.Connection[Any], selection: Selection, encoding_digest: str) -> list[PgTable]:
-    """Return the selected tables, ordered by name, as the transaction's snapshot shows them.
+def read_tables(
+    connection: psycopg.Connection[Any], selection: Selection, encoding_digest: str
+) -> tuple[TableChoice, list[PgTable]]:
+    """Return the choice, and the selected tables, ordered by name, as the transaction's snapshot shows them.
 
     Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash mask without a
     key.
     """
     relations = read_relations(connection)
-    candidates = [candidate_of(relation) for relation in relations.values()]
+    candidates = candidates_of(relations)
     rules = rules_by_table(candidates, selection, DEFAULT_SCHEMA)
-    chosen = choose_tables(candidates, selection, DEFAULT_SCHEMA)
-    families = _read_families(connection, relations, chosen)
+    choice = choose_tables(candidates, selection, DEFAULT_SCHEMA)
+    families = _read_families(connection, relations, choice.tables)
     members = [member for family in families for member in family.members]
     wanted = {a.type for member in members for a in member.attributes if not a.dropped}
     extensions = read_extensions(connection)
     types = read_types(connection, wanted, extensions)
     calling = read_calling(connection, [member.relation.oid for member in members])
     context = CatalogContext(read_server(connection), calling, extensions, types, selection, encoding_digest)
-    return [_read_table(family, rules.get(family.root.relation.table, TableRule()), context) for family in families]
+    rule_of = {family.root.relation.table: rules.get(family.root.relation.table, TableRule()) for family in families}
+    return choice, [_read_table(family, rule_of[family.root.relation.table], context) for family in families]
 
 
 def _read_families(

@@ -6,7 +6,7 @@ present and not on the snapshot (rights, sizes).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -27,13 +27,17 @@ OWN_SCHEMA = "floodmark"
 
 
 class Relation(Struct, frozen=True):
-    """A row of pg_class, with the facts that a selection needs. `kind` is relkind."""
+    """A row of pg_class, with the facts that a selection needs. `kind` is relkind.
+
+    `parents` are the relations that it inherits from, if it is no partition.
+    """
 
     oid: int
     table: TableName
     kind: str
     partition: bool
     extension_owned: bool
+    parents: Sequence[int] = ()
 
 
 class RelationDetail(Struct, frozen=True, array_like=True):
@@ -109,7 +113,9 @@ class ServerFacts(Struct, frozen=True, array_like=True):
 _RELATIONS = """
 SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition,
        EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-               AND d.objsubid = 0 AND d.deptype = 'e')
+               AND d.objsubid = 0 AND d.deptype = 'e'),
+       CASE WHEN c.relispartition THEN '{}' ELSE
+           ARRAY(SELECT i.inhparent::bigint FROM pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno) END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND NOT starts_with(n.nspname, 'pg_toast')"""
@@ -189,18 +195,23 @@ def read_relations(connection: psycopg.Connection[Any]) -> dict[int, Relation]:
     return {row[0]: Relation(row[0], TableName(row[1], row[2]), *row[3:]) for row in rows}
 
 
-def candidate_of(relation: Relation) -> CandidateRelation:
-    """Return the candidate for a relation, with the kind of pattern that can pick it."""
+def candidates_of(relations: Mapping[int, Relation]) -> list[CandidateRelation]:
+    """Return the candidates for relations, each with the kind of pattern that can pick it."""
+    return [_candidate_of(relation, relations) for relation in relations.values()]
+
+
+def _candidate_of(relation: Relation, relations: Mapping[int, Relation]) -> CandidateRelation:
     table = relation.table
     if relation.partition:
         return CandidateRelation(table, "never", "a partition: its rows come with the table it belongs to")
     if relation.extension_owned:
-        return CandidateRelation(table, "exact", "part of an extension")
+        return CandidateRelation(table, "exact", "part of an extension", "extension table")
     if relation.kind not in "rp":
-        return CandidateRelation(table, "exact", f"a {KINDS[relation.kind]}")
+        return CandidateRelation(table, "exact", f"a {KINDS[relation.kind]}", KINDS[relation.kind])
     if table.schema == OWN_SCHEMA:
-        return CandidateRelation(table, "schema", "Floodmark's own")
-    return CandidateRelation(table)
+        return CandidateRelation(table, "schema", "Floodmark's own", "table of Floodmark")
+    parents = tuple(relations[oid].table for oid in relation.parents if oid in relations)
+    return CandidateRelation(table, parents=parents)
 
 
 def read_existing(connection: psycopg.Connection[Any], names: Iterable[TableName]) -> dict[TableName, NamedRelation]:

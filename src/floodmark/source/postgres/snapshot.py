@@ -46,6 +46,7 @@ from floodmark.source.postgres.statements import (
     reads_by_groups,
 )
 from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions
+from floodmark.source.selection import TableChoice
 from floodmark.wording import plural
 
 _TRIES_FOR_THE_SAME_SERVER = 8
@@ -84,6 +85,7 @@ class PostgresSnapshot:
         self._coordinator = Coordinator(where, limits, settings)
         self._transactions = SnapshotTransactions(self._coordinator, where, limits, settings)
         self._tables: dict[TableName, PgTable] = {}
+        self.choice = TableChoice()
 
     @property
     def identity(self) -> SourceIdentity:
@@ -106,7 +108,7 @@ class PostgresSnapshot:
         return self._transactions.drawbacks
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
-        read = self._read(self._coordinator, selection, encoding_digest)
+        self.choice, read = self._read(self._coordinator, selection, encoding_digest)
         try:
             for table in read:
                 require_usable(self._coordinator.connection, table, self._format)
@@ -167,7 +169,7 @@ class PostgresSnapshot:
         if present is None:
             return [table.table for table in tables]
         try:
-            now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)}
+            now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)[1]}
         except ConfigError:  # a table that a pattern or rule names is gone: a new snapshot will show which
             return [table.table for table in tables]
         finally:
@@ -186,7 +188,9 @@ class PostgresSnapshot:
             present.close()
         return None
 
-    def _read(self, coordinator: Coordinator, selection: Selection, encoding_digest: str) -> list[PgTable]:
+    def _read(
+        self, coordinator: Coordinator, selection: Selection, encoding_digest: str
+    ) -> tuple[TableChoice, list[PgTable]]:
         try:
             return read_tables(coordinator.connection, selection, encoding_digest)
         except psycopg.Error as error:

@@ -34,6 +34,7 @@ from floodmark.model import (
 )
 from floodmark.source.base import Drawback, NamedRelation, Write
 from floodmark.source.quoting import qualified
+from floodmark.source.selection import TableChoice
 from floodmark.source.sqlite.lines import write_rows
 from floodmark.source.sqlite.tables import SCHEMA, SQLiteTable, named_relation, read_relations, read_tables
 from floodmark.wording import iso_time
@@ -127,9 +128,10 @@ class SQLiteSnapshot:
         self.parallelism = 1
         self.drawbacks = _drawbacks(self._connection)
         self._tables: dict[TableName, SQLiteTable] = {}
+        self.choice = TableChoice()
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
-        found = read_tables(self._connection, self._relations, selection, encoding_digest)
+        self.choice, found = read_tables(self._connection, self._relations, selection, encoding_digest)
         self._tables = {table.info.table: table for table in found}
         return [table.info for table in found]
 

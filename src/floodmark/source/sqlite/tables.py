@@ -20,6 +20,7 @@ from floodmark.source.masks import mask_identity
 from floodmark.source.quoting import qualified, quoted
 from floodmark.source.selection import (
     CandidateRelation,
+    TableChoice,
     choose_tables,
     exact_pattern,
     require_column,
@@ -33,11 +34,11 @@ NO_PROOF = "SQLite keeps no row versions"
 OUTPUT_VERSION = 1
 _NO_COLUMN = re.compile(r"no such column: ([\w$.]+).*", re.DOTALL)
 
-_BY: dict[str, tuple[Literal["any", "exact"], str]] = {
-    "table": ("any", "a table"),
-    "view": ("exact", "a view"),
-    "virtual": ("exact", "a virtual table"),
-    "shadow": ("exact", "a part of a virtual table"),
+_BY: dict[str, tuple[Literal["any", "exact"], str, str]] = {
+    "table": ("any", "a table", "table"),
+    "view": ("exact", "a view", "view"),
+    "virtual": ("exact", "a virtual table", "virtual table"),
+    "shadow": ("exact", "a part of a virtual table", "shadow table"),
 }
 
 
@@ -86,8 +87,8 @@ def read_relations(connection: sqlite3.Connection) -> list[SQLiteRelation]:
 
 def read_tables(
     connection: sqlite3.Connection, relations: Sequence[SQLiteRelation], selection: Selection, encoding_digest: str
-) -> list[SQLiteTable]:
-    """Return the selected tables, ordered by name.
+) -> tuple[TableChoice, list[SQLiteTable]]:
+    """Return the choice, and the selected tables, ordered by name.
 
     Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash mask without a
     key.
@@ -95,14 +96,15 @@ def read_tables(
     candidates = [CandidateRelation(relation.table, *_BY[relation.kind]) for relation in relations]
     rules = rules_by_table(candidates, selection, SCHEMA)
     by_name = {relation.table: relation for relation in relations}
-    return [
+    choice = choose_tables(candidates, selection, SCHEMA)
+    return choice, [
         _read_table(connection, by_name[table], rules.get(table, TableRule()), selection, encoding_digest)
-        for table in choose_tables(candidates, selection, SCHEMA)
+        for table in choice.tables
     ]
 
 
 def named_relation(relation: SQLiteRelation) -> NamedRelation:
-    by, what = _BY[relation.kind]
+    by, what, _ = _BY[relation.kind]
     return NamedRelation("table" if by == "any" else "other", what)
 
 
