@@ -123,6 +123,18 @@ def test_a_configuration_that_is_not_accepted_is_the_problem(tmp_path: Path) -> 
     )
 
 
+def test_init_suggests_masks_by_the_words_of_a_service_of_prisons(pg: PgDatabase, tmp_path: Path) -> None:
+    pg.execute("""
+        CREATE TABLE prisoner (id int, prisoner_number text, "pncNumber" text, name text, date_of_birth date, crn text);
+        CREATE TABLE pay_band (id int, pay_band_alias text, name text); CREATE TABLE upload (file_name text)""")
+    job = Floodmark(tmp_path, {"FLOODMARK_SOURCE": pg.url})
+    assert "5 columns might hold personal data" in job("init", "--destination", "./lake").out
+    text = (tmp_path / "floodmark.yaml").read_text()
+    masks = '"prisoner_number": "hash", "pncNumber": "hash", "name": "redact", "date_of_birth": "redact", "crn": "hash"'
+    assert f'#   "public.prisoner": {{columns: {{mask: {{{masks}}}}}}}' in text
+    assert "pay_band" not in text and "upload" not in text
+
+
 def test_old_transactions_limits_and_connections_are_seen(pg: PgDatabase, tmp_path: Path) -> None:
     clerk = pg.role("clerk")
     environ = {"FLOODMARK_SOURCE": clerk.url, "FLOODMARK_DESTINATION": str(tmp_path)}

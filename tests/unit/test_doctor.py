@@ -23,7 +23,6 @@ from floodmark.config import Flags, load
 from floodmark.config.template import TemplateChoices, template_text, yaml_scalar
 from floodmark.doctor import examine
 from floodmark.doctor.activity import FreeConnections, judged_room, judged_time_limits, judged_xid_age
-from floodmark.doctor.database_content import suggested_masks
 from floodmark.doctor.finding import Finding
 from floodmark.doctor.landing import check_database_name, check_landing, check_sizes, is_wide, landing_zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
@@ -230,15 +229,6 @@ def test_in_json_lines_text_is_no_number(tmp_path: Path) -> None:
     found = told_of_integers([*NEITHER, *TEXT], "", tmp_path)
     assert found.result == "warning" and re.findall(r"\.c(\d+)", found.found) == ["1", "2"]
     assert told_of_integers(TEXT, "", tmp_path).result == "ok"
-
-
-def test_names_that_tell_of_a_person_get_a_mask_and_others_none() -> None:
-    named = ["email", "contact_email_address", "nino", "dateOfBirth", "dob", "mobile_phone", "first_name", "surname"]
-    masks = suggested_masks(
-        [*named, "postcode", "id", "created_at", "status", "file_name", "addressed", "telling", "note"]
-    )
-    assert list(masks) == [*named, "postcode"]
-    assert masks["nino"] == masks["email"] == "hash" and masks["dob"] == masks["first_name"] == "redact"
 
 
 EVIL = 'a "b" \n# c: [\x85\u2028\x1b'
