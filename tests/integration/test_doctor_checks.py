@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,7 +20,7 @@ from fix_postgres import Cluster, PgDatabase, Servers
 from fix_s3_proxy import Answer, Forward, S3Proxy, Seen, error, ignored_conditions
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark.config import Flags, load
-from floodmark.doctor import Finding, activity, examine
+from floodmark.doctor import Finding, activity, examine, space
 from floodmark.doctor.server import ServerConnection
 
 MakeProxy = Callable[[str], S3Proxy]
@@ -121,6 +124,62 @@ def test_a_configuration_that_is_not_accepted_is_the_problem(tmp_path: Path) -> 
     assert (
         "overrides S3_DESTINATION, which names another place" in twice[1] and "from FLOODMARK_DESTINATION" in twice[0]
     )
+
+
+def test_a_database_without_a_table_is_what_a_run_would_refuse(pg: PgDatabase, tmp_path: Path) -> None:
+    environ = places(pg, str(tmp_path / "lake"))
+    found = doctor(environ)["rights"]
+    assert (found.result, found.exit_code) == ("problem", 15) and "--accept-loss" in (found.fix or "")
+    assert doctor(environ, accept_loss=True)["rights"].result == "warning"
+
+
+def test_large_integers_in_json_are_looked_for_in_a_sample(pg: PgDatabase, tmp_path: Path) -> None:
+    pg.execute("""
+        CREATE TABLE clean (doc jsonb, raw json); INSERT INTO clean VALUES
+          ('{"a": 9223372036854775807, "s": "99999999999999999999", "f": 1.5}', '[-9223372036854775808, null]');
+        CREATE TABLE hidden (doc jsonb); INSERT INTO hidden VALUES ('{"a": 99999999999999999999}');
+        CREATE TABLE torn (raw json); INSERT INTO torn VALUES ('"\\u0000"');
+        CREATE TABLE split (id int, doc jsonb) PARTITION BY RANGE (id);
+        CREATE TABLE split_1 PARTITION OF split DEFAULT; CREATE TABLE plain (n int)""")
+    environ = {**places(pg, str(tmp_path / "zone")), "FLOODMARK_STATE": str(tmp_path / "state")}
+    (tmp_path / "f.yaml").write_text("tables: {exclude: [hidden, torn]}\ndestination: {layout: moj-landing}\n")
+    found = doctor(environ, config=tmp_path / "f.yaml")["landing: json"]
+    assert found.result == "unknown" and "a sample of 3 columns of json holds no integer" in found.found
+    pg.execute("""
+        INSERT INTO clean VALUES (NULL, '[{"a": [-9223372036854775809]}]');
+        INSERT INTO split VALUES (1, '123456789012345678901')""")
+    found = doctor(environ, config=tmp_path / "f.yaml")["landing: json"]
+    assert found.result == "warning" and found.found.startswith("public.clean.raw, public.split.doc: integers beyond")
+    assert "quote-large" in (found.fix or "") and "123456789012345678901" not in str(found)
+    (tmp_path / "f.yaml").write_text("tables: {include: [torn]}\ndestination: {layout: moj-landing}\n")
+    assert "(1 table could not be sampled)" in doctor(environ, config=tmp_path / "f.yaml")["landing: json"].found
+    masked = "{include: [hidden], rules: {hidden: {columns: {mask: {doc: redact}}}}}"
+    (tmp_path / "f.yaml").write_text(f"tables: {masked}\ndestination: {{layout: moj-landing}}\n")
+    assert "landing: json" not in doctor(environ, config=tmp_path / "f.yaml")
+    (tmp_path / "f.yaml").write_text("destination: {layout: moj-landing, numbers: quote-large}\n")
+    assert "landing: json" not in doctor(environ, config=tmp_path / "f.yaml")
+
+
+def test_free_space_is_compared_with_what_a_run_writes(
+    pg: PgDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pg.execute("CREATE TABLE t AS SELECT i, repeat('x', 500) FROM generate_series(1, 2000) i")
+    environ = places(pg, str(tmp_path / "lake"))
+    found = doctor(environ)
+    assert found["temporary files"].result == found["destination: space"].result == "ok"
+    assert (
+        tempfile.gettempdir() in found["temporary files"].found and "fits into memory" in found["temporary files"].found
+    )
+    few = SimpleNamespace(free=600_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: few)
+    monkeypatch.setattr(space, "SPOOL_MEMORY", 100_000)
+    found = doctor(environ, connections=3)
+    assert found["temporary files"].found.endswith("3 objects at once can need 4 MB")
+    assert found["temporary files"].result == found["destination: space"].result == "warning"
+    assert found["destination: space"].found.startswith("only 600 kB are free for ")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc/nothing"])
+    assert doctor(environ)["temporary files"].exit_code == 13
 
 
 def test_init_suggests_masks_by_the_words_of_a_service_of_prisons(pg: PgDatabase, tmp_path: Path) -> None:

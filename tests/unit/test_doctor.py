@@ -24,10 +24,13 @@ from floodmark.config.template import TemplateChoices, template_text, yaml_scala
 from floodmark.doctor import examine
 from floodmark.doctor.activity import FreeConnections, judged_room, judged_time_limits, judged_xid_age
 from floodmark.doctor.finding import Finding
+from floodmark.doctor.json_numbers import judged_json
 from floodmark.doctor.landing import check_database_name, check_landing, check_sizes, is_wide, landing_zones
 from floodmark.doctor.s3 import judged_rules, judged_skew
+from floodmark.doctor.space import ReadingSizes, judged_folder, judged_spool, reading_sizes
 from floodmark.doctor.state import judged_age, judged_last, judged_left, judged_runs
 from floodmark.model import Column, Ended, Fingerprint, Part, TableInfo, TableName
+from floodmark.objects.spool import SPOOL_MEMORY
 from floodmark.state.manifest import Working
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -229,6 +232,30 @@ def test_in_json_lines_text_is_no_number(tmp_path: Path) -> None:
     found = told_of_integers([*NEITHER, *TEXT], "", tmp_path)
     assert found.result == "warning" and re.findall(r"\.c(\d+)", found.found) == ["1", "2"]
     assert told_of_integers(TEXT, "", tmp_path).result == "ok"
+
+
+def test_free_space_is_enough_or_not() -> None:
+    sizes = ReadingSizes(10**9, 64 * 1024**2, 4)
+    assert judged_spool("/tmp", 10**6, replace(sizes, largest=SPOOL_MEMORY), 1).result == "ok"
+    enough = judged_spool("/tmp", 268_435_456, sizes, 1)
+    assert enough.result == "ok" and enough.found == "268 MB are free in /tmp; 4 objects at once can need 268 MB"
+    assert judged_spool("/tmp", 268_435_455, sizes, 1).result == "warning"
+    assert "805 MB" in judged_spool("/tmp", 10**8, sizes, 3).found and "TMPDIR" in (
+        judged_spool("/tmp", 10**8, sizes, 3).fix or ""
+    )
+    assert [judged_folder("c", "/lake", free, 10**9).result for free in (10**9, 10**9 - 1)] == ["ok", "warning"]
+    parts = (Part("1", TableName("s", "t"), 1, 10, 5_000_000, True), Part("2", TableName("s", "u"), 1, 0, 900, False))
+    info = TableInfo(
+        table=TableName("s", "t"), oid=1, kind="table", columns=(), parts=parts, fingerprint=Fingerprint("s", "c")
+    )
+    assert reading_sizes([info, replace(info, denied="no")], 4096, 2) == ReadingSizes(5_000_900, 4096, 2)
+    assert reading_sizes([replace(info, parts=parts[1:])], 100, 2) == ReadingSizes(900, 900, 2)
+
+
+def test_a_sample_of_json_tells_of_columns_and_not_of_values() -> None:
+    assert judged_json([], 2, 0).result == "unknown" and "could not be sampled" not in judged_json([], 2, 0).found
+    many = judged_json([f"t.c{n}" for n in range(12)], 12, 3)
+    assert many.result == "warning" and "t.c9 and 2 more: integers" in many.found
 
 
 EVIL = 'a "b" \n# c: [\x85\u2028\x1b'

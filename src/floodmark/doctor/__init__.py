@@ -15,6 +15,7 @@ from floodmark.doctor.finding import Finding, of_error, run_check, unknown
 from floodmark.doctor.metrics import check_metrics
 from floodmark.doctor.notifications import check_notify
 from floodmark.doctor.places import check_places
+from floodmark.doctor.space import check_space
 from floodmark.doctor.state import check_state
 from floodmark.errors import FloodmarkError
 
@@ -34,6 +35,7 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from run_check("configuration", lambda: check_configuration(settings, flags, environ))
     yield from run_check("database", lambda: check_source(settings, known))
     yield from run_check("destination", lambda: check_places(settings))
+    yield from run_check("temporary files", lambda: check_space(settings, known.sizes))
     yield from run_check("head", lambda: check_state(settings, known.identity))
     yield from run_check("metrics", lambda: check_metrics(settings.metrics))
     yield from run_check("notify", lambda: check_notify(settings.notify))

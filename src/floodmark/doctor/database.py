@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
-from floodmark.doctor import activity, landing, server, tables
+from floodmark.doctor import activity, json_numbers, landing, server, tables
 from floodmark.doctor.finding import Finding, of_error, ok, run_check, unknown, warning
+from floodmark.doctor.space import ReadingSizes, reading_sizes
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
 from floodmark.source.base import SourceSnapshot
@@ -20,9 +21,13 @@ _DIGEST = ""  # of the encoding: no lines are made
 
 
 class SourceFacts(Struct):
-    """Facts from the source's checks for the state's checks: the database's identity, or None if it can't be asked."""
+    """Facts from the source's checks for other checks, None if the database can't be asked.
+
+    They are the database's identity, and the sizes of what a run reads.
+    """
 
     identity: SourceIdentity | None = None
+    sizes: ReadingSizes | None = None
 
 
 def check_source(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
@@ -62,7 +67,7 @@ def _check_tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     try:
         known.identity = snapshot.identity
         yield from _check_sharing(snapshot)
-        yield from _judge_tables(snapshot, settings)
+        yield from _judge_tables(snapshot, settings, known)
     except (ConfigError, SourceError) as error:
         yield of_error("tables", error)
     finally:
@@ -81,11 +86,14 @@ def _check_sharing(snapshot: SourceSnapshot) -> Iterator[Finding]:
         yield warning("snapshot", one.found, one.hint)
 
 
-def _judge_tables(snapshot: SourceSnapshot, settings: Settings) -> Iterator[Finding]:
+def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     found = snapshot.tables(settings.selection, _DIGEST)
     for pattern in snapshot.choice.idle:
         yield warning("tables", pattern.sentence, pattern.hint or "Remove the pattern.")
-    yield from tables.check_readable(found, settings.state_url is None)
+    known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism)
+    yield from tables.check_readable(found, settings.state_url is None, settings.guards)
     yield from tables.check_proof(found)
     yield from tables.check_size(found, settings, snapshot.point)
     yield from landing.check_landing(found, snapshot.identity.database, settings, snapshot.default_schema)
+    if _is_postgresql(settings) and landing.refuses_json_numbers(settings):
+        yield from run_check(json_numbers.CHECK, lambda: json_numbers.check_json_numbers(settings, found))

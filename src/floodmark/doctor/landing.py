@@ -55,6 +55,11 @@ def landing_zones(settings: Settings) -> list[LandingZone]:
     return found
 
 
+def refuses_json_numbers(settings: Settings) -> bool:
+    """Return true if a receiver of JSON Lines refuses large numbers. In CSV, json is text in quotes."""
+    return settings.destination.format == "jsonl" and any(one.refuses_large_numbers for one in landing_zones(settings))
+
+
 def check_landing(
     tables: Sequence[TableInfo], database: str, settings: Settings, default_schema: str
 ) -> Iterator[Finding]:

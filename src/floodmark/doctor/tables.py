@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from floodmark.config import Settings
+from floodmark.config import Guards, Settings
 from floodmark.doctor.finding import Finding, ok, problem, warning
-from floodmark.errors import EXIT_PARTIAL, SourceError
+from floodmark.errors import EXIT_PARTIAL, LossRefused, SourceError
 from floodmark.model import Point, TableInfo
 from floodmark.pipeline.detect import Policy, plan_table
 from floodmark.pipeline.remembered import Remembered
@@ -17,12 +17,15 @@ _SHOWN = 10
 _ASKED_FOR = "detect: always"
 
 
-def check_readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
+def check_readable(tables: Sequence[TableInfo], stateless: bool, guards: Guards) -> Iterator[Finding]:
     """Check rights, row-level security and a standby's unlogged tables. Each denied table comes with a fix."""
     denied = [(table.table.label, table.denied) for table in tables if table.denied is not None]
     if not tables:
-        fix = "Check tables.include, tables.exclude and the database's name; grant USAGE on the schema."
-        yield warning("rights", "no table is selected", fix)
+        found, fix = "no table is selected", "Check tables.include, tables.exclude and the database's name."
+        if guards.first_run_empty == "accept":
+            yield warning("rights", found, fix)
+        else:
+            yield problem("rights", found, f"{fix} To accept it once: --accept-loss.", LossRefused.exit_code)
     elif not denied:
         yield ok("rights", f"{plural(len(tables), 'table')} may be read, with all rows")
     else:
@@ -64,7 +67,7 @@ def check_size(tables: Sequence[TableInfo], settings: Settings, point: Point) ->
     policy = Policy(settings.chunk_bytes, False, True, False)
     chunks = sum(len(plan_table(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
     counts = plural(len(tables), "table"), plural(chunks, "chunk")
-    yield ok("size", f"{counts[0]}, about {_bytes_text(total)} in the database, {counts[1]} at first")
+    yield ok("size", f"{counts[0]}, about {bytes_text(total)} in the database, {counts[1]} at first")
 
 
 def same_in_lower_case(names: Sequence[str]) -> list[str]:
@@ -77,7 +80,8 @@ def _no_proof(table: TableInfo) -> str | None:
     return next((part.no_proof for part in table.parts if part.no_proof is not None), None)
 
 
-def _bytes_text(number: float) -> str:
+def bytes_text(number: float) -> str:
+    """Return a number of bytes for a person, in units of a thousand."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.0f} {unit}"

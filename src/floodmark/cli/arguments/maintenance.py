@@ -62,7 +62,7 @@ _DOCTOR = CommandHelp(
         "floodmark doctor --source postgresql://me@db/cases --destination ./out",
         "floodmark doctor --config cases.yaml --output json",
     ),
-    exit_codes=(10, 12, 13),
+    exit_codes=(10, 12, 13, 15),
 )
 
 
