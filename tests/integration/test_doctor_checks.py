@@ -128,9 +128,14 @@ def test_a_configuration_that_is_not_accepted_is_the_problem(tmp_path: Path) -> 
 
 def test_a_database_without_a_table_is_what_a_run_would_refuse(pg: PgDatabase, tmp_path: Path) -> None:
     environ = places(pg, str(tmp_path / "lake"))
-    found = doctor(environ)["rights"]
-    assert (found.result, found.exit_code) == ("problem", 15) and "--accept-loss" in (found.fix or "")
-    assert doctor(environ, accept_loss=True)["rights"].result == "warning"
+    for flags in ({}, {"layout": "moj-landing"}):
+        found = doctor(environ, **flags)["guards"]
+        assert (found.result, found.exit_code) == ("problem", 15) and "--accept-loss" in (found.fix or "")
+    assert "guards" not in doctor(environ, accept_loss=True)
+    job = Floodmark(tmp_path / "job", environ)
+    job("run", "--accept-loss")
+    assert "guards" not in doctor(environ), "the next run finds what it found before"
+    job("run")
 
 
 def test_large_integers_in_json_are_looked_for_in_a_sample(pg: PgDatabase, tmp_path: Path) -> None:

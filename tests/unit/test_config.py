@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.pretty import pretty_repr
 
-from floodmark.config import Flags, Secret, Settings, load
+from floodmark.config import Flags, Guards, Secret, Settings, load
 from floodmark.errors import ConfigError
 
 CANARY = "c4n4ry-hunter2"
@@ -285,6 +285,10 @@ WRONG_FILES = [
     # unknown keys
     ("sorce: {url: x}", ["sorce", "unknown key", "Did you mean source?"]),
     ("source: {ulr: x}", ["source.ulr", "unknown key", "Did you mean url?", "wait_seconds"]),
+    ("guards: {tables_gone: off}", ["guards.tables_gone", "a percentage such as 50%, or accept, not true or false"]),
+    ("guards: {rows_removed: 101%}", ["guards.rows_removed", "a percentage such as 50%, or accept", "0% to 100%"]),
+    ("guards: {rows_removed: most}", ["guards.rows_removed", "a percentage"]),
+    ("guards: {first_run_empty: acept}", ["guards.first_run_empty", "Did you mean accept?"]),
     ("destination: {layuot: plain}", ["destination.layuot", "Did you mean layout?"]),
     ("tables: {includes: [a]}", ["tables.includes", "Did you mean include?"]),
     ("tables: {rules: {public.a: {wear: x}}}", ["tables.rules.public.a.wear", "Did you mean where?"]),
@@ -655,3 +659,17 @@ def test_secrets_print_as_stars() -> None:
     for text in (repr(settings), str(settings), f"{settings.source.url}", pretty_repr(settings), repr(settings.source)):
         assert CANARY not in text
         assert "***" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "guards"),
+    [
+        ("", Guards(50, 90, "fail")),
+        ("guards: {tables_gone: 20%, rows_removed: 5 %}", Guards(20, 5, "fail")),
+        ("guards: {tables_gone: 0, rows_removed: '100'}", Guards(0, 100, "fail")),
+        ("guards: {tables_gone: accept, rows_removed: accept, first_run_empty: accept}", Guards(None, None, "accept")),
+    ],
+)
+def test_guards(text: str, guards: Guards) -> None:
+    assert from_file(text).guards == guards
+    assert from_file(text, accept_loss=True).guards == Guards(None, None, "accept")

@@ -182,7 +182,7 @@ class _Checker:
             self._refuse_type(kind, value, path)
 
     def _refuse_type(self, kind: Any, value: Any, path: str) -> NoReturn:
-        wanted = _accepted_values(kind)
+        wanted = schema.ACCEPTED.get(_last_key(path)) or _accepted_values(kind)
         if isinstance(value, str) and (_last_key(path), value) in schema.LATER_VALUES:
             self.refuse(path, f"{value} is not available in this version", f"{_last_key(path)} takes {wanted}.")
         options = get_args(kind) if get_origin(kind) is Literal else ()

@@ -284,6 +284,10 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
 LATER_VALUES = frozenset({("detect", "journal")})
 
 
+# What a key takes, if its type does not say it.
+ACCEPTED = dict.fromkeys(("tables_gone", "rows_removed"), "a percentage such as 50%, or accept")
+
+
 def is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Struct)
 

@@ -36,6 +36,6 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from run_check("database", lambda: check_source(settings, known))
     yield from run_check("destination", lambda: check_places(settings))
     yield from run_check("temporary files", lambda: check_space(settings, known.sizes))
-    yield from run_check("head", lambda: check_state(settings, known.identity))
+    yield from run_check("head", lambda: check_state(settings, known.identity, known.tables))
     yield from run_check("metrics", lambda: check_metrics(settings.metrics))
     yield from run_check("notify", lambda: check_notify(settings.notify))

@@ -23,10 +23,11 @@ _DIGEST = ""  # of the encoding: no lines are made
 class SourceFacts(Struct):
     """Facts from the source's checks for other checks, None if the database can't be asked.
 
-    They are the database's identity, and the sizes of what a run reads.
+    They are the database's identity, the number of selected tables, and the sizes of what a run reads.
     """
 
     identity: SourceIdentity | None = None
+    tables: int | None = None
     sizes: ReadingSizes | None = None
 
 
@@ -90,8 +91,9 @@ def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFac
     found = snapshot.tables(settings.selection, _DIGEST)
     for pattern in snapshot.choice.idle:
         yield warning("tables", pattern.sentence, pattern.hint or "Remove the pattern.")
+    known.tables = len(found)
     known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism)
-    yield from tables.check_readable(found, settings.state_url is None, settings.guards)
+    yield from tables.check_readable(found, settings.state_url is None)
     yield from tables.check_proof(found)
     yield from tables.check_size(found, settings, snapshot.point)
     yield from landing.check_landing(found, snapshot.identity.database, settings, snapshot.default_schema)

@@ -14,6 +14,7 @@ from floodmark.errors import ConfigError, FloodmarkError, SourceMismatch
 from floodmark.events import ignore_event
 from floodmark.layout import LAYOUTS
 from floodmark.model import Ended, SourceIdentity
+from floodmark.pipeline.losses import refused_tables
 from floodmark.retrying import Patience
 from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Inflight, Working
@@ -27,9 +28,10 @@ _STALE = 26 * 3600
 _SLACK = 3600
 
 
-def check_state(settings: Settings, identity: SourceIdentity | None) -> Iterator[Finding]:
-    """Check the state. `identity` is the database's, or None if it could not be asked."""
+def check_state(settings: Settings, identity: SourceIdentity | None, tables: int | None = None) -> Iterator[Finding]:
+    """Check the state. `identity` is the database's, `tables` its selected tables, or None if it can't be asked."""
     if settings.state_url is None:
+        yield from _check_emptiness(settings, None, tables)
         fix = "Set FLOODMARK_STATE to a place in your own bucket, to extract only what changed."
         yield warning("head", "there is no state, so every run extracts every table", fix)
         return
@@ -44,8 +46,19 @@ def check_state(settings: Settings, identity: SourceIdentity | None) -> Iterator
     except FloodmarkError as error:
         yield of_error("head", error)
         return
+    yield from _check_emptiness(settings, current, tables)
     yield from _check_commit(current, identity)
     yield from run_check("runs", lambda: _check_runs(ledger, settings))
+
+
+def _check_emptiness(settings: Settings, current: Current | None, tables: int | None) -> Iterator[Finding]:
+    """Report a run that the guards would refuse because it selects no table."""
+    known = None
+    if current is not None and not settings.adopt_source:
+        known = [entry.table for entry in current.manifest.tables if entry.status != "dropped"]
+    refused = refused_tables(settings.guards, (), (), known) if tables == 0 else None
+    if refused is not None:
+        yield of_error("guards", refused)
 
 
 def _check_commit(current: Current | None, identity: SourceIdentity | None) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from floodmark.config import Guards, Settings
+from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, ok, problem, warning
-from floodmark.errors import EXIT_PARTIAL, LossRefused, SourceError
+from floodmark.errors import EXIT_PARTIAL, SourceError
 from floodmark.model import Point, TableInfo
 from floodmark.pipeline.detect import Policy, plan_table
 from floodmark.pipeline.remembered import Remembered
@@ -17,15 +17,12 @@ _SHOWN = 10
 _ASKED_FOR = "detect: always"
 
 
-def check_readable(tables: Sequence[TableInfo], stateless: bool, guards: Guards) -> Iterator[Finding]:
+def check_readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Finding]:
     """Check rights, row-level security and a standby's unlogged tables. Each denied table comes with a fix."""
     denied = [(table.table.label, table.denied) for table in tables if table.denied is not None]
     if not tables:
-        found, fix = "no table is selected", "Check tables.include, tables.exclude and the database's name."
-        if guards.first_run_empty == "accept":
-            yield warning("rights", found, fix)
-        else:
-            yield problem("rights", found, f"{fix} To accept it once: --accept-loss.", LossRefused.exit_code)
+        fix = "Check tables.include, tables.exclude and the database's name; grant USAGE on the schema."
+        yield warning("rights", "no table is selected", fix)
     elif not denied:
         yield ok("rights", f"{plural(len(tables), 'table')} may be read, with all rows")
     else:
