@@ -14,7 +14,7 @@ import pytest
 from fix_cli import EVIL, EVIL_SHOWN, entry, manifest
 from floodmark.config import ChannelSettings, NotifyKind, NotifySettings, Secret
 from floodmark.config.notifications import DEFAULT_KINDS
-from floodmark.errors import MessageError, MessageUnanswered, SourceUnavailable, Stopped, StorageError
+from floodmark.errors import LossRefused, MessageError, MessageUnanswered, SourceUnavailable, Stopped, StorageError
 from floodmark.events import ChunkAudited, Event, Retried, RunStarted, Warned, ignore_event
 from floodmark.layout import INFLIGHT, NOTIFIED
 from floodmark.model import Point, TableName
@@ -122,6 +122,13 @@ def test_what_fails_after_the_commit_does_not_undo_it() -> None:
 def test_a_run_that_could_not_begin() -> None:
     facts = facts_of_refusal(SourceUnavailable("can't begin"), "cases")
     assert facts.kinds == ("failed",) and facts.exit_code == 12 and facts.run_id == ""
+
+
+def test_a_refusal_of_the_guards_has_an_entry_of_its_own_and_names_the_flag() -> None:
+    facts = FactCollector("cases").facts(15, LossRefused("too much", on="public.a", why="gone", hint="--accept-loss"))
+    text = compose(facts, facts.kinds, None).text()
+    assert facts.kinds == ("failed",) and "#floodmarklossrefused" in text and "--accept-loss" in text
+    assert re.search(r"^## FloodmarkLossRefused$", RUNBOOK, re.MULTILINE)
 
 
 # Texts

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from floodmark.config import NotifyKind
+from floodmark.errors import LossRefused
 from floodmark.escaping import printable
 from floodmark.notify.facts import Problem, RunFacts, TableFact
 from floodmark.wording import plural
@@ -29,7 +30,7 @@ ENTRIES: dict[NotifyKind, str] = {
     "failed": "FloodmarkRunFailed",
     "stopped": "FloodmarkRunFailed",
     "partial": "FloodmarkTableFailed",
-    "tables_gone": "FloodmarkRowsShrank",
+    "tables_gone": "FloodmarkTableDropped",
     "schema_changed": "FloodmarkSchemaChanged",
 }
 _MEANINGS: dict[NotifyKind, str] = {
@@ -221,7 +222,9 @@ def _runbook_link(kind: NotifyKind, facts: RunFacts, runbook_url: str | None) ->
 
 
 def _entry(kind: NotifyKind, facts: RunFacts) -> str:
-    """Return the runbook's entry. A failed delivery is not the failure of a table."""
+    """Return the runbook's entry. A failed delivery is not the failure of a table, nor a refusal that of a run."""
+    if kind == "failed" and facts.exit_code == LossRefused.exit_code:
+        return "FloodmarkLossRefused"
     return ENTRIES["failed" if kind == "partial" and not facts.tables_of("partial") else kind]
 
 
