@@ -19,8 +19,8 @@ from floodmark.cli import landed
 from floodmark.cli.arguments import parse
 from floodmark.cli.commands import call
 from floodmark.cli.main import main
-from floodmark.cli.output.escaping import printable_rows
 from floodmark.differences import ManifestDifference
+from floodmark.escaping import printable_rows
 from floodmark.model import Ended
 from floodmark.state.manifest import Inflight, Manifest, Record
 from floodmark.state.run_ids import find_runs

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from fix_cli import EVIL, EVIL_SHOWN, Tty, command_streams, entry, head, manifest
 from floodmark.cli.commands import doctor
 from floodmark.cli.output import figures, render, render_state, views
-from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.doctor import Finding
+from floodmark.escaping import printable, printable_json
 from floodmark.model import Reason, TableName
 from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable

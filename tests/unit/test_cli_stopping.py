@@ -15,7 +15,7 @@ import pytest
 from fix_child import Child
 from fix_terminal import Terminal
 
-PLACES = ("--source", "sqlite:///a.db", "--destination", "out")
+PLACES = ("--source", "sqlite:///a.db", "--destination", "./out")
 PRELUDE = """
 import sys, time
 from floodmark.cli.main import main

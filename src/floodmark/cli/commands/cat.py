@@ -6,9 +6,9 @@ import argparse
 from contextlib import closing
 
 from floodmark.cli.landed import chosen_snapshot, landed_settings, named_snapshot_table
-from floodmark.cli.output.escaping import printable_rows
 from floodmark.cli.output.streams import CommandStreams, Stream
 from floodmark.errors import EXIT_OK
+from floodmark.escaping import printable_rows
 from floodmark.reader.export import exported
 
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import excluded_tables, included_tables
 from floodmark.cli.output.empty import prints_if_no_state
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.figures import count
 from floodmark.cli.output.grid import Column, draw
@@ -28,6 +27,7 @@ from floodmark.config.deliveries import require_deliverable, require_name, to_ur
 from floodmark.deliver.job import Delivered, Result, open_target
 from floodmark.deliver.job import deliver as deliver_tables
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
+from floodmark.escaping import printable
 from floodmark.events import Observer, StepStarted
 from floodmark.model import TableName
 from floodmark.reader.reader import Snapshot

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from rich.text import Text
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.terminal import broken
 from floodmark.cli.settings import flags
 from floodmark.doctor import Finding, examine
 from floodmark.errors import EXIT_OK
+from floodmark.escaping import printable
 from floodmark.wording import plural
 
 _WORDS = {"ok": "ok", "warning": "warning", "problem": "problem", "unknown": "unchecked"}

@@ -12,7 +12,6 @@ from typing import IO
 from msgspec.structs import replace
 
 from floodmark.cli import settings as cli_settings
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.config import Flags, Secret, load
 from floodmark.config.json_schema import FILE_NAME, json_schema
@@ -21,6 +20,7 @@ from floodmark.config.template import TemplateChoices, template_text
 from floodmark.config.urls import check_place, read_source
 from floodmark.doctor.database_content import DatabaseContent, inspect_database
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
+from floodmark.escaping import printable
 from floodmark.wording import plural, pretty_json
 
 _ANSWERS = 5  # attempts per question

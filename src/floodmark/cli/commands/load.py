@@ -14,7 +14,6 @@ from msgspec import Struct
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
 from floodmark.cli.output.empty import prints_if_no_state
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import count
 from floodmark.cli.output.grid import Column, draw
 from floodmark.cli.output.log_events import finished_line, table_line
@@ -33,6 +32,7 @@ from floodmark.errors import (
     UsageError,
     VerificationFailed,
 )
+from floodmark.escaping import printable
 from floodmark.events import Observer, StepStarted
 from floodmark.load.duckdb import MEMORY, DuckDBFile
 from floodmark.load.job import LoadedTable, LoadOptions, LoadResult

@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.empty import prints_if_no_state
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
 from floodmark.errors import EXIT_OK
+from floodmark.escaping import printable
 from floodmark.layout import timestamp_text
 from floodmark.prune import job
 from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, RemainingObjects, Rule

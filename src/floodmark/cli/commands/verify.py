@@ -11,13 +11,13 @@ from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.empty import prints_if_no_state
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import seconds, size
 from floodmark.cli.output.grid import Column, draw
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of, state_settings
 from floodmark.errors import EXIT_OK, VerificationFailed
+from floodmark.escaping import printable
 from floodmark.verify import job
 from floodmark.verify.report import Level, SourceReport, TableReport, VerifyReport
 from floodmark.wording import plural

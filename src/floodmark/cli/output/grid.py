@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.terminal import broken
+from floodmark.escaping import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

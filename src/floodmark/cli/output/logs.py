@@ -11,9 +11,9 @@ from typing import Any, Literal, cast, get_args
 
 import msgspec
 
-from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.cli.output.log_events import LEVELS, Level, Line, line_of
 from floodmark.errors import ConfigError
+from floodmark.escaping import printable, printable_json
 from floodmark.events import Event, RunStarted
 
 Style = Literal["text", "json"]

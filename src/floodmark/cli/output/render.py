@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import count, seconds, size
 from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.views import ChunkCounts, chunk_counts, has_work, statuses
+from floodmark.escaping import printable
 from floodmark.model import Reason, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.source.selection import LeftOut

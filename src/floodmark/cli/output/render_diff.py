@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import both_times, count, size
 from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.render import folded_line
 from floodmark.differences import ComparedRun, ManifestDifference, TableContent, TableDifference
+from floodmark.escaping import printable
 from floodmark.wording import plural
 
 if TYPE_CHECKING:

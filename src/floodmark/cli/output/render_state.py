@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import both_times, count, local_minute, local_zone, seconds, size, utc_minute
 from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.render import folded_line, reason_text
 from floodmark.cli.output.views import RunSummary, TableStatus, age
+from floodmark.escaping import printable
 from floodmark.model import TableEntry, TableName
 from floodmark.state.manifest import Head, Manifest
 from floodmark.wording import duration_text, plural

@@ -10,11 +10,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from floodmark.cli.output.escaping import printable
 from floodmark.cli.output.figures import size
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.tally import Progress, Tally
 from floodmark.cli.output.views import ChunkCounts
+from floodmark.escaping import printable
 from floodmark.events import Event
 from floodmark.stop import Stop
 from floodmark.wording import clock_text, plural

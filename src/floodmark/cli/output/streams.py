@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from floodmark.cli.output.escaping import printable, printable_json
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.terminal import is_terminal, wrapped
 from floodmark.cli.signals import StopSignals
 from floodmark.errors import FloodmarkError
+from floodmark.escaping import printable, printable_json
 from floodmark.events import Event, Retried
 from floodmark.wording import pretty_json
 
