@@ -18,7 +18,7 @@ from floodmark.cli.output import logs
 from floodmark.cli.output.log_events import EVENTS
 from floodmark.cli.output.logs import Log, chosen
 from floodmark.errors import ConfigError
-from floodmark.events import ChunkAudited, ChunkDone, RunStarted, TableDecided, TableFinished, Warned
+from floodmark.events import ChunkAudited, ChunkDone, RunFinished, RunStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Point, Reason, TableName
 from floodmark.pipeline import job
 
@@ -183,6 +183,15 @@ def test_no_name_breaks_a_line_or_steers_a_terminal(style: logs.Style) -> None:
 )
 def test_how_it_is_chosen(options: Any, environ: Any, terminal: bool, expected: tuple[str, str]) -> None:
     assert chosen(options, environ, terminal) == expected
+
+
+def test_a_brief_log_leaves_out_what_stdout_sums_up() -> None:
+    lines: list[str] = []
+    finished = RunFinished("r1", 3, 1, 100, 2.0)
+    assert Log(lines.append, "text", "warning").observe(finished) and len(lines) == 1
+    brief = Log(lines.append, "text", "warning", brief=True)
+    assert not brief.observe(finished) and brief.observe(Warned("a warning"))
+    assert len(lines) == 2 and "event=warning" in lines[1]
 
 
 def test_a_wrong_variable_is_named_and_its_value_is_not() -> None:

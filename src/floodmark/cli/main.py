@@ -58,5 +58,6 @@ def _with_log(streams: CommandStreams, options: argparse.Namespace) -> CommandSt
         return streams
     terminal = is_terminal(streams.err, streams.environ)
     style, level = chosen(vars(options), streams.environ, terminal)
-    log, signals = Log(streams.err.line, style, level), StopSignals(style, terminal=terminal)
+    brief = terminal and style == "text" and level in ("warning", "error")
+    log, signals = Log(streams.err.line, style, level, brief=brief), StopSignals(style, terminal=terminal)
     return CommandStreams(streams.out, streams.err, streams.environ, log, signals)

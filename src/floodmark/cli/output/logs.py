@@ -20,14 +20,18 @@ Style = Literal["text", "json"]
 FORMAT, LEVEL = "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"
 FORMATS = ("auto", *get_args(Style))
 _RANK: dict[str, int] = {level: rank for rank, level in enumerate(LEVELS)}
+_SUMMARIES = frozenset({"run_finished", "load_finished", "delivery_finished"})
 _FIRST = ("timestamp", "level", "event")
 
 
 class Log:
-    """A log that writes lines from `level` on, each with the bound fields. Safe to use from several threads."""
+    """A log that writes lines from `level` on, each with the bound fields. Safe to use from several threads.
 
-    def __init__(self, write: Callable[[str], object], style: Style, level: Level) -> None:
-        self._write, self.style, self.level = write, style, level
+    With `brief`, it leaves out the events that sum up a command: the text on stdout says the same.
+    """
+
+    def __init__(self, write: Callable[[str], object], style: Style, level: Level, *, brief: bool = False) -> None:
+        self._write, self.style, self.level, self._brief = write, style, level, brief
         self._bound: dict[str, Any] = {}
         self._logger: Any = None
 
@@ -49,8 +53,8 @@ class Log:
         return line is not None and self.write(line)
 
     def write(self, line: Line) -> bool:
-        """Write a line. Returns false if its level is too low."""
-        if _RANK[line.level] < _RANK[self.level]:
+        """Write a line. Returns false if its level is too low, or if the log is brief and the line sums up."""
+        if _RANK[line.level] < _RANK[self.level] or (self._brief and line.event in _SUMMARIES):
             return False
         if self._logger is None:
             self._logger = _logger(self._write, self.style).bind(**self._bound)
