@@ -283,7 +283,7 @@ def test_a_new_mask_key_changes_the_fingerprint(nightly: Nightly) -> None:
 
 def test_a_pattern_that_matches_nothing_is_an_error(nightly: Nightly) -> None:
     nightly.database.execute("CREATE TABLE person (id int)")
-    for named in ({"include": ("public.persn",)}, {"exclude": ("audit_*",)}, {"only": ("persom",)}):
+    for named in ({"include": ("public.persn",)}, {"skip": ("audit_*",)}, {"only": ("persom",)}):
         with pytest.raises(ConfigError, match="matches no table"):
             nightly.run(**named)
 
