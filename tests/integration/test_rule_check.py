@@ -14,7 +14,7 @@ from fix_runs import Nightly
 from floodmark.backends import open_source
 from floodmark.config import ColumnRule, Secret, TableRule
 from floodmark.errors import ConfigError
-from floodmark.events import RunEnded
+from floodmark.events import RunEnded, StepStarted
 from floodmark.model import Format
 
 TABLES = """
@@ -52,7 +52,7 @@ def refusal(job: Nightly, table: str = "public.person", **rule: Any) -> ConfigEr
     with pytest.raises(ConfigError) as refused:
         job.run(**rules)
     assert str(planned.value) == str(refused.value)
-    assert not job.folder.exists() and {type(event) for event in job.events} == {RunEnded}
+    assert not job.folder.exists() and {type(event) for event in job.events} == {StepStarted, RunEnded}
     return refused.value
 
 
