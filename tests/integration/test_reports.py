@@ -128,3 +128,13 @@ def test_the_seconds_of_tables_on_an_unchanged_day_add_up_to_the_run(floodmark: 
     took = datetime.fromisoformat(unchanged.finished_at) - datetime.fromisoformat(unchanged.started_at)
     connections = 4
     assert 0 < sum(entry.duration_seconds for entry in unchanged.tables) <= connections * took.total_seconds()
+
+
+def test_a_table_that_was_emptied_before_a_refused_run_has_its_own_reason(floodmark: Floodmark, pg: PgDatabase) -> None:
+    pg.execute("DROP TABLE place, closed")
+    floodmark.run()
+    pg.execute("DELETE FROM person")
+    floodmark.run(code=15)
+    (entry,) = floodmark.run("--accept-loss").manifest.tables
+    assert (entry.status, entry.rows) == ("extracted", 0)
+    assert (entry.reason.code, "partition" in entry.reason.detail) == ("rows_removed", False)

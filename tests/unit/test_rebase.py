@@ -145,8 +145,9 @@ def test_a_table_only_we_have_fails_aloud_when_its_objects_may_be_gone(ours: Tab
 def test_our_drop_wins_when_we_looked_later_and_says_what_theirs_held_last() -> None:
     theirs = entry("t", point(5), NEW)
     ours = dropped(entry("t", point(2), OLD))
-    result = merged(ours, theirs, ours_at=point(9), theirs_at=point(5))
-    assert result == replace(theirs, status="dropped", reason=ours.reason, watermark=None)
+    for found in (theirs, carried(theirs)):
+        result = merged(ours, found, ours_at=point(9), theirs_at=point(5))
+        assert result == replace(theirs, status="dropped", reason=ours.reason, watermark=None)
     for earlier in (point(4), point(9, RESTORED)):
         assert merged(ours, theirs, ours_at=earlier, theirs_at=point(5)) == carried(theirs)
 

@@ -152,7 +152,7 @@ def _entry_reason(
     if planned.code != "unchanged":
         return planned if gone is None else Reason(planned.code, f"{planned.detail}; {gone}")
     before = {entry.key for entry in good.objects} if good is not None else set()
-    new = [one for one in outcomes if one.object is not None and one.object.key not in before]
+    new = [one for one in outcomes if _is_uncommitted(one, before)]
     if new:
         codes = {code for code in map(_code_of, new) if code is not None}
         code = weightiest(codes) or ("first_run" if good is None else "rows_changed")
@@ -160,6 +160,13 @@ def _entry_reason(
     if good is None:
         return Reason("first_run", "never extracted before; it has no rows")
     return Reason("rows_removed", gone or "a partition was detached or dropped")
+
+
+def _is_uncommitted(outcome: ChunkOutcome, before: set[str]) -> bool:
+    """Return True if no manifest has this state of the chunk yet: its object is new, or it gave no lines."""
+    if outcome.object is not None:
+        return outcome.object.key not in before
+    return outcome.plan.remembered is not None and outcome.plan.remembered.stamp is not None
 
 
 def _gone_partitions(info: TableInfo, good: TableEntry | None) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.errors import Conflict
@@ -139,7 +140,10 @@ def _landed_entry(entry: TableEntry, other: TableEntry | None, named: set[str], 
     """Return our entry in the form in which it can follow theirs, or None if theirs has to stay."""
     if entry.status == "dropped":
         # The dropped state is the last one that theirs held: its objects, and the numbers that belong to them.
-        return other and replace(other, status="dropped", reason=entry.reason, watermark=None, duration_seconds=0.0)
+        if other is None:
+            return None
+        gone = replace(other, status="dropped", reason=entry.reason, watermark=None, duration_seconds=0.0)
+        return replace(gone, carried_over=UNSET)
     if _names_only(entry, named, floor):
         return entry
     return _without_snapshot(entry) if other is None else None
