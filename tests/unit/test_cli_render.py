@@ -20,13 +20,18 @@ from floodmark.escaping import printable, printable_json
 from floodmark.model import Reason, TableName
 from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.publish import RunResult
 from floodmark.source.selection import LeftOut
-from floodmark.state.manifest import encode
+from floodmark.state.manifest import Manifest, encode
 from floodmark.state.run_list import KnownRun
 
 NOW = datetime(2026, 11, 24, 3, 2, 3, tzinfo=UTC)
 RUNS = [KnownRun(manifest=manifest(entry()))]
 PLAIN = console(command_streams()[0].out, {})
+
+
+def done(manifest: Manifest, uploaded: int = 0, seconds: float = 0.5) -> RunResult:
+    return RunResult(manifest, "manifests/x.json", uploaded, seconds)
 
 
 def test_a_run_as_plain_text() -> None:
@@ -56,14 +61,15 @@ def test_a_run_without_a_change_is_two_lines_and_its_place() -> None:
 
 def test_a_run_in_one_line() -> None:
     one = manifest(entry(), entry("b", "unchanged", "identical"), entry("c", "failed", "failed"))
-    line = render.run_line(one, 4_200_000, 3.14, "manifest s3://mine/state/manifests/x.json", PLAIN)
+    line = render.run_line(done(one, 4_200_000, 3.14), "manifest s3://mine/state/manifests/x.json", PLAIN)
     assert line == (
         "3 tables: 1 unchanged, 1 extracted, 1 failed; 4.2 MB uploaded in 3.1 s\n"
         "manifest s3://mine/state/manifests/x.json\n"
     )
-    gone = render.run_line(manifest(entry(status="dropped")), 0, 0.5, "x", PLAIN)
+    gone = render.run_line(done(manifest(entry(status="dropped"))), "x", PLAIN)
     assert gone.startswith("1 table: 0 unchanged, 0 extracted, 0 failed, 1 dropped; 0 B uploaded in 0.5 s")
-    alone = render.run_line(manifest(entry(), carried_over(entry("b", "failed", "failed"))), 0, 0.5, "x", PLAIN)
+    other = carried_over(entry("b", "failed", "failed"))
+    alone = render.run_line(done(manifest(entry(), other)), "x", PLAIN)
     assert alone.startswith("1 table: 0 unchanged, 1 extracted, 0 failed (1 other table left out); 0 B uploaded")
 
 
@@ -77,6 +83,14 @@ def test_what_is_left_out_fits_a_terminal() -> None:
         "views. To land one, name it in full in tables.include.\n"
     )
     assert render.left_out_lines([], to) == ""
+
+
+def test_a_run_that_another_run_overtook_says_so() -> None:
+    late = RunResult(manifest(carried_over(entry()), carried_over(entry("b"))), "k", 5, 0.5, overtaken=2)
+    assert render.run_line(late, "x", PLAIN).startswith(
+        "0 tables: 0 unchanged, 0 extracted, 0 failed; 2 tables stay as another run committed them meanwhile, from a "
+        "later snapshot; 5 B uploaded"
+    )
 
 
 def test_chunks_come_from_what_the_run_told_or_else_from_the_entry() -> None:
@@ -156,7 +170,7 @@ def everything(evil: str, terminal: bool) -> list[str]:
     table = PlannedTable(TableName(evil, evil), Reason("no_proof", evil), 1, 1, 1)
     return [
         render.run_table(one, {}, to),
-        render.run_line(one, 1, 1.0, evil, to),
+        render.run_line(done(one), evil, to),
         render.plan_table([table], to),
         render_state.status_table(head(one), [views.table_status(bad, NOW)], NOW, to),
         render_state.manifest_table(one, to),

@@ -24,6 +24,7 @@ from floodmark.differences import compare_manifests
 from floodmark.model import Column, Ended, Reason, TableEntry, TableName
 from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import Manifest, Working
 from floodmark.state.run_list import KnownRun
 
@@ -110,9 +111,9 @@ def history(to: Console) -> str:
 
 def run(to: Console) -> str:
     told = {TableName("public", "address"): ChunkCounts(3, 41)}
-    return render.run_table(manifest(*tables()), told, to) + render.run_line(
-        manifest(*tables()), 4_200_000, 72.4, "manifest s3://mine/state/manifests/20261124T010203Z-7f3a9c.json", to
-    )
+    place = "manifests/20261124T010203Z-7f3a9c.json"
+    done = RunResult(manifest(*tables()), place, 4_200_000, 72.4)
+    return render.run_table(done.manifest, told, to) + render.run_line(done, f"manifest s3://mine/state/{place}", to)
 
 
 def diff(to: Console) -> str:

@@ -17,7 +17,7 @@ from floodmark.reader.reader import open as open_landed
 from floodmark.source.selection import Pattern, pick_tables
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest
-from floodmark.state.run_ids import CURRENT, find_runs
+from floodmark.state.run_ids import CURRENT, NO_SUCH_RUN, find_runs
 from floodmark.wording import plural
 
 _UNCOMMITTED = {"failed": "failed", "stopped": "was stopped"}
@@ -62,12 +62,13 @@ def committed_runs(ledger: Ledger, names: Sequence[str]) -> list[Manifest]:
         return find_runs(ledger.history(), names)
     except UsageError as error:
         ledger.require_begun()
-        for ended in ledger.in_flight().known_ends.values():
-            if ended.outcome in _UNCOMMITTED and error.on is not None and ended.run_id.startswith(error.on):
-                why = f"it {_UNCOMMITTED[ended.outcome]} with exit code {ended.exit_code}"
-                hint = "`floodmark history` shows how far it came."
-                raise UsageError("this run committed nothing", on=ended.run_id, why=why, hint=hint) from None
-        raise
+        ends = [one for one in ledger.in_flight().known_ends.values() if one.outcome in _UNCOMMITTED]
+        found = [one for one in ends if error.on is not None and one.run_id.startswith(error.on)]
+        if error.why != NO_SUCH_RUN or len(found) != 1:
+            raise
+        why = f"it {_UNCOMMITTED[found[0].outcome]} with exit code {found[0].exit_code}"
+        hint = "`floodmark history` shows how far it came."
+        raise UsageError("this run committed nothing", on=found[0].run_id, why=why, hint=hint) from None
 
 
 def chosen_snapshot(settings: Settings, observer: Observer, run: str | None) -> Snapshot:

@@ -48,7 +48,7 @@ def check_state(settings: Settings, identity: SourceIdentity | None, tables: int
         return
     yield from _check_emptiness(settings, current, tables)
     yield from _check_commit(current, identity)
-    yield from run_check("runs", lambda: _check_runs(ledger, settings))
+    yield from run_check("runs", lambda: _check_runs(ledger, current, settings))
 
 
 def _check_emptiness(settings: Settings, current: Current | None, tables: int | None) -> Iterator[Finding]:
@@ -95,12 +95,14 @@ def judged_age(age: float) -> Finding:
     return warning("last commit", f"{duration_text(int(age))} ago: no run has committed in the last night", fix)
 
 
-def _check_runs(ledger: Ledger, settings: Settings) -> Iterator[Finding]:
+def _check_runs(ledger: Ledger, current: Current | None, settings: Settings) -> Iterator[Finding]:
     found: Inflight = ledger.in_flight()
     longest = settings.limits.max_snapshot_age + _SLACK
     ends = found.known_ends
     yield judged_runs([run for run in found.runs if run.run_id not in ends], datetime.now(UTC), longest)
     left = [ends[run.run_id] for run in found.runs if run.run_id in ends]
+    committed = None if current is None else current.head.committed_at
+    left = [one for one in left if committed is None or _is_later(one.ended_at, committed)]
     if left:
         yield judged_left(left)
     if found.ended and found.ended.last.outcome not in ("success", "partial"):
@@ -116,7 +118,12 @@ def judged_last(last: Ended, objects_stay: bool) -> Finding:
         fix += " Its finished parts are kept: the next run continues from them."
     verb = "was stopped" if stopped else last.outcome
     found = f"{last.run_id} {verb} with exit code {last.exit_code} at {last.ended_at}"
+    found += "" if last.error is UNSET else f": {last.error}"
     return warning("last run", found, fix)
+
+
+def _is_later(moment: str, than: str) -> bool:
+    return datetime.fromisoformat(moment) > datetime.fromisoformat(than)
 
 
 def judged_left(left: Sequence[Ended]) -> Finding:

@@ -66,7 +66,7 @@ class ChunkPlan(Struct, frozen=True):
     """The plan for one chunk.
 
     Exactly one of `question` (ask first) and `reason` (extract) is set. `settle_plan` then turns the question into a
-    reason or into `proven`.
+    reason or into `proven`. `counted` is the number of rows that the reason is about, 0 if it is about no number.
     """
 
     part: Part
@@ -76,6 +76,7 @@ class ChunkPlan(Struct, frozen=True):
     reason: Reason | None = None
     remembered: RememberedChunk | None = None
     proven: Observation | None = None
+    counted: int = 0
 
     @property
     def stored_key(self) -> str | None:
@@ -118,10 +119,19 @@ class TablePlan(Struct, frozen=True):
             several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
             return Reason("unchanged", f"{several}proven unchanged")
         first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
-        same = sum(reason.code == first.code for reason in reasons)
+        same = [chunk for chunk in self.chunks if chunk.reason is not None and chunk.reason.code == first.code]
         if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
             return first
-        return Reason(first.code, f"{first.detail} ({same} of {plural(len(self.chunks), 'chunk')})")
+        detail = _counted_detail(first.code, sum(chunk.counted for chunk in same)) or first.detail
+        return Reason(first.code, f"{detail} ({len(same)} of {plural(len(self.chunks), 'chunk')})")
+
+
+_VERBS = {"rows_changed": "inserted or updated", "rows_removed": "removed"}
+
+
+def _counted_detail(code: str, rows: int) -> str | None:
+    """Return how many rows of all chunks a reason is about, or None if no chunk counted any."""
+    return f"{plural(rows, 'row')} {_VERBS[code]}" if rows and code in _VERBS else None
 
 
 def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
@@ -173,9 +183,13 @@ def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
     )
 
 
-def extract_again(chunk: ChunkPlan, reason: Reason) -> ChunkPlan:
-    """Return the same chunk, to be extracted for this reason."""
-    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered)
+def extract_again(chunk: ChunkPlan, reason: Reason, counted: int = 0) -> ChunkPlan:
+    """Return the same chunk, to be extracted for this reason. `counted` is the number of rows that it is about."""
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered, counted=counted)
+
+
+def _extract_counted(chunk: ChunkPlan, code: ReasonCode, rows: int) -> ChunkPlan:
+    return extract_again(chunk, Reason(code, _counted_detail(code, rows) or ""), rows)
 
 
 def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> Reason | None:
@@ -288,9 +302,9 @@ def _judge_answer(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     if chunk.question is not None and chunk.question.watched is not None:
         return _judge_by_column(chunk, mark, seen)
     if seen.young:
-        return extract_again(chunk, Reason("rows_changed", f"{plural(seen.young, 'row')} inserted or updated"))
+        return _extract_counted(chunk, "rows_changed", seen.young)
     if seen.rows < mark.rows:
-        return extract_again(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
+        return _extract_counted(chunk, "rows_removed", mark.rows - seen.rows)
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
         return extract_again(chunk, Reason("rows_changed", "the row count changed without a newer transaction"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
@@ -311,7 +325,7 @@ def _judge_by_column(chunk: ChunkPlan, mark: ChunkMark, seen: Observation) -> Ch
     This is no proof: a change that leaves both as they were goes unseen.
     """
     if seen.rows < mark.rows:
-        return extract_again(chunk, Reason("rows_removed", f"{plural(mark.rows - seen.rows, 'row')} removed"))
+        return _extract_counted(chunk, "rows_removed", mark.rows - seen.rows)
     if seen.rows != mark.rows or seen.newest != mark.newest:
         return extract_again(chunk, Reason("rows_changed", "the count or the watched column's greatest value changed"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)

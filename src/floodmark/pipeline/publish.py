@@ -30,6 +30,7 @@ class RunResult(Struct, frozen=True):
         manifest_key: Its key, relative to the state location. None for a run without state.
         uploaded_bytes: The bytes that were put at the destination, after compression.
         duration_seconds: The duration of the run in seconds.
+        overtaken: The number of tables that another run committed meanwhile, from a later snapshot.
         completion_error: The reason why the commit was not announced to schedulers (`completion` in the configuration).
     """
 
@@ -37,6 +38,7 @@ class RunResult(Struct, frozen=True):
     manifest_key: str | None
     uploaded_bytes: int
     duration_seconds: float
+    overtaken: int = 0
     completion_error: FloodmarkError | None = None
 
     @property
@@ -60,16 +62,18 @@ def publish(session: Session, result: AttemptResult) -> RunResult:
         if entry.table in result.gone:
             session.observe(TableFinished(entry))
     manifest = _make_manifest(session, result, entries)
-    key = None
+    key, overtaken = None, 0
     if session.backends.ledger is not None:
         committed = session.backends.ledger.commit(manifest, session.current, lambda table: not session.left_out(table))
+        ours = {entry.table for entry in manifest.attempted}
         manifest, key = committed.manifest, committed.key
+        overtaken = len(ours - {entry.table for entry in manifest.attempted})
     session.published = True
     session.progress.keep_only({entry.table for entry in manifest.tables if entry.status == "failed"})
     latest = latest_sent(manifest)
     session.sent.record_committed(lambda table: "" if session.left_out(table) else latest(table))
     seconds = round(time.monotonic() - session.begun, 3)
-    done = RunResult(manifest, key, session.uploaded, seconds)
+    done = RunResult(manifest, key, session.uploaded, seconds, overtaken)
     session.observe(RunFinished(session.run_id, len(manifest.attempted), done.failed, session.uploaded, seconds))
     return done
 

@@ -13,6 +13,7 @@ CURRENT = "current"
 _SHAPE = re.compile(r"[0-9A-Za-z]+(-[0-9a-z]*)?\Z", re.ASCII)
 _HINT = "See `floodmark history`."
 _SHOWN = 5
+NO_SUCH_RUN = "history holds no such run"
 
 
 class RunSearch:
@@ -45,7 +46,7 @@ class RunSearch:
 
     def nothing(self) -> UsageError:
         """Return the error for a history that holds no such run."""
-        return UsageError("this run is not known", on=self._wanted, why="history holds no such run", hint=_HINT)
+        return UsageError("this run is not known", on=self._wanted, why=NO_SUCH_RUN, hint=_HINT)
 
 
 def find_run(history: Iterable[Manifest], wanted: str) -> Manifest:

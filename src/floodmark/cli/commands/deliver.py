@@ -15,7 +15,7 @@ from floodmark.cli.landed import excluded_tables, included_tables
 from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.failure import report
 from floodmark.cli.output.figures import count
-from floodmark.cli.output.grid import Column, draw
+from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.log_events import finished_line, table_line
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import folded_line
@@ -252,7 +252,7 @@ def _show(one: Done, options: argparse.Namespace, streams: CommandStreams) -> No
     statuses = [each.status for each in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "delivered", *statuses))]
     line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} to {result.url}"
-    streams.out.write(f"{printable(line)}\n")
+    streams.out.write(wrap(printable(line), console(streams.out, streams.environ)))
 
 
 def _table(tables: Sequence[Delivered], options: argparse.Namespace, to: Console) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 from rich.text import Text
 
+from floodmark.cli.output.grid import wrap
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.terminal import broken
 from floodmark.cli.settings import flags
@@ -38,7 +39,7 @@ def doctor(options: argparse.Namespace, streams: CommandStreams) -> int:
     if options.output == "json":
         streams.print_json(DoctorDocument(checks=tuple(findings), exit_code=code))
     else:
-        streams.out.line(summary(findings))
+        streams.out.write(wrap(summary(findings), console(streams.out, streams.environ)))
     return code
 
 

@@ -12,7 +12,8 @@ from typing import IO
 from msgspec.structs import replace
 
 from floodmark.cli import settings as cli_settings
-from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.output.grid import wrap
+from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.config import Flags, Secret, load
 from floodmark.config.json_schema import FILE_NAME, json_schema
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
@@ -40,7 +41,8 @@ def init(options: argparse.Namespace, streams: CommandStreams) -> int:
     message = f"wrote {path}"
     if masks:
         message += f"; {plural(masks, 'column')} might hold personal data by name: see tables.rules in it"
-    streams.out.line(f"{printable(message)}. Next: floodmark doctor")
+    done = f"{printable(message)}. Next: floodmark doctor"
+    streams.out.write(wrap(done, console(streams.out, streams.environ)))
     return EXIT_OK
 
 

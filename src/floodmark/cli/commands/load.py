@@ -15,7 +15,7 @@ from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
 from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.figures import count
-from floodmark.cli.output.grid import Column, draw
+from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.log_events import finished_line, table_line
 from floodmark.cli.output.logs import Log
 from floodmark.cli.output.render import folded_line
@@ -162,7 +162,7 @@ def _show(result: LoadResult, place: str, options: argparse.Namespace, streams: 
     statuses = [one.status for one in result.tables]
     parts = [f"{statuses.count(status)} {status}" for status in dict.fromkeys(("unchanged", "loaded", *statuses))]
     line = f"{plural(len(statuses), 'table')}: {', '.join(parts)}; run {result.run_id} in {place}"
-    streams.out.write(f"{printable(line)}\n")
+    streams.out.write(wrap(printable(line), console(streams.out, streams.environ)))
 
 
 def _table(tables: Sequence[LoadedTable], options: argparse.Namespace, to: Console) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.empty import prints_if_no_state
-from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.output.grid import wrap
+from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
 from floodmark.errors import EXIT_OK
@@ -20,6 +22,9 @@ from floodmark.prune.job import EraseBefore, KeepDays, KeepLast, PruneResult, Re
 from floodmark.prune.retention import KeptBy
 from floodmark.verify.report import full_run
 from floodmark.wording import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SHOWN = 10
 _WHY_KEPT: dict[KeptBy, str] = {
@@ -77,7 +82,7 @@ def prune(options: argparse.Namespace, streams: CommandStreams) -> int:
     if options.output == "json":
         streams.print_json(_document(done))
     elif done is not None and not options.quiet:
-        streams.out.write(_text(done, rule))
+        streams.out.write(_text(done, rule, console(streams.out, streams.environ)))
     if done is None:
         streams.notice_no_run()
     return EXIT_OK
@@ -102,7 +107,7 @@ def _document(done: PruneResult | None) -> PruneDocument:
     return PruneDocument(**{**msgspec.structs.asdict(done), "kept_by": kept_by, "remains": remains})
 
 
-def _text(done: PruneResult, rule: Rule) -> str:
+def _text(done: PruneResult, rule: Rule, to: Console) -> str:
     cut = f"{plural(len(done.cut), 'snapshot')} out of reach, {len(done.kept):,} kept"
     counts = [plural(len(done.objects), "object"), plural(len(done.manifests), "manifest")]
     counts += [plural(len(done.progress), "progress document")] if done.progress else []
@@ -126,7 +131,7 @@ def _text(done: PruneResult, rule: Rule) -> str:
         lines += [f"  {key}" for key in done.unknown[:_SHOWN]]
     if isinstance(rule, EraseBefore):
         lines += _erasure(done, rule)
-    return "".join(f"{printable(line)}\n" for line in lines)
+    return "".join(wrap(printable(line), to) for line in lines)
 
 
 def _erasure(done: PruneResult, rule: EraseBefore) -> list[str]:

@@ -99,7 +99,7 @@ def _text(
         return render.problems(result.manifest, to)
     where = _manifest_place(settings, result)
     return render.run_table(result.manifest, tally.counts(), to, verbose=options.verbose) + render.run_line(
-        result.manifest, result.uploaded_bytes, result.duration_seconds, where, to
+        result, where, to
     )
 
 

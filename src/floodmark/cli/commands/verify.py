@@ -12,7 +12,7 @@ from msgspec import Struct
 from floodmark.cli.interruptible import run_interruptible
 from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.figures import seconds, size
-from floodmark.cli.output.grid import Column, draw
+from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of, state_settings
@@ -91,7 +91,17 @@ def _text(report: VerifyReport, streams: CommandStreams, options: argparse.Names
     wrong = f"{len(report.faulty_tables)} wrong"
     if options.quiet:
         return text
-    return text + f"run {report.run_id}: {what}; {history}; {wrong}; {seconds(report.duration_seconds)}\n"
+    source = _source_total([one.source for one in report.tables if one.source is not None])
+    parts = (f"run {report.run_id}: {what}", history, *source, wrong, seconds(report.duration_seconds))
+    return text + wrap("; ".join(parts), console(streams.out, streams.environ))
+
+
+def _source_total(found: Sequence[SourceReport]) -> tuple[str, ...]:
+    """Return the comparison with the source in one text, summed up over the tables."""
+    if not found:
+        return ()
+    same, changed, unread = (sum(getattr(one, name) for one in found) for name in ("same", "changed", "unread"))
+    return (f"source: {plural(same, 'chunk')} the same, {changed:,} changed since, {unread:,} unread",)
 
 
 def _table(listed: Sequence[TableReport], to: Console) -> str:

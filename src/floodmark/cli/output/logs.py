@@ -20,7 +20,7 @@ Style = Literal["text", "json"]
 FORMAT, LEVEL = "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"
 FORMATS = ("auto", *get_args(Style))
 _RANK: dict[str, int] = {level: rank for rank, level in enumerate(LEVELS)}
-_SUMMARIES = frozenset({"run_finished", "load_finished", "delivery_finished"})
+_SUMMARIES = frozenset({"run_finished", "load_finished", "delivery_finished", "table_dropped"})
 _FIRST = ("timestamp", "level", "event")
 
 

@@ -12,6 +12,7 @@ from floodmark.cli.output.views import ChunkCounts, chunk_counts, has_work, stat
 from floodmark.escaping import printable
 from floodmark.model import Reason, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
+from floodmark.pipeline.publish import RunResult
 from floodmark.source.selection import LeftOut
 from floodmark.state.manifest import Manifest
 from floodmark.wording import plural
@@ -64,17 +65,22 @@ def _run_row(entry: TableEntry, told: Mapping[TableName, ChunkCounts]) -> tuple[
     )
 
 
-def run_line(manifest: Manifest, uploaded_bytes: int, duration: float, where: str, to: Console) -> str:
-    """Return one line that sums up a run. It counts the tables that the run left out separately."""
-    counts = statuses(manifest)
+def run_line(result: RunResult, where: str, to: Console) -> str:
+    """Return one line that sums up a run. It counts the tables that the run left out, or came too late for."""
+    manifest, counts = result.manifest, statuses(result.manifest)
     parts = [f"{counts['unchanged']} unchanged", f"{counts['extracted']} extracted", f"{counts['failed']} failed"]
     if counts["dropped"]:
         parts.append(f"{counts['dropped']} dropped")
     done = f"{plural(len(manifest.attempted), 'table')}: {', '.join(parts)}"
-    left_out = len(manifest.tables) - len(manifest.attempted)
-    if left_out:
+    left_out = len(manifest.tables) - len(manifest.attempted) - result.overtaken
+    if left_out > 0:
         done += f" ({plural(left_out, 'other table')} left out)"
-    return wrap(f"{done}; {size(uploaded_bytes)} uploaded in {seconds(duration)}", to) + f"{printable(where)}\n"
+    if result.overtaken:
+        done += (
+            f"; {plural(result.overtaken, 'table')} stay as another run committed them meanwhile, from a later snapshot"
+        )
+    done += f"; {size(result.uploaded_bytes)} uploaded in {seconds(result.duration_seconds)}"
+    return wrap(done, to) + f"{printable(where)}\n"
 
 
 def plan_table(tables: Sequence[PlannedTable], to: Console, *, verbose: bool = False) -> str:

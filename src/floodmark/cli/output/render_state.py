@@ -112,7 +112,7 @@ def _remarks(one: RunSummary, to: Console) -> Iterable[str]:
     if one.chunks is not None and one.chunks_done is not None and one.chunks:
         texts.append(f"{one.chunks_done:,} of {plural(one.chunks, 'chunk')} extracted")
     if one.outcome == "unfinished":
-        texts.append("it is at work, or it was killed")
+        texts.append(f"it began {both_times(one.started_at)}, and is at work or was killed")
     if one.error is not None:
         texts.append(one.error)
     if not texts:
@@ -121,12 +121,15 @@ def _remarks(one: RunSummary, to: Console) -> Iterable[str]:
 
 
 def manifest_table(manifest: Manifest, to: Console, *, verbose: bool = False) -> str:
-    """Return one manifest with its facts about each table. Unchanged tables are one line."""
+    """Return one manifest with its facts about each table.
+
+    Unchanged tables are one line, and so are those that the run left out, unless they failed.
+    """
     listed = [entry for entry in manifest.tables if verbose or not _folds(entry)]
     rows = [
         (
             entry.table.label,
-            "left out" if entry.carried_over is True else entry.status,
+            entry.status,
             count(entry.rows),
             size(entry.stored_bytes),
             size(entry.raw_bytes),
@@ -138,12 +141,15 @@ def manifest_table(manifest: Manifest, to: Console, *, verbose: bool = False) ->
         )
         for entry in listed
     ]
-    folded = folded_line(len(manifest.tables) - len(listed))
-    return _facts(_manifest_facts(manifest)) + "\n" + (draw(_MANIFEST, rows, to) if rows else "") + folded
+    folded = [entry for entry in manifest.tables if entry not in listed]
+    left_out = sum(entry.carried_over is True for entry in folded)
+    lines = folded_line(len(folded) - left_out)
+    lines += f"{plural(left_out, 'table')} left out by this run; --verbose lists them\n" if left_out else ""
+    return _facts(_manifest_facts(manifest)) + "\n" + (draw(_MANIFEST, rows, to) if rows else "") + lines
 
 
 def _folds(entry: TableEntry) -> bool:
-    return entry.status == "unchanged" and entry.carried_over is not True
+    return entry.status == "unchanged" or (entry.carried_over is True and entry.status != "failed")
 
 
 def table_facts(manifest: Manifest, entry: TableEntry) -> str:
