@@ -18,25 +18,40 @@ def tables_refusal(session: Session, tables: Sequence[TableInfo], gone: Collecti
     return refused_tables(session.settings.guards, [table.table for table in tables], gone, known)
 
 
-def rows_refusal(session: Session, entries: Sequence[TableEntry], gone: Collection[TableName]) -> LossRefused | None:
-    """Return why the guards refuse this run because of its rows, or None. `entries` are those of its manifest."""
-    read = (entry for entry in entries if entry.status in ("extracted", "unchanged"))
-    return _rows_refusal(session, {one.table: one.rows or 0 for one in read if not session.left_out(one.table)}, gone)
+def rows_refusal(session: Session, entries: Sequence[TableEntry]) -> LossRefused | None:
+    """Return why the guards refuse this run because of its rows, or None. `entries` are those of its manifest.
+
+    The whole database counts. A table that this run leaves out or could not read keeps its rows.
+    """
+    after = {entry.table: _rows_of(entry) for entry in entries if entry.status != "dropped"}
+    return _rows_refusal(session, {entry.table for entry in entries}, after)
 
 
 def planned_rows_refusal(
-    session: Session, works: Sequence[TableWork], gone: Collection[TableName]
+    session: Session, tables: Sequence[TableInfo], works: Sequence[TableWork], gone: Collection[TableName]
 ) -> LossRefused | None:
     """Return the same as `rows_refusal` before anything is extracted. It is None if the rows are not known yet."""
-    known = {work.table: rows_if_known(work.plan) for work in works if work.error is None}
-    after = {table: rows for table, rows in known.items() if rows is not None}
-    return _rows_refusal(session, after, gone) if len(after) == len(known) else None
+    selected = {table.table for table in tables}
+    committed = session.committed_tables()
+    kept = {name: known for name, known in committed.items() if name in selected or session.left_out(name)}
+    after = {name: _rows_of(known.good) for name, known in kept.items() if name not in gone}
+    for work in works:
+        if work.error is None:
+            rows = rows_if_known(work.plan)
+            if rows is None:
+                return None
+            after[work.table] = rows
+    return _rows_refusal(session, {*selected, *kept, *gone}, after)
 
 
-def _rows_refusal(session: Session, after: Mapping[TableName, int], gone: Collection[TableName]) -> LossRefused | None:
-    before = {
-        name: known.good.rows or 0
-        for name, known in session.committed_tables().items()
-        if known.good is not None and (name in after or name in gone)
-    }
+def _rows_refusal(
+    session: Session, tables: Collection[TableName], after: Mapping[TableName, int]
+) -> LossRefused | None:
+    """Compare with the last manifest. `tables` are those of the new one."""
+    committed = session.committed_tables()
+    before = {name: _rows_of(known.good) for name, known in committed.items() if name in tables}
     return refused_rows(session.settings.guards, before, after)
+
+
+def _rows_of(entry: TableEntry | None) -> int:
+    return 0 if entry is None or entry.checksum is None else entry.rows or 0

@@ -1,8 +1,8 @@
 """The guards against silent success: does this run lose more than the user allows? Pure.
 
 A loss must be larger than the guard's percentage. So with the default of 50%, one of two tables can be gone, and two of
-three can't. Only what belongs to this run counts: neither tables that --table or --exclude leaves out, nor tables that
-could not be read, because both keep their last snapshot.
+three can't. Of the tables, only those of this run count, without those that --table or --exclude leaves out. Of the rows,
+those of the whole database count: a table that was left out or could not be read keeps the rows of its last snapshot.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def refused_tables(
 def refused_rows(guards: Guards, before: Mapping[TableName, int], after: Mapping[TableName, int]) -> LossRefused | None:
     """Return the refusal of a run because of its rows, or None.
 
-    `before` are the rows of the last manifest, by the tables that this run read or that are gone. `after` are the rows
-    of the tables that it read. New tables count there too, so that renamed tables are no loss.
+    `before` are the rows of the last manifest, by the tables that the new one has an entry for. `after` are the rows of
+    the new one, without the tables that are gone. New tables count there too, so that renamed tables are no loss.
     """
     rows, lost = sum(before.values()), sum(before.values()) - sum(after.values())
     if rows < FEWEST_ROWS or not _exceeds(lost, rows, guards.rows_removed):

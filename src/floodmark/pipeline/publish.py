@@ -55,7 +55,7 @@ def publish(session: Session, result: AttemptResult) -> RunResult:
     session.observe(StepStarted("committing"))
     entries = _all_entries(session, result)
     session.stop.require_not_asked()
-    refusal = rows_refusal(session, entries, result.gone)
+    refusal = rows_refusal(session, entries)
     if refusal is not None:
         raise refusal
     for entry in entries:
