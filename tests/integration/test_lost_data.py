@@ -184,6 +184,17 @@ def test_what_the_configuration_leaves_out_is_not_gone_unless_nothing_is_left(
     landed.run()
 
 
+def test_tables_that_became_partitions_are_no_loss(landed: Floodmark, pg: PgDatabase) -> None:
+    """Monthly tables are put under one parent: it has their rows now."""
+    pg.execute("CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE q (id int) PARTITION BY LIST (id)")
+    pg.execute("ALTER TABLE p ATTACH PARTITION a DEFAULT; ALTER TABLE q ATTACH PARTITION b DEFAULT")
+    assert landed("plan").out.count("dropped") == 2
+    outcomes = landed.run("--full").outcomes
+    assert outcomes["public.a"] == outcomes["public.b"] == ("dropped", "dropped")
+    pg.execute("ALTER TABLE p DETACH PARTITION a; ALTER TABLE q DETACH PARTITION b; DROP TABLE p, q")
+    assert "2 of 3 tables" in landed("plan", code=15).err  # the parents are gone, and their tables are new
+
+
 def test_renamed_tables_lose_no_rows(landed: Floodmark, pg: PgDatabase) -> None:
     pg.execute("ALTER TABLE a RENAME TO x")
     assert landed.run().outcomes["public.a"] == ("dropped", "dropped")

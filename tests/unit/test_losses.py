@@ -9,7 +9,7 @@ from floodmark.config import Guards
 from floodmark.errors import LossRefused
 from floodmark.model import Chunk, ChunkMark, Fingerprint, ObjectEntry, Observation, Part, Point, TableInfo, TableName
 from floodmark.pipeline.detect import ChunkPlan, TablePlan
-from floodmark.pipeline.losses import FEWEST_ROWS, refused_rows, refused_tables, rows_if_known
+from floodmark.pipeline.losses import FEWEST_ROWS, Gone, refused_rows, refused_tables, rows_if_known
 from floodmark.pipeline.remembered import RememberedChunk
 
 
@@ -35,17 +35,26 @@ def tables(number: int, first: int = 0) -> list[TableName]:
 def test_a_share_of_the_tables_must_be_exceeded(left: int, gone: int, limit: int | None, refused: bool) -> None:
     stay, lost = tables(left), tables(gone, 500)
     new = tables(1, 900)  # a new table neither helps nor harms
-    verdict = refused_tables(Guards(tables_gone=limit), [*stay, *new], lost, [*stay, *lost])
+    verdict = refused_tables(Guards(tables_gone=limit), [*stay, *new], dict.fromkeys(lost, Gone("")), [*stay, *lost])
     assert (verdict is not None) is refused
 
 
 def test_the_refusal_says_which_tables_how_many_the_setting_and_the_flag() -> None:
     lost = tables(12, 500)
-    verdict = refused_tables(Guards(), tables(3), lost, [*tables(3), *lost])
+    verdict = refused_tables(Guards(), tables(3), dict.fromkeys(lost, Gone("")), [*tables(3), *lost])
     assert verdict is not None and verdict.exit_code == 15
     assert verdict.why == "12 of 15 tables are gone from the source (guards.tables_gone: 50%)"
     assert verdict.on is not None and verdict.on.startswith("public.t500, ") and verdict.on.endswith("t509 and 2 more")
     assert "--accept-loss" in (verdict.hint or "")
+
+
+@pytest.mark.parametrize(("dropped", "refused"), [(0, False), (5, False), (6, True)])
+def test_a_table_that_became_a_partition_is_a_table_that_stays(dropped: int, refused: bool) -> None:
+    attached, lost = tables(4), tables(dropped, 500)
+    gone = {**dict.fromkeys(attached, Gone("", attached=True)), **dict.fromkeys(lost, Gone(""))}
+    verdict = refused_tables(Guards(), tables(1, 900), gone, [*tables(1, 900), *attached, *lost])
+    assert (verdict is not None) is refused
+    assert verdict is None or ("6 of 11 tables" in (verdict.why or "") and "t000" not in (verdict.on or ""))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +70,7 @@ def test_the_refusal_says_which_tables_how_many_the_setting_and_the_flag() -> No
     ],
 )
 def test_a_run_without_any_table(guards: Guards, known: list[TableName] | None, refused: bool) -> None:
-    verdict = refused_tables(guards, [], [], known)
+    verdict = refused_tables(guards, [], {}, known)
     assert (verdict is not None) is refused
     if verdict is not None:
         assert "no table is selected" in (verdict.why or "") and "--accept-loss" in (verdict.hint or "")

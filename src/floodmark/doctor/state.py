@@ -56,7 +56,7 @@ def _check_emptiness(settings: Settings, current: Current | None, tables: int | 
     known = None
     if current is not None and not settings.adopt_source:
         known = [entry.table for entry in current.manifest.tables if entry.status != "dropped"]
-    refused = refused_tables(settings.guards, (), (), known) if tables == 0 else None
+    refused = refused_tables(settings.guards, (), {}, known) if tables == 0 else None
     if refused is not None:
         yield of_error("guards", refused)
 

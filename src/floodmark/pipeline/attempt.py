@@ -28,6 +28,7 @@ from floodmark.pipeline.entries import (
     proven_outcome,
     remembered_chunk,
 )
+from floodmark.pipeline.losses import Gone
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.resume import ProgressTracker
 from floodmark.pipeline.work import TableWork
@@ -49,7 +50,7 @@ class AttemptResult(Struct, frozen=True):
     tables: Sequence[TableInfo]
     entries: dict[TableName, TableEntry]
     lost: dict[TableName, FloodmarkError]
-    gone: Mapping[TableName, str]
+    gone: Mapping[TableName, Gone]
 
 
 class Attempt(Struct, frozen=True):
@@ -147,7 +148,7 @@ class Attempt(Struct, frozen=True):
                 "the snapshot is gone", why="its transaction was ended while the tables were read"
             )
 
-    def make_result(self, works: Sequence[TableWork], gone: Mapping[TableName, str]) -> AttemptResult:
+    def make_result(self, works: Sequence[TableWork], gone: Mapping[TableName, Gone]) -> AttemptResult:
         """Return the entries of all tables that need no other snapshot, and tell the observer of each."""
         facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)
         entries = {work.table: self._entry_of(work, facts) for work in works if not work.lost}

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from floodmark.errors import LossRefused
 from floodmark.model import TableEntry, TableInfo, TableName
-from floodmark.pipeline.losses import refused_rows, refused_tables, rows_if_known
+from floodmark.pipeline.losses import Gone, refused_rows, refused_tables, rows_if_known
 from floodmark.pipeline.session import Session
 from floodmark.pipeline.work import TableWork
 
 
-def tables_refusal(session: Session, tables: Sequence[TableInfo], gone: Collection[TableName]) -> LossRefused | None:
+def tables_refusal(session: Session, tables: Sequence[TableInfo], gone: Mapping[TableName, Gone]) -> LossRefused | None:
     """Return why the guards refuse this run because of its tables, or None. `gone`: see `snapshot.tables_gone`."""
     first = session.current is None or session.other_source
     known = None if first else [name for name in session.committed_tables() if not session.left_out(name)]

@@ -1,13 +1,15 @@
 """The guards against silent success: does this run lose more than the user allows? Pure.
 
 A loss must be larger than the guard's percentage. So with the default of 50%, one of two tables can be gone, and two of
-three can't. Of the tables, only those of this run count, without those that --table or --exclude leaves out. Of the rows,
-those of the whole database count: a table that was left out or could not be read keeps the rows of its last snapshot.
+three can't. Tables count only if they belong to this run, so not those that --table or --exclude leaves out. The rows
+are those of the whole database: a table that was left out or could not be read keeps those of its last snapshot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+
+from msgspec import Struct
 
 from floodmark.config import Guards
 from floodmark.errors import LossRefused
@@ -28,19 +30,33 @@ _NO_TABLE = (
 )
 
 
+class Gone(Struct, frozen=True):
+    """A table of the last manifest that is no table of its own any more: the reason, and if a partition has its name.
+
+    The source still has the rows of a table that was attached to another one.
+    """
+
+    why: str
+    attached: bool = False
+
+
 def refused_tables(
-    guards: Guards, selected: Collection[TableName], gone: Collection[TableName], known: Collection[TableName] | None
+    guards: Guards,
+    selected: Collection[TableName],
+    gone: Mapping[TableName, Gone],
+    known: Collection[TableName] | None,
 ) -> LossRefused | None:
     """Return the refusal of a run because of its tables, or None. No row needs to be read for it.
 
     `known` are the tables of the last manifest that belong to this run, and `gone` those of them that the source no
-    longer has. A first run, and one without state, knows none: then `known` is None.
+    longer has as tables. A first run, and one without state, knows none: then `known` is None.
     """
     if known is None:
         return None if selected or guards.first_run_empty == "accept" else _no_table_at_all()
     # Without any selected table, the manifest would also lose those that the source still has.
-    lost = sorted(gone if selected else known)
-    number = len(lost) + len(set(known) & set(selected))
+    lost = sorted((name for name, one in gone.items() if not one.attached) if selected else known)
+    attached = sum(one.attached for one in gone.values()) if selected else 0
+    number = len(lost) + attached + len(set(known) & set(selected))
     if not _exceeds(len(lost), number, guards.tables_gone):
         return None
     what = "are gone from the source" if selected else "would be dropped, because no table is selected"

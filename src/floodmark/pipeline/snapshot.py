@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
 from floodmark.events import RunStarted, StepStarted, Warned
 from floodmark.model import TableInfo, TableName
+from floodmark.pipeline.losses import Gone
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
 from floodmark.retrying import Patience, retrying
@@ -96,7 +97,7 @@ def announce_run(session: Session, source: Source, snapshot: SourceSnapshot, num
     session.observe(RunStarted(session.run_id, source.label, url, snapshot.point, number, session.database))
 
 
-def tables_gone(session: Session, snapshot: SourceSnapshot, tables: Iterable[TableInfo]) -> dict[TableName, str]:
+def tables_gone(session: Session, snapshot: SourceSnapshot, tables: Iterable[TableInfo]) -> dict[TableName, Gone]:
     """Return the tables that the state knows and the source no longer has, each with the reason.
 
     A table that was only not selected does not count as gone.
@@ -109,13 +110,13 @@ def tables_gone(session: Session, snapshot: SourceSnapshot, tables: Iterable[Tab
     return {name: why for name, why in found.items() if why is not None}
 
 
-def _why_gone(session: Session, snapshot: SourceSnapshot, known: Remembered, now: NamedRelation | None) -> str | None:
+def _why_gone(session: Session, snapshot: SourceSnapshot, known: Remembered, now: NamedRelation | None) -> Gone | None:
     """Return the reason why a table that was not selected is gone, or None if it is not gone.
 
     The relation that now has its name can be one that is no table in its own right.
     """
     if now is None or known.entry is None:
-        return _GONE
+        return Gone(_GONE)
     name = known.entry.table
     became = {
         "table": False,
@@ -123,4 +124,4 @@ def _why_gone(session: Session, snapshot: SourceSnapshot, known: Remembered, now
         "part": True,
         "other": known.entry.watermark is not None,  # else it might always have been a view
     }
-    return f"{_GONE}: {name.label} is {now.what} now" if became[now.kind] else None
+    return Gone(f"{_GONE}: {name.label} is {now.what} now", now.kind == "part") if became[now.kind] else None
