@@ -231,3 +231,21 @@ def test_plan_writes_nothing_anywhere(floodmark: Floodmark, pg: PgDatabase, land
     assert {path: path.stat().st_mtime_ns for path in landing.folder.rglob("*")} == files
     pg.execute("SELECT pg_stat_force_next_flush()")
     assert pg.query(changes) == before
+
+
+def test_plan_says_of_a_table_without_partitions_what_the_run_does(pg: PgDatabase, tmp_path: Path) -> None:
+    floodmark = Floodmark(tmp_path / "job", {"FLOODMARK_SOURCE": pg.url, "FLOODMARK_DESTINATION": str(tmp_path)})
+    pg.execute("CREATE TABLE hollow (id int) PARTITION BY RANGE (id)")
+
+    def planned(code: int) -> tuple[str, str]:
+        (one,) = floodmark("plan", "--detailed-exitcode", "--output", "json", code=code).json["tables"]
+        return one["reason"]["code"], one["reason"]["detail"]
+
+    assert planned(20) == ("first_run", "never extracted before; it has no rows")
+    assert floodmark.run().outcomes == {"public.hollow": ("extracted", "first_run")}
+    assert planned(0)[0] == "unchanged"
+    pg.execute("CREATE TABLE leaf PARTITION OF hollow DEFAULT; INSERT INTO hollow VALUES (1)")
+    floodmark.run()
+    pg.execute("DROP TABLE leaf")
+    assert planned(20) == ("rows_removed", "partition public.leaf was detached or dropped")
+    assert floodmark.run("--accept-loss").outcomes == {"public.hollow": ("extracted", "rows_removed")}

@@ -148,6 +148,17 @@ class Attempt(Struct, frozen=True):
                 "the snapshot is gone", why="its transaction was ended while the tables were read"
             )
 
+    def planned_reason(self, work: TableWork) -> Reason:
+        """Return the reason that the table's entry would have, as far as it is known before the extraction."""
+        if work.error is not None:
+            return Reason("failed", work.error.sentence)
+        chunks = work.plan.chunks
+        if any(chunk.proven is None for chunk in chunks):
+            return work.plan.reason
+        facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)
+        settled = [proven_outcome(chunk) for chunk in chunks]
+        return finished_entry(work.plan, settled, self.remembered_of(work.table), facts, 0).reason
+
     def make_result(self, works: Sequence[TableWork], gone: Mapping[TableName, Gone]) -> AttemptResult:
         """Return the entries of all tables that need no other snapshot, and tell the observer of each."""
         facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)

@@ -115,13 +115,14 @@ def _plan_steps(session: Session) -> RunPlan:
     snapshot = take_snapshot(session, open_source(session.settings))
     try:
         tables = choose_tables(session, snapshot)
-        works = observe_tables(session.make_attempt(snapshot, tables, timestamp_text(session.started)))
+        attempt = session.make_attempt(snapshot, tables, timestamp_text(session.started))
+        works = observe_tables(attempt)
         session.stop.require_not_asked()
         gone = tables_gone(session, snapshot, tables)
     finally:
         snapshot.close()
     planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
-    planned += [_plan_of(work) for work in works]
+    planned += [_plan_of(work, attempt.planned_reason(work)) for work in works]
     planned += [PlannedTable(name, Reason("dropped", one.why), 0, 0, 0) for name, one in gone.items()]
     refused = tables_refusal(session, tables, gone) or planned_rows_refusal(session, tables, works, gone)
     return RunPlan(sorted(planned, key=lambda one: one.table), snapshot.choice.left_out, refused)
@@ -193,8 +194,7 @@ def _why_again(result: AttemptResult | SourceError) -> str:
     return "; ".join(error.sentence for error in result.lost.values())
 
 
-def _plan_of(work: TableWork) -> PlannedTable:
-    reason = work.plan.reason if work.error is None else Reason("failed", work.error.sentence)
+def _plan_of(work: TableWork, reason: Reason) -> PlannedTable:
     extract = work.plan.to_extract
     size = sum(chunk.estimated_bytes for chunk in extract)
     return PlannedTable(work.table, reason, len(work.plan.chunks), len(extract), size)
