@@ -506,6 +506,7 @@ def test_a_text_that_is_no_utf8_fails_its_table_without_its_value(db: Db) -> Non
         (f"a = '{CANARY}' GROUP BY a", "SQLite refuses it"),
         (f"nmae = '{CANARY}'", r"the table has no column nmae \(SQLITE_ERROR\)\n  Did you mean name\?"),
         (f"t.nmae = '{CANARY}'", r"no column t\.nmae"),
+        ("a = Smith", r"uses a column that the table does not have \(SQLITE_ERROR\)\n.*single quotes"),
     ],
 )
 def test_a_filter_that_is_no_condition_is_refused_before_anything_is_read(db: Db, where: str, says: str) -> None:
@@ -513,6 +514,7 @@ def test_a_filter_that_is_no_condition_is_refused_before_anything_is_read(db: Db
     with pytest.raises(ConfigError, match=says) as caught:
         db.table("t", rules=rule(where))
     assert caught.value.on == "tables.rules.main.t.where"
+    assert "Smith" not in str(caught.value)
     assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
 
 

@@ -1,13 +1,15 @@
-"""The check of a table's rule by the server: it plans the statement that will read the table, and reads no row.
+"""The check of a table's rule by the server: it prepares the query that will read the table, and does not plan it.
 
-A statement can also fail because the definition changed since the snapshot. So a refused statement is planned again
-without the rule. Only if the server accepts that, the rule is at fault. Otherwise the extraction finds the cause.
+To plan a query, the server runs functions in it whose arguments are constants. To prepare it, the server only looks up
+all names and types.
+
+A query can also fail because the definition changed since the snapshot. So a refused query is prepared again without
+the rule. Only if the server accepts that, the rule is at fault. Otherwise the extraction finds the cause.
 """
 
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from typing import NoReturn
 
 import psycopg
@@ -15,15 +17,25 @@ from msgspec.structs import replace
 
 from floodmark.errors import ConfigError
 from floodmark.model import Format
-from floodmark.source.postgres.statements import PgTable, explain_reading, unmasked_columns
+from floodmark.source.missing import missing_column
+from floodmark.source.postgres.statements import PgTable, read_query, unmasked_columns
 from floodmark.source.postgres.transactions import Connection
 from floodmark.source.selection import exact_pattern
 
 _NAME = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+")'
 # The parts of a filter that a message can repeat. A literal is not one of them: it could be what a row holds.
 _SHOWABLE = re.compile(rf"{_NAME}(?:\.{_NAME})*|[-+*/<>=~!@#%^&|?]+|[(),.]")
+_NAMES = re.compile(_NAME)
+_TEXT = r"[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"  # the configuration allows neither a comment nor dollar quoting
+_TEXT_OR_CALL = re.compile(rf"{_TEXT}|(?P<call>{_NAME}(?:\s*\.\s*{_NAME})*)\s*\(|{_NAME}", re.DOTALL)
 _LAST_NAME = re.compile(rf"{_NAME}\Z")
 _COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped"
+_SCHEMA = "pg_catalog"  # the only one in the search_path
+_MAY_CALL = """
+    SELECT bool_or(has_function_privilege(p.oid, 'EXECUTE'))
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.proname = %s AND n.nspname = %s"""
+_PREPARE = "PREPARE floodmark_rule AS "
 _MISSING_COLUMN = "42703"
 _NO_FIT = "a literal in it does not fit the type that it is compared with"
 _WHY = {
@@ -49,6 +61,7 @@ def require_usable(connection: Connection, table: PgTable, row_format: Format) -
         return
     error = _refusal(connection, table, row_format)
     if error is None:
+        _require_permitted(connection, table)
         return
     unfiltered = replace(table, where=None)
     if table.where is not None and _refusal(connection, unfiltered, row_format) is None:
@@ -59,10 +72,11 @@ def require_usable(connection: Connection, table: PgTable, row_format: Format) -
 
 
 def _refusal(connection: Connection, table: PgTable, row_format: Format) -> psycopg.Error | None:
-    """Return the error with which the server refuses to plan the reading of a table, or None. Keeps no lock."""
+    """Return the error with which the server refuses to prepare the reading of a table, or None. Keeps no lock."""
     connection.execute("SAVEPOINT rule; SET LOCAL lock_timeout = '1s'")
     try:
-        connection.execute(explain_reading(table, row_format))
+        connection.execute(f"{_PREPARE}{read_query(table, row_format)}")
+        connection.execute("DEALLOCATE floodmark_rule")
     except psycopg.errors.LockNotAvailable:
         return None  # it is locked at the moment, so the extraction finds out
     except psycopg.Error as error:
@@ -75,17 +89,30 @@ def _refusal(connection: Connection, table: PgTable, row_format: Format) -> psyc
     return None
 
 
+def _require_permitted(connection: Connection, table: PgTable) -> None:
+    """Raise ConfigError if the filter calls a function that the role may not use, whatever its arguments are.
+
+    The server checks this when it runs the query.
+    """
+    calls = [found["call"] for found in _TEXT_OR_CALL.finditer(table.where or "") if found["call"]]
+    for call in calls:
+        *schema, name = map(_unquoted, _NAMES.findall(call))
+        ((may,),) = connection.execute(_MAY_CALL, [name, schema[-1] if schema else _SCHEMA], prepare=False)
+        if may is False:
+            why = f"{_WHY['42501']}, at {call} (SQLSTATE 42501)"
+            hint = "Grant EXECUTE on the function to the role, or leave it out of the condition."
+            raise ConfigError("can't use a table rule", on=_key(table, "where"), why=why, hint=hint)
+
+
 def _refuse_filter(
     connection: Connection, table: PgTable, where: str, error: psycopg.Error, row_format: Format
 ) -> NoReturn:
     why, hint = _WHY.get(error.sqlstate or "", "the server refuses it"), "Write one SQL condition on its own columns."
-    word = _word_at_fault(where, explain_reading(table, row_format), error.diag.statement_position)
+    word = _word_at_fault(where, _PREPARE + read_query(table, row_format), error.diag.statement_position)
     if word is not None and error.sqlstate == _MISSING_COLUMN:
-        why = f"the table has no column {word}"
         columns = [name for (name,) in connection.execute(_COLUMNS, [table.info.oid])]
-        close = get_close_matches(_unquoted(word), columns, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else hint
-    elif word is not None:
+        why, hint = missing_column(word, _unquoted(word), columns)
+    elif word is not None and '"' not in word:
         why = f"{why}, at {word}"
     why = f"{why} (SQLSTATE {error.sqlstate})"
     raise ConfigError("can't use a table rule", on=_key(table, "where"), why=why, hint=hint)

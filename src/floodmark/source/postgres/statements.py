@@ -130,8 +130,8 @@ def unmasked_columns(info: TableInfo) -> tuple[str, ...]:
     return tuple(f"{quoted(column.name)} AS {quoted(column.name)}" for column in info.columns)
 
 
-def explain_reading(table: PgTable, row_format: Format) -> str:
-    """Plan the statement that reads a table, or its first part, and read no row."""
+def read_query(table: PgTable, row_format: Format) -> str:
+    """Return the query that reads a table, or its first part."""
     root = str(table.info.oid)
     if not table.info.parts:  # a partitioned table without partitions
         part = Part(root, table.info.table, relfilenode=0, heap_blocks=0, total_bytes=0, by_block=False)
@@ -140,10 +140,10 @@ def explain_reading(table: PgTable, row_format: Format) -> str:
         part = table.info.parts[0]
     chunk = Chunk(part.id, 0)
     if row_format == "csv":
-        return f"EXPLAIN {_rows_sql(table, part, chunk, True)}"
+        return _rows_sql(table, part, chunk, True)
     if reads_by_groups(table, part):
-        return f"EXPLAIN {_groups_sql(table, part, chunk, True)}"
-    return f"EXPLAIN {_lines_sql(table, part, chunk, True)}"
+        return _groups_sql(table, part, chunk, True)
+    return _lines_sql(table, part, chunk, True)
 
 
 def copy_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:

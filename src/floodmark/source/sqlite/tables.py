@@ -6,7 +6,6 @@ import hashlib
 import re
 import sqlite3
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +16,7 @@ from floodmark.errors import ConfigError
 from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
 from floodmark.source.base import NamedRelation
 from floodmark.source.masks import mask_identity
+from floodmark.source.missing import missing_column
 from floodmark.source.quoting import qualified, quoted
 from floodmark.source.selection import (
     CandidateRelation,
@@ -151,9 +151,7 @@ def _require_usable_filter(
     missing = _NO_COLUMN.fullmatch(str(error))
     why, hint = "SQLite refuses it", "Write one SQL condition on its own columns."
     if missing is not None:
-        why = f"the table has no column {missing[1]}"
-        close = get_close_matches(missing[1].rpartition(".")[2], columns, n=3)
-        hint = f"Did you mean {' or '.join(close)}?" if close else hint
+        why, hint = missing_column(missing[1], missing[1].rpartition(".")[2], columns)
     code = getattr(error, "sqlite_errorname", type(error).__name__)
     on = f"tables.rules.{exact_pattern(table)}.where"
     raise ConfigError("can't use a table rule", on=on, why=f"{why} ({code})", hint=hint)
