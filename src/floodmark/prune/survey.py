@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -48,18 +49,9 @@ def take_survey(
     documents, pool = ledger.documents, dict[str, str]()
     completed = _list_keys(documents, "complete/")  # first, so that the manifest of each record is found below
     alive, dead = inflight.alive_and_dead(documents, now)
-
-    def each(found: Iterable[Found]) -> Iterator[Found]:
-        for one in found:
-            stop.require_not_asked()
-            observer(StepAdvanced())
-            yield one
-
+    each = partial(_counted, observer, stop)
     reach, lost = _manifests_in_reach(each(ledger.reach(current)), ledger, rule, pool)
-    keys = {link.key for link in reach}
-    strays, bad = _stray_manifests(
-        documents, each(key for key in _list_keys(documents, "manifests/") if key not in keys), pool
-    )
+    strays, bad = _stray_manifests(documents, each(_keys_out_of_reach(documents, reach)), pool)
     progress, worse = _progress_facts(documents, each(_list_keys(documents, "progress/")), pool)
     names = set(pool)
     observer(StepStarted("listing objects", unit="keys"))
@@ -76,6 +68,19 @@ def take_survey(
         objects=tuple(_objects(destination, names, rule, observer, stop)) if destination is not None else (),
         completions={key: key.removeprefix("complete/").removesuffix(".json") for key in completed},
     )
+
+
+def _counted(observer: Observer, stop: Stop, found: Iterable[Found]) -> Iterator[Found]:
+    """Yield what was found, and tell the observer of each. Raises Stopped."""
+    for one in found:
+        stop.require_not_asked()
+        observer(StepAdvanced())
+        yield one
+
+
+def _keys_out_of_reach(documents: Documents, reach: Iterable[ManifestLink]) -> Iterator[str]:
+    keys = {link.key for link in reach}
+    return (key for key in _list_keys(documents, "manifests/") if key not in keys)
 
 
 def _manifests_in_reach(
