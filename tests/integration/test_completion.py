@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from fix_command import Done, Floodmark, content, keys, until
 from fix_ports import HOST
@@ -69,6 +70,12 @@ def ids(messages: list[Any]) -> list[str]:
     return [one.get("detail", one)["run_id"] for one in messages]
 
 
+def refusing_topic(make_receiver: Callable[..., HttpReceiver]) -> dict[str, str]:
+    """The environment in which SNS refuses whatever it is sent."""
+    body = b"<ErrorResponse><Error><Code>AuthorizationError</Code></Error></ErrorResponse>"
+    return {"AWS_ENDPOINT_URL_SNS": f"http://{HOST}:{make_receiver(*[403] * 9, body=body).port}"}
+
+
 def test_the_object_the_message_and_the_record_say_the_same(job: Job, aws_receivers: AwsReceivers) -> None:
     job.configure(f"object: destination, message: '{aws_receivers.topic}'")
     done = job.run()
@@ -110,10 +117,7 @@ def test_a_receiver_that_refuses_keeps_the_commit_and_the_next_run_announces_it(
     job: Job, aws_receivers: AwsReceivers, make_receiver: Callable[..., HttpReceiver]
 ) -> None:
     job.configure(f"object: destination, message: '{aws_receivers.topic}'")
-    refusing = make_receiver(
-        *[403] * 9, body=b"<ErrorResponse><Error><Code>AuthorizationError</Code></Error></ErrorResponse>"
-    )
-    down = {"AWS_ENDPOINT_URL_SNS": f"http://{HOST}:{refusing.port}"}
+    down = refusing_topic(make_receiver)
     first = job.run()
     aws_receivers.received()
     failed = job.run(code=13, environment=down)
@@ -131,6 +135,32 @@ def test_a_receiver_that_refuses_keeps_the_commit_and_the_next_run_announces_it(
     assert success is not None and success.run_id == done.manifest.run_id and job.records() == set(job.history())
 
 
+def test_the_first_commits_of_a_state_are_announced_once_the_receiver_works(
+    job: Job, aws_receivers: AwsReceivers, make_receiver: Callable[..., HttpReceiver]
+) -> None:
+    job.configure(f"message: '{aws_receivers.topic}'")
+    down = refusing_topic(make_receiver)
+    runs = [job.run(code=13, environment=down).manifest.run_id for _ in range(2)]
+    done = job.run()
+    assert announced(done) == ids(aws_receivers.received()) == [*runs, done.manifest.run_id]
+
+
+def test_commits_are_announced_although_the_last_announced_one_was_pruned(
+    job: Job, aws_receivers: AwsReceivers, make_receiver: Callable[..., HttpReceiver]
+) -> None:
+    job.configure(f"message: '{aws_receivers.topic}'")
+    down = refusing_topic(make_receiver)
+    first = job.run().manifest
+    missing = [job.run(code=13, environment=down).manifest.run_id for _ in range(2)]
+    prune = ("prune", "--keep-last", "2", "--grace", "0", "--output", "json")
+    until(lambda: job.floodmark(*prune, "--dry-run").json["manifests"])
+    job.floodmark(*prune)
+    assert job.records() == set() and first.run_id not in job.history()
+    aws_receivers.received()
+    done = job.run()
+    assert announced(done) == ids(aws_receivers.received()) == [*missing, done.manifest.run_id]
+
+
 def test_a_receiver_that_is_down_for_a_moment_is_tried_again(
     job: Job, aws_receivers: AwsReceivers, make_receiver: Callable[..., HttpReceiver]
 ) -> None:
@@ -142,11 +172,11 @@ def test_a_receiver_that_is_down_for_a_moment_is_tried_again(
 
 
 def test_a_failed_run_announces_an_earlier_commit_once_it_reached_its_database(
-    job: Job, aws_receivers: AwsReceivers
+    job: Job, aws_receivers: AwsReceivers, make_receiver: Callable[..., HttpReceiver]
 ) -> None:
     """A source that can't be read tells nothing about the state, and the state could be another database's."""
-    first = job.run().manifest.run_id
     job.configure(f"message: '{aws_receivers.topic}'", "limits: {lock_timeout: 1s}\n")
+    first = job.run(code=13, environment=refusing_topic(make_receiver)).manifest.run_id
     job.database.rename(job.folder / "elsewhere.db")
     job.run(code=12)
     assert aws_receivers.received() == []
@@ -157,13 +187,14 @@ def test_a_failed_run_announces_an_earlier_commit_once_it_reached_its_database(
     assert ids(aws_receivers.received()) == [first]
 
 
-def test_the_first_run_with_the_section_announces_the_current_commit_and_no_older_one(
+def test_the_first_run_with_the_section_announces_its_own_commit_and_no_older_one(
     job: Job, aws_receivers: AwsReceivers
 ) -> None:
-    runs = [job.run().manifest.run_id for _ in range(2)]
+    before = job.run().manifest
     job.configure(f"message: '{aws_receivers.topic}'")
-    runs.append(job.run().manifest.run_id)
-    assert ids(aws_receivers.received()) == runs[1:] and job.records() == set(runs[1:])
+    own = job.run().manifest
+    assert ids(aws_receivers.received()) == [own.run_id] and job.records() == {own.run_id}
+    assert before.announces is UNSET and own.announces is True
 
 
 def test_an_object_of_another_program_is_left_alone(job: Job) -> None:

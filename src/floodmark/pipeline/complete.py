@@ -1,8 +1,8 @@
 """The announcement of a commit to schedulers, after head has moved.
 
 The order is: the object at the destination, the message, the record in the state. The record comes last, so a commit
-without one was perhaps not announced. The next run looks for such commits and announces them: each commit at least
-once, an older one before a later one.
+without one was perhaps not announced. A manifest says if its run was asked to announce it. The next run looks for such
+commits without a record and announces them: each commit at least once, an older one before a later one.
 """
 
 from __future__ import annotations
@@ -71,22 +71,29 @@ def complete_run(session: Session, result: RunResult) -> RunResult:
 
 
 def _incomplete_commits(ledger: Ledger, newest: Commit) -> Sequence[Commit]:
-    """Return the commits without a record, oldest first, back to the last one with a record.
+    """Return the commits that should be announced and have no record, oldest first, at most `LOOK_BACK`.
 
-    If none of the last commits has one, announcements are new here, and only the newest commit counts.
+    The search ends at a commit with a record, or at one whose run was not asked to announce it.
     """
     found: list[Commit] = []
     with suppress(ObjectMissing):  # prune ends history
         for key, manifest in islice(_back_from(ledger, newest), LOOK_BACK):
-            if ledger.documents.get(complete_key(manifest.run_id)) is not None:
-                return found[::-1]
+            if manifest.announces is not True or _is_recorded(ledger, manifest):
+                break
             found.append((key, manifest))
-    return found[:1]
+    return found[::-1]
+
+
+def _is_recorded(ledger: Ledger, manifest: Manifest) -> bool:
+    return ledger.documents.get(complete_key(manifest.run_id)) is not None
 
 
 def _back_from(ledger: Ledger, commit: Commit) -> Iterator[Commit]:
+    """Yield a commit and those before it, as far as history goes. Prune deletes records before manifests."""
     yield commit
-    while (parent := commit[1].parent) is not None:
+    head = ledger.head()
+    oldest = None if head is None else head.oldest
+    while (parent := commit[1].parent) is not None and commit[0] != oldest:
         commit = (parent, ledger.manifest(parent))
         yield commit
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.events import RunFinished, StepStarted, TableFinished
@@ -120,4 +120,5 @@ def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[Ta
         ),
         tables=tuple(entries),
         uploaded_bytes=session.uploaded,
+        announces=True if session.settings.completion.wanted else UNSET,
     )

@@ -61,7 +61,8 @@ class ManifestSource(Struct, frozen=True, kw_only=True):
 class Manifest(Struct, frozen=True, kw_only=True):
     """The immutable document of a run: a complete, verifiable snapshot of every table.
 
-    `uploaded_bytes` is what the run itself put. Its new objects can also come from a run that it continued.
+    `uploaded_bytes` is what the run itself put. Its new objects can also come from a run that it continued. `announces`
+    is True if the configuration asked the run to announce its commit to schedulers.
     """
 
     format: Literal["floodmark.manifest"] = "floodmark.manifest"
@@ -78,6 +79,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     source: ManifestSource
     tables: tuple[TableEntry, ...]
     uploaded_bytes: int | UnsetType = UNSET
+    announces: bool | UnsetType = UNSET
 
     @property
     def attempted(self) -> tuple[TableEntry, ...]:
