@@ -22,6 +22,8 @@ BASE = {
     "HOOK": f"https://Hooks.Example.org:8443/{CANARY}?token={CANARY}",
     "MAIL": f"mailtos://me:{CANARY}@example.org?to=team@example.org",
     "CHAT": f"tgram://{CANARY}/12345",
+    "SECRET_HOST": f"https://{CANARY}.lambda-url.eu-west-2.on.aws/",
+    "TOPIC": f"arn:aws:sns:eu-west-2:123456789012:{CANARY}",
     "SECRET": CANARY,
     "EMPTY": "",
 }
@@ -49,7 +51,10 @@ def channel(text: str) -> ChannelSettings:
         ("{to_env: TEAMS}", "teams", "people"),
         ("{to_env: MAIL}", "mail", "people"),
         ("{to_env: CHAT}", "tgram", "people"),
-        ("{to_env: HOOK, secret_env: SECRET}", "hooks.example.org", "webhook"),
+        ("{to_env: HOOK, secret_env: SECRET}", "webhook", "webhook"),
+        ("{to_env: SECRET_HOST, secret_env: SECRET}", "webhook", "webhook"),
+        ("{to_env: TOPIC}", "topic", "topic"),
+        ("{to: 'https://Hooks.Example.org:8443/x', secret_env: SECRET}", "hooks.example.org", "webhook"),
         ("{to: 'http://[::1]:9/x', secret_env: SECRET}", "--1", "webhook"),
         (f"{{to: '{TOPIC}'}}", "nightly", "topic"),
         (f"{{to: '{TOPIC}.fifo'}}", "nightly.fifo", "topic"),
@@ -127,6 +132,10 @@ NOTIFY_REFUSED = [
     ("{to_env: SLACK, min_interval: soon}", ["notify[0].min_interval", "expected a duration"]),
     ("{to_env: SLACK, min_interval: 9999d}", ["notify[0].min_interval", "out of range"]),
     ("{to_env: SLACK}, {to_env: SLACK}", ["notify", "two channels are named slack", "name:"]),
+    (
+        "{to_env: HOOK, secret_env: SECRET}, {to_env: SECRET_HOST, secret_env: SECRET}",
+        ["notify", "two channels are named webhook", "to_env", "its own name:"],
+    ),
     ("{too: x}", ["notify[0].too", "Did you mean to?"]),
 ]
 REFUSED = [
@@ -180,5 +189,9 @@ def test_channels_that_can_be_used_are_read_although_others_and_the_rest_of_the_
     )
     found = load_notify(None, BASE, lenient=True)
     assert [one.name for one in found.channels] == ["slack"] and found.runbook_url is None
+    two = "notify: [{to_env: HOOK, secret_env: SECRET}, {to_env: SECRET_HOST, secret_env: SECRET}]"
+    Path("floodmark.yaml").write_text(two, encoding="utf-8")
+    assert [one.name for one in load_notify(None, BASE, lenient=True).channels] == ["webhook", "webhook"]
+    Path("floodmark.yaml").write_text("notify: [{to_env: MISSING}]", encoding="utf-8")
     with pytest.raises(ConfigError, match="not set"):
         load_notify(None, BASE)

@@ -40,7 +40,7 @@ def notify_settings(
     names = [one.name for one in channels]
     twice = next((one for one in names if names.count(one) > 1), None)
     if twice is not None:
-        hint = "Give each its own name:, which logs and metrics show."
+        hint = "Give each its own name:, which logs and metrics show. With to_env, the default is only the kind."
         _refuse(f"notify ({name})", f"two channels are named {twice}", hint)
     return NotifySettings(tuple(channels), _runbook(runbook_url, name))
 
@@ -52,7 +52,7 @@ def readable_notify_settings(
     runbook = None
     with suppress(ConfigError):
         runbook = _runbook(runbook_url, "")
-    found = {one.name: one for one in _usable(sections, environ)}
+    found = {(one.name, one.to): one for one in _usable(sections, environ)}
     return NotifySettings(tuple(found.values()), runbook)
 
 
@@ -65,7 +65,7 @@ def _usable(sections: Sequence[NotifySection], environ: Mapping[str, str]) -> It
 def _channel(section: NotifySection, environ: Mapping[str, str], path: str, name: str) -> ChannelSettings:
     """Return one channel. `path` gives its place in the file, for errors."""
     target, on = _target(section, environ, path, name)
-    kind, label = _classified(target, on)
+    kind, service, own = _classified(target, on)
     if section.to is not None:
         _require_no_secret(target, kind, on)
     if section.name is not None and not _NAME.match(section.name):
@@ -75,7 +75,7 @@ def _channel(section: NotifySection, environ: Mapping[str, str], path: str, name
         hint = "Name at least one kind of event, or remove the key."
         _refuse(f"{path}.on ({name})", "the list is empty: nothing would be told", hint)
     return ChannelSettings(
-        name=section.name or label,
+        name=section.name or (service if section.to is None else own),
         kind=kind,
         to=Secret(target),
         on=DEFAULT_KINDS if section.on is None else tuple(dict.fromkeys(section.on)),
@@ -107,11 +107,14 @@ def _from_environment(variable: str, environ: Mapping[str, str], on: str) -> str
     return value
 
 
-def _classified(target: str, on: str) -> tuple[ChannelKind, str]:
-    """Return how a channel is reached, and a name for it that holds no secret."""
+def _classified(target: str, on: str) -> tuple[ChannelKind, str, str]:
+    """Return how a channel is reached, a name for its kind of service, and a name for it.
+
+    The last one holds a part of the address. So it is only for an address that is no secret.
+    """
     topic = TOPIC_ARN.match(target)
     if topic is not None:
-        return "topic", topic["name"]
+        return "topic", "topic", topic["name"]
     match = _SCHEME.match(target)
     if match is None or re.search(r"[\x00-\x20\x7f]", target):
         _refuse(on, "not an address that Floodmark knows", _EXAMPLES)
@@ -120,10 +123,11 @@ def _classified(target: str, on: str) -> tuple[ChannelKind, str]:
         _refuse(on, "an SNS topic has no URL here", "Write the topic's ARN. boto3 finds the credentials.")
     if scheme in ("http", "https"):
         return _web_address(target, on)
-    return "people", "mail" if scheme in _MAIL else scheme
+    service = "mail" if scheme in _MAIL else scheme
+    return "people", service, service
 
 
-def _web_address(target: str, on: str) -> tuple[ChannelKind, str]:
+def _web_address(target: str, on: str) -> tuple[ChannelKind, str, str]:
     try:
         parts = urlsplit(target)
         host, named = (parts.hostname or "").lower(), parts.port != 0
@@ -133,10 +137,10 @@ def _web_address(target: str, on: str) -> tuple[ChannelKind, str]:
         _refuse(on, "the host is missing, or the port is not a number", _EXAMPLES)
     if parts.username is not None:
         _refuse(on, "a user in the URL is not sent", "Remove it. The receiver checks the signature of each request.")
-    for label, hosts in _PEOPLE_HOSTS:
+    for service, hosts in _PEOPLE_HOSTS:
         if hosts.match(host):
-            return "people", label
-    return "webhook", re.sub(r"[^A-Za-z0-9_.-]", "-", host)
+            return "people", service, service
+    return "webhook", "webhook", re.sub(r"[^A-Za-z0-9_.-]", "-", host)
 
 
 def _require_no_secret(target: str, kind: ChannelKind, on: str) -> None:

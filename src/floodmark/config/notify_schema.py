@@ -17,7 +17,8 @@ class NotifySection(Struct, frozen=True, forbid_unknown_fields=True):
         str | None,
         documented_key(
             "The channel's name in logs, metrics and `floodmark notify test --to`: letters, digits, - _ and dots. By "
-            "default it is made from the kind of channel, never from a secret.",
+            "default it is the host of an http(s) URL in `to`, the name of a topic in `to`, or the kind of service. "
+            "With `to_env` it is only the kind, such as slack or webhook.",
             examples=["on-call"],
         ),
     ] = None
