@@ -14,7 +14,7 @@ from floodmark.cli.commands.notify import NotifyDocument
 from floodmark.cli.commands.prune import PruneDocument
 from floodmark.cli.commands.verify import VerifyDocument
 from floodmark.cli.output.views import HistoryDocument, PlanDocument, StatusDocument
-from floodmark.differences import ManifestDifference
+from floodmark.differences import ManifestDifference, NoDifference
 from floodmark.model import TableEntry
 from floodmark.state.manifest import Manifest
 
@@ -25,7 +25,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "status": (StatusDocument,),
     "history": (HistoryDocument,),
     "show": (Manifest, TableEntry, StatusDocument),
-    "diff": (ManifestDifference,),
+    "diff": (ManifestDifference, NoDifference),
     "load": (LoadDocument,),
     "deliver": (DeliverDocument,),
     "verify": (VerifyDocument,),

@@ -95,6 +95,15 @@ class ManifestDifference(Struct, frozen=True, kw_only=True):
         return self.other_database or any(one.is_different for one in self.tables)
 
 
+class NoDifference(Struct, frozen=True, kw_only=True):
+    """The keys of a ManifestDifference, in a place without a state."""
+
+    old: None = None
+    new: None = None
+    other_database: None = None
+    tables: tuple[TableDifference, ...] = ()
+
+
 def compare_manifests(old: Manifest | None, new: Manifest) -> ManifestDifference:
     """Return what is different in `new`. Without `old`, every table is added."""
     before = {} if old is None else {entry.table: entry for entry in old.tables}

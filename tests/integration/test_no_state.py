@@ -14,12 +14,14 @@ from fix_command import Floodmark, keys
 from fix_storage import S3Bucket, S3Server, environment
 from floodmark.cli.commands.prune import PruneDocument
 from floodmark.cli.commands.verify import VerifyDocument
+from floodmark.differences import ManifestDifference
 from floodmark.state.ledger import Ledger
 from floodmark.storage.local import LocalStorage
 
 JSON = ("--output", "json")
 PRUNED = set(PruneDocument.__struct_fields__)
 VERIFIED = set(VerifyDocument.__struct_fields__)
+COMPARED = set(ManifestDifference.__struct_fields__)
 NO_RUN = {"head", "tables", "runs"}
 # The documented keys of each command's JSON.
 COMMANDS: dict[tuple[str, ...], set[str]] = {
@@ -33,10 +35,12 @@ COMMANDS: dict[tuple[str, ...], set[str]] = {
     ("prune", "--keep-last", "1", *JSON): PRUNED,
     ("load", "--into", "duckdb:cases.duckdb", *JSON): {"run_id", "target", "tables"},
     ("deliver", "--to", "./zone", *JSON): {"deliveries"},
+    ("diff", *JSON): COMPARED,
+    ("diff", "20261124T010203Z-aaaaaa", *JSON): COMPARED,
     ("schema", "--format", "mojap"): {"tables"},
     ("schema", "--format", "json-schema", "--table", "per*"): {"tables"},
 }
-READS_NOTHING_YET = {"load", "deliver", "schema"}
+READS_NOTHING_YET = {"load", "deliver", "schema", "diff"}
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 
 from floodmark.cli.landed import committed_runs, current_run, landed_ledger, landed_settings
+from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.render_diff import diff_text
 from floodmark.cli.output.streams import CommandStreams, console
-from floodmark.differences import compare_manifests
+from floodmark.differences import NoDifference, compare_manifests
 from floodmark.errors import EXIT_DIFFERENT, EXIT_OK, UsageError
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
@@ -17,10 +18,8 @@ from floodmark.state.run_ids import CURRENT
 def diff(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show the differences. With --detailed-exitcode, the exit code tells if there is one."""
     ledger = landed_ledger(landed_settings(options, streams), streams.report_retry)
-    if options.old_run is None:
-        old, new = _last_two(ledger)
-    else:
-        old, new = _named(ledger, options.old_run, options.new_run or CURRENT)
+    with prints_if_no_state(NoDifference(), options, streams):
+        old, new = _chosen_runs(ledger, options)
     difference = compare_manifests(old, new)
     if options.output == "json":
         streams.print_json(difference)
@@ -28,6 +27,12 @@ def diff(options: argparse.Namespace, streams: CommandStreams) -> int:
         to = console(streams.out, streams.environ)
         streams.out.write(diff_text(difference, to, verbose=options.verbose))
     return EXIT_DIFFERENT if options.detailed_exitcode and difference.is_different else EXIT_OK
+
+
+def _chosen_runs(ledger: Ledger, options: argparse.Namespace) -> tuple[Manifest | None, Manifest]:
+    if options.old_run is None:
+        return _last_two(ledger)
+    return _named(ledger, options.old_run, options.new_run or CURRENT)
 
 
 def _last_two(ledger: Ledger) -> tuple[Manifest | None, Manifest]:
