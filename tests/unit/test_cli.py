@@ -460,6 +460,26 @@ def test_a_full_disk_is_an_error_in_one_sentence(unbuffered: str) -> None:
     assert err == b"floodmark: the output can't be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["history", *STATE], 0), (["run", "--source", "sqlite:///a.db", "--destination", "./o"], 0), (["shwo"], 2)],
+)
+def test_stderr_that_can_not_be_written_fails_no_command(
+    arguments: list[str], code: int, unbuffered: str, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.execute("CREATE TABLE person (id int)")
+    environ = {"PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("wb") as full:
+        with start(LONG, *arguments, stdout=subprocess.PIPE, stderr=full, env=environ, cwd=tmp_path) as process:
+            out, _ = process.communicate(timeout=120)
+        assert (process.returncode, bool(out)) == (code, code == 0)
+        with start(LONG, *arguments, stdout=full, stderr=full, env=environ, cwd=tmp_path) as process:
+            process.communicate(timeout=120)
+    assert process.returncode == (code or 1), "stdout is another matter"
+
+
 @pytest.mark.parametrize("arguments", [["show"], ["show", "--output", "json"]])
 def test_a_disk_that_fills_midway_is_an_error_too(arguments: list[str], tmp_path: Path) -> None:
     """A file-size limit takes a part of a write and refuses the rest, as a disk does that fills up."""

@@ -20,7 +20,7 @@ from floodmark.cli.signals import StopSignals
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
     """Run one command and return its exit code; see docs/cli.md. Raises nothing."""
     open_closed_streams()
-    streams = CommandStreams(Stream(sys.stdout), Stream(sys.stderr), environ)
+    streams = CommandStreams(Stream(sys.stdout), Stream(sys.stderr, diagnostics=True), environ)
     try:
         options = _options(argv)
         if isinstance(options, int):

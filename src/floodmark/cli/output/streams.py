@@ -1,4 +1,4 @@
-"""stdout and stderr as the commands use them. A reader that closes its end is no error."""
+"""stdout and stderr as the commands use them. A reader that closes its end is no error, nor is a full stderr."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ class Stream:
     """A standard stream. After its reader closes it (`| head`), output is discarded.
 
     It is file-like as far as rich needs it. Raises FloodmarkError if writing fails for another reason, such as a full
-    disk.
+    disk. For a stream of diagnostics, that is no error either: nobody can be told, and no work may fail for it.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, diagnostics: bool = False) -> None:
         self._stream = stream
+        self._diagnostics = diagnostics
         self._lock = threading.RLock()
         self._gone = False
 
@@ -56,7 +57,7 @@ class Stream:
 
     @property
     def gone(self) -> bool:
-        """Return true if the reader closed its end, so that whatever is written now is discarded."""
+        """Return true if the stream can't be written any more, so that whatever is written now is discarded."""
         return self._gone
 
     def isatty(self) -> bool:
@@ -89,13 +90,11 @@ class Stream:
                 return
             try:
                 action()
-            except BrokenPipeError:
-                self._gone = True
-                self._silence()
             except OSError as error:
                 self._gone = True
                 self._silence()
-                raise FloodmarkError("the output can't be written", why=error.strerror) from None
+                if not (self._diagnostics or isinstance(error, BrokenPipeError)):
+                    raise FloodmarkError("the output can't be written", why=error.strerror) from None
 
     def _put(self, data: bytes, encoding: str) -> None:
         """Write all of it. Under PYTHONUNBUFFERED the stream is unbuffered, and one write can take only a part."""
