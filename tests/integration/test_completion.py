@@ -207,6 +207,19 @@ def test_an_object_of_another_program_is_left_alone(job: Job) -> None:
     assert len(announced(job.run())) == 2
 
 
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_full_stdout_keeps_no_step_after_the_commit_from_being_made(job: Job, output: str) -> None:
+    job.configure("object: destination", "deliver: [{name: zone, url: ../zone, layout: plain}]\n")
+    job.out.mkdir()
+    (job.out / "_SUCCESS").write_bytes(b"")
+    with Path("/dev/full").open("wb") as full:
+        done = job.floodmark.end(job.floodmark.start("run", "--output", output, stdout=full))
+    assert done.code == 1 and len(job.history()) == 1
+    told = ["another program wrote this object", "delivery_finished", "the output can't be written"]
+    assert all(one in done.err for one in told) and sorted(told, key=done.err.index) == told, done.err
+    assert len(list((job.folder / "zone").rglob("person-*"))) == 1
+
+
 def test_a_state_of_another_database_is_not_announced(job: Job) -> None:
     job.run()
     job.configure("object: destination")

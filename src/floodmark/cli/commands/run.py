@@ -74,13 +74,12 @@ def _run(
     work = work if notified is None else notified.watched(work)
     result = run_interruptible(streams, tally, work, lambda: _left_at_once(tally))
     streams.signals.left = lambda: "The run is committed."
-    if options.output == "json":
-        streams.print_json(encode(result.manifest))
-    else:
-        streams.out.write(_text(result, tally, settings, streams, options))
+    unwritten = _show(result, tally, settings, streams, options)
     tell = ignore_problem if notified is None else notified.add_problem
     code = _report_completion(result, streams, tell)
     code = _deliver(settings, streams, tell) or code
+    if unwritten is not None:
+        raise unwritten
     return code or (EXIT_PARTIAL if result.failed else EXIT_OK)
 
 
@@ -89,6 +88,20 @@ def _left_at_once(tally: Tally) -> str:
     if tally.step == "committing":
         return "The run was committing: `floodmark history` shows if it is committed."
     return "Nothing was committed. The next run continues from the chunks that were saved by then."
+
+
+def _show(
+    result: RunResult, tally: Tally, settings: Settings, streams: CommandStreams, options: argparse.Namespace
+) -> FloodmarkError | None:
+    """Write the result to stdout. Return the error if that fails: the commit still needs its last steps."""
+    try:
+        if options.output == "json":
+            streams.print_json(encode(result.manifest))
+        else:
+            streams.out.write(_text(result, tally, settings, streams, options))
+    except FloodmarkError as error:
+        return error
+    return None
 
 
 def _text(
