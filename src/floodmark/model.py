@@ -31,6 +31,7 @@ ReasonCode = Literal[
     "unchanged",
     "identical",
     "dropped",
+    "attached",
     "denied",
     "deadline",
     "failed",

@@ -43,8 +43,9 @@ def test_the_refusal_says_which_tables_how_many_the_setting_and_the_flag() -> No
     lost = tables(12, 500)
     verdict = refused_tables(Guards(), tables(3), dict.fromkeys(lost, Gone("")), [*tables(3), *lost])
     assert verdict is not None and verdict.exit_code == 15
-    assert verdict.why == "12 of 15 tables are gone from the source (guards.tables_gone: 50%)"
-    assert verdict.on is not None and verdict.on.startswith("public.t500, ") and verdict.on.endswith("t509 and 2 more")
+    assert verdict.on == "12 of 15 tables are gone from the source (guards.tables_gone: 50%)"
+    assert verdict.why is not None and verdict.why.startswith("public.t500, ")
+    assert verdict.why.endswith("t509 and 2 more")
     assert "--accept-loss" in (verdict.hint or "")
 
 
@@ -54,7 +55,7 @@ def test_a_table_that_became_a_partition_is_a_table_that_stays(dropped: int, ref
     gone = {**dict.fromkeys(attached, Gone("", attached=True)), **dict.fromkeys(lost, Gone(""))}
     verdict = refused_tables(Guards(), tables(1, 900), gone, [*tables(1, 900), *attached, *lost])
     assert (verdict is not None) is refused
-    assert verdict is None or ("6 of 11 tables" in (verdict.why or "") and "t000" not in (verdict.on or ""))
+    assert verdict is None or ("6 of 11 tables" in (verdict.on or "") and "t000" not in (verdict.why or ""))
 
 
 @pytest.mark.parametrize(
@@ -66,14 +67,15 @@ def test_a_table_that_became_a_partition_is_a_table_that_stays(dropped: int, ref
         (Guards(), tables(5), True),  # all are left out by the configuration, and would leave the manifest
         (Guards(tables_gone=None), tables(5), False),
         (Guards(first_run_empty="accept"), tables(5), True),
-        (Guards(), [], False),  # accepted once, as a first run
+        (Guards(), [], True),  # accepted once, as a first run: that was for that run
+        (Guards(first_run_empty="accept"), [], False),
     ],
 )
 def test_a_run_without_any_table(guards: Guards, known: list[TableName] | None, refused: bool) -> None:
     verdict = refused_tables(guards, [], {}, known)
     assert (verdict is not None) is refused
     if verdict is not None:
-        assert "no table is selected" in (verdict.why or "") and "--accept-loss" in (verdict.hint or "")
+        assert "no table is selected" in verdict.sentence and "--accept-loss" in (verdict.hint or "")
 
 
 def rows_lost(before: list[int], after: list[int], limit: int | None = 90) -> LossRefused | None:
@@ -109,8 +111,8 @@ def test_a_share_of_all_rows_must_be_exceeded(
 def test_the_refusal_of_rows_begins_with_the_greatest_loss() -> None:
     verdict = rows_lost([10, 5000, 7], [1, 0, 7])
     assert verdict is not None and verdict.exit_code == 15
-    assert verdict.on == "public.t001 (5,000 to 0), public.t000 (10 to 1)"
-    assert verdict.why == "5,009 of 5,017 rows are gone (guards.rows_removed: 90%)"
+    assert verdict.why == "public.t001 (5,000 to 0), public.t000 (10 to 1)"
+    assert verdict.on == "5,009 of 5,017 rows are gone (guards.rows_removed: 90%)"
 
 
 CHUNK, POINT, PRINT = Chunk("1", 0), Point("t"), Fingerprint("s", "c", 1)

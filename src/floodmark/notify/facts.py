@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from floodmark.config import NotifyKind
 from floodmark.errors import FloodmarkError, Stopped, exit_code_of
-from floodmark.events import ChunkAudited, Event, RunStarted
+from floodmark.events import ChunkAudited, Event, RunEnded, RunStarted
 from floodmark.model import Outcome, TableEntry, TableName
 from floodmark.pipeline.publish import RunResult
 
@@ -93,6 +93,8 @@ class FactCollector:
             if isinstance(event, RunStarted):
                 self.run_id, self.destination = event.run_id, event.destination
                 self.database = event.database or self.database
+            elif isinstance(event, RunEnded):
+                self.run_id, self.database = event.ended.run_id, event.ended.database or self.database
             elif isinstance(event, ChunkAudited) and not event.same and event.table not in self._mismatches:
                 self._mismatches.append(event.table)
 
@@ -150,7 +152,7 @@ def _problem(error: BaseException) -> Problem:
 
 def _fact_of(entry: TableEntry) -> TableFact | None:
     kind = _BY_STATUS.get(entry.status) or _BY_REASON.get(entry.reason.code)
-    if kind is None:
+    if kind is None or entry.reason.code == "attached":  # no row is gone
         return None
     return TableFact(kind, entry.schema, entry.name, entry.reason.code, entry.reason.detail)
 

@@ -103,12 +103,12 @@ def kept_entry(info: TableInfo, reason: Reason, remembered: Remembered, seconds:
     return replace(before, status="failed", reason=reason, duration_seconds=round(seconds, 6), carried_over=UNSET)
 
 
-def dropped_entry(entry: TableEntry, why: str) -> TableEntry:
-    """Return the final entry of a table, which says that it is gone from the source."""
+def dropped_entry(entry: TableEntry, reason: Reason) -> TableEntry:
+    """Return the final entry of a table that is gone from the source, or is no table of its own any more."""
     return replace(
         entry,
         status="dropped",
-        reason=Reason("dropped", why),
+        reason=reason,
         watermark=None,
         duration_seconds=0.0,
         carried_over=UNSET,

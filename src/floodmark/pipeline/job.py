@@ -123,7 +123,7 @@ def _plan_steps(session: Session) -> RunPlan:
         snapshot.close()
     planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
     planned += [_plan_of(work, attempt.planned_reason(work)) for work in works]
-    planned += [PlannedTable(name, Reason("dropped", one.why), 0, 0, 0) for name, one in gone.items()]
+    planned += [PlannedTable(name, one.reason, 0, 0, 0) for name, one in gone.items()]
     refused = tables_refusal(session, tables, gone) or planned_rows_refusal(session, tables, works, gone)
     return RunPlan(sorted(planned, key=lambda one: one.table), snapshot.choice.left_out, refused)
 

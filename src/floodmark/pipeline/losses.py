@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from floodmark.config import Guards
 from floodmark.errors import LossRefused
-from floodmark.model import TableName
+from floodmark.model import Reason, TableName
 from floodmark.pipeline.detect import ChunkPlan, TablePlan
 from floodmark.wording import plural
 
@@ -39,6 +39,10 @@ class Gone(Struct, frozen=True):
     why: str
     attached: bool = False
 
+    @property
+    def reason(self) -> Reason:
+        return Reason("attached" if self.attached else "dropped", self.why)
+
 
 def refused_tables(
     guards: Guards,
@@ -49,9 +53,10 @@ def refused_tables(
     """Return the refusal of a run because of its tables, or None. No row needs to be read for it.
 
     `known` are the tables of the last manifest that belong to this run, and `gone` those of them that the source no
-    longer has as tables. A first run, and one without state, knows none: then `known` is None.
+    longer has as tables. A first run, and one without state, knows none: then `known` is None. A database that has no
+    table is refused each time, also after its state was once accepted.
     """
-    if known is None:
+    if not known:
         return None if selected or guards.first_run_empty == "accept" else _no_table_at_all()
     # Without any selected table, the manifest would also lose those that the source still has.
     lost = sorted((name for name, one in gone.items() if not one.attached) if selected else known)
@@ -62,8 +67,8 @@ def refused_tables(
     what = "are gone from the source" if selected else "would be dropped, because no table is selected"
     return LossRefused(
         _WHAT,
-        on=_listed(table.label for table in lost),
-        why=f"{len(lost)} of {plural(number, 'table')} {what} (guards.tables_gone: {guards.tables_gone}%)",
+        on=f"{len(lost)} of {plural(number, 'table')} {what} (guards.tables_gone: {guards.tables_gone}%)",
+        why=_listed(table.label for table in lost),
         hint=_HINT if selected else _NO_TABLE,
     )
 
@@ -81,8 +86,8 @@ def refused_rows(guards: Guards, before: Mapping[TableName, int], after: Mapping
     most = sorted((table for table, number in losses.items() if number > 0), key=lambda table: (-losses[table], table))
     return LossRefused(
         _WHAT,
-        on=_listed(f"{table.label} ({before[table]:,} to {after.get(table, 0):,})" for table in most),
-        why=f"{lost:,} of {plural(rows, 'row')} are gone (guards.rows_removed: {guards.rows_removed}%)",
+        on=f"{lost:,} of {plural(rows, 'row')} are gone (guards.rows_removed: {guards.rows_removed}%)",
+        why=_listed(f"{table.label} ({before[table]:,} to {after.get(table, 0):,})" for table in most),
         hint=_HINT,
     )
 

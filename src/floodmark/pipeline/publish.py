@@ -92,7 +92,7 @@ def _all_entries(session: Session, result: AttemptResult) -> list[TableEntry]:
         if remembered.entry is None or name in entries:
             continue
         if name in result.gone:
-            entries[name] = dropped_entry(remembered.entry, result.gone[name].why)
+            entries[name] = dropped_entry(remembered.entry, result.gone[name].reason)
         elif session.left_out(name):
             entries[name] = carried_over(remembered.entry)
     return [entries[name] for name in sorted(entries)]

@@ -124,4 +124,8 @@ def _why_gone(session: Session, snapshot: SourceSnapshot, known: Remembered, now
         "part": True,
         "other": known.entry.watermark is not None,  # else it might always have been a view
     }
-    return Gone(f"{_GONE}: {name.label} is {now.what} now", now.kind == "part") if became[now.kind] else None
+    if not became[now.kind]:
+        return None
+    if now.kind == "part":
+        return Gone(f"{name.label} is {now.what} now, and its rows come with that table", attached=True)
+    return Gone(f"{_GONE}: {name.label} is {now.what} now")

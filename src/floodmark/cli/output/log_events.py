@@ -155,7 +155,7 @@ def _table_finished(event: TableFinished) -> Line:
         "stored_bytes": entry.stored_bytes,
         "seconds": entry.duration_seconds,
     }
-    return Line(f"table_{entry.status}", fields)
+    return Line(f"table_{entry.status}", fields, "info" if entry.reason.code == "attached" else None)
 
 
 def _run_finished(event: RunFinished) -> Line:

@@ -14,7 +14,7 @@ import msgspec
 from floodmark.cli.output.log_events import LEVELS, Level, Line, line_of
 from floodmark.errors import ConfigError
 from floodmark.escaping import printable, printable_json
-from floodmark.events import Event, RunStarted
+from floodmark.events import Event, RunEnded, RunStarted
 
 Style = Literal["text", "json"]
 FORMAT, LEVEL = "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"
@@ -49,6 +49,8 @@ class Log:
         """Write the line of an event. Returns true if there is one and it is written at this level."""
         if isinstance(event, RunStarted):
             self.bind(run_id=event.run_id)
+        elif isinstance(event, RunEnded):  # a run that was refused never started
+            self.bind(run_id=event.ended.run_id)
         line = line_of(event)
         return line is not None and self.write(line)
 
