@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+import guards
+
 ROOT = Path(__file__).parents[2]
 FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -86,3 +88,13 @@ def test_every_page_at_the_root_names_files_and_targets_that_exist(path: Path) -
     for name in re.findall(r"^\| `([\w/]+/)` \|", text, re.MULTILINE):
         assert (ROOT / name).is_dir(), name
     assert set(re.findall(r"`make ([a-z]+)`", text)) <= TARGETS
+
+
+def test_each_guard_that_make_guards_removes_is_in_the_source_once() -> None:
+    missing = [
+        (one.name, edit.file)
+        for one in guards.EVERY
+        for edit in one.edits
+        if (ROOT / "src/floodmark" / edit.file).read_text(encoding="utf-8").count(edit.old) != 1
+    ]
+    assert missing == [] and len(guards.EVERY) > 100
