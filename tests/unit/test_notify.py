@@ -423,3 +423,22 @@ def test_an_error_of_a_channel_that_is_not_ours_shows_only_its_class() -> None:
 
     (error,) = send_all([(Broken(), compose_test("team"))], ignore_event, time.monotonic() + 1)
     assert error is not None and error.why == "ValueError" and error.__cause__ is None
+
+
+def test_a_channel_that_refused_and_then_hangs_gives_the_reason_that_it_gave() -> None:
+    class Hanging:
+        name = "team"
+
+        def __init__(self) -> None:
+            self.tries = 0
+
+        def send(self, message: Message, timeout: float) -> None:
+            self.tries += 1
+            if self.tries > 1:
+                time.sleep(5)
+            raise MessageUnanswered(
+                "can't notify", on="team", why="the service can't be reached", hint="Check its port."
+            )
+
+    (error,) = send_all([(Hanging(), compose_test("team"))], ignore_event, time.monotonic() + 1.5)
+    assert error is not None and (error.why, error.hint) == ("the service can't be reached", "Check its port.")

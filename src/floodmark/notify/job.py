@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -100,10 +100,18 @@ def send_all(
     Return the error of each, in their order, or None if the message was sent.
     """
     closed = threading.Event()
+    last: dict[str, MessageError] = {}  # the last reason of each channel, in case that its next try takes too long
 
     def observe(event: Event) -> None:
         if not closed.is_set():
             observer(event)
+
+    def attempt(channel: Channel, message: Message, patience: float) -> None:
+        try:
+            channel.send(message, patience)
+        except MessageError as error:
+            last[channel.name] = error
+            raise
 
     def send(channel: Channel, message: Message) -> None:
         left = until - time.monotonic()
@@ -111,10 +119,10 @@ def send_all(
         policy = retrying(
             f"notify {channel.name}", _passes, observe, patience, sleep=closed.wait, stopping=closed.is_set
         )
-        policy(channel.send, message, max(0.1, min(_ANSWER, left)))
+        policy(attempt, channel, message, max(0.1, min(_ANSWER, left)))
 
     tasks = [_Task(lambda one=one: send(*one)) for one in messages]  # type: ignore[misc]
-    errors = [_error_of(task, channel, until) for task, (channel, _) in zip(tasks, messages, strict=True)]
+    errors = [_error_of(task, channel, until, last) for task, (channel, _) in zip(tasks, messages, strict=True)]
     closed.set()
     return errors
 
@@ -185,9 +193,11 @@ def _passes(error: BaseException) -> bool:
     return isinstance(error, FloodmarkError) and error.retryable
 
 
-def _error_of(task: _Task[None], channel: Channel, until: float) -> MessageError | None:
+def _error_of(
+    task: _Task[None], channel: Channel, until: float, last: Mapping[str, MessageError]
+) -> MessageError | None:
     if not task.is_done(until):
-        return MessageUnanswered(WHAT, on=channel.name, why="no answer in time")
+        return last.get(channel.name) or MessageUnanswered(WHAT, on=channel.name, why="no answer in time")
     if task.error is None or isinstance(task.error, MessageError):
         return task.error
     return MessageError(WHAT, on=channel.name, why=_why(task.error))

@@ -133,7 +133,7 @@ def table_status(entry: TableEntry, now: datetime) -> TableStatus:
 def run_summary(run: KnownRun) -> RunSummary:
     """Return the facts about a run, whatever its end."""
     if run.manifest is not None:
-        return _committed_summary(run.manifest, run.ended)
+        return _committed_summary(run.manifest)
     if run.ended is not None:
         return _ended_summary(run.ended)
     assert run.working is not None
@@ -147,17 +147,16 @@ def run_summary(run: KnownRun) -> RunSummary:
     )
 
 
-def _committed_summary(manifest: Manifest, ended: Ended | None) -> RunSummary:
-    """Return the facts about a run that committed. If its end is not recorded any more, the manifest tells it."""
+def _committed_summary(manifest: Manifest) -> RunSummary:
+    """Return the facts about a run that committed, as its manifest tells them."""
     counts = statuses(manifest)
-    end = manifest.finished_at if ended is None else ended.ended_at
     return RunSummary(
         run_id=manifest.run_id,
         outcome="partial" if counts["failed"] else "success",
         exit_code=EXIT_PARTIAL if counts["failed"] else EXIT_OK,
         started_at=manifest.started_at,
         finished_at=manifest.finished_at,
-        duration_seconds=_seconds_between(manifest.started_at, end),
+        duration_seconds=_seconds_between(manifest.started_at, manifest.finished_at),
         tables=len(manifest.attempted),
         extracted=counts["extracted"],
         unchanged=counts["unchanged"],
