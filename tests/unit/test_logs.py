@@ -179,6 +179,8 @@ def test_no_name_breaks_a_line_or_steers_a_terminal(style: logs.Style) -> None:
         ({}, {logs.FORMAT: "text", logs.LEVEL: "error"}, False, ("text", "error")),
         ({"log_format": "json", "log_level": "debug"}, {logs.FORMAT: "text"}, True, ("json", "debug")),
         ({"log_format": "auto"}, {logs.FORMAT: "json"}, True, ("text", "warning")),
+        ({"quiet": True}, {}, False, ("json", "warning")),
+        ({"quiet": True, "log_level": "debug"}, {}, False, ("json", "debug")),
     ],
 )
 def test_how_it_is_chosen(options: Any, environ: Any, terminal: bool, expected: tuple[str, str]) -> None:

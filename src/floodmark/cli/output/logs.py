@@ -67,10 +67,12 @@ class Log:
 def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: bool) -> tuple[Style, Level]:
     """Return format and level, from flags and environment. Raises ConfigError.
 
-    On a terminal, live progress shows the rest, so only warnings and errors get lines of their own.
+    On a terminal, live progress shows the rest, so only warnings and errors get lines of their own. With --quiet,
+    nobody wants to see the rest.
     """
+    usual = "warning" if terminal or options.get("quiet") else "info"
     style = options.get("log_format") or _variable(environ, FORMAT, FORMATS) or "auto"
-    level = options.get("log_level") or _variable(environ, LEVEL, LEVELS) or ("warning" if terminal else "info")
+    level = options.get("log_level") or _variable(environ, LEVEL, LEVELS) or usual
     if style == "auto":
         style = "text" if terminal else "json"
     return cast(Style, style), cast(Level, level)
