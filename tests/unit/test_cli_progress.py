@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import time
 
-from fix_cli import EVIL, Clock, command_streams, entry
+from fix_cli import EVIL, Clock, Tty, command_streams, entry
 from floodmark.cli.output.log_events import Level
 from floodmark.cli.output.logs import Log, Style
 from floodmark.cli.output.progress import Lines, progress
-from floodmark.cli.output.streams import CommandStreams
+from floodmark.cli.output.screen import Screen
+from floodmark.cli.output.streams import CommandStreams, Stream
 from floodmark.cli.output.tally import Tally
 from floodmark.events import (
     ChunkDone,
@@ -144,3 +146,9 @@ def test_names_in_progress_never_steer_a_terminal() -> None:
     for style in ("json", "text"):
         (line, _) = written(tally, style)  # type: ignore[arg-type]
         assert not any(letter in line for letter in "\x1b\x9b\u202e\n") and "5" in line
+
+
+def test_a_quiet_command_draws_nothing() -> None:
+    for live, kind in ((True, Screen), (False, Lines)):
+        streams = CommandStreams(Stream(io.StringIO()), Stream(Tty()), {"TERM": "xterm"}, live=live)
+        assert isinstance(progress(streams, Tally()), kind)

@@ -56,8 +56,9 @@ def _with_log(streams: CommandStreams, options: argparse.Namespace) -> CommandSt
     """Return the streams with the log that the options ask for. Short commands have no such options."""
     if not hasattr(options, "log_format"):
         return streams
-    terminal = is_terminal(streams.err, streams.environ)
+    terminal, live = is_terminal(streams.err, streams.environ), not getattr(options, "quiet", False)
     style, level = chosen(vars(options), streams.environ, terminal)
     brief = terminal and style == "text" and level in ("warning", "error")
-    log, signals = Log(streams.err.line, style, level, brief=brief), StopSignals(style, terminal=terminal)
-    return CommandStreams(streams.out, streams.err, streams.environ, log, signals)
+    log = Log(streams.err.line, style, level, brief=brief)
+    signals = StopSignals(style, terminal=terminal and live)
+    return CommandStreams(streams.out, streams.err, streams.environ, log, signals, live=live)

@@ -163,7 +163,7 @@ class GuardsSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     first_run_empty: Annotated[
         Literal["fail", "accept"] | None,
-        documented_key("A first run, or one without state, that finds no table.", "fail"),
+        documented_key("A run that finds no table, if its state knows none either.", "fail"),
     ] = None
 
 

@@ -55,7 +55,7 @@ class Lines:
 
 def progress(streams: CommandStreams, tally: Tally, stop: Stop = NEVER) -> Lines | Screen:
     """Return the progress display that suits stderr."""
-    if not is_terminal(streams.err, streams.environ):
+    if not streams.live or not is_terminal(streams.err, streams.environ):
         return Lines(streams, tally)
     from floodmark.cli.output.screen import Screen  # noqa: PLC0415 - by need: a nightly job has no terminal
 

@@ -119,6 +119,7 @@ class CommandStreams:
     """A command's streams and environment: data goes to `out`, diagnostics to `err`.
 
     A long command reports to `log`. By default that writes text, from level info on. It ends when `signals` say so.
+    `live` allows live progress on a terminal.
     """
 
     def __init__(
@@ -128,10 +129,13 @@ class CommandStreams:
         environ: Mapping[str, str],
         log: Log | None = None,
         signals: StopSignals | None = None,
+        *,
+        live: bool = True,
     ) -> None:
         self.out, self.err, self.environ = out, err, environ
         self.log = Log(err.line, "text", "info") if log is None else log
         self.signals = StopSignals() if signals is None else signals
+        self.live = live
 
     def notice(self, text: str, hint: str | None = None) -> None:
         """Write a message to stderr, and a hint below it. Names in both can hold any character.
