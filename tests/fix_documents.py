@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Any, cast
 
 import msgspec
@@ -40,7 +41,17 @@ def schema_of(command: str) -> dict[str, Any]:
     schemas, definitions = msgspec.json.schema_components(DOCUMENTS[command], ref_template="#/$defs/{name}")
     one = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **one, "$defs": definitions}
-    return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(schema)))
+    return cast(dict[str, Any], _tidied(msgspec.json.decode(msgspec.json.encode(schema))))
+
+
+def _tidied(schema: Any) -> Any:
+    """A schema whose descriptions have no indentation. msgspec removes it from docstrings only from 0.23 on."""
+    if isinstance(schema, dict):
+        return {
+            key: cleandoc(value) if key == "description" and isinstance(value, str) else _tidied(value)
+            for key, value in schema.items()
+        }
+    return [_tidied(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def require_documented(arguments: Sequence[str], out: str) -> None:
