@@ -94,13 +94,17 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def default_schema(dialect: str) -> str:
-    """Return the schema whose tables appear in keys by their name only."""
-    return "main" if dialect == "sqlite" else "public"
+def default_schema(dialect: str, database: str) -> str:
+    """Return the schema whose tables appear in keys by their name only, unless the manifest names another one.
+
+    In MariaDB and MySQL a schema is a database.
+    """
+    usual = {"sqlite": "main", "duckdb": "main", "mssql": "dbo", "mariadb": database, "mysql": database}
+    return usual.get(dialect, "public")
 
 
 def table_segment(table: TableName, default_schema: str) -> str:
-    """Return `name` in the source's default schema (public; SQLite's main), else `schema.name`, each part encoded."""
+    """Return `name` in the source's default schema (such as public), else `schema.name`, each part encoded."""
     if table.schema == default_schema:
         return encoded_segment(table.name)
     return f"{encoded_segment(table.schema)}.{encoded_segment(table.name)}"

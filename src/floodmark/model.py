@@ -146,18 +146,23 @@ class Point(Struct, frozen=True):
     """The moment that a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any.
 
     `taken_at` is the source's clock just before the snapshot: it contains everything that was committed by then.
+    `consistency` says in words how consistent the snapshot is. PostgreSQL's is always one snapshot, so it has none.
+    `mixed` is set if the database offers no common moment: its tables can then show different moments.
     """
 
     taken_at: str
     xmin: int | None = None
     xmax: int | None = None
     lineage: Lineage | None = None
+    consistency: str | UnsetType = UNSET
+    mixed: bool | UnsetType = UNSET
 
 
 class Chunk(Struct, frozen=True, order=True):
-    """A fixed part of a table. `part` is the leaf (its oid, as text); [start, stop) are its heap blocks.
+    """A division of a table. `part` is the leaf (its oid, as text); [start, stop) are its heap blocks.
 
-    A part that is read whole has start 0 and stop None.
+    A part that is read whole has start 0 and stop None. If a part is read by ranges of a key, start is the number of
+    the range, from 0, and stop is the next one. It never holds a key.
     """
 
     part: str
@@ -171,7 +176,7 @@ class ChunkMark(Struct, frozen=True):
     `rows` is the source's count(*) before any row filter. `frozen` is the number of those rows with xmin 2. `object` is
     the index of its object in the entry's `objects`, None if the chunk gave no lines. `newest` serves `detect: column`:
     the SHA-256 of the column's greatest value, None in other modes. If `provable` is False, the mark only keeps the
-    chunk's place and never proves anything.
+    chunk's place and never proves anything. `digest` (hex, 256 bits) is set if the source proves by digest.
     """
 
     chunk: Chunk
@@ -181,6 +186,7 @@ class ChunkMark(Struct, frozen=True):
     object: int | None
     provable: bool = True
     newest: str | None = None
+    digest: str | UnsetType = UNSET
 
 
 class PartDefinition(Struct, frozen=True):
@@ -315,11 +321,13 @@ class Ended(Struct, frozen=True, kw_only=True):
 class Part(Struct, frozen=True):
     """A relation that holds rows of a table: the table itself, or a leaf partition.
 
-    `by_block` parts are cut into chunks of heap blocks; others are read whole. `no_proof` says why change can't be
-    proven, None if it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after the snapshot, so every
-    row that the snapshot shows lies below heap_blocks. If `measured` is False, another session held the part
-    exclusively: both were only estimated, and that does not hold. `narrow` says that no row has a large value elsewhere
-    (in TOAST, in the catalog, or computed). So a block's rows are no larger than a block, apart from compression.
+    `by_block` parts are cut into chunks of heap blocks. Others are read in `ranges` of a key, or whole if that is below
+    2. With `digests`, a chunk is proven by a digest that the source computes over its values. `no_proof` says why
+    change can't be proven, None if it can. `heap_blocks` and `total_bytes` (TOAST included) were measured after the
+    snapshot, so every row that the snapshot shows lies below heap_blocks. If `measured` is False, another session held
+    the part exclusively: both were only estimated, and that does not hold. `narrow` says that no row has a large value
+    elsewhere (in TOAST, in the catalog, or computed). So a block's rows are no larger than a block, apart from
+    compression.
 
     `fingerprint` is a digest of the part's definition, empty if that is the table's own definition. `stamp` is a digest
     of the transactions that wrote these definitions: it shows a change even if it was undone. It compares only within
@@ -337,6 +345,8 @@ class Part(Struct, frozen=True):
     measured: bool = True
     fingerprint: str = ""
     stamp: str = ""
+    ranges: int = 0
+    digests: bool = False
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):
@@ -376,7 +386,8 @@ class Observation(Struct, frozen=True):
     """The source's answer about a chunk.
 
     It holds the count of all rows, of those from `since` on (0 if not asked), and of those with xmin 2. It also holds
-    the chunk's file, and the SHA-256 of the watched column's greatest value, if there is one.
+    the chunk's file, and the SHA-256 of the watched column's greatest value, if there is one. `digest` (hex, 256 bits)
+    is set if the part is proven by digest. It covers every value of the chunk's lines, and their order.
     """
 
     rows: int
@@ -384,6 +395,7 @@ class Observation(Struct, frozen=True):
     frozen: int
     relfilenode: int
     newest: str | None = None
+    digest: str | None = None
 
 
 class Extracted(Struct, frozen=True):

@@ -461,3 +461,96 @@ def test_chunks_cover_the_table_once_whatever_it_was(blocks: int, then: int, ste
     assert [chunk.open for chunk in plan.chunks] == [False] * (len(starts) - 1) + [True]
     last = plan.chunks[-1].chunk
     assert all(k.mark.rows == 0 for c, k in known.items() if c.start > last.start)
+
+
+# Proof by digest: sources without row versions
+
+KEYED = Part("orders", NAME, relfilenode=0, heap_blocks=0, total_bytes=300, by_block=False, ranges=3, digests=True)
+KEYED_INFO = replace(INFO, oid=0, parts=(KEYED,))
+WITHOUT_HISTORY = Point("2026-11-01T01:00:00Z", consistency="one transaction")
+DIGESTS = ("a" * 64, "b" * 64, "c" * 64)
+
+
+def keyed_mark(number: int, digest: Any) -> ChunkMark:
+    return ChunkMark(Chunk("orders", number, number + 1), 0, 7, 0, number, digest=digest)
+
+
+def keyed_entry(digests: Any = DIGESTS, ranges: int = 3) -> TableEntry:
+    chunks = [Chunk("orders", i, i + 1) for i in range(ranges)]
+    objects = tuple(stored(chunk, f"{'def'[i]}/key") for i, chunk in enumerate(chunks))
+    marks = tuple(keyed_mark(i, digests[i]) for i in range(ranges))
+    return TableEntry(
+        schema="public",
+        name="person",
+        status="extracted",
+        reason=Reason("first_run", ""),
+        fingerprint=PRINT,
+        watermark=Watermark(WITHOUT_HISTORY, 0, marks),
+        checksum=checksum(objects),
+        columns=INFO.columns,
+        encoding=Encoding(),
+        objects=objects,
+    )
+
+
+def keyed_answer(digest: str | None, rows: int = 7) -> Observation:
+    return Observation(rows, 0, 0, 0, digest=digest)
+
+
+def keyed_plan(info: TableInfo = KEYED_INFO, entry: TableEntry | None = None, policy: Policy = POLICY) -> TablePlan:
+    return plan_table(info, remember_entry(entry or keyed_entry()), policy, WITHOUT_HISTORY)
+
+
+def test_a_chunk_with_a_remembered_digest_is_proven_wherever_it_was() -> None:
+    plan = settle_plan(keyed_plan(), [keyed_answer("z" * 64), *map(keyed_answer, DIGESTS[:2])], POLICY)
+    assert [chunk.reason and chunk.reason.code for chunk in plan.chunks] == ["rows_changed", None, None]
+    assert [chunk.stored_key for chunk in plan.chunks if chunk.proven] == ["d/key", "e/key"]
+    outcomes = [proven_outcome(chunk) for chunk in plan.chunks[1:]]
+    assert [one.object and one.object.chunk for one in outcomes] == [Chunk("orders", 1, 2), Chunk("orders", 2, 3)]
+
+
+def test_a_table_whose_digests_are_all_known_is_unchanged() -> None:
+    plan = settle_plan(keyed_plan(), list(map(keyed_answer, DIGESTS)), POLICY)
+    assert plan.reason.code == "unchanged"
+    entry = finished_entry(plan, list(map(proven_outcome, plan.chunks)), remember_entry(keyed_entry()), ATTEMPT, 0)
+    assert entry.status == "unchanged" and entry.watermark is not None
+    assert [mark.digest for mark in entry.watermark.chunks] == list(DIGESTS)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [keyed_answer(None), keyed_answer("z" * 64), keyed_answer(DIGESTS[0], rows=8)],
+    ids=["none", "new", "rows"],
+)
+def test_a_digest_that_is_not_remembered_proves_nothing(answer: Observation) -> None:
+    plan = settle_plan(keyed_plan(), [answer, *map(keyed_answer, DIGESTS[1:])], POLICY)
+    assert plan.chunks[0].proven is None and plan.reason.code == "rows_changed"
+
+
+@pytest.mark.parametrize(
+    ("info", "entry", "policy", "code"),
+    [
+        (replace(KEYED_INFO, fingerprint=Fingerprint("other", "config")), None, POLICY, "schema_changed"),
+        (replace(KEYED_INFO, fingerprint=Fingerprint("schema", "other")), None, POLICY, "config_changed"),
+        (replace(KEYED_INFO, parts=(replace(KEYED, no_proof="no key"),)), None, POLICY, "no_proof"),
+        (replace(KEYED_INFO, parts=(replace(KEYED, fingerprint="x"),)), None, POLICY, "no_proof"),
+        (KEYED_INFO, keyed_entry((UNSET, UNSET, UNSET)), POLICY, "no_proof"),
+        (KEYED_INFO, None, replace(POLICY, full=True), "forced"),
+    ],
+)
+def test_no_digest_is_asked_for_if_none_could_count(
+    info: TableInfo, entry: TableEntry | None, policy: Policy, code: str
+) -> None:
+    plan = keyed_plan(info, entry, policy)
+    assert plan.reason.code == code and not plan.questions
+
+
+def test_a_table_that_was_never_read_has_no_digest() -> None:
+    assert plan_table(KEYED_INFO, Remembered(), POLICY, WITHOUT_HISTORY).reason.code == "first_run"
+
+
+def test_a_part_without_a_key_is_one_chunk() -> None:
+    info = replace(KEYED_INFO, parts=(replace(KEYED, ranges=0, digests=False, no_proof="no key"),))
+    (chunk,) = plan_table(info, remember_entry(keyed_entry()), POLICY, WITHOUT_HISTORY).chunks
+    assert chunk.chunk == Chunk("orders") and chunk.estimated_bytes == 300
+    assert keyed_plan().chunks[0].estimated_bytes == 100

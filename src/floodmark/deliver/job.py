@@ -19,7 +19,7 @@ from floodmark.config import DeliverySettings
 from floodmark.deliver.plan import Plan, name_of, planned, require_same_target
 from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageDenied, VerificationFailed
 from floodmark.events import Observer, StepStarted, TableGivenUp, ignore_event
-from floodmark.layout import LAYOUTS, data_key, database_segment, default_schema, table_segment
+from floodmark.layout import LAYOUTS, data_key, database_segment, table_segment
 from floodmark.meter import ChunkMeter
 from floodmark.model import Encoding, ObjectEntry, TableName
 from floodmark.objects.numbers import most_bytes
@@ -221,7 +221,7 @@ class _Work:
     def _keys(self, table: Table, encoding: Encoding) -> Iterator[str]:
         source, mark = self._snapshot.manifest.source, self._sending[table.name]
         settings = self._target.settings
-        segment = table_segment(table.name, default_schema(source.dialect))
+        segment = table_segment(table.name, source.default_schema)
         layout = LAYOUTS[settings.layout]
         database = database_segment(layout, source.database, settings.database_name, table.name)
         assert isinstance(mark.timestamp, str)

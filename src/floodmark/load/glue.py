@@ -60,7 +60,7 @@ class GlueDatabase:
         A table that lags behind in one of them is loaded, or dropped, again.
         """
         self._tables = {one.name: one for one in self._catalog.tables()}
-        self._default_schema = default_schema(source.dialect)
+        self._default_schema = default_schema(source.dialect, source.database)
         found = self._parquet.loaded(source)
         if found is None:
             return None

@@ -29,11 +29,18 @@ def chunks_of(part: Part, known: FileCut | None, chunk_bytes: int) -> list[tuple
     of fewer blocks.
     """
     if not part.by_block:
-        return [(Chunk(part.id), True)]
+        return _ranges_of(part)
     step = known.step if known is not None else _chunk_blocks(part, chunk_bytes)
     end = max(part.heap_blocks, known.end if known is not None else 0)
     number = max(1, ceil(end / step))
     return [(Chunk(part.id, i * step, (i + 1) * step), i == number - 1) for i in range(number)]
+
+
+def _ranges_of(part: Part) -> list[tuple[Chunk, bool]]:
+    """Return the chunks of a part that is read by ranges of a key, or whole."""
+    if part.ranges < 2:
+        return [(Chunk(part.id), True)]
+    return [(Chunk(part.id, i, i + 1), i == part.ranges - 1) for i in range(part.ranges)]
 
 
 def remembered_cuts(remembered: Remembered) -> dict[str, dict[int, FileCut]]:

@@ -3,13 +3,16 @@
 docs/change-detection.md holds the proof. In short: within one lineage, take a chunk with no row as young as the
 remembered snapshot's xmin, and with as many rows as then. Such a chunk holds exactly the same rows. Every doubt is a
 reason to extract; no code here ever concludes "unchanged" from a doubt.
+
+Sources without row versions can prove by digest: a chunk with the digest of a remembered chunk gives the same lines,
+whatever its place was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.model import (
     Chunk,
@@ -67,6 +70,7 @@ class ChunkPlan(Struct, frozen=True):
 
     Exactly one of `question` (ask first) and `reason` (extract) is set. `settle_plan` then turns the question into a
     reason or into `proven`. `counted` is the number of rows that the reason is about, 0 if it is about no number.
+    `digests` are the remembered chunks of a part that is proven by digest.
     """
 
     part: Part
@@ -77,6 +81,7 @@ class ChunkPlan(Struct, frozen=True):
     remembered: RememberedChunk | None = None
     proven: Observation | None = None
     counted: int = 0
+    digests: Mapping[str, RememberedChunk] = {}
 
     @property
     def stored_key(self) -> str | None:
@@ -87,6 +92,8 @@ class ChunkPlan(Struct, frozen=True):
     @property
     def estimated_bytes(self) -> int:
         """Return about how many bytes of the source the extraction of this chunk reads."""
+        if self.part.ranges > 1:
+            return self.part.total_bytes // self.part.ranges
         if self.chunk.stop is None or not self.part.heap_blocks:
             return self.part.total_bytes
         blocks = min(self.chunk.stop, self.part.heap_blocks) - self.chunk.start
@@ -140,6 +147,9 @@ def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: P
     cuts = remembered_cuts(remembered)
     chunks = []
     for part in info.parts:
+        if part.digests:
+            chunks += _plan_by_digest(info, part, remembered, sure, policy)
+            continue
         same_part = cuts.get(part.id, {})
         rewritten = bool(same_part) and part.relfilenode not in same_part
         for chunk, is_last in chunks_of(part, same_part.get(part.relfilenode), policy.chunk_bytes):
@@ -152,6 +162,37 @@ def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: P
             question = _question_for(info, part, chunk, is_last, known) if reason is None else None
             chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
     return TablePlan(info, tuple(chunks))
+
+
+def _plan_by_digest(
+    info: TableInfo, part: Part, remembered: Remembered, sure: Reason | None, policy: Policy
+) -> list[ChunkPlan]:
+    """Plan a part that is proven by digest: ask for each digest if any remembered chunk could have it."""
+    reason = sure or _definition_reason(info, part, None, remembered.good)
+    if reason is None and part.no_proof is not None:
+        reason = Reason("no_proof", part.no_proof)
+    known = {} if reason is not None else _known_digests(info, part, remembered)
+    if reason is None and not known:
+        reason = Reason("no_proof", "it was last read without a digest")
+    return [
+        ChunkPlan(part, chunk, is_last, None, reason, remembered.chunks.get(chunk))
+        if reason is not None
+        else ChunkPlan(part, chunk, is_last, Question(info.table, part, chunk, is_last, 0), digests=known)
+        for chunk, is_last in chunks_of(part, None, policy.chunk_bytes)
+    ]
+
+
+def _known_digests(info: TableInfo, part: Part, remembered: Remembered) -> dict[str, RememberedChunk]:
+    """Return the remembered chunks of a part by digest: those that were read under the same definition."""
+    return {
+        known.mark.digest: known
+        for known in remembered.chunks.values()
+        if known.mark.digest is not UNSET
+        and known.mark.provable
+        and known.mark.chunk.part == part.id
+        and known.fingerprint == info.fingerprint
+        and known.part == part.fingerprint
+    }
 
 
 def _question_for(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, known: RememberedChunk | None) -> Question:
@@ -294,6 +335,8 @@ def _lineage_reason(info: TableInfo, known: RememberedChunk, point: Point) -> Re
 
 def _judge_answer(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     """Judge one chunk by its observation: the last step of the proof."""
+    if chunk.part.digests:
+        return _judge_by_digest(chunk, seen)
     if chunk.remembered is None:
         return _judge_new_blocks(chunk, seen)
     mark = chunk.remembered.mark
@@ -308,6 +351,14 @@ def _judge_answer(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
     if seen.rows != mark.rows or seen.frozen != mark.frozen:
         return extract_again(chunk, Reason("rows_changed", "the row count changed without a newer transaction"))
     return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, chunk.remembered, seen)
+
+
+def _judge_by_digest(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:
+    """Judge a chunk by the digest of its values. The row count must agree too, as a second check."""
+    known = None if seen.digest is None else chunk.digests.get(seen.digest)
+    if known is None or known.mark.rows != seen.rows:
+        return extract_again(chunk, Reason("rows_changed", "its digest changed"))
+    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, None, known, seen)
 
 
 def _judge_new_blocks(chunk: ChunkPlan, seen: Observation) -> ChunkPlan:

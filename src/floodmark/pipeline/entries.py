@@ -45,9 +45,13 @@ class EntryFacts(Struct, frozen=True):
 
 
 def proven_outcome(plan: ChunkPlan) -> ChunkOutcome:
-    """Return the outcome of a chunk that needs no extraction: its object stays where it is."""
+    """Return the outcome of a chunk that needs no extraction: its object stays where it is.
+
+    A range of a key can have another number than before.
+    """
     assert plan.proven is not None
-    return ChunkOutcome(plan, None if plan.remembered is None else plan.remembered.object, plan.proven)
+    known = None if plan.remembered is None else plan.remembered.object
+    return ChunkOutcome(plan, None if known is None else replace(known, chunk=plan.chunk), plan.proven)
 
 
 def finished_entry(
@@ -218,4 +222,5 @@ def _chunk_mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> 
         index,
         provable=outcome.plan.part.no_proof is None,
         newest=seen.newest,
+        digest=UNSET if seen.digest is None else seen.digest,
     )

@@ -10,6 +10,7 @@ from msgspec import UNSET, Struct
 
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.events import RunFinished, StepStarted, TableFinished
+from floodmark.layout import default_schema
 from floodmark.model import TableEntry
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.entries import carried_over, dropped_entry, failed_entry
@@ -99,8 +100,10 @@ def _all_entries(session: Session, result: AttemptResult) -> list[TableEntry]:
 
 
 def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[TableEntry]) -> Manifest:
-    identity, point = result.identity, result.point
-    whole = all(entry.as_of == point.taken_at for entry in entries if entry.status != "dropped")
+    identity, point, schema = result.identity, result.point, session.default_schema
+    whole = point.mixed is not True and all(
+        entry.as_of == point.taken_at for entry in entries if entry.status != "dropped"
+    )
     return Manifest(
         run_id=session.run_id,
         parent=session.current.head.manifest if session.current is not None else None,
@@ -117,6 +120,7 @@ def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[Ta
             system_identifier=identity.system_identifier,
             server_version=identity.server_version,
             snapshot=point,
+            schema=UNSET if schema == default_schema(identity.dialect, identity.database) else schema,
         ),
         tables=tuple(entries),
         uploaded_bytes=session.uploaded,

@@ -18,7 +18,6 @@ from floodmark.layout import (
     LayoutName,
     data_key,
     database_segment,
-    default_schema,
     key_names,
     table_segment,
 )
@@ -51,7 +50,7 @@ class SchemaReceiver(Struct, frozen=True):
         layout = next((one for one in LAYOUTS.values() if one.name == wanted), PLAIN)
         source = manifest.source
         database = database_segment(layout, source.database, self.database_name, entry.table)
-        segment = table_segment(entry.table, default_schema(source.dialect))
+        segment = table_segment(entry.table, source.default_schema)
         names = key_names(data_key(database, segment, manifest.timestamp, 0, entry.encoding or Encoding()))
         assert names is not None
         return names

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import fields
 
 from floodmark.errors import StateUnreadable
+from floodmark.layout import default_schema
 from floodmark.model import (
     Encoding,
     Ended,
@@ -40,13 +41,17 @@ ProgressKey = Annotated[str, Meta(pattern=r"^progress/[^/]+\.json$")]
 
 
 class ManifestSource(Struct, frozen=True, kw_only=True):
-    """The database that a run read, and the moment of the read."""
+    """The database that a run read, and the moment of the read.
+
+    `schema` is the one that a pattern without a schema refers to. It is missing if it is the dialect's usual one.
+    """
 
     dialect: str
     database: str
     system_identifier: str
     server_version: str
     snapshot: Point
+    schema: str | UnsetType = UNSET
 
     @property
     def identity(self) -> SourceIdentity:
@@ -55,7 +60,7 @@ class ManifestSource(Struct, frozen=True, kw_only=True):
     @property
     def default_schema(self) -> str:
         """Return the schema that a pattern without a schema refers to."""
-        return "main" if self.dialect == "sqlite" else "public"
+        return default_schema(self.dialect, self.database) if self.schema is UNSET else self.schema
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -178,7 +178,8 @@ def _to_read(works: Sequence[_TableComparison]) -> Iterator[tuple[_TableComparis
 def _judge_chunk(work: _TableComparison, chunk: ChunkPlan, digest: str | None) -> None:
     proven = chunk.proven is not None and chunk.remembered is not None
     known = chunk.remembered.object if proven and chunk.remembered is not None else work.stored().get(chunk.chunk)
-    if digest == (None if known is None else known.content_sha256):
+    moved = not proven and chunk.part.ranges > 1 and digest in {one.content_sha256 for one in work.entry.objects}
+    if moved or digest == (None if known is None else known.content_sha256):
         work.count("same")
     elif not proven or work.info.watched is not None:
         work.count("changed")
