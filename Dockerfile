@@ -12,6 +12,7 @@ ARG EXTRAS=zstd
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
+COPY migrations migrations
 # Amazon's own authorities sign the certificates of RDS. The image trusts them and the public ones.
 ADD https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem rds.pem
 RUN python -m venv /opt/floodmark \

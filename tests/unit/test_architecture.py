@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.objects",),
     ("floodmark.state",),
     ("floodmark.source",),
+    ("floodmark.journal",),
     ("floodmark.pipeline.columns",),
     ("floodmark.differences",),
     ("floodmark.pipeline.remembered",),
@@ -83,8 +84,9 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 # Other people's libraries, each known to few: a driver's errors are translated where it is imported.
 VENDORS: dict[str, tuple[str, ...]] = {
-    "psycopg": ("floodmark.source.postgres", "floodmark.demo", "floodmark.doctor"),
-    "sqlalchemy": ("floodmark.source", "floodmark.doctor"),
+    "psycopg": ("floodmark.source.postgres", "floodmark.journal", "floodmark.demo", "floodmark.doctor"),
+    "sqlalchemy": ("floodmark.source", "floodmark.journal", "floodmark.doctor"),
+    "alembic": ("floodmark.journal.migrate",),
     "sqlite3": ("floodmark.source.sqlite",),
     "boto3": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),
     "botocore": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),

@@ -1,0 +1,1 @@
+"""The change journal in a PostgreSQL source: its migrations, its triggers, and what is installed."""

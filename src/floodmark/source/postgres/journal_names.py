@@ -1,0 +1,14 @@
+"""The names of the change journal's objects. The migrations hold them too, and a test compares the two."""
+
+from __future__ import annotations
+
+SCHEMA = "floodmark"
+# The triggers on a table: one for INSERT, UPDATE and DELETE, and one for TRUNCATE. The function is theirs.
+WRITE_TRIGGER = "floodmark_journal"
+TRUNCATE_TRIGGER = "floodmark_journal_truncate"
+RECORD_FUNCTION = "record_write"
+GUARD_FUNCTION = "guard_journal"
+# A row of the journal stands for 2 ** BUCKET_SHIFT transaction ids.
+BUCKET_SHIFT = 10
+# The floor beyond every transaction. It fits into a bigint.
+ENDLESS = 2**63 - 1
