@@ -42,20 +42,23 @@ COMMENT ON TABLE floodmark.journal_moment IS
 INSERT INTO floodmark.journal_moment VALUES (now(), pg_snapshot_xmin(pg_current_snapshot()))""",
 )
 
-# A SERIALIZABLE transaction does not look for a row, because a look would conflict with the writes of others.
+# A SERIALIZABLE transaction does not look for a row, because a look would conflict with the writes of others. A session
+# keeps its plan: without the setting it would read the whole table for ever if the table was small at first.
 _RECORD = """
 CREATE FUNCTION floodmark.record_write() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET enable_seqscan = off AS $function$
 DECLARE
     this_bucket CONSTANT pg_catalog.int8 :=
         pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8 OPERATOR(pg_catalog.>>) 10;
 BEGIN
-    IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'serializable'
-       OR NOT EXISTS (SELECT FROM floodmark.journal AS j
-                      WHERE j.relation OPERATOR(pg_catalog.=) TG_RELID
-                        AND j.bucket OPERATOR(pg_catalog.=) this_bucket) THEN
-        INSERT INTO floodmark.journal (relation, bucket) VALUES (TG_RELID, this_bucket);
+    IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'serializable' THEN
+        PERFORM FROM floodmark.journal AS j
+            WHERE j.relation OPERATOR(pg_catalog.=) TG_RELID AND j.bucket OPERATOR(pg_catalog.=) this_bucket LIMIT 1;
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
     END IF;
+    INSERT INTO floodmark.journal (relation, bucket) VALUES (TG_RELID, this_bucket);
     RETURN NULL;
 END
 $function$"""

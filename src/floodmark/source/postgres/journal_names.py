@@ -8,7 +8,7 @@ WRITE_TRIGGER = "floodmark_journal"
 TRUNCATE_TRIGGER = "floodmark_journal_truncate"
 RECORD_FUNCTION = "record_write"
 GUARD_FUNCTION = "guard_journal"
-# A row of the journal stands for 2 ** BUCKET_SHIFT transaction ids.
+# A row of the journal means 2 to the power of BUCKET_SHIFT transaction ids.
 BUCKET_SHIFT = 10
 # The floor beyond every transaction. It fits into a bigint.
 ENDLESS = 2**63 - 1
