@@ -21,7 +21,8 @@ SCHEMA = "floodmark"
 def migrate() -> None:
     with context.begin_transaction():
         # The version table needs the schema before the first revision is applied.
-        context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        if context.config.attributes.get("upgrading", True):
+            context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         context.run_migrations()
 
 

@@ -103,6 +103,13 @@ def load_settings(file: str | PathLike[str] | None = None, environ: Mapping[str,
     return load(Flags(config=path), os.environ if environ is None else environ)
 
 
+def load_source(arguments: Flags, environ: Mapping[str, str]) -> SourceSettings:
+    """Return the source, for a command that uses nothing else. Raises ConfigError."""
+    file, name = _read_file(arguments.config)
+    source = _source(arguments, environ, file, name, required=True)
+    return SourceSettings(None if source is None else source.value, file.source.wait_seconds or 0)
+
+
 def load_notify(path: Path | None, environ: Mapping[str, str], *, lenient: bool = False) -> NotifySettings:
     """Return the channels for notifications, and read nothing else of the file.
 

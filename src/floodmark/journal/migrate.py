@@ -53,13 +53,11 @@ def require_alembic() -> None:
         )
 
 
-def newest_revision() -> str:
-    """Return the revision that `upgrade` leads to."""
+def revisions() -> list[str]:
+    """Return the known revisions, the oldest first."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - optional extra
 
-    head = ScriptDirectory(str(folder())).get_current_head()
-    assert head is not None
-    return head
+    return [one.revision for one in ScriptDirectory(str(folder())).walk_revisions()][::-1]
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
@@ -73,7 +71,7 @@ def downgrade(connection: Connection, revision: str = "base") -> None:
     """Undo the revisions above one within the connection's transaction. The caller commits."""
     from alembic import command  # noqa: PLC0415 - optional extra
 
-    command.downgrade(_config(connection), revision)
+    command.downgrade(_config(connection, upgrading=False), revision)
 
 
 def upgrade_sql(start: str = "base", revision: str = "head") -> str:
@@ -89,16 +87,17 @@ def downgrade_sql(start: str, revision: str = "base") -> str:
     """Return the SQL of a downgrade from a revision, in one transaction."""
     from alembic import command  # noqa: PLC0415 - optional extra
 
-    config = _config()
+    config = _config(upgrading=False)
     command.downgrade(config, f"{start}:{revision}", sql=True)
     return _text_of(config)
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection | None = None, *, upgrading: bool = True) -> Config:
     from alembic.config import Config  # noqa: PLC0415 - optional extra
 
     config = Config(output_buffer=io.StringIO(), stdout=io.StringIO())
     config.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    config.attributes["upgrading"] = upgrading
     if connection is not None:
         config.attributes["connection"] = connection
     return config

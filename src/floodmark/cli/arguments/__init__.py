@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
+from floodmark.cli.arguments.journal import add_journal
 from floodmark.cli.arguments.looking import add_cat, add_diff
 from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
 from floodmark.cli.arguments.notifications import add_notify
@@ -37,6 +38,7 @@ _GROUPS = (
     add_verify,
     add_prune,
     add_notify,
+    add_journal,
     add_doctor,
     add_init,
     add_config,

@@ -54,7 +54,15 @@ def since(text: str) -> datetime:
         return moment(text)
 
 
+def span(text: str) -> int:
+    """Parse a time span, such as `30d`, as seconds."""
+    from floodmark.config.values import parse_duration  # noqa: PLC0415 - by need: settings take long to load
+
+    return parse_duration(text)
+
+
 # argparse names the function in its message: "invalid number value".
 count.__name__ = port.__name__ = "number"
 moment.__name__ = "date, such as 2026-11-01,"
+span.__name__ = "time span, such as 30d,"
 since.__name__ = "date or time span, such as 2026-11-01 or 7d,"

@@ -27,6 +27,7 @@ MODULES = {
     "verify": "verify",
     "prune": "prune",
     "notify": "notify",
+    "journal": "journal",
     "doctor": "doctor",
     "init": "init",
     "config": "config",
