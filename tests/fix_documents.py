@@ -16,6 +16,7 @@ from floodmark.cli.commands.prune import PruneDocument
 from floodmark.cli.commands.verify import VerifyDocument
 from floodmark.cli.output.views import HistoryDocument, PlanDocument, StatusDocument
 from floodmark.differences import ManifestDifference, NoDifference
+from floodmark.journal.status import JournalDocument
 from floodmark.model import TableEntry
 from floodmark.state.manifest import Manifest
 
@@ -32,6 +33,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "verify": (VerifyDocument,),
     "prune": (PruneDocument,),
     "notify": (NotifyDocument,),
+    "journal": (JournalDocument,),
     "doctor": (DoctorDocument,),
 }
 
