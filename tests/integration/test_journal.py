@@ -29,9 +29,8 @@ TRIGGERS = """
 SELECT t.tgrelid::regclass::text, t.tgname, t.tgenabled::text FROM pg_trigger t
 WHERE NOT t.tgisinternal AND t.tgname LIKE 'floodmark%' ORDER BY 1, 2"""
 OBJECTS = """
-SELECT o.type, o.identity, o2.* FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o,
-     LATERAL (SELECT c.xmin IS NOT NULL FROM pg_namespace c WHERE c.nspname = 'floodmark') o2
-WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = 'floodmark'::regnamespace ORDER BY 1, 2"""
+SELECT o.type, o.identity FROM pg_depend d, pg_identify_object(d.classid, d.objid, d.objsubid) o
+     WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = 'floodmark'::regnamespace ORDER BY 1, 2"""
 
 
 def commands(database: PgDatabase | Role, folder: Path) -> Floodmark:
@@ -59,7 +58,7 @@ def definition(database: PgDatabase) -> list[Any]:
             SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, c.reloptions,
                    c.relreplident, c.relacl::text
             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-            WHERE c.relnamespace = 'floodmark'::regnamespace AND a.attnum > 0 ORDER BY 1, a.attnum"""),
+            WHERE c.relnamespace = 'floodmark'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum"""),
         database.query("""
             SELECT proname, prosrc, prosecdef, proconfig, proacl::text FROM pg_proc
             WHERE pronamespace = 'floodmark'::regnamespace ORDER BY 1"""),
