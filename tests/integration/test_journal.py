@@ -58,7 +58,8 @@ def definition(database: PgDatabase) -> list[Any]:
             SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, c.reloptions,
                    c.relreplident, c.relacl::text
             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-            WHERE c.relnamespace = 'floodmark'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum"""),
+            WHERE c.relnamespace = 'floodmark'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY 1, a.attnum"""),
         database.query("""
             SELECT proname, prosrc, prosecdef, proconfig, proacl::text FROM pg_proc
             WHERE pronamespace = 'floodmark'::regnamespace ORDER BY 1"""),
