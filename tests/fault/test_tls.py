@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 import trustme
+from sqlalchemy import Engine
 
 from fix_canaries import PASSWORD, SQL_PASSWORD, URL_PASSWORD
 from fix_command import Floodmark
 from fix_postgres import DEFAULT_VERSION, Cluster, PgDatabase, Servers
+from floodmark.config import Secret
+from floodmark.errors import FloodmarkError
+from floodmark.journal.migrate import engine_of
+from floodmark.source.postgres.address import address
 
 WITH_TLS = 17  # among the servers in wheels, the one that is built with it
 NAME = "db.example.internal"
@@ -81,3 +86,20 @@ def test_the_doctor_says_who_need_not_prove_anything(database: PgDatabase, tmp_p
     result, found = told("other.example.internal", PGSSLMODE="require")
     assert result == "warning" and "TLS is in use, but the server's identity is not verified" in found
     assert told("localhost", PGSSLMODE="require")[1] == "TLS is in use; the server is on this machine"
+
+
+def test_the_journal_is_installed_only_in_a_server_that_proves_who_it_is(database: PgDatabase, tmp_path: Path) -> None:
+    """Its migrations run through SQLAlchemy, on the same connections as a run."""
+    database.execute(f'GRANT CREATE ON DATABASE "{database.name}" TO reader')
+    right, wrong = {"PGSSLROOTCERT": str(tmp_path / "ca.pem")}, {"PGSSLROOTCERT": str(tmp_path / "other-ca.pem")}
+    refused = job(tmp_path, database, NAME, **wrong)("journal", "install", code=12)
+    assert "not signed by a trusted CA" in refused.err
+    installed = job(tmp_path, database, NAME, **right)("journal", "install")
+    assert "Installed revision" in installed.out
+    with pytest.raises(FloodmarkError, match="trusted CA"), _engine(database, tmp_path / "other-ca.pem").connect():
+        pass
+
+
+def _engine(database: PgDatabase, authorities: Path) -> Engine:
+    url = f"postgresql://reader:{URL_PASSWORD}@{NAME}:{database.server.port}/{database.name}"
+    return engine_of(address(Secret(f"{url}?hostaddr=127.0.0.1&sslrootcert={authorities}")))

@@ -144,7 +144,7 @@ def test_without_alembic_the_extra_is_named_and_the_rest_works(pg: PgDatabase, t
     job = Floodmark(tmp_path / "job", {"FLOODMARK_SOURCE": pg.url, "PYTHONPATH": str(blocked)})
     job.warm = False
     for arguments in (["install"], ["install", "--sql"], ["remove"], ["remove", "--sql"]):
-        assert "pip install 'floodmark[journal]'" in job("journal", *arguments, code=10).err
+        assert "pip install '.[journal]'" in job("journal", *arguments, code=10).err
     job("journal", "enable", "a")
     assert "public.a" in job("journal", "status").out
     job("journal", "trim")

@@ -16,15 +16,19 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from fix_cli import Tty, command_streams, entry, head, manifest, part
+from floodmark.cli.commands.journal import status_text
 from floodmark.cli.output import render, render_state, views
 from floodmark.cli.output.render_diff import diff_text
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.differences import compare_manifests
+from floodmark.journal.plan import TriggerState
+from floodmark.journal.status import FaultView, JournalDocument, JournalTableView
 from floodmark.model import Column, Ended, Reason, TableEntry, TableName
 from floodmark.pipeline.entries import carried_over
 from floodmark.pipeline.job import PlannedTable
 from floodmark.pipeline.publish import RunResult
+from floodmark.source.postgres.journal_names import WRITE_TRIGGER
 from floodmark.state.manifest import Manifest, Working
 from floodmark.state.run_list import KnownRun
 
@@ -142,6 +146,23 @@ def show_table(to: Console) -> str:
     return render_state.table_facts(one, replace(one.tables[0], objects=(part(0), part(8, "reused"))))
 
 
+def journal_status(to: Console) -> str:
+    missing: tuple[TriggerState, ...] = ("missing", "disabled")
+    faults = tuple(
+        FaultView(schema="public", name=f"{LONG}_2026_{number}", trigger=WRITE_TRIGGER, state=state)
+        for number, state in enumerate(missing)
+    )
+    tables = (
+        JournalTableView(schema="public", name="address", state="on", relations=1, faults=()),
+        JournalTableView(schema="public", name=LONG, state="incomplete", relations=1204, faults=faults),
+        JournalTableView(schema="public", name="visit", state="incomplete", relations=1, faults=(), subscribed=True),
+    )
+    fault = "the trigger guard_delete of floodmark.journal is missing or disabled"
+    return status_text(
+        JournalDocument(revision="0001", rows=12_043, bytes=1_204_300, faults=(fault,), tables=tables), to
+    )
+
+
 SCREENS: dict[str, Callable[[Console], str]] = {
     "run": run,
     "plan": lambda to: render.plan_table(planned(), to),
@@ -150,6 +171,7 @@ SCREENS: dict[str, Callable[[Console], str]] = {
     "show": lambda to: render_state.manifest_table(manifest(*tables()), to),
     "show_table": show_table,
     "diff": diff,
+    "journal_status": journal_status,
 }
 
 

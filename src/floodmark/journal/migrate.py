@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from floodmark.errors import ConfigError
 from floodmark.source.postgres.address import ServerAddress
 from floodmark.source.postgres.connect import connect
+from floodmark.wording import install_hint
 
 if TYPE_CHECKING:
     from alembic.config import Config  # optional extra
@@ -49,7 +50,7 @@ def require_alembic() -> None:
         raise ConfigError(
             "can't read the journal's migrations",
             why="Alembic is not installed",
-            hint="Install the extra: pip install 'floodmark[journal]'.",
+            hint=install_hint("journal"),
         )
 
 

@@ -62,7 +62,7 @@ def _add_install(inner: argparse._SubParsersAction[Parser]) -> None:
         "--from",
         dest="start",
         metavar="REVISION",
-        help="the installed revision, for --sql (default: base, which is none)",
+        help="the installed revision, for --sql (default: base, for no journal)",
     )
     _add_source(install)
 
