@@ -105,7 +105,7 @@ BEGIN
             FROM floodmark.journal_moment WHERE at <= clock_timestamp() - keep;
     END IF;
     UPDATE floodmark.journal_floor SET floor = new_floor::text::xid8;
-    DELETE FROM floodmark.journal WHERE bucket < least(new_floor, oldest_running) >> 10;
+    DELETE FROM floodmark.journal WHERE bucket < new_floor >> 10;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     DELETE FROM floodmark.journal_moment WHERE finished::text::bigint < new_floor;
     RETURN deleted;

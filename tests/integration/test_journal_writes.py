@@ -158,20 +158,18 @@ def test_a_subtransaction_is_recorded_under_its_top_level_transaction(pg: PgData
 
 
 def test_serializable_transactions_get_no_conflicts(pg: PgDatabase) -> None:
-    """Each writes a table of its own and reads one that nobody writes. Without the journal they never conflict."""
-    journaled(pg, "CREATE TABLE a (id int); CREATE TABLE b (id int)", ["a", "b"])
-    for number in range(4):
-        with pg.connect() as one, pg.connect() as two:
-            for connection in (one, two):
-                connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
-            for _ in range(2):
-                one.execute("INSERT INTO a VALUES (1)")
-                two.execute("INSERT INTO b VALUES (1)")
-            one.commit()
-            two.commit()
-        if number % 2:
-            next_bucket(pg)
-    assert recorded(pg) == ["a", "b"]
+    """Each writes tables of its own, in turn, and reads nothing. Without the journal they never conflict."""
+    names = ("a", "b", "c", "d")
+    journaled(pg, "; ".join(f"CREATE TABLE {name} (id int)" for name in names), names)
+    next_bucket(pg)
+    with pg.connect() as one, pg.connect() as two:
+        for connection in (one, two):
+            connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        for connection, name in ((one, "a"), (two, "b"), (one, "c"), (two, "d")):
+            connection.execute(f"INSERT INTO {name} VALUES (1)")
+        one.commit()
+        two.commit()
+    assert recorded(pg) == list(names)
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
@@ -210,27 +208,31 @@ def test_a_role_without_any_right_on_the_journal_can_write(pg: PgDatabase) -> No
 def test_no_name_in_a_callers_search_path_misleads_the_functions(pg: PgDatabase) -> None:
     """Functions, operators, types and tables of the same names, before the catalog's, in a temporary schema too."""
     role = pg.role("app")
-    journaled(pg, "CREATE TABLE a (id int); CREATE SCHEMA evil AUTHORIZATION app", ["a"])
+    journaled(pg, "CREATE TABLE a (id int); CREATE TABLE b (id int); CREATE SCHEMA evil AUTHORIZATION app", ["a", "b"])
     pg.execute("GRANT INSERT ON a TO app")
+    pg.execute("INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)")  # rows that an operator could take for others
+    ((first,),) = pg.query(BUCKETS)
+    bucket = next_bucket(pg)
+    pg.execute("INSERT INTO b VALUES (1)")
     with role.connect(autocommit=True) as connection:
         connection.execute("""
             CREATE FUNCTION evil.stolen(oid, oid) RETURNS bool LANGUAGE sql AS 'SELECT true';
             CREATE FUNCTION evil.stolen(bigint, bigint) RETURNS bool LANGUAGE sql AS 'SELECT true';
-            CREATE FUNCTION evil.stolen(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+            CREATE FUNCTION evil.never(text, text) RETURNS bool LANGUAGE sql AS 'SELECT false';
             CREATE FUNCTION evil.shifted(bigint, int) RETURNS bigint LANGUAGE sql AS 'SELECT 7::bigint';
             CREATE OPERATOR evil.= (FUNCTION = evil.stolen, LEFTARG = oid, RIGHTARG = oid);
             CREATE OPERATOR evil.= (FUNCTION = evil.stolen, LEFTARG = bigint, RIGHTARG = bigint);
-            CREATE OPERATOR evil.<> (FUNCTION = evil.stolen, LEFTARG = text, RIGHTARG = text);
+            CREATE OPERATOR evil.<> (FUNCTION = evil.never, LEFTARG = text, RIGHTARG = text);
             CREATE OPERATOR evil.>> (FUNCTION = evil.shifted, LEFTARG = bigint, RIGHTARG = int);
             CREATE FUNCTION evil.pg_current_xact_id() RETURNS xid8 LANGUAGE sql AS $$ SELECT '1'::xid8 $$;
-            CREATE FUNCTION evil.current_setting(text) RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$;
+            CREATE FUNCTION evil.current_setting(text) RETURNS text LANGUAGE sql AS $$ SELECT 'serializable' $$;
             CREATE DOMAIN evil.int8 AS text; CREATE DOMAIN evil.text AS pg_catalog.text;
             CREATE TEMP TABLE journal (relation oid, bucket bigint); CREATE TEMP TABLE floodmark (i int);
             SET search_path = evil, pg_temp, pg_catalog""")
-        connection.execute("INSERT INTO public.a VALUES (1)")
-        bucket = pg.value(NOW)
+        for _ in range(2):
+            connection.execute("INSERT INTO public.a VALUES (1)")
         assert connection.execute("SELECT pg_catalog.count(*) FROM journal").fetchone() == (0,)
-    assert pg.query(BUCKETS) == [(bucket,)]
+    assert pg.query(BUCKETS) == [(first,), (bucket,)]
 
 
 def test_the_index_is_used_whatever_the_statistics_say(pg: PgDatabase) -> None:
