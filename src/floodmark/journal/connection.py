@@ -22,7 +22,10 @@ _PINNED = (
     f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}; SET LOCAL statement_timeout = 0"
 )
 _REASONS = {
-    "42501": ("the role has no right to do this", "Use the owner of the tables and of the schema floodmark."),
+    "42501": (
+        "the role has no right to do this",
+        "Use the owner of the tables and of the schema floodmark, or grant the rights that docs/journal.md lists.",
+    ),
     "25006": ("the server or the session is read-only", "Connect to the primary."),
     "40001": ("another session changed the same rows", "Run the command again."),
     "40P01": ("another session waited for the same locks", "Run the command again."),
