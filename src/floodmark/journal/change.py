@@ -10,7 +10,7 @@ from msgspec import Struct
 from floodmark.errors import ConfigError, SourceError, TableLocked
 from floodmark.events import Observer
 from floodmark.journal.catalog import Installation, JournalCatalog, JournalRelation, read_catalog, read_installation
-from floodmark.journal.connection import JournalConnection
+from floodmark.journal.connection import ALL_LOCKS_MILLISECONDS, JournalConnection
 from floodmark.journal.plan import (
     Family,
     TableChange,
@@ -25,7 +25,6 @@ from floodmark.source.postgres.journal_names import RECORD_FUNCTION, REVISION, S
 
 # Writers wait behind a lock that is waited for, so a try gives up soon. The tries together can take half a minute.
 PATIENCE = Patience(tries=None, shortest=0.3, longest=1.0, jitter=0.3, deadline=30)
-_ALL_LOCKS_MILLISECONDS = 500
 _VERBS = {
     "enable": "can't enable the journal",
     "disable": "can't disable the journal",
@@ -131,7 +130,7 @@ def _try(connection: JournalConnection, wanted: WantedChange) -> TableChange:
     if not change.statements:
         return change
     with connection.transaction(wanted.what, label):
-        connection.limit_statements(_ALL_LOCKS_MILLISECONDS)
+        connection.limit_statements(ALL_LOCKS_MILLISECONDS)
         for lock in lock_statements(change):
             connection.execute(lock)
         connection.limit_statements(0)

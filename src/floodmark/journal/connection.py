@@ -16,6 +16,7 @@ from floodmark.source.postgres.transactions import SUPPORTED_FROM
 
 # A statement can wait for a lock, and writers wait behind it. Both limits are short, and the caller tries again.
 LOCK_MILLISECONDS = 200
+ALL_LOCKS_MILLISECONDS = 500
 _PINNED = (
     "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL client_min_messages = warning; "
     "SET LOCAL idle_in_transaction_session_timeout = 0; "

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.journal.catalog import JournalCatalog, JournalRelation, JournalTrigger
-from floodmark.journal.connection import LOCK_MILLISECONDS
+from floodmark.journal.connection import ALL_LOCKS_MILLISECONDS, LOCK_MILLISECONDS
 from floodmark.model import TableName
 from floodmark.source.postgres.journal_names import RECORD_FUNCTION, SCHEMA, TRUNCATE_TRIGGER, WRITE_TRIGGER
 from floodmark.source.postgres.relations import KINDS
@@ -41,8 +41,12 @@ class TableChange(Struct, frozen=True):
 
     def script(self) -> str:
         """Return the whole transaction as SQL."""
-        lines = ("BEGIN", f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}", *lock_statements(self), *self.statements)
-        return "".join(f"{line};\n" for line in (*lines, "COMMIT"))
+        limits = (
+            f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}",
+            f"SET LOCAL statement_timeout = {ALL_LOCKS_MILLISECONDS}",
+        )
+        locks = (*limits, *lock_statements(self), "SET LOCAL statement_timeout = 0")
+        return "".join(f"{line};\n" for line in ("BEGIN", *locks, *self.statements, "COMMIT"))
 
 
 def lock_statements(change: TableChange) -> list[str]:
