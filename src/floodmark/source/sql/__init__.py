@@ -1,0 +1,1 @@
+"""Any database that SQLAlchemy knows, as a source. `dialect` is the seam, `snapshot` the source."""

@@ -1,0 +1,101 @@
+"""The catalog by SQLAlchemy's Inspector, for databases that Floodmark does not know better."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, inspect, types
+from sqlalchemy.engine import Inspector
+from sqlalchemy.exc import CompileError, SQLAlchemyError, UnsupportedCompilationError
+
+from floodmark.model import TableName
+from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
+
+SYSTEM_SCHEMAS = frozenset(
+    {"information_schema", "pg_catalog", "pg_toast", "sys", "mysql", "performance_schema", "crdb_internal"}
+)
+# Types whose values compare in the database as Floodmark gets them and sends them back.
+_KEY_TYPES = (
+    types.Integer,
+    types.Numeric,
+    types.String,
+    types.Uuid,
+    types.Date,
+    types.DateTime,
+    types.LargeBinary,
+)
+_NO_KEY_TYPES = (types.Float, types.Text, types.Enum)
+
+
+def reflected_relations(connection: Connection, skip: Collection[str] = SYSTEM_SCHEMAS) -> list[SqlRelation]:
+    """Return the tables and views of all schemas except the database's own."""
+    inspector = inspect(connection)
+    found: list[SqlRelation] = []
+    for schema in inspector.get_schema_names():
+        if schema.lower() not in skip:
+            found += _relations_of(inspector, schema)
+    return found
+
+
+def _relations_of(inspector: Inspector, schema: str) -> Iterator[SqlRelation]:
+    for name in inspector.get_table_names(schema):
+        yield SqlRelation(TableName(schema, name))
+    for name in inspector.get_view_names(schema):
+        yield SqlRelation(TableName(schema, name), "view", "exact", "a view", "view")
+    try:
+        materialized = inspector.get_materialized_view_names(schema)
+    except NotImplementedError:
+        materialized = []
+    for name in materialized:
+        yield SqlRelation(
+            TableName(schema, name), "materialized view", "exact", "a materialized view", "materialized view"
+        )
+
+
+def reflected_facts(connection: Connection, relation: SqlRelation) -> TableFacts:
+    """Return a relation's columns and primary key. Its definition is the same."""
+    inspector = inspect(connection)
+    schema, name = relation.table.schema, relation.table.name
+    reflected = inspector.get_columns(name, schema)
+    columns = tuple(_column(connection, one) for one in reflected)
+    try:
+        key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
+    except (NotImplementedError, SQLAlchemyError):
+        key = ()
+    usable = _usable_key(key, columns)
+    definition = [[[one.name, one.type, one.nullable, _collation(one)] for one in columns], key]
+    return TableFacts(columns=columns, definition=definition, key=usable)
+
+
+def _column(connection: Connection, one: Any) -> SqlColumn:
+    kind: types.TypeEngine[Any] = one["type"]
+    return SqlColumn(one["name"], type_text(connection, kind), bool(one.get("nullable", True)), note=kind)
+
+
+def type_text(connection: Connection, kind: types.TypeEngine[Any]) -> str:
+    """Return the type as the database spells it, or empty if SQLAlchemy does not know it."""
+    try:
+        return kind.compile(dialect=connection.dialect)
+    except (CompileError, UnsupportedCompilationError):
+        return "" if isinstance(kind, types.NullType) else type(kind).__name__
+
+
+def _collation(column: SqlColumn) -> str | None:
+    return getattr(column.note, "collation", None)
+
+
+def _usable_key(key: Iterable[str], columns: Iterable[SqlColumn]) -> tuple[KeyColumn, ...]:
+    """Return the key if all its values can be compared and none is NULL, else nothing."""
+    by_name = {column.name: column for column in columns}
+    found = []
+    for name in key:
+        column = by_name.get(name)
+        if column is None or column.nullable or not _compares(column.note):
+            return ()
+        found.append(KeyColumn(name, integer=isinstance(column.note, types.Integer)))
+    return tuple(found)
+
+
+def _compares(kind: types.TypeEngine[Any]) -> bool:
+    return isinstance(kind, _KEY_TYPES) and not isinstance(kind, _NO_KEY_TYPES)
