@@ -6,7 +6,6 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from floodmark.config import DestinationSettings, Settings
-from floodmark.errors import ConfigError
 from floodmark.events import Observer
 from floodmark.layout import LAYOUTS, Layout
 from floodmark.model import Encoding
@@ -70,18 +69,20 @@ def open_destination(settings: Settings, manifest: Manifest, observer: Observer)
 
 
 def open_source(settings: Settings) -> Source:
-    """Return the database to read. Raises ConfigError for a URL of another kind."""
+    """Return the database to read. Raises ConfigError for an unknown dialect and for a missing driver."""
     url = settings.source.url
     scheme = "postgresql" if url is None else url.reveal().split(":", 1)[0].split("+", 1)[0]
     if scheme in ("postgresql", "postgres"):
         from floodmark.source.postgres.snapshot import PostgresSource  # noqa: PLC0415 - by need, as each source is
 
         return PostgresSource(url, settings.limits, settings.selection.mask_key, settings.destination.format)
-    if scheme == "sqlite" and url is not None:
-        from floodmark.source.sqlite import SQLiteSource  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
+    assert url is not None
+    from floodmark.source.sql.facts import SqlOptions  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
+    from floodmark.source.sql.opening import open_sql_source  # noqa: PLC0415 - by need, as above
 
-        return SQLiteSource(url.reveal(), row_format=settings.destination.format)
-    raise ConfigError("this kind of source is not supported", on=scheme, hint="Use postgresql:// or sqlite://.")
+    return open_sql_source(
+        SqlOptions(url, settings.limits, settings.selection.mask_key, settings.destination.format, settings.chunk_bytes)
+    )
 
 
 def _storage_options(chosen: DestinationSettings, conditional: bool) -> StorageOptions:

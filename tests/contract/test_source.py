@@ -19,7 +19,9 @@ from floodmark.errors import ConfigError, SourceError, TableError
 from floodmark.model import Chunk, Question, TableInfo, TableName
 from floodmark.source.base import Source, SourceSnapshot
 from floodmark.source.postgres.snapshot import PostgresSource
-from floodmark.source.sqlite import SQLiteSource
+from floodmark.source.sql.facts import SqlOptions
+from floodmark.source.sql.opening import open_sql_source
+from floodmark.source.sql.snapshot import SqlSource
 
 CANARY = "canary-77aa"
 KEY = Secret("a key")
@@ -53,13 +55,17 @@ class World:
         self._open.close()
 
 
+def sql_source(url: str) -> SqlSource:
+    return open_sql_source(SqlOptions(Secret(url)))
+
+
 @pytest.fixture
 def sqlite_world(tmp_path: Path) -> Iterator[World]:
     path = tmp_path / "service.db"
     writer = sqlite3.connect(path, isolation_level=None, timeout=0)
     writer.execute("PRAGMA journal_mode = WAL")
     world = World(
-        SQLiteSource(f"sqlite:///{path}"), SQLiteSource(f"sqlite:///{tmp_path}/gone.db"), writer.execute, "json(name)"
+        sql_source(f"sqlite:///{path}"), sql_source(f"sqlite:///{tmp_path}/gone.db"), writer.execute, "json(name)"
     )
     yield world
     world.close()

@@ -17,11 +17,16 @@ import pytest
 from floodmark.config import ColumnRule, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableError
 from floodmark.model import Chunk, Fingerprint, TableInfo, TableName
-from floodmark.source.sqlite import SQLiteSource
-from floodmark.source.sqlite.snapshot import SQLiteSnapshot
-from floodmark.source.sqlite.tables import read_relations
+from floodmark.source.sql.engine import read_url
+from floodmark.source.sql.facts import SqlOptions
+from floodmark.source.sql.snapshot import SqlSnapshot, SqlSource
+from floodmark.source.sql.sqlite import SQLite
 
 CANARY = "canary-9f31"
+
+
+def sqlite_source(url: str, busy_seconds: float = 30.0) -> SqlSource:
+    return SqlSource(SQLite(read_url(url), SqlOptions(Secret(url)), busy_seconds))
 
 
 class Db:
@@ -31,17 +36,17 @@ class Db:
         self.path = path
         self.url = f"sqlite:///{path}"
         self.writer = sqlite3.connect(path, isolation_level=None, timeout=0)
-        self._snapshots: list[SQLiteSnapshot] = []
+        self._snapshots: list[SqlSnapshot] = []
 
     def run(self, script: str) -> None:
         self.writer.executescript(script)
 
-    def snapshot(self, busy_seconds: float = 0.05) -> SQLiteSnapshot:
-        snapshot = SQLiteSource(self.url, busy_seconds).snapshot()
+    def snapshot(self, busy_seconds: float = 0.05) -> SqlSnapshot:
+        snapshot = sqlite_source(self.url, busy_seconds).snapshot()
         self._snapshots.append(snapshot)
         return snapshot
 
-    def table(self, name: str, **selection: object) -> tuple[SQLiteSnapshot, TableInfo]:
+    def table(self, name: str, **selection: object) -> tuple[SqlSnapshot, TableInfo]:
         snapshot = self.snapshot()
         (info,) = snapshot.tables(Selection(include=(f'main."{name}"',), **selection), "jsonl/gzip")  # type: ignore[arg-type]
         return snapshot, info
@@ -67,7 +72,7 @@ class Db:
         self.writer.close()
 
 
-def read(snapshot: SQLiteSnapshot, info: TableInfo, write: Callable[[bytes], object]) -> int:
+def read(snapshot: SqlSnapshot, info: TableInfo, write: Callable[[bytes], object]) -> int:
     (part,) = info.parts
     return snapshot.extract(info, part, Chunk(part.id), True, write).lines
 
@@ -125,11 +130,18 @@ def test_a_snapshot_is_dated_no_later_than_it_is(db: Db, monkeypatch: pytest.Mon
     db.run("PRAGMA journal_mode = WAL; CREATE TABLE t (a)")
     begins: list[datetime] = []
 
-    def noted(connection: sqlite3.Connection) -> object:
-        begins.append(datetime.now(UTC))
-        return read_relations(connection)
+    def noted(statement: str) -> None:
+        if "sqlite_schema" in statement:  # the first read of the transaction
+            begins.append(datetime.now(UTC))
 
-    monkeypatch.setattr("floodmark.source.sqlite.snapshot.read_relations", noted)
+    connect = SQLite._connect
+
+    def traced(self: SQLite) -> sqlite3.Connection:
+        connection = connect(self)
+        connection.set_trace_callback(noted)
+        return connection
+
+    monkeypatch.setattr(SQLite, "_connect", traced)
     assert datetime.fromisoformat(db.snapshot().point.taken_at) <= begins[0]
 
 
@@ -404,7 +416,7 @@ def test_the_connection_can_not_write(db: Db) -> None:
     db.run("CREATE TABLE t (a)")
     snapshot = db.snapshot()
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        snapshot._connection.execute("INSERT INTO t VALUES (1)")
+        snapshot._opened.connections[0].connection.driver_connection.execute("INSERT INTO t VALUES (1)")
 
 
 def test_closing_twice_is_no_error(db: Db) -> None:
@@ -425,7 +437,7 @@ def test_a_databases_identity_is_its_path(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path / "one")
 
     def identity(url: str) -> str:
-        snapshot = SQLiteSource(url).snapshot()
+        snapshot = sqlite_source(url).snapshot()
         snapshot.close()
         assert (snapshot.identity.dialect, snapshot.identity.database) == ("sqlite", "a")
         return snapshot.identity.system_identifier
@@ -442,7 +454,7 @@ def test_a_databases_identity_is_its_path(tmp_path: Path, monkeypatch: pytest.Mo
 
 def refused(url: str) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        SQLiteSource(url, busy_seconds=0.05).snapshot()
+        sqlite_source(url, busy_seconds=0.05).snapshot()
     assert caught.value.exit_code == 12
     return caught.value
 
@@ -538,6 +550,6 @@ def test_a_filter_on_a_view_that_is_broken_is_not_at_fault(db: Db) -> None:
 )
 def test_a_url_that_names_no_file_is_a_config_error_that_does_not_repeat_it(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        SQLiteSource(url)
+        sqlite_source(url)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
     assert "sqlite:///file.db" in str(caught.value)

@@ -13,12 +13,24 @@ better. Its obligations:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from msgspec import Struct
-from sqlalchemy import URL, Connection, CursorResult, Engine, FromClause, TextClause, column, inspect, table
+from sqlalchemy import (
+    URL,
+    Connection,
+    CursorResult,
+    Engine,
+    FromClause,
+    Select,
+    TextClause,
+    column,
+    inspect,
+    literal_column,
+    table,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement, quoted_name
 
@@ -37,7 +49,8 @@ _LEVELS = ("SNAPSHOT", "REPEATABLE READ", "SERIALIZABLE")
 class OpenSnapshot(Struct, frozen=True):
     """Connections that show one moment. `taken_at` is a time just before it; the moment holds all commits until then.
 
-    `consistency` names in words what the snapshot is. `note` is the dialect's own.
+    `consistency` names in words what the snapshot is. It is `mixed` if tables can show different moments. `note` is the
+    dialect's own.
     """
 
     connections: tuple[Connection, ...]
@@ -46,6 +59,7 @@ class OpenSnapshot(Struct, frozen=True):
     consistency: str
     default_schema: str
     drawbacks: tuple[Drawback, ...] = ()
+    mixed: bool = False
     note: Any = None
 
 
@@ -54,6 +68,10 @@ class Dialect:
 
     # True if a snapshot shows definitions as it shows rows, so that they can't change under it.
     definitions_stay: ClassVar[bool] = False
+    # True if each task runs in a savepoint, so that an error of one table does not end the snapshot.
+    savepoints: ClassVar[bool] = True
+    # SQLAlchemy's options of a statement whose rows are read one after another, whatever their number.
+    streaming: ClassVar[Mapping[str, Any]] = {"stream_results": True, "max_row_buffer": 100}
     # The name of the database's maker in messages.
     product: ClassVar[str] = "The database"
 
@@ -95,6 +113,7 @@ class Dialect:
                 consistency=_consistency(level),
                 default_schema=inspect(connection).default_schema_name or "",
                 drawbacks=(self._unknown_consistency(),),
+                mixed=level is None,
             )
         except BaseException:
             connection.close()
@@ -149,11 +168,18 @@ class Dialect:
         return None
 
     def key_expression(self, key: KeyColumn) -> ColumnElement[Any]:
-        """Return the key's column as it is ordered and compared."""
-        return column(self.quoted(key.name))
+        """Return the key's column as it is ordered and compared. No label of an `expression` can have its name."""
+        found: ColumnElement[Any] = column(self.quoted(key.name))
+        return found if key.collation is None else found.collate(key.collation)
 
-    def check_filter(self, connection: Connection, table: SqlTable) -> Exception | None:
-        """Return the driver's error if the database refuses the table's filter, without reading a row."""
+    def check_filter(self, connection: Connection, statement: Select[Any]) -> Exception | None:
+        """Return the driver's error if the database refuses a statement because of its text. No row is read."""
+        try:
+            connection.execute(statement.where(literal_column("1 = 0"))).close()
+        except DBAPIError as error:
+            self.end_task(connection)  # a failed statement can have ended more than itself
+            self.begin_task(connection)
+            return error
         return None
 
     def refused_filter(self, error: Exception, columns: Sequence[str]) -> tuple[str, str]:
@@ -163,13 +189,18 @@ class Dialect:
     # Reading
 
     def begin_task(self, connection: Connection) -> None:
-        """Begin one task: the observation of some chunks, or the extraction of one."""
+        """Begin one task: a look at the catalog, the observation of some chunks, or the extraction of one."""
+        if self.savepoints:
+            connection.begin_nested()
 
     def check_task(self, connection: Connection, snapshot: OpenSnapshot, tables: Sequence[SqlTable]) -> None:
         """Raise SnapshotLost if a table that was just read is not the snapshot's. Locks of the task are still held."""
 
     def end_task(self, connection: Connection) -> None:
         """End the task, whether it succeeded or not, and release the locks that it took."""
+        scope = connection.get_nested_transaction()
+        if scope is not None:
+            scope.rollback()
 
     def rows(self, result: CursorResult[Any]) -> Iterable[Sequence[Any]]:
         """Return the rows of a statement that was executed to stream, a few of them in memory at a time."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,14 +29,21 @@ def read_url(text: str) -> URL:
         raise ConfigError(_WHAT, why="it is not a valid URL", hint=hint) from None
 
 
-def made_engine(url: URL, **options: Any) -> Engine:
-    """Return an engine without a pool. Raises ConfigError for an unknown dialect, and for a missing driver."""
+def require_dialect(url: URL) -> None:
+    """Raise ConfigError if SQLAlchemy has no dialect of the URL's name."""
     try:
-        return create_engine(url, poolclass=NullPool, hide_parameters=True, **options)
+        url.get_dialect()
     except NoSuchModuleError:
         raise ConfigError(
             _WHAT, on=url.drivername, why="no SQLAlchemy dialect of this name is installed", hint=_dialect_hint(url)
         ) from None
+
+
+def made_engine(url: URL, **options: Any) -> Engine:
+    """Return an engine without a pool. Raises ConfigError for an unknown dialect, and for a missing driver."""
+    require_dialect(url)
+    try:
+        return create_engine(url, poolclass=NullPool, hide_parameters=True, **options)
     except ImportError as error:
         name = error.name or "of this dialect"
         raise ConfigError(
@@ -67,6 +76,20 @@ def place_digest(url: URL) -> str:
     """Return a digest of the place of a database: its host, its port and its name."""
     place = [url.get_backend_name(), (url.host or "").lower(), url.port, url.database]
     return hashlib.sha256(msgspec.json.encode(place)).hexdigest()[:32]
+
+
+def file_of(url: URL, hint: str) -> Path:
+    """Return the absolute path of the file that a URL names. Raises ConfigError, which never holds the URL."""
+    if url.host or url.username or url.query:
+        raise ConfigError(_WHAT, why="it contains more than the path of a file", hint=hint)
+    if not url.database or url.database == ":memory:" or "\x00" in url.database:
+        raise ConfigError(_WHAT, why="it names no file", hint=hint)
+    return Path(os.path.abspath(url.database))  # noqa: PTH100 - resolve() would follow links
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of a file's path: the identity of the database in it."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
 
 
 def version_text(connection: Connection) -> str:

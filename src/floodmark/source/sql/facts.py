@@ -69,7 +69,7 @@ class TableFacts(Struct, frozen=True, kw_only=True):
     """The catalog's facts about one table.
 
     `definition` holds all that shapes its lines, as values that JSON has a form for. `key` is unique and orders the
-    rows. If it is `cuttable`, a large table is read in ranges of it. `rows` and `bytes` are estimates, if there are any.
+    rows. If it is `cuttable`, a large table is read in ranges of it. `rows` and `bytes` are estimates, or None.
     `stamp` changes with each change of the definition, even if it was undone. `no_proof` says why an unchanged chunk
     can't be told without reading it, None if `digests` tell. `unreadable` says why the table can't be read at all.
     """
@@ -89,12 +89,12 @@ class TableFacts(Struct, frozen=True, kw_only=True):
 
 
 class LineShape(Struct, frozen=True):
-    """The shape of a row's output: names, and by position the makers and masks. `key` is for `hash`."""
+    """The shape of a row's output: a name and a maker for each value, and masks by position. `key` is for `hash`."""
 
     names: tuple[str, ...]
+    makers: tuple[Maker | None, ...]
     masks: tuple[tuple[int, Mask], ...]
     key: Secret | None
-    makers: tuple[tuple[int, Maker], ...] = ()
 
 
 class SqlTable(Struct, frozen=True):

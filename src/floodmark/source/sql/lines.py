@@ -1,9 +1,7 @@
-r"""Rows as JSON lines or as CSV, with masks applied.
+"""Rows as JSON lines or as CSV, with masks applied.
 
-A JSON line is a compact object in column order. NULL is null; INTEGER and REAL are numbers that read back as the same
-value (JSON has no infinity: it is the string "Infinity" or "-Infinity", as in PostgreSQL's row_to_json). TEXT is a
-string; BLOB is a string of `\x` and hex digits. A CSV field holds the same text without JSON's quotes and escapes.
-NULL is an empty field, and the empty string is in quotes.
+A JSON line is a compact object in column order, with values as `values` gives them. A CSV field holds the same text
+without JSON's quotes and escapes. NULL is an empty field, and the empty string is in quotes.
 """
 
 from __future__ import annotations
@@ -12,28 +10,23 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from math import inf
+from math import isfinite
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from floodmark.config import Mask, Secret
 from floodmark.model import Format
 from floodmark.objects.csv import record
 from floodmark.source.base import Write
+from floodmark.source.masks import key_bytes
+from floodmark.source.sql.facts import LineShape
+from floodmark.source.sql.values import SIMPLE, plain_value
 
 # Rows are passed on in blocks: large enough that compression and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024
+_AS_THEY_ARE = SIMPLE | {float}
 _encode = msgspec.json.Encoder().encode
-
-
-class LineShape(Struct, frozen=True):
-    """The shape of a row's output: the names of its values, and the masks by position. `key` is for `hash`."""
-
-    names: tuple[str, ...]
-    masks: tuple[tuple[int, Mask], ...]
-    key: Secret | None
 
 
 def write_rows(rows: Iterable[Sequence[Any]], shape: LineShape, row_format: Format, write: Write) -> int:
@@ -46,11 +39,12 @@ def write_rows(rows: Iterable[Sequence[Any]], shape: LineShape, row_format: Form
         as_line = partial(_json_line, shape.names)
     else:
         write(csv_record(shape.names) + b"\n")
+    shaped = bool(shape.masks) or any(shape.makers)
     lines = 0
     block: list[bytes] = []
     size = 0
     for row in rows:
-        if shape.masks or _is_special(row):
+        if shaped or _needs_rules(row):
             row = _shaped_row(row, shape)
         line = as_line(row)
         block.append(line)
@@ -67,7 +61,7 @@ def csv_record(values: Sequence[Any]) -> bytes:
 
 
 def _csv_text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else _encode(value).decode("ascii")
+    return value if value is None or isinstance(value, str) else _encode(value).decode("utf-8")
 
 
 def _json_line(names: Sequence[str], row: Sequence[Any]) -> bytes:
@@ -83,32 +77,29 @@ def _hand_on(block: list[bytes], write: Write) -> int:
     return lines
 
 
-def _is_special(row: Sequence[Any]) -> bool:
-    """Return True if a value has no JSON form of its own."""
+def _needs_rules(row: Sequence[Any]) -> bool:
+    """Return True if the encoder does not write each value as `plain_value` would."""
     kinds = {*map(type, row)}
-    return bytes in kinds or (float in kinds and (inf in row or -inf in row))
+    if not kinds <= _AS_THEY_ARE:
+        return True
+    return float in kinds and not all(isfinite(value) for value in row if type(value) is float)
 
 
 def _shaped_row(row: Sequence[Any], shape: LineShape) -> list[Any]:
-    values = [_plain(value) for value in row]
+    values = [
+        plain_value(value) if maker is None or value is None else maker(value)
+        for value, maker in zip(row, shape.makers, strict=True)
+    ]
     for position, mask in shape.masks:
         values[position] = _masked(values[position], mask, shape.key)
     return values
 
 
-def _plain(value: Any) -> Any:
-    if type(value) is bytes:
-        return f"\\x{value.hex()}"
-    if value == inf or value == -inf:
-        return "Infinity" if value == inf else "-Infinity"
-    return value
-
-
 def _masked(value: Any, mask: Mask, key: Secret | None) -> str | None:
     """Return the text that replaces a value. A null stays null under every mask.
 
-    `hash` is HMAC-SHA-256 of the value's text, in hex: the same as PostgreSQL's for the same text and key. A number's
-    text is its form in a line.
+    `hash` is HMAC-SHA-256 of the value's text, in hex: the same as PostgreSQL's for the same text and key. The text of
+    a value that is no string is its form in a line.
     """
     if value is None or mask == "null":
         return None
@@ -116,4 +107,4 @@ def _masked(value: Any, mask: Mask, key: Secret | None) -> str | None:
         return "REDACTED"
     assert key is not None
     text = value.encode("utf-8") if isinstance(value, str) else _encode(value)
-    return hmac.digest(key.reveal().encode("utf-8"), text, hashlib.sha256).hex()
+    return hmac.digest(key_bytes(key), text, hashlib.sha256).hex()

@@ -1,0 +1,25 @@
+"""The dialect of a URL: a module that knows the database better, or SQLAlchemy alone."""
+
+from __future__ import annotations
+
+from floodmark.source.sql.dialect import Dialect
+from floodmark.source.sql.engine import read_url, require_dialect
+from floodmark.source.sql.facts import SqlOptions
+from floodmark.source.sql.snapshot import SqlSource
+
+
+def open_sql_source(options: SqlOptions) -> SqlSource:
+    """Return the source that the URL names. Raises ConfigError for an unknown dialect or a missing driver."""
+    return SqlSource(dialect_for(options))
+
+
+def dialect_for(options: SqlOptions) -> Dialect:
+    """Return the dialect of the URL. Each module is loaded by need, because some load a driver."""
+    url = read_url(options.url.reveal())
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        from floodmark.source.sql.sqlite import SQLite  # noqa: PLC0415 - by need, as each dialect is
+
+        return SQLite(url, options)
+    require_dialect(url)
+    return Dialect(url, options)

@@ -1,0 +1,157 @@
+r"""Values as JSON holds them, in the form of PostgreSQL's row_to_json: the one place for every SQL source.
+
+docs/format.md has the table. A value is judged by its Python type, so the same rule holds for each driver. A dialect
+whose driver gives values in a form of its own has a maker for the column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from math import isinf, isnan
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
+# Types that the encoder writes as they are. A float is one of them only if it is finite.
+SIMPLE = frozenset({int, str, bool, type(None)})
+_SPACES = re.compile(r"[\r\n]")
+
+
+class NoJsonForm(ValueError):
+    """A value that no rule covers. It holds the name of the value's type only."""
+
+
+def plain_value(value: Any) -> Any:
+    """Return the value in a form that the encoder writes exactly. Raises NoJsonForm."""
+    kind = type(value)
+    if kind in SIMPLE:
+        return value
+    rule = _RULES.get(kind)
+    if rule is None:
+        rule = next((_RULES[base] for base in kind.__mro__ if base in _RULES), None)
+    if rule is None:
+        raise NoJsonForm(kind.__name__)
+    return rule(value)
+
+
+def float_value(value: float) -> float | str:
+    """Return a finite float as it is. JSON has no other: they are strings, as PostgreSQL writes them."""
+    if isnan(value):
+        return "NaN"
+    if isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def decimal_value(value: Decimal) -> msgspec.Raw | str:
+    """Return all digits of an exact number, without an exponent."""
+    if not value.is_finite():
+        return "NaN" if value.is_nan() else "Infinity" if value > 0 else "-Infinity"
+    return msgspec.Raw(format(value, "f").encode("ascii"))
+
+
+def hex_value(value: bytes | bytearray | memoryview) -> str:
+    return f"\\x{bytes(value).hex()}"
+
+
+def date_value(value: date) -> str:
+    return f"{value.year:04}-{value.month:02}-{value.day:02}"
+
+
+def time_value(value: time) -> str:
+    return f"{_clock(value)}{_offset(value.utcoffset())}"
+
+
+def datetime_value(value: datetime) -> str:
+    """Return `2024-01-31T12:00:00.5`. A time with a zone is given in UTC, as `…+00:00`."""
+    if value.tzinfo is not None:
+        value = _in_utc(value)
+    return f"{date_value(value)}T{_clock(value)}{_offset(value.utcoffset())}"
+
+
+def interval_value(value: timedelta) -> str:
+    """Return the interval as PostgreSQL writes one: `3 days 04:05:06.7`."""
+    sign = "-" if value < timedelta(0) else ""
+    size = abs(value)
+    minutes, seconds = divmod(size.seconds, 60)
+    clock = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{_fraction(size.microseconds)}"
+    days = f"{sign}{size.days} {'day' if size.days == 1 else 'days'}" if size.days else ""
+    if size == timedelta(days=size.days) and size.days:
+        return days
+    return f"{days} {sign}{clock}".lstrip()
+
+
+def json_value(text: str) -> msgspec.Raw | str:
+    """Return a JSON text to be embedded, on one line. A text that is not JSON is a string."""
+    try:
+        _decode_raw(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return text
+    return msgspec.Raw(_SPACES.sub(" ", text).encode("utf-8"))
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # within a day of year 1 or 9999
+        return value
+
+
+def _clock(value: time | datetime) -> str:
+    return f"{value.hour:02}:{value.minute:02}:{value.second:02}{_fraction(value.microsecond)}"
+
+
+def _fraction(microseconds: int) -> str:
+    return f".{microseconds:06}".rstrip("0") if microseconds else ""
+
+
+def _offset(offset: timedelta | None) -> str:
+    if offset is None:
+        return ""
+    sign = "-" if offset < timedelta(0) else "+"
+    minutes, seconds = divmod(abs(offset).seconds, 60)
+    return f"{sign}{minutes // 60:02}:{minutes % 60:02}{f':{seconds:02}' if seconds else ''}"
+
+
+def _list_value(value: list[Any] | tuple[Any, ...]) -> list[Any]:
+    return [plain_value(one) for one in value]
+
+
+def _map_value(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_key_text(key): plain_value(one) for key, one in value.items()}
+
+
+def _key_text(key: Any) -> str:
+    text = plain_value(key)
+    return text if isinstance(text, str) else msgspec.json.encode(text).decode("utf-8")
+
+
+def _enum_value(value: Enum) -> Any:
+    return plain_value(value.value)
+
+
+_RULES: dict[type, Callable[[Any], Any]] = {
+    bool: bool,
+    int: int,
+    str: str,
+    float: float_value,
+    Decimal: decimal_value,
+    bytes: hex_value,
+    bytearray: hex_value,
+    memoryview: hex_value,
+    datetime: datetime_value,
+    date: date_value,
+    time: time_value,
+    timedelta: interval_value,
+    UUID: str,
+    list: _list_value,
+    tuple: _list_value,
+    dict: _map_value,
+    Enum: _enum_value,
+}
