@@ -32,7 +32,7 @@ _BY_NEED = (
     *(f"floodmark.cli.commands.{name}" for name in sorted(set(MODULES.values()) - {"demo"})),
     "floodmark.cli.commands.notified_run",
     "floodmark.source.postgres.snapshot",
-    "floodmark.source.sqlite",
+    "floodmark.source.sql.sqlite",
     "floodmark.storage.s3",
     "rich.console",
     "rich.table",

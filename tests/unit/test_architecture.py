@@ -85,7 +85,7 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 # Other people's libraries, each known to few: a driver's errors are translated where it is imported.
 VENDORS: dict[str, tuple[str, ...]] = {
     "psycopg": ("floodmark.source.postgres", "floodmark.journal", "floodmark.demo", "floodmark.doctor"),
-    "sqlalchemy": ("floodmark.source", "floodmark.journal", "floodmark.doctor"),
+    "sqlalchemy": ("floodmark.source", "floodmark.config.urls", "floodmark.journal", "floodmark.doctor"),
     "alembic": ("floodmark.journal.migrate",),
     "sqlite3": ("floodmark.source.sql",),
     "boto3": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),

@@ -560,12 +560,16 @@ def test_no_destination_names_the_ways_to_give_one() -> None:
         f"postgresql://u@h/db?sslmode=require&sslpassword={CANARY}",
         f"postgresql:///db?Password={CANARY}",
         f" postgresql://u:{CANARY}@h/db",
+        f"mysql://u:{CANARY}@h/db",
+        f"mysql+pymysql://u@h/db?password={CANARY}",
+        f"mssql+pyodbc://?odbc_connect=PWD%3d{CANARY}",
     ],
 )
 def test_a_password_in_the_flag_is_refused_and_elsewhere_taken(url: str) -> None:
     error = refusal(None, source=Secret(url))
     assert CANARY not in str(error)
-    assert "--source" in str(error) and "PGPASSWORD" in str(error) and "FLOODMARK_SOURCE" in str(error)
+    assert "--source" in str(error) and "FLOODMARK_SOURCE" in str(error)
+    assert ("PGPASSWORD" in str(error)) == url.strip().startswith("postgres")
     assert load(Flags(), {**BASE, "FLOODMARK_SOURCE": url}).source.url == Secret(url.strip())
     assert from_file(f"source: {{url: '{url}'}}", {"FLOODMARK_DESTINATION": "./x"}).source.url == Secret(url.strip())
 
@@ -573,8 +577,11 @@ def test_a_password_in_the_flag_is_refused_and_elsewhere_taken(url: str) -> None
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("mysql://u@h/db", "mysql is not supported yet"),
-        ("oracle+oracledb://h/db", "not supported yet"),
+        ("mysql://u:a@b@h/db", "an @ too many"),
+        ("mysql://h:port/db", "not a database URL"),
+        ("mysql+pymysql:/h/db", "not a database URL"),
+        ("duckdb://file.db", "DuckDB has no host"),
+        ("duckdb:///:memory:", "names no file"),
         ("postgresql+psycopg2://h/db", "not supported yet"),
         ("sqlite+pysqlcipher:///x", "not supported yet"),
         ("", "not a database URL"),
@@ -605,6 +612,11 @@ def test_a_wrong_source(url: str, why: str) -> None:
         "postgresql://",
         "sqlite:///a.db",
         "sqlite:////data/a@b.db",
+        "duckdb:///a.db",
+        "mysql://u@h/db?charset=utf8mb4",
+        "mariadb+pymysql://u@h:3306/db",
+        "oracle+oracledb://h/db",
+        "some_other+driver://u@h/db",
     ],
 )
 def test_a_right_source(url: str) -> None:

@@ -24,7 +24,9 @@ from floodmark.errors import ConfigError
         ("sqlite:////data/file.db?mode=ro", "sqlite:////data/file.db"),
         ("postgresql://u:p@w@h/db", "(a URL that can't be read)"),
         ("postgresql://u/x:pw@h/db", "(a URL that can't be read)"),
-        ("mysql://u:pw@h/db", "(a URL that can't be read)"),
+        ("mysql://u:pw@h/db?password=pw", "mysql://u@h/db"),
+        ("mssql+pyodbc://u:pw@h:1433/db?driver=x", "mssql+pyodbc://u@h:1433/db"),
+        ("mysql://u:p@w@h/db", "(a URL that can't be read)"),
         ("host=h password=pw", "(a URL that can't be read)"),
     ],
 )
@@ -54,7 +56,11 @@ PIECES = [*"u:/@?=&[]%4p \n", "password"]
 @example("@?password=p")
 @example("u:p?x@h")
 def test_what_sqlalchemy_takes_for_a_password_never_passes_as_none(rest: str) -> None:
-    url = f"postgresql://{rest}"
+    for scheme in ("postgresql", "mysql"):
+        require_noticed(f"{scheme}://{rest}")
+
+
+def require_noticed(url: str) -> None:
     try:
         read = read_source(url, "--source")
     except ConfigError:

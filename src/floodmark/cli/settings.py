@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.config import Flags, Secret, Settings, load
+from floodmark.config.urls import FILES
 from floodmark.errors import ConfigError
 
 _GIVE_STATE = "Give --state URL or set FLOODMARK_STATE to the place where runs keep their state."
@@ -54,7 +55,7 @@ def configured_database(settings: Settings | None, environ: Mapping[str, str]) -
     url = None if settings is None else settings.source.url
     parts = urlsplit("" if url is None else url.reveal())
     path = unquote(parts.path[1:])
-    return (PurePath(path).stem if parts.scheme == "sqlite" else path) or environ.get("PGDATABASE", "")
+    return (PurePath(path).stem if parts.scheme in FILES else path) or environ.get("PGDATABASE", "")
 
 
 def no_state(hint: str = _GIVE_STATE) -> ConfigError:

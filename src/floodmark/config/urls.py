@@ -1,8 +1,8 @@
 """URLs of sources and places, read with care: no error repeats a URL, whatever is wrong with it.
 
-A source's URL has SQLAlchemy's grammar, and a test compares the two, so that no password can escape the check.
-`make_url` itself is not called here. A run from PostgreSQL must not load SQLAlchemy: that takes as long as scanning a
-million rows.
+A source's URL has SQLAlchemy's grammar. `make_url` reads it, except for PostgreSQL and files: their URLs are read by an
+expression that a test compares with `make_url`, so that no password can escape the check. A run from PostgreSQL must
+not load SQLAlchemy: that takes as long as scanning a million rows.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from floodmark.errors import ConfigError
 from floodmark.places import file_path, place_problem
 
 POSTGRESQL = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
-SQLITE = frozenset({"sqlite"})
-_EXAMPLE = "Write postgresql://user@host:5432/database or sqlite:///file.db."
+# Databases in a file: their URLs have no host.
+FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
+_EXAMPLE = "Write postgresql://user@host:5432/database, mysql://user@host/database, or sqlite:///file.db."
 _ESCAPE = "Percent-encode what is special in a part: @ is %40, / is %2F, : is %3A, ? is %3F."
+
+# Parameters that can hold a password, apart from those whose name says so.
+_SECRET_PARAMETERS = ("pwd", "passwd", "odbc_connect", "token")
 
 # A user holds no colon and no slash. A password ends at the first @, and can hold anything before it.
 _SCHEME = r"(?P<scheme>[\w+]+)://"
@@ -51,10 +55,11 @@ def read_source(url: str, origin: str) -> SourceUrl:
     match = SOURCE_URL.fullmatch(url.strip())
     if match is None:
         _refuse(origin, "not a database URL", _EXAMPLE)
-    if match["scheme"] not in POSTGRESQL | SQLITE:
-        _refuse_scheme(match["scheme"], origin)
-    if match["scheme"] in SQLITE:
-        return _sqlite(match, origin)
+    backend = match["scheme"].partition("+")[0]
+    if backend in FILES:
+        return _file(match, origin, FILES[backend])
+    if match["scheme"] not in POSTGRESQL:
+        return _by_sqlalchemy(url.strip(), match["scheme"], origin)
     if "@" in match["host"] + (match["port"] or "") + (match["database"] or ""):
         _refuse(origin, "there is an @ too many, or a / in the user's name", _ESCAPE)
     if not (match["port"] or "0").isascii() or not (match["port"] or "0").isdigit():
@@ -86,28 +91,53 @@ def _parts(match: re.Match[str]) -> SourceUrl:
         host=match["host"] or query.get("host", ""),
         port=match["port"] or "",
         database=match["database"] or "",
-        has_password=bool(match["secret"]) or any("password" in name.lower() for name in query),
+        has_password=bool(match["secret"]) or any(map(_can_hold_password, query)),
     )
 
 
-def _sqlite(match: re.Match[str], origin: str) -> SourceUrl:
+def _can_hold_password(parameter: str) -> bool:
+    return "password" in parameter.lower() or parameter.lower() in _SECRET_PARAMETERS
+
+
+def _file(match: re.Match[str], origin: str, product: str) -> SourceUrl:
+    scheme = match["scheme"]
+    if scheme not in FILES:
+        _refuse(
+            origin, f"{scheme} is not supported yet", f"Leave the driver out: {scheme.partition('+')[0]}:///file.db."
+        )
     if match["user"] is not None or match["host"] or match["port"]:
         _refuse(
             origin,
-            "SQLite has no host",
-            "Write three slashes before a path: sqlite:///file.db, sqlite:////data/file.db.",
+            f"{product} has no host",
+            f"Write three slashes before a path: {scheme}:///file.db, {scheme}:////data/file.db.",
         )
     if match["database"] in (None, "", ":memory:"):
-        _refuse(origin, "it names no file", "Write sqlite:///file.db.")
+        _refuse(origin, "it names no file", f"Write {scheme}:///file.db.")
     return _parts(match)
 
 
-def _refuse_scheme(scheme: str, origin: str) -> NoReturn:
-    if scheme.startswith(("postgres", "sqlite")):
-        hint = "Leave the driver out: postgresql:// means psycopg 3, sqlite:// Python's own."
-    else:
-        hint = _EXAMPLE
-    _refuse(origin, f"{scheme} is not supported yet", hint)
+def _by_sqlalchemy(url: str, scheme: str, origin: str) -> SourceUrl:
+    """Read the URL of any other database. Whether there is such a dialect shows when the source is opened."""
+    if scheme.startswith("postgres"):
+        hint = "Leave the driver out: postgresql:// means psycopg 3."
+        _refuse(origin, f"{scheme} is not supported yet", hint)
+    from sqlalchemy.engine import make_url  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
+    from sqlalchemy.exc import ArgumentError  # noqa: PLC0415 - by need, as above
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        _refuse(origin, "not a database URL", _EXAMPLE)
+    if "@" in f"{parsed.host or ''}{parsed.database or ''}":
+        _refuse(origin, "there is an @ too many, or a / in the user's name", _ESCAPE)
+    return SourceUrl(
+        scheme=parsed.drivername,
+        user=parsed.username or "",
+        host=parsed.host or "",
+        port=str(parsed.port or ""),
+        database=parsed.database or "",
+        has_password=bool(parsed.password) or any(map(_can_hold_password, parsed.query)),
+    )
 
 
 def _refuse(origin: str, why: str, hint: str) -> NoReturn:

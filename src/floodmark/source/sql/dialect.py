@@ -64,7 +64,7 @@ class OpenSnapshot(Struct, frozen=True):
 
 
 class Dialect:
-    """A database by SQLAlchemy alone. Databases that Floodmark knows better have subclasses."""
+    """A database as SQLAlchemy knows it. Databases that Floodmark knows better have subclasses."""
 
     # True if a snapshot shows definitions as it shows rows, so that they can't change under it.
     definitions_stay: ClassVar[bool] = False

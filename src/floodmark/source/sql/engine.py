@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from floodmark.errors import ConfigError
+from floodmark.wording import install_hint
 
 _WHAT = "can't use the source URL"
 # The extra of this package that brings a database's driver, or its SQLAlchemy dialect.
@@ -56,14 +57,14 @@ def made_engine(url: URL, **options: Any) -> Engine:
 def _dialect_hint(url: URL) -> str:
     extra = _EXTRAS.get(url.get_backend_name())
     if extra is not None:
-        return f"Install it: pip install 'floodmark[{extra}]'. Or leave the driver out of the URL."
+        return f"{install_hint(extra)}, or leave the driver out of the URL."
     return "Check its spelling, or install the package that brings the dialect."
 
 
 def _driver_hint(url: URL, module: str | None) -> str:
     extra = _EXTRAS.get(url.get_backend_name())
     if extra is not None:
-        return f"Install it: pip install 'floodmark[{extra}]', or the package of the driver that the URL names."
+        return f"{install_hint(extra)}, or the package of the driver that the URL names."
     return f"Install the package that brings the Python module {module}." if module else "Install its driver."
 
 

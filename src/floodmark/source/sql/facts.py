@@ -100,7 +100,7 @@ class LineShape(Struct, frozen=True):
 class SqlTable(Struct, frozen=True):
     """A selected table: the facts, the chosen columns, the shape of its lines, and the ranges that it is read in.
 
-    `ranges` are conditions on the key that divide all rows, in order. There is none if the table is read whole.
+    `ranges` are conditions on the key that divide all rows, in order. It is empty if the table is read whole.
     `range_rows` are the numbers of rows in them, if they were counted.
     """
 

@@ -1,4 +1,4 @@
-"""The dialect of a URL: a module that knows the database better, or SQLAlchemy alone."""
+"""The dialect of a URL: a module that knows the database better, or else SQLAlchemy."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def conditions(
 
 
 def _before(keys: Sequence[tuple[ColumnElement[Any], KeyColumn]], bound: Bound) -> ColumnElement[bool]:
-    """Compare with the first column alone at first, so that an index serves the comparison."""
+    """Compare the first column first, so that an index serves the comparison."""
     (column, key), value = keys[0], _bound(bound[0])
     less, up_to = (column > value, column >= value) if key.descending else (column < value, column <= value)
     return less if len(keys) == 1 else and_(up_to, or_(less, _before(keys[1:], bound[1:])))
