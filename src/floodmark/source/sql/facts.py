@@ -68,16 +68,17 @@ class KeyColumn(Struct, frozen=True):
 class TableFacts(Struct, frozen=True, kw_only=True):
     """The catalog's facts about one table.
 
-    `definition` holds all that shapes its lines, as values that JSON has a form for. `key` is unique and orders the
-    rows. If it is `cuttable`, a large table is read in ranges of it. `rows` and `bytes` are estimates, or None.
-    `stamp` changes with each change of the definition, even if it was undone. `no_proof` says why an unchanged chunk
-    can't be told without reading it, None if `digests` tell. `unreadable` says why the table can't be read at all.
+    `definition` holds all that shapes its lines, as values that JSON has a form for. `key` is unique and cuts a large
+    table into ranges. Rows that are `ordered` are read in its order, others in a fixed order of their own. `rows` and
+    `bytes` are estimates, or None. `stamp` changes with each change of the definition, even if it was undone.
+    `no_proof` says why an unchanged chunk can't be told without reading it, None if `digests` tell. `unreadable` says
+    why the table can't be read at all.
     """
 
     columns: tuple[SqlColumn, ...] = ()
     definition: Any = None
     key: tuple[KeyColumn, ...] = ()
-    cuttable: bool = True
+    ordered: bool = True
     rows: int | None = None
     bytes: int | None = None
     oid: int = 0

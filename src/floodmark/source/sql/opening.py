@@ -22,4 +22,8 @@ def dialect_for(options: SqlOptions) -> Dialect:
 
         return SQLite(url, options)
     require_dialect(url)
+    if backend == "duckdb":
+        from floodmark.source.sql.duckdb import DuckDB  # noqa: PLC0415 - by need, as each dialect is
+
+        return DuckDB(url, options)
     return Dialect(url, options)

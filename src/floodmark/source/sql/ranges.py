@@ -39,11 +39,16 @@ def rows_in_range(rows: int, size: int, chunk_bytes: int) -> int:
     return _power_of_two(chunk_bytes // width)
 
 
+def is_dense(least: int, greatest: int, rows: int) -> bool:
+    """Return True if the integers in a key's range are keys often enough for a grid."""
+    return greatest - least + 1 <= rows * _SPARSEST
+
+
 def grid(least: int, greatest: int, rows: int, per_range: int) -> Division | None:
     """Cut an integer key at the multiples of a power of two, or return None if the key is too sparse for that."""
-    span = greatest - least + 1
-    if span > rows * _SPARSEST:
+    if not is_dense(least, greatest, rows):
         return None
+    span = greatest - least + 1
     step = _power_of_two(per_range * span // max(1, rows))
     cells = range(least // step + 1, greatest // step + 1)
     return Division(tuple((cell * step,) for cell in cells))

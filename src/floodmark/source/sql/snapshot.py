@@ -122,7 +122,7 @@ class SqlSnapshot:
 
     def _divided(self, table: SqlTable) -> SqlTable:
         """Return the table with the ranges that it is read in. A table that can't be read now is left whole."""
-        if table.facts.unreadable is not None or not table.facts.key or not table.facts.cuttable:
+        if table.facts.unreadable is not None or not table.facts.key:
             return table
         try:
             with self._sessions.task("can't find the ranges", [table]) as connection:

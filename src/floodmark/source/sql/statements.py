@@ -16,7 +16,8 @@ Condition = ColumnElement[bool] | None
 def select_rows(dialect: Dialect, table: SqlTable, condition: Condition = None) -> Select[Any]:
     """Return the statement that gives a table's lines, or those of one of its ranges, in the order of its key."""
     chosen = [dialect.expression(column) for column in table.columns]
-    return _ordered(dialect, table, _filtered(dialect, table, select(*chosen), condition))
+    statement = _filtered(dialect, table, select(*chosen), condition)
+    return _ordered(dialect, table, statement) if table.facts.ordered else statement
 
 
 def select_keys(dialect: Dialect, table: SqlTable) -> Select[Any]:

@@ -7,11 +7,12 @@ whose driver gives values in a form of its own has a maker for the column.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from math import isinf, isnan
+from math import isfinite, isinf, isnan
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ import msgspec
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 # Types that the encoder writes as they are. A float is one of them only if it is finite.
 SIMPLE = frozenset({int, str, bool, type(None)})
+_FLOAT32 = struct.Struct("f")
 _SPACES = re.compile(r"[\r\n]")
 
 
@@ -47,6 +49,17 @@ def float_value(value: float) -> float | str:
     if isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def float32_value(value: float) -> float | str:
+    """Return the shortest number that reads back as the same float of 32 bits."""
+    if not isfinite(value):
+        return float_value(value)
+    for digits in range(6, 9):
+        short = float(f"{value:.{digits}g}")
+        if _FLOAT32.unpack(_FLOAT32.pack(short)) == _FLOAT32.unpack(_FLOAT32.pack(value)):
+            return short
+    return float(f"{value:.9g}")
 
 
 def decimal_value(value: Decimal) -> msgspec.Raw | str:
