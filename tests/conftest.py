@@ -9,6 +9,7 @@ pytest_plugins = [
     "fix_balancer",
     "fix_prometheus",
     "fix_runs",
+    "fix_sql",
     "fix_load",
     "fix_storage",
     "fix_s3_proxy",

@@ -1,0 +1,164 @@
+"""Tables that SQLAlchemy reads, cut by their key: no row is lost, and a change rewrites one chunk only."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from fix_sql import SqlDatabase, chunks_in, sqlite_database, text_of
+from floodmark.config import ColumnRule, Selection, TableRule
+
+ROWS = 3000
+NOTE = "a note of some length "
+
+
+def make(database: SqlDatabase, columns: str, keys: Sequence[tuple[Any, ...]], without_rowid: bool = True) -> None:
+    """A table `t` with the keys, in an order of chance, and a note with each."""
+    rowid = " WITHOUT ROWID" if database.name == "sqlite" and without_rowid else ""
+    database.run(f"CREATE TABLE t ({columns}){rowid}")
+    rows = [(*key, f"{NOTE}{number}") for number, key in enumerate(keys)]
+    random.Random(7).shuffle(rows)
+    database.run(f"INSERT INTO t VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
+
+def notes_of(chunks: Sequence[str]) -> list[str]:
+    return sorted(json.loads(line)["note"] for chunk in chunks for line in chunk.splitlines())
+
+
+def expected(count: int) -> list[str]:
+    return sorted(f"{NOTE}{number}" for number in range(count))
+
+
+def numbers() -> list[tuple[Any, ...]]:
+    return [(number - 1000,) for number in range(ROWS)]
+
+
+def sparse() -> list[tuple[Any, ...]]:
+    return [(number * number * 1009 - 5_000_000,) for number in range(ROWS)]
+
+
+def pairs() -> list[tuple[Any, ...]]:
+    return [(f"group {number % 7}", number // 7) for number in range(ROWS)]
+
+
+def texts() -> list[tuple[Any, ...]]:
+    return [(f"{'kK'[number % 2]}é%':{number}",) for number in range(ROWS)]
+
+
+def days() -> list[tuple[Any, ...]]:
+    return [(date(1990, 1, 1) + timedelta(days=3 * number),) for number in range(ROWS)]
+
+
+def uuids() -> list[tuple[Any, ...]]:
+    chance = random.Random(3)
+    return [(UUID(int=chance.getrandbits(128)),) for _ in range(ROWS)]
+
+
+KEYS = {
+    "integer": ("id bigint NOT NULL, note text, PRIMARY KEY (id)", numbers),
+    "sparse integer": ("id bigint NOT NULL, note text, PRIMARY KEY (id)", sparse),
+    "composite": ("a varchar(20) NOT NULL, b int NOT NULL, note text, PRIMARY KEY (a, b)", pairs),
+    "text": ("k varchar(40) NOT NULL, note text, PRIMARY KEY (k)", texts),
+    "date": ("d date NOT NULL, note text, PRIMARY KEY (d)", days),
+    "uuid": ("u uuid NOT NULL, note text, PRIMARY KEY (u)", uuids),
+}
+
+
+def made_keys(database: SqlDatabase, keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    if database.name != "sqlite":
+        return list(keys)
+    return [tuple(str(value) if isinstance(value, date | UUID) else value for value in key) for key in keys]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_row_is_in_one_chunk_and_an_insert_rewrites_one(sql_database: SqlDatabase, kind: str) -> None:
+    columns, make_keys = KEYS[kind]
+    keys = made_keys(sql_database, make_keys())
+    middle = keys.pop(ROWS // 2)
+    make(sql_database, columns, keys)
+    before = sql_database.chunks("t")
+    assert len(before) > 8
+    assert all(before), "no chunk is empty"
+    assert notes_of(before) == expected(ROWS - 1)
+    assert sql_database.chunks("t") == before
+    sql_database.run(f"INSERT INTO t VALUES ({', '.join('?' * (len(middle) + 1))})", (*middle, "inserted"))
+    after = sql_database.chunks("t")
+    assert notes_of(after) == sorted([*expected(ROWS - 1), "inserted"])
+    assert 1 <= len(set(after) - set(before)) <= 2, "a row that starts a chunk divides one"
+    sql_database.run("DELETE FROM t WHERE note = 'inserted'")
+    assert sql_database.chunks("t") == before
+
+
+@pytest.mark.parametrize("kind", ["integer", "composite"])
+def test_rules_apply_to_each_chunk(sql_database: SqlDatabase, kind: str) -> None:
+    columns, make_keys = KEYS[kind]
+    make(sql_database, columns, make_keys())
+    rule = TableRule(columns=ColumnRule(mask={"note": "redact"}), where="note LIKE '%9' -- a comment: with :a colon")
+    chunks = sql_database.chunks("t", rules={"t": rule})
+    assert len(chunks) > 8
+    assert sum(chunk.count('"note":"REDACTED"') for chunk in chunks) == ROWS // 10
+
+
+def test_a_small_table_and_one_without_a_key_are_one_chunk(sql_database: SqlDatabase) -> None:
+    make(sql_database, KEYS["composite"][0], pairs()[:20])
+    assert len(sql_database.chunks("t")) == 1
+    assert len(sql_database.chunks("t", chunk_bytes=64)) > 1
+    sql_database.run("CREATE VIEW v AS SELECT * FROM t")
+    assert len(sql_database.chunks("v", chunk_bytes=64)) == 1
+    sql_database.run("CREATE TABLE empty (id int NOT NULL PRIMARY KEY)")
+    assert sql_database.chunks("empty", chunk_bytes=64) == [""]
+
+
+def test_chunks_hold_no_key_in_what_is_remembered(sql_database: SqlDatabase) -> None:
+    make(sql_database, KEYS["text"][0], texts())
+    with closing(sql_database.snapshot(8192)) as snapshot:
+        (info,) = snapshot.tables(Selection(), "")
+        (part,) = info.parts
+        assert part.ranges > 8 and part.total_bytes > 8192
+        assert [(chunk.start, chunk.stop) for chunk in chunks_in(info)[:3]] == [(0, 1), (1, 2), (2, 3)]
+        assert snapshot.point.consistency
+
+
+@pytest.mark.parametrize("without_rowid", [True, False])
+@pytest.mark.parametrize("collation", ["NOCASE", "RTRIM", "BINARY"])
+def test_a_key_with_a_collation_of_its_own(tmp_path: Path, collation: str, without_rowid: bool) -> None:
+    database = sqlite_database(tmp_path / "a.db")
+    columns = f"a text COLLATE {collation} NOT NULL, b int NOT NULL, note text, PRIMARY KEY (a COLLATE NOCASE DESC, b)"
+    make(database, columns, [(f"{'kK'[n % 2]}{n // 5}", n % 5) for n in range(ROWS)], without_rowid)
+    before = database.chunks("t")
+    assert len(before) > 8
+    assert notes_of(before) == expected(ROWS)
+    database.run("UPDATE t SET note = 'changed' WHERE a = 'K100' COLLATE NOCASE AND b = 2")
+    assert len(set(database.chunks("t")) - set(before)) == 1
+
+
+def test_sqlite_keys_that_are_null_or_of_any_storage_class_lose_no_row(tmp_path: Path) -> None:
+    database = sqlite_database(tmp_path / "a.db")
+    values = [None, None, 1, -2.5, "x", "X", b"\x00", b"\xff", 2**62, "é"]
+    database.run("CREATE TABLE t (a, b, note, PRIMARY KEY (a, b))")
+    keys = [(values[number % 10], None if number % 3 else number) for number in range(ROWS)]
+    rows = [(*key, f"{NOTE}{number}") for number, key in enumerate(keys)]
+    database.run("INSERT OR IGNORE INTO t VALUES (?, ?, ?)", rows)
+    database.run("CREATE TABLE w (a, note, PRIMARY KEY (a)) WITHOUT ROWID")
+    mixed = [number if number % 4 else number + 0.5 for number in range(1000)]
+    mixed += [f"t{number}" for number in range(1000)] + [b"%d" % number for number in range(1000)]
+    database.run("INSERT INTO w VALUES (?, ?)", [(key, f"{NOTE}{number}") for number, key in enumerate(mixed)])
+    assert len(database.chunks("t")) > 8 and len(database.chunks("w")) > 8
+    assert notes_of(database.chunks("t")) == expected(ROWS)
+    assert notes_of(database.chunks("w")) == expected(ROWS)
+
+
+def test_a_chunk_of_many_can_be_read_again_and_alone(sql_database: SqlDatabase) -> None:
+    make(sql_database, KEYS["composite"][0], pairs())
+    with closing(sql_database.snapshot(8192)) as snapshot:
+        (info,) = snapshot.tables(Selection(), "")
+        third = chunks_in(info)[2]
+        assert text_of(snapshot, info, third) == text_of(snapshot, info, third) != ""
