@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from fix_ports import closed_port
 from fix_postgres import PgDatabase
@@ -19,6 +20,7 @@ from floodmark.errors import ConfigError, SourceError, TableError
 from floodmark.model import Chunk, Question, TableInfo, TableName
 from floodmark.source.base import Source, SourceSnapshot
 from floodmark.source.postgres.snapshot import PostgresSource
+from floodmark.source.sql.dialect import Dialect
 from floodmark.source.sql.facts import SqlOptions
 from floodmark.source.sql.opening import open_sql_source
 from floodmark.source.sql.snapshot import SqlSource
@@ -119,7 +121,20 @@ def postgresql_world(pg: PgDatabase) -> Iterator[World]:
     world.close()
 
 
-@pytest.fixture(params=["sqlite", "duckdb", "postgresql"])
+@pytest.fixture
+def reflected_world(pg: PgDatabase) -> Iterator[World]:
+    """PostgreSQL by SQLAlchemy's reflection, as a database that Floodmark does not know better."""
+    nowhere = f"postgresql+psycopg://user:{CANARY}@127.0.0.1:{closed_port()}/x"
+    sources = [
+        SqlSource(Dialect(make_url(url), SqlOptions(Secret(url), Limits(connections=3), KEY)))
+        for url in (pg.url.replace("postgresql://", "postgresql+psycopg://"), nowhere)
+    ]
+    world = World(sources[0], sources[1], pg.execute, "name::int > 0")
+    yield world
+    world.close()
+
+
+@pytest.fixture(params=["sqlite", "duckdb", "reflected", "postgresql"])
 def world(request: pytest.FixtureRequest) -> World:
     found: World = request.getfixturevalue(f"{request.param}_world")
     return found
@@ -303,13 +318,14 @@ def test_a_rule_for_what_is_not_there_is_a_config_error(world: World) -> None:
 
 
 def test_every_source_makes_the_same_lines_of_a_rule(
-    sqlite_world: World, duckdb_world: World, postgresql_world: World
+    sqlite_world: World, duckdb_world: World, postgresql_world: World, reflected_world: World
 ) -> None:
     columns = ColumnRule(exclude=("id",), mask={"name": "hash", "note": "redact"})
     selection = Selection(rules={"person": TableRule(columns=columns, where="id < 10")}, mask_key=KEY)
     texts = []
-    for world in (sqlite_world, duckdb_world, postgresql_world):
-        world.fill()
+    for world in (sqlite_world, duckdb_world, postgresql_world, reflected_world):
+        if world is not reflected_world:  # the same database as PostgreSQL's
+            world.fill()
         snapshot = world.snapshot()
         info = one_table(snapshot, selection)
         assert [(c.name, c.type.lower()) for c in info.columns] == [("name", "text"), ("note", "text")]

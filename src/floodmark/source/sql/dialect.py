@@ -25,7 +25,9 @@ from sqlalchemy import (
     Engine,
     FromClause,
     Select,
+    Text,
     TextClause,
+    cast,
     column,
     inspect,
     literal_column,
@@ -39,7 +41,8 @@ from floodmark.model import SourceIdentity, TableName
 from floodmark.source.base import Drawback
 from floodmark.source.sql.engine import error_name, label_of, made_engine, place_digest, version_text
 from floodmark.source.sql.facts import KeyColumn, Maker, SqlColumn, SqlOptions, SqlRelation, SqlTable, TableFacts
-from floodmark.source.sql.reflection import reflected_facts, reflected_relations
+from floodmark.source.sql.reflection import is_interval, is_json, reflected_facts, reflected_relations
+from floodmark.source.sql.values import json_value
 from floodmark.wording import iso_time
 
 # Levels of isolation at which one transaction shows one moment, the best first.
@@ -106,10 +109,11 @@ class Dialect:
             level = _strongest_level(connection)
             if level is not None:
                 connection = connection.execution_options(isolation_level=level)
+            taken_at = iso_time(datetime.now(UTC), "microseconds")
             return OpenSnapshot(
                 connections=(connection,),
                 identity=self.identity(connection),
-                taken_at=iso_time(datetime.now(UTC), "microseconds"),
+                taken_at=taken_at,
                 consistency=_consistency(level),
                 default_schema=inspect(connection).default_schema_name or "",
                 drawbacks=(self._unknown_consistency(),),
@@ -161,11 +165,12 @@ class Dialect:
 
     def expression(self, chosen: SqlColumn) -> ColumnElement[Any]:
         """Return what is selected for a column, of no type to SQLAlchemy: so the driver's value comes as it is."""
-        return column(self.quoted(chosen.name))
+        plain: ColumnElement[Any] = column(self.quoted(chosen.name))
+        return cast(plain, Text) if is_json(chosen.note) or is_interval(chosen.note) else plain
 
     def maker(self, chosen: SqlColumn) -> Maker | None:
         """Return what turns a column's values into JSON values. None: `values` decides by each value's type."""
-        return None
+        return json_value if is_json(chosen.note) else None
 
     def key_expression(self, key: KeyColumn) -> ColumnElement[Any]:
         """Return the key's column as it is ordered and compared. No label of an `expression` can have its name."""

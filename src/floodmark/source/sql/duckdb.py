@@ -58,6 +58,9 @@ _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "
 _AS_TEXT = re.compile(r"DATE|TIME|TIMESTAMP(_S|_MS|_NS)?|(TIME|TIMESTAMP) WITH TIME ZONE|INTERVAL|TIMESTAMP_\w+")
 _LOSSY = re.compile(r"\b(DATE|TIME|TIMESTAMP\w*|INTERVAL|UNION|VARIANT|BIGNUM)\b")
 _MOMENT = re.compile(r"(-?\d+-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(?:([+-]\d\d)(?::?(\d\d))?)?( \(BC\))?")
+_INTERVAL = re.compile(
+    r"(?:(-?\d+) years? ?)?(?:(-?\d+) months? ?)?(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d\d):(\d\d(?:\.\d+)?))?"
+)
 _ROWID = KeyColumn("rowid", integer=True)
 
 
@@ -170,7 +173,7 @@ class DuckDB(Dialect):
 
     def expression(self, chosen: SqlColumn) -> ColumnElement[Any]:
         plain = super().expression(chosen)
-        if _AS_TEXT.fullmatch(chosen.type) or chosen.type == "BIGNUM":
+        if _AS_TEXT.fullmatch(chosen.type) or chosen.type in ("BIGNUM", "JSON"):
             return cast(plain, String)
         return cast(func.to_json(plain), String) if _by_json(chosen.type) else plain
 
@@ -181,6 +184,8 @@ class DuckDB(Dialect):
             return number_value
         if chosen.type == "FLOAT":
             return values.float32_value
+        if chosen.type == "INTERVAL":
+            return interval_text
         return moment_text if "TIMESTAMP" in chosen.type and _AS_TEXT.fullmatch(chosen.type) else None
 
     def key_expression(self, key: KeyColumn) -> ColumnElement[Any]:
@@ -238,6 +243,20 @@ def moment_text(told: str) -> str:
     day, clock, hours, minutes, era = match.groups()
     offset = "" if hours is None else f"{hours}:{minutes or '00'}"
     return f"{day}T{clock}{offset}{era or ''}"
+
+
+def interval_text(told: str) -> str:
+    """Return DuckDB's text of an interval in ISO 8601."""
+    match = _INTERVAL.fullmatch(told)
+    if match is None:
+        return told
+    years, months, days = (int(part or 0) for part in match.group(1, 2, 3))
+    sign, hours, minutes, seconds = match.group(4, 5, 6, 7)
+    if hours is None:
+        return values.iso_interval(years, months, days, 0, 0, "0")
+    whole, dot, fraction = seconds.partition(".")
+    told = f"{sign}{int(whole)}{dot}{fraction}"
+    return values.iso_interval(years, months, days, int(f"{sign}{hours}"), int(f"{sign}{minutes}"), told)
 
 
 def number_value(digits: str) -> msgspec.Raw:

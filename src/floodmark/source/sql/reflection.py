@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, inspect, types
 from sqlalchemy.engine import Inspector
-from sqlalchemy.exc import CompileError, SQLAlchemyError, UnsupportedCompilationError
+from sqlalchemy.exc import CompileError, SAWarning, SQLAlchemyError, UnsupportedCompilationError
 
 from floodmark.model import TableName
 from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
@@ -57,7 +59,9 @@ def reflected_facts(connection: Connection, relation: SqlRelation) -> TableFacts
     """Return a relation's columns and primary key. Its definition is the same."""
     inspector = inspect(connection)
     schema, name = relation.table.schema, relation.table.name
-    reflected = inspector.get_columns(name, schema)
+    with warnings.catch_warnings():  # of types that SQLAlchemy does not know: the driver's values are used as they are
+        warnings.simplefilter("ignore", SAWarning)
+        reflected = inspector.get_columns(name, schema)
     columns = tuple(_column(connection, one) for one in reflected)
     try:
         key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
@@ -79,6 +83,21 @@ def type_text(connection: Connection, kind: types.TypeEngine[Any]) -> str:
         return kind.compile(dialect=connection.dialect)
     except (CompileError, UnsupportedCompilationError):
         return "" if isinstance(kind, types.NullType) else type(kind).__name__
+
+
+def is_json(kind: Any) -> bool:
+    """Return True for a type whose text is JSON. A driver would parse it, and lose digits of its numbers."""
+    return isinstance(kind, types.JSON)
+
+
+def is_interval(kind: Any) -> bool:
+    """Return True for a span of time. Python's type for it has no months."""
+    if not isinstance(kind, types.TypeEngine):
+        return False
+    try:
+        return kind.python_type is timedelta
+    except NotImplementedError:
+        return False
 
 
 def _collation(column: SqlColumn) -> str | None:

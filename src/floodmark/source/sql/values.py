@@ -89,15 +89,23 @@ def datetime_value(value: datetime) -> str:
 
 
 def interval_value(value: timedelta) -> str:
-    """Return the interval as PostgreSQL writes one: `3 days 04:05:06.7`."""
-    sign = "-" if value < timedelta(0) else ""
+    """Return the interval in ISO 8601, as PostgreSQL's lines hold one: `P3DT4H5M6.7S`."""
+    sign = -1 if value < timedelta(0) else 1
     size = abs(value)
     minutes, seconds = divmod(size.seconds, 60)
-    clock = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}{_fraction(size.microseconds)}"
-    days = f"{sign}{size.days} {'day' if size.days == 1 else 'days'}" if size.days else ""
-    if size == timedelta(days=size.days) and size.days:
-        return days
-    return f"{days} {sign}{clock}".lstrip()
+    told = f"{sign * seconds}" if seconds or sign > 0 or not size.microseconds else "-0"
+    told += _fraction(size.microseconds)
+    return iso_interval(0, 0, sign * size.days, sign * (minutes // 60), sign * (minutes % 60), told)
+
+
+def iso_interval(years: int, months: int, days: int, hours: int, minutes: int, seconds: str) -> str:
+    """Return an interval in ISO 8601, without the parts that are 0. `seconds` can have a sign and a fraction."""
+    day = "".join(f"{number}{unit}" for number, unit in ((years, "Y"), (months, "M"), (days, "D")) if number)
+    clock = "".join(f"{number}{unit}" for number, unit in ((hours, "H"), (minutes, "M")) if number)
+    clock += f"{seconds}S" if seconds.strip("-0.") else ""
+    if not day and not clock:
+        return "PT0S"
+    return f"P{day}{f'T{clock}' if clock else ''}"
 
 
 def json_value(text: str) -> msgspec.Raw | str:
