@@ -110,3 +110,28 @@ def test_infinity_is_duckdbs_number_or_none() -> None:
     for text in ("infinity", "294276-12-31T23:59:59", "yesterday", "2026-01-01T00:00:00+01:00"):
         with pytest.raises(NoCounterpart):
             parse_microseconds(text, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("UTINYINT", "int16"),
+        ("USMALLINT", "int32"),
+        ("UINTEGER", "int64"),
+        ("HUGEINT", "digits"),
+        ("DECIMAL(38,10)", "decimal"),
+        ("FLOAT", "float32"),
+        ("TIMESTAMP_MS", "timestamp"),
+        ("TIMESTAMP_NS", "text"),
+        ("TIMESTAMP WITH TIME ZONE", "timestamptz"),
+        ("INTEGER[3]", "json"),
+        ("STRUCT(a INTEGER)", "json"),
+        ("MAP(VARCHAR, INTEGER)", "json"),
+        ("ENUM('DATE')", "any"),
+        ("date", "any"),
+    ],
+)
+def test_duckdb_types_keep_their_meaning(name: str, kind: str) -> None:
+    assert column_type(Column("c", name, True), "duckdb").kind == kind
+    if name == "HUGEINT":
+        assert column_type(Column("c", "UBIGINT", True), "duckdb").arrow == "decimal128(20, 0)"

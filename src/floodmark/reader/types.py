@@ -103,6 +103,24 @@ _POSTGRES: dict[str, Kind] = {
         ("text", "name", '"char"', "inet", "cidr", "macaddr", "macaddr8", "money", "interval", "xml"), "text"
     ),
 }
+_DUCKDB: dict[str, Kind] = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "UTINYINT"), "int16"),
+    **dict.fromkeys(("INTEGER", "USMALLINT"), "int32"),
+    **dict.fromkeys(("BIGINT", "UINTEGER"), "int64"),
+    **dict.fromkeys(("HUGEINT", "UHUGEINT", "BIGNUM"), "digits"),
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "BOOLEAN": "bool",
+    "DATE": "date",
+    "TIME": "time",
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS"), "timestamp"),
+    "TIMESTAMP WITH TIME ZONE": "timestamptz",
+    "UUID": "uuid",
+    "JSON": "json",
+    "BLOB": "bytes",
+    **dict.fromkeys(("VARCHAR", "TEXT", "BIT", "INTERVAL", "TIMESTAMP_NS", "TIME WITH TIME ZONE"), "text"),
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 _CLOCK = re.compile(r"(timestamp|time)(?:\(\d\))? (with|without) time zone")
 _CHARACTERS = re.compile(r"character(?: varying)?(?:\((\d+)\))?|bpchar")
@@ -118,6 +136,8 @@ def column_type(column: Column, dialect: str, as_text: bool = False) -> ColumnTy
     """Return the type of a manifest's column. `as_text`: the user wants its values as they are in the lines."""
     if as_text:
         return ColumnType("any")
+    if dialect == "duckdb":
+        return _duckdb(column.type)
     return _sqlite(column.type) if dialect == "sqlite" else _postgres(column.plain_type)
 
 
@@ -149,6 +169,15 @@ def _decimal(precision: int, scale: int) -> ColumnType:
     """Return a decimal type. PostgreSQL's scale can be negative, or larger than the precision."""
     digits = precision - min(scale, 0) if scale <= precision else scale
     return ColumnType("decimal", digits, max(scale, 0)) if digits <= _MOST_DIGITS else ColumnType("digits")
+
+
+def _duckdb(name: str) -> ColumnType:
+    """Parse the name of a type in DuckDB's catalog. Names of types that it does not know mean any value."""
+    if name.endswith("]") or name.startswith(("STRUCT(", "MAP(", "UNION(")):
+        return ColumnType("json")
+    if found := _DECIMAL.fullmatch(name):
+        return _decimal(int(found[1]), int(found[2]))
+    return ColumnType("decimal", 20) if name == "UBIGINT" else ColumnType(_DUCKDB.get(name, "any"))
 
 
 def _sqlite(declared: str) -> ColumnType:

@@ -57,7 +57,7 @@ _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "
 # Types whose text DuckDB writes exactly, while Python's type for them holds less: infinity, 24:00:00, nanoseconds.
 _AS_TEXT = re.compile(r"DATE|TIME|TIMESTAMP(_S|_MS|_NS)?|(TIME|TIMESTAMP) WITH TIME ZONE|INTERVAL|TIMESTAMP_\w+")
 _LOSSY = re.compile(r"\b(DATE|TIME|TIMESTAMP\w*|INTERVAL|UNION|VARIANT|BIGNUM)\b")
-_MOMENT = re.compile(r"(-?\d+-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(?:([+-]\d\d)(?::?(\d\d))?)?( \(BC\))?")
+_MOMENT = re.compile(r"(\d+-\d\d-\d\d)( \(BC\))?(?: (\d\d:\d\d:\d\d(?:\.\d+)?)(\+00)?)?")
 _INTERVAL = re.compile(
     r"(?:(-?\d+) years? ?)?(?:(-?\d+) months? ?)?(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d\d):(\d\d(?:\.\d+)?))?"
 )
@@ -186,7 +186,8 @@ class DuckDB(Dialect):
             return values.float32_value
         if chosen.type == "INTERVAL":
             return interval_text
-        return moment_text if "TIMESTAMP" in chosen.type and _AS_TEXT.fullmatch(chosen.type) else None
+        moment = chosen.type == "DATE" or chosen.type.startswith("TIMESTAMP")
+        return moment_text if moment and _AS_TEXT.fullmatch(chosen.type) else None
 
     def key_expression(self, key: KeyColumn) -> ColumnElement[Any]:
         return literal_column("rowid") if key == _ROWID else super().key_expression(key)
@@ -236,13 +237,13 @@ def _by_json(kind: str) -> bool:
 
 
 def moment_text(told: str) -> str:
-    """Return DuckDB's text of a timestamp with a T, and with minutes in its offset. Infinity stays as it is."""
+    """Return DuckDB's text of a date or a timestamp as PostgreSQL writes it. Infinity stays as it is."""
     match = _MOMENT.fullmatch(told)
     if match is None:
         return told
-    day, clock, hours, minutes, era = match.groups()
-    offset = "" if hours is None else f"{hours}:{minutes or '00'}"
-    return f"{day}T{clock}{offset}{era or ''}"
+    day, era, clock, offset = match.groups()
+    time = "" if clock is None else f"T{clock}"
+    return f"{day}{time}{'' if offset is None else f'{offset}:00'}{' BC' if era else ''}"
 
 
 def interval_text(told: str) -> str:
