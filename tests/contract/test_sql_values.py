@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
+from contextlib import closing
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -15,10 +16,12 @@ import msgspec
 import pytest
 
 from fix_postgres import PgDatabase
-from fix_sql import duckdb_database, reflected_database
-from floodmark.config import ColumnRule, Limits, Secret, TableRule
+from fix_sql import chunks_in, duckdb_database, reflected_database, text_of
+from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import TableError
 from floodmark.source.postgres.connect import pinned_settings
+from floodmark.source.sql.facts import SqlOptions
+from floodmark.source.sql.opening import open_sql_source
 from floodmark.source.sql.values import NoJsonForm, float32_value, json_value, plain_value
 
 
@@ -183,3 +186,18 @@ def test_a_type_without_a_form_fails_its_table_without_its_value(pg: PgDatabase)
     with pytest.raises(TableError, match="a value of type Range") as caught:
         reflected_database(pg).chunks("t")
     assert "7717" not in str(caught.value)
+
+
+def test_rows_too_wide_for_duckdbs_memory_are_told_and_read_with_more(tmp_path: Path) -> None:
+    duckdb_database(tmp_path / "a.duckdb").run(
+        "CREATE TABLE t AS SELECT repeat(hash(n)::text, 5000) AS v FROM range(2000) r(n)"
+    )
+    for more, lines in (("", None), ("?memory_limit=1GB", 2000)):
+        source = open_sql_source(SqlOptions(Secret(f"duckdb:///{tmp_path}/a.duckdb{more}"), Limits(connections=1)))
+        with closing(source.snapshot()) as snapshot:
+            (info,) = snapshot.tables(Selection(), "")
+            if lines is None:
+                with pytest.raises(TableError, match=r"OutOfMemoryException\n.*\?memory_limit=1GB"):
+                    text_of(snapshot, info, chunks_in(info)[0])
+            else:
+                assert sum(text_of(snapshot, info, chunk).count("\n") for chunk in chunks_in(info)) == lines
