@@ -27,6 +27,7 @@ from sqlalchemy import (
     Select,
     Text,
     TextClause,
+    bindparam,
     cast,
     column,
     inspect,
@@ -35,6 +36,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ColumnElement, quoted_name
+from sqlalchemy.types import NullType
 
 from floodmark.errors import SourceError, SourceUnavailable, TableError
 from floodmark.model import SourceIdentity, TableName
@@ -176,6 +178,10 @@ class Dialect:
         """Return the key's column as it is ordered and compared. No label of an `expression` can have its name."""
         found: ColumnElement[Any] = column(self.quoted(key.name))
         return found if key.collation is None else found.collate(key.collation)
+
+    def bound(self, key: KeyColumn, value: Any) -> ColumnElement[Any]:
+        """Return a parameter to compare the key with. It has no type: the driver gets the value as it gave it."""
+        return bindparam(None, value, type_=NullType())
 
     def check_filter(self, connection: Connection, statement: Select[Any]) -> Exception | None:
         """Return the driver's error if the database refuses a statement because of its text. No row is read."""

@@ -56,20 +56,23 @@ class SqlColumn(Struct, frozen=True):
 class KeyColumn(Struct, frozen=True):
     """A column of the key that orders rows and cuts chunks. No row has NULL in it.
 
-    `integer` says that its values are integers. `collation` is set only if the key's is not the column's own.
+    `integer` says that its values are integers. `collation` is set only if the key's is not the column's own. `note` is
+    the dialect's own.
     """
 
     name: str
     integer: bool = False
     collation: str | None = None
     descending: bool = False
+    note: Any = None
 
 
 class TableFacts(Struct, frozen=True, kw_only=True):
     """The catalog's facts about one table.
 
-    `definition` holds all that shapes its lines, as values that JSON has a form for. `key` is unique and cuts a large
-    table into ranges. Rows that are `ordered` are read in its order, others in a fixed order of their own. `rows` and
+    `definition` holds all that shapes its lines, as values that JSON has a form for. `key` is unique. If it is
+    `cuttable`, a value comes back from the driver as the database compares it, and a large table is read in ranges.
+    Rows that are `ordered` are read in the order of the key, others in a fixed order of their own. `rows` and
     `bytes` are estimates, or None. `stamp` changes with each change of the definition, even if it was undone.
     `no_proof` says why an unchanged chunk can't be told without reading it, None if `digests` tell. `unreadable` says
     why the table can't be read at all.
@@ -78,6 +81,7 @@ class TableFacts(Struct, frozen=True, kw_only=True):
     columns: tuple[SqlColumn, ...] = ()
     definition: Any = None
     key: tuple[KeyColumn, ...] = ()
+    cuttable: bool = True
     ordered: bool = True
     rows: int | None = None
     bytes: int | None = None

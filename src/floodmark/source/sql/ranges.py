@@ -8,18 +8,19 @@ and seldom change. Boundaries are keys of rows: they stay in memory, and the man
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import and_, bindparam, or_
+from sqlalchemy import and_, or_
 from sqlalchemy.sql import ColumnElement
-from sqlalchemy.types import NullType
 
 from floodmark.source.sql.facts import KeyColumn
 
 Bound = Sequence[Any]
+Key = tuple[ColumnElement[Any], KeyColumn]
+Bind = Callable[[KeyColumn, Any], ColumnElement[Any]]
 # An integer key is cut by a grid if at least one of this many integers in its range is a key.
 _SPARSEST = 8
 # A range between two hashes has at least and at most this share of the rows that it should have.
@@ -69,34 +70,27 @@ def cut_by_hash(keys: Iterable[Sequence[Any]], per_range: int) -> Division:
     return Division(tuple(bounds), (*counts, count))
 
 
-def conditions(
-    keys: Sequence[tuple[ColumnElement[Any], KeyColumn]], bounds: Sequence[Bound]
-) -> Iterator[ColumnElement[bool]]:
+def conditions(keys: Sequence[Key], bounds: Sequence[Bound], bind: Bind) -> Iterator[ColumnElement[bool]]:
     """Yield a condition for each range. Every row without NULL in its key fulfils exactly one of them."""
     if not bounds:
         return
-    yield _before(keys, bounds[0])
+    yield _before(keys, bounds[0], bind)
     for first, end in pairwise(bounds):
-        yield and_(_from(keys, first), _before(keys, end))
-    yield _from(keys, bounds[-1])
+        yield and_(_from(keys, first, bind), _before(keys, end, bind))
+    yield _from(keys, bounds[-1], bind)
 
 
-def _before(keys: Sequence[tuple[ColumnElement[Any], KeyColumn]], bound: Bound) -> ColumnElement[bool]:
+def _before(keys: Sequence[Key], bound: Bound, bind: Bind) -> ColumnElement[bool]:
     """Compare the first column first, so that an index serves the comparison."""
-    (column, key), value = keys[0], _bound(bound[0])
+    (column, key), value = keys[0], bind(keys[0][1], bound[0])
     less, up_to = (column > value, column >= value) if key.descending else (column < value, column <= value)
-    return less if len(keys) == 1 else and_(up_to, or_(less, _before(keys[1:], bound[1:])))
+    return less if len(keys) == 1 else and_(up_to, or_(less, _before(keys[1:], bound[1:], bind)))
 
 
-def _from(keys: Sequence[tuple[ColumnElement[Any], KeyColumn]], bound: Bound) -> ColumnElement[bool]:
-    (column, key), value = keys[0], _bound(bound[0])
+def _from(keys: Sequence[Key], bound: Bound, bind: Bind) -> ColumnElement[bool]:
+    (column, key), value = keys[0], bind(keys[0][1], bound[0])
     more, since = (column < value, column <= value) if key.descending else (column > value, column >= value)
-    return since if len(keys) == 1 else and_(since, or_(more, _from(keys[1:], bound[1:])))
-
-
-def _bound(value: Any) -> ColumnElement[Any]:
-    """Return a parameter without a type: the driver gets the value as it gave it."""
-    return bindparam(None, value, type_=NullType())
+    return since if len(keys) == 1 else and_(since, or_(more, _from(keys[1:], bound[1:], bind)))
 
 
 def _hash(key: Sequence[Any]) -> int:

@@ -67,9 +67,10 @@ def reflected_facts(connection: Connection, relation: SqlRelation) -> TableFacts
         key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
     except (NotImplementedError, SQLAlchemyError):
         key = ()
-    usable = _usable_key(key, columns)
+    ordering = _ordering_key(key, columns)
     definition = [[[one.name, one.type, one.nullable, _collation(one)] for one in columns], key]
-    return TableFacts(columns=columns, definition=definition, key=usable)
+    cuttable = all(_compares(one.note) for one in ordering)
+    return TableFacts(columns=columns, definition=definition, key=ordering, cuttable=cuttable)
 
 
 def _column(connection: Connection, one: Any) -> SqlColumn:
@@ -104,15 +105,15 @@ def _collation(column: SqlColumn) -> str | None:
     return getattr(column.note, "collation", None)
 
 
-def _usable_key(key: Iterable[str], columns: Iterable[SqlColumn]) -> tuple[KeyColumn, ...]:
-    """Return the key if all its values can be compared and none is NULL, else nothing."""
+def _ordering_key(key: Iterable[str], columns: Iterable[SqlColumn]) -> tuple[KeyColumn, ...]:
+    """Return the primary key, or nothing if a part of it can be NULL."""
     by_name = {column.name: column for column in columns}
     found = []
     for name in key:
         column = by_name.get(name)
-        if column is None or column.nullable or not _compares(column.note):
+        if column is None or column.nullable:
             return ()
-        found.append(KeyColumn(name, integer=isinstance(column.note, types.Integer)))
+        found.append(KeyColumn(name, integer=isinstance(column.note, types.Integer), note=column.note))
     return tuple(found)
 
 

@@ -122,7 +122,7 @@ class SqlSnapshot:
 
     def _divided(self, table: SqlTable) -> SqlTable:
         """Return the table with the ranges that it is read in. A table that can't be read now is left whole."""
-        if table.facts.unreadable is not None or not table.facts.key:
+        if table.facts.unreadable is not None or not table.facts.key or not table.facts.cuttable:
             return table
         try:
             with self._sessions.task("can't find the ranges", [table]) as connection:
@@ -138,7 +138,7 @@ class SqlSnapshot:
         limit = self._dialect.options.chunk_bytes
         division = self._division(connection, table, rows, size) if size > limit else Division()
         keys = [(self._dialect.key_expression(key), key) for key in table.facts.key]
-        ranges = tuple(conditions(keys, division.bounds))
+        ranges = tuple(conditions(keys, division.bounds, self._dialect.bound))
         info = replace(table.info, parts=(replace(part, ranges=len(ranges)),))
         return replace(table, info=info, ranges=ranges, range_rows=division.rows if ranges else ())
 
