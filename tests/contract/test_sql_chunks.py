@@ -15,6 +15,7 @@ import pytest
 
 from fix_sql import SqlDatabase, chunks_in, sqlite_database, text_of
 from floodmark.config import ColumnRule, Selection, TableRule
+from floodmark.model import Question
 
 ROWS = 3000
 NOTE = "a note of some length "
@@ -154,6 +155,16 @@ def test_sqlite_keys_that_are_null_or_of_any_storage_class_lose_no_row(tmp_path:
     assert len(database.chunks("t")) > 8 and len(database.chunks("w")) > 8
     assert notes_of(database.chunks("t")) == expected(ROWS)
     assert notes_of(database.chunks("w")) == expected(ROWS)
+
+
+def test_each_range_is_counted_alone(sql_database: SqlDatabase) -> None:
+    make(sql_database, KEYS["composite"][0], pairs())
+    with closing(sql_database.snapshot(8192)) as snapshot:
+        (info,) = snapshot.tables(Selection(rules={"t": TableRule(where="b < 50")}), "")
+        (part,) = info.parts
+        asked = [Question(info.table, part, chunk, False, 0) for chunk in chunks_in(info)]
+        counts = [seen.rows for seen in snapshot.observe(asked)]
+        assert len(counts) > 8 and 0 < min(counts) < ROWS / 4 and sum(counts) == ROWS
 
 
 def test_a_chunk_of_many_can_be_read_again_and_alone(sql_database: SqlDatabase) -> None:

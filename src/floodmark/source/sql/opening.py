@@ -26,4 +26,12 @@ def dialect_for(options: SqlOptions) -> Dialect:
         from floodmark.source.sql.duckdb import DuckDB  # noqa: PLC0415 - by need, as each dialect is
 
         return DuckDB(url, options)
+    if backend == "mssql":
+        from floodmark.source.sql.mssql import SQLServer  # noqa: PLC0415 - by need, as each dialect is
+
+        return SQLServer(url, options)
+    if backend == "oracle":
+        from floodmark.source.sql.oracle import Oracle  # noqa: PLC0415 - by need, as each dialect is
+
+        return Oracle(url, options)
     return Dialect(url, options)

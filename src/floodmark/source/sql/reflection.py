@@ -36,11 +36,11 @@ def reflected_relations(connection: Connection, skip: Collection[str] = SYSTEM_S
     found: list[SqlRelation] = []
     for schema in inspector.get_schema_names():
         if schema.lower() not in skip:
-            found += _relations_of(inspector, schema)
+            found += relations_of(inspector, schema)
     return found
 
 
-def _relations_of(inspector: Inspector, schema: str) -> Iterator[SqlRelation]:
+def relations_of(inspector: Inspector, schema: str) -> Iterator[SqlRelation]:
     for name in inspector.get_table_names(schema):
         yield SqlRelation(TableName(schema, name))
     for name in inspector.get_view_names(schema):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Select, func, literal_column, select
 from sqlalchemy.sql import ColumnElement
 
@@ -35,10 +36,8 @@ def select_bounds(dialect: Dialect, table: SqlTable) -> Select[Any]:
 
 def count_rows(dialect: Dialect, table: SqlTable, condition: Condition = None, filtered: bool = True) -> Select[Any]:
     """Return the statement that counts rows: of the table or of a range, with the table's filter or without."""
-    counted = select(func.count())
-    if filtered:
-        return _filtered(dialect, table, counted, condition)
-    return counted.select_from(dialect.from_clause(table.relation, table.facts))
+    counted = table if filtered else replace(table, where=None)
+    return _filtered(dialect, counted, select(func.count()), condition)
 
 
 def _filtered(dialect: Dialect, table: SqlTable, statement: Select[Any], condition: Condition) -> Select[Any]:
