@@ -90,7 +90,8 @@ FIRST = {
 SECOND = {
     "mssql": (
         "[Region] >= CAST(:param_1 AS VARCHAR(20)) AND ([Region] > CAST(:param_1 AS VARCHAR(20)) OR [id] >= :param_2)"
-        " AND [Region] <= CAST(:param_3 AS VARCHAR(20)) AND ([Region] < CAST(:param_3 AS VARCHAR(20)) OR [id] < :param_4)"
+        " AND [Region] <= CAST(:param_3 AS VARCHAR(20))"
+        " AND ([Region] < CAST(:param_3 AS VARCHAR(20)) OR [id] < :param_4)"
     ),
     "oracle": (
         '"Region" >= :param_1 AND ("Region" > :param_1 OR id >= :param_2) '

@@ -1,7 +1,7 @@
 """DuckDB files by duckdb-engine, opened read-only: no process can write while they are open, so all see one moment.
 
 Rows come in the table's own order, without a sort, which would take memory. A dense integer key cuts a table into
-ranges; if there is none, the positions of the rows do. The catalog is read by DuckDB's own functions, because
+ranges, or else the positions of its rows. The catalog is read by DuckDB's own functions, because
 SQLAlchemy's Inspector asks for PostgreSQL's.
 """
 
