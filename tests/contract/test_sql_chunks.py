@@ -12,10 +12,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import bindparam
+from sqlalchemy.types import NullType
 
-from fix_sql import SqlDatabase, chunks_in, sqlite_database, text_of
+from fix_postgres import PgDatabase
+from fix_sql import SqlDatabase, chunks_in, reflected_database, sqlite_database, text_of
 from floodmark.config import ColumnRule, Selection, TableRule
+from floodmark.errors import SnapshotLost, TableError
 from floodmark.model import Question
+from floodmark.source.sql.facts import KeyColumn
+from floodmark.source.sql.sqlite import SQLite
 
 ROWS = 3000
 NOTE = "a note of some length "
@@ -173,3 +179,33 @@ def test_a_chunk_of_many_can_be_read_again_and_alone(sql_database: SqlDatabase) 
         (info,) = snapshot.tables(Selection(), "")
         third = chunks_in(info)[2]
         assert text_of(snapshot, info, third) == text_of(snapshot, info, third) != ""
+
+
+def test_rows_that_a_collation_hides_from_all_ranges_are_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison that orders keys otherwise than ORDER BY does must not lose a row unnoticed."""
+    database = sqlite_database(tmp_path / "a.db")
+    make(database, KEYS["text"][0], texts())
+
+    def upper(self: SQLite, key: KeyColumn, value: str) -> object:
+        return bindparam(None, value.upper(), type_=NullType())
+
+    monkeypatch.setattr(SQLite, "bound", upper)
+    with pytest.raises(TableError, match=r"gave [\d,]+ lines?, but [\d,]+ rows? were counted"):
+        database.chunks("t")
+
+
+def test_a_snapshot_that_lost_its_connection_says_so(pg: PgDatabase) -> None:
+    database = reflected_database(pg)
+    make(database, KEYS["integer"][0], numbers())
+    with closing(database.snapshot(8192)) as snapshot:
+        (info,) = snapshot.tables(Selection(), "")
+        pg.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        for _ in range(2):
+            with pytest.raises(SnapshotLost, match="no connection of the snapshot is left"):
+                text_of(snapshot, info, chunks_in(info)[0])
+        assert not snapshot.is_alive()
