@@ -147,6 +147,14 @@ def test_a_key_with_a_collation_of_its_own(tmp_path: Path, collation: str, witho
     assert len(set(database.chunks("t")) - set(before)) == 1
 
 
+def test_a_key_that_tells_apart_what_its_column_does_not(tmp_path: Path) -> None:
+    database = sqlite_database(tmp_path / "a.db")
+    columns = "a text COLLATE NOCASE NOT NULL, note text, PRIMARY KEY (a COLLATE BINARY)"
+    make(database, columns, [(f"{'kK'[n % 2]}{n // 2}",) for n in range(ROWS)])
+    before = database.chunks("t", chunk_bytes=256)
+    assert len(before) > 100 and notes_of(before) == expected(ROWS)
+
+
 def test_sqlite_keys_that_are_null_or_of_any_storage_class_lose_no_row(tmp_path: Path) -> None:
     database = sqlite_database(tmp_path / "a.db")
     values = [None, None, 1, -2.5, "x", "X", b"\x00", b"\xff", 2**62, "é"]
