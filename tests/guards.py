@@ -268,7 +268,17 @@ PINNED.append(
         "pinned: pg_temp comes last", CONNECT, '"pg_catalog, pg_temp"', '"pg_catalog"', f"{GUARDS} -k temporary_tables"
     )
 )
-EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED]
+RANGES, SQL_SNAPSHOT, SQLITE = (f"source/sql/{name}.py" for name in ("ranges", "snapshot", "sqlite"))
+SQL_CHUNKS, SQL_RANGES = "tests/contract/test_sql_chunks.py", "tests/property/test_sql_ranges.py"
+SQL = [
+    guard("sql: a range begins with its first key", RANGES, "more, since = (column < value, column <= value) if key.descending else (column > value, column >= value)", "more, since = (column < value, column < value) if key.descending else (column > value, column > value)", SQL_RANGES),
+    guard("sql: a range ends before the next one's first key", RANGES, "less, up_to = (column > value, column >= value) if key.descending else (column < value, column <= value)", "less, up_to = (column >= value, column >= value) if key.descending else (column <= value, column <= value)", SQL_RANGES),
+    guard("sql: rows are counted while ranges are found", SQL_SNAPSHOT, "if expected is not None and expected != lines:", "if False:", f"{SQL_CHUNKS} -k collation_hides"),
+    guard("sql: steps of a grid are powers of two", RANGES, "step = _power_of_two(per_range * span // max(1, rows))", "step = max(1, per_range * span // max(1, rows))", SQL_RANGES),
+    guard("sql: a changed definition", SQL_SNAPSHOT, "now.oid != then.oid or now.fingerprint != then.fingerprint:", "now.oid != then.oid:", "tests/contract/test_source.py -k 'definition_that_changed and reflected'"),
+    guard("sql: the collation of SQLite's key", SQLITE, "collation=collation, ", "", f"{SQL_CHUNKS} -k tells_apart"),
+]  # fmt: skip
+EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED, *SQL]
 
 
 def main(words: list[str]) -> int:

@@ -42,8 +42,8 @@ class Job:
         return {**entry, "report": report}
 
     def manifest(self) -> dict[str, Any]:
-        newest = max((self.folder / "lake/_floodmark/manifests").glob("*.json"))
-        text = newest.read_text()
+        state = self.folder / "lake/_floodmark"
+        text = (state / json.loads((state / "head.json").read_text())["manifest"]).read_text()
         assert CANARY not in text, "a boundary of a range is a row's value"
         return json.loads(text)
 

@@ -71,6 +71,7 @@ def test_another_key_moves_no_boundary_far_from_it(keys: list[int], more: int, p
 @given(st.sets(st.integers(-500, 500), min_size=1), PER_RANGE)
 @settings(max_examples=150, deadline=None)
 @example({-1, 0}, 1)
+@example(set(range(-300, 600, 3)), 2)
 def test_a_grid_covers_every_key_with_fixed_steps(keys: set[int], per_range: int) -> None:
     division = grid(min(keys), max(keys), len(keys), per_range)
     if division is None:
