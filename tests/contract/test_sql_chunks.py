@@ -13,17 +13,22 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import bindparam
+from sqlalchemy.engine import make_url
 from sqlalchemy.types import NullType
 
+from fix_ports import closed_port
 from fix_postgres import PgDatabase
-from fix_sql import SqlDatabase, chunks_in, reflected_database, sqlite_database, text_of
+from fix_sql import SqlDatabase, chunks_in, options, reflected_database, sqlite_database, text_of
 from floodmark.config import ColumnRule, Selection, TableRule
-from floodmark.errors import SnapshotLost, TableError
+from floodmark.errors import SnapshotLost, SourceUnavailable, TableError
 from floodmark.model import Question
+from floodmark.source.sql.dialect import Dialect
 from floodmark.source.sql.facts import KeyColumn
+from floodmark.source.sql.snapshot import SqlSource
 from floodmark.source.sql.sqlite import SQLite
 
 ROWS = 3000
+CANARY = "canary-8812"
 NOTE = "a note of some length "
 
 
@@ -169,6 +174,32 @@ def test_sqlite_keys_that_are_null_or_of_any_storage_class_lose_no_row(tmp_path:
     assert len(database.chunks("t")) > 8 and len(database.chunks("w")) > 8
     assert notes_of(database.chunks("t")) == expected(ROWS)
     assert notes_of(database.chunks("w")) == expected(ROWS)
+
+
+def test_writers_change_no_range_that_is_read_later(sql_database: SqlDatabase) -> None:
+    if sql_database.name == "duckdb":
+        pytest.skip("no one can write to a DuckDB file while a snapshot is open")
+    make(sql_database, KEYS["composite"][0], pairs())
+    with closing(sql_database.snapshot(8192)) as snapshot:
+        (info,) = snapshot.tables(Selection(), "")
+        read = []
+        for number, chunk in enumerate(chunks_in(info)):
+            read.append(text_of(snapshot, info, chunk))
+            sql_database.run("UPDATE t SET note = 'later' WHERE b > ?", (number,))
+            sql_database.run("DELETE FROM t WHERE b < ?", (number,))
+            sql_database.run("INSERT INTO t VALUES (?, ?, 'later')", (f"later {number}", number))
+        assert notes_of(read) == expected(ROWS)
+        assert snapshot.redefined_tables([info], Selection(), "") == []
+
+
+def test_a_server_that_refuses_or_is_absent_is_named_without_the_password(pg: PgDatabase) -> None:
+    role = pg.role("reader", "right")
+    wrong = role.url.replace(":right@", f":{CANARY}@").replace("postgresql://", "postgresql+psycopg://")
+    absent = f"postgresql+psycopg://u:{CANARY}@127.0.0.1:{closed_port()}/db?password={CANARY}"
+    for url in (wrong, absent):
+        with pytest.raises(SourceUnavailable, match="the password, and that the server answers") as caught:
+            SqlSource(Dialect(make_url(url), options(url, 8192))).snapshot()
+        assert CANARY not in str(caught.value) and "***" not in str(caught.value)
 
 
 def test_each_range_is_counted_alone(sql_database: SqlDatabase) -> None:

@@ -34,7 +34,7 @@ from sqlalchemy import (
     literal_column,
     table,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.sql import ColumnElement, quoted_name
 from sqlalchemy.types import NullType
 
@@ -238,8 +238,10 @@ class Dialect:
     def refusal(self, error: Exception) -> SourceError:
         """Translate an error that came up before there was a snapshot: SourceUnavailable if waiting may help."""
         code = self.code(error)
-        kind = SourceUnavailable if self.lost_connection(error) else SourceError
-        return kind("can't open the source", on=self.label, why=code, hint=self.hint(code))
+        may_help = isinstance(error, OperationalError) or self.lost_connection(error)
+        kind = SourceUnavailable if may_help else SourceError
+        hint = self.hint(code) or "Check the address, the user and the password, and that the server answers."
+        return kind("can't open the source", on=self.label, why=code, hint=hint)
 
     def failure(self, error: Exception, what: str, table: TableName, where: str | None) -> SourceError:
         """Translate an error of one table while the connection lives."""

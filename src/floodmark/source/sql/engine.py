@@ -70,7 +70,8 @@ def _driver_hint(url: URL, module: str | None) -> str:
 
 def label_of(url: URL) -> str:
     """Return a URL without its password and its parameters."""
-    return url.set(password=None, query={}).render_as_string(hide_password=True)
+    shown = URL.create(url.drivername, url.username, None, url.host, url.port, url.database)
+    return shown.render_as_string(hide_password=True)
 
 
 def place_digest(url: URL) -> str:
