@@ -75,8 +75,9 @@ class Dialect:
     definitions_stay: ClassVar[bool] = False
     # True if each task runs in a savepoint, so that an error of one table does not end the snapshot.
     savepoints: ClassVar[bool] = True
-    # SQLAlchemy's options of a statement whose rows are read one after another, whatever their number.
-    streaming: ClassVar[Mapping[str, Any]] = {"stream_results": True, "max_row_buffer": 100}
+    # SQLAlchemy's options of a statement whose rows are read one after another, whatever their number. With
+    # `stream_results`, the number of rows in memory at a time depends on their size.
+    streaming: ClassVar[Mapping[str, Any]] = {"stream_results": True}
     # The name of the database's maker in messages.
     product: ClassVar[str] = "The database"
 

@@ -106,7 +106,8 @@ class SqlTable(Struct, frozen=True):
     """A selected table: the facts, the chosen columns, the shape of its lines, and the ranges that it is read in.
 
     `ranges` are conditions on the key that divide all rows, in order. It is empty if the table is read whole.
-    `range_rows` are the numbers of rows in them, if they were counted.
+    `range_rows` are the numbers of rows in them, if they were counted. `row_bytes` is about the size of a row, 0 if it
+    was not measured.
     """
 
     info: TableInfo
@@ -117,3 +118,4 @@ class SqlTable(Struct, frozen=True):
     where: str | None
     ranges: tuple[ColumnElement[bool], ...] = ()
     range_rows: tuple[int, ...] = ()
+    row_bytes: int = 0

@@ -31,6 +31,10 @@ from floodmark.source.sql.tables import TableReader, named_relation
 from floodmark.wording import plural
 
 _SAMPLE_ROWS = 256
+# Rows that a driver hands on at once: about this many bytes of them, if their size is known.
+_BUFFER_BYTES = 256 * 1024
+_FEWEST_ROWS, _MOST_ROWS = 16, 1000
+_KEY_BYTES = 256
 
 
 class SqlSource:
@@ -140,7 +144,8 @@ class SqlSnapshot:
         keys = [(self._dialect.key_expression(key), key) for key in table.facts.key]
         ranges = tuple(conditions(keys, division.bounds, self._dialect.bound))
         info = replace(table.info, parts=(replace(part, ranges=len(ranges)),))
-        return replace(table, info=info, ranges=ranges, range_rows=division.rows if ranges else ())
+        counted = division.rows if ranges else ()
+        return replace(table, info=info, ranges=ranges, range_rows=counted, row_bytes=size // max(1, rows))
 
     def _sampled(self, connection: Connection, table: SqlTable) -> tuple[int, int]:
         """Return the number of rows, and the size of their lines if all are as long as the first ones."""
@@ -160,11 +165,16 @@ class SqlSnapshot:
             found = grid(int(least), int(greatest), rows, per_range)
             if found is not None:
                 return replace(found, bounds=found.bounds[::-1]) if table.facts.key[0].descending else found
-        return cut_by_hash(self._stream(connection, select_keys(self._dialect, table)), per_range)
+        return cut_by_hash(self._stream(connection, select_keys(self._dialect, table), _KEY_BYTES), per_range)
 
-    def _stream(self, connection: Connection, statement: Executable) -> Iterator[Sequence[Any]]:
+    def _stream(self, connection: Connection, statement: Executable, row_bytes: int = 0) -> Iterator[Sequence[Any]]:
         """Yield the rows of a statement. An error of the driver's own decoding tells no value."""
-        result = connection.execute(statement, execution_options=self._dialect.streaming)
+        options = dict(self._dialect.streaming)
+        if options.get("stream_results"):
+            options["max_row_buffer"] = max(
+                _FEWEST_ROWS, min(_MOST_ROWS, _BUFFER_BYTES // (row_bytes or _BUFFER_BYTES))
+            )
+        result = connection.execute(statement, execution_options=options)
         try:
             rows = iter(self._dialect.rows(result))
             while True:
@@ -205,7 +215,7 @@ class SqlSnapshot:
             raise TableError("can't extract", code="denied", on=table.table.label, why=table.denied)
         condition = self._condition(table.table, chunk)
         with self._sessions.task("can't extract", [known]) as connection:
-            rows = self._stream(connection, select_rows(self._dialect, known, condition))
+            rows = self._stream(connection, select_rows(self._dialect, known, condition), known.row_bytes)
             lines = write_rows(rows, known.shape, self._dialect.options.row_format, write)
             seen = self._digest(connection, known, condition) if part.digests else None
         expected = _expected_rows(known, chunk, seen)
