@@ -10,6 +10,7 @@ pytest_plugins = [
     "fix_prometheus",
     "fix_runs",
     "fix_sql",
+    "fix_journal",
     "fix_load",
     "fix_storage",
     "fix_s3_proxy",

@@ -29,6 +29,7 @@ ReasonCode = Literal[
     "no_proof",
     "resend",
     "unchanged",
+    "journal",
     "identical",
     "dropped",
     "attached",
@@ -208,11 +209,24 @@ class PartName(Struct, frozen=True):
         return TableName(self.schema, self.name)
 
 
+class JournalMark(Struct, frozen=True):
+    """The journal of a table's part, as the watermark's snapshot showed it: `part` as in Chunk.
+
+    `stamp` is a digest (hex) of the journal's objects and of the transactions that wrote them. `since` is the xmax of
+    the first known snapshot with this stamp: whoever has an id from there on ran under these objects.
+    """
+
+    part: str
+    stamp: str
+    since: int
+
+
 class Watermark(Struct, frozen=True):
     """The base that a later observation is compared with: the point in time, and a mark for each provable chunk.
 
     `parts` has an entry for each part that is defined by more than the table itself. `names` has one for each
-    partition, so that a later run can name a partition that is gone.
+    partition, so that a later run can name a partition that is gone. `journal` has one for each part with a usable
+    journal, in the mode `detect: journal`.
     """
 
     point: Point
@@ -220,6 +234,7 @@ class Watermark(Struct, frozen=True):
     chunks: tuple[ChunkMark, ...]
     parts: tuple[PartDefinition, ...] | UnsetType = UNSET
     names: tuple[PartName, ...] | UnsetType = UNSET
+    journal: tuple[JournalMark, ...] | UnsetType = UNSET
 
 
 class ObjectEntry(Struct, frozen=True):
@@ -318,6 +333,20 @@ class Ended(Struct, frozen=True, kw_only=True):
     error: str | UnsetType = UNSET
 
 
+class JournalFacts(Struct, frozen=True):
+    """A part's journal, as one snapshot shows it, if its table has `detect: journal`.
+
+    `stamp` is as in JournalMark. `newest` is above the id of every transaction that the journal says wrote to the part.
+    The journal can lack transactions below `floor`. `doubt` says why the journal can't be used: then the other fields
+    do not count.
+    """
+
+    stamp: str = ""
+    newest: int = 0
+    floor: int = 0
+    doubt: str | None = None
+
+
 class Part(Struct, frozen=True):
     """A relation that holds rows of a table: the table itself, or a leaf partition.
 
@@ -331,7 +360,7 @@ class Part(Struct, frozen=True):
 
     `fingerprint` is a digest of the part's definition, empty if that is the table's own definition. `stamp` is a digest
     of the transactions that wrote these definitions: it shows a change even if it was undone. It compares only within
-    one history, from one snapshot to another.
+    one history, from one snapshot to another. `journal` is None in other modes than `detect: journal`.
     """
 
     id: str
@@ -347,6 +376,7 @@ class Part(Struct, frozen=True):
     stamp: str = ""
     ranges: int = 0
     digests: bool = False
+    journal: JournalFacts | None = None
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):
@@ -363,6 +393,12 @@ class TableInfo(Struct, frozen=True, kw_only=True):
     fingerprint: Fingerprint
     denied: str | None = None
     watched: str | None = None
+
+    @property
+    def journal_doubt(self) -> str | None:
+        """Return why a part's journal can't be used although the user chose it, or None."""
+        doubts = (part.journal.doubt for part in self.parts if part.journal is not None)
+        return next((doubt for doubt in doubts if doubt is not None), None)
 
 
 class Question(Struct, frozen=True):

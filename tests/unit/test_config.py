@@ -36,6 +36,19 @@ def refusal(text: str | None, environ: dict[str, str] | None = None, **flags: ob
     return caught.value
 
 
+@pytest.mark.parametrize(
+    ("text", "on"),
+    [
+        ("detect: journal", "detect (floodmark.yaml)"),
+        ("tables: {rules: {public.a: {detect: journal}}}", "tables.rules.public.a.detect (floodmark.yaml)"),
+    ],
+)
+def test_a_journal_is_for_postgresql(text: str, on: str) -> None:
+    found = refusal(text, {**BASE, "FLOODMARK_SOURCE": "sqlite:///file.db"})
+    assert found.on == on and found.why == "only PostgreSQL has a journal"
+    assert from_file(text).selection
+
+
 def test_defaults_need_only_a_source_and_a_destination() -> None:
     settings = load(Flags(), BASE)
     assert settings.source.url == Secret("postgresql://u@h/db")
@@ -328,8 +341,6 @@ WRONG_FILES = [
     ("tables: {rules: {public.a: {detect: sometimes}}}", ["tables.rules.public.a.detect", "exact"]),
     ("tables: {rules: {public.a: {columns: {mask: {nino: hsh}}}}}", ["public.a.columns.mask.nino", "hash?"]),
     # later
-    ("detect: journal", ["detect", "not available in this version"]),
-    ("tables: {rules: {public.a: {detect: journal}}}", ["public.a.detect", "not available in this version"]),
     ("destination: {format: parquet}", ["destination.format", "jsonl or csv"]),
     # deliveries
     ("deliver: [{name: moj}]", ["deliver[0].url", "the url is missing"]),

@@ -102,6 +102,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Fingerprint: "fingerprint",
     model.Lineage: "lineage",
     model.ObjectEntry: "object",
+    model.JournalMark: "journal mark",
     model.PartDefinition: "part",
     model.PartName: "partition",
     model.Point: "point",

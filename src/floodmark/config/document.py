@@ -183,8 +183,6 @@ class _Checker:
 
     def _refuse_type(self, kind: Any, value: Any, path: str) -> NoReturn:
         wanted = schema.ACCEPTED.get(_last_key(path)) or _accepted_values(kind)
-        if isinstance(value, str) and (_last_key(path), value) in schema.LATER_VALUES:
-            self.refuse(path, f"{value} is not available in this version", f"{_last_key(path)} takes {wanted}.")
         options = get_args(kind) if get_origin(kind) is Literal else ()
         if options and isinstance(value, str):
             self.refuse(path, "not a valid value", f"{did_you_mean(value, options)}Use {wanted}.")

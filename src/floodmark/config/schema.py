@@ -120,8 +120,9 @@ class RuleSection(Struct, frozen=True, forbid_unknown_fields=True):
     detect: Annotated[
         DetectMode | None,
         documented_key(
-            "The way to find changes. exact: proven. column: by a column that grows with every change, no proof. "
-            "always: extract everything. The top-level key is the default."
+            "The way to find changes. exact: proven. journal: proven, and without a scan if the table's journal is on. "
+            "column: by a column that grows with every change, no proof. always: extract everything. "
+            "The top-level key is the default."
         ),
     ] = None
     column: Annotated[
@@ -258,7 +259,9 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     detect: Annotated[
         DetectMode | None,
         documented_key(
-            "The way to find changes. exact: proven. always: extract everything, write what differs.", "exact"
+            "The way to find changes. exact: proven. journal: proven, and without a scan if a table's journal is on. "
+            "always: extract everything, write what differs.",
+            "exact",
         ),
     ] = None
     guards: GuardsSection = GuardsSection()
@@ -278,10 +281,6 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     completion: CompletionSection = CompletionSection()
-
-
-# Values that are planned, and that this version does not accept yet.
-LATER_VALUES = frozenset({("detect", "journal")})
 
 
 # What a key takes, if its type does not say it.

@@ -10,7 +10,7 @@ from msgspec import Struct
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
 
-DetectMode = Literal["exact", "column", "always"]
+DetectMode = Literal["exact", "journal", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
 # What a channel can be told of, gravest first: a message names the gravest one in its title.
 NotifyKind = Literal["audit_mismatch", "failed", "stopped", "partial", "tables_gone", "schema_changed", "succeeded"]

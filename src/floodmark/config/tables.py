@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NoReturn
 
 from floodmark.config.document import CONFIG_REFUSED, shown_key
 from floodmark.config.schema import ColumnsSection, ConfigFile, RuleSection
@@ -90,6 +91,21 @@ def _column_rule(columns: ColumnsSection | None, path: str, name: str) -> Column
             CONFIG_REFUSED, on=f"{path}.columns.mask ({name})", why=why, hint="Remove the column from one of the two."
         )
     return ColumnRule(exclude, mask)
+
+
+def require_journal_source(selection: Selection, url: Secret | None, name: str) -> None:
+    """Refuse `detect: journal` for a database that has none. Without a URL, libpq's variables name PostgreSQL."""
+    if url is None or url.reveal().strip().startswith("postgres"):
+        return
+    for label, rule in selection.rules.items():
+        if rule.detect == "journal":
+            _refuse_journal(f"tables.rules.{shown_key(label)}.detect ({name})")
+    if selection.detect == "journal":
+        _refuse_journal(f"detect ({name})")
+
+
+def _refuse_journal(on: str) -> NoReturn:
+    raise ConfigError(CONFIG_REFUSED, on=on, why="only PostgreSQL has a journal", hint="Set detect: exact.")
 
 
 def _mask_key(rules: Mapping[str, TableRule], environ: Mapping[str, str], name: str) -> Secret | None:

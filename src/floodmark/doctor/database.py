@@ -95,6 +95,7 @@ def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFac
     known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism)
     yield from tables.check_readable(found, settings.state_url is None)
     yield from tables.check_proof(found)
+    yield from tables.check_journal(found)
     yield from tables.check_size(found, settings, snapshot.point)
     yield from landing.check_landing(found, snapshot.identity.database, settings, snapshot.default_schema)
     if _is_postgresql(settings) and landing.refuses_json_numbers(settings):

@@ -59,6 +59,23 @@ def check_proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     yield warning("proof", found, fix)
 
 
+def check_journal(tables: Sequence[TableInfo]) -> Iterator[Finding]:
+    """Report tables with `detect: journal` whose journal can't be used. Without such tables there is nothing to say."""
+    using = [table for table in tables if any(part.journal is not None for part in table.parts)]
+    without = [(table.table.label, table.journal_doubt) for table in using if table.journal_doubt is not None]
+    if not using:
+        return
+    if not without:
+        yield ok("journal", f"it can prove that no row changed in {plural(len(using), 'table')}")
+        return
+    shown = [f"{label}: {doubt}" for label, doubt in without[:_SHOWN]]
+    if len(without) > _SHOWN:
+        shown.append(f"and {len(without) - _SHOWN} more; `floodmark plan` lists all")
+    head = f"not usable, so each run counts the rows: {len(without)} of {plural(len(using), 'table')}"
+    fix = "Run the command that is named, as the owner of the tables; see docs/change-detection.md."
+    yield warning("journal", "\n".join([head, *shown]), fix)
+
+
 def check_size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:
     total = sum(part.total_bytes for table in tables for part in table.parts)
     policy = Policy(settings.chunk_bytes, False, True, False)

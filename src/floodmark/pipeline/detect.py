@@ -4,6 +4,9 @@ docs/change-detection.md holds the proof. In short: within one lineage, take a c
 remembered snapshot's xmin, and with as many rows as then. Such a chunk holds exactly the same rows. Every doubt is a
 reason to extract; no code here ever concludes "unchanged" from a doubt.
 
+A table can have a journal of the transactions that wrote to it. If the journal is certain that none did since, the
+chunk is proven without a question. Any doubt leads to the question.
+
 Sources without row versions can prove by digest: a chunk with the digest of a remembered chunk gives the same lines,
 whatever its place was.
 """
@@ -13,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from floodmark.model import (
     Chunk,
     ChunkMark,
     Fingerprint,
+    JournalFacts,
     Observation,
     Part,
     Point,
@@ -68,9 +73,10 @@ class Policy(Struct, frozen=True):
 class ChunkPlan(Struct, frozen=True):
     """The plan for one chunk.
 
-    Exactly one of `question` (ask first) and `reason` (extract) is set. `settle_plan` then turns the question into a
-    reason or into `proven`. `counted` is the number of rows that the reason is about, 0 if it is about no number.
-    `digests` are the remembered chunks of a part that is proven by digest.
+    Exactly one of `question` (ask first), `reason` (extract) and `proven` is set. `settle_plan` turns the question into
+    a reason or into `proven`. `counted` is the number of rows that the reason is about, 0 if it is about no number.
+    `digests` are the remembered chunks of a part that is proven by digest. `by_journal` says that the journal proved
+    it, so nobody asked.
     """
 
     part: Part
@@ -82,6 +88,7 @@ class ChunkPlan(Struct, frozen=True):
     proven: Observation | None = None
     counted: int = 0
     digests: Mapping[str, RememberedChunk] = {}
+    by_journal: bool = False
 
     @property
     def stored_key(self) -> str | None:
@@ -123,14 +130,24 @@ class TablePlan(Struct, frozen=True):
                 return Reason(
                     "unchanged", f"the row count and the greatest {self.info.watched} are the same; this is no proof"
                 )
-            several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
-            return Reason("unchanged", f"{several}proven unchanged")
+            return self._proven_reason()
         first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
         same = [chunk for chunk in self.chunks if chunk.reason is not None and chunk.reason.code == first.code]
         if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
             return first
         detail = _counted_detail(first.code, sum(chunk.counted for chunk in same)) or first.detail
         return Reason(first.code, f"{detail} ({len(same)} of {plural(len(self.chunks), 'chunk')})")
+
+    def _proven_reason(self) -> Reason:
+        """Return the reason of a table whose chunks are all proven unchanged, with the journal's part in it."""
+        several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
+        by_journal = sum(chunk.by_journal for chunk in self.chunks)
+        if by_journal and by_journal == len(self.chunks):
+            return Reason("journal", f"{several}proven unchanged by the journal")
+        doubt = self.info.journal_doubt
+        more = f", {by_journal} of them by the journal" if by_journal else ""
+        more += f"; the journal was not used: {doubt}" if doubt is not None else ""
+        return Reason("unchanged", f"{several}proven unchanged{more}")
 
 
 _VERBS = {"rows_changed": "inserted or updated", "rows_removed": "removed"}
@@ -159,9 +176,32 @@ def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: P
                 reason = _lineage_reason(info, known, point)
             elif reason is None and not same_part:
                 reason = _reason_for_a_new_part(info, part, remembered.good)
-            question = _question_for(info, part, chunk, is_last, known) if reason is None else None
-            chunks.append(ChunkPlan(part, chunk, is_last, question, reason, known))
+            chunks.append(_plan_chunk(info, part, ChunkPlan(part, chunk, is_last, None, reason, known)))
     return TablePlan(info, tuple(chunks))
+
+
+def _plan_chunk(info: TableInfo, part: Part, plan: ChunkPlan) -> ChunkPlan:
+    """Return the plan with the journal's proof or with a question, unless there is a reason to extract the chunk."""
+    if plan.reason is not None:
+        return plan
+    known = plan.remembered
+    if known is not None and info.watched is None and _journal_proves(part.journal, known):
+        seen = Observation(known.mark.rows, 0, known.mark.frozen, known.mark.relfilenode)
+        return replace(plan, proven=seen, by_journal=True)
+    return replace(plan, question=_question_for(info, part, plan.chunk, plan.open, known))
+
+
+def _journal_proves(facts: JournalFacts | None, known: RememberedChunk) -> bool:
+    """Return True if the journal is certain that no transaction wrote to a chunk since it was remembered.
+
+    Whoever could have written since then has an id from x1 on. The journal's objects are those of then, and such a
+    transaction can only have run under them (`since`). So it would be in the journal, which lacks none from the floor
+    on. The caller has checked lineage, definition and file.
+    """
+    mark, x1 = known.journal, known.point.xmin
+    if facts is None or facts.doubt is not None or mark is None or x1 is None:
+        return False
+    return mark.stamp == facts.stamp and mark.since <= x1 and facts.floor <= x1 and facts.newest <= x1
 
 
 def _plan_by_digest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -11,6 +11,7 @@ from floodmark.errors import FloodmarkError, TableError
 from floodmark.model import (
     ChunkMark,
     Encoding,
+    JournalMark,
     ObjectEntry,
     Observation,
     PartDefinition,
@@ -21,11 +22,15 @@ from floodmark.model import (
     TableEntry,
     TableInfo,
     Watermark,
+    same_history,
 )
 from floodmark.pipeline.columns import list_names, same_columns
-from floodmark.pipeline.detect import ChunkPlan, TablePlan, weightiest
+from floodmark.pipeline.detect import MAX_XID_GAP, ChunkPlan, TablePlan, weightiest
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
 from floodmark.state.manifest import checksum
+
+# The codes of a table whose chunks were all proven unchanged.
+PROVEN = frozenset[str]({"unchanged", "journal"})
 
 
 class ChunkOutcome(Struct, frozen=True):
@@ -132,8 +137,17 @@ def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> Re
     if outcome.observed is None:
         return None
     mark, part = _chunk_mark(outcome, outcome.observed, None), outcome.plan.part
-    code = _code_of(outcome)
-    return RememberedChunk(mark, point, info.oid, info.fingerprint, outcome.object, part.fingerprint, part.stamp, code)
+    return RememberedChunk(
+        mark,
+        point,
+        info.oid,
+        info.fingerprint,
+        outcome.object,
+        part.fingerprint,
+        part.stamp,
+        _code_of(outcome),
+        _journal_mark(outcome.plan, point),
+    )
 
 
 def _code_of(outcome: ChunkOutcome) -> str | None:
@@ -150,10 +164,10 @@ def _entry_reason(
     """Return the entry's reason after all chunks are settled. `good` is the last entry."""
     planned, gone = plan.reason, _gone_partitions(plan.info, good)
     if unchanged:
-        if planned.code == "unchanged":
+        if planned.code in PROVEN:
             return planned
         return Reason("identical", f"read again ({planned.code}: {planned.detail}): the same lines as before")
-    if planned.code != "unchanged":
+    if planned.code not in PROVEN:
         return planned if gone is None else Reason(planned.code, f"{planned.detail}; {gone}")
     before = {entry.key for entry in good.objects} if good is not None else set()
     new = [one for one in outcomes if _is_uncommitted(one, before)]
@@ -199,7 +213,45 @@ def _table_watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: P
         index += outcome.object is not None
     if not marks:
         return None
-    return Watermark(point, plan.info.oid, tuple(marks), part_definitions(parts), _part_names(plan.info))
+    return Watermark(
+        point,
+        plan.info.oid,
+        tuple(marks),
+        part_definitions(parts),
+        _part_names(plan.info),
+        journal_marks(_journal_mark(outcome.plan, point) for outcome in outcomes if outcome.observed is not None),
+    )
+
+
+def _journal_mark(plan: ChunkPlan, point: Point) -> JournalMark | None:
+    """Return the mark of a part's journal in this snapshot, or None if it can't be used.
+
+    A mark that an earlier snapshot made under the same objects knows better since when they were there.
+    """
+    facts, known = plan.part.journal, plan.remembered
+    if facts is None or facts.doubt is not None or point.xmax is None:
+        return None
+    mark = JournalMark(plan.part.id, facts.stamp, point.xmax)
+    then = None if known is None else known.journal
+    if known is None or then is None or then.stamp != mark.stamp or not _same_ids(known.point, point):
+        return mark
+    return replace(mark, since=min(mark.since, then.since))
+
+
+def _same_ids(then: Point, now: Point) -> bool:
+    """Return True if the transaction ids of two snapshots compare."""
+    if then.lineage is None or then.xmin is None or now.xmax is None:
+        return False
+    return same_history(then.lineage, now.lineage) and now.xmax - then.xmin < MAX_XID_GAP
+
+
+def journal_marks(found: Iterable[JournalMark | None]) -> tuple[JournalMark, ...] | UnsetType:
+    """Return the marks for a watermark. Of several for one part and one snapshot the earliest `since` holds."""
+    marks: dict[str, JournalMark] = {}
+    for mark in found:
+        if mark is not None and (mark.part not in marks or mark.since < marks[mark.part].since):
+            marks[mark.part] = mark
+    return tuple(marks.values()) or UNSET
 
 
 def _part_names(info: TableInfo) -> tuple[PartName, ...] | UnsetType:

@@ -11,6 +11,7 @@ from floodmark.model import (
     Chunk,
     ChunkMark,
     Fingerprint,
+    JournalMark,
     ObjectEntry,
     Part,
     Point,
@@ -26,7 +27,8 @@ class RememberedChunk(Struct, frozen=True):
 
     `part` is the fingerprint of its part. `stamp` is that part's stamp if the chunk was never committed, else None:
     before a commit the run itself checks that no definition changed while it read. `reason` is the code of the reason
-    why that chunk was read, if it was never committed and its run recorded it.
+    why that chunk was read, if it was never committed and its run recorded it. `journal` is the mark of its part's
+    journal, None if that could not be used.
     """
 
     mark: ChunkMark
@@ -37,6 +39,7 @@ class RememberedChunk(Struct, frozen=True):
     part: str = ""
     stamp: str | None = None
     reason: str | None = None
+    journal: JournalMark | None = None
 
 
 class Remembered(Struct, frozen=True):
@@ -78,6 +81,7 @@ def remembered_chunks(
     `stamp` and `reason` are None if they were committed.
     """
     parts = {} if watermark.parts is UNSET else {one.part: one.schema for one in watermark.parts}
+    journals = {} if watermark.journal is UNSET else {one.part: one for one in watermark.journal}
     return [
         RememberedChunk(
             mark,
@@ -88,6 +92,7 @@ def remembered_chunks(
             parts.get(mark.chunk.part, ""),
             stamp,
             reason,
+            journals.get(mark.chunk.part),
         )
         for mark in watermark.chunks
     ]

@@ -30,7 +30,7 @@ from floodmark.errors import StorageError
 from floodmark.events import Observer, ProgressFound, Warned
 from floodmark.layout import timestamp_of, timestamp_text
 from floodmark.model import Chunk, Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableName, Watermark
-from floodmark.pipeline.entries import part_definitions
+from floodmark.pipeline.entries import journal_marks, part_definitions
 from floodmark.pipeline.remembered import RememberedChunk, remembered_chunks
 from floodmark.state.manifest import FinishedChunks, Progress
 
@@ -204,7 +204,13 @@ def _grouped_chunks(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) ->
             schema=table.schema,
             name=table.name,
             fingerprint=fingerprint,
-            watermark=Watermark(point, oid, marks, part_definitions({one.mark.chunk.part: one.part for one in chunks})),
+            watermark=Watermark(
+                point,
+                oid,
+                marks,
+                part_definitions({one.mark.chunk.part: one.part for one in chunks}),
+                journal=journal_marks(one.journal for one in chunks),
+            ),
             objects=tuple(objects),
             stamp=UNSET if stamp is None else stamp,
             reason=UNSET if reason is None else reason,

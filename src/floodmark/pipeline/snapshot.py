@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
 from floodmark.events import RunStarted, StepStarted, Warned
@@ -14,6 +14,7 @@ from floodmark.retrying import Patience, retrying
 from floodmark.source.base import NamedRelation, Source, SourceSnapshot
 from floodmark.source.selection import picked_if_plain
 from floodmark.source.waiting import WaitsOnce
+from floodmark.wording import plural
 
 # A server that goes down under a run gets this long to come back, even if `source.wait_seconds` is less.
 SECONDS_TO_COME_BACK = 300
@@ -57,10 +58,24 @@ def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]
     tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
     for pattern in snapshot.choice.idle:
         session.observe(Warned(f"{pattern.sentence}. {pattern.hint}"))
+    for warning in _journal_warnings(tables):
+        session.observe(Warned(warning))
     _require_approved(session, tables)
     if session.backends.ledger is None:
         _require_all_readable(session, tables)
     return tables
+
+
+def _journal_warnings(tables: Sequence[TableInfo]) -> Iterator[str]:
+    """Yield why journals can't be used although `detect: journal` is set, with an example for each reason."""
+    why: dict[str, list[str]] = {}
+    for table in tables:
+        if table.journal_doubt is not None and table.denied is None:
+            why.setdefault(table.journal_doubt.replace(table.table.label, ""), []).append(table.journal_doubt)
+    for doubts in why.values():
+        others = len(doubts) - 1
+        more = f" ({plural(others, 'other table')} too)" if others else ""
+        yield f"rows are counted instead of asking the journal: {doubts[0]}{more}"
 
 
 def _require_approved(session: Session, tables: Sequence[TableInfo]) -> None:

@@ -208,7 +208,7 @@ def planned(table: PlannedTable) -> Planned:
 
 def has_work(table: PlannedTable) -> bool:
     """Return true if a run would do more with the table than report it unchanged."""
-    return table.to_extract > 0 or table.reason.code not in ("unchanged", "identical")
+    return table.to_extract > 0 or table.reason.code not in ("unchanged", "journal", "identical")
 
 
 def statuses(manifest: Manifest) -> dict[Status, int]:

@@ -124,6 +124,7 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
         where=rule.where,
         raw_newlines=any(c.mask is None and context.types.raw_newlines(c.attribute.type) for c in columns),
         reads=reads,
+        journal=(rule.detect or context.selection.detect) == "journal",
     )
 
 

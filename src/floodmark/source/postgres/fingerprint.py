@@ -76,7 +76,7 @@ def of_tree(edges: Iterable[PartitionEdge], members: Iterable[RelationDetail]) -
 def table_definition(facts: Sequence[Any], above: TableDefinition | None) -> TableDefinition:
     """Return the digests of facts, combined with those of the definition `above` them."""
     schema, stamp = ("", "") if above is None else (above.schema, above.stamp)
-    return TableDefinition(_sha256_of([schema, _content(facts)]), _sha256_of([stamp, _trace(facts)]))
+    return TableDefinition(sha256_of([schema, _content(facts)]), sha256_of([stamp, _trace(facts)]))
 
 
 def _content(fact: Any) -> Any:
@@ -100,12 +100,17 @@ def config_digest(
     mask_key: Secret | None,
     encoding_digest: str,
 ) -> str:
-    """Return the digest of the user's choices. The mask key goes in as its identity, and only if a mask uses it."""
+    """Return the digest of the user's choices. The mask key goes in as its identity, and only if a mask uses it.
+
+    A journal spares questions and changes no line or mark, so that mode counts as `exact`.
+    """
     hashed = any(c.mask == "hash" for c in columns)
     key = mask_identity(mask_key) if hashed and mask_key is not None else None
     chosen = [(c.attribute.name, c.mask) for c in columns]
-    return _sha256_of([OUTPUT_VERSION, chosen, where, detect, key, encoding_digest])
+    detect = ("exact", None) if detect[0] == "journal" else detect
+    return sha256_of([OUTPUT_VERSION, chosen, where, detect, key, encoding_digest])
 
 
-def _sha256_of(facts: Any) -> str:
+def sha256_of(facts: Any) -> str:
+    """Return the digest of facts."""
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -28,6 +28,7 @@ from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.copying import receive_groups, receive_rows
 from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
+from floodmark.source.postgres.journal import with_journal
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.rule_check import require_usable
@@ -112,7 +113,8 @@ class PostgresSnapshot:
         try:
             for table in read:
                 require_usable(self._coordinator.connection, table, self._format)
-            found = [self._with_measured_locks(table) for table in read]
+            measured = [self._with_measured_locks(table) for table in read]
+            found = with_journal(self._coordinator.connection, self._database, measured)
         except psycopg.Error as error:  # the connection broke
             raise translated(error, "can't read the catalog", self._where.label) from None
         self._tables = {table.info.table: table for table in found}

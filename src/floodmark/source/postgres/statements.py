@@ -36,7 +36,7 @@ class PgTable(Struct, frozen=True):
 
     `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line can hold newlines (a
     `json` value keeps them), which have to be replaced. `reads` gives, by a part's id, the relations that a statement
-    about that part must lock.
+    about that part must lock. `journal` says that the user chose `detect: journal`.
     """
 
     info: TableInfo
@@ -44,6 +44,7 @@ class PgTable(Struct, frozen=True):
     where: str | None
     raw_newlines: bool
     reads: Mapping[str, ExpectedReads]
+    journal: bool = False
 
 
 def literal(text: str) -> str:
