@@ -30,7 +30,7 @@ def install(database: PgDatabase) -> None:
 def enable_sql(relation: str) -> str:
     """Turn the journal on for one relation: not for its partitions, nor for what it belongs to."""
     return "".join(
-        f"CREATE TRIGGER {name} AFTER {events} ON {relation} "
+        f"CREATE TRIGGER {name} BEFORE {events} ON {relation} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION floodmark.{RECORD_FUNCTION}(); "
         f"ALTER TABLE {relation} ENABLE ALWAYS TRIGGER {name}; "
         for name, events in ((WRITE_TRIGGER, "INSERT OR UPDATE OR DELETE"), (TRUNCATE_TRIGGER, "TRUNCATE"))

@@ -56,13 +56,15 @@ MODEL, REMEMBERED, DETECT, ENTRIES = (
     "pipeline/detect.py",
     "pipeline/entries.py",
 )
-SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY = (
+SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY, JOURNAL, OBJECTS = (
     f"source/postgres/{name}.py"
     for name in (
         "snapshot", "statements", "transactions", "connect", "relations", "types", "proof", "catalog", "fingerprint",
-        "identity",
+        "identity", "journal", "journal_objects",
     )
 )  # fmt: skip
+JOURNALED, TRAPS = (f"tests/integration/test_journal_{name}.py" for name in ("proof", "traps"))
+JUNIT = "tests/unit/test_detect_journal.py"
 
 _FIELDS = "for name, why in _INTERRUPTIONS:"
 _RESETS = "if self.stats_reset != later.stats_reset and not self._other_statistics_last(later):"
@@ -207,6 +209,49 @@ NO_PROOF = [
 ]  # fmt: skip
 
 
+JOURNALS = [
+    guard("journal: a doubt", DETECT, "facts is None or facts.doubt is not None or mark", "facts is None or mark", JUNIT),
+    guard("journal: the same objects", DETECT, "mark.stamp == facts.stamp and mark.since", "mark.since", f"{TRAPS} -k 'unseen and disabled'"),
+    guard("journal: nobody ran before it", DETECT, " and mark.since <= x1", "", f"{TRAPS} -k while_a_transaction"),
+    guard("journal: floor", DETECT, " and facts.floor <= x1", "", f"{TRAPS} -k trimmed_away"),
+    guard("journal: newest write", DETECT, " and facts.newest <= x1", "", f"{JOURNALED} -k 'noticed and update'"),
+    guard("journal: x1 is xmin, not xmax", DETECT, "known.journal, known.point.xmin", "known.journal, known.point.xmax", f"{TRAPS} -k stays_open"),
+    guard("journal: a bucket's end", JOURNAL, "(max(buckets) + 1) << BUCKET_SHIFT", "max(buckets) << BUCKET_SHIFT", f"{JOURNALED} -k recent_write"),
+    guard("journal: not for a watched column", DETECT, "known is not None and info.watched is None and _journal", "known is not None and _journal", JUNIT),
+    guard("journal: since, in another history", ENTRIES, " or not _same_ids(known.point, point)", "", JUNIT),
+    guard("journal: since, of other objects", ENTRIES, " or then.stamp != mark.stamp", "", JUNIT),
+    guard("journal: since, beyond the gap", ENTRIES, " and now.xmax - then.xmin < MAX_XID_GAP", "", JUNIT),
+    guard("journal: its mode reads no other lines", PRINTS, 'if detect[0] == "journal" else detect', "if False else detect", f"{JOURNALED} -k later"),
+    guard("journal: ancestors", JOURNAL, "for place in self.parents.get(waiting.pop(), ()):", "for place in self.parents.get(waiting.pop() * 0, ()):", f"{JOURNALED} -k 'any_level or ancestor or inherits'"),
+    guard("journal: parents for a while", JOURNAL, "self.triggers.get(oid, ()), self.columns.get(oid, ())]", "self.triggers.get(oid, ())]", f"{JOURNALED} -k for_a_while"),
+    Guard("journal: another parent for a while", (
+        Edit(JOURNAL, "self.triggers.get(oid, ()), self.columns.get(oid, ())]", "self.triggers.get(oid, ())]"),
+        Edit(JOURNAL, "return [oid, self.parents.get(oid, ()),", "return [oid,"),
+    ), f"{JOURNALED} -k another_parent"),
+    guard("journal: the triggers' writers", JOURNAL, "AND t.tgnargs = 0, t.xmin::text", "AND t.tgnargs = 0, ''", f"{TRAPS} -k 'unseen and disabled'"),
+    guard("journal: the function's writer", OBJECTS, "(one.oid, one.xmin, one.digest)", "(one.oid, one.digest)", f"{TRAPS} -k 'unseen and function'"),
+    Guard("journal: its tables' writers", (
+        Edit(OBJECTS, "n.xmin::text, c.xmin::text, coalesce(y.xmin, c.xmin)::text", "n.xmin::text, '', ''"),
+    ), f"{TRAPS} -k 'unseen and (rule or journal_in)'"),
+    guard("journal: its schema's writer", OBJECTS, "n.xmin::text, c.xmin::text,", "'', c.xmin::text,", f"{TRAPS} -k 'unseen and schema'"),
+    guard("journal: fires in every session", OBJECTS, 'self.enabled == "A" and ', "", f"{TRAPS} -k 'as_it_was_made and replicas'"),
+    guard("journal: fires for every statement", OBJECTS, "return self.plain and ", "return ", f"{TRAPS} -k 'as_it_was_made and (condition or columns)'"),
+    guard("journal: fires for every kind of statement", OBJECTS, "self.type & ~_BEFORE == events and ", "", f"{TRAPS} -k 'as_it_was_made and events'"),
+    guard("journal: calls its own function", OBJECTS, " and self.function == function", "", f"{TRAPS} -k 'as_it_was_made and another_function'"),
+    guard("journal: the function is Floodmark's", OBJECTS, "for one in self.functions if one.digest in KNOWN_FUNCTIONS[one.name]]", "for one in self.functions]", f"{TRAPS} -k 'as_it_was_made and function_is_replaced'"),
+    guard("journal: its own triggers", OBJECTS, "if guarding != _ON_THE_JOURNAL.keys() or len(on_it) != len(guarding):", "if False:", f"{TRAPS} -k 'as_it_was_made and (guard or discards)'"),
+    guard("journal: its tables as they were made", OBJECTS, 'if any(one.shaped or (one.kind, one.persistence) != ("r", "p") for one in self.relations):', "if False:", f"{TRAPS} -k 'as_it_was_made and (rule or inherited or unlogged)'"),
+    guard("journal: a floor", JOURNAL, "if len(lowest) != 1:", "if False:", f"{TRAPS} -k 'as_it_was_made and floor'"),
+    guard("journal: extensions that write past triggers", OBJECTS, "if self.unseen_writers:", "if False:", f"{TRAPS} -k extension"),
+    guard("journal: subscriptions", JOURNAL, "if self.tables.subscribed & set(above):", "if False:", f"{TRAPS} -k 'subscriber and False'"),
+    guard("journal: subscriptions that are gone", OBJECTS, "functions, self.subscribed_ever]", "functions]", f"{TRAPS} -k 'subscriber and True'"),
+    guard("journal: read is what was meant", JOURNAL, "replaced_because(ExpectedReads(root), oids(found), before) is not None or ", "", f"{TRAPS} -k as_the_snapshot"),
+    guard("journal: rewritten under us", JOURNAL, " or any(one.rewritten for one in found)", "", f"{TRAPS} -k as_the_snapshot"),
+    guard("journal: hidden rows", OBJECTS, "if any(one.hides_rows for one in self.relations):", "if False:", f"{TRAPS} -k role_that_may"),
+    guard("journal: locks are let go", JOURNAL, '"ROLLBACK TO SAVEPOINT journal; RELEASE SAVEPOINT journal"', '"RELEASE SAVEPOINT journal"', f"{TRAPS} -k no_lock"),
+]  # fmt: skip
+
+
 def _facts(name: str, old: str, new: str, tests: str = PRINT, file: str = TYPES) -> Guard:
     return guard(f"fingerprint: {name}", file, old, new, tests)
 
@@ -278,7 +323,7 @@ SQL = [
     guard("sql: a changed definition", SQL_SNAPSHOT, "now.oid != then.oid or now.fingerprint != then.fingerprint:", "now.oid != then.oid:", "tests/contract/test_source.py -k 'definition_that_changed and reflected'"),
     guard("sql: the collation of SQLite's key", SQLITE, "collation=collation, ", "", f"{SQL_CHUNKS} -k tells_apart"),
 ]  # fmt: skip
-EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *FINGERPRINT, *PINNED, *SQL]
+EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *JOURNALS, *FINGERPRINT, *PINNED, *SQL]
 
 
 def main(words: list[str]) -> int:
@@ -301,6 +346,7 @@ def _outcome(one: Guard) -> str | None:
     """What is wrong with a guard's tests, or None."""
     with tempfile.TemporaryDirectory(prefix="floodmark-guards-") as folder:
         shutil.copytree(ROOT / "src", Path(folder, "src"), ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "migrations", Path(folder, "migrations"))
         for edit in one.edits:
             path = Path(folder, "src", "floodmark", edit.file)
             text = path.read_text()

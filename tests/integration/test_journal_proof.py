@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fix_journal import JournaledJob, disable_sql, enable, install, pass_bucket, recorded
+from fix_postgres import PgDatabase
 from floodmark.config import TableRule
 from floodmark.errors import VerificationFailed
 from floodmark.events import StepStarted, Warned
+from floodmark.source.postgres.journal_objects import KNOWN_FUNCTIONS, read_installed
 
 PERSON = """
     CREATE TABLE person (id bigint PRIMARY KEY, name text);
@@ -242,3 +244,12 @@ def test_the_audit_finds_what_the_journal_misses(journaled: JournaledJob) -> Non
     pass_bucket(journaled.database)
     with pytest.raises(VerificationFailed, match=r"public\.person"):
         journaled.job.run(detect="journal", audit_chunks=99)
+
+
+def test_the_functions_are_those_that_are_known(pg: PgDatabase) -> None:
+    """A change of a migration changes a function: then its digest belongs to KNOWN_FUNCTIONS, with those before."""
+    install(pg)
+    with pg.connect() as connection:
+        found = read_installed(connection)
+    assert {one.name: one.digest for one in found.functions if one.digest not in KNOWN_FUNCTIONS[one.name]} == {}
+    assert len(found.functions) == len(KNOWN_FUNCTIONS)

@@ -108,6 +108,10 @@ UNUSABLE = {
         ("CREATE TABLE child () INHERITS (floodmark.journal)",), "not as Floodmark made them"
     ),
     "unlogged": (("ALTER TABLE floodmark.journal SET UNLOGGED",), "not as Floodmark made them"),
+    "rows are deleted": (
+        ("INSERT INTO floodmark.journal VALUES (1, 1::bigint << 40); DELETE FROM floodmark.journal",),
+        "floodmark journal trim"
+    ),
     "no floor": (("DELETE FROM floodmark.journal_floor",), "floor is missing"),
     "no journal": ((REMOVE,), "not installed: floodmark journal install"),
     "an extension writes past triggers": ((
