@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from fix_journal import PASS_BUCKET
 from fix_service import TWIN_NAMES, TWINS
 
 
@@ -23,7 +24,7 @@ Make = Callable[[Act, int], list[str]]
 
 def statements(act: Act, number: int) -> list[str]:
     """The statements of an act, inside a transaction if they need one. `number` makes what it names new."""
-    return ACTS[act.kind](act, number)
+    return (ACTS | JOURNAL_ACTS)[act.kind](act, number)
 
 
 def alone(act: Act, number: int) -> list[str]:
@@ -34,7 +35,7 @@ def alone(act: Act, number: int) -> list[str]:
 
 def touches(act: Act) -> set[str]:
     """The tables that may show otherwise, or in other blocks, once it is done ("*": any)."""
-    if act.kind in HARMLESS:
+    if act.kind in HARMLESS or act.kind in JOURNAL_HARMLESS:
         return set()
     if act.kind in SWEEPING:
         return {"*"}
@@ -185,6 +186,43 @@ EXCHANGES: dict[str, Make] = {
     "view gone": _plain("BEGIN", "DROP VIEW here.one", "ALTER TABLE here.one_ RENAME TO one", "COMMIT"),
 }  # fmt: skip
 ACTS: dict[str, Make] = {**_ROWS, **_MAINTENANCE, **_DEFINITIONS, **_PARTITIONS, **EXCHANGES}
+_STATES = "ALTER TABLE {t} {s} TRIGGER floodmark_journal, {s} TRIGGER floodmark_journal_truncate"
+_OFF, _ON = (_STATES.replace("{s}", state) for state in ("DISABLE", "ENABLE ALWAYS"))
+# What hides a write from the journal, and what becomes of the journal itself.
+JOURNAL_ACTS: dict[str, Make] = {
+    "disabled for a while": _plain(_OFF, _UPDATE, _ON),
+    "all disabled for a while": _plain(
+        "ALTER TABLE {t} DISABLE TRIGGER ALL", _UPDATE, "ALTER TABLE {t} ENABLE TRIGGER ALL", _ON
+    ),
+    "left as pg_restore does": _plain(
+        "ALTER TABLE {t} DISABLE TRIGGER ALL", _UPDATE, "ALTER TABLE {t} ENABLE TRIGGER ALL"
+    ),
+    "in one transaction": _plain("BEGIN", _OFF, _UPDATE, _ON, "COMMIT"),
+    "as a replica": _plain("SET session_replication_role = replica", _UPDATE, "SET session_replication_role = origin"),
+    "serializable": _plain("BEGIN ISOLATION LEVEL SERIALIZABLE", _UPDATE, "COMMIT"),
+    "triggers dropped": _plain("DROP TRIGGER floodmark_journal ON {t}"),
+    "another parent for a while": _plain(
+        "CREATE TABLE parent_{c} (id int)", "ALTER TABLE {t} INHERIT parent_{c}", "DELETE FROM parent_{c} WHERE {w}",
+        "ALTER TABLE {t} NO INHERIT parent_{c}", "DROP TABLE parent_{c}"
+    ),
+    "another root for a while": _plain(
+        "ALTER TABLE visit DETACH PARTITION visit_a", "CREATE TABLE root_{c} (LIKE visit) PARTITION BY RANGE (id)",
+        "ALTER TABLE root_{c} ATTACH PARTITION visit_a FOR VALUES FROM (0) TO (300)",
+        "UPDATE root_{c} SET v = 'elsewhere {c}' WHERE {w}", "ALTER TABLE root_{c} DETACH PARTITION visit_a",
+        "DROP TABLE root_{c}", "ALTER TABLE visit ATTACH PARTITION visit_a FOR VALUES FROM (0) TO (300)"
+    ),
+    "another journal for a while": _plain(
+        "BEGIN", "ALTER TABLE floodmark.journal RENAME TO away",
+        "CREATE TABLE floodmark.journal (LIKE floodmark.away INCLUDING ALL)", "COMMIT", _UPDATE,
+        "BEGIN", "DROP TABLE floodmark.journal", "ALTER TABLE floodmark.away RENAME TO journal", "COMMIT"
+    ),
+    "trim": _plain("SELECT floodmark.trim_journal('0')"),
+    "delete from the journal": _plain("DELETE FROM floodmark.journal"),
+    "truncate the journal": _plain("TRUNCATE floodmark.journal"),
+    "vacuum the journal": _plain("VACUUM (FREEZE) floodmark.journal"),
+    "rewrite the journal": _plain("VACUUM FULL floodmark.journal"),
+    "ids go on": lambda act, number: [PASS_BUCKET],
+}  # fmt: skip
 # Acts, and those that undo them: of twins' names, and of other things.
 TWIN_PAIRS = (
     ("exchange tables", "exchange tables"), ("exchange tables across", "exchange tables across"),
@@ -212,6 +250,12 @@ REWRITING = (
 HARMLESS = frozenset(
     {"lock rows", "share rows", "vacuum", "vacuum freeze", "analyze", "index", "rolled back", "new table"}
 )
-SWEEPING = frozenset({*_PARTITIONS, *_DEFINITIONS, "upsert"}) - {
+JOURNAL_HARMLESS = frozenset(
+    {
+        "triggers dropped", "trim", "delete from the journal", "truncate the journal", "vacuum the journal",
+        "rewrite the journal", "ids go on",
+    }
+)  # fmt: skip
+SWEEPING = frozenset({*_PARTITIONS, *_DEFINITIONS, "upsert", "another root for a while"}) - {
     "add column", "add column that rewrites", "drop column", "rewriting alter", "rename there and back",
 }  # fmt: skip

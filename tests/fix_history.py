@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from fix_acts import Act, alone, statements, touches
+from fix_journal import REMOVE_IF_THERE, USER_TABLES, enable_sql, install_sql, pass_bucket
 from fix_judge import Judge
 from fix_meanwhile import PLAIN, Died, Lock, Manner, Watched
 from fix_oracle import Lines, Photograph
@@ -42,8 +43,16 @@ _REFUSALS = (
 class History:
     """One database from its birth, on a primary and perhaps seen through its standby."""
 
-    def __init__(self, primary: Cluster, folder: Path, told: Counter[str], standby: Cluster | None = None) -> None:
-        self.primary, self.standby, self.told = primary, standby, told
+    def __init__(
+        self,
+        primary: Cluster,
+        folder: Path,
+        told: Counter[str],
+        standby: Cluster | None = None,
+        *,
+        journal: bool = False,
+    ) -> None:
+        self.primary, self.standby, self.told, self.journal = primary, standby, told, journal
         self.database = primary.database()
         self.lagging = False
         if standby is not None:
@@ -58,6 +67,8 @@ class History:
         self.behind: set[str] = set()
         self.reference: dict[str, Lines] = {}
         self.statements: dict[tuple[bool, bool], int] = {}
+        if journal:
+            self.install_journal()
 
     # Acts
 
@@ -131,13 +142,40 @@ class History:
             self._stand_still()
         self.lagging = lagging
 
+    def install_journal(self) -> None:
+        """Install the journal anew, and turn it on for all tables."""
+        self.database.execute(f"{REMOVE_IF_THERE}; {install_sql()}")
+        tables = self.database.query(USER_TABLES)
+        self.database.execute("; ".join(enable_sql(name) for (name,) in tables))
+
+    def quiet_nights(self, *, through_standby: bool = False) -> None:
+        """Put the journal in order, if nobody is at work, and let nights pass in which nothing happens.
+
+        The second run must prove every table by the journal.
+        """
+        if not self.journal or self.open or self.prepared:
+            return
+        self.install_journal()
+        for _ in range(2):
+            pass_bucket(self.database)
+            self.run(through_standby=through_standby)
+        pass_bucket(self.database)
+        self.run(through_standby=through_standby, by_journal=not self.lagging)
+
     def touch(self, labels: set[str]) -> None:
         self.behind |= labels
         self.judge.touch(labels)
 
     # Runs
 
-    def run(self, manner: Manner = PLAIN, *, through_standby: bool = False, lock: Lock | None = None) -> None:
+    def run(
+        self,
+        manner: Manner = PLAIN,
+        *,
+        through_standby: bool = False,
+        lock: Lock | None = None,
+        by_journal: bool = False,
+    ) -> None:
         """Run, and hold what landed against what the source held at the moments that the manifest names."""
         source = self._source(through_standby)
         watched = Watched(self, source, manner, lock)
@@ -162,7 +200,7 @@ class History:
                 self.standby.resume()
         self.judge.require_truth(set(selected), watched.held, watched.attempts)
         if not watched.disturbed and not watched.crashed:
-            self.judge.require_proven(expected)
+            self.judge.require_proven(expected, by_journal)
         self.told["runs"] += 1
         self.told["attempts"] += watched.attempts
         self.told["proven chunks"] += watched.proven
@@ -201,6 +239,7 @@ class History:
                     full=manner.full,
                     lock_timeout=1 if watched.lock is not None and watched.lock.to_the_end else 60,
                     rules=RULES,
+                    detect="journal" if self.journal else "exact",
                 )
                 self.job.last = run(settings, watched.observe, watched.stop).manifest
             finally:

@@ -13,7 +13,14 @@ from floodmark.journal.migrate import upgrade_sql
 from floodmark.source.postgres.journal_names import BUCKET_SHIFT, RECORD_FUNCTION, TRUNCATE_TRIGGER, WRITE_TRIGGER
 
 REMOVE = "DROP SCHEMA floodmark CASCADE"
-_PASS = f"""DO $$ BEGIN
+REMOVE_IF_THERE = "DROP SCHEMA IF EXISTS floodmark CASCADE"
+# Every table and partition that a user made.
+USER_TABLES = """
+    SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND nspname <> 'floodmark'
+      AND nspname <> 'information_schema' AND nspname !~ '^pg_'
+"""
+PASS_BUCKET = f"""DO $$ BEGIN
     FOR i IN 1..{2**BUCKET_SHIFT} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP;
 END $$"""
 
@@ -48,7 +55,7 @@ def disable_sql(relation: str) -> str:
 
 def pass_bucket(database: PgDatabase) -> None:
     """Let transaction ids go on until every bucket that was written to has ended."""
-    database.execute(_PASS)
+    database.execute(PASS_BUCKET)
 
 
 def recorded(database: PgDatabase) -> set[str]:

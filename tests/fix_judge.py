@@ -57,12 +57,14 @@ class Judge:
             and not photograph.touched & {"*", label}
         )
 
-    def require_proven(self, expected: set[str]) -> None:
+    def require_proven(self, expected: set[str], journaled: bool = False) -> None:
+        """Require a proof of these tables, and by the journal if all of them are `journaled`."""
         moment = self._last.source.snapshot.taken_at
         for entry in self._last.tables:
             if entry.table.label in expected and entry.as_of == moment:
                 found = (entry.status, entry.reason.code)
-                assert found == ("unchanged", "unchanged"), f"{entry.table.label}: {entry.reason}"
+                codes = ("journal",) if journaled else ("unchanged", "journal")
+                assert found[0] == "unchanged" and found[1] in codes, f"{entry.table.label}: {entry.reason}"
                 self._told["had to be proven"] += 1
 
     def require_truth(self, selected: set[str], held: set[str], attempts: int) -> None:

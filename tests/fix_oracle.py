@@ -37,7 +37,7 @@ _TABLES = """
                AND (m.oid = c.oid OR m.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid))))
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE relkind IN ('r', 'p') AND NOT relispartition AND relpersistence <> 't'
-      AND nspname <> 'information_schema' AND nspname !~ '^pg_' ORDER BY 1, 2
+      AND nspname NOT IN ('information_schema', 'floodmark') AND nspname !~ '^pg_' ORDER BY 1, 2
 """
 # A standby can't read an unlogged table, so no run can have landed it as it was then.
 _UNREADABLE = b"a standby can't read this table"

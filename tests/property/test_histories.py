@@ -16,6 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from hypothesis import HealthCheck, Phase, assume, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from fix_acts import ACTS, CHANGING, EVEN, EXCHANGES, OPEN_ACTS, PAIRS, REWRITING, TWIN_PAIRS, Act
+from fix_acts import ACTS, CHANGING, EVEN, EXCHANGES, JOURNAL_ACTS, OPEN_ACTS, PAIRS, REWRITING, TWIN_PAIRS, Act
 from fix_history import History
 from fix_meanwhile import End, Lock, Manner, Meanwhile, Place
 from fix_postgres import BINARIES, Cluster
@@ -177,6 +178,43 @@ class Histories(RuleBasedStateMachine):
             self.history.close()
 
 
+JOURNALED = acts(JOURNAL_ACTS) | acts(JOURNAL_ACTS, TWINS, TWIN_WHERES)
+ALL_MEANWHILE = st.lists(st.builds(Meanwhile, PLACES, JOURNALED | EVERY, st.booleans()), min_size=1, max_size=3)
+JOURNAL_DISTURBED = st.builds(Manner, ALL_MEANWHILE.map(tuple), st.just(()) | ONLY, **MANNERS)
+
+
+class JournalHistories(Histories):
+    """Also what may happen to a journal, and to tables whose writes it does not see."""
+
+    @rule(act=JOURNALED)
+    def somebody_works_past_the_journal(self, act: Act) -> None:
+        self.history.act(act)
+
+    @rule()
+    def ids_go_on(self) -> None:
+        self.history.act(Act("ids go on"))
+
+    @rule(act=JOURNALED)
+    def somebody_works_past_the_journal_and_it_runs(self, act: Act) -> None:
+        self.history.act(act)
+        self.history.act(Act("ids go on"))
+        self.history.run()
+
+    @rule(act=ROWS)
+    def somebody_writes_long_before_it_runs(self, act: Act) -> None:
+        self.history.act(act)
+        self.history.act(Act("ids go on"))
+        self.history.run()
+
+    @rule(manner=JOURNAL_DISTURBED)
+    def a_run_with_others_at_the_journal(self, manner: Manner) -> None:
+        self.history.run(manner)
+
+    @rule()
+    def quiet_nights(self) -> None:
+        self.history.quiet_nights()
+
+
 class StandbyHistories(Histories):
     """What may happen on a primary that is mostly read through a standby, which may lag."""
 
@@ -202,6 +240,14 @@ class StandbyHistories(Histories):
         self.history.lag(False)
         self.history.run(through_standby=True)
         super().teardown()
+
+
+class StandbyJournalHistories(JournalHistories, StandbyHistories):
+    """The same, mostly read through a standby."""
+
+    @rule()
+    def quiet_nights_of_the_standby(self) -> None:
+        self.history.quiet_nights(through_standby=True)
 
 
 def play(
@@ -233,27 +279,36 @@ def play(
 NEEDED = ("had to be proven", "proven chunks", "outcome unchanged: unchanged")
 
 
-def require_strength(told: Counter[str], *, long: bool = False) -> None:
+JOURNAL_NEEDED = ("outcome unchanged: journal",)
+
+
+def require_strength(told: Counter[str], *, long: bool = False, needed: Iterable[str] = NEEDED) -> None:
     """A play in which nothing was proven proves nothing. A long one must also have read again what was the same, and
     lost snapshots; in a short one the seed may be against it, and other tests bring both about on purpose."""
     print("\n".join(f"{number:8,} {what}" for what, number in sorted(told.items())))
-    for what in NEEDED:
+    for what in needed:
         assert told[what], what
     if long:
         assert told["outcome unchanged: identical"]
         assert told["attempts"] > told["runs"], "no snapshot was ever lost"
 
 
-def play_short(kind: type[Histories], make: Callable[[Counter[str]], History], examples: int, steps: int) -> None:
+def play_short(
+    kind: type[Histories],
+    make: Callable[[Counter[str]], History],
+    examples: int,
+    steps: int,
+    needed: tuple[str, ...] = NEEDED,
+) -> None:
     """Play a few histories, and a few more if a seed gave none that proves anything."""
     told = Counter[str]()
     for _ in range(3):
         number = random.SystemRandom().randrange(2**31)
         print(f"seed {number}")
         play(kind, lambda: make(told), number, examples=examples, steps=steps)
-        if all(told[what] for what in NEEDED):
+        if all(told[what] for what in needed):
             break
-    require_strength(told)
+    require_strength(told, needed=needed)
 
 
 @pytest.mark.parametrize("part", [1, 2])
@@ -268,7 +323,38 @@ def test_histories_through_a_standby(make_server: MakeServer, standby: MakeStand
     play_short(StandbyHistories, lambda told: History(server, tmp_path, told, twin), examples=5, steps=25)
 
 
-SUMMARY = ("runs", "attempts", "tables", "outcome unchanged: unchanged", "proven chunks", "had to be proven")
+def test_histories_with_the_journal(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server(settings=SETTINGS)
+    needed = (*NEEDED, *JOURNAL_NEEDED)
+    play_short(JournalHistories, lambda told: History(server, tmp_path, told, journal=True), 5, 30, needed)
+
+
+def test_histories_with_the_journal_through_a_standby(
+    make_server: MakeServer, standby: MakeStandby, tmp_path: Path
+) -> None:
+    server = make_server(settings=SETTINGS)
+    twin = standby(server)
+    needed = (*NEEDED, *JOURNAL_NEEDED)
+    play_short(StandbyJournalHistories, lambda told: History(server, tmp_path, told, twin, journal=True), 3, 25, needed)
+
+
+SUMMARY = (
+    "runs",
+    "attempts",
+    "tables",
+    "outcome unchanged: unchanged",
+    "outcome unchanged: journal",
+    "proven chunks",
+    "had to be proven",
+)
+
+
+MACHINES: dict[tuple[bool, bool], type[Histories]] = {
+    (False, False): Histories,
+    (True, False): StandbyHistories,
+    (False, True): JournalHistories,
+    (True, True): StandbyJournalHistories,
+}
 
 
 class Worlds:
@@ -295,11 +381,15 @@ def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> 
         number = int(given) if given else random.SystemRandom().randrange(2**31)
         version, with_standby = sorted(BINARIES)[number % len(BINARIES)], number % 3 == 0
         server, twin = worlds(version, with_standby)
-        machine: type[Histories] = StandbyHistories if with_standby else Histories
-        print(f"SEED={number}: PostgreSQL {version}{' and its standby' if with_standby else ''}", flush=True)
-        play(machine, lambda: History(server, tmp_path, total, twin), number, examples=2, steps=110, shrink=bool(given))  # noqa: B023
+        journal = number % 5 < 2
+        named = (
+            f"PostgreSQL {version}{' and its standby' if with_standby else ''}{' with a journal' if journal else ''}"
+        )
+        print(f"SEED={number}: {named}", flush=True)
+        begin = partial(History, server, tmp_path, total, twin, journal=journal)
+        play(MACHINES[with_standby, journal], begin, number, examples=2, steps=110, shrink=bool(given))
         print({what: total[what] for what in SUMMARY}, flush=True)
         if given or time.monotonic() > end:
             break
     if not given:
-        require_strength(total, long=True)
+        require_strength(total, long=True, needed=(*NEEDED, *JOURNAL_NEEDED))
