@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from fix_catalog import begin
+from fix_command import Floodmark
 from fix_journal import JournaledJob, disable_sql, enable, install, pass_bucket, recorded
 from fix_postgres import PgDatabase
-from floodmark.config import TableRule
+from fix_runs import Nightly
+from floodmark.config import Limits, Selection, TableRule
 from floodmark.errors import VerificationFailed
 from floodmark.events import StepStarted, Warned
+from floodmark.source.postgres.catalog import read_tables
+from floodmark.source.postgres.journal import with_journal
 from floodmark.source.postgres.journal_objects import KNOWN_FUNCTIONS, read_installed
 
 PERSON = """
@@ -253,3 +261,71 @@ def test_the_functions_are_those_that_are_known(pg: PgDatabase) -> None:
         found = read_installed(connection)
     assert {one.name: one.digest for one in found.functions if one.digest not in KNOWN_FUNCTIONS[one.name]} == {}
     assert len(found.functions) == len(KNOWN_FUNCTIONS)
+
+
+class Counting:
+    """A connection that counts its statements."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self.number = connection, 0
+
+    def execute(self, *arguments: Any, **named: Any) -> Any:
+        self.number += 1
+        return self._connection.execute(*arguments, **named)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._connection.closed)
+
+
+def test_the_number_of_queries_does_not_grow_with_the_tables(pg: PgDatabase) -> None:
+    names = [f"t{number}" for number in range(40)]
+    pg.execute("; ".join(f"CREATE TABLE {name} (i int)" for name in names))
+    install(pg)
+    enable(pg, *names)
+    sent = []
+    for selection in (Selection(), Selection(only=("public.t1",), detect="journal"), Selection(detect="journal")):
+        with pg.connect(autocommit=True) as connection:
+            begin(connection, Limits())
+            tables = read_tables(connection, selection, "")[1]
+            database = int(pg.value("SELECT oid FROM pg_database WHERE datname = current_database()"))
+            counting = Counting(connection)
+            found = with_journal(counting, database, tables)  # type: ignore[arg-type]
+            sent.append(counting.number)
+            facts = [part.journal for table in found for part in table.info.parts]
+            assert all(one is None or one.doubt is None for one in facts)
+            assert (None in facts) == (selection.detect == "exact")
+    assert sent[0] == 0 and sent[1] == sent[2] <= 13
+
+
+def test_the_commands_turn_the_journal_on(nightly: Nightly, tmp_path: Path) -> None:
+    """A role that may only read is told what to run, and the owner runs it."""
+    database = nightly.database
+    database.execute(PERSON)
+    database.execute(VISIT)
+    reader = database.role(f"reader_{database.name}")
+    database.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader.name}")
+    environ = {"FLOODMARK_DESTINATION": str(tmp_path / "lake")}
+    job, owner = (Floodmark(tmp_path, {**environ, "FLOODMARK_SOURCE": url}) for url in (reader.url, database.url))
+    (tmp_path / "floodmark.yaml").write_text("detect: journal\naudit: {chunks_per_run: 0}\n")
+
+    def told() -> tuple[str, str]:
+        found = {one["check"]: one for one in job("doctor", "--output", "json").json["checks"]}
+        return found["journal"]["result"], found["journal"]["found"]
+
+    assert "not installed: floodmark journal install" in told()[1]
+    owner("journal", "install")
+    assert "may not read the journal: floodmark journal install --grant-to" in told()[1]
+    owner("journal", "install", "--grant-to", reader.name)
+    assert "the journal of public.visit is not on: floodmark journal enable public.visit" in told()[1]
+    owner("journal", "enable", "public.person", "public.visit")
+    assert told() == ("ok", "it can prove that no row changed in 2 tables")
+    codes: list[list[str]] = []
+    for _ in range(2):
+        pass_bucket(database)
+        manifest = job("run", "--output", "json").json
+        codes.append([entry["reason"]["code"] for entry in manifest["tables"]])
+    assert codes == [["first_run"] * 2, ["journal"] * 2]
+    assert "2 unchanged" in job("run").out
+    database.execute("UPDATE visit SET v = 'new' WHERE id = 7")
+    assert "public.visit" in job("run").out

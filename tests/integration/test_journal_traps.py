@@ -9,10 +9,11 @@ import psycopg
 import pytest
 
 from fix_catalog import MODS
-from fix_journal import REMOVE, JournaledJob, enable_sql, install_sql, pass_bucket
+from fix_journal import REMOVE, JournaledJob, enable, enable_sql, install, install_sql, pass_bucket
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
 from floodmark.config import Limits, Secret, Selection
+from floodmark.events import ChunkDone, Event, StepStarted, TableDecided
 from floodmark.model import JournalFacts
 from floodmark.source.postgres.snapshot import PostgresSource
 
@@ -271,12 +272,15 @@ def facts_of(snapshot: object) -> JournalFacts:
         "ALTER SCHEMA floodmark RENAME TO away",
         "ALTER SCHEMA floodmark RENAME TO away; CREATE SCHEMA floodmark; CREATE TABLE floodmark.journal "
         "(LIKE away.journal); CREATE TABLE floodmark.journal_floor AS SELECT * FROM away.journal_floor",
+        "ALTER TABLE floodmark.journal RENAME TO x; ALTER TABLE floodmark.twin RENAME TO journal",
+        "ALTER TABLE floodmark.journal_floor RENAME TO x; ALTER TABLE floodmark.low RENAME TO journal_floor",
         "DROP TABLE floodmark.journal",
     ],
 )
 def test_the_journal_is_read_as_the_snapshot_means_it(ready: JournaledJob, statement: str) -> None:
     """A name is looked up in the present catalog, and a new file is empty for an old snapshot."""
-    ready.database.execute(UPDATE)
+    twins = "CREATE TABLE floodmark.twin (LIKE floodmark.journal); CREATE TABLE floodmark.low AS SELECT '1'::xid8 floor"
+    ready.database.execute(f"{twins}; {UPDATE}")
     snapshot = PostgresSource(Secret(ready.database.url), Limits(), None).snapshot()
     ready.database.execute(statement)
     doubt = facts_of(snapshot).doubt
@@ -336,6 +340,36 @@ def test_row_level_security_comes_under_the_snapshot(ready: JournaledJob) -> Non
     ready.database.execute("ALTER TABLE floodmark.journal ENABLE ROW LEVEL SECURITY")
     assert facts_of(snapshot).doubt is not None
     snapshot.close()
+
+
+# Chunks of a run that died
+
+
+@pytest.mark.parametrize("change", ["", UPDATE, f"{always('DISABLE')}; {UPDATE}; {always('ENABLE ALWAYS')}"])
+def test_chunks_that_a_dead_run_left(journaled: JournaledJob, change: str) -> None:
+    """They are remembered with that run's stamp, and proven by the journal as if they were committed."""
+    database = journaled.database
+    database.execute(PERSON)
+    install(database)
+    enable(database, "person")
+    pass_bucket(database)
+    done: list[Event] = []
+
+    def die(event: Event) -> None:
+        if isinstance(event, ChunkDone):
+            done.append(event)
+            if len(done) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        journaled.job.run_observed(die, detect="journal", connections=1)
+    if change:
+        database.execute(change)
+    assert journaled.day() == "first_run"
+    (decided,) = [event for event in journaled.job.events if isinstance(event, TableDecided)]
+    asked = [event for event in journaled.job.events if isinstance(event, StepStarted) and event.step == "checking"]
+    assert decided.chunks == 4 and (change or decided.to_extract < 4)
+    assert bool(asked) == bool(change)
 
 
 # The table and its server
