@@ -187,7 +187,7 @@ EXCHANGES: dict[str, Make] = {
 }  # fmt: skip
 ACTS: dict[str, Make] = {**_ROWS, **_MAINTENANCE, **_DEFINITIONS, **_PARTITIONS, **EXCHANGES}
 _STATES = "ALTER TABLE {t} {s} TRIGGER floodmark_journal, {s} TRIGGER floodmark_journal_truncate"
-_OFF, _ON = (_STATES.replace("{s}", state) for state in ("DISABLE", "ENABLE ALWAYS"))
+_OFF, _ON, _REPLICA = (_STATES.replace("{s}", state) for state in ("DISABLE", "ENABLE ALWAYS", "ENABLE REPLICA"))
 # What hides a write from the journal, and what becomes of the journal itself.
 JOURNAL_ACTS: dict[str, Make] = {
     "disabled for a while": _plain(_OFF, _UPDATE, _ON),
@@ -200,6 +200,7 @@ JOURNAL_ACTS: dict[str, Make] = {
     "in one transaction": _plain("BEGIN", _OFF, _UPDATE, _ON, "COMMIT"),
     "as a replica": _plain("SET session_replication_role = replica", _UPDATE, "SET session_replication_role = origin"),
     "serializable": _plain("BEGIN ISOLATION LEVEL SERIALIZABLE", _UPDATE, "COMMIT"),
+    "left for replicas": _plain(_REPLICA),
     "triggers dropped": _plain("DROP TRIGGER floodmark_journal ON {t}"),
     "another parent for a while": _plain(
         "CREATE TABLE parent_{c} (id int)", "ALTER TABLE {t} INHERIT parent_{c}", "DELETE FROM parent_{c} WHERE {w}",
@@ -252,7 +253,8 @@ HARMLESS = frozenset(
 )
 JOURNAL_HARMLESS = frozenset(
     {
-        "triggers dropped", "trim", "delete from the journal", "truncate the journal", "vacuum the journal",
+        "left for replicas", "triggers dropped", "trim", "delete from the journal", "truncate the journal",
+        "vacuum the journal",
         "rewrite the journal", "ids go on",
     }
 )  # fmt: skip

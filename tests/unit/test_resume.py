@@ -16,6 +16,7 @@ from floodmark.model import (
     ChunkMark,
     Encoding,
     Fingerprint,
+    JournalMark,
     Lineage,
     Part,
     SourceIdentity,
@@ -80,6 +81,16 @@ def document(*chunks: FinishedChunks, **changes: object) -> Progress:
         chunks=chunks,
     )
     return replace(whole, **changes)
+
+
+def test_the_journal_of_each_part_is_kept() -> None:
+    """A part of a partitioned table has its own; a chunk without one says nothing about the others."""
+    mark = JournalMark("16385", "the journal's objects", 900)
+    other = replace(chunk(1), mark=replace(chunk(1).mark, chunk=Chunk("16400", 0, 8)))
+    (found,) = written(replace(chunk(0), journal=mark), replace(chunk(1), journal=replace(mark, since=950)), other)
+    assert found.watermark.journal == (mark,)
+    left = usable_chunks(document(found), HERE, Encoding(), NOW)
+    assert [one.journal for _, one in left.chunks] == [mark, mark, None]
 
 
 def written(*chunks: RememberedChunk) -> tuple[FinishedChunks, ...]:
