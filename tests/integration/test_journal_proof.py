@@ -326,6 +326,10 @@ def test_the_commands_turn_the_journal_on(nightly: Nightly, tmp_path: Path) -> N
         manifest = job("run", "--output", "json").json
         codes.append([entry["reason"]["code"] for entry in manifest["tables"]])
     assert codes == [["first_run"] * 2, ["journal"] * 2]
+    pass_bucket(database)
+    assert {one["reason"]["code"] for one in job("plan", "--output", "json").json["tables"]} == {"journal"}
+    verified = job("verify", "--against-source", "--output", "json").json
+    assert [table["source"]["same"] for table in verified["tables"]] == [1, 3]
     assert "2 unchanged" in job("run").out
     database.execute("UPDATE visit SET v = 'new' WHERE id = 7")
     assert "public.visit" in job("run").out

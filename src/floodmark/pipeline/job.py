@@ -36,7 +36,7 @@ class PlannedTable(Struct, frozen=True):
 
     Attributes:
         table: The table's name.
-        reason: The reason to extract it, or code `unchanged`.
+        reason: The reason to extract it, or code `unchanged` or `journal`.
         chunks: The number of its chunks.
         to_extract: The number of chunks that a run would extract.
         estimated_bytes: The estimated size of these chunks in the source, in bytes.
