@@ -401,6 +401,20 @@ def test_an_interrupted_history(private_server: Cluster, make_nightly: MakeNight
     assert ready.day() == "journal"
 
 
+def test_ids_of_more_than_32_bits(private_server: Cluster, make_nightly: MakeNightly) -> None:
+    """After 2³² transactions, ids in rows begin again, and those of the journal go on."""
+    private_server.stop()
+    private_server.tool("pg_resetwal", "-e", "7", "-D", str(private_server.data))
+    private_server.start()
+    ready = JournaledJob(make_nightly(private_server.database()))
+    ready.fill(PERSON)
+    assert ready.day() == "journal"
+    assert ready.job.last is not None and (ready.job.last.source.snapshot.xmin or 0) > 7 << 32
+    assert [ready.day(UPDATE), ready.day()] == ["rows_changed", "journal"]
+    trim(ready.database)
+    assert ready.day("DELETE FROM person WHERE id = 9") == "rows_removed"
+
+
 def test_through_a_standby(private_server: Cluster, standby: MakeStandby, make_nightly: MakeNightly) -> None:
     ready = JournaledJob(make_nightly(private_server.database()))
     ready.fill(PERSON)
