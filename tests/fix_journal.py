@@ -9,7 +9,9 @@ import pytest
 
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
+from floodmark.config import Selection
 from floodmark.journal.migrate import upgrade_sql
+from floodmark.model import JournalFacts
 from floodmark.source.postgres.journal_names import BUCKET_SHIFT, RECORD_FUNCTION, TRUNCATE_TRIGGER, WRITE_TRIGGER
 
 REMOVE = "DROP SCHEMA floodmark CASCADE"
@@ -63,6 +65,29 @@ def recorded(database: PgDatabase) -> set[str]:
     return {name for (name,) in database.query("SELECT DISTINCT relation::regclass::text FROM floodmark.journal")}
 
 
+PERSON = """
+    CREATE TABLE person (id bigint PRIMARY KEY, name text);
+    INSERT INTO person SELECT i, 'name ' || i || repeat('x', 200) FROM generate_series(1, 1000) i
+"""
+UPDATE = "UPDATE person SET name = 'new' WHERE id = 7"
+
+
+def always(state: str) -> str:
+    """Put both triggers of a table into a state."""
+    return f"ALTER TABLE person {state} TRIGGER floodmark_journal, {state} TRIGGER floodmark_journal_truncate"
+
+
+def trim(database: PgDatabase) -> None:
+    database.execute("SELECT floodmark.trim_journal('0')")
+
+
+def facts_of(snapshot: object) -> JournalFacts:
+    (info,) = snapshot.tables(Selection(only=("public.person",), detect="journal"), "")  # type: ignore[attr-defined]
+    facts = info.parts[0].journal
+    assert isinstance(facts, JournalFacts)
+    return facts
+
+
 class JournaledJob:
     """A nightly job whose tables have `detect: journal`, on a database with a journal."""
 
@@ -104,3 +129,10 @@ def journaled(nightly: Nightly) -> JournaledJob:
 @pytest.fixture
 def journaled_any(nightly_any: Nightly) -> JournaledJob:
     return JournaledJob(nightly_any)
+
+
+@pytest.fixture
+def ready(journaled: JournaledJob) -> JournaledJob:
+    journaled.fill(PERSON)
+    assert journaled.day() == "journal"
+    return journaled

@@ -63,7 +63,10 @@ SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS,
         "identity", "journal", "journal_objects",
     )
 )  # fmt: skip
-JOURNALED, TRAPS = (f"tests/integration/test_journal_{name}.py" for name in ("proof", "traps"))
+JOURNALED, TRAPS = (
+    "tests/integration/test_journal_proof.py",
+    "tests/integration/test_journal_traps.py tests/integration/test_journal_server.py",
+)
 JUNIT = "tests/unit/test_detect_journal.py"
 
 _FIELDS = "for name, why in _INTERRUPTIONS:"
