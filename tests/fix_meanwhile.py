@@ -167,7 +167,7 @@ class Watched:
 
     def observe(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self.attempts += 1
+            self.attempts = event.attempt  # an earlier one can have lost the server before it said that it began
             point, photograph = event.point, self.photographs[event.point.taken_at]
             assert (photograph.xmin, photograph.xmax) == (point.xmin, point.xmax), "it is of another moment"
             photograph.calm = point.xmin == point.xmax and not (self.through_standby and self.history.lagging)
