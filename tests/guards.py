@@ -224,6 +224,7 @@ JOURNALS = [
     guard("journal: since, in another history", ENTRIES, " or not _same_ids(known.point, point)", "", JUNIT),
     guard("journal: since, of other objects", ENTRIES, " or then.stamp != mark.stamp", "", JUNIT),
     guard("journal: since, beyond the gap", ENTRIES, " and now.xmax - then.xmin < MAX_XID_GAP", "", JUNIT),
+    guard("journal: a size that was measured", ENTRIES, " or not plan.part.measured:", ":", f"{TRAPS} -k measured"),
     guard("journal: its mode reads no other lines", PRINTS, 'if detect[0] == "journal" else detect', "if False else detect", f"{JOURNALED} -k later"),
     guard("journal: ancestors", JOURNAL, "for place in self.parents.get(waiting.pop(), ()):", "for place in self.parents.get(waiting.pop() * 0, ()):", f"{JOURNALED} -k 'any_level or ancestor or inherits'"),
     guard("journal: parents for a while", JOURNAL, "self.triggers.get(oid, ()), self.columns.get(oid, ())]", "self.triggers.get(oid, ())]", f"{JOURNALED} -k for_a_while"),

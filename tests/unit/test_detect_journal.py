@@ -30,7 +30,7 @@ from floodmark.model import (
     Watermark,
 )
 from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan
-from floodmark.pipeline.entries import EntryFacts, finished_entry, proven_outcome, remembered_chunk
+from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished_entry, proven_outcome, remembered_chunk
 from floodmark.pipeline.remembered import remember_entry
 from floodmark.state.manifest import checksum
 
@@ -178,6 +178,14 @@ def test_a_journal_that_was_not_the_same_is_a_new_one(
     """A chunk that is proven by counting, or read, may be proven by the journal from the next run but one."""
     plan = settle_plan(planned(facts, mark), [SAME, SAME] if planned(facts, mark).questions else [], POLICY)
     assert remembered_journal(plan, entry(mark), now) == (JournalMark("16500", facts.stamp, now.xmax or 0),)
+
+
+def test_a_journal_of_a_part_that_was_not_measured_is_not_remembered() -> None:
+    """It is read: its last chunk can hold more blocks than its place says."""
+    plan = planned(measured=False)
+    outcomes = [ChunkOutcome(chunk, None, SAME) for chunk in plan.chunks]
+    found = finished_entry(plan, outcomes, remember_entry(entry(MARK)), EntryFacts("now", NOW, Encoding()), 0)
+    assert found.watermark is not None and found.watermark.journal is UNSET
 
 
 @pytest.mark.parametrize("facts", [None, JournalFacts(doubt="it is off")])

@@ -226,10 +226,12 @@ def _table_watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: P
 def _journal_mark(plan: ChunkPlan, point: Point) -> JournalMark | None:
     """Return the mark of a part's journal in this snapshot, or None if it can't be used.
 
-    A mark that an earlier snapshot made under the same objects knows better since when they were there.
+    A mark that an earlier snapshot made under the same objects knows better since when they were there. If the part's
+    size could not be measured, its last chunk can hold blocks that are chunks of their own next time. A count shows
+    that, and the journal does not.
     """
     facts, known = plan.part.journal, plan.remembered
-    if facts is None or facts.doubt is not None or point.xmax is None:
+    if facts is None or facts.doubt is not None or point.xmax is None or not plan.part.measured:
         return None
     mark = JournalMark(plan.part.id, facts.stamp, point.xmax)
     then = None if known is None else known.journal
