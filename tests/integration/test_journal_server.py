@@ -103,7 +103,7 @@ def test_a_renamed_table_is_the_same_table(ready: JournaledJob) -> None:
 
 
 def test_a_table_whose_size_could_not_be_measured(journaled: JournaledJob) -> None:
-    """Its last chunk then holds rows of blocks that are chunks of their own in the next run. Only a count shows that."""
+    """Its last chunk holds rows of blocks that are chunks of their own in the next run. Only a count shows that."""
     database = journaled.database
     database.execute(PERSON)
     install(database)
