@@ -7,6 +7,7 @@ with `detect: journal`. `pipeline.detect` decides.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from shlex import quote
 from typing import Any, TypeVar
 
 import psycopg
@@ -120,7 +121,7 @@ class JournalReading(Struct, frozen=True):
             on_it = {one.name: one for one in self.tables.triggers.get(oid, ())}
             for name, events in ON_A_TABLE.items():
                 if name not in on_it or not on_it[name].fires(events, self.installed.record):
-                    return f"the journal of {table.label} is not on: floodmark journal enable {table.label}"
+                    return f"the journal of {table.label} is not on: floodmark journal enable {quote(table.label)}"
         return None
 
     def _stamped(self, above: Sequence[int]) -> list[Any]:

@@ -6,6 +6,7 @@ Whatever is not just as `floodmark journal` made it is a doubt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import Any
 
 import psycopg
@@ -139,7 +140,7 @@ class InstalledJournal(Struct, frozen=True):
         if [one.name for one in self.relations] != [_JOURNAL, _FLOOR]:
             return "the journal is not installed: floodmark journal install"
         if any(one.may_read is False for one in self.relations):
-            return f"the role may not read the journal: floodmark journal install --grant-to {self.role}"
+            return f"the role may not read the journal: floodmark journal install --grant-to {quote(self.role)}"
         if any(one.hides_rows for one in self.relations):
             return "row-level security hides the journal's rows from the role"
         if any(one.shaped or (one.kind, one.persistence) != ("r", "p") for one in self.relations):
