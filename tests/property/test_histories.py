@@ -206,6 +206,13 @@ class JournalHistories(Histories):
         self.history.act(Act("ids go on"))
         self.history.run()
 
+    @rule(act=ROWS)
+    def somebody_writes_and_the_journal_is_trimmed(self, act: Act) -> None:
+        self.history.act(act)
+        for kind in ("ids go on", "trim", "ids go on", "trim"):
+            self.history.act(Act(kind))
+        self.history.run()
+
     @rule(manner=JOURNAL_DISTURBED)
     def a_run_with_others_at_the_journal(self, manner: Manner) -> None:
         self.history.run(manner)
