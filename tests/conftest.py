@@ -5,6 +5,7 @@ pytest_plugins = [
     "fix_boto",
     "fix_warm",
     "fix_postgres",
+    "fix_mariadb",
     "fix_pooler",
     "fix_balancer",
     "fix_prometheus",

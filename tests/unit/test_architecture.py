@@ -86,6 +86,7 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 VENDORS: dict[str, tuple[str, ...]] = {
     "psycopg": ("floodmark.source.postgres", "floodmark.journal", "floodmark.demo", "floodmark.doctor"),
     "sqlalchemy": ("floodmark.source", "floodmark.config.urls", "floodmark.journal", "floodmark.doctor"),
+    "pymysql": ("floodmark.source.mysql", "floodmark.demo", "floodmark.doctor"),
     "alembic": ("floodmark.journal.migrate",),
     "sqlite3": ("floodmark.source.sql",),
     "boto3": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),

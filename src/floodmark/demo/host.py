@@ -27,9 +27,9 @@ def unprivileged() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def private_folder(identity: Mapping[str, Any], base: Path | None) -> Path:
+def private_folder(identity: Mapping[str, Any], base: Path | None, prefix: str = "floodmark-pg-") -> Path:
     """Create a folder for only the server's user, with a path short enough for a socket in it."""
-    folder = Path(tempfile.mkdtemp(prefix="floodmark-pg-", dir=base or _base_folder(identity)))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base or _base_folder(identity)))
     if identity:
         os.chown(folder, identity["user"], identity["group"])
     return folder
