@@ -52,10 +52,14 @@ def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]
     Raises SourceMismatch, ConfigError, SourceError.
     """
     session.observe(StepStarted("reading the catalog"))
-    for drawback in snapshot.drawbacks:
+    told = list(snapshot.drawbacks)
+    for drawback in told:
         session.observe(Warned(str(drawback)))
     session.identify_source(snapshot)
     tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
+    for drawback in snapshot.drawbacks:  # some concern the tables that were chosen
+        if drawback not in told:
+            session.observe(Warned(str(drawback)))
     for pattern in snapshot.choice.idle:
         session.observe(Warned(f"{pattern.sentence}. {pattern.hint}"))
     for warning in _journal_warnings(tables):

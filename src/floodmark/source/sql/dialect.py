@@ -136,9 +136,16 @@ class Dialect:
             "Compare a landed table with the database before you rely on it.",
         )
 
-    def is_alive(self, connection: Connection) -> bool:
-        """Return True if the connection still shows its snapshot."""
-        return not connection.closed and not connection.invalidated
+    def is_usable(self, connection: Connection) -> bool:
+        """Return False if the connection must not be used for another task, although it might live."""
+        return True
+
+    def close_snapshot(self, snapshot: OpenSnapshot) -> None:
+        """Release what the snapshot holds apart from its connections. Never raises."""
+
+    def table_drawbacks(self, tables: Sequence[SqlTable]) -> tuple[Drawback, ...]:
+        """Return the limits of a snapshot that concern the selected tables."""
+        return ()
 
     # The catalog
 
@@ -194,14 +201,21 @@ class Dialect:
             return error
         return None
 
+    def refused_filter_text(self, connection: Connection, where: str) -> tuple[str, str] | None:
+        """Return why a filter is refused by its text, and a hint, without asking the database. None: it is not."""
+        return None
+
     def refused_filter(self, error: Exception, columns: Sequence[str]) -> tuple[str, str]:
         """Return why a filter is refused, and a hint. Neither holds a value."""
         return f"{self.product} refuses it", "Write one SQL condition on its own columns."
 
     # Reading
 
-    def begin_task(self, connection: Connection) -> None:
-        """Begin one task: a look at the catalog, the observation of some chunks, or the extraction of one."""
+    def begin_task(self, connection: Connection, tables: Sequence[SqlTable] = ()) -> None:
+        """Begin one task: a look at the catalog, the observation of some chunks, or the extraction of one.
+
+        It reads no other tables than these.
+        """
         if self.savepoints:
             connection.begin_nested()
 
@@ -218,8 +232,13 @@ class Dialect:
         """Return the rows of a statement that was executed to stream, a few of them in memory at a time."""
         return result
 
-    def digest(self, connection: Connection, table: SqlTable, condition: ColumnElement[bool] | None) -> tuple[int, str]:
-        """Return the number of rows of a range, and their digest: 64 hex digits. Only asked if `facts.digests`."""
+    def digest(
+        self, connection: Connection, table: SqlTable, condition: ColumnElement[bool] | None
+    ) -> tuple[int, str | None]:
+        """Return the number of rows of a range, and their digest: 64 hex digits. Only asked if `facts.digests`.
+
+        Without a digest, nothing is proven of the range.
+        """
         raise NotImplementedError
 
     # Errors

@@ -75,7 +75,7 @@ class TableFacts(Struct, frozen=True, kw_only=True):
     Rows that are `ordered` are read in the order of the key, others in a fixed order of their own. `rows` and
     `bytes` are estimates, or None. `stamp` changes with each change of the definition, even if it was undone.
     `no_proof` says why an unchanged chunk can't be told without reading it, None if `digests` tell. `unreadable` says
-    why the table can't be read at all.
+    why the table can't be read at all. Without `snapshot`, the table has the rows of the time when it is read.
     """
 
     columns: tuple[SqlColumn, ...] = ()
@@ -89,6 +89,7 @@ class TableFacts(Struct, frozen=True, kw_only=True):
     stamp: str = ""
     no_proof: str | None = "the database keeps no row versions that Floodmark could compare"
     digests: bool = False
+    snapshot: bool = True
     unreadable: str | None = None
     note: Any = None
 

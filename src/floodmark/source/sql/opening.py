@@ -21,6 +21,10 @@ def dialect_for(options: SqlOptions) -> Dialect:
         from floodmark.source.sql.sqlite import SQLite  # noqa: PLC0415 - by need, as each dialect is
 
         return SQLite(url, options)
+    if backend in ("mysql", "mariadb"):
+        from floodmark.source.mysql.dialect import MySQL  # noqa: PLC0415 - by need, as each dialect is
+
+        return MySQL(url, options)
     require_dialect(url)
     if backend == "duckdb":
         from floodmark.source.sql.duckdb import DuckDB  # noqa: PLC0415 - by need, as each dialect is

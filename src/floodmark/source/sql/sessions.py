@@ -47,7 +47,7 @@ class Sessions:
 
     def _work(self, connection: Connection, what: str, tables: Sequence[SqlTable]) -> Iterator[Connection]:
         try:
-            self._dialect.begin_task(connection)
+            self._dialect.begin_task(connection, tables)
             try:
                 yield connection
                 self._dialect.check_task(connection, self._opened, tables)
@@ -70,12 +70,19 @@ class Sessions:
         return self._errors
 
     def is_alive(self) -> bool:
-        with self._changed:
-            live = list(self._live)
-        return any(self._dialect.is_alive(connection) for connection in live)
+        """Return True if a connection can still begin a task. It asks the database and does not rely on memory."""
+        while True:
+            try:
+                with self.task("can't ask the database"):
+                    return True
+            except SourceUnavailable:  # that connection broke: ask the next one
+                continue
+            except FloodmarkError:
+                return False
 
     def close(self) -> None:
         """Close all connections. Never raises."""
+        self._dialect.close_snapshot(self._opened)
         with self._changed:
             self._free.clear()
             self._live.clear()
@@ -85,12 +92,16 @@ class Sessions:
                 connection.close()
 
     def _take(self, what: str) -> Connection:
-        with self._changed:
-            while self._live and not self._free:
-                self._changed.wait()
-            if not self._live:
-                raise _lost(what, self._dialect.label)
-            return self._free.pop()
+        while True:
+            with self._changed:
+                while self._live and not self._free:
+                    self._changed.wait()
+                if not self._live:
+                    raise _lost(what, self._dialect.label)
+                connection = self._free.pop()
+            if self._dialect.is_usable(connection):
+                return connection
+            self._drop(connection)
 
     def _give_back(self, connection: Connection) -> None:
         with self._changed:

@@ -88,12 +88,14 @@ class SqlSnapshot:
 
     @property
     def drawbacks(self) -> Sequence[Drawback]:
-        return self._opened.drawbacks
+        return (*self._opened.drawbacks, *self._dialect.table_drawbacks(list(self._tables.values())))
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         self.choice, read = self._read(selection, encoding_digest)
         found = [self._divided(table) for table in read]
         self._tables = {table.info.table: table for table in found}
+        if not all(table.facts.snapshot for table in found):
+            self.point = replace(self.point, mixed=True)
         return [table.info for table in found]
 
     def _read(self, selection: Selection, encoding_digest: str) -> tuple[TableChoice, list[SqlTable]]:

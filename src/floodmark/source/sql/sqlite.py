@@ -131,10 +131,6 @@ class SQLite(Dialect):
     def identity(self, connection: Connection) -> SourceIdentity:
         return SourceIdentity("sqlite", file_digest(self._path), self._path.stem, sqlite3.sqlite_version)
 
-    def is_alive(self, connection: Connection) -> bool:
-        """Return True: there is no server between Floodmark and the file."""
-        return True
-
     # The catalog
 
     def relations(self, connection: Connection) -> list[SqlRelation]:

@@ -85,12 +85,15 @@ class TableReader:
 
     def _require_usable_filter(self, table: SqlTable) -> None:
         """Raise ConfigError if the database refuses the table's filter. No row is read."""
+        on = f"tables.rules.{exact_pattern(table.info.table)}.where"
+        refused = self._dialect.refused_filter_text(self._connection, table.where or "")
+        if refused is not None:
+            raise ConfigError("can't use a table rule", on=on, why=refused[0], hint=refused[1])
         filtered, unfiltered = (select_rows(self._dialect, one) for one in (table, replace(table, where=None)))
         error = self._dialect.check_filter(self._connection, filtered)
         if error is None or self._dialect.check_filter(self._connection, unfiltered) is not None:
             return
         why, hint = self._dialect.refused_filter(error, [column.name for column in table.facts.columns])
-        on = f"tables.rules.{exact_pattern(table.info.table)}.where"
         raise ConfigError("can't use a table rule", on=on, why=f"{why} ({self._dialect.code(error)})", hint=hint)
 
 
@@ -136,6 +139,7 @@ def _info(relation: SqlRelation, facts: TableFacts, chosen: Sequence[SqlColumn],
         by_block=False,
         no_proof=facts.no_proof,
         stamp=facts.stamp,
+        digests=facts.digests,
     )
     columns = tuple(
         Column(one.name, one.type, one.nullable)

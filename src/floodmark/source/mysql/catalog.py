@@ -1,0 +1,192 @@
+"""The catalog: which relations there are, and the facts about each of them.
+
+All of it comes from information_schema, with one question per view of it for the whole database: a question per table
+would take as long as reading a small table.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from floodmark.model import TableName
+from floodmark.source.mysql.columns import CUTTING, GEOMETRIES, INTEGERS, MyColumn
+from floodmark.source.mysql.refusals import is_lost
+from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
+
+_TRANSACTIONAL = frozenset({"InnoDB"})
+# TABLE_TYPE: kind, and the words of SqlRelation.
+_KINDS: dict[str, tuple[str, Literal["any", "exact"], str, str]] = {
+    "BASE TABLE": ("table", "any", "a table", "table"),
+    "SYSTEM VERSIONED": ("table", "any", "a table", "table"),
+    "VIEW": ("view", "exact", "a view", "view"),
+    "SYSTEM VIEW": ("view", "exact", "a view of the server", "view"),
+    "SEQUENCE": ("sequence", "exact", "a sequence", "sequence"),
+}
+# Types whose digest was not tried on MySQL.
+UNTRIED_ON_MYSQL = GEOMETRIES | {"vector"}
+
+
+class MyTable(Struct, frozen=True):
+    """A relation in information_schema. `rows` and `bytes` are estimates, None for a view."""
+
+    kind: str
+    engine: str | None
+    rows: int | None
+    bytes: int | None
+    columns: tuple[SqlColumn, ...]
+    keys: tuple[tuple[str, tuple[Any, ...]], ...]
+    view: str | None
+
+    @property
+    def is_view(self) -> bool:
+        return self.kind in ("VIEW", "SYSTEM VIEW")
+
+    @property
+    def transactional(self) -> bool:
+        """Return True if a snapshot shows its rows."""
+        return self.engine in _TRANSACTIONAL
+
+
+def read_relations(connection: Connection, database: str) -> list[SqlRelation]:
+    """Return the tables and views of a database, each with a MyTable as its note."""
+    rows = connection.exec_driver_sql(
+        "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES "
+        "WHERE TABLE_SCHEMA = %s AND TABLE_TYPE <> 'TEMPORARY'",
+        (database,),
+    ).all()
+    columns, keys = _columns(connection, database), _unique_keys(connection, database)
+    views = _views(connection, database)
+    found = []
+    for name, kind, engine, number, size in rows:
+        words = _KINDS.get(str(kind), ("table", "exact", f"a {str(kind).lower()}", "table"))
+        note = MyTable(
+            str(kind), engine, _number(number), _number(size), tuple(columns[name]), tuple(keys[name]), views.get(name)
+        )
+        found.append(SqlRelation(TableName(database, str(name)), *words, note=note))
+    return found
+
+
+def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
+    """Return the facts about one relation."""
+    note: MyTable = relation.note
+    if not note.columns:
+        return TableFacts(unreadable="the role sees none of its columns, or its definition is invalid")
+    name, key = _cutting_key(note)
+    digests = note.transactional and bool(note.keys) and (maria or not _kinds(note.columns) & UNTRIED_ON_MYSQL)
+    columns = [[column.name, column.type, column.nullable, column.note] for column in note.columns]
+    return TableFacts(
+        columns=note.columns,
+        definition=[note.kind, note.engine, columns, note.view, key],
+        key=key,
+        rows=note.rows,
+        bytes=note.bytes,
+        no_proof=None if digests else _why_not(note),
+        digests=digests,
+        snapshot=note.transactional or note.is_view,
+        note=name,
+    )
+
+
+def _kinds(columns: Iterable[SqlColumn]) -> set[str]:
+    return {column.note.data_type for column in columns}
+
+
+def _why_not(note: MyTable) -> str:
+    if note.is_view:
+        return "it is a view"
+    if not note.transactional:
+        return f"its engine {note.engine} shows no snapshot, only the present rows"
+    return "it has no primary key or other key without NULL"
+
+
+def _columns(connection: Connection, database: str) -> Mapping[str, list[SqlColumn]]:
+    json_columns = _json_columns(connection, database)
+    rows = connection.exec_driver_sql(
+        "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME, "
+        "GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s "
+        "ORDER BY TABLE_NAME, ORDINAL_POSITION",
+        (database,),
+    ).all()
+    found: dict[str, list[SqlColumn]] = defaultdict(list)
+    for table, name, kind, declared, nullable, charset, collation, generated in rows:
+        kind, declared = str(kind).lower(), _text(declared)
+        is_json = kind == "json" or (kind == "longtext" and (table, name) in json_columns)
+        note = MyColumn(kind, declared, charset, collation, is_json, _text(generated or ""))
+        found[table].append(SqlColumn(str(name), "json" if is_json else declared, nullable == "YES", note=note))
+    return found
+
+
+def _json_columns(connection: Connection, database: str) -> set[tuple[str, str]]:
+    """Return MariaDB's json columns: each is a longtext with a check of its own. MySQL has a type instead."""
+    try:
+        rows = connection.exec_driver_sql(
+            "SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s",
+            (database,),
+        ).all()
+    except Exception as error:
+        if is_lost(error):
+            raise
+        return set()  # MySQL's view names no table
+    start, end = "json_valid(`", "`)"
+    clauses = [(table, _text(clause)) for table, clause in rows]
+    return {
+        (table, clause[len(start) : -len(end)].replace("``", "`"))
+        for table, clause in clauses
+        if clause.startswith(start) and clause.endswith(end)
+    }
+
+
+def _unique_keys(connection: Connection, database: str) -> Mapping[str, list[tuple[str, tuple[Any, ...]]]]:
+    """Return the unique keys without NULL and without prefixes of columns, the primary key first."""
+    rows = connection.exec_driver_sql(
+        "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, COLLATION, SUB_PART, NULLABLE, INDEX_TYPE "
+        "FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0 "
+        "ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX",
+        (database,),
+    ).all()
+    parts: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for table, index, *part in rows:
+        parts[table, index].append(tuple(part))
+    found: dict[str, list[tuple[str, tuple[Any, ...]]]] = defaultdict(list)
+    for (table, index), columns in parts.items():
+        if all(
+            column and not sub and nullable != "YES" and kind == "BTREE" for column, _, sub, nullable, kind in columns
+        ):
+            key = tuple((str(column), order == "D") for column, order, *_ in columns)
+            found[table].append((str(index), key))
+    return found
+
+
+def _views(connection: Connection, database: str) -> Mapping[str, str]:
+    rows = connection.exec_driver_sql(
+        "SELECT TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = %s", (database,)
+    ).all()
+    return {str(name): _text(definition or "") for name, definition in rows}
+
+
+def _cutting_key(note: MyTable) -> tuple[str | None, tuple[KeyColumn, ...]]:
+    """Return the first key that can cut the table, with its name, if a snapshot shows the table's rows.
+
+    The role must see its columns, and their values must compare as Floodmark gets them and sends them back.
+    """
+    kinds = {column.name: column.note.data_type for column in note.columns}
+    for name, columns in note.keys if note.transactional else ():
+        if all(kinds.get(column) in CUTTING for column, _ in columns):
+            return name, tuple(
+                KeyColumn(column, integer=kinds[column] in INTEGERS, descending=descending)
+                for column, descending in columns
+            )
+    return None, ()
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
