@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from fix_mariadb import MyDatabase
 from fix_postgres import PgDatabase
 from floodmark.config import Limits, Secret, Selection
 from floodmark.model import Chunk, TableInfo
@@ -111,10 +112,24 @@ def options(url: str, chunk_bytes: int) -> SqlOptions:
     return SqlOptions(Secret(url), Limits(connections=2), chunk_bytes=chunk_bytes)
 
 
-@pytest.fixture(params=["sqlite", "duckdb", "reflected"])
+def mariadb_database(my: MyDatabase) -> SqlDatabase:
+    def run(statement: str, values: Sequence[Any]) -> None:
+        statement = statement.replace("?", "%s").replace("text", "varchar(100)")
+        with my.connect() as writer, writer.cursor() as cursor:
+            if values and isinstance(values[0], list | tuple):
+                cursor.executemany(statement, values)
+            else:
+                cursor.execute(statement, values or None)
+
+    return SqlDatabase("mariadb", run, lambda size: open_sql_source(options(my.url, size)))
+
+
+@pytest.fixture(params=["sqlite", "duckdb", "mariadb", "reflected"])
 def sql_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlDatabase]:
     if request.param == "reflected":
         yield reflected_database(request.getfixturevalue("pg"))
+    elif request.param == "mariadb":
+        yield mariadb_database(request.getfixturevalue("my"))
     else:
         made = {"sqlite": sqlite_database, "duckdb": duckdb_database}[request.param]
         yield made(tmp_path / "service.db")

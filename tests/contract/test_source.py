@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from fix_mariadb import MyDatabase
 from fix_ports import closed_port
 from fix_postgres import PgDatabase
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
@@ -64,8 +65,8 @@ class World:
     def fill(self) -> None:
         self.run("CREATE TABLE person (id bigint, name text, note text)")
         self.run(
-            "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 5000) "
-            "INSERT INTO person SELECT n, 'name ' || n, CASE WHEN n % 3 = 0 THEN 'é \"x\" \\ ' || n END FROM g"
+            "INSERT INTO person WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 5000) "
+            "SELECT n, 'name ' || n, CASE WHEN n % 3 = 0 THEN 'é \"x\" \\ ' || n END FROM g"
         )
 
     def close(self) -> None:
@@ -134,7 +135,25 @@ def reflected_world(pg: PgDatabase) -> Iterator[World]:
     world.close()
 
 
-@pytest.fixture(params=["sqlite", "duckdb", "reflected", "postgresql"])
+@pytest.fixture
+def mariadb_world(my: MyDatabase) -> Iterator[World]:
+    def run(statement: str) -> None:
+        modes = "sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT,NO_BACKSLASH_ESCAPES', max_recursive_iterations = 10000"
+        my.execute(f"SET SESSION {modes}", statement)
+
+    limits = Limits(connections=3)
+    nowhere = f"mysql://user:{CANARY}@127.0.0.1:{closed_port()}/x"
+    world = World(
+        open_sql_source(SqlOptions(Secret(my.url), limits, KEY)),
+        open_sql_source(SqlOptions(Secret(nowhere), limits)),
+        run,
+        "EXP(10000 * LENGTH(name)) > 0",
+    )
+    yield world
+    world.close()
+
+
+@pytest.fixture(params=["sqlite", "duckdb", "mariadb", "reflected", "postgresql"])
 def world(request: pytest.FixtureRequest) -> World:
     found: World = request.getfixturevalue(f"{request.param}_world")
     return found

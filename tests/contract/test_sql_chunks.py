@@ -71,7 +71,7 @@ def days() -> list[tuple[Any, ...]]:
 
 def uuids() -> list[tuple[Any, ...]]:
     chance = random.Random(3)
-    return [(UUID(int=chance.getrandbits(128)),) for _ in range(ROWS)]
+    return [(UUID(int=chance.getrandbits(128), version=4),) for _ in range(ROWS)]
 
 
 KEYS = {
