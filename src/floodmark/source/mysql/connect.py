@@ -107,10 +107,9 @@ def _without_parameters(url: URL) -> tuple[URL, dict[str, str]]:
 
 def _tls_arguments(url: URL, query: dict[str, str]) -> dict[str, Any]:
     """Return the driver's TLS arguments. A remote server must prove its identity, unless the URL says otherwise."""
-    if _boolean(query, "ssl_disabled", False):
+    unasked = is_local(url, query) and not _TLS_PARAMETERS & set(query)
+    if unasked or _boolean(query, "ssl_disabled", False):
         return {"ssl_disabled": True} if _is_pymysql(url) else {"ssl_mode": "DISABLED"}
-    if is_local(url, query) and not _TLS_PARAMETERS & set(query):
-        return {}
     identity = _boolean(query, "ssl_verify_identity", True)
     certificate = _boolean(query, "ssl_verify_cert", True)
     if not _is_pymysql(url):

@@ -40,6 +40,13 @@ _COUNTERS = ", ".join(f"'Com_{name}'" for name in (*_TABLE_STATEMENTS, *_VIEW_ST
 _NO_RIGHT = (1227, 1142, 1045)
 
 
+_IN_PROGRESS = """
+    SELECT COUNT(*) FROM information_schema.PROCESSLIST
+    WHERE ID <> CONNECTION_ID() AND COMMAND NOT IN ('Sleep', 'Daemon', 'Binlog Dump')
+      AND NOT COALESCE(INFO RLIKE '^(SELECT|INSERT|UPDATE|DELETE|COMMIT)[[:space:](]', FALSE)
+"""
+
+
 class Counters(Struct, frozen=True):
     """The numbers of statements of two kinds that the server began since its start."""
 
@@ -94,14 +101,24 @@ def read_one(connection: Connection, schema: str, name: str, maria: bool, with_i
     return Evidence(written, None if ids is None else ids.get(_file_names(connection, [name])[name], ()))
 
 
-def is_settled(then: Evidence | None, now: Evidence, taken_at: datetime) -> bool:
-    """Return True if a table is the same before and after a snapshot, and was not written in the snapshot's second.
+def none_in_progress(connection: Connection) -> bool:
+    """Return True if no other session is at work on a statement that could alter a table. It needs PROCESS.
 
-    CREATE_TIME has whole seconds. One that is not earlier could hide another change in that second.
+    The command of a session shows before the server counts its statement.
     """
-    if then != now or now.written is None:
-        return False
-    return datetime.fromisoformat(now.written) < taken_at.replace(microsecond=0, tzinfo=None)
+    ((number,),) = connection.exec_driver_sql(_IN_PROGRESS).all()
+    return int(number) == 0
+
+
+def is_settled(then: Evidence, now: Evidence, taken_at: datetime, quiet: bool) -> bool:
+    """Return True if a table was the same before and after a snapshot.
+
+    CREATE_TIME has whole seconds. One that is not earlier than the snapshot could hide another change in that second,
+    unless the server was `quiet`: then no statement that alters tables was at work.
+    """
+    if then != now or quiet:
+        return then == now
+    return now.written is None or datetime.fromisoformat(now.written) < taken_at.replace(microsecond=0, tzinfo=None)
 
 
 def _table_ids(connection: Connection, schema: str, maria: bool) -> Mapping[str, tuple[str, ...]] | None:

@@ -15,7 +15,14 @@ from floodmark.config import Limits
 from floodmark.errors import SourceError
 from floodmark.source.base import Drawback
 from floodmark.source.mysql.connect import pin_session
-from floodmark.source.mysql.identity import Counters, Evidence, is_settled, read_counters, read_evidence
+from floodmark.source.mysql.identity import (
+    Counters,
+    Evidence,
+    is_settled,
+    none_in_progress,
+    read_counters,
+    read_evidence,
+)
 from floodmark.source.mysql.locks import LockWatch
 from floodmark.source.mysql.refusals import is_lost, number_of
 from floodmark.source.mysql.transactions import SharedMoment, start_shared
@@ -64,7 +71,7 @@ class Moment(Struct, frozen=True):
     @property
     def shows_ids(self) -> bool:
         """Return True if the role may see InnoDB's ids of tables."""
-        return all(one.ids is not None for one in self.evidence.values())
+        return _shows_ids(self.evidence)
 
 
 class _Settled(Struct, frozen=True):
@@ -117,17 +124,24 @@ def _settle(workers: Sequence[Connection], helper: Connection, server: Server, d
     A table that was written in the same second is one of those, so this can last until the next second begins.
     """
     for left in reversed(range(_TRIES_TO_SETTLE)):
-        counters, before = read_counters(helper), read_evidence(helper, database, server.maria)
+        counters, at_rest = read_counters(helper), none_in_progress(helper)
+        before = read_evidence(helper, database, server.maria)
         taken_at = _time_of(helper)
         shared = start_shared(workers, helper, server.maria)
         after = read_evidence(helper, database, server.maria)
         kept = {name: now for name, now in after.items() if name in before}
-        unsettled = {name for name, now in kept.items() if not is_settled(before[name], now, taken_at)}
+        nothing_began = read_counters(helper) == counters
+        quiet = nothing_began and at_rest and _shows_ids(before)
+        unsettled = {name for name, now in kept.items() if not is_settled(before[name], now, taken_at, quiet)}
         found = _Settled(shared, taken_at, counters, kept, frozenset(unsettled))
-        if not left or (not unsettled and read_counters(helper) == counters):
+        if not left or (not unsettled and nothing_began):
             break
         sleep((timedelta(seconds=1.01) - timedelta(microseconds=_time_of(helper).microsecond)).total_seconds())
     return found
+
+
+def _shows_ids(evidence: Mapping[str, Evidence]) -> bool:
+    return all(one.ids is not None for one in evidence.values())
 
 
 def _read_server(connection: Connection) -> Server:

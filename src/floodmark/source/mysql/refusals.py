@@ -60,7 +60,10 @@ _REFUSALS = {
     1862: ConnectRefusal("the user's password has expired", "Set a new one: ALTER USER … IDENTIFIED BY …."),
     4151: ConnectRefusal("the account is locked", "ALTER USER … ACCOUNT UNLOCK."),
     3118: ConnectRefusal("the account is locked", "ALTER USER … ACCOUNT UNLOCK."),
-    3159: ConnectRefusal("the server accepts only TLS here", "Remove ssl_disabled from the source's URL."),
+    3159: ConnectRefusal(
+        "the server accepts only TLS here",
+        "Add ?ssl_ca=… to the source's URL, or ?ssl_verify_cert=false in a tunnel that you trust.",
+    ),
     2026: ConnectRefusal("the server does not offer TLS, or its handshake failed", _NO_TLS),
 }
 _NO_HOST = ConnectRefusal("the host name can't be resolved", _WRONG_HOST, SourceUnavailable)
