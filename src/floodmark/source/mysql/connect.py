@@ -60,6 +60,7 @@ def engine_of(url: URL, limits: Limits) -> Engine:
     arguments: dict[str, Any] = {
         "charset": "utf8mb4",
         "sql_mode": "",
+        "autocommit": True,  # a statement outside a snapshot must not keep its locks
         "connect_timeout": _number(query.get("connect_timeout"), CONNECT_TIMEOUT),
         "read_timeout": limits.statement_timeout + 60,
         **_driver_arguments(url),

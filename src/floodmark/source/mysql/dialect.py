@@ -194,7 +194,8 @@ class MySQL(Dialect):
         now = read_one(connection, table.schema, table.name, moment.server.maria, changes)
         if now is not None and not changes:
             now = replace(now, ids=then.ids)
-        if table.name in moment.unsettled or now != then:
+        unknown = moment.unsettled | moment.fresh if changes else moment.unsettled
+        if table.name in unknown or now != then:
             raise _lost(table, "the table was altered, renamed or exchanged")
 
     def end_task(self, connection: Connection) -> None:

@@ -110,15 +110,14 @@ def none_in_progress(connection: Connection) -> bool:
     return int(number) == 0
 
 
-def is_settled(then: Evidence, now: Evidence, taken_at: datetime, quiet: bool) -> bool:
-    """Return True if a table was the same before and after a snapshot.
+def is_fresh(now: Evidence, taken_at: datetime) -> bool:
+    """Return True if a table was written in the second of the snapshot, or later.
 
-    CREATE_TIME has whole seconds. One that is not earlier than the snapshot could hide another change in that second,
-    unless the server was `quiet`: then no statement that alters tables was at work.
+    CREATE_TIME has whole seconds, so it would not show another change in that second.
     """
-    if then != now or quiet:
-        return then == now
-    return now.written is None or datetime.fromisoformat(now.written) < taken_at.replace(microsecond=0, tzinfo=None)
+    return now.written is not None and datetime.fromisoformat(now.written) >= taken_at.replace(
+        microsecond=0, tzinfo=None
+    )
 
 
 def _table_ids(connection: Connection, schema: str, maria: bool) -> Mapping[str, tuple[str, ...]] | None:

@@ -18,7 +18,7 @@ from floodmark.source.mysql.connect import pin_session
 from floodmark.source.mysql.identity import (
     Counters,
     Evidence,
-    is_settled,
+    is_fresh,
     none_in_progress,
     read_counters,
     read_evidence,
@@ -55,7 +55,8 @@ class Moment(Struct, frozen=True):
     """A snapshot's connections, and what is known about it apart from its rows.
 
     `evidence` are the tables that were there before the snapshot and after it. Those of them that could have changed in
-    between are `unsettled`. `counters` are older than the snapshot. `watch` is set if locks outlive their task.
+    between are `unsettled`. Those that were written in the snapshot's second are `fresh`: their evidence tells nothing
+    once the counters change. `counters` are older than the snapshot. `watch` is set if locks outlive their task.
     """
 
     server: Server
@@ -66,6 +67,7 @@ class Moment(Struct, frozen=True):
     counters: Counters
     evidence: Mapping[str, Evidence]
     unsettled: frozenset[str]
+    fresh: frozenset[str]
     watch: LockWatch | None = None
 
     @property
@@ -80,6 +82,7 @@ class _Settled(Struct, frozen=True):
     counters: Counters
     evidence: dict[str, Evidence]
     unsettled: frozenset[str]
+    fresh: frozenset[str]
 
 
 def take_moment(engine: Engine, connections: int, database: str, limits: Limits) -> Moment:
@@ -111,7 +114,7 @@ def _moment(helper: Connection, workers: Sequence[Connection], server: Server, d
     drawbacks = [] if shared.drawback is None else [shared.drawback]
     found = Moment(
         server, shared.connections, settled.taken_at, shared.how, (), settled.counters, settled.evidence,
-        settled.unsettled, watch,
+        settled.unsettled, settled.fresh, watch,
     )  # fmt: skip
     drawbacks += [] if all(released) else [_LOCKS_STAY]
     drawbacks += [] if found.shows_ids else [_NO_PROCESS]
@@ -132,8 +135,9 @@ def _settle(workers: Sequence[Connection], helper: Connection, server: Server, d
         kept = {name: now for name, now in after.items() if name in before}
         nothing_began = read_counters(helper) == counters
         quiet = nothing_began and at_rest and _shows_ids(before)
-        unsettled = {name for name, now in kept.items() if not is_settled(before[name], now, taken_at, quiet)}
-        found = _Settled(shared, taken_at, counters, kept, frozenset(unsettled))
+        fresh = {name for name, now in kept.items() if is_fresh(now, taken_at)}
+        unsettled = {name for name, now in kept.items() if now != before[name]} | (set() if quiet else fresh)
+        found = _Settled(shared, taken_at, counters, kept, frozenset(unsettled), frozenset(fresh))
         if not left or (not unsettled and nothing_began):
             break
         sleep((timedelta(seconds=1.01) - timedelta(microseconds=_time_of(helper).microsecond)).total_seconds())

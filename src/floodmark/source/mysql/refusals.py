@@ -30,7 +30,7 @@ _PLUGIN = "Give the user another authentication plugin, or install the extra mys
 
 # A connection that broke, or that the server or another session ended.
 LOST = frozenset({1053, 1077, 1078, 1079, 1080, 1927, 2006, 2013, 2014, 2045, 2055, 4031})
-_CHANGED = frozenset({1051, 1054, 1109, 1146, 1412, 1431, 1471, 1932})
+_CHANGED = frozenset({1051, 1054, 1109, 1146, 1176, 1412, 1431, 1471, 1932})
 _DENIED = frozenset({1044, 1142, 1143, 1227, 1345, 1370})
 _STATEMENT_TIMEOUT = frozenset({1969, 3024})
 _INTERRUPTED = frozenset({1213, 1317})
