@@ -7,7 +7,7 @@ would take as long as reading a small table.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -15,9 +15,12 @@ from sqlalchemy import Connection
 
 from floodmark.model import TableName
 from floodmark.source.mysql.columns import CUTTING, GEOMETRIES, INTEGERS, MyColumn
-from floodmark.source.mysql.refusals import is_lost
+from floodmark.source.mysql.refusals import is_lost, number_of
 from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
 
+_LOCKED = 1205
+_NAMES_AND_KINDS = "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
+_NAMES = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
 _TRANSACTIONAL = frozenset({"InnoDB"})
 # TABLE_TYPE: kind, and the words of SqlRelation.
 _KINDS: dict[str, tuple[str, Literal["any", "exact"], str, str]] = {
@@ -41,6 +44,7 @@ class MyTable(Struct, frozen=True):
     columns: tuple[SqlColumn, ...]
     keys: tuple[tuple[str, tuple[Any, ...]], ...]
     view: str | None
+    is_locked: bool = False
 
     @property
     def is_view(self) -> bool:
@@ -53,29 +57,79 @@ class MyTable(Struct, frozen=True):
 
 
 def read_relations(connection: Connection, database: str) -> list[SqlRelation]:
-    """Return the tables and views of a database, each with a MyTable as its note."""
-    rows = connection.exec_driver_sql(
+    """Return the tables and views of a database, each with a MyTable as its note.
+
+    Asking for all at once waits for each lock that another session wants on a table below a view. So after a second,
+    one is asked for after the other, and one that stays locked has no columns here.
+    """
+    names = [name for (name,) in connection.exec_driver_sql(_NAMES, (database,)).all()]
+    ((patience,),) = connection.exec_driver_sql("SELECT @@lock_wait_timeout").all()
+    connection.exec_driver_sql("SET SESSION lock_wait_timeout = 1")
+    try:
+        return _relations(connection, database)
+    except Exception as error:
+        if number_of(error) != _LOCKED:
+            raise
+    finally:
+        connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {int(patience)}")
+    return [one for name in names for one in _one_relation(connection, database, str(name))]
+
+
+def _one_relation(connection: Connection, database: str, name: str) -> list[SqlRelation]:
+    try:
+        return _relations(connection, database, name)
+    except Exception as error:
+        if number_of(error) != _LOCKED:
+            raise
+    row = connection.exec_driver_sql(f"{_NAMES_AND_KINDS} AND TABLE_NAME = %s", (database, name)).first()
+    if row is None:
+        return []
+    return [_relation(database, name, MyTable(str(row[1]), None, None, None, (), (), None, is_locked=True))]
+
+
+def _relations(connection: Connection, database: str, table: str | None = None) -> list[SqlRelation]:
+    """Return all relations of a database, or the one of that name."""
+    rows = _ask(
+        connection,
         "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES "
         "WHERE TABLE_SCHEMA = %s AND TABLE_TYPE <> 'TEMPORARY'",
-        (database,),
-    ).all()
-    columns, keys = _columns(connection, database), _unique_keys(connection, database)
-    views = _views(connection, database)
-    found = []
-    for name, kind, engine, number, size in rows:
-        words = _KINDS.get(str(kind), ("table", "exact", f"a {str(kind).lower()}", "table"))
-        note = MyTable(
-            str(kind), engine, _number(number), _number(size), tuple(columns[name]), tuple(keys[name]), views.get(name)
+        database,
+        table,
+    )
+    columns, keys = _columns(connection, database, table), _unique_keys(connection, database, table)
+    views = _views(connection, database, table)
+    return [
+        _relation(
+            database,
+            str(name),
+            MyTable(
+                str(kind), engine, _number(number), _number(size), tuple(columns[name]), tuple(keys[name]),
+                views.get(name),
+            ),
         )
-        found.append(SqlRelation(TableName(database, str(name)), *words, note=note))
-    return found
+        for name, kind, engine, number, size in rows
+    ]  # fmt: skip
+
+
+def _relation(database: str, name: str, note: MyTable) -> SqlRelation:
+    words = _KINDS.get(note.kind, ("table", "exact", f"a {note.kind.lower()}", "table"))
+    return SqlRelation(TableName(database, name), *words, note=note)
+
+
+def _ask(
+    connection: Connection, question: str, database: str, table: str | None, order: str = ""
+) -> Sequence[Sequence[Any]]:
+    """Ask about a database, or about one of its tables."""
+    named = "" if table is None else " AND TABLE_NAME = %s"
+    values = (database,) if table is None else (database, table)
+    return connection.exec_driver_sql(f"{question}{named}{order}", values).all()
 
 
 def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
     """Return the facts about one relation."""
     note: MyTable = relation.note
     if not note.columns:
-        return TableFacts(unreadable="the role sees none of its columns, or its definition is invalid")
+        return TableFacts(unreadable=_why_unreadable(note))
     name, key = _cutting_key(note)
     digests = note.transactional and bool(note.keys) and (maria or not _kinds(note.columns) & UNTRIED_ON_MYSQL)
     columns = [[column.name, column.type, column.nullable, column.note] for column in note.columns]
@@ -92,6 +146,12 @@ def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
     )
 
 
+def _why_unreadable(note: MyTable) -> str:
+    if note.is_locked:
+        return "another session, such as a migration, keeps its definition locked (error 1205)"
+    return "the role sees none of its columns, or its definition is invalid"
+
+
 def _kinds(columns: Iterable[SqlColumn]) -> set[str]:
     return {column.note.data_type for column in columns}
 
@@ -104,20 +164,22 @@ def _why_not(note: MyTable) -> str:
     return "it has no primary key or other key without NULL"
 
 
-def _columns(connection: Connection, database: str) -> Mapping[str, list[SqlColumn]]:
+def _columns(connection: Connection, database: str, table: str | None) -> Mapping[str, list[SqlColumn]]:
     json_columns = _json_columns(connection, database)
-    rows = connection.exec_driver_sql(
+    rows = _ask(
+        connection,
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME, "
-        "GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s "
-        "ORDER BY TABLE_NAME, ORDINAL_POSITION",
-        (database,),
-    ).all()
+        "GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s",
+        database,
+        table,
+        " ORDER BY TABLE_NAME, ORDINAL_POSITION",
+    )
     found: dict[str, list[SqlColumn]] = defaultdict(list)
-    for table, name, kind, declared, nullable, charset, collation, generated in rows:
+    for of, name, kind, declared, nullable, charset, collation, generated in rows:
         kind, declared = str(kind).lower(), _text(declared)
-        is_json = kind == "json" or (kind == "longtext" and (table, name) in json_columns)
+        is_json = kind == "json" or (kind == "longtext" and (of, name) in json_columns)
         note = MyColumn(kind, declared, charset, collation, is_json, _text(generated or ""))
-        found[table].append(SqlColumn(str(name), "json" if is_json else declared, nullable == "YES", note=note))
+        found[of].append(SqlColumn(str(name), "json" if is_json else declared, nullable == "YES", note=note))
     return found
 
 
@@ -141,31 +203,34 @@ def _json_columns(connection: Connection, database: str) -> set[tuple[str, str]]
     }
 
 
-def _unique_keys(connection: Connection, database: str) -> Mapping[str, list[tuple[str, tuple[Any, ...]]]]:
+def _unique_keys(
+    connection: Connection, database: str, table: str | None
+) -> Mapping[str, list[tuple[str, tuple[Any, ...]]]]:
     """Return the unique keys without NULL and without prefixes of columns, the primary key first."""
-    rows = connection.exec_driver_sql(
+    rows = _ask(
+        connection,
         "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, COLLATION, SUB_PART, NULLABLE, INDEX_TYPE "
-        "FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0 "
-        "ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX",
-        (database,),
-    ).all()
+        "FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0",
+        database,
+        table,
+        " ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX",
+    )
     parts: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for table, index, *part in rows:
-        parts[table, index].append(tuple(part))
+    for of, index, *part in rows:
+        parts[of, index].append(tuple(part))
     found: dict[str, list[tuple[str, tuple[Any, ...]]]] = defaultdict(list)
-    for (table, index), columns in parts.items():
+    for (of, index), columns in parts.items():
         if all(
             column and not sub and nullable != "YES" and kind == "BTREE" for column, _, sub, nullable, kind in columns
         ):
             key = tuple((str(column), order == "D") for column, order, *_ in columns)
-            found[table].append((str(index), key))
+            found[of].append((str(index), key))
     return found
 
 
-def _views(connection: Connection, database: str) -> Mapping[str, str]:
-    rows = connection.exec_driver_sql(
-        "SELECT TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = %s", (database,)
-    ).all()
+def _views(connection: Connection, database: str, table: str | None) -> Mapping[str, str]:
+    question = "SELECT TABLE_NAME, VIEW_DEFINITION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = %s"
+    rows = _ask(connection, question, database, table)
     return {str(name): _text(definition or "") for name, definition in rows}
 
 
