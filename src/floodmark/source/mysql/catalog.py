@@ -56,6 +56,10 @@ class MyTable(Struct, frozen=True):
         return self.engine in _TRANSACTIONAL
 
 
+class IncompleteCatalog(Exception):
+    """An answer of information_schema that leaves out a table which the server could not open."""
+
+
 def read_relations(connection: Connection, database: str) -> list[SqlRelation]:
     """Return the tables and views of a database, each with a MyTable as its note.
 
@@ -68,7 +72,7 @@ def read_relations(connection: Connection, database: str) -> list[SqlRelation]:
     try:
         return _relations(connection, database)
     except Exception as error:
-        if number_of(error) != _LOCKED:
+        if not _is_incomplete(error):
             raise
     finally:
         connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {int(patience)}")
@@ -79,7 +83,7 @@ def _one_relation(connection: Connection, database: str, name: str) -> list[SqlR
     try:
         return _relations(connection, database, name)
     except Exception as error:
-        if number_of(error) != _LOCKED:
+        if not _is_incomplete(error):
             raise
     row = connection.exec_driver_sql(f"{_NAMES_AND_KINDS} AND TABLE_NAME = %s", (database, name)).first()
     if row is None:
@@ -119,10 +123,21 @@ def _relation(database: str, name: str, note: MyTable) -> SqlRelation:
 def _ask(
     connection: Connection, question: str, database: str, table: str | None, order: str = ""
 ) -> Sequence[Sequence[Any]]:
-    """Ask about a database, or about one of its tables."""
+    """Ask about a database, or about one of its tables. Raises IncompleteCatalog.
+
+    The server leaves a table out that it can't open, because it is locked or invalid, and only warns of that.
+    """
     named = "" if table is None else " AND TABLE_NAME = %s"
     values = (database,) if table is None else (database, table)
-    return connection.exec_driver_sql(f"{question}{named}{order}", values).all()
+    rows = connection.exec_driver_sql(f"{question}{named}{order}", values).all()
+    ((warnings,),) = connection.exec_driver_sql("SELECT @@warning_count").all()
+    if int(warnings):
+        raise IncompleteCatalog
+    return rows
+
+
+def _is_incomplete(error: Exception) -> bool:
+    return isinstance(error, IncompleteCatalog) or number_of(error) == _LOCKED
 
 
 def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
@@ -148,8 +163,8 @@ def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
 
 def _why_unreadable(note: MyTable) -> str:
     if note.is_locked:
-        return "another session, such as a migration, keeps its definition locked (error 1205)"
-    return "the role sees none of its columns, or its definition is invalid"
+        return "its definition is invalid, or another session, such as a migration, keeps it locked"
+    return "the role sees none of its columns"
 
 
 def _kinds(columns: Iterable[SqlColumn]) -> set[str]:
