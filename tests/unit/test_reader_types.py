@@ -135,3 +135,46 @@ def test_duckdb_types_keep_their_meaning(name: str, kind: str) -> None:
     assert column_type(Column("c", name, True), "duckdb").kind == kind
     if name == "HUGEINT":
         assert column_type(Column("c", "UBIGINT", True), "duckdb").arrow == "decimal128(20, 0)"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tinyint(1)", "int16"),
+        ("tinyint(3) unsigned", "int16"),
+        ("smallint(5) unsigned zerofill", "int32"),
+        ("mediumint(8) unsigned", "int32"),
+        ("int(11)", "int32"),
+        ("int unsigned", "int64"),
+        ("bigint(20)", "int64"),
+        ("bigint(20) unsigned", "decimal"),
+        ("decimal(38,10)", "decimal"),
+        ("decimal(65,30)", "digits"),
+        ("float(10,2)", "float32"),
+        ("double", "float64"),
+        ("year(4)", "int16"),
+        ("date", "date"),
+        ("datetime(6)", "timestamp"),
+        ("timestamp", "timestamptz"),
+        ("time(3)", "text"),
+        ("bit(10)", "text"),
+        ("varchar(20)", "text"),
+        ("varbinary(10)", "bytes"),
+        ("point", "bytes"),
+        ("enum('date','it''s')", "text"),
+        ("json", "json"),
+        ("uuid", "uuid"),
+        ("TEXT", "text"),
+        ("vector(3)", "any"),
+    ],
+)
+def test_mysql_types_keep_their_meaning(name: str, kind: str) -> None:
+    for dialect in ("mariadb", "mysql"):
+        assert column_type(Column("c", name, True), dialect).kind == kind
+    if name == "bigint(20) unsigned":
+        assert column_type(Column("c", name, True), "mysql").arrow == "decimal128(20, 0)"
+
+
+def test_a_date_in_no_calendar_is_null() -> None:
+    for text in ("0000-00-00", "2024-00-01", "2024-02-31", "0000-00-00T00:00:00", "2024-02-31T10:00:00+00:00"):
+        assert parse_days(text, False) is None and parse_microseconds(text, True) is None

@@ -217,7 +217,7 @@ class BatchConverter:
         return self._time_array(values, kind, parse_microseconds, self._pa.int64())
 
     def _time_array(
-        self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int], stored: Any
+        self, values: Sequence[str | None], kind: Any, number: Callable[[str, bool], int | None], stored: Any
     ) -> Any:
         """Build an array of dates or timestamps. Arrow parses the years 0 to 9999 and refuses all other years."""
         try:

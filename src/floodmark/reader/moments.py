@@ -1,4 +1,6 @@
-"""PostgreSQL's dates and timestamps as numbers, in its whole range: years before Christ, and after 9999.
+"""Dates and timestamps as numbers, in PostgreSQL's whole range: years before Christ, and after 9999.
+
+MariaDB and MySQL can hold a date that is in no calendar, such as 0000-00-00: it has no number and is null.
 
 The calendar is proleptic Gregorian, like that of PostgreSQL, Arrow and DuckDB. 1 BC is the year before 1.
 """
@@ -20,22 +22,27 @@ class NoCounterpart(Exception):
     """Error for a value without a matching number."""
 
 
-def parse_days(text: str, infinite: bool) -> int:
-    """Return days since 1970-01-01. If `infinite`, infinity becomes DuckDB's number for it. Raises NoCounterpart."""
+def parse_days(text: str, infinite: bool) -> int | None:
+    """Return days since 1970-01-01, None for a date in no calendar. If `infinite`, infinity becomes DuckDB's number for it. Raises NoCounterpart."""
     return _number(text, infinite, _DATE_INFINITY, _DAY)
 
 
-def parse_microseconds(text: str, infinite: bool) -> int:
-    """Return microseconds since 1970-01-01T00:00:00. Raises NoCounterpart."""
+def parse_microseconds(text: str, infinite: bool) -> int | None:
+    """Return microseconds since 1970-01-01T00:00:00, None for a date in no calendar. Raises NoCounterpart."""
     return _number(text, infinite, _TIMESTAMP_INFINITY, 1)
 
 
-def _number(text: str, infinite: bool, infinity: int, unit: int) -> int:
+def _number(text: str, infinite: bool, infinity: int, unit: int) -> int | None:
     if infinite and text in ("infinity", "-infinity"):
         return infinity if text == "infinity" else -infinity
     found = _MOMENT.fullmatch(text)
-    number = None if found is None else _moment(found) // unit
-    if number is None or abs(number) >= infinity:
+    if found is None:
+        raise NoCounterpart
+    try:
+        number = _moment(found) // unit
+    except ValueError:  # no such month, or no such day in it
+        return None
+    if abs(number) >= infinity:
         raise NoCounterpart
     return number
 

@@ -120,6 +120,27 @@ _DUCKDB: dict[str, Kind] = {
     "BLOB": "bytes",
     **dict.fromkeys(("VARCHAR", "TEXT", "BIT", "INTERVAL", "TIMESTAMP_NS", "TIME WITH TIME ZONE"), "text"),
 }
+_MYSQL: dict[str, Kind] = {
+    **dict.fromkeys(("tinyint", "smallint", "year"), "int16"),
+    **dict.fromkeys(("mediumint", "int"), "int32"),
+    "bigint": "int64",
+    "float": "float32",
+    "double": "float64",
+    "date": "date",
+    "datetime": "timestamp",
+    "timestamp": "timestamptz",
+    "uuid": "uuid",
+    "json": "json",
+    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), "bytes"),
+    **dict.fromkeys(("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring"), "bytes"),
+    **dict.fromkeys(("multipolygon", "geometrycollection", "geomcollection"), "bytes"),
+    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set"), "text"),
+    **dict.fromkeys(("time", "bit", "inet4", "inet6"), "text"),  # a time can be longer than a day
+}
+_WIDER: dict[str, Kind] = {"smallint": "int32", "int": "int64"}  # unsigned
+_MYSQL_NAME = re.compile(
+    r"([a-z0-9]+)(?:\((\d+)(?:,(\d+))?\))?( unsigned)?( zerofill)?|((?:enum|set)\(.*\))", re.DOTALL
+)
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _NUMERIC = re.compile(r"numeric\((\d+),(-?\d+)\)")
 _CLOCK = re.compile(r"(timestamp|time)(?:\(\d\))? (with|without) time zone")
@@ -138,6 +159,8 @@ def column_type(column: Column, dialect: str, as_text: bool = False) -> ColumnTy
         return ColumnType("any")
     if dialect == "duckdb":
         return _duckdb(column.type)
+    if dialect in ("mariadb", "mysql"):
+        return _mysql(column.type)
     return _sqlite(column.type) if dialect == "sqlite" else _postgres(column.plain_type)
 
 
@@ -169,6 +192,21 @@ def _decimal(precision: int, scale: int) -> ColumnType:
     """Return a decimal type. PostgreSQL's scale can be negative, or larger than the precision."""
     digits = precision - min(scale, 0) if scale <= precision else scale
     return ColumnType("decimal", digits, max(scale, 0)) if digits <= _MOST_DIGITS else ColumnType("digits")
+
+
+def _mysql(declared: str) -> ColumnType:
+    """Parse a type as information_schema spells it, such as `decimal(10,2) unsigned`."""
+    found = _MYSQL_NAME.fullmatch(declared.lower())
+    if found is None:
+        return ColumnType("any")
+    if found[6]:
+        return ColumnType("text")
+    name, digits, scale, unsigned = found[1], found[2], found[3], found[4]
+    if name == "decimal":
+        return _decimal(int(digits or 10), int(scale or 0))
+    if name == "bigint" and unsigned:
+        return ColumnType("decimal", 20)
+    return ColumnType(_WIDER.get(name, _MYSQL.get(name, "any")) if unsigned else _MYSQL.get(name, "any"))
 
 
 def _duckdb(name: str) -> ColumnType:
