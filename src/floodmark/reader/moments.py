@@ -23,7 +23,10 @@ class NoCounterpart(Exception):
 
 
 def parse_days(text: str, infinite: bool) -> int | None:
-    """Return days since 1970-01-01, None for a date in no calendar. If `infinite`, infinity becomes DuckDB's number for it. Raises NoCounterpart."""
+    """Return days since 1970-01-01, None for a date in no calendar. Raises NoCounterpart.
+
+    If `infinite`, infinity becomes DuckDB's number for it.
+    """
     return _number(text, infinite, _DATE_INFINITY, _DAY)
 
 

@@ -107,10 +107,10 @@ class MySQL(Dialect):
     def facts(self, connection: Connection, relation: SqlRelation) -> TableFacts:
         moment = self._moments[connection]
         found = facts_of(relation, moment.server.maria)
-        known = moment.evidence.get(relation.table.name)
-        unsettled = relation.table.name in moment.unsettled
-        stamp = digest_of([known, id(moment) if unsettled else None])
-        return replace(found, stamp=stamp)
+        if relation.table.name in moment.unsettled:
+            why = "another session, such as a migration, is at work on its definition"
+            return TableFacts(unreadable=why, snapshot=found.snapshot)
+        return replace(found, stamp=digest_of(moment.evidence.get(relation.table.name)))
 
     def measure(self, connection: Connection, table: SqlTable) -> tuple[int, int] | None:
         """Return InnoDB's estimates for a table of few rows. Larger ones are counted, and their first rows measured.
@@ -194,8 +194,7 @@ class MySQL(Dialect):
         now = read_one(connection, table.schema, table.name, moment.server.maria, changes)
         if now is not None and not changes:
             now = replace(now, ids=then.ids)
-        unknown = moment.unsettled | moment.fresh if changes else moment.unsettled
-        if table.name in unknown or now != then:
+        if now != then or (changes and table.name in moment.fresh):
             raise _lost(table, "the table was altered, renamed or exchanged")
 
     def end_task(self, connection: Connection) -> None:
