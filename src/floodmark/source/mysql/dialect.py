@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from sqlalchemy import URL, Connection, CursorResult, Engine, FromClause, Select, TextClause, literal_column, text
 from sqlalchemy.sql import ColumnElement
 
-from floodmark.errors import ConfigError, SnapshotLost, SourceError
+from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableLocked
 from floodmark.model import SourceIdentity, TableName
 from floodmark.source.base import Drawback
 from floodmark.source.missing import missing_column
@@ -192,6 +192,9 @@ class MySQL(Dialect):
             raise _lost(table, why)
         then = moment.evidence[table.name]
         now = read_one(connection, table.schema, table.name, moment.server.maria, changes)
+        if now is not None and now.written is None and then.written is not None:  # the server could not open it
+            why = "another session, such as a migration, waits for it"
+            raise TableLocked("can't read a table", on=table.label, why=why, hint="Rerun the table later.")
         if now is not None and not changes:
             now = replace(now, ids=then.ids)
         if now != then or (changes and table.name in moment.fresh):
