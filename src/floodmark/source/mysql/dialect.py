@@ -107,10 +107,12 @@ class MySQL(Dialect):
     def facts(self, connection: Connection, relation: SqlRelation) -> TableFacts:
         moment = self._moments[connection]
         found = facts_of(relation, moment.server.maria)
-        if relation.table.name in moment.unsettled:
+        known = moment.evidence.get(relation.table.name)
+        unknown = known is not None and known.written is None and relation.note.transactional
+        if unknown or relation.table.name in moment.unsettled:
             why = "another session, such as a migration, is at work on its definition"
             return TableFacts(unreadable=why, snapshot=found.snapshot)
-        return replace(found, stamp=digest_of(moment.evidence.get(relation.table.name)))
+        return replace(found, stamp=digest_of(known))
 
     def measure(self, connection: Connection, table: SqlTable) -> tuple[int, int] | None:
         """Return InnoDB's estimates for a table of few rows. Larger ones are counted, and their first rows measured.
