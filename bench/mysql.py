@@ -21,9 +21,9 @@ from floodmark.source.sql.opening import open_sql_source
 
 TABLE = """
     CREATE TABLE t (
-        id bigint PRIMARY KEY, customer int NOT NULL, amount decimal(12,2), rate double, state enum('new','paid','sent'),
-        email varchar(100), note varchar(200), created datetime(6), updated timestamp NULL, code char(8), flag tinyint(1),
-        token binary(16)
+        id bigint PRIMARY KEY, customer int NOT NULL, amount decimal(12,2), rate double,
+        state enum('new','paid','sent'), email varchar(100), note varchar(200), created datetime(6),
+        updated timestamp NULL, code char(8), flag tinyint(1), token binary(16)
     ) CHARACTER SET utf8mb4
 """
 ROWS = """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from importlib import import_module
+from ipaddress import ip_address
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine
@@ -21,7 +22,6 @@ from floodmark.wording import install_hint
 CONNECT_TIMEOUT = 15
 _DRIVERS = ("pymysql", "mysqldb")
 _WHAT = "can't use the source URL"
-_LOCAL = ("localhost", "127.", "::1")
 _PARAMETERS = frozenset({"unix_socket", "connect_timeout"})
 _TLS_PARAMETERS = frozenset({"ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_cert", "ssl_verify_identity", "ssl_disabled"})
 _IGNORED = frozenset({"charset"})
@@ -72,7 +72,12 @@ def engine_of(url: URL, limits: Limits) -> Engine:
 
 def is_local(url: URL, query: dict[str, str]) -> bool:
     """Return True if the host is local, by its name only: the address of a name can be forged as well."""
-    return "unix_socket" in query or not url.host or url.host.lower().startswith(_LOCAL)
+    if "unix_socket" in query or not url.host or url.host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(url.host).is_loopback
+    except ValueError:
+        return False
 
 
 def pin_session(connection: Connection, limits: Limits, maria: bool) -> None:
