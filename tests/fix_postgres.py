@@ -44,7 +44,7 @@ def _wheel_bin(package: str, tree: str) -> Path | None:
 
 
 def _discover() -> dict[int, Path]:
-    debian = {15: Path("/usr/lib/postgresql/15/bin")}
+    debian = {version: Path(f"/usr/lib/postgresql/{version}/bin") for version in range(15, 20)}
     found = {version: path for version, path in debian.items() if (path / "postgres").exists()}
     for version, where in _WHEELS.items():
         path = _wheel_bin(*where)

@@ -19,8 +19,9 @@ received earlier on another connection; with `serial=True` it never is, because 
 before it is over, whoever sent it. (So what a session does after statement n and what it does before statement n + 1
 are then the same to the database.) A hook must use connections of its own, which do not go through the proxy.
 
-`edit` may change the text of a Query before it is sent; the hooks are given the text as it is sent. All four can be
-replaced at any time. What a hook raises is kept in `errors`, all connections are cut, and the end of the `with` block
+`edit` may change the text of a Query before it is sent; the hooks are given the text as it is sent. These three and
+`choose` can be replaced at any time. `reported` are parameters that the server is made to report with other values,
+such as its version. What a hook raises is kept in `errors`, all connections are cut, and the end of the `with` block
 (or `check`) raises the first of them, in preference to what came of the cut.
 """
 
@@ -30,9 +31,9 @@ import socket
 import struct
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Protocol, Self
 
 _CANCEL, _TLS, _GSS = 80877102, 80877103, 80877104
@@ -73,7 +74,9 @@ class Wire:
         after: Hook | None = None,
         edit: Edit | None = None,
         serial: bool = False,
+        reported: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self.reported = reported
         self.choose, self.before, self.after, self.edit, self.serial = choose, before, after, edit, serial
         self.count = 0
         self.errors: list[BaseException] = []
@@ -284,12 +287,21 @@ class _Link:
                 kind = buffer[end : end + 1]
                 if kind == b"K":
                     (self.session.pid,) = struct.unpack_from("!i", buffer, end + 5)
+                elif kind == b"S" and self.wire.reported:
+                    message = self._reported(bytes(buffer[end : end + size]))
+                    buffer[end : end + size] = message
+                    size = len(message)
                 elif kind == b"Z" and self.under_way:
                     self._pass(bytes(buffer[passed:end]), over)
                     passed, over = end, True
                 end += size
             self._pass(bytes(buffer[passed:end]), over)
             del buffer[:end]
+
+    def _reported(self, message: bytes) -> bytes:
+        name, value = (part.decode() for part in message[5:].split(b"\0")[:2])
+        body = f"{name}\0{self.wire.reported.get(name, value)}\0".encode()
+        return b"S" + struct.pack("!i", len(body) + 4) + body
 
     def _pass(self, data: bytes, over: bool) -> None:
         if over:

@@ -45,6 +45,7 @@ def guard(name: str, file: str, old: str, new: str, tests: str) -> Guard:
 EXACT, LINEAGE, GUARDS, IDENTITIES, STANDBY = (
     f"tests/integration/test_{name}.py" for name in ("exact", "lineage", "guards", "identity", "standby")
 )
+REPACK, NEWER = "tests/integration/test_repack.py", "tests/integration/test_newer_server.py"
 ORDER, LINES, UNIT = "tests/integration/test_order.py", "tests/integration/test_lines.py", "tests/unit/test_detect.py"
 CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in ("", "_proof", "_fingerprint"))
 SPARED, DEAD, RESUME = (
@@ -133,6 +134,8 @@ FILES = [
     ), f"{EXACT} -k 'test_a_day and (truncate or full or cluster)'"),
     guard("rewritten under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
     guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
+    guard("repacked under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{REPACK} -k new_blocks"),
+    guard("repacked under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{REPACK} -k under_the_snapshot"),
     guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
     guard("redefined while read", "pipeline/audit.py", "for table in compare(attempt.redefined_tables, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
     guard("redefined: on the same server", SNAPSHOT, "if same_history(self.point.lineage, present.exported.point.lineage):", "if True:", f"{GUARDS} -k compared_on"),
@@ -158,7 +161,7 @@ NAMES = [
     guard("planning that locks other tables", SNAPSHOT, "reads[part.id].measured and reads[part.id].exact and self._plan_locks_others(part)", "False", f"{IDENTITIES} -k calls_a_function"),
     guard("the names' writers, if locks can't show them", CATALOGS, "of_names(member.detail, member.relation.oid in named)", "of_names(member.detail, False)", PRINT),
     guard("a zone that was sent what is not proven", REMEMBERED, 'elif since == "whole":', "elif False:", "tests/fault/test_landing_lost_snapshots.py"),
-    guard("zero_damaged_pages", TRANSACTIONS, 'if self._text("SHOW zero_damaged_pages") == "on":', "if False:", f"{GUARDS} -k zero_damaged"),
+    guard("zero_damaged_pages", TRANSACTIONS, """if self._text("SELECT current_setting('zero_damaged_pages', true)") == "on":""", "if False:", f"{GUARDS} -k zero_damaged"),
     guard("the same transaction still stands", TRANSACTIONS, 'return self._text(f"SELECT {_VIEW}") == self.exported.view', 'return bool(self._text("SELECT 1"))', f"{GUARDS} -k another_transaction"),
 ]  # fmt: skip
 REASONS = [

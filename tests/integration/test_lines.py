@@ -94,6 +94,8 @@ def test_no_setting_of_the_database_shows_through(nightly: Nightly) -> None:
     pinned = {part.split()[2] for part in pinned_settings(limits, database.version * 10000).split("; ")}
     assert pinned - {"transaction_timeout"} <= set(PERVERSE)
     for name, value in PERVERSE.items():
+        if name == "standard_conforming_strings" and database.version >= 19:
+            continue  # it can't be off any more
         database.execute(f'ALTER DATABASE "{database.name}" SET {name} = {value}')
     if database.version >= 17:
         database.execute(f'ALTER DATABASE "{database.name}" SET transaction_timeout = 50')

@@ -94,6 +94,8 @@ SETTINGS = {
 def test_no_setting_of_the_database_changes_what_is_meant(nightly: Nightly, setting: str) -> None:
     """A setting is changed without a write; neither a filter nor a type's name then means anything else."""
     database = nightly.database
+    if setting == "standard_conforming_strings = off" and database.version >= 19:
+        pytest.skip("PostgreSQL 19 does not let it be off")
     database.execute("CREATE TYPE \"mood\" AS ENUM ('sad'); CREATE TABLE wide (id int, pad text, m mood, o regclass)")
     database.execute(
         r"INSERT INTO wide VALUES (1, NULL, 'sad', 'wide'), (2, E'a\\\\b', 'sad', NULL), (3, E'a\\b', 'sad', NULL)"

@@ -80,11 +80,11 @@ def _check_sharing(snapshot: SourceSnapshot) -> Iterator[Finding]:
 
     Each run finds this out, so the check asks the run's own code.
     """
-    if not snapshot.drawbacks:
+    if all(one.topic != "snapshot" for one in snapshot.drawbacks):
         connections = plural(snapshot.parallelism, "connection")
         yield ok("snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {connections}")
     for one in snapshot.drawbacks:
-        yield warning("snapshot", one.found, one.hint)
+        yield warning(one.topic, one.found, one.hint)
 
 
 def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFacts) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from floodmark.errors import SourceError
 from floodmark.source.postgres import tls
 from floodmark.source.postgres.address import address
 from floodmark.source.postgres.connect import close_quietly, connect, translated
-from floodmark.source.postgres.transactions import SUPPORTED_FROM
+from floodmark.source.postgres.versions import SUPPORTED_FROM
 from floodmark.source.quoting import quoted
 
 _PINNED = (

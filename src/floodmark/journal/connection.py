@@ -12,7 +12,7 @@ import psycopg
 from floodmark.errors import FloodmarkError, SourceError, SourceUnavailable, TableLocked
 from floodmark.source.postgres.address import ServerAddress
 from floodmark.source.postgres.connect import close_quietly, connect
-from floodmark.source.postgres.transactions import SUPPORTED_FROM
+from floodmark.source.postgres.versions import SUPPORTED_FROM
 
 # A statement can wait for a lock, and writers wait behind it. Both limits are short, and the caller tries again.
 LOCK_MILLISECONDS = 200

@@ -82,6 +82,7 @@ class Session:
         self._last_claim: datetime | None = None
         self._observer = observer
         self._counting = threading.Lock()
+        self._warned = set[str]()
         self.observe(StepStarted("reading the state"))
         self.backends = open_backends(settings, self.observe)
         self.current = self._committed_state(only_reads)
@@ -112,6 +113,12 @@ class Session:
                 self.audited += 1
                 self.mismatches += not event.same
         self._observer(event)
+
+    def warn_once(self, message: str) -> None:
+        """Warn of a fact that each attempt of this run finds again."""
+        if message not in self._warned:
+            self._warned.add(message)
+            self.observe(Warned(message))
 
     def left_out(self, table: TableName) -> bool:
         """Return True if --table or --exclude leaves the table out of this run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
-from floodmark.events import RunStarted, StepStarted, Warned
+from floodmark.events import RunStarted, StepStarted
 from floodmark.model import TableInfo, TableName
 from floodmark.pipeline.losses import Gone
 from floodmark.pipeline.remembered import Remembered
@@ -52,18 +52,16 @@ def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]
     Raises SourceMismatch, ConfigError, SourceError.
     """
     session.observe(StepStarted("reading the catalog"))
-    told = list(snapshot.drawbacks)
-    for drawback in told:
-        session.observe(Warned(str(drawback)))
+    for drawback in snapshot.drawbacks:
+        session.warn_once(str(drawback))
     session.identify_source(snapshot)
     tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
     for drawback in snapshot.drawbacks:  # some concern the tables that were chosen
-        if drawback not in told:
-            session.observe(Warned(str(drawback)))
+        session.warn_once(str(drawback))
     for pattern in snapshot.choice.idle:
-        session.observe(Warned(f"{pattern.sentence}. {pattern.hint}"))
+        session.warn_once(f"{pattern.sentence}. {pattern.hint}")
     for warning in _journal_warnings(tables):
-        session.observe(Warned(warning))
+        session.warn_once(warning)
     _require_approved(session, tables)
     if session.backends.ledger is None:
         _require_all_readable(session, tables)
@@ -98,8 +96,8 @@ def _require_approved(session: Session, tables: Sequence[TableInfo]) -> None:
 
 def _require_all_readable(session: Session, tables: Sequence[TableInfo]) -> None:
     """Refuse to send anything if a table can't be read. Without a manifest, nobody would learn that it is missing."""
-    session.observe(
-        Warned("this run keeps no state, so it extracts every table; set FLOODMARK_STATE to extract only what changed")
+    session.warn_once(
+        "this run keeps no state, so it extracts every table; set FLOODMARK_STATE to extract only what changed"
     )
     denied = [f"{table.table.label} ({table.denied})" for table in tables if table.denied is not None]
     if denied:

@@ -46,10 +46,14 @@ class NamedRelation(Struct, frozen=True):
 
 
 class Drawback(Struct, frozen=True):
-    """A limit of a snapshot that the operator should know about, as a sentence, and a hint that removes it."""
+    """A limit of a snapshot that the operator should know about, as a sentence, and a hint that removes it.
+
+    `topic` is the check of `floodmark doctor` that reports it. "snapshot" means that connections can't share it.
+    """
 
     found: str
     hint: str
+    topic: str = "snapshot"
 
     def __str__(self) -> str:
         return f"{self.found} {self.hint}"

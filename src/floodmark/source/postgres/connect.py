@@ -6,7 +6,7 @@ error by its SQLSTATE (or, while connecting, by the kind of refusal) in its own 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
@@ -22,9 +22,10 @@ from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, connect_error
 # The coordinator's connection is silent for a whole run; firewalls drop connections that are silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
-# Each of these shapes lines, plans or locks. All are set by SET LOCAL, so that a pooler never sees a session setting. A
-# search_path without pg_temp implicitly begins with it: then a temporary table of a pooled session would hide one of
-# the catalog. With constraint_exclusion on, a statement about a partition can lock its parent too.
+# Each of these shapes lines, plans or locks (`versions` knows which of them a newer server may lack). All are set by
+# SET LOCAL, so that a pooler never sees a session setting. A search_path without pg_temp implicitly begins with it:
+# then a temporary table of a pooled session would hide one of the catalog. With constraint_exclusion on, a statement
+# about a partition can lock its parent too.
 _PINNED = {
     "client_encoding": "UTF8",
     "TimeZone": "UTC",
@@ -106,14 +107,21 @@ def close_quietly(connection: psycopg.Connection[Any]) -> None:
         connection.close()
 
 
-def pinned_settings(limits: Limits, server_version: int) -> str:
-    """Return the SET LOCAL statements that begin every transaction, as one string."""
+def settings_to_pin(limits: Limits, server_version: int) -> dict[str, str]:
+    """Return the settings that every transaction begins with, and their values."""
     settings = dict(_PINNED)
     settings["statement_timeout"] = f"{limits.statement_timeout}s"
     settings["lock_timeout"] = f"{limits.lock_timeout}s"
     if server_version >= 170000:
         settings["transaction_timeout"] = "0"
-    return "; ".join(f"SET LOCAL {name} = {_value_literals(value)}" for name, value in settings.items())
+    return settings
+
+
+def pinned_settings(limits: Limits, server_version: int, without: Container[str] = ()) -> str:
+    """Return the SET LOCAL statements that begin every transaction, as one string. Leave out those `without`."""
+    settings = settings_to_pin(limits, server_version)
+    wanted = {name: value for name, value in settings.items() if name not in without}
+    return "; ".join(f"SET LOCAL {name} = {_value_literals(value)}" for name, value in wanted.items())
 
 
 def _value_literals(value: str) -> str:

@@ -47,6 +47,7 @@ from floodmark.source.postgres.statements import (
     reads_by_groups,
 )
 from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions
+from floodmark.source.postgres.versions import lacks_something
 from floodmark.source.selection import TableChoice
 from floodmark.wording import plural
 
@@ -197,7 +198,8 @@ class PostgresSnapshot:
             return read_tables(coordinator.connection, selection, encoding_digest)
         except psycopg.Error as error:
             found = translated(error, "can't read the catalog", self._where.label)
-            raise SourceError(found.what, on=found.on, why=found.why) from None
+            lacking = lacks_something(error, coordinator.server_version, self._where.label)
+            raise lacking or SourceError(found.what, on=found.on, why=found.why) from None
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         on = questions[0].table.label if questions else ""

@@ -247,10 +247,13 @@ def _tid_literal(block: str) -> str:
 
 
 # For lines in the heap's order (a filter, or few columns, can make the order of an index look cheap).
-IN_HEAP_ORDER = (
-    "SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; "
-    "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = on"
-)
+PLANNING = {
+    "enable_indexscan": "off",
+    "enable_indexonlyscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_seqscan": "on",
+}
+IN_HEAP_ORDER = "; ".join(f"SET LOCAL {name} = {value}" for name, value in PLANNING.items())
 
 
 def _block_range(chunk: Chunk, open_end: bool) -> list[str]:

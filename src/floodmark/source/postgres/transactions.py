@@ -27,12 +27,23 @@ from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUn
 from floodmark.model import Lineage, Point, SourceIdentity
 from floodmark.source.base import Drawback
 from floodmark.source.postgres.address import ServerAddress
-from floodmark.source.postgres.connect import close_quietly, connect, pinned_settings, translated
-from floodmark.source.postgres.statements import literal
+from floodmark.source.postgres.connect import (
+    close_quietly,
+    connect,
+    pinned_settings,
+    settings_to_pin,
+    translated,
+)
+from floodmark.source.postgres.statements import PLANNING, literal
+from floodmark.source.postgres.versions import (
+    lacks_something,
+    newer_than_tested,
+    require_supported,
+    settings_to_leave_out,
+)
 
 Connection = psycopg.Connection[Any]
 
-SUPPORTED_FROM = 140000
 _STANDBY = Drawback(
     "the source is a standby: one connection reads everything, in one transaction, since PostgreSQL can't safely share "
     "a standby's snapshot.",
@@ -88,27 +99,25 @@ class Coordinator:
         self.connection = connect(where, settings)
         try:
             self.server_version = self.connection.info.server_version
-            self._require_supported()
-            self.pinned = pinned_settings(limits, self.server_version)
+            require_supported(self.server_version, where.label)
+            self.pinned = self._settings_to_pin()
             self.exported = self._begin(settings)
         except psycopg.Error as error:
             close_quietly(self.connection)
-            raise _run_error(translated(error, "can't take a snapshot", where.label)) from None
+            lacking = lacks_something(error, self.server_version, where.label)
+            raise lacking or _run_error(translated(error, "can't take a snapshot", where.label)) from None
         except BaseException:
             close_quietly(self.connection)
             raise
 
-    def _require_supported(self) -> None:
-        if self.server_version < SUPPORTED_FROM:
-            raise SourceError(
-                "this server is not supported",
-                on=self._where.label,
-                why=f"PostgreSQL {self.server_version // 10000}",
-                hint="Floodmark reads PostgreSQL 14 and later.",
-            )
+    def _settings_to_pin(self) -> str:
+        version = self.server_version
+        names = [*settings_to_pin(self._limits, version), *PLANNING]
+        gone = settings_to_leave_out(self.connection, version, names, self._where.label)
+        return pinned_settings(self._limits, version, gone)
 
     def _require_whole_pages(self) -> None:
-        if self._text("SHOW zero_damaged_pages") == "on":
+        if self._text("SELECT current_setting('zero_damaged_pages', true)") == "on":
             raise SourceError(
                 "this server is not supported",
                 on=self._where.label,
@@ -175,7 +184,8 @@ class SnapshotTransactions:
         self._settings = settings
         self._idle: LifoQueue[Connection] = LifoQueue()
         self._alone = threading.Lock()
-        self.drawbacks: tuple[Drawback, ...] = ()
+        newer = newer_than_tested(coordinator.server_version)
+        self.drawbacks: tuple[Drawback, ...] = (newer,) if newer is not None else ()
         self.parallelism = limits.connections
         self._shared = coordinator.exported.id is not None
         if self._shared:
@@ -202,7 +212,7 @@ class SnapshotTransactions:
     def _use_one_connection(self, why: Drawback) -> None:
         self.parallelism = 1
         self._shared = False
-        self.drawbacks = (why,)
+        self.drawbacks = (*self.drawbacks, why)
 
     @contextmanager
     def begin(self, what: str, on: str) -> Iterator[Connection]:
