@@ -121,6 +121,34 @@ def test_sqlite_s_journal_mode_gets_advice_for_sqlite(tmp_path: Path) -> None:
     assert "PRAGMA journal_mode = WAL" in (found.fix or "") and "PG" not in (found.fix or "")
 
 
+@pytest.mark.parametrize(
+    ("url", "found", "fix"),
+    [
+        ("sqlite:///{}/none.db", "SQLITE_CANTOPEN", "Check the address"),
+        ("nonesuch://u:{canary}@h/db", "no SQLAlchemy dialect of this name", "spelling"),
+        ("mysql+cymysql://u:{canary}@h/db", "the driver cymysql is not installed", "mysql"),
+    ],
+)
+def test_a_source_that_can_not_be_opened_is_the_database_s_problem(
+    tmp_path: Path, url: str, found: str, fix: str
+) -> None:
+    source = url.format(tmp_path, canary=CANARY)
+    environ = {"FLOODMARK_SOURCE": source, "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
+    told = {one.check: one for one in examine(Flags(), environ)}
+    require_none(repr(told).encode())
+    assert told["database"].result == "problem" and told["database"].exit_code in (10, 12)
+    assert found in told["database"].found and fix in (told["database"].fix or "")
+    assert told["tables"].result == "unknown"
+
+
+def test_a_file_that_can_be_read_is_told(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        database.executescript("CREATE TABLE t (id)")
+    environ = {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/a.db", "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
+    told = {one.check: one for one in examine(Flags(), environ)}
+    assert f"sqlite:///{tmp_path}/a.db answers: sqlite 3." in told["database"].found
+
+
 def test_a_rule_that_expires_data_is_seen_wherever_its_prefix_stands() -> None:
     abort: dict[str, Any] = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}, "Status": "Enabled"}
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from floodmark.backends import open_source
 from floodmark.config import Settings
 from floodmark.doctor import activity, json_numbers, landing, server, tables
-from floodmark.doctor.finding import Finding, of_error, ok, run_check, unknown, warning
+from floodmark.doctor.finding import Finding, of_error, ok, problem, run_check, unknown, warning
 from floodmark.doctor.space import ReadingSizes, reading_sizes
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
@@ -32,19 +32,19 @@ class SourceFacts(Struct):
 
 
 def check_source(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
-    if _is_postgresql(settings):
-        reached = yield from _check_server(settings)
-        if not reached:
-            yield unknown("tables", "can't be listed: the database does not answer")
-            return
-    yield from _check_tables(settings, known)
+    check = _check_postgresql if _is_postgresql(settings) else _check_other_server
+    reached = yield from check(settings)
+    if reached:
+        yield from _check_tables(settings, known)
+    else:
+        yield unknown("tables", "can't be listed: the database does not answer")
 
 
 def _is_postgresql(settings: Settings) -> bool:
     return settings.source.url is None or settings.source.url.reveal().strip().startswith("postgres")
 
 
-def _check_server(settings: Settings) -> Generator[Finding, None, bool]:
+def _check_postgresql(settings: Settings) -> Generator[Finding, None, bool]:
     """Yield the findings, and return true if the server answers."""
     try:
         asked = server.ServerConnection(settings)
@@ -57,6 +57,23 @@ def _check_server(settings: Settings) -> Generator[Finding, None, bool]:
     finally:
         asked.close()
     return True
+
+
+def _check_other_server(settings: Settings) -> Generator[Finding, None, bool]:
+    """Yield what the source says of its server, and return true if the server answers."""
+    try:
+        found = open_source(settings).diagnose()
+    except FloodmarkError as error:
+        yield of_error("database", error)
+        return False
+    for one in found:
+        if one.hint is None:
+            yield ok(one.topic, one.found)
+        elif one.fatal:
+            yield problem(one.topic, one.found, one.hint, SourceError.exit_code)
+        else:
+            yield warning(one.topic, one.found, one.hint)
+    return not any(one.fatal for one in found)
 
 
 def _check_tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:

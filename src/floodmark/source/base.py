@@ -59,6 +59,18 @@ class Drawback(Struct, frozen=True):
         return f"{self.found} {self.hint}"
 
 
+class Diagnosis(Struct, frozen=True):
+    """A fact about a server that `floodmark doctor` reports under its `topic`.
+
+    `hint` says what to change, None if all is well. If the fact is `fatal`, no run can read this server.
+    """
+
+    topic: str
+    found: str
+    hint: str | None = None
+    fatal: bool = False
+
+
 class SourceSnapshot(Protocol):
     """One moment of a source."""
 
@@ -136,6 +148,10 @@ class Source(Protocol):
     @property
     def label(self) -> str:
         """Return the location, as a person would write it. It holds no secret."""
+        ...
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        """Connect, and return what can be said of the server and of the role's rights. Raises SourceError."""
         ...
 
     def snapshot(self) -> SourceSnapshot:

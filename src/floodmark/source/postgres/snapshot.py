@@ -22,7 +22,7 @@ from floodmark.model import (
     TableName,
     same_history,
 )
-from floodmark.source.base import Drawback, NamedRelation, Write
+from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
@@ -72,6 +72,10 @@ class PostgresSource:
     @property
     def label(self) -> str:
         return self._where.label
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        """Return nothing: `doctor.server` asks more of a PostgreSQL server than fits here."""
+        return ()
 
     def snapshot(self) -> PostgresSnapshot:
         return PostgresSnapshot(self._where, self._limits, self._settings, self._format)

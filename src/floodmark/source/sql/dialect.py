@@ -40,7 +40,7 @@ from sqlalchemy.types import NullType
 
 from floodmark.errors import SourceError, SourceUnavailable, TableError
 from floodmark.model import SourceIdentity, TableName
-from floodmark.source.base import Drawback
+from floodmark.source.base import Diagnosis, Drawback
 from floodmark.source.sql.engine import error_name, label_of, made_engine, place_digest, version_text
 from floodmark.source.sql.facts import KeyColumn, Maker, SqlColumn, SqlOptions, SqlRelation, SqlTable, TableFacts
 from floodmark.source.sql.reflection import is_interval, is_json, reflected_facts, reflected_relations
@@ -101,6 +101,10 @@ class Dialect:
     def make_engine(self) -> Engine:
         """Return an engine that keeps no connection of its own. Raises ConfigError if no driver is installed."""
         return made_engine(self.url)
+
+    def diagnose(self, connection: Connection) -> Sequence[Diagnosis]:
+        """Return what `floodmark doctor` says of the server and of the role's rights."""
+        return [Diagnosis("database", f"{self.label} answers: {self.name} {version_text(connection)}".rstrip())]
 
     def open_snapshot(self, engine: Engine, connections: int) -> OpenSnapshot:
         """Take a snapshot with up to `connections` connections. A driver's errors pass through.

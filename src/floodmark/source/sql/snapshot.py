@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from floodmark.config import Selection
 from floodmark.errors import ConfigError, TableError
 from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
-from floodmark.source.base import Drawback, NamedRelation, Write
+from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.selection import TableChoice
 from floodmark.source.sql.dialect import Dialect, OpenSnapshot
 from floodmark.source.sql.facts import SqlTable
@@ -47,6 +47,13 @@ class SqlSource:
     @property
     def label(self) -> str:
         return self._dialect.label
+
+    def diagnose(self) -> Sequence[Diagnosis]:
+        try:
+            with self._engine.connect() as connection:
+                return self._dialect.diagnose(connection)
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:
+            raise self._dialect.refusal(error) from None
 
     def snapshot(self) -> SqlSnapshot:
         """Take a snapshot. Raises SourceUnavailable if waiting may help, else SourceError."""
