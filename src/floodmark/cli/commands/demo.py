@@ -1,4 +1,4 @@
-"""`floodmark demo`: play three days of a service's database on a private PostgreSQL server."""
+"""`floodmark demo`: play three days of a service's database on a private server."""
 
 from __future__ import annotations
 
@@ -11,4 +11,5 @@ from floodmark.demo import story
 
 def demo(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Run the demo in a directory."""
-    return story.main(options.directory, cast(TextIO, streams.out))  # file-like enough for printing
+    out = cast(TextIO, streams.out)  # file-like enough for printing
+    return story.main(options.directory, out, source=options.source)
