@@ -134,6 +134,7 @@ FILES = [
     ), f"{EXACT} -k 'test_a_day and (truncate or full or cluster)'"),
     guard("rewritten under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
     guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
+    guard("a newer server's unknown settings", "source/postgres/versions.py", "unknown - _SAFE_WITHOUT", "unknown - unknown", f"{NEWER} -k must_be_known"),
     guard("repacked under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{REPACK} -k new_blocks"),
     guard("repacked under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{REPACK} -k under_the_snapshot"),
     guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
