@@ -7,7 +7,7 @@ would take as long as reading a small table.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from floodmark.model import TableName
 from floodmark.source.mysql.columns import CUTTING, GEOMETRIES, INTEGERS, MyColumn
+from floodmark.source.mysql.privileges import read_denials
 from floodmark.source.mysql.refusals import is_lost, number_of
 from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
 
@@ -35,7 +36,10 @@ UNTRIED_ON_MYSQL = GEOMETRIES | {"vector"}
 
 
 class MyTable(Struct, frozen=True):
-    """A relation in information_schema. `rows` and `bytes` are estimates, None for a view."""
+    """A relation in information_schema. `rows` and `bytes` are estimates, None for a view.
+
+    `denied` says why the role may not read all of it.
+    """
 
     kind: str
     engine: str | None
@@ -45,6 +49,7 @@ class MyTable(Struct, frozen=True):
     keys: tuple[tuple[str, tuple[Any, ...]], ...]
     view: str | None
     is_locked: bool = False
+    denied: str | None = None
 
     @property
     def is_view(self) -> bool:
@@ -100,15 +105,16 @@ def _relations(connection: Connection, database: str, table: str | None = None) 
         database,
         table,
     )
-    columns, keys = _columns(connection, database, table), _unique_keys(connection, database, table)
-    views = _views(connection, database, table)
+    columns, selectable = _columns(connection, database, table)
+    keys, views = _unique_keys(connection, database, table), _views(connection, database, table)
+    denials = read_denials(connection, database, [str(row[0]) for row in rows], columns.keys() - selectable)
     return [
         _relation(
             database,
             str(name),
             MyTable(
                 str(kind), engine, _number(number), _number(size), tuple(columns[name]), tuple(keys[name]),
-                views.get(name),
+                views.get(name), denied=denials.get(str(name)),
             ),
         )
         for name, kind, engine, number, size in rows
@@ -143,6 +149,8 @@ def _is_incomplete(error: Exception) -> bool:
 def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
     """Return the facts about one relation."""
     note: MyTable = relation.note
+    if note.denied is not None:
+        return TableFacts(columns=note.columns, unreadable=note.denied)
     if not note.columns:
         return TableFacts(unreadable=_why_unreadable(note))
     name, key = _cutting_key(note)
@@ -179,23 +187,29 @@ def _why_not(note: MyTable) -> str:
     return "it has no primary key or other key without NULL"
 
 
-def _columns(connection: Connection, database: str, table: str | None) -> Mapping[str, list[SqlColumn]]:
+def _columns(
+    connection: Connection, database: str, table: str | None
+) -> tuple[Mapping[str, list[SqlColumn]], Set[str]]:
+    """Return the columns of each table that the role can see, and the tables of which it may select one."""
     json_columns = _json_columns(connection, database)
     rows = _ask(
         connection,
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME, "
-        "GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s",
+        "GENERATION_EXPRESSION, PRIVILEGES FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s",
         database,
         table,
         " ORDER BY TABLE_NAME, ORDINAL_POSITION",
     )
     found: dict[str, list[SqlColumn]] = defaultdict(list)
-    for of, name, kind, declared, nullable, charset, collation, generated in rows:
+    selectable = set()
+    for of, name, kind, declared, nullable, charset, collation, generated, rights in rows:
         kind, declared = str(kind).lower(), _text(declared)
         is_json = kind == "json" or (kind == "longtext" and (of, name) in json_columns)
         note = MyColumn(kind, declared, charset, collation, is_json, _text(generated or ""))
         found[of].append(SqlColumn(str(name), "json" if is_json else declared, nullable == "YES", note=note))
-    return found
+        if "select" in _text(rights).split(","):
+            selectable.add(of)
+    return found, selectable
 
 
 def _json_columns(connection: Connection, database: str) -> set[tuple[str, str]]:
