@@ -368,14 +368,14 @@ def test_version_and_help(capsys: Reader) -> None:
     assert "--detailed-exitcode" in capsys.readouterr().out
 
 
-def test_demo_gets_its_directory(monkeypatch: pytest.MonkeyPatch, capsys: Reader) -> None:
-    def stand_in(directory: Path, out: Any) -> int:
-        out.write(f"{directory}\n")
+def test_demo_gets_its_directory_and_server(monkeypatch: pytest.MonkeyPatch, capsys: Reader) -> None:
+    def stand_in(directory: Path, out: Any, source: str) -> int:
+        out.write(f"{directory} {source}\n")
         return 3
 
     monkeypatch.setattr(story, "main", stand_in)
-    assert main(["demo", "--directory", "d"]) == 3
-    assert capsys.readouterr().out == "d\n"
+    assert main(["demo", "--directory", "d"]) == main(["demo", "--directory", "d", "--source", "mariadb"]) == 3
+    assert capsys.readouterr().out == "d postgresql\nd mariadb\n"
 
 
 # --- processes -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What the demo's services have in common: the seam to the story, the database's name, the words of a change."""
+"""The seam between the demo and its services, the database's name, and the words of a change."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ As on PostgreSQL, set-based SQL makes the rows from plain arithmetic. MariaDB's 
 
 from __future__ import annotations
 
+import importlib.util
 from string import Template
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,8 @@ from typing import Self
 from floodmark.config import ColumnRule, TableRule
 from floodmark.demo.base import DATABASE, DayChange
 from floodmark.demo.mariadb import MariaDBServer
+from floodmark.errors import ConfigError
+from floodmark.wording import install_hint
 
 _TABLES = """
 CREATE TABLE prison (
@@ -165,14 +168,17 @@ class MariaDBService:
         ),
         DayChange(
             "the audit trail grows by 40 events",
-            "INSERT INTO audit_event SELECT 10000000 + seq, timestamp '2026-10-31 12:00:00' + INTERVAL seq MINUTE,"
-            " seq, 'person.read', '{\"ms\": 12}' FROM seq_1_to_40",
+            "INSERT INTO audit_event SELECT last.id + seq, timestamp '2026-10-31 12:00:00' + INTERVAL seq MINUTE,"
+            " seq, 'person.read', '{\"ms\": 12}' FROM seq_1_to_40, (SELECT max(id) AS id FROM audit_event) last",
         ),
         DayChange("one alert is deleted", "DELETE FROM alert WHERE id = 7"),
         DayChange("a migration adds a column to hearing", "ALTER TABLE hearing ADD COLUMN video_link varchar(200)"),
     )
 
     def __init__(self) -> None:
+        if importlib.util.find_spec("pymysql") is None:
+            why = "the extra mysql, with a driver, is not installed"
+            raise ConfigError("can't run the demo", why=why, hint=install_hint("mysql"))
         self._server = MariaDBServer.create(log_bin=True)
 
     @property
