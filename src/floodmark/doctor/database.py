@@ -105,7 +105,11 @@ def _check_sharing(snapshot: SourceSnapshot) -> Iterator[Finding]:
 
 
 def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFacts) -> Iterator[Finding]:
+    told = list(snapshot.drawbacks)
     found = snapshot.tables(settings.selection, _DIGEST)
+    for one in snapshot.drawbacks:  # some concern the tables that were chosen
+        if one not in told:
+            yield warning(one.topic, one.found, one.hint)
     for pattern in snapshot.choice.idle:
         yield warning("tables", pattern.sentence, pattern.hint or "Remove the pattern.")
     known.tables = len(found)

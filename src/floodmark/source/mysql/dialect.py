@@ -18,11 +18,12 @@ from sqlalchemy.sql import ColumnElement
 
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableLocked
 from floodmark.model import SourceIdentity, TableName
-from floodmark.source.base import Drawback
+from floodmark.source.base import Diagnosis, Drawback
 from floodmark.source.missing import missing_column
 from floodmark.source.mysql.catalog import facts_of, read_relations
 from floodmark.source.mysql.columns import maker_of, quoted, selected
 from floodmark.source.mysql.connect import engine_of
+from floodmark.source.mysql.diagnosis import diagnose
 from floodmark.source.mysql.digest import covers_order, digest_rows
 from floodmark.source.mysql.filters import refused_text
 from floodmark.source.mysql.identity import read_counters, read_one
@@ -68,6 +69,9 @@ class MySQL(Dialect):
 
     def make_engine(self) -> Engine:
         return engine_of(self.url, self.options.limits)
+
+    def diagnose(self, connection: Connection) -> Sequence[Diagnosis]:
+        return diagnose(connection, self.url, self.label, self.options.limits.connections)
 
     # The snapshot
 
@@ -226,7 +230,8 @@ class MySQL(Dialect):
             return ()
         names = ", ".join(shown)
         found = f"a snapshot does not show these tables, so each has the rows of the time when it is read: {names}."
-        return (Drawback(found, "ALTER TABLE … ENGINE = InnoDB, or leave them out (tables.exclude)."),)
+        hint = "ALTER TABLE … ENGINE = InnoDB, or leave them out (tables.exclude)."
+        return (Drawback(found, hint, topic="engines"),)
 
     # Errors
 
