@@ -30,6 +30,7 @@ from fix_kubernetes import (
     require_valid,
     variables,
 )
+from fix_mariadb import MyDatabase
 from fix_postgres import PgDatabase
 from fix_storage import REGION, SERVICE, S3Bucket, S3Server, client, environment, grant
 from fix_tools import CHART, ROOT, Helm, Terraform
@@ -189,6 +190,25 @@ class TestStep2:
             "AWS_ACCESS_KEY_ID": (SECRET, "access_key_id"),
             "AWS_SECRET_ACCESS_KEY": (SECRET, "secret_access_key"),
         }
+
+    def test_the_page_s_values_for_mariadb(self, helm: Helm, app: Path, my: MyDatabase, tmp_path: Path) -> None:
+        """A variable can be made of others only if they come before it. The port and the CA are this server's here."""
+        my.execute("CREATE TABLE person (id int PRIMARY KEY)", "INSERT INTO person VALUES (1)")
+        my.role("reader", f"SELECT ON `{my.name}`.*", password="a p@ss/word")
+        values = blocks(section("Step 2: data-extractor-job.yaml"), "yaml")[5]["dataExtractor"]
+        rendered = helm.render({"dataExtractor": {**NEEDED, **values}}, app)
+        require_valid(rendered)
+        keys_of = {"database_name": my.name, "database_username": "reader", "database_password": "a p@ss/word"}
+        user = {"access_key_id": "a", "secret_access_key": "b", "destination_bucket": str(tmp_path / "to")}
+        secrets = {values["databaseSecretName"]: {**DATABASE, **keys_of}, SECRET: user}
+        given: dict[str, str] = {}
+        for name, value in pod_environment(container_of(rendered), secrets).items():  # in their order
+            given[name] = re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], value)
+        url, query = given["FLOODMARK_SOURCE"].split("?")
+        assert url == f"mariadb://reader@127.0.0.1:3306/{my.name}" and query == "ssl_ca=/opt/floodmark/authorities.pem"
+        here = {"FLOODMARK_SOURCE": url.replace(":3306", f":{my.server.port}")}
+        job = Floodmark(tmp_path / "job", {**given, **here})
+        assert "first_run" in job("plan").out
 
     def test_a_long_release_s_name_fits(self, helm: Helm, app: Path) -> None:
         file = helm.values({"dataExtractor": {**NEEDED, "config": {"detect": "exact"}}})

@@ -190,7 +190,7 @@ def _why_not(note: MyTable) -> str:
 def _columns(
     connection: Connection, database: str, table: str | None
 ) -> tuple[Mapping[str, list[SqlColumn]], Set[str]]:
-    """Return the columns of each table that the role can see, and the tables of which it may select one."""
+    """Return the columns that the role can see, and the names of the tables from which it may select one."""
     json_columns = _json_columns(connection, database)
     rows = _ask(
         connection,

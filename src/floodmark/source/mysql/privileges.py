@@ -34,7 +34,7 @@ def read_denials(
 ) -> Mapping[str, str]:
     """Return why the role may not read a table as a whole, with the grant that is missing, by the table's name.
 
-    `unselectable` are the tables of which it may select no column. Raises the error of a table that stays locked.
+    From the `unselectable` tables it may select no column. Raises the error of a table that stays locked.
     """
     ((user,),) = connection.exec_driver_sql("SELECT CURRENT_USER()").all()
     some = {str(name) for (name,) in connection.exec_driver_sql(_BY_COLUMN, (database,)).all()}
