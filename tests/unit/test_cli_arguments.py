@@ -124,7 +124,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
         ("run --detailed-exitcode", ["run has no option --detailed-exitcode", "plan, diff have it"]),
         (
             "status --source sqlite:///x.db",
-            ["status has no option --source", "run, plan, verify, doctor, init have it"],
+            ["status has no option --source", "run, plan, verify, doctor, init, demo have it"],
         ),
         ("run x y", ["2 arguments too many", "floodmark run --help"]),
         ("show a b c", ["1 argument too many"]),

@@ -126,7 +126,7 @@ def test_sqlite_s_journal_mode_gets_advice_for_sqlite(tmp_path: Path) -> None:
     [
         ("sqlite:///{}/none.db", "SQLITE_CANTOPEN", "Check the address"),
         ("nonesuch://u:{canary}@h/db", "no SQLAlchemy dialect of this name", "spelling"),
-        ("mysql+cymysql://u:{canary}@h/db", "the driver cymysql is not installed", "mysql"),
+        ("mysql+cymysql://u:{canary}@h/db", "this driver is not supported", "PyMySQL"),
     ],
 )
 def test_a_source_that_can_not_be_opened_is_the_database_s_problem(
