@@ -18,6 +18,11 @@ from floodmark.source.base import SourceSnapshot
 from floodmark.wording import plural
 
 _DIGEST = ""  # of the encoding: no lines are made
+_PROOF = (
+    "Excluding or masking the named column can make the table provable (tables.rules.*.columns); "
+    "see docs/change-detection.md."
+)
+_PROOF_ELSEWHERE = "docs/sources.md says what each database can prove."
 
 
 class SourceFacts(Struct):
@@ -115,7 +120,7 @@ def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFac
     known.tables = len(found)
     known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism)
     yield from tables.check_readable(found, settings.state_url is None)
-    yield from tables.check_proof(found)
+    yield from tables.check_proof(found, _PROOF if _is_postgresql(settings) else _PROOF_ELSEWHERE)
     yield from tables.check_journal(found)
     yield from tables.check_size(found, settings, snapshot.point)
     yield from landing.check_landing(found, snapshot.identity.database, settings, snapshot.default_schema)

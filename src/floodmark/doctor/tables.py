@@ -38,8 +38,8 @@ def check_readable(tables: Sequence[TableInfo], stateless: bool) -> Iterator[Fin
         yield problem("rights", found, "\n".join(fixes), SourceError.exit_code)
 
 
-def check_proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
-    """Report tables whose changes can't be proven, and the cause."""
+def check_proof(tables: Sequence[TableInfo], advice: str) -> Iterator[Finding]:
+    """Report tables whose changes can't be proven, and the cause. `advice` is what the database's user can do."""
     why = {table.table.label: _no_proof(table) for table in tables if table.denied is None}
     without = {label: reason for label, reason in why.items() if reason is not None and reason != _ASKED_FOR}
     asked = sum(reason == _ASKED_FOR for reason in why.values())
@@ -52,11 +52,7 @@ def check_proof(tables: Sequence[TableInfo]) -> Iterator[Finding]:
         shown.append(f"and {len(without) - _SHOWN} more; `floodmark plan` lists all")
     head = f"read in full in each run, and written only if they differ: {len(without)} of {plural(len(why), 'table')}"
     found = "\n".join([head, *shown])
-    fix = (
-        "That is safe but slower. Excluding or masking the named column can make the table provable "
-        "(tables.rules.*.columns); see docs/change-detection.md."
-    )
-    yield warning("proof", found, fix)
+    yield warning("proof", found, f"That is safe but slower. {advice}")
 
 
 def check_journal(tables: Sequence[TableInfo]) -> Iterator[Finding]:

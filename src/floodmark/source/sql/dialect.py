@@ -104,7 +104,8 @@ class Dialect:
 
     def diagnose(self, connection: Connection) -> Sequence[Diagnosis]:
         """Return what `floodmark doctor` says of the server and of the role's rights."""
-        return [Diagnosis("database", f"{self.label} answers: {self.name} {version_text(connection)}".rstrip())]
+        known = self.identity(connection)
+        return [Diagnosis("database", f"{self.label} answers: {known.dialect} {known.server_version}".rstrip())]
 
     def open_snapshot(self, engine: Engine, connections: int) -> OpenSnapshot:
         """Take a snapshot with up to `connections` connections. A driver's errors pass through.
