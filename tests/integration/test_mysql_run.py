@@ -18,6 +18,7 @@ from fix_runs import Nightly
 from floodmark.config import ColumnRule, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
 from floodmark.events import ChunkDone, Event, TableFinished, Warned
+from floodmark.pipeline import snapshot
 from floodmark.reader.reader import open as open_reader
 from floodmark.stop import NEVER
 from floodmark.verify.job import VerifyRequest, verify
@@ -157,8 +158,8 @@ def test_a_filter_that_means_something_else_on_the_server_is_refused(make_mariad
     with closing(make_mariadb(settings={"sql-mode": "ANSI_QUOTES,PIPES_AS_CONCAT"}).database()) as my:
         fill(my, 10)
         for where in ("\"v\" = 'x'", "v || 'x' = 'y'"):
-            with snapshot_of(my.url) as snapshot, pytest.raises(ConfigError, match="sql_mode"):
-                snapshot.tables(Selection(rules={"t": TableRule(where=where)}), "")
+            with snapshot_of(my.url) as taken, pytest.raises(ConfigError, match="sql_mode"):
+                taken.tables(Selection(rules={"t": TableRule(where=where)}), "")
 
 
 def test_an_error_of_a_value_is_the_table_s_and_shows_no_value(job: Job) -> None:
@@ -233,8 +234,8 @@ def test_the_password_can_come_from_the_environment(my: MyDatabase, monkeypatch:
     with pytest.raises(SourceError, match="password"):
         snapshot_of(url).__enter__()
     monkeypatch.setenv("MYSQL_PWD", "correct horse")
-    with snapshot_of(url) as snapshot:
-        assert snapshot.is_alive()
+    with snapshot_of(url) as taken:
+        assert taken.is_alive()
 
 
 # What happens meanwhile
@@ -290,8 +291,9 @@ def test_a_restart_of_the_server_is_a_new_snapshot(make_mariadb: Callable[..., M
 
 
 def test_a_server_that_stays_away_is_an_error_that_can_be_tried_again(
-    make_mariadb: Callable[..., MariaCluster], tmp_path: Path
+    make_mariadb: Callable[..., MariaCluster], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(snapshot, "SECONDS_TO_COME_BACK", 1)
     server = make_mariadb()
     with closing(server.database()) as my:
         fill(my)
