@@ -135,8 +135,9 @@ class History:
         self.touched = set()
 
         def observe(event: Event) -> None:
-            busy = isinstance(event, ChunkDone | RunStarted | StepStarted | TableDecided)
-            if disturbed and busy and self.chance.random() < 0.15:
+            early = isinstance(event, RunStarted | StepStarted)
+            busy = early or isinstance(event, ChunkDone | TableDecided)
+            if disturbed and busy and self.chance.random() < (0.5 if early else 0.1):
                 self.kill() if self.chance.random() < 0.1 else self.act()
 
         try:
