@@ -336,7 +336,7 @@ def test_verify_and_plan_and_the_reader_work(job: Job) -> None:
     report = verify(job.settings(), VerifyRequest(deep=True, against_source=True), job.events.append, NEVER)
     assert report is not None and not report.faulty_tables
     assert [(one.source.same, one.source.changed) for one in report.tables if one.source is not None] == [(1, 0)]
-    table = open_reader(str(job.folder / "_floodmark")).latest()[f"{job.my.name}.t"].arrow().read_all()
+    table = open_reader(str(job.folder)).latest()[f"{job.my.name}.t"].arrow().read_all()
     (row,) = table.to_pylist()
     assert row["d"] is None and str(row["n"]) == "1.50000" and row["b"] == b"\x00\xff"
     assert row["m"].microsecond == 500_000 and int(row["id"]) == 2**64 - 1
