@@ -141,11 +141,16 @@ class MariaDBServer:
 
     # Life cycle
 
+    @property
+    def _own_files(self) -> str:
+        """Return the option for temporary files. A server that starts deletes all of them in its folder."""
+        return f"--tmpdir={self.root}"
+
     def initialize(self) -> None:
         """Create the system tables. The superuser needs no password, on the socket and on 127.0.0.1."""
         command = [
-            str(self._programs[INSTALLER]), "--no-defaults", f"--datadir={self.data}", "--skip-test-db",
-            "--auth-root-authentication-method=normal", "--skip-name-resolve",
+            str(self._programs[INSTALLER]), "--no-defaults", f"--datadir={self.data}", self._own_files,
+            "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve",
             *_options({name: self.settings[name] for name in ("innodb-log-file-size", "innodb-flush-method")}),
         ]  # fmt: skip
         process = self._spawn(
@@ -161,7 +166,7 @@ class MariaDBServer:
             return
         command = [
             str(self._programs[SERVER]), "--no-defaults", f"--datadir={self.data}", f"--socket={self.socket}",
-            f"--pid-file={self.root / 'pid'}", f"--port={self.port}", *_options(self.settings),
+            f"--pid-file={self.root / 'pid'}", f"--port={self.port}", self._own_files, *_options(self.settings),
         ]  # fmt: skip
         with self.log.open("ab") as log:
             process = self._spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
