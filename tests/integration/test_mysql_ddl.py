@@ -156,6 +156,21 @@ def test_an_exchange_that_waited_through_the_snapshot_is_seen_at_the_end(my: MyD
             ) == [info.table]
 
 
+def test_a_json_column_stays_one_while_another_table_is_locked(my: MyDatabase) -> None:
+    my.execute(*SETUP, "CREATE TABLE j (id int PRIMARY KEY, `a``b` json)", "INSERT INTO j VALUES (1, '[1, 2]')")
+    age()
+    blocker, migration = Session(my), Session(my)
+    blocker.execute("BEGIN", "SELECT * FROM p")
+    migration.start("ALTER TABLE p EXCHANGE PARTITION p0 WITH TABLE t")
+    assert migration.waits
+    with snapshot_of(reader(my, *ALL_RIGHTS)) as snapshot:
+        (info,) = snapshot.tables(Selection(include=("j",)), "")
+        assert migration.waits and [column.type for column in info.columns] == ["int(11)", "json"]
+        assert lines(snapshot, info) == ['{"id":1,"a`b":[1, 2]}']
+    blocker.execute("ROLLBACK")
+    migration.join()
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_an_imported_tablespace_lands_nothing_wrong(make_mariadb: Callable[..., MariaCluster], role: str) -> None:
     server = make_mariadb()

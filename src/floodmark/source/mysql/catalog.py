@@ -6,6 +6,7 @@ would take as long as reading a small table.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
@@ -14,12 +15,15 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from floodmark.model import TableName
-from floodmark.source.mysql.columns import CUTTING, GEOMETRIES, INTEGERS, MyColumn
+from floodmark.source.mysql.columns import CUTTING, GEOMETRIES, INTEGERS, MyColumn, quoted
 from floodmark.source.mysql.privileges import read_denials
-from floodmark.source.mysql.refusals import is_lost, number_of
+from floodmark.source.mysql.refusals import number_of
 from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
 
 _LOCKED = 1205
+_UNKNOWN_COLUMN = 1054
+_JSON_CHECK = re.compile(r"json_valid\(`((?:[^`]|``)+)`\)")
+_JSON_IN_STATEMENT = re.compile(r" CHECK \(json_valid\(`((?:[^`]|``)+)`\)\)")
 _NAMES_AND_KINDS = "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
 _NAMES = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
 _TRANSACTIONAL = frozenset({"InnoDB"})
@@ -191,7 +195,7 @@ def _columns(
     connection: Connection, database: str, table: str | None
 ) -> tuple[Mapping[str, list[SqlColumn]], Set[str]]:
     """Return the columns that the role can see, and the names of the tables from which it may select one."""
-    json_columns = _json_columns(connection, database)
+    json_columns = _json_columns(connection, database, table)
     rows = _ask(
         connection,
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME, "
@@ -212,24 +216,35 @@ def _columns(
     return found, selectable
 
 
-def _json_columns(connection: Connection, database: str) -> set[tuple[str, str]]:
-    """Return MariaDB's json columns: each is a longtext with a check of its own. MySQL has a type instead."""
+def _json_columns(connection: Connection, database: str, table: str | None) -> set[tuple[str, str]]:
+    """Return MariaDB's json columns: each is a longtext with a check of its own. MySQL has a type instead.
+
+    The view of all checks opens every table, whichever one is asked for. So one table's come from its statement.
+    """
+    if table is not None:
+        return {(table, name) for name in _json_columns_of(connection, database, table)}
+    question = "SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s"
     try:
-        rows = connection.exec_driver_sql(
-            "SELECT TABLE_NAME, CHECK_CLAUSE FROM information_schema.CHECK_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s",
-            (database,),
-        ).all()
+        rows = _ask(connection, question, database, None)
     except Exception as error:
-        if is_lost(error):
+        if number_of(error) != _UNKNOWN_COLUMN:
             raise
         return set()  # MySQL's view names no table
-    start, end = "json_valid(`", "`)"
-    clauses = [(table, _text(clause)) for table, clause in rows]
-    return {
-        (table, clause[len(start) : -len(end)].replace("``", "`"))
-        for table, clause in clauses
-        if clause.startswith(start) and clause.endswith(end)
-    }
+    clauses = [(of, _JSON_CHECK.fullmatch(_text(clause))) for of, clause in rows]
+    return {(of, match[1].replace("``", "`")) for of, match in clauses if match is not None}
+
+
+def _json_columns_of(connection: Connection, database: str, table: str) -> set[str]:
+    ((longtexts,),) = connection.exec_driver_sql(
+        "SELECT COUNT(*) FROM information_schema.COLUMNS "
+        "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s AND DATA_TYPE = 'longtext' AND VERSION() LIKE '%%MariaDB%%'",
+        (database, table),
+    ).all()
+    if not longtexts:
+        return set()
+    name = f"{quoted(database)}.{quoted(table)}".replace("%", "%%")
+    made = connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()
+    return {match.replace("``", "`") for match in _JSON_IN_STATEMENT.findall(_text(made[1]))}
 
 
 def _unique_keys(

@@ -98,6 +98,8 @@ def take_moment(engine: Engine, connections: int, database: str, limits: Limits)
         opened += _more_connections(engine, connections)
         for one in opened:
             pin_session(one, limits, server.maria)
+        # The catalog waits that long for each table that another session holds exclusively.
+        opened[0].exec_driver_sql("SET SESSION lock_wait_timeout = 1")
         return _moment(opened[0], opened[1:], server, database)
     except BaseException:
         for one in opened:
@@ -140,7 +142,8 @@ def _settle(workers: Sequence[Connection], helper: Connection, server: Server, d
         fresh = {name for name, now in kept.items() if is_fresh(now, taken_at)}
         unsettled = {name for name, now in kept.items() if now != before[name]} | (set() if quiet else fresh)
         found = _Settled(shared, taken_at, counters, kept, frozenset(unsettled), frozenset(fresh))
-        if not left or (not unsettled and nothing_began):
+        settling = any(kept[name].written is not None for name in unsettled)  # the others are locked, maybe for long
+        if not left or (not settling and nothing_began):
             break
         sleep((timedelta(seconds=1.01) - timedelta(microseconds=_time_of(helper).microsecond)).total_seconds())
     return found
