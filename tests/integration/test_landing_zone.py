@@ -188,6 +188,27 @@ def test_with_state_unchanged_tables_are_skipped_and_changed_ones_sent_whole(
     assert CANARY not in "".join(path.read_text() for path in state.rglob("*.json"))
 
 
+def test_a_table_that_lost_a_partition_is_sent_again_although_the_others_are_proven(
+    pg: PgDatabase, tmp_path: Path
+) -> None:
+    zone = tmp_path / "zone"
+    floodmark = Floodmark(tmp_path / "job", {"FLOODMARK_SOURCE": pg.url, "FLOODMARK_STATE": str(tmp_path / "state")})
+    floodmark.configure(f"destination: {{url: {zone}, layout: moj-landing}}\n")
+    pg.execute("""
+        CREATE TABLE split (id int) PARTITION BY LIST (id);
+        CREATE TABLE split_1 PARTITION OF split FOR VALUES IN (1);
+        CREATE TABLE split_2 PARTITION OF split FOR VALUES IN (2);
+        INSERT INTO split VALUES (1), (2)""")
+    floodmark.run()
+    first = set(zone.rglob("*.jsonl"))
+    pg.execute("DROP TABLE split_2")
+    assert floodmark.run().outcomes == {"public.split": ("extracted", "rows_removed")}
+    (sent,) = set(zone.rglob("*.jsonl")) - first
+    assert sent.read_bytes() == b'{"id":1}\n'
+    assert floodmark.run().outcomes == {"public.split": ("unchanged", "unchanged")}
+    assert set(zone.rglob("*.jsonl")) == {*first, sent}
+
+
 def _entry(manifest: Manifest, name: str) -> Any:
     (found,) = [entry for entry in manifest.tables if entry.name == name]
     return found

@@ -554,3 +554,19 @@ def test_a_part_without_a_key_is_one_chunk() -> None:
     (chunk,) = plan_table(info, remember_entry(keyed_entry()), POLICY, WITHOUT_HISTORY).chunks
     assert chunk.chunk == Chunk("orders") and chunk.estimated_bytes == 300
     assert keyed_plan().chunks[0].estimated_bytes == 100
+
+
+@pytest.mark.parametrize("since", ["nothing", "whole"])
+@pytest.mark.parametrize(("answers", "code"), [(DIGESTS, "unchanged"), (DIGESTS[1:], "rows_removed")])
+def test_a_landing_zone_is_sent_a_table_again_whose_other_ranges_are_proven_and_one_is_gone(
+    since: Any, answers: tuple[str, ...], code: str
+) -> None:
+    policy = replace(POLICY, objects_stay=False)
+    info = replace(KEYED_INFO, parts=(replace(KEYED, ranges=len(answers)),))
+    told = remember_entry(keyed_entry())
+    if since == "whole":
+        told = replace(told, chunks={chunk: replace(one, stamp="") for chunk, one in told.chunks.items()})
+        told = replace(told, sent_since=since)
+    plan = settle_plan(plan_table(info, told, policy, WITHOUT_HISTORY), list(map(keyed_answer, answers)), policy, told)
+    assert plan.reason.code == code
+    assert len(plan.to_extract) == (0 if code == "unchanged" else len(answers))

@@ -40,6 +40,8 @@ from floodmark.wording import plural
 # Transaction ids compare only within 2^31. Half of that leaves room for transactions that run meanwhile.
 MAX_XID_GAP = 2**30
 
+_PART_GONE = Reason("rows_removed", "the table is sent whole because a part of it is gone")
+
 # The order of reasons: a table shows the first of these that any of its chunks has.
 _WEIGHT: tuple[ReasonCode, ...] = (
     "forced",
@@ -242,13 +244,32 @@ def _question_for(info: TableInfo, part: Part, chunk: Chunk, is_last: bool, know
     return Question(info.table, part, chunk, is_last, known.point.xmin or 0, info.watched)
 
 
-def settle_plan(plan: TablePlan, observations: Sequence[Observation], policy: Policy) -> TablePlan:
-    """Turn every question of a plan into a proof or a reason. `observations` answer `plan.questions` in order."""
+def settle_plan(
+    plan: TablePlan, observations: Sequence[Observation], policy: Policy, remembered: Remembered | None = None
+) -> TablePlan:
+    """Turn every question of a plan into a proof or a reason. `observations` answer `plan.questions` in order.
+
+    If objects do not stay at the destination, a table is sent whole if any of its chunks changed, or is gone.
+    """
     answers = iter(observations)
     chunks = tuple(_judge_answer(chunk, next(answers)) if chunk.question else chunk for chunk in plan.chunks)
-    if not policy.objects_stay and any(chunk.reason for chunk in chunks):
-        chunks = tuple(_extracted_with_the_rest(chunk) for chunk in chunks)
+    if not policy.objects_stay:
+        if any(chunk.reason for chunk in chunks):
+            chunks = tuple(_extracted_with_the_rest(chunk) for chunk in chunks)
+        elif remembered is not None and not _is_all_that_was_sent(chunks, remembered):
+            chunks = tuple(extract_again(chunk, _PART_GONE) for chunk in chunks)
     return TablePlan(plan.info, chunks)
+
+
+def _is_all_that_was_sent(chunks: Sequence[ChunkPlan], remembered: Remembered) -> bool:
+    """Return True if proven chunks hold the lines that the receiver was sent last: no partition or range is gone."""
+    proven = [chunk.remembered for chunk in chunks if chunk.remembered is not None]
+    sent = [known for known in remembered.chunks.values() if known.stamp is not None]
+    there = sorted(known.object.content_sha256 for known in proven if known.object is not None)
+    if remembered.sent_since == "whole":
+        return there == sorted(known.object.content_sha256 for known in sent if known.object is not None)
+    good = remembered.good
+    return good is None or there == sorted(entry.content_sha256 for entry in good.objects)
 
 
 def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:

@@ -64,7 +64,8 @@ def _ask_questions(attempt: Attempt, works: Sequence[TableWork]) -> None:
     for work in works:
         if work.is_open:
             seen = [answers[work.table, question.chunk] for question in work.plan.questions]
-            work.plan = settle_plan(work.plan, seen, attempt.policy_for(work.table))
+            policy, remembered = attempt.policy_for(work.table), attempt.remembered_of(work.table)
+            work.plan = settle_plan(work.plan, seen, policy, remembered)
 
 
 def _answer_batches(
