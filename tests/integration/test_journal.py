@@ -374,3 +374,33 @@ def test_names_are_those_of_the_migrations(pg: PgDatabase) -> None:
     body = pg.value("SELECT prosrc FROM pg_proc WHERE proname = 'record_write'")
     assert f"OPERATOR(pg_catalog.>>) {names.BUCKET_SHIFT};" in body
     assert str(names.ENDLESS) in pg.value("SELECT prosrc FROM pg_proc WHERE proname = 'guard_journal'")
+
+
+def test_a_role_that_owns_nothing_prints_the_sql_that_another_runs(pg: PgDatabase, tmp_path: Path) -> None:
+    job = commands(pg, tmp_path)
+    reading = commands(pg.role("reader"), tmp_path)
+    pg.execute("CREATE TABLE a (id int)")
+    job("journal", "install", "--grant-to", "reader")
+    assert reading("journal", "enable", "a", code=12).err
+    psql(pg, reading("journal", "enable", "a", "--sql").out)
+    assert len(pg.query(TRIGGERS)) == 2
+    assert "does not own the table" in reading("journal", "disable", "a", code=12).err
+    psql(pg, reading("journal", "disable", "a", "--sql").out)
+    assert pg.query(TRIGGERS) == []
+    job("journal", "enable", "a")
+    psql(pg, reading("journal", "remove", "--sql").out)
+    assert pg.query(TRIGGERS) == [] and not pg.value("SELECT to_regnamespace('floodmark') IS NOT NULL")
+
+
+def test_remove_does_nothing_if_the_role_does_not_own_the_schema(pg: PgDatabase, tmp_path: Path) -> None:
+    job, owned = commands(pg, tmp_path), commands(pg.role("app"), tmp_path)
+    pg.execute("CREATE TABLE a (id int); ALTER TABLE a OWNER TO app")
+    job("journal", "install", "--grant-to", "app")
+    job("journal", "enable", "a")
+    assert "schema floodmark: the role does not own it" in owned("journal", "remove", code=12).err
+    assert len(pg.query(TRIGGERS)) == 2
+
+
+def test_an_installation_from_the_newest_revision_prints_that_there_is_nothing_to_do(tmp_path: Path) -> None:
+    job = Floodmark(tmp_path, {})
+    assert job("journal", "install", "--sql", "--from", names.REVISION).out == "-- There is nothing to do.\n"

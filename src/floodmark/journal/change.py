@@ -19,6 +19,7 @@ from floodmark.journal.plan import (
     enable_change,
     lock_statements,
     named_tables,
+    require_owned,
 )
 from floodmark.retrying import Patience, retrying
 from floodmark.source.postgres.journal_names import RECORD_FUNCTION, REVISION, SCHEMA
@@ -51,6 +52,12 @@ class WantedChange(Struct, frozen=True):
             return disable_change(catalog, oid, self.named)
         return drop_change(catalog, oid, [oid, *Family(catalog).partitions(oid)])
 
+    def own_plan(self, catalog: JournalCatalog) -> TableChange:
+        """Return the same statements for this role to run. Raises SourceError if it may not."""
+        change = self.plan(catalog)
+        require_owned(change, self.what)
+        return change
+
     @property
     def what(self) -> str:
         return _VERBS[self.action]
@@ -69,7 +76,7 @@ def disable(connection: JournalConnection, patterns: Sequence[str], observer: Ob
 def planned(
     connection: JournalConnection, action: Literal["enable", "disable"], patterns: Sequence[str]
 ) -> list[TableChange]:
-    """Return what `enable` or `disable` would do, and change nothing."""
+    """Return what `enable` or `disable` would do, and change nothing. Another role can be the one to do it."""
     catalog, wanted = _wanted(connection, action, patterns)
     return [one.plan(catalog) for one in wanted]
 
@@ -78,8 +85,9 @@ def _change_all(
     connection: JournalConnection, action: Literal["enable", "disable"], patterns: Sequence[str], observer: Observer
 ) -> list[TableChange]:
     catalog, wanted = _wanted(connection, action, patterns)
+    _require_execute(connection, action)
     for one in wanted:  # a table that can't be changed is known before the first one is changed
-        one.plan(catalog)
+        one.own_plan(catalog)
     return [apply(connection, one, observer) for one in wanted]
 
 
@@ -89,13 +97,21 @@ def _wanted(
     what = _VERBS[action]
     with connection.transaction(what, read_only=True):
         require_installed(read_installation(connection), what)
-        if action == "enable" and connection.row(_MAY_EXECUTE) != (True,):
-            hint = f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{RECORD_FUNCTION}() TO the role."
-            raise SourceError(what, why="the role may not use the journal's function", hint=hint)
         catalog = read_catalog(connection)
     relations = named_tables(catalog, patterns, what)
     named = tuple(one.oid for one in relations)
     return catalog, [WantedChange(action, one, named) for one in relations]
+
+
+def _require_execute(connection: JournalConnection, action: Literal["enable", "disable"]) -> None:
+    """Raise SourceError if the role can't create a trigger that calls the journal's function."""
+    if action == "disable":
+        return
+    with connection.transaction(_VERBS[action], read_only=True):
+        allowed = connection.row(_MAY_EXECUTE) == (True,)
+    if not allowed:
+        hint = f"GRANT EXECUTE ON FUNCTION {SCHEMA}.{RECORD_FUNCTION}() TO the role."
+        raise SourceError(_VERBS[action], why="the role may not use the journal's function", hint=hint)
 
 
 def require_installed(found: Installation, what: str) -> None:
@@ -126,7 +142,7 @@ def _passes(error: BaseException) -> bool:
 def _try(connection: JournalConnection, wanted: WantedChange) -> TableChange:
     label = wanted.relation.table.label
     with connection.transaction(wanted.what, label, read_only=True):
-        change = wanted.plan(read_catalog(connection))
+        change = wanted.own_plan(read_catalog(connection))
     if not change.statements:
         return change
     with connection.transaction(wanted.what, label):
@@ -134,7 +150,7 @@ def _try(connection: JournalConnection, wanted: WantedChange) -> TableChange:
         for lock in lock_statements(change):
             connection.execute(lock)
         connection.limit_statements(0)
-        now = wanted.plan(read_catalog(connection))
+        now = wanted.own_plan(read_catalog(connection))
         if not {one.oid for one in now.locked} <= {one.oid for one in change.locked}:
             raise TableLocked(wanted.what, on=label, why="its partitions changed meanwhile")
         for statement in now.statements:

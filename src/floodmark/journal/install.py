@@ -24,6 +24,7 @@ from floodmark.source.quoting import quoted
 _INSTALL, _REMOVE, _TRIM = "can't install the journal", "can't remove the journal", "can't trim the journal"
 _PUBLISHED = "SELECT pubname FROM pg_publication WHERE puballtables ORDER BY 1"
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE')"
+_OWNS_SCHEMA = f"SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = '{SCHEMA}'"
 _ROLE = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)"
 _DROP_SCHEMA = (f"DROP TABLE {SCHEMA}.alembic_version", f"DROP SCHEMA {SCHEMA}")
 
@@ -63,7 +64,7 @@ def install_sql(start: str, roles: Sequence[str]) -> str:
     migrate.require_alembic()
     if start not in ("base", *migrate.revisions()):
         raise ConfigError(_INSTALL, on="--from", why="there is no such revision", hint=_known_revisions())
-    lines = "" if start == REVISION else migrate.upgrade_sql(start)
+    lines = "-- There is nothing to do." if start == REVISION else migrate.upgrade_sql(start)
     return lines.rstrip("\n") + "".join(f"\n{statement};" for statement in grants(roles)) + "\n"
 
 
@@ -83,6 +84,7 @@ def remove(where: ServerAddress, observer: Observer) -> int:
     migrate.require_alembic()
     with JournalConnection(where) as connection:
         wanted = _removal(connection)
+        _require_removable(connection, wanted)
         dropped = sum(len(apply(connection, one, observer).statements) for one in wanted)
     with _migration(where, _REMOVE) as schema:
         migrate.downgrade(schema)
@@ -127,10 +129,19 @@ def _removal(connection: JournalConnection) -> list[WantedChange]:
     if found.strangers:
         why = f"the schema holds something else: {found.strangers[0]}"
         raise ConfigError(_REMOVE, on=SCHEMA, why=why, hint="Move it to another schema, or drop it.")
-    wanted = [WantedChange("drop", catalog.relations[oid]) for oid in Family(catalog).watched()]
+    return [WantedChange("drop", catalog.relations[oid]) for oid in Family(catalog).watched()]
+
+
+def _require_removable(connection: JournalConnection, wanted: Sequence[WantedChange]) -> None:
+    """Raise SourceError if the role can't remove everything: half a removal would turn the journal off."""
+    with connection.transaction(_REMOVE, read_only=True):
+        owned = connection.row(_OWNS_SCHEMA) == (True,)
+        catalog = read_catalog(connection)
+    if not owned:
+        hint = "Connect as its owner or a superuser, or let one of them run the output of --sql."
+        raise SourceError(_REMOVE, on=f"schema {SCHEMA}", why="the role does not own it", hint=hint)
     for one in wanted:
-        one.plan(catalog)
-    return wanted
+        one.own_plan(catalog)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from floodmark.errors import ConfigError, FloodmarkError, SourceError
+from floodmark.errors import ConfigError, SourceError
 from floodmark.journal.catalog import JournalCatalog, JournalRelation, JournalTrigger
 from floodmark.journal.connection import ALL_LOCKS_MILLISECONDS, LOCK_MILLISECONDS
 from floodmark.model import TableName
@@ -151,9 +151,6 @@ def enable_change(catalog: JournalCatalog, oid: int) -> TableChange:
         _refuse(one, relation)
     faults = family.faults(oid)
     locked = tuple(dict.fromkeys(fault.relation for fault in faults))
-    for one in locked:
-        if not one.owned:
-            raise _not_owned(one, "can't enable the journal")
     statements = tuple(line for fault in faults for line in _repair(fault))
     return TableChange(relation.table, locked, statements, "SHARE ROW EXCLUSIVE")
 
@@ -191,9 +188,6 @@ def drop_change(catalog: JournalCatalog, oid: int, members: Sequence[int]) -> Ta
     """Return what removes every trigger of the journal from some relations."""
     found = [one for one in catalog.triggers if one.relation in members]
     locked = tuple(catalog.relations[one] for one in dict.fromkeys(one.relation for one in found))
-    for one in locked:
-        if not one.owned:
-            raise _not_owned(one, "can't disable the journal")
     statements = (
         f"DROP TRIGGER {quoted(one.name)} ON {qualified(catalog.relations[one.relation].table)}" for one in found
     )
@@ -214,10 +208,13 @@ def _refuse(one: JournalRelation, of: JournalRelation) -> None:
         raise SourceError(what, on=label, why=why, hint="Leave the table out, or enable the journal at the publisher.")
 
 
-def _not_owned(one: JournalRelation, what: str) -> FloodmarkError:
-    return SourceError(
-        what,
-        on=one.table.label,
-        why="the role does not own the table",
-        hint="Connect as its owner or a superuser, or let one of them run the output of --sql.",
-    )
+def require_owned(change: TableChange, what: str) -> None:
+    """Raise SourceError if the role can't make a change, because it does not own one of the relations."""
+    for one in change.locked:
+        if not one.owned:
+            raise SourceError(
+                what,
+                on=one.table.label,
+                why="the role does not own the table",
+                hint="Connect as its owner or a superuser, or let one of them run the output of --sql.",
+            )
