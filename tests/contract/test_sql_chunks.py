@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import bindparam
+from sqlalchemy import Connection, bindparam
 from sqlalchemy.engine import make_url
 from sqlalchemy.types import NullType
 
@@ -23,7 +23,7 @@ from floodmark.config import ColumnRule, Selection, TableRule
 from floodmark.errors import SnapshotLost, SourceUnavailable, TableError
 from floodmark.model import Question
 from floodmark.source.sql.dialect import Dialect
-from floodmark.source.sql.facts import KeyColumn
+from floodmark.source.sql.facts import KeyColumn, SqlRelation, TableFacts
 from floodmark.source.sql.snapshot import SqlSource
 from floodmark.source.sql.sqlite import SQLite
 
@@ -251,3 +251,21 @@ def test_a_snapshot_that_lost_its_connection_says_so(pg: PgDatabase) -> None:
             with pytest.raises(SnapshotLost, match="no connection of the snapshot is left"):
                 text_of(snapshot, info, chunks_in(info)[0])
         assert not snapshot.is_alive()
+
+
+class OneUnreadable(Dialect):
+    """A dialect that can't read the definition of `bad`, because the database refuses a statement."""
+
+    def facts(self, connection: Connection, relation: SqlRelation) -> TableFacts:
+        if relation.table.name == "bad":
+            connection.exec_driver_sql("SELECT 1 / 0")
+        return super().facts(connection, relation)
+
+
+def test_a_definition_that_can_not_be_read_takes_no_other_table_with_it(pg: PgDatabase) -> None:
+    pg.execute("CREATE TABLE bad (id int PRIMARY KEY); CREATE TABLE good (id int PRIMARY KEY)")
+    url = make_url(pg.url).set(drivername="postgresql+psycopg")
+    source = SqlSource(OneUnreadable(url, options(url.render_as_string(hide_password=False), 8192)))
+    with closing(source.snapshot()) as snapshot:
+        found = {one.table.name: one.denied for one in snapshot.tables(Selection(), "")}
+    assert found["bad"] and "22012" in found["bad"] and found["good"] is None

@@ -188,6 +188,16 @@ def test_a_type_without_a_form_fails_its_table_without_its_value(pg: PgDatabase)
     assert "7717" not in str(caught.value)
 
 
+def test_json_that_is_nested_too_deeply_fails_its_table_only(tmp_path: Path) -> None:
+    database = duckdb_database(tmp_path / "a.duckdb")
+    database.run(f"CREATE TABLE t AS SELECT '{'[' * 5000}{']' * 5000}'::json AS v")
+    database.run("CREATE TABLE u AS SELECT '[[1]]'::json AS v")
+    with pytest.raises(TableError, match="nested too deeply") as caught:
+        database.chunks("t")
+    assert "[[" not in str(caught.value)
+    assert database.chunks("u") == ['{"v":[[1]]}\n']
+
+
 def test_rows_too_wide_for_duckdbs_memory_are_told_and_read_with_more(tmp_path: Path) -> None:
     duckdb_database(tmp_path / "a.duckdb").run(
         "CREATE TABLE t AS SELECT repeat(hash(n)::text, 5000) AS v FROM range(2000) r(n)"

@@ -82,12 +82,16 @@ def test_a_night_after_another(name: str, tmp_path: Path) -> None:
         ("nosuch://u:canary@h/db", "no SQLAlchemy dialect of this name", "the package that brings the dialect"),
         ("oracle+cx_oracle://u:canary@h/db", "the driver cx_Oracle is not installed", "pip install '.[oracle]'"),
         ("mssql+nosuch://u:canary@h/db", "no SQLAlchemy dialect of this name", "leave the driver out of the URL"),
+        ("mysql+a+b://u:canary@h/db", "it names two drivers", "dialect+driver://"),
         ("duckdb:///gone.duckdb", "the file does not exist", ""),
+        ("duckdb:///gone.duckdb?memory_limit=canary", "its memory_limit is no size", "?memory_limit=1GB"),
+        ("duckdb:///gone.duckdb?memory_limit=1GB&memory_limit=2GB", "its memory_limit is no size", ""),
+        ("oracle+oracledb://u:canary@nosuch.invalid/db", "gaierror", "Check the address"),
     ],
 )
 def test_a_source_that_can_not_be_opened_says_what_to_do(tmp_path: Path, url: str, says: str, hint: str) -> None:
     job = Floodmark(tmp_path, {"FLOODMARK_SOURCE": url, "FLOODMARK_DESTINATION": "./lake"})
-    code = 12 if "duckdb" in url else 10
+    code = 12 if says in ("the file does not exist", "gaierror") else 10
     for command in ("run", "plan"):
         done = job(command, code=code)
         assert says in done.err and hint in done.err and "canary" not in done.err + done.out

@@ -263,7 +263,7 @@ class Dialect:
     def refusal(self, error: Exception) -> SourceError:
         """Translate an error that came up before there was a snapshot: SourceUnavailable if waiting may help."""
         code = self.code(error)
-        may_help = isinstance(error, OperationalError) or self.lost_connection(error)
+        may_help = isinstance(error, OperationalError | OSError) or self.lost_connection(error)
         kind = SourceUnavailable if may_help else SourceError
         hint = self.hint(code) or "Check the address, the user and the password, and that the server answers."
         return kind("can't open the source", on=self.label, why=code, hint=hint)

@@ -36,6 +36,8 @@ from floodmark.wording import iso_time
 
 # Memory for DuckDB's buffers, unless the URL says otherwise. Rows of more than about 40 kB need more.
 MEMORY = "96MB"
+_MEMORY = re.compile(r"\d+(\.\d+)? *[KMGT]i?B", re.ASCII | re.IGNORECASE)
+_MEMORY_HINT = "Write duckdb:///file.db?memory_limit=1GB."
 _FETCHED = 64
 _TABLES = """
 SELECT schema_name, table_name, true, sql FROM duckdb_tables()
@@ -76,8 +78,10 @@ class DuckDB(Dialect):
     def __init__(self, url: URL, options: SqlOptions) -> None:
         hint = "Write duckdb:///file.db, or duckdb:////data/file.db for a path from the root."
         memory = url.query.get("memory_limit", MEMORY)
-        if url.drivername != "duckdb" or not isinstance(memory, str):
+        if url.drivername != "duckdb":
             raise ConfigError("can't use the source URL", why="DuckDB is read by duckdb-engine only", hint=hint)
+        if not isinstance(memory, str) or _MEMORY.fullmatch(memory) is None:
+            raise ConfigError("can't use the source URL", why="its memory_limit is no size", hint=_MEMORY_HINT)
         self._path = file_of(url.difference_update_query(["memory_limit"]), hint)
         self._memory = memory
         super().__init__(url, options)

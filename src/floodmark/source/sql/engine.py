@@ -24,10 +24,14 @@ _EXTRAS = {"mysql": "mysql", "mariadb": "mysql", "duckdb": "duckdb", "mssql": "m
 def read_url(text: str) -> URL:
     """Parse a URL as SQLAlchemy does. Raises ConfigError, which never holds it."""
     try:
-        return make_url(text)
+        url = make_url(text)
     except (ArgumentError, ValueError):
         hint = "Write dialect://user@host:port/database, or sqlite:///file.db."
         raise ConfigError(_WHAT, why="it is not a valid URL", hint=hint) from None
+    if url.drivername.count("+") > 1:
+        hint = "Write dialect+driver://user@host:port/database."
+        raise ConfigError(_WHAT, on=url.drivername, why="it names two drivers", hint=hint)
+    return url
 
 
 def require_dialect(url: URL) -> None:

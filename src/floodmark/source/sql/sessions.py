@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable, TableError
 from floodmark.source.sql.dialect import Dialect, OpenSnapshot
 from floodmark.source.sql.facts import SqlTable
-from floodmark.source.sql.values import NoJsonForm
+from floodmark.source.sql.values import NoJsonForm, TooDeep
 from floodmark.wording import plural
 
 
@@ -141,7 +141,9 @@ def _lost(what: str, label: str) -> SnapshotLost:
 
 def _unreadable(error: Exception, what: str, tables: Sequence[SqlTable]) -> TableError:
     why = f"a value can't be read ({error})"
-    if isinstance(error, NoJsonForm):
+    if isinstance(error, TooDeep):
+        why = "it has a JSON value that is nested too deeply"
+    elif isinstance(error, NoJsonForm):
         why = f"it has a value of type {error}, for which there is no form in JSON"
     hint = "Leave the column out (columns.exclude), or read a view that casts it to text."
     return TableError(what, on=tables[0].info.table.label if tables else None, why=why, hint=hint)

@@ -52,7 +52,7 @@ class SqlSource:
         try:
             with self._engine.connect() as connection:
                 return self._dialect.diagnose(connection)
-        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError) as error:
             raise self._dialect.refusal(error) from None
 
     def snapshot(self) -> SqlSnapshot:
@@ -66,7 +66,7 @@ class SqlSource:
     def _taken(self, connections: int) -> SqlSnapshot:
         try:
             opened = self._dialect.open_snapshot(self._engine, connections)
-        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error) as error:
+        except (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error, OSError) as error:
             raise self._dialect.refusal(error) from None
         return SqlSnapshot(self, self._dialect, opened)
 

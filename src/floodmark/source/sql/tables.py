@@ -63,6 +63,8 @@ class TableReader:
         except self._errors as error:
             if self._dialect.lost_connection(error):
                 raise
+            self._dialect.end_task(self._connection)  # a failed statement can have ended the transaction
+            self._dialect.begin_task(self._connection)
             facts = TableFacts(unreadable=f"its definition can't be read ({self._dialect.code(error)})")
         if facts.unreadable is not None:
             return _unreadable(relation, facts, rule)

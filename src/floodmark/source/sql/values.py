@@ -29,6 +29,10 @@ class NoJsonForm(ValueError):
     """A value that no rule covers. It holds the name of the value's type only."""
 
 
+class TooDeep(NoJsonForm):
+    """A JSON text whose nesting is too deep to check it."""
+
+
 def plain_value(value: Any) -> Any:
     """Return the value in a form that the encoder writes exactly. Raises NoJsonForm."""
     kind = type(value)
@@ -109,9 +113,11 @@ def iso_interval(years: int, months: int, days: int, hours: int, minutes: int, s
 
 
 def json_value(text: str) -> msgspec.Raw | str:
-    """Return a JSON text to be embedded, on one line. A text that is not JSON is a string."""
+    """Return a JSON text to be embedded, on one line. A text that is not JSON is a string. Raises TooDeep."""
     try:
         _decode_raw(text)
+    except RecursionError:
+        raise TooDeep from None
     except (msgspec.DecodeError, UnicodeEncodeError):
         return text
     return msgspec.Raw(_SPACES.sub(" ", text).encode("utf-8"))
