@@ -9,6 +9,7 @@ import sqlite3
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -466,15 +467,24 @@ def test_a_database_that_is_not_there_is_an_error_and_not_made(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_and_an_unfinished_write_are_told(tmp_path: Path) -> None:
+    assert refused(f"sqlite:///{tmp_path}").why == "it is a folder"
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE t (a)")
+        writer.execute("PRAGMA cache_size = 1")
+        writer.execute("BEGIN")
+        writer.execute("WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9999) INSERT INTO t SELECT i FROM n")
+        for name in ("x.db", "x.db-journal"):  # a copy is as a file whose writer died
+            (tmp_path / name.replace("x", "y")).write_bytes((tmp_path / name).read_bytes())
+    error = refused(f"sqlite:///{tmp_path}/y.db")
+    assert error.why == "SQLITE_READONLY_ROLLBACK" and "Open the database once for writing" in str(error)
+
+
 def test_a_file_that_is_no_database_is_told_by_its_code(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text(CANARY * 200)
     error = refused(f"sqlite:///{tmp_path}/x.db")
     assert error.why == "SQLITE_NOTADB"
     assert CANARY not in "".join(traceback.format_exception(error))
-
-
-def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    assert "SQLITE_" in str(refused(f"sqlite:///{tmp_path}"))
 
 
 def test_a_locked_database_may_be_tried_again(db: Db) -> None:
@@ -518,6 +528,7 @@ def test_a_text_that_is_no_utf8_fails_its_table_without_its_value(db: Db) -> Non
         (f"a = '{CANARY}' GROUP BY a", "SQLite refuses it"),
         (f"nmae = '{CANARY}'", r"the table has no column nmae \(SQLITE_ERROR\)\n  Did you mean name\?"),
         (f"t.nmae = '{CANARY}'", r"no column t\.nmae"),
+        (f'"nmae" <> \'"{CANARY}"\'', r"the table has no column nmae"),
         ("a = Smith", r"uses a column that the table does not have \(SQLITE_ERROR\)\n.*single quotes"),
     ],
 )
@@ -528,6 +539,13 @@ def test_a_filter_that_is_no_condition_is_refused_before_anything_is_read(db: Db
     assert caught.value.on == "tables.rules.main.t.where"
     assert "Smith" not in str(caught.value)
     assert CANARY not in "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+
+
+def test_a_filter_can_name_columns_in_every_kind_of_quotes(db: Db) -> None:
+    db.run('CREATE TABLE t ("a""b`c" INT, "d e" INT)')
+    db.run("INSERT INTO t VALUES (1, 2), (3, 4)")
+    where = """"a""b`c" = 1 AND [d e] = 2 AND `d e` <> '"no column"'"""
+    assert db.rows("t", rules=rule(where)) == [{'a"b`c': 1, "d e": 2}]
 
 
 def test_a_filter_on_a_view_that_is_broken_is_not_at_fault(db: Db) -> None:

@@ -232,6 +232,8 @@ class DuckDB(Dialect):
         what = "can't open the source"
         if not self._path.exists():
             return SourceError(what, on=self.label, why=f"the file does not exist ({code})")
+        if self._path.is_dir():
+            return SourceError(what, on=self.label, why="it is a folder")
         if "lock" in told:
             why, hint = f"another process writes to the file ({code})", "Run again when it is done, or copy the file."
             return SourceUnavailable(what, on=self.label, why=why, hint=hint)

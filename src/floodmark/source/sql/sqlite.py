@@ -32,12 +32,14 @@ from floodmark.wording import iso_time
 SCHEMA = "main"
 OLDEST = (3, 37, 0)  # PRAGMA table_list
 _WAITING_HELPS = ("SQLITE_BUSY", "SQLITE_LOCKED")
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?P<name>(?:[^"]|"")*)"|`(?:[^`]|``)*`|\[[^\]]*\]""")
 _NO_COLUMN = re.compile(r"no such column: ([\w$.]+).*", re.DOTALL)
 _NOT_TEXT = "a text is not valid UTF-8"
 _HINTS = {
     "SQLITE_NOTADB": "The file is not an SQLite database, or it is encrypted.",
     "SQLITE_CORRUPT": "The file is damaged: run PRAGMA integrity_check.",
     "SQLITE_BUSY": "Another program has locked the database: run again when it is done.",
+    "SQLITE_READONLY_ROLLBACK": "A program died while it wrote. Open the database once for writing: SQLite repairs it.",
     "SQLITE_READONLY": "In WAL mode SQLite needs -wal and -shm files next to the database, or the right to make them.",
     "SQLITE_CANTOPEN": "This user must be able to read the file and its folder.",
     _NOT_TEXT: "Leave the column out (columns.exclude), or repair it with CAST(… AS BLOB).",
@@ -170,7 +172,7 @@ class SQLite(Dialect):
 
     def check_filter(self, connection: Connection, statement: Select[Any]) -> Exception | None:
         try:
-            connection.exec_driver_sql(f"EXPLAIN {statement.compile(connection)}").close()
+            connection.exec_driver_sql(f"EXPLAIN {_strict(str(statement.compile(connection)))}").close()
         except DBAPIError as error:
             return error
         return None
@@ -204,6 +206,8 @@ class SQLite(Dialect):
     def refusal(self, error: Exception) -> SourceError:
         code = self.code(error)
         kind = SourceUnavailable if code.startswith(_WAITING_HELPS) else SourceError
+        if self._path.is_dir():
+            return kind("can't open the source", on=self.label, why="it is a folder")
         if code.startswith("SQLITE_CANTOPEN") and not self._path.exists():
             return kind("can't open the source", on=self.label, why=f"the file does not exist ({code})")
         return kind("can't open the source", on=self.label, why=code, hint=self.hint(code))
@@ -213,6 +217,21 @@ class SQLite(Dialect):
         if code == "SQLITE_ERROR":
             return super().failure(error, what, table, where)
         return TableError(what, on=table.label, why=code, hint=self.hint(code))
+
+
+def _strict(statement: str) -> str:
+    """Return a statement with its quoted names in backticks. SQLite takes a name in " that it does not know as a text.
+
+    So a filter on a column whose name is misspelt would be accepted, and leave out all rows.
+    """
+    return _QUOTED.sub(_in_backticks, statement)
+
+
+def _in_backticks(match: re.Match[str]) -> str:
+    if match["name"] is None:
+        return match[0]
+    name = match["name"].replace('""', '"').replace("`", "``")
+    return f"`{name}`"
 
 
 def _cause(error: Exception) -> BaseException:
