@@ -68,6 +68,14 @@ def require_noticed(url: str) -> None:
     assert read.has_password or not holds_password(url)
 
 
+@pytest.mark.parametrize(
+    "parameter", ["PWD", "access_token", "private_key", "aws_secret_access_key", "credentials_base64", "odbc_connect"]
+)
+def test_a_parameter_that_can_hold_a_secret_counts_as_a_password(parameter: str) -> None:
+    assert read_source(f"nosuch://u@h/db?{parameter}=x", "--source").has_password
+    assert not read_source("nosuch://u@h/db?charset=utf8&sslmode=require", "--source").has_password
+
+
 @given(st.text(st.sampled_from(list("SECRET")), min_size=6, max_size=12), st.sampled_from(["u@h/d", "?:"]))
 @settings(max_examples=100, deadline=None)
 def test_a_label_never_holds_the_password(password: str, tail: str) -> None:

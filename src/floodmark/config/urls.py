@@ -22,8 +22,8 @@ FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
 _EXAMPLE = "Write postgresql://user@host:5432/database, mysql://user@host/database, or sqlite:///file.db."
 _ESCAPE = "Percent-encode what is special in a part: @ is %40, / is %2F, : is %3A, ? is %3F."
 
-# Parameters that can hold a password, apart from those whose name says so.
-_SECRET_PARAMETERS = ("pwd", "passwd", "odbc_connect", "token")
+# Parts of the names of parameters that can hold a secret.
+_SECRET_PARAMETERS = ("password", "passwd", "pwd", "secret", "token", "credential", "private_key", "odbc_connect")
 
 # A user holds no colon and no slash. A password ends at the first @, and can hold anything before it.
 _SCHEME = r"(?P<scheme>[\w+]+)://"
@@ -96,7 +96,7 @@ def _parts(match: re.Match[str]) -> SourceUrl:
 
 
 def _can_hold_password(parameter: str) -> bool:
-    return "password" in parameter.lower() or parameter.lower() in _SECRET_PARAMETERS
+    return any(name in parameter.lower() for name in _SECRET_PARAMETERS)
 
 
 def _file(match: re.Match[str], origin: str, product: str) -> SourceUrl:
