@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import hmac
 import struct
+import tempfile
 from contextlib import closing
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -211,3 +213,28 @@ def test_rows_too_wide_for_duckdbs_memory_are_told_and_read_with_more(tmp_path: 
                     text_of(snapshot, info, chunks_in(info)[0])
             else:
                 assert sum(text_of(snapshot, info, chunk).count("\n") for chunk in chunks_in(info)) == lines
+
+
+def test_what_duckdb_spills_is_private_and_goes_with_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duckdb_database(tmp_path / "a.duckdb").run(
+        "CREATE TABLE t AS SELECT repeat(hash(n)::text, 10) AS v FROM range(600000) r(n); "
+        "CREATE VIEW v AS SELECT * FROM t ORDER BY v"
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    modes: list[int] = []
+
+    def look(block: bytes) -> None:
+        modes.extend(one.stat().st_mode & 0o777 for one in (tmp_path / "temporary").iterdir() if any(one.iterdir()))
+
+    source = open_sql_source(SqlOptions(Secret(f"duckdb:///{tmp_path}/a.duckdb"), Limits(connections=1)))
+    with closing(source.snapshot()) as snapshot:
+        (info,) = snapshot.tables(Selection(include=("main.v",)), "")
+        (part,) = info.parts
+        assert snapshot.extract(info, part, chunks_in(info)[0], True, look).lines == 600000
+    assert set(modes) == {0o700}
+    del source, snapshot
+    gc.collect()
+    assert list((tmp_path / "temporary").iterdir()) == []

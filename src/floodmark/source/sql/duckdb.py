@@ -7,12 +7,12 @@ SQLAlchemy's Inspector asks for PostgreSQL's.
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -95,12 +95,24 @@ class DuckDB(Dialect):
         config = {
             "threads": 1,
             "memory_limit": self._memory,
-            "temp_directory": str(Path(tempfile.gettempdir(), f"floodmark-duckdb-{os.getpid()}")),
+            "temp_directory": self._spill_folder(),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
         arguments = {"read_only": True, "config": config}
         return made_engine(URL.create("duckdb", database=str(self._path)), connect_args=arguments)
+
+    def _spill_folder(self) -> str:
+        """Return a folder for what does not fit into memory. It holds rows, so only this user can look into it.
+
+        Without one, a statement that needs it fails.
+        """
+        try:
+            folder = tempfile.mkdtemp(prefix="floodmark-duckdb-")
+        except OSError:
+            return ""
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
     def open_snapshot(self, engine: Engine, connections: int) -> OpenSnapshot:
         """Open the file. The other connections open it again, which shows the same while the first one is open."""
