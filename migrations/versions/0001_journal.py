@@ -135,7 +135,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION floodmark.trim_journal(interval)")
-    op.execute("DROP TABLE floodmark.journal, floodmark.journal_floor, floodmark.journal_moment")
-    op.execute("DROP FUNCTION floodmark.guard_journal()")
-    op.execute("DROP FUNCTION floodmark.record_write()")
+    # A journal that lost an object must be removable too: without its table, no watched table can be written to.
+    op.execute("DROP FUNCTION IF EXISTS floodmark.trim_journal(interval)")
+    op.execute("DROP TABLE IF EXISTS floodmark.journal, floodmark.journal_floor, floodmark.journal_moment")
+    op.execute("DROP FUNCTION IF EXISTS floodmark.guard_journal()")
+    op.execute("DROP FUNCTION IF EXISTS floodmark.record_write()")

@@ -213,6 +213,31 @@ def test_status_names_faults_of_the_journal_itself(pg: PgDatabase, tmp_path: Pat
         "floodmark.journal is missing or unlogged",
         "floodmark.journal_floor has no row",
     ]
+    assert "floor has no row" in job("journal", "trim", code=12).err
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "TABLE floodmark.journal",
+        "TABLE floodmark.journal_floor",
+        "TABLE floodmark.journal_moment",
+        "FUNCTION floodmark.record_write() CASCADE",
+        "FUNCTION floodmark.guard_journal() CASCADE",
+        "FUNCTION floodmark.trim_journal(interval)",
+    ],
+)
+def test_a_journal_that_lost_an_object_is_told_and_can_be_removed(pg: PgDatabase, tmp_path: Path, loss: str) -> None:
+    job = commands(pg, tmp_path)
+    pg.execute("CREATE TABLE a (id int)")
+    job("journal", "install")
+    job("journal", "enable", "a")
+    pg.execute(f"DROP {loss}")
+    status = job("journal", "status").out
+    assert "fault: " in status and "is missing" in status and "floodmark journal remove" in status
+    job("journal", "remove")
+    pg.execute("INSERT INTO a VALUES (1)")
+    job("journal", "install")
 
 
 def test_relations_that_no_trigger_can_watch_are_refused(pg: PgDatabase, tmp_path: Path) -> None:
@@ -236,6 +261,7 @@ def test_relations_that_no_trigger_can_watch_are_refused(pg: PgDatabase, tmp_pat
         ('"a', "is not closed"),
     ):
         assert why in job("journal", "enable", "a", name, code=10).err, name
+    assert "it is a partition" in job("journal", "disable", "p1", code=10).err
     assert pg.query(TRIGGERS) == []  # nor was the first table changed
 
 

@@ -101,6 +101,10 @@ _OWN_OBJECTS = frozenset(
         ("function", f"{SCHEMA}.trim_journal(pg_catalog.interval)"),
     }
 )
+# The journal's other objects: `_faults` tells if its table is missing.
+_REQUIRED = tuple(
+    f"{SCHEMA}.{name}" for name in ("journal_floor", "journal_moment", RECORD_FUNCTION, GUARD_FUNCTION, "trim_journal")
+)
 _GUARDS = f"""
 SELECT t.tgname FROM pg_trigger t
 WHERE t.tgrelid = to_regclass('{SCHEMA}.journal') AND t.tgenabled = 'A'
@@ -132,7 +136,9 @@ def read_installation(connection: JournalConnection) -> Installation:
     revisions = [row[0] for row in connection.rows(_REVISION)] if versioned else []
     if not revisions:
         return Installation(in_recovery, schema, None, strangers)
-    return Installation(in_recovery, schema, revisions[0], strangers, tuple(_faults(connection)))
+    there = {identity.partition("(")[0] for _, identity in found}
+    missing = [f"{name} is missing" for name in _REQUIRED if name not in there]
+    return Installation(in_recovery, schema, revisions[0], strangers, (*_faults(connection), *missing))
 
 
 def _faults(connection: JournalConnection) -> list[str]:

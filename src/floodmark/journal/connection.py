@@ -31,6 +31,8 @@ _REASONS = {
     "40001": ("another session changed the same rows", "Run the command again."),
     "40P01": ("another session waited for the same locks", "Run the command again."),
     "42P01": ("a table was dropped meanwhile", "Run the command again."),
+    "22008": ("the time span is too long", "Use a shorter --keep."),
+    "P0002": ("the journal's floor has no row", "Run: floodmark journal remove, then install and enable."),
     "53200": ("the server ran out of memory for locks", "Raise max_locks_per_transaction, or name fewer tables."),
 }
 _LOCKED = ("55P03", "57014")

@@ -173,6 +173,7 @@ def disable_change(catalog: JournalCatalog, oid: int, named: Sequence[int]) -> T
     """
     family = Family(catalog)
     relation = catalog.relations[oid]
+    _refuse_partition(relation, "can't disable the journal")
     needing = family.dependants(oid, named)
     if needing:
         raise SourceError(
@@ -197,8 +198,8 @@ def drop_change(catalog: JournalCatalog, oid: int, members: Sequence[int]) -> Ta
 def _refuse(one: JournalRelation, of: JournalRelation) -> None:
     """Refuse a relation that the journal can't watch."""
     what, label = "can't enable the journal", one.table.label
-    if one is of and one.partition:
-        raise ConfigError(what, on=label, why="it is a partition", hint="Name the table that it belongs to.")
+    if one is of:
+        _refuse_partition(one, what)
     if one.kind not in "rp":
         why = f"it is a {KINDS[one.kind]}: no trigger sees its changes"
         hint = "Leave it out: it is read again in each run." if one is of else "Its table can't have the journal."
@@ -206,6 +207,13 @@ def _refuse(one: JournalRelation, of: JournalRelation) -> None:
     if one.subscribed:
         why = "a logical subscription writes to it, and its writes fire no statement trigger"
         raise SourceError(what, on=label, why=why, hint="Leave the table out, or enable the journal at the publisher.")
+
+
+def _refuse_partition(one: JournalRelation, what: str) -> None:
+    """Refuse a partition: its table has the journal on with all its partitions, or not at all."""
+    if one.partition:
+        hint = "Name the table that it belongs to."
+        raise ConfigError(what, on=one.table.label, why="it is a partition", hint=hint)
 
 
 def require_owned(change: TableChange, what: str) -> None:

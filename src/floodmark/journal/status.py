@@ -13,6 +13,7 @@ from floodmark.source.postgres.address import ServerAddress
 from floodmark.source.postgres.journal_names import ENDLESS, REVISION, SCHEMA
 
 _STATUS = "can't read the journal"
+_PRESENT = f"SELECT to_regclass('{SCHEMA}.journal') IS NOT NULL, to_regclass('{SCHEMA}.journal_floor') IS NOT NULL"
 _FLOOR = f"SELECT floor::text::bigint FROM {SCHEMA}.journal_floor"
 _ROWS = f"SELECT count(*), pg_total_relation_size('{SCHEMA}.journal') FROM {SCHEMA}.journal"
 
@@ -63,10 +64,11 @@ def read_status(where: ServerAddress) -> JournalDocument:
         found = read_installation(connection)
         if found.revision is None:
             return JournalDocument(revision=None)
-        floor = connection.rows(_FLOOR)
-        rows, size = connection.row(_ROWS)
+        has_rows, has_floor = connection.row(_PRESENT)
+        floor = connection.rows(_FLOOR) if has_floor else []
+        rows, size = connection.row(_ROWS) if has_rows else (None, None)
         tables = table_views(read_catalog(connection))
-    faults = found.faults if floor else (*found.faults, f"{SCHEMA}.journal_floor has no row")
+    faults = found.faults if floor or not has_floor else (*found.faults, f"{SCHEMA}.journal_floor has no row")
     lowest = floor[0][0] if floor and floor[0][0] != ENDLESS else None
     return JournalDocument(revision=found.revision, rows=rows, bytes=size, floor=lowest, faults=faults, tables=tables)
 

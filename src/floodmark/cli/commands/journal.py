@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TABLES = (Column("table"), Column("journal"), Column("relations", right=True, rank=1), Column("faults", sentence=True))
 _SUBSCRIBED = "a logical subscription writes to it: no trigger sees that"
+_REPAIR = "to repair the journal: floodmark journal remove, then install and enable"
 _NOT_INSTALLED = "the journal is not installed"
 
 
@@ -98,7 +99,8 @@ def status_text(found: JournalDocument, to: Console) -> str:
     newer = "" if found.revision == found.expected else f", {found.expected} is available"
     floor = "nothing can be proven before the next trim" if found.floor is None else f"floor {found.floor}"
     line = f"revision {found.revision}{newer}; {plural(found.rows or 0, 'row')}, {size(found.bytes)}; {floor}"
-    return table + wrap(line, to) + "".join(wrap(f"fault: {printable(one)}", to) for one in found.faults)
+    faults = "".join(wrap(f"fault: {printable(one)}", to) for one in found.faults)
+    return table + wrap(line, to) + faults + (wrap(_REPAIR, to) if faults else "")
 
 
 def _faults(one: JournalTableView) -> list[str]:
