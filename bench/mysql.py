@@ -15,7 +15,8 @@ from pathlib import Path
 
 from floodmark.config import Limits, Secret, Selection
 from floodmark.demo.mariadb import MariaDBServer
-from floodmark.model import Chunk, Question
+from floodmark.model import Chunk
+from floodmark.observed import Question
 from floodmark.source.sql.facts import SqlOptions
 from floodmark.source.sql.opening import open_sql_source
 

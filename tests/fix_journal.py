@@ -11,7 +11,7 @@ from fix_postgres import PgDatabase
 from fix_runs import Nightly
 from floodmark.config import Selection
 from floodmark.journal.migrate import upgrade_sql
-from floodmark.model import JournalFacts
+from floodmark.observed import JournalFacts
 from floodmark.source.postgres.journal_names import BUCKET_SHIFT, RECORD_FUNCTION, TRUNCATE_TRIGGER, WRITE_TRIGGER
 
 REMOVE = "DROP SCHEMA floodmark CASCADE"

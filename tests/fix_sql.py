@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 from fix_mariadb import MyDatabase
 from fix_postgres import PgDatabase
 from floodmark.config import Limits, Secret, Selection
-from floodmark.model import Chunk, TableInfo
+from floodmark.model import Chunk
+from floodmark.observed import TableInfo
 from floodmark.pipeline.chunks import chunks_of
 from floodmark.source.base import Source, SourceSnapshot
 from floodmark.source.sql.dialect import Dialect

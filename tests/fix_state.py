@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from floodmark.errors import StorageUnavailable
 from floodmark.events import ignore_event
-from floodmark.model import Chunk, ChunkMark, Lineage, ObjectEntry, Point, Reason, TableEntry, TableName, Watermark
+from floodmark.lineage import Lineage
+from floodmark.model import Chunk, ChunkMark, ObjectEntry, Point, Reason, TableEntry, TableName, Watermark
 from floodmark.retrying import Patience
 from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, ManifestSource, checksum

@@ -51,8 +51,8 @@ CATALOG, PROOF, PRINT = (f"tests/integration/test_catalog{name}.py" for name in 
 SPARED, DEAD, RESUME = (
     "tests/integration/test_spared_readings.py", "tests/fault/test_dead_runs.py", "tests/unit/test_resume.py"
 )  # fmt: skip
-MODEL, REMEMBERED, DETECT, ENTRIES = (
-    "model.py",
+HISTORY, REMEMBERED, DETECT, ENTRIES = (
+    "lineage.py",
     "pipeline/remembered.py",
     "pipeline/detect.py",
     "pipeline/entries.py",
@@ -81,26 +81,26 @@ _LINEAGE = {
 }
 LINEAGES = [
     guard(
-        f"lineage: {field}", MODEL, _FIELDS,
+        f"lineage: {field}", HISTORY, _FIELDS,
         f"for name, why in (one for one in _INTERRUPTIONS if one[0] != {field!r}):", tests,
     )
     for field, tests in _LINEAGE.items()
 ]  # fmt: skip
 LINEAGES += [
-    guard("lineage: stats_reset", MODEL, _RESETS, "if False:", f"{LINEAGE} -k crashed_backend"),
+    guard("lineage: stats_reset", HISTORY, _RESETS, "if False:", f"{LINEAGE} -k crashed_backend"),
     guard(
-        "lineage: the other resets", MODEL,
+        "lineage: the other resets", HISTORY,
         "return (self.archiver_reset, self.wal_reset) == (later.archiver_reset, later.wal_reset)", "return True",
         f"{LINEAGE} -k crashed_backend",
     ),
-    guard("lineage: both other resets", MODEL, "(self.archiver_reset, self.wal_reset) == (later.archiver_reset, later.wal_reset)", "self.wal_reset == later.wal_reset", UNIT),
-    guard("lineage: other resets that were not remembered", MODEL, " or UNSET in (self.archiver_reset, self.wal_reset)", "", UNIT),
+    guard("lineage: both other resets", HISTORY, "(self.archiver_reset, self.wal_reset) == (later.archiver_reset, later.wal_reset)", "self.wal_reset == later.wal_reset", UNIT),
+    guard("lineage: other resets that were not remembered", HISTORY, " or UNSET in (self.archiver_reset, self.wal_reset)", "", UNIT),
 ]  # fmt: skip
 # Without any of it, what is wrong is not a reason that is given but the lines that have landed.
 LINEAGES += [
     Guard(
         f"lineage as a whole: {what}",
-        (Edit(MODEL, _FIELDS, "for name, why in ():"), Edit(MODEL, _RESETS, "if False:")),
+        (Edit(HISTORY, _FIELDS, "for name, why in ():"), Edit(HISTORY, _RESETS, "if False:")),
         f"{LINEAGE} -k {what}",
     )
     for what in ("asynchronous", "volume", "lags")

@@ -18,7 +18,8 @@ from fix_ports import closed_port
 from fix_postgres import PgDatabase
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, TableError
-from floodmark.model import Chunk, Question, TableInfo, TableName
+from floodmark.model import Chunk, TableName
+from floodmark.observed import Question, TableInfo
 from floodmark.source.base import Source, SourceSnapshot
 from floodmark.source.postgres.snapshot import PostgresSource
 from floodmark.source.sql.dialect import Dialect

@@ -21,7 +21,7 @@ from fix_postgres import PgDatabase
 from fix_sql import SqlDatabase, chunks_in, options, reflected_database, sqlite_database, text_of
 from floodmark.config import ColumnRule, Selection, TableRule
 from floodmark.errors import SnapshotLost, SourceUnavailable, TableError
-from floodmark.model import Question
+from floodmark.observed import Question
 from floodmark.source.sql.dialect import Dialect
 from floodmark.source.sql.facts import KeyColumn, SqlRelation, TableFacts
 from floodmark.source.sql.snapshot import SqlSource

@@ -21,7 +21,8 @@ from fix_runs import Nightly
 from floodmark.config import Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost, SourceError
 from floodmark.events import Event, RunStarted, TableDecided
-from floodmark.model import Chunk, Question
+from floodmark.model import Chunk
+from floodmark.observed import Question
 from floodmark.pipeline.job import run
 from floodmark.source.postgres.address import address
 from floodmark.source.postgres.snapshot import PostgresSource

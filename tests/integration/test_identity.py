@@ -17,7 +17,8 @@ from fix_runs import Nightly
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost
 from floodmark.events import ChunkAudited, ChunkDone, Event, RunStarted
-from floodmark.model import Chunk, Question, TableInfo
+from floodmark.model import Chunk
+from floodmark.observed import Question, TableInfo
 from floodmark.source.base import SourceSnapshot
 from floodmark.source.postgres.snapshot import PostgresSource
 

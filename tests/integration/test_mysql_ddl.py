@@ -13,7 +13,7 @@ from fix_mysql import ALL_RIGHTS, Session, age, lines_in, reader, snapshot_of, s
 from fix_sql import chunks_in, text_of
 from floodmark.config import Selection
 from floodmark.errors import SnapshotLost, TableLocked
-from floodmark.model import TableInfo
+from floodmark.observed import TableInfo
 from floodmark.source.base import SourceSnapshot
 
 SETUP = (

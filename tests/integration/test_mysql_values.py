@@ -16,7 +16,7 @@ import pytest
 from fix_mariadb import MariaCluster, MyDatabase
 from fix_sql import chunks_in, text_of
 from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
-from floodmark.model import Question
+from floodmark.observed import Question
 from floodmark.source.sql.facts import SqlOptions
 from floodmark.source.sql.opening import open_sql_source
 from floodmark.source.sql.snapshot import SqlSource

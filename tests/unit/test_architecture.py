@@ -21,7 +21,9 @@ ARCHITECTURE = (Path(__file__).parents[2] / "docs/architecture.md").read_text(en
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.version",),
-    ("floodmark.errors", "floodmark.model"),
+    ("floodmark.errors", "floodmark.lineage"),
+    ("floodmark.model",),
+    ("floodmark.observed",),
     (
         "floodmark.stop",
         "floodmark.events",
@@ -74,12 +76,12 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("floodmark.source.postgres", ("floodmark.source.sql",)),
     ("floodmark.source.sql", ("floodmark.source.postgres",)),
     ("floodmark.state", ("floodmark.config", "floodmark.storage.s3", "floodmark.storage.local")),
-    ("floodmark.storage", ("floodmark.config", "floodmark.layout", "floodmark.model")),
+    ("floodmark.storage", ("floodmark.config", "floodmark.layout", "floodmark.model", "floodmark.observed")),
     ("floodmark.reader", ("floodmark.source", "floodmark.pipeline")),
     ("floodmark.load", ("floodmark.source", "floodmark.pipeline")),
     ("floodmark.deliver", ("floodmark.source", "floodmark.pipeline")),
     ("floodmark.notify", ("floodmark.storage", "floodmark.source.postgres", "floodmark.source.sql")),
-    ("floodmark.topics", ("floodmark.config", "floodmark.storage", "floodmark.model")),
+    ("floodmark.topics", ("floodmark.config", "floodmark.storage", "floodmark.model", "floodmark.observed")),
 )
 
 # Other people's libraries, each known to few: a driver's errors are translated where it is imported.

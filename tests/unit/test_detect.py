@@ -10,25 +10,22 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from floodmark.lineage import Lineage, same_history
 from floodmark.model import (
     Chunk,
     ChunkMark,
     Column,
     Encoding,
     Fingerprint,
-    Lineage,
     ObjectEntry,
-    Observation,
-    Part,
     PartDefinition,
     Point,
     Reason,
     TableEntry,
-    TableInfo,
     TableName,
     Watermark,
-    same_history,
 )
+from floodmark.observed import Observation, Part, TableInfo
 from floodmark.pipeline.chunks import MIN_CHUNK_BLOCKS
 from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan, without_objects
 from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished_entry, proven_outcome

@@ -10,25 +10,22 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from floodmark.lineage import Lineage
 from floodmark.model import (
     Chunk,
     ChunkMark,
     Column,
     Encoding,
     Fingerprint,
-    JournalFacts,
     JournalMark,
-    Lineage,
     ObjectEntry,
-    Observation,
-    Part,
     Point,
     Reason,
     TableEntry,
-    TableInfo,
     TableName,
     Watermark,
 )
+from floodmark.observed import JournalFacts, Observation, Part, TableInfo
 from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan
 from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished_entry, proven_outcome, remembered_chunk
 from floodmark.pipeline.remembered import remember_entry

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from msgspec import Struct, inspect
 
-from floodmark import errors, model
+from floodmark import errors, lineage, model
 from floodmark.cli.arguments import option_strings, parser, subcommands
 from floodmark.config import Flags, Settings, load
 from floodmark.config.schema import documented_keys
@@ -100,7 +100,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Encoding: "encoding",
     model.Ended: "ended",
     model.Fingerprint: "fingerprint",
-    model.Lineage: "lineage",
+    lineage.Lineage: "lineage",
     model.ObjectEntry: "object",
     model.JournalMark: "journal mark",
     model.PartDefinition: "part",

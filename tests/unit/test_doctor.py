@@ -29,8 +29,9 @@ from floodmark.doctor.landing import check_database_name, check_landing, check_s
 from floodmark.doctor.s3 import judged_rules, judged_skew
 from floodmark.doctor.space import ReadingSizes, judged_folder, judged_spool, reading_sizes
 from floodmark.doctor.state import judged_age, judged_last, judged_left, judged_runs
-from floodmark.model import Column, Ended, Fingerprint, Part, TableInfo, TableName
+from floodmark.model import Column, Ended, Fingerprint, TableName
 from floodmark.objects.spool import SPOOL_MEMORY
+from floodmark.observed import Part, TableInfo
 from floodmark.state.manifest import Working
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from fix_state import HOME, RESTORED, dropped, entry, failed_over, manifest, never, point, stored, table
-from floodmark.model import Lineage, ObjectEntry, Point, TableEntry
+from floodmark.lineage import Lineage
+from floodmark.model import ObjectEntry, Point, TableEntry
 from floodmark.state.rebase import overtaken_tables, rebase
 
 OLD, NEW, MINE = stored("t/old", "reused"), stored("t/theirs"), stored("t/mine")

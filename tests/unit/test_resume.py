@@ -11,18 +11,9 @@ from msgspec.structs import replace
 from fix_state import HOME, RESTORED, point, stored
 from floodmark.errors import StateUnreadable, StorageUnavailable
 from floodmark.events import Event, ProgressFound, Warned
-from floodmark.model import (
-    Chunk,
-    ChunkMark,
-    Encoding,
-    Fingerprint,
-    JournalMark,
-    Lineage,
-    Part,
-    SourceIdentity,
-    TableInfo,
-    TableName,
-)
+from floodmark.lineage import Lineage
+from floodmark.model import Chunk, ChunkMark, Encoding, Fingerprint, JournalMark, SourceIdentity, TableName
+from floodmark.observed import Part, TableInfo
 from floodmark.pipeline import resume
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, with_finished
 from floodmark.pipeline.resume import LeftChunks, ProgressTracker, usable_chunks

@@ -11,7 +11,8 @@ from sqlalchemy.types import INTEGER, JSON, VARCHAR, Numeric, TypeEngine
 
 from floodmark.config import Secret
 from floodmark.errors import SnapshotLost, TableError
-from floodmark.model import Fingerprint, TableInfo, TableName
+from floodmark.model import Fingerprint, TableName
+from floodmark.observed import TableInfo
 from floodmark.source.sql.dialect import Dialect
 from floodmark.source.sql.facts import KeyColumn, LineShape, SqlColumn, SqlOptions, SqlRelation, SqlTable, TableFacts
 from floodmark.source.sql.mssql import LEVEL, SNAPSHOT_ALLOWED, SQLServer, without_zeros

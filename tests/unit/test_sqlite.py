@@ -17,7 +17,8 @@ import pytest
 
 from floodmark.config import ColumnRule, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableError
-from floodmark.model import Chunk, Fingerprint, TableInfo, TableName
+from floodmark.model import Chunk, Fingerprint, TableName
+from floodmark.observed import TableInfo
 from floodmark.source.sql.engine import read_url
 from floodmark.source.sql.facts import SqlOptions
 from floodmark.source.sql.snapshot import SqlSnapshot, SqlSource

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from floodmark.errors import TableError, TableLocked
-from floodmark.model import Chunk, Observation, Part, Question, TableName
+from floodmark.model import Chunk, TableName
+from floodmark.observed import Observation, Part, Question
 from floodmark.source.base import SourceSnapshot
 from floodmark.source.waiting import WaitsOnce
 

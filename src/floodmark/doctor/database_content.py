@@ -10,7 +10,7 @@ from msgspec import Struct
 from floodmark.backends import open_source
 from floodmark.config import Mask, Selection, Settings
 from floodmark.doctor.personal_data import suggested_masks
-from floodmark.model import TableInfo
+from floodmark.observed import TableInfo
 from floodmark.source.selection import exact_pattern
 from floodmark.wording import plural
 

@@ -12,7 +12,7 @@ from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, unknown, warning
 from floodmark.doctor.server import ServerConnection
 from floodmark.errors import SourceError
-from floodmark.model import TableInfo
+from floodmark.observed import TableInfo
 from floodmark.source.quoting import qualified, quoted
 from floodmark.wording import plural
 

@@ -12,8 +12,9 @@ from floodmark.doctor.finding import Finding, ok, problem, unknown, warning
 from floodmark.doctor.tables import same_in_lower_case
 from floodmark.errors import ConfigError
 from floodmark.layout import LAYOUTS, Layout, database_segment
-from floodmark.model import Numbers, TableInfo, TableName
+from floodmark.model import Numbers, TableName
 from floodmark.objects.numbers import DIGITS
+from floodmark.observed import TableInfo
 from floodmark.source.selection import Pattern
 
 # Every number of up to this many digits fits into 64 bits, where a receiver keeps integers.

@@ -13,8 +13,8 @@ from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, ok, problem, unknown, warning
 from floodmark.doctor.tables import bytes_text
 from floodmark.errors import StorageError
-from floodmark.model import Part, TableInfo
 from floodmark.objects.spool import SPOOL_MEMORY
+from floodmark.observed import Part, TableInfo
 from floodmark.places import bucket_of
 from floodmark.wording import plural
 

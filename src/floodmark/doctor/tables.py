@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from floodmark.config import Settings
 from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.errors import EXIT_PARTIAL, SourceError
-from floodmark.model import Point, TableInfo
+from floodmark.model import Point
+from floodmark.observed import TableInfo
 from floodmark.pipeline.detect import Policy, plan_table
 from floodmark.pipeline.remembered import Remembered
 from floodmark.wording import plural

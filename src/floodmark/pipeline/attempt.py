@@ -17,7 +17,8 @@ from floodmark.engine.base import Engine
 from floodmark.errors import FloodmarkError, SnapshotLost
 from floodmark.events import Observer, Step, StepStarted, TableFinished
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of
-from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableInfo, TableName
+from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableName
+from floodmark.observed import TableInfo
 from floodmark.pipeline.detect import ChunkPlan, Policy
 from floodmark.pipeline.entries import (
     ChunkOutcome,

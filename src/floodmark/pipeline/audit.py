@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
 from floodmark.events import ChunkAudited, StepStarted, Warned
-from floodmark.model import TableInfo
+from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently

@@ -6,7 +6,8 @@ from math import ceil
 
 from msgspec import Struct
 
-from floodmark.model import Chunk, Part
+from floodmark.model import Chunk
+from floodmark.observed import Part
 from floodmark.pipeline.remembered import Remembered
 
 BLOCK_BYTES = 8192

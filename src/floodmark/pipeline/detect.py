@@ -18,20 +18,8 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from floodmark.model import (
-    Chunk,
-    ChunkMark,
-    Fingerprint,
-    JournalFacts,
-    Observation,
-    Part,
-    Point,
-    Question,
-    Reason,
-    ReasonCode,
-    TableEntry,
-    TableInfo,
-)
+from floodmark.model import Chunk, ChunkMark, Fingerprint, Point, Reason, ReasonCode, TableEntry
+from floodmark.observed import JournalFacts, Observation, Part, Question, TableInfo
 from floodmark.pipeline.chunks import chunks_of, remembered_cuts
 from floodmark.pipeline.columns import column_changes
 from floodmark.pipeline.remembered import Remembered, RememberedChunk

@@ -8,22 +8,21 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from floodmark.errors import FloodmarkError, TableError
+from floodmark.lineage import same_history
 from floodmark.model import (
     ChunkMark,
     Encoding,
     JournalMark,
     ObjectEntry,
-    Observation,
     PartDefinition,
     PartName,
     Point,
     Reason,
     ReasonCode,
     TableEntry,
-    TableInfo,
     Watermark,
-    same_history,
 )
+from floodmark.observed import Observation, TableInfo
 from floodmark.pipeline.columns import list_names, same_columns
 from floodmark.pipeline.detect import MAX_XID_GAP, ChunkPlan, TablePlan, weightiest
 from floodmark.pipeline.remembered import Remembered, RememberedChunk

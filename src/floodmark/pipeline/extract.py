@@ -23,9 +23,10 @@ from floodmark.errors import (
 )
 from floodmark.events import ChunkDone, Observer, TableGivenUp
 from floodmark.meter import ChunkMeter, LineRatio
-from floodmark.model import ObjectEntry, TableInfo, TableName
+from floodmark.model import ObjectEntry, TableName
 from floodmark.objects.numbers import quote_large
 from floodmark.objects.spool import LineSpool
+from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome

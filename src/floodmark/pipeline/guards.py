@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from floodmark.errors import LossRefused
-from floodmark.model import TableEntry, TableInfo, TableName
+from floodmark.model import TableEntry, TableName
+from floodmark.observed import TableInfo
 from floodmark.pipeline.losses import Gone, refused_rows, refused_tables, rows_if_known
 from floodmark.pipeline.session import Session
 from floodmark.pipeline.work import TableWork

@@ -11,7 +11,8 @@ from floodmark.config import Settings
 from floodmark.errors import LossRefused, SourceError, Stopped
 from floodmark.events import Observer, Retried, ignore_event
 from floodmark.layout import timestamp_text
-from floodmark.model import Reason, TableInfo, TableName
+from floodmark.model import Reason, TableName
+from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.audit import audit_tables
 from floodmark.pipeline.complete import complete_earlier, complete_run

@@ -10,7 +10,8 @@ from floodmark.engine.base import TaskStopped
 from floodmark.errors import SourceError
 from floodmark.events import StepAdvanced, StepStarted, TableDecided, TableGivenUp
 from floodmark.meter import ChunkMeter
-from floodmark.model import Chunk, ObjectEntry, Observation, TableName
+from floodmark.model import Chunk, ObjectEntry, TableName
+from floodmark.observed import Observation
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.detect import ChunkPlan, TablePlan, plan_table, settle_plan, without_objects
 from floodmark.pipeline.extract import patiently, still_there

@@ -7,19 +7,9 @@ from typing import Literal
 
 from msgspec import UNSET, Struct
 
-from floodmark.model import (
-    Chunk,
-    ChunkMark,
-    Fingerprint,
-    JournalMark,
-    ObjectEntry,
-    Part,
-    Point,
-    TableEntry,
-    TableInfo,
-    Watermark,
-    same_history,
-)
+from floodmark.lineage import same_history
+from floodmark.model import Chunk, ChunkMark, Fingerprint, JournalMark, ObjectEntry, Point, TableEntry, Watermark
+from floodmark.observed import Part, TableInfo
 
 
 class RememberedChunk(Struct, frozen=True):

@@ -39,7 +39,8 @@ from floodmark.events import (
     Warned,
 )
 from floodmark.layout import timestamp_text
-from floodmark.model import Ended, Outcome, SourceIdentity, TableInfo, TableName
+from floodmark.model import Ended, Outcome, SourceIdentity, TableName
+from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.landing import SentTables
 from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
 from floodmark.events import RunStarted, StepStarted
-from floodmark.model import TableInfo, TableName
+from floodmark.model import TableName
+from floodmark.observed import TableInfo
 from floodmark.pipeline.losses import Gone
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session

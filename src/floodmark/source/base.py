@@ -18,17 +18,8 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from floodmark.config import Selection
-from floodmark.model import (
-    Chunk,
-    Extracted,
-    Observation,
-    Part,
-    Point,
-    Question,
-    SourceIdentity,
-    TableInfo,
-    TableName,
-)
+from floodmark.model import Chunk, Point, SourceIdentity, TableName
+from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.selection import TableChoice
 
 Write = Callable[[bytes], object]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from floodmark.config import Selection
 from floodmark.errors import TableLocked
-from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
+from floodmark.model import Chunk, Point, SourceIdentity, TableName
+from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.base import Drawback, NamedRelation, SourceSnapshot, Write
 from floodmark.source.selection import TableChoice
 

@@ -185,7 +185,7 @@ class Inflight(Struct, frozen=True, kw_only=True):
 class FinishedChunks(Struct, frozen=True, kw_only=True):
     """Chunks of one table that one snapshot showed, with their objects, in the form of a manifest's entry.
 
-    `stamp` is that of their part (see `model.Part`). Release 0.1.0 wrote none; its chunks are not used. `reason` is the
+    `stamp` is that of their part (`observed.Part`). Release 0.1.0 wrote none; its chunks are not used. `reason` is the
     code of the reason why they were read. It is missing in documents of release 0.1.0.
     """
 

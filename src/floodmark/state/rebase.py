@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from floodmark.errors import Conflict
 from floodmark.layout import LAYOUTS, timestamp_of
-from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableName, same_history
+from floodmark.lineage import same_history
+from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableName
 from floodmark.state.history import Current
 from floodmark.state.manifest import Begun, Head, Manifest, ManifestSource
 

@@ -18,7 +18,8 @@ from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
 from floodmark.events import Observer, StepStarted
 from floodmark.meter import ChunkMeter
-from floodmark.model import Chunk, ObjectEntry, Observation, TableEntry, TableInfo, TableName
+from floodmark.model import Chunk, ObjectEntry, TableEntry, TableName
+from floodmark.observed import Observation, TableInfo
 from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, plan_table, settle_plan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
 from floodmark.pipeline.remembered import remember_entry

@@ -12,7 +12,8 @@ import psycopg
 
 from floodmark.config import Selection, TableRule
 from floodmark.errors import ConfigError
-from floodmark.model import Fingerprint, Part, TableInfo, TableName
+from floodmark.model import Fingerprint, TableName
+from floodmark.observed import Part, TableInfo
 from floodmark.source.postgres import fingerprint, proof
 from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns
 from floodmark.source.postgres.family import (

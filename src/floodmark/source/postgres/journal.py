@@ -14,7 +14,8 @@ import psycopg
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark.model import JournalFacts, Part, TableName
+from floodmark.model import TableName
+from floodmark.observed import JournalFacts, Part
 from floodmark.source.postgres.fingerprint import sha256_of
 from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
 from floodmark.source.postgres.journal_names import BUCKET_SHIFT, ENDLESS, SCHEMA

@@ -9,19 +9,9 @@ from msgspec.structs import replace
 
 from floodmark.config import Limits, Secret, Selection
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
-from floodmark.model import (
-    Chunk,
-    Extracted,
-    Format,
-    Observation,
-    Part,
-    Point,
-    Question,
-    SourceIdentity,
-    TableInfo,
-    TableName,
-    same_history,
-)
+from floodmark.lineage import same_history
+from floodmark.model import Chunk, Format, Point, SourceIdentity, TableName
+from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables

@@ -12,7 +12,8 @@ from itertools import count
 from msgspec import Struct
 from msgspec.structs import replace
 
-from floodmark.model import Chunk, Format, Part, TableInfo
+from floodmark.model import Chunk, Format
+from floodmark.observed import Part, TableInfo
 from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.types import FIRST_USER_OID
 from floodmark.source.quoting import qualified, quoted

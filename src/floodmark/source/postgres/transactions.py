@@ -24,7 +24,8 @@ from msgspec import UNSET, Struct
 
 from floodmark.config import Limits
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
-from floodmark.model import Lineage, Point, SourceIdentity
+from floodmark.lineage import Lineage
+from floodmark.model import Point, SourceIdentity
 from floodmark.source.base import Drawback
 from floodmark.source.postgres.address import ServerAddress
 from floodmark.source.postgres.connect import (

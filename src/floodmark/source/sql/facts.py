@@ -10,7 +10,8 @@ from sqlalchemy.sql import ColumnElement
 
 from floodmark.config import Limits, Mask, Secret
 from floodmark.config.settings import DEFAULT_CHUNK_BYTES
-from floodmark.model import Format, TableInfo, TableName
+from floodmark.model import Format, TableName
+from floodmark.observed import TableInfo
 
 # Turns a value that the driver gives, never None, into one that has a form in JSON.
 Maker = Callable[[Any], Any]

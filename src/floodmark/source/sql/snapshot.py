@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from floodmark.config import Selection
 from floodmark.errors import ConfigError, TableError
-from floodmark.model import Chunk, Extracted, Observation, Part, Point, Question, SourceIdentity, TableInfo, TableName
+from floodmark.model import Chunk, Point, SourceIdentity, TableName
+from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.selection import TableChoice
 from floodmark.source.sql.dialect import Dialect, OpenSnapshot

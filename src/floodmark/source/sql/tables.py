@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from floodmark.config import Selection, TableRule
 from floodmark.errors import ConfigError
-from floodmark.model import Column, Fingerprint, Part, TableInfo, TableName
+from floodmark.model import Column, Fingerprint, TableName
+from floodmark.observed import Part, TableInfo
 from floodmark.source.base import NamedRelation
 from floodmark.source.masks import mask_identity
 from floodmark.source.selection import (
