@@ -134,6 +134,25 @@ def test_a_filter_counts_in_each_run(job: Job) -> None:
     assert len(job.lines("t")) == 101
 
 
+def test_a_filter_with_a_clock_is_read_and_compared_in_each_run(job: Job) -> None:
+    """Lines and digest come from two statements, and the time passes between them."""
+    fill(job.my)
+    rules = {"t": TableRule(where="id % 2 = microsecond(now(6)) div 10000 % 2")}
+    for _ in range(3):
+        job.run(rules=rules)
+    assert job.how("t")[1] in {"no_proof", "identical"}
+
+
+def test_a_generated_column_with_a_clock_is_never_proven(job: Job) -> None:
+    job.my.execute("CREATE TABLE t (id int PRIMARY KEY, d date, old int AS (timestampdiff(year, d, curdate())))")
+    job.my.execute("CREATE TABLE u (id int PRIMARY KEY, d date, y int AS (year(d)), s varchar(9) AS (lower('X')))")
+    job.my.execute("INSERT INTO t (id, d) VALUES (1, '2000-01-01')", "INSERT INTO u (id, d) VALUES (1, '2000-01-01')")
+    job.run()
+    job.run()
+    assert job.how("t") == ("unchanged", "identical")
+    assert job.how("u") == ("unchanged", "unchanged")
+
+
 @pytest.mark.parametrize(
     "where",
     [

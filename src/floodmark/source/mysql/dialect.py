@@ -25,6 +25,7 @@ from floodmark.source.mysql.columns import maker_of, quoted, selected
 from floodmark.source.mysql.connect import engine_of
 from floodmark.source.mysql.diagnosis import diagnose
 from floodmark.source.mysql.digest import covers_order, digest_rows
+from floodmark.source.mysql.expressions import is_settled
 from floodmark.source.mysql.filters import refused_text
 from floodmark.source.mysql.identity import read_counters, read_one
 from floodmark.source.mysql.moment import Moment, take_moment
@@ -159,6 +160,14 @@ class MySQL(Dialect):
                 raise
             return error
         return None
+
+    def undigestible(self, facts: TableFacts, chosen: Sequence[SqlColumn], where: str | None) -> str | None:
+        times = {one.name for one in facts.columns if one.note.data_type == "time"}
+        if where is not None and not is_settled(where, times):
+            return "its filter can depend on more than the row, such as the time"
+        if all(is_settled(one.note.generated, times) for one in chosen):
+            return None
+        return "a generated column can depend on more than the row, such as the time"
 
     def refused_filter_text(self, connection: Connection, where: str) -> tuple[str, str] | None:
         return refused_text(where, self._moments[connection].server.sql_mode)

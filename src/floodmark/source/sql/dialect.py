@@ -206,6 +206,13 @@ class Dialect:
             return error
         return None
 
+    def undigestible(self, facts: TableFacts, chosen: Sequence[SqlColumn], where: str | None) -> str | None:
+        """Return why no digest can prove a table whose facts say that digests can, or None.
+
+        Lines and their digest come from two statements. So both must depend on nothing but the rows.
+        """
+        return None
+
     def refused_filter_text(self, connection: Connection, where: str) -> tuple[str, str] | None:
         """Return why a filter is refused by its text, and a hint, without asking the database. None: it is not."""
         return None

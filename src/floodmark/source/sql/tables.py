@@ -70,6 +70,9 @@ class TableReader:
         if facts.unreadable is not None:
             return _unreadable(relation, facts, rule)
         chosen = _chosen_columns(relation.table, facts.columns, rule)
+        why = self._dialect.undigestible(facts, chosen, rule.where) if facts.digests else None
+        if why is not None:
+            facts = replace(facts, digests=False, no_proof=why)
         shape = self._shape(relation.table, chosen, rule, selection)
         table = SqlTable(_info(relation, facts, chosen, shape), relation, facts, chosen, shape, rule.where)
         table = replace(table, info=replace(table.info, fingerprint=_fingerprint(table, encoding_digest)))
