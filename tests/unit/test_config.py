@@ -581,6 +581,7 @@ def test_a_password_in_the_flag_is_refused_and_elsewhere_taken(url: str) -> None
     assert CANARY not in str(error)
     assert "--source" in str(error) and "FLOODMARK_SOURCE" in str(error)
     assert ("PGPASSWORD" in str(error)) == url.strip().startswith("postgres")
+    assert ("MYSQL_PWD" in str(error)) == url.startswith("mysql")
     assert load(Flags(), {**BASE, "FLOODMARK_SOURCE": url}).source.url == Secret(url.strip())
     assert from_file(f"source: {{url: '{url}'}}", {"FLOODMARK_DESTINATION": "./x"}).source.url == Secret(url.strip())
 

@@ -290,6 +290,22 @@ def test_a_sample_of_json_tells_of_columns_and_not_of_values() -> None:
 EVIL = 'a "b" \n# c: [\x85\u2028\x1b'
 
 
+@pytest.mark.parametrize(
+    ("source", "variable"),
+    [
+        ("postgresql://u@h/d", "PGPASSWORD"),
+        ("mariadb://u@h/d", "MYSQL_PWD"),
+        ("mysql+pymysql://u@h/d", "MYSQL_PWD"),
+        ("mssql+pyodbc://u@h/d", "FLOODMARK_SOURCE"),
+        ("sqlite:///x.db", None),
+    ],
+)
+def test_the_template_names_the_variable_for_the_password(source: str, variable: str | None) -> None:
+    text = template_text(TemplateChoices(source=source, destination="/a"))
+    named = {name for name in ("PGPASSWORD", "MYSQL_PWD", "PGHOST", "FLOODMARK_SOURCE") if name in text}
+    assert named == ({variable, "FLOODMARK_SOURCE"} if variable else set())
+
+
 def test_what_init_writes_is_accepted_with_and_without_its_suggestions(tmp_path: Path) -> None:
     wanted = TemplateChoices(
         destination="s3://a/b", found=[EVIL], suggestions={'public."a b"': {"email": "redact", "x: #": "null"}}

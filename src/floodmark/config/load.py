@@ -33,7 +33,7 @@ from floodmark.config.settings import (
     SourceSettings,
 )
 from floodmark.config.tables import MASK_KEY, require_journal_source, table_selection
-from floodmark.config.urls import POSTGRESQL, check_place, read_source
+from floodmark.config.urls import check_place, password_variable, read_source
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
 from floodmark.places import places_overlap
@@ -157,7 +157,8 @@ def _source(
         return None
     url = read_source(given.text, given.origin)
     if url.has_password and given.origin == "--source":
-        other = ", or the password into PGPASSWORD" if url.scheme in POSTGRESQL else ""
+        variable = password_variable(given.text.strip())
+        other = "" if variable is None else f", or the password into {variable}"
         hint = f"Other users of this machine can see it. Put the URL into {SOURCE}{other}."
         raise ConfigError(CONFIG_REFUSED, on="--source", why="a password on the command line is refused", hint=hint)
     return GivenValue(Secret(given.text.strip()), given.origin)

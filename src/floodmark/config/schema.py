@@ -46,9 +46,13 @@ class SourceSection(Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[
         str | None,
         documented_key(
-            "The database's URL. Keep the password out of it: PGPASSWORD holds it. "
-            "Without a URL, PGHOST, PGDATABASE and PGUSER name the database.",
-            examples=["postgresql://user@host:5432/database", "sqlite:///file.db"],
+            "The database's URL. Keep the password out of it: PGPASSWORD holds it, or MYSQL_PWD for MariaDB and MySQL. "
+            "Without a URL, PGHOST, PGDATABASE and PGUSER name a PostgreSQL database.",
+            examples=[
+                "postgresql://user@host:5432/database",
+                "mysql://user@host:3306/database",
+                "sqlite:///file.db",
+            ],
         ),
     ] = None
     wait_seconds: Annotated[Natural | None, documented_key("Seconds to wait for an unreachable database.", 0)] = None
@@ -176,7 +180,7 @@ class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     max_snapshot_age: Annotated[
         SnapshotAge | None,
-        documented_key("The longest time for a run, at most 24h: an old snapshot holds back vacuum.", "4h"),
+        documented_key("The longest time for a run, at most 24h: an old snapshot keeps old row versions.", "4h"),
     ] = None
     statement_timeout: Annotated[TimeLimit | None, documented_key("The longest time for one statement.", "1h")] = None
     lock_timeout: Annotated[TimeLimit | None, documented_key("The longest wait for a lock on a table.", "60s")] = None

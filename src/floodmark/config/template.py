@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from floodmark.config.json_schema import FILE_NAME
 from floodmark.config.settings import Mask
+from floodmark.config.urls import FILES, password_variable
 
 
 class TemplateChoices(Struct, frozen=True, kw_only=True):
@@ -48,9 +49,7 @@ def _place_lines(wanted: TemplateChoices) -> list[str]:
         "# All keys: docs/configuration.md. To check the setup: floodmark doctor",
         "",
         "source:",
-        "  # The database to read. No password here: PGPASSWORD holds it, or FLOODMARK_SOURCE holds the whole URL.",
-        "  # Without a URL, PGHOST, PGDATABASE and PGUSER name the database.",
-        f"  {'# url: postgresql://user@host:5432/database' if source is None else f'url: {yaml_scalar(source)}'}",
+        *_source_lines(source),
         "  # Seconds to wait for a database that is down for maintenance at night.",
         "  wait_seconds: 600",
         "",
@@ -66,6 +65,24 @@ def _place_lines(wanted: TemplateChoices) -> list[str]:
         f"  {'# url: s3://my-state/service' if state is None else f'url: {yaml_scalar(state)}'}",
         "",
     ]
+
+
+def _source_lines(source: str | None) -> list[str]:
+    """Return the lines about the URL. The variables that they name fit the kind of database."""
+    if source is None:
+        return [
+            "  # The database to read. No password here: FLOODMARK_SOURCE can hold the whole URL. Without a URL,",
+            "  # PGHOST, PGDATABASE and PGUSER name a PostgreSQL database. For other databases: docs/sources.md.",
+            "  # url: postgresql://user@host:5432/database",
+        ]
+    secret = password_variable(source)
+    if source.partition(":")[0].partition("+")[0] in FILES:
+        about = "  # The database to read."
+    elif secret is None:
+        about = "  # The database to read. No password here: FLOODMARK_SOURCE can hold the whole URL."
+    else:
+        about = f"  # The database to read. No password here: {secret} holds it, or FLOODMARK_SOURCE the whole URL."
+    return [about, f"  url: {yaml_scalar(source)}"]
 
 
 def _table_lines(wanted: TemplateChoices) -> list[str]:
@@ -86,7 +103,7 @@ def _table_lines(wanted: TemplateChoices) -> list[str]:
         lines += [f"  #   {_rule_line(table, masks)}" for table, masks in wanted.suggestions.items()]
     else:
         lines.append("  # rules:")
-        lines.append("  #   public.person: {columns: {mask: {email: redact}}}")
+        lines.append("  #   schema.person: {columns: {mask: {email: redact}}}")
     return [*lines, ""]
 
 
@@ -99,7 +116,7 @@ _REST = """\
 limits:
   # The most connections to the database at once.
   connections: 4
-  # The longest time for a run: an old snapshot holds back vacuum. The next run goes on from there.
+  # The longest time for a run: an old snapshot keeps old row versions. The next run goes on from there.
   max_snapshot_age: 4h
 
 audit:

@@ -19,6 +19,8 @@ from floodmark.places import file_path, place_problem
 POSTGRESQL = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 # Databases in a file: their URLs have no host.
 FILES = {"sqlite": "SQLite", "duckdb": "DuckDB"}
+# The variables that can hold a password, by the scheme without its driver.
+_PASSWORDS = {"postgresql": "PGPASSWORD", "postgres": "PGPASSWORD", "mysql": "MYSQL_PWD", "mariadb": "MYSQL_PWD"}
 _EXAMPLE = "Write postgresql://user@host:5432/database, mysql://user@host/database, or sqlite:///file.db."
 _ESCAPE = "Percent-encode what is special in a part: @ is %40, / is %2F, : is %3A, ? is %3F."
 
@@ -114,6 +116,11 @@ def _file(match: re.Match[str], origin: str, product: str) -> SourceUrl:
     if match["database"] in (None, "", ":memory:"):
         _refuse(origin, "it names no file", f"Write {scheme}:///file.db.")
     return _parts(match)
+
+
+def password_variable(url: str) -> str | None:
+    """Return the variable that can hold the password for this kind of database."""
+    return _PASSWORDS.get(url.partition(":")[0].partition("+")[0])
 
 
 def _by_sqlalchemy(url: str, scheme: str, origin: str) -> SourceUrl:

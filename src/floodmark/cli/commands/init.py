@@ -18,12 +18,15 @@ from floodmark.config import Flags, Secret, load
 from floodmark.config.json_schema import FILE_NAME, json_schema
 from floodmark.config.load import DEFAULT_FILE, DESTINATION, LIBPQ, OLD_DESTINATION, SOURCE
 from floodmark.config.template import TemplateChoices, template_text
-from floodmark.config.urls import check_place, read_source
+from floodmark.config.urls import check_place, password_variable, read_source
 from floodmark.doctor.database_content import DatabaseContent, inspect_database
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
 from floodmark.escaping import printable
 from floodmark.wording import plural, pretty_json
 
+_DATABASE_QUESTION = (
+    "Database (postgresql://user@host:5432/database, or mysql:// for MariaDB and MySQL, without a password): "
+)
 _ANSWERS = 5  # attempts per question
 
 
@@ -58,7 +61,7 @@ def _answered(flags: Flags, streams: CommandStreams) -> Flags:
     source, destination, state = flags.source, flags.destination, flags.state
     environ = streams.environ
     if asks and source is None and not any(environ.get(name) for name in (SOURCE, *LIBPQ)):
-        text = _asked(streams, "Database (postgresql://user@host:5432/database, without a password): ", _check_source)
+        text = _asked(streams, _DATABASE_QUESTION, _check_source)
         source = Secret(text) if text else None
     if asks and destination is None:
         default = environ.get(DESTINATION) or environ.get(OLD_DESTINATION)
@@ -92,7 +95,8 @@ def _asked(streams: CommandStreams, question: str, check: Callable[[str], object
 
 def _check_source(text: str) -> None:
     if read_source(text, "the answer").has_password:
-        raise ConfigError("refused", why="a file must not hold a password", hint="Set PGPASSWORD instead.")
+        hint = f"Set {password_variable(text.strip()) or SOURCE} instead."
+        raise ConfigError("refused", why="a file must not hold a password", hint=hint)
 
 
 def _check_place(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Expressions, of filters and of generated columns, whose values surely depend on the row alone.
+"""Expressions, of filters and of generated columns, whose values depend only on their row.
 
 A chunk's lines and its digest come from two statements. If the time, chance or a stored function shapes a value, the
 digest can cover other values than the lines. A later run would then find the same digest, and keep the wrong lines. So
@@ -52,7 +52,7 @@ _FUNCTIONS = frozenset(
 
 
 def is_settled(expression: str, times: Set[str]) -> bool:
-    """Return True if the expression's value surely depends on the row alone.
+    """Return True if the value depends only on its row.
 
     `times` are the names of the table's columns of the type time. Compared with a date, such a value means a time of
     the present day.
