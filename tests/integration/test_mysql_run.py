@@ -361,6 +361,13 @@ def test_verify_and_plan_and_the_reader_work(job: Job) -> None:
     assert row["m"].microsecond == 500_000 and int(row["id"]) == 2**64 - 1
 
 
+def test_detect_always_asks_for_no_digest(job: Job) -> None:
+    job.my.execute("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    for _ in range(2):
+        job.run(rules={"t": TableRule(detect="always")})
+    assert job.how("t") == ("unchanged", "identical")
+
+
 def test_masks_land_and_the_digest_follows_the_key(job: Job) -> None:
     job.my.execute("CREATE TABLE t (id int PRIMARY KEY, v varchar(9))", "INSERT INTO t VALUES (1, 'x')")
     rules = {"t": TableRule(columns=ColumnRule(mask={"v": "hash"}))}

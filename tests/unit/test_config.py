@@ -41,11 +41,12 @@ def refusal(text: str | None, environ: dict[str, str] | None = None, **flags: ob
     [
         ("detect: journal", "detect (floodmark.yaml)"),
         ("tables: {rules: {public.a: {detect: journal}}}", "tables.rules.public.a.detect (floodmark.yaml)"),
+        ("tables: {rules: {public.a: {detect: column, column: c}}}", "tables.rules.public.a.detect (floodmark.yaml)"),
     ],
 )
-def test_a_journal_is_for_postgresql(text: str, on: str) -> None:
+def test_some_ways_of_detection_are_for_postgresql(text: str, on: str) -> None:
     found = refusal(text, {**BASE, "FLOODMARK_SOURCE": "sqlite:///file.db"})
-    assert found.on == on and found.why == "only PostgreSQL has a journal"
+    assert found.on == on and found.why is not None and found.why.endswith("works on PostgreSQL only")
     assert from_file(text).selection
 
 

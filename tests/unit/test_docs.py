@@ -27,7 +27,7 @@ METRICS = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs/format.md").read_text(encoding="utf-8")
 CODE = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src/floodmark").rglob("*.py")))
 VARIABLE = re.compile(r'"((?:FLOODMARK|S3)_[A-Z_]+|NO_COLOR)"')
-BASE = {"FLOODMARK_SOURCE": "sqlite:///a.db", "FLOODMARK_DESTINATION": "s3://mine/lake"}
+BASE = {"FLOODMARK_SOURCE": "postgresql://u@h/db", "FLOODMARK_DESTINATION": "s3://mine/lake"}
 
 
 def rows(text: str, head: str) -> list[list[str]]:

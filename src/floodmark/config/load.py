@@ -32,7 +32,7 @@ from floodmark.config.settings import (
     Settings,
     SourceSettings,
 )
-from floodmark.config.tables import MASK_KEY, require_journal_source, table_selection
+from floodmark.config.tables import MASK_KEY, require_possible_detection, table_selection
 from floodmark.config.urls import check_place, password_variable, read_source
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
@@ -200,7 +200,7 @@ def _state_url(given: GivenValue | None, destination: DestinationSettings) -> st
 
 def _require_no_contradiction(settings: Settings, state: GivenValue | None, name: str) -> None:
     """Refuse contradictions that show only when all settings are known."""
-    require_journal_source(settings.selection, settings.source.url, name)
+    require_possible_detection(settings.selection, settings.source.url, name)
     require_deliverable(settings, name)
     require_completable(settings, name)
     if settings.destination.layout != "moj-landing":

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NoReturn
 
 from floodmark.config.document import CONFIG_REFUSED, shown_key
 from floodmark.config.schema import ColumnsSection, ConfigFile, RuleSection
@@ -93,19 +92,17 @@ def _column_rule(columns: ColumnsSection | None, path: str, name: str) -> Column
     return ColumnRule(exclude, mask)
 
 
-def require_journal_source(selection: Selection, url: Secret | None, name: str) -> None:
-    """Refuse `detect: journal` for a database that has none. Without a URL, libpq's variables name PostgreSQL."""
+def require_possible_detection(selection: Selection, url: Secret | None, name: str) -> None:
+    """Refuse a way of detection that only PostgreSQL has. Without a URL, libpq's variables name PostgreSQL."""
     if url is None or url.reveal().strip().startswith("postgres"):
         return
-    for label, rule in selection.rules.items():
-        if rule.detect == "journal":
-            _refuse_journal(f"tables.rules.{shown_key(label)}.detect ({name})")
-    if selection.detect == "journal":
-        _refuse_journal(f"detect ({name})")
-
-
-def _refuse_journal(on: str) -> NoReturn:
-    raise ConfigError(CONFIG_REFUSED, on=on, why="only PostgreSQL has a journal", hint="Set detect: exact.")
+    chosen = {
+        f"tables.rules.{shown_key(label)}.detect ({name})": rule.detect for label, rule in selection.rules.items()
+    }
+    for on, mode in (*chosen.items(), (f"detect ({name})", selection.detect)):
+        if mode in ("journal", "column"):
+            why = f"{mode} works on PostgreSQL only"
+            raise ConfigError(CONFIG_REFUSED, on=on, why=why, hint="Set detect: exact.")
 
 
 def _mask_key(rules: Mapping[str, TableRule], environ: Mapping[str, str], name: str) -> Secret | None:

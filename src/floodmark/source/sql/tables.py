@@ -70,7 +70,7 @@ class TableReader:
         if facts.unreadable is not None:
             return _unreadable(relation, facts, rule)
         chosen = _chosen_columns(relation.table, facts.columns, rule)
-        why = self._dialect.undigestible(facts, chosen, rule.where) if facts.digests else None
+        why = self._undigestible(facts, chosen, rule, selection) if facts.digests else None
         if why is not None:
             facts = replace(facts, digests=False, no_proof=why)
         shape = self._shape(relation.table, chosen, rule, selection)
@@ -79,6 +79,14 @@ class TableReader:
         if rule.where is not None:
             self._require_usable_filter(table)
         return table
+
+    def _undigestible(
+        self, facts: TableFacts, chosen: Sequence[SqlColumn], rule: TableRule, selection: Selection
+    ) -> str | None:
+        """Return why nothing is proven by digest, or None."""
+        if (rule.detect or selection.detect) == "always":
+            return "detect: always"
+        return self._dialect.undigestible(facts, chosen, rule.where)
 
     def _shape(self, table: TableName, chosen: Sequence[SqlColumn], rule: TableRule, selection: Selection) -> LineShape:
         masks = [(i, rule.columns.mask[one.name]) for i, one in enumerate(chosen) if one.name in rule.columns.mask]
