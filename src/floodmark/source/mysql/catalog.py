@@ -250,11 +250,11 @@ def _json_columns_of(connection: Connection, database: str, table: str) -> set[s
 def _unique_keys(
     connection: Connection, database: str, table: str | None
 ) -> Mapping[str, list[tuple[str, tuple[Any, ...]]]]:
-    """Return the unique keys without NULL and without prefixes of columns, the primary key first."""
+    """Return the usable unique keys without NULL and without prefixes of columns, the primary key first."""
     rows = _ask(
         connection,
         "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, COLLATION, SUB_PART, NULLABLE, INDEX_TYPE "
-        "FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0",
+        f"FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0{_only_usable(connection)}",
         database,
         table,
         " ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX",
@@ -270,6 +270,15 @@ def _unique_keys(
             key = tuple((str(column), order == "D") for column, order, *_ in columns)
             found[of].append((str(index), key))
     return found
+
+
+def _only_usable(connection: Connection) -> str:
+    """Return the condition that leaves out an index which the optimizer must not use, and no statement may name."""
+    rows = connection.exec_driver_sql(
+        "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' "
+        "AND TABLE_NAME = 'STATISTICS' AND COLUMN_NAME IN ('IGNORED', 'IS_VISIBLE')"
+    ).all()
+    return "".join(f" AND {name} = '{'NO' if name == 'IGNORED' else 'YES'}'" for (name,) in rows)
 
 
 def _views(connection: Connection, database: str, table: str | None) -> Mapping[str, str]:

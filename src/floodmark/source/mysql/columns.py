@@ -82,14 +82,15 @@ def digest_part(column: SqlColumn) -> str:
         return _or_null(column, text)
     if kind == "bit":
         return _or_null(column, f"CONCAT(BIN({name} + 0), ',')")
-    if kind in _TEXTS or kind in _BINARIES:
-        return _or_null(column, f"CONCAT(LENGTH({name}), ':', {name})")
+    if kind in _TEXTS or kind in _BINARIES:  # as bytes: not every collation mixes with those of other parts
+        return _or_null(column, f"CONCAT(LENGTH({name}), ':', CAST({name} AS BINARY))")
     value = f"CAST({name} AS CHAR)" if kind == "json" else name
     return _or_null(column, f"SHA2({value}, 256)")
 
 
 def _or_null(column: SqlColumn, part: str) -> str:
-    return f"IFNULL({part}, 'N,')" if column.nullable else part
+    """Return a part that tells NULL apart. It asks the column: the part is NULL too if it is too long for a packet."""
+    return f"IF({quoted(column.name)} IS NULL, 'N,', {part})" if column.nullable else part
 
 
 class _Bits:

@@ -22,12 +22,17 @@ _LINK = "@floodmark_link"
 
 
 def digest_rows(connection: Connection, table: SqlTable, counted: Select[tuple[int]]) -> tuple[int, str | None]:
-    """Return the number of rows that `counted` counts, and their digest. None if the server could not compute it."""
-    connection.exec_driver_sql(f"SET {_LINK} = x'{_seed(table).hex()}'")
+    """Return the number of rows that `counted` counts, and their digest. None if the server could not compute it.
+
+    A chain that still is its first link, although there are rows, was not computed once per row: that is no digest.
+    """
+    seed = _seed(table).hex()
+    connection.exec_driver_sql(f"SET {_LINK} = x'{seed}'")
     link = f"COUNT({_LINK} := UNHEX(SHA2(CONCAT({_LINK}, {', '.join(_parts(table))}), 256)))"
     rows, linked = connection.execute(counted.add_columns(literal_column(link))).one()
     ((digest,),) = connection.exec_driver_sql(f"SELECT LOWER(HEX({_LINK}))").all()
-    return int(rows), digest if int(linked) == int(rows) and digest else None
+    is_whole = int(linked) == int(rows) and bool(digest) and (digest == seed) == (int(rows) == 0)
+    return int(rows), digest if is_whole else None
 
 
 def covers_order(table: SqlTable) -> bool:
