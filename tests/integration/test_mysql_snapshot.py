@@ -33,15 +33,13 @@ def test_connections_share_a_moment_although_others_commit_between_their_starts(
     started: list[str] = []
     turn = Lock()
 
-    def start(connection: Connection, barrier: Barrier) -> str:
+    def start(connection: Connection, barrier: Barrier) -> None:
         with turn:
-            position = plain(connection, Barrier(1))
-            started.append(position)
-            if len(started) > 12:
-                return position
-            with my.server.connect(my.name) as other, other.cursor() as cursor:
-                cursor.execute("INSERT INTO t VALUES ()")
-        return position
+            plain(connection, Barrier(1))
+            started.append(transactions._position(connection))
+            if len(started) <= 12:
+                with my.server.connect(my.name) as other, other.cursor() as cursor:
+                    cursor.execute("INSERT INTO t VALUES ()")
 
     plain = transactions._start_at_once
     monkeypatch.setattr(transactions, "_start_at_once", start)

@@ -7,7 +7,9 @@ one on another. There are two ways to take the same one on several connections:
   binary log that its snapshot has. MariaDB takes both under one lock, and a commit moves the position. So equal
   positions mean that no commit came between, if each commit is logged. This is not so with a filter (`binlog_do_db`),
   which only a role with BINLOG MONITOR can rule out, nor on a replica that does not log what it applies. A session that
-  switches its own log off (`sql_log_bin = 0`, a right of administrators) is not seen either.
+  switches its own log off (`sql_log_bin = 0`, a right of administrators) is not seen either. The server keeps the two
+  status variables in memory that all sessions share while it answers, so two questions at once can both give the
+  position of one session. Our connections ask one after the other, and each some times, for someone else may ask too.
 - Under a lock for all commits, held while the transactions start, some milliseconds: BACKUP STAGE BLOCK_COMMIT
   (MariaDB) or FLUSH TABLES WITH READ LOCK (MySQL), for a role with RELOAD. It is not waited for longer than a second.
 
@@ -30,6 +32,7 @@ from floodmark.wording import plural
 
 _START = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _TRIES = 20
+_READINGS = 5
 _SECONDS_FOR_THE_LOCK = 1
 # No right to the lock, or another session that keeps it from us.
 _NO_LOCK = (1044, 1045, 1142, 1205, 1227, 3169)
@@ -95,7 +98,9 @@ def _start_by_binary_log(connections: Sequence[Connection]) -> tuple[Connection,
         for _ in range(_TRIES):
             barrier = Barrier(len(connections))
             started = [threads.submit(_start_at_once, one, barrier) for one in connections]
-            positions = [one.result() for one in started]
+            for one in started:
+                one.result()
+            positions = _positions(connections)
             position, number = Counter(positions).most_common(1)[0]
             pairs = zip(connections, positions, strict=True)
             best = tuple(one for one, at in pairs if position and at == position)
@@ -110,10 +115,23 @@ def _applies_nothing_or_logs(connection: Connection) -> bool:
     return bool(int(updates)) or _applies_nothing(connection)
 
 
-def _start_at_once(connection: Connection, barrier: Barrier) -> str:
-    """Start a transaction together with the others. Return the position of its snapshot, empty if it has none."""
+def _start_at_once(connection: Connection, barrier: Barrier) -> None:
+    """Start a transaction together with the others."""
     barrier.wait(60)
     connection.exec_driver_sql(_START)
+
+
+def _positions(connections: Sequence[Connection]) -> list[str]:
+    """Return the position of each snapshot, empty for one that has none or gave more than one."""
+    found: list[set[str]] = [set() for _ in connections]
+    for _ in range(_READINGS):
+        for connection, readings in zip(connections, found, strict=True):
+            readings.add(_position(connection))
+    return [readings.pop() if len(readings) == 1 else "" for readings in found]
+
+
+def _position(connection: Connection) -> str:
+    """Return the position in the binary log that the server gives now, empty if it has none."""
     rows = connection.exec_driver_sql("SHOW STATUS LIKE 'binlog_snapshot_%%'").all()
     found = {str(name).lower(): str(value) for name, value in rows}
     file, position = found.get("binlog_snapshot_file", ""), found.get("binlog_snapshot_position", "")
