@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import pymysql
+import pytest
 from sqlalchemy import Connection, create_engine, make_url
 
-from fix_mariadb import MyDatabase
+from fix_mariadb import MariaCluster, MyDatabase
+from fix_mysql import reader, source_of
+from floodmark.errors import SourceError, SourceUnavailable
+from floodmark.source.mysql import transactions
 from floodmark.source.mysql.transactions import start_shared
 
 _ROUNDS = 60
@@ -67,3 +72,29 @@ def transfer(connection: pymysql.Connection[pymysql.cursors.Cursor], first: int,
                 cursor.execute(statement)
             cursor.execute(f"UPDATE b SET v = v + 1 WHERE id = {row}")
             cursor.execute("COMMIT")
+
+
+def test_a_session_that_is_cut_off_keeps_the_lock_for_seconds(
+    make_mariadb: Callable[..., MariaCluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's start takes so long as if the network were gone: the server ends the session with the lock."""
+    monkeypatch.setattr(transactions, "_SECONDS_WITH_THE_LOCK", 1)
+    monkeypatch.setattr(transactions, "_START", "DO SLEEP(4)")
+    with closing(make_mariadb(log_bin=False).database()) as my:
+        my.execute("CREATE TABLE t (id int PRIMARY KEY)")
+        taken: list[type[Exception]] = []
+        thread = threading.Thread(target=take_snapshot, args=(reader(my, "RELOAD ON *.*"), taken))
+        begun = time.monotonic()
+        thread.start()
+        time.sleep(0.5)
+        my.execute("INSERT INTO t VALUES (1)")
+        assert 1 < time.monotonic() - begun < 4, "the lock was there, and then it was not"
+        thread.join(30)
+        assert taken == [SourceUnavailable]
+
+
+def take_snapshot(url: str, errors: list[type[Exception]]) -> None:
+    try:
+        source_of(url).snapshot().close()
+    except SourceError as error:
+        errors.append(type(error))

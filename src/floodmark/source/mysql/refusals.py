@@ -15,11 +15,14 @@ from sqlalchemy.exc import DBAPIError
 from floodmark.errors import SnapshotLost, SourceError, SourceUnavailable, TableError, TableLocked
 from floodmark.model import TableName
 
-_PASSWORD = "Set it in FLOODMARK_SOURCE, or in MYSQL_PWD. A server says the same if the user does not exist."
+_PASSWORD = (
+    "Set it in FLOODMARK_SOURCE, or in MYSQL_PWD. A server says the same if the user does not exist, or must use TLS: "
+    "then add ?ssl_ca=… to the source's URL."
+)
 _NOT_THERE = "Check host and port, and that the server runs. To wait for it, set source.wait_seconds."
 _WRONG_HOST = "Check the host's name in the source's URL."
 _LATER = "This can pass: set source.wait_seconds to wait for it."
-_FEWER = "Lower limits.connections, or raise max_connections or the user's limit."
+_FEWER = "A run needs two connections at least. Lower limits.connections, or raise max_connections or the user's limit."
 _GRANT = "GRANT SELECT ON the database to the user."
 _CERTIFICATE = (
     "A remote server must show a certificate of a CA that this machine trusts, for its host name. ssl_ca in the URL "
@@ -55,6 +58,7 @@ _REFUSALS = {
     1129: ConnectRefusal("the server blocks this host after many errors", "Run mariadb-admin flush-hosts on it."),
     1130: ConnectRefusal("the server does not accept this host", "CREATE USER … for this host, or for '%'."),
     1251: ConnectRefusal("the driver lacks the user's authentication plugin", _PLUGIN),
+    1275: ConnectRefusal("the user's password has the format of MySQL 4, which no driver sends", _PLUGIN),
     2059: ConnectRefusal("the driver lacks the user's authentication plugin", _PLUGIN),
     1820: ConnectRefusal("the user's password has expired", "Set a new one: ALTER USER … IDENTIFIED BY …."),
     1862: ConnectRefusal("the user's password has expired", "Set a new one: ALTER USER … IDENTIFIED BY …."),

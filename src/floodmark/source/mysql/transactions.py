@@ -12,6 +12,7 @@ one on another. There are two ways to take the same one on several connections:
   position of one session. Our connections ask one after the other, and each some times, for someone else may ask too.
 - Under a lock for all commits, held while the transactions start, some milliseconds: BACKUP STAGE BLOCK_COMMIT
   (MariaDB) or FLUSH TABLES WITH READ LOCK (MySQL), for a role with RELOAD. It is not waited for longer than a second.
+  If this process or its network dies meanwhile, the server ends the session, and so the lock, after ten seconds.
 
 Else one connection reads everything.
 """
@@ -34,6 +35,7 @@ _START = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 _TRIES = 20
 _READINGS = 5
 _SECONDS_FOR_THE_LOCK = 1
+_SECONDS_WITH_THE_LOCK = 10
 # No right to the lock, or another session that keeps it from us.
 _NO_LOCK = (1044, 1045, 1142, 1205, 1227, 3169)
 _HINT_MARIADB = "GRANT BINLOG MONITOR ON *.* to the user, if the server keeps a binary log, or GRANT RELOAD ON *.*."
@@ -140,7 +142,10 @@ def _position(connection: Connection) -> str:
 
 def _start_under_lock(connections: Sequence[Connection], holder: Connection, maria: bool) -> bool:
     """Start all while no transaction can commit. Return False if the role may not, or if the lock is not free soon."""
-    holder.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_SECONDS_FOR_THE_LOCK}")
+    ((idle,),) = holder.exec_driver_sql("SELECT @@wait_timeout").all()
+    holder.exec_driver_sql(
+        f"SET SESSION lock_wait_timeout = {_SECONDS_FOR_THE_LOCK}, SESSION wait_timeout = {_SECONDS_WITH_THE_LOCK}"
+    )
     statements = ("BACKUP STAGE START", "BACKUP STAGE BLOCK_COMMIT") if maria else ("FLUSH TABLES WITH READ LOCK",)
     begun = False
     try:
@@ -156,4 +161,5 @@ def _start_under_lock(connections: Sequence[Connection], holder: Connection, mar
     finally:
         if begun:
             holder.exec_driver_sql("BACKUP STAGE END" if maria else "UNLOCK TABLES")
+        holder.exec_driver_sql(f"SET SESSION wait_timeout = {int(idle)}")
     return True
