@@ -232,7 +232,7 @@ class PostgresService:
     product = "PostgreSQL 18"
     rules = RULES
     changes = DAY_THREE
-    quiet_day = "Each table is proven unchanged without reading its rows out, so the run\nwrites only a new manifest."
+    quiet_day = "Each table is proven unchanged without reading its rows out, so the run writes only a new manifest."
 
     def __init__(self) -> None:
         self._server = PostgresServer.create(find_binaries())

@@ -150,7 +150,7 @@ class MariaDBService:
         )
     }
     quiet_day = (
-        "The server computes a digest of each part of a table. It is the digest of the\n"
+        "The server computes a digest of each part of a table. It is the digest of the "
         "first day, so no row is read out, and the run writes only a new manifest."
     )
     changes = (

@@ -31,6 +31,7 @@ PEOPLE = 6000  # gives 240,000 rows in the largest table
 
 MARKER = ".floodmark-demo"
 _PLAIN_WIDTH = 110  # columns, if no terminal reports its width
+_NARROW = 100
 _CHUNK_BYTES = 4 * 1024**2  # small, so that a demo's table has several chunks
 
 
@@ -106,8 +107,8 @@ def _demo_settings(service: Service, landing: Path) -> Settings:
 
 def _day_one(demo: Demo) -> RunResult:
     demo.console.print(
-        "\nDay 1: the first run. There is nothing to compare with, so every table is extracted, and all show the\n"
-        "same moment. A large table becomes several objects, each with a part of the table. The configuration\n"
+        "\nDay 1: the first run. There is nothing to compare with, so every table is extracted, and all show the "
+        "same moment. A large table becomes several objects, each with a part of the table. The configuration "
         "leaves out person.home_address and hashes person.national_insurance_number."
     )
     return _run_night(demo)
@@ -123,7 +124,7 @@ def _day_three(demo: Demo) -> RunResult:
     for deed in demo.service.changes:
         demo.console.print(f"  - {deed.words}")
     demo.console.print(
-        "Only the changed parts are read and written again. The manifest names them and the stored objects of all\n"
+        "Only the changed parts are read and written again. The manifest names them and the stored objects of all "
         "other parts. (Here a part is 4 MiB of a table, so that there are several. The default is 64 MiB.)"
     )
     demo.service.live_a_day()
@@ -133,7 +134,7 @@ def _day_three(demo: Demo) -> RunResult:
 def _run_night(demo: Demo) -> RunResult:
     """Do one run and return its result."""
     result = run(demo.settings)
-    demo.console.print(_result_table(result))
+    demo.console.print(_result_table(result, narrow=demo.console.width < _NARROW))
     entries = result.manifest.tables
     extracted = sum(entry.status == "extracted" for entry in entries)
     unchanged = sum(entry.status == "unchanged" for entry in entries)
@@ -144,19 +145,20 @@ def _run_night(demo: Demo) -> RunResult:
     return result
 
 
-def _result_table(result: RunResult) -> Table:
+def _result_table(result: RunResult, *, narrow: bool) -> Table:
+    """Return a table of what the run did. A narrow terminal has no room for the number of objects."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("table", no_wrap=True)
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
-    table.add_column("written", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("written", justify="right", no_wrap=True)
     table.add_column("why")
     for entry in result.manifest.tables:
         style = {"extracted": "green", "failed": "red"}.get(entry.status, "dim")
         rows = "" if entry.rows is None else f"{entry.rows:,}"
-        table.add_row(
-            entry.table.label, rows, entry.status, _written_text(entry), _reason_text(entry), style=style,
-        )  # fmt: skip
+        written = () if narrow else (_written_text(entry),)
+        table.add_row(entry.table.label, rows, entry.status, *written, _reason_text(entry), style=style)
     return table
 
 
