@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fix_cli import EVIL, EVIL_SHOWN, Tty, command_streams, entry, head, manifest
 from floodmark.cli.commands import doctor
-from floodmark.cli.output import figures, render, render_state, views
+from floodmark.cli.output import figures, grid, render, render_state, views
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.doctor import Finding
@@ -83,6 +83,12 @@ def test_what_is_left_out_fits_a_terminal() -> None:
         "views. To land one, name it in full in tables.include.\n"
     )
     assert render.left_out_lines([], to) == ""
+
+
+def test_a_table_without_sentences_has_no_blank_lines() -> None:
+    columns = (grid.Column("table"), grid.Column("why", sentence=True))
+    assert grid.draw(columns, [("a", ""), ("b", "")], PLAIN) == "table\na\nb\n"
+    assert grid.draw(columns, [("a", ""), ("b", "x y")], PLAIN) == "table  why\na\nb      x y\n"
 
 
 def test_a_run_that_another_run_overtook_says_so() -> None:
@@ -221,9 +227,9 @@ def test_doctor_wraps_its_findings_at_the_width_of_a_terminal(monkeypatch: pytes
     streams, out, _ = command_streams({"TERM": "xterm"}, out=Tty())
     doctor._shown([found], streams)
     lines = plain(out.getvalue())
-    assert len(lines) > 8 and max(map(len, lines)) <= 80
-    assert lines[0].startswith("warning    head   ") and {line[:41] for line in lines[1:]} == {" " * 41}
-    assert [line[41:43] for line in lines if line[41:].startswith(("its", "→"))] == ["it", "→ "]
+    assert len(lines) == 8 and max(map(len, lines)) <= 80
+    assert lines[0].startswith("warning    head   ") and {line[:35] for line in lines[1:]} == {" " * 35}
+    assert [line[35:37] for line in lines if line[35:].startswith(("its", "→"))] == ["it", "→ "]
     streams, out, _ = command_streams({})
     doctor._shown([found], streams)
     assert out.getvalue().count("\n") == 3

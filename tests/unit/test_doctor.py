@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from fix_canaries import CANARY, require_none
 from fix_child import Child
 from fix_command import Floodmark
+from floodmark.cli.commands.doctor import _lines
 from floodmark.config import Flags, load
 from floodmark.config.template import TemplateChoices, template_text, yaml_scalar
 from floodmark.doctor import examine
@@ -288,6 +289,16 @@ def test_a_sample_of_json_tells_of_columns_and_not_of_values() -> None:
 
 
 EVIL = 'a "b" \n# c: [\x85\u2028\x1b'
+
+
+def test_a_check_s_name_has_less_room_on_a_narrow_terminal() -> None:
+    wide = _lines(Finding(check="head", result="ok", found="a finding"), None)
+    assert wide == [f"{'head':28}  a finding"]
+    assert _lines(Finding(check="head", result="ok", found="a finding"), 80) == [f"{'head':22}  a finding"]
+    assert _lines(Finding(check="destination: database name", result="ok", found="a finding"), 80) == [
+        "destination: database name",
+        f"{'':35}a finding",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ VIEW, OWN, LEAF = TableName("public", "person_view"), TableName("floodmark", "jo
 CANDIDATES = [
     *(CandidateRelation(table) for table in (PERSON, ADDRESS, AUDIT, ODD, STAR)),
     CandidateRelation(VIEW, "exact", "a view", "view"),
-    CandidateRelation(OWN, "schema", "Floodmark's own", "table of Floodmark"),
+    CandidateRelation(OWN, "schema", "Floodmark's own", "Floodmark table"),
     CandidateRelation(LEAF, "never", "a partition"),
 ]
 
@@ -104,7 +104,7 @@ def left_out(*more: CandidateRelation, **selection: object) -> set[tuple[str, st
 
 
 def test_what_a_pattern_matches_and_does_not_pick_is_left_out() -> None:
-    view, own = ("public.person_view", "view"), ("floodmark.journal", "table of Floodmark")
+    view, own = ("public.person_view", "view"), ("floodmark.journal", "Floodmark table")
     assert left_out() == {view, own}
     assert left_out(include=("public.*",)) == {view}
     assert left_out(include=("*.*", "person_view")) == {own}

@@ -21,6 +21,7 @@ _WORDS = {"ok": "ok", "warning": "warning", "problem": "problem", "unknown": "un
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "cyan"}
 _WIDTH = max(map(len, _WORDS.values()))
 _CHECK_WIDTH = 28
+_NARROW, _NARROW_CHECK_WIDTH = 100, 22  # on a terminal with fewer columns; the finding begins below a longer name
 _MIN_ROOM = 30  # columns for a finding, however narrow the terminal is
 
 
@@ -56,12 +57,16 @@ def _shown(found: Iterable[Finding], streams: CommandStreams) -> list[Finding]:
 
 def _lines(one: Finding, width: int | None) -> list[str]:
     """Return the check's name with the finding, and the fix below it, wrapped at a terminal's width."""
-    margin = " " * (_WIDTH + _CHECK_WIDTH + 4)
+    name_width = _NARROW_CHECK_WIDTH if width is not None and width < _NARROW else _CHECK_WIDTH
+    margin = " " * (_WIDTH + name_width + 4)
     room = None if width is None else max(width - len(margin), _MIN_ROOM)
     texts = [text for line in one.found.split("\n") for text in broken(printable(line), room)]
     fixes = [] if one.fix is None else one.fix.split("\n")
     texts += [text for line in fixes for text in broken(f"→ {printable(line)}", room, indent="  ")]
-    return [f"{printable(one.check):<{_CHECK_WIDTH}}  {texts[0]}", *(f"{margin}{text}" for text in texts[1:])]
+    name = printable(one.check)
+    if width is not None and len(name) > name_width:
+        return [name, *(f"{margin}{text}" for text in texts)]
+    return [f"{name:<{name_width}}  {texts[0]}", *(f"{margin}{text}" for text in texts[1:])]
 
 
 def summary(findings: Sequence[Finding]) -> str:

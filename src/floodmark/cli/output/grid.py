@@ -131,7 +131,7 @@ def _lines_of(row: Row, columns: Sequence[Column], form: _Form, to: Console, *, 
         cell = Text(first if n == 0 else row[n], style="bold" if head else _STYLES.get(row[n], ""))
         cell.align("right" if columns[n].right else "left", width)
         line.append_text(Text(" " * _GAP if place else "")).append_text(cell)
-    if not columns[-1].sentence or (head and not form.room):
+    if not columns[-1].sentence or not row[-1] or (head and not form.room):
         yield line
         return
     width = form.room or to.width - _MARGIN

@@ -209,7 +209,7 @@ def _candidate_of(relation: Relation, relations: Mapping[int, Relation]) -> Cand
     if relation.kind not in "rp":
         return CandidateRelation(table, "exact", f"a {KINDS[relation.kind]}", KINDS[relation.kind])
     if table.schema == OWN_SCHEMA:
-        return CandidateRelation(table, "schema", "Floodmark's own", "table of Floodmark")
+        return CandidateRelation(table, "schema", "Floodmark's own", "Floodmark table")
     parents = tuple(relations[oid].table for oid in relation.parents if oid in relations)
     return CandidateRelation(table, parents=parents)
 
