@@ -154,9 +154,8 @@ def _driver_arguments(url: URL) -> dict[str, Any]:
         conversions = import_module(f"{package}.converters").conversions
         cursors = import_module(f"{package}.cursors")
     except ModuleNotFoundError:
-        raise ConfigError(
-            _WHAT, on=url.drivername, why=f"the driver {name} is not installed", hint=install_hint("mysql")
-        ) from None
+        hint = install_hint("mysql") if name == "PyMySQL" else "Install mysqlclient, or write mysql:// for PyMySQL."
+        raise ConfigError(_WHAT, on=url.drivername, why=f"the driver {name} is not installed", hint=hint) from None
     encoders = {kind: encoder for kind, encoder in conversions.items() if not isinstance(kind, int)}
     integers = {getattr(kinds, kind): int for kind in ("TINY", "SHORT", "LONG", "LONGLONG", "INT24", "YEAR")}
     return {"conv": encoders | integers, "cursorclass": cursors.SSCursor}

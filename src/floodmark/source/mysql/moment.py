@@ -33,13 +33,13 @@ _OLDEST = {True: (10, 4), False: (8, 0)}
 _LOCKS_STAY = Drawback(
     "the role can't switch its binary log off, so its metadata locks last longer than a chunk: if a migration waits "
     "for one, Floodmark gives the connection up, and a run might need another snapshot.",
-    "GRANT BINLOG ADMIN ON *.* to the user.",
+    "GRANT BINLOG ADMIN ON *.* TO the user.",
     topic="metadata locks",
 )
 _NO_PROCESS = Drawback(
     "the role can't see InnoDB's table ids: if a table is altered or renamed anywhere on the server, a run takes a new "
     "snapshot, and it can't see a partition exchange that began before the run.",
-    "GRANT PROCESS ON *.* to the user.",
+    "GRANT PROCESS ON *.* TO the user.",
     topic="table ids",
 )
 

@@ -23,7 +23,7 @@ _NOT_THERE = "Check host and port, and that the server runs. To wait for it, set
 _WRONG_HOST = "Check the host's name in the source's URL."
 _LATER = "This can pass: set source.wait_seconds to wait for it."
 _FEWER = "A run needs two connections at least. Lower limits.connections, or raise max_connections or the user's limit."
-_GRANT = "GRANT SELECT ON the database to the user."
+_GRANT = "Check the database's name. To let the user read it: GRANT SELECT, SHOW VIEW ON database.* TO 'user'@'%'."
 _CERTIFICATE = (
     "A remote server must show a certificate of a CA that this machine trusts, for its host name. ssl_ca in the URL "
     "names a file with another CA (AWS RDS has its own bundle)."
@@ -50,7 +50,7 @@ class ConnectRefusal(Struct, frozen=True):
 _REFUSALS = {
     1045: ConnectRefusal("the user or the password was refused", _PASSWORD),
     1698: ConnectRefusal("the user or the password was refused", _PASSWORD),
-    1044: ConnectRefusal("the user may not read this database", _GRANT),
+    1044: ConnectRefusal("the user may not read this database, or it does not exist", _GRANT),
     1049: ConnectRefusal("the database does not exist", "Check its name at the end of the source's URL."),
     1040: ConnectRefusal("the server's connection limit is reached", _FEWER, SourceUnavailable),
     1203: ConnectRefusal("the user's connection limit is reached", _FEWER, SourceUnavailable),

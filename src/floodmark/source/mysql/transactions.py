@@ -38,8 +38,8 @@ _SECONDS_FOR_THE_LOCK = 1
 _SECONDS_WITH_THE_LOCK = 10
 # No right to the lock, or another session that keeps it from us.
 _NO_LOCK = (1044, 1045, 1142, 1205, 1227, 3169)
-_HINT_MARIADB = "GRANT BINLOG MONITOR ON *.* to the user, if the server keeps a binary log, or GRANT RELOAD ON *.*."
-_HINT_MYSQL = "GRANT RELOAD ON *.* to the user."
+_HINT_MARIADB = "GRANT BINLOG MONITOR ON *.* TO the user, if the server keeps a binary log, or GRANT RELOAD ON *.*."
+_HINT_MYSQL = "GRANT RELOAD ON *.* TO the user."
 
 
 class SharedMoment(Struct, frozen=True):

@@ -105,7 +105,8 @@ class Dialect:
     def diagnose(self, connection: Connection) -> Sequence[Diagnosis]:
         """Return what `floodmark doctor` says of the server and of the role's rights."""
         known = self.identity(connection)
-        return [Diagnosis("database", f"{self.label} answers: {known.dialect} {known.server_version}".rstrip())]
+        name = known.dialect if self.product == Dialect.product else self.product
+        return [Diagnosis("database", f"{self.label} answers: {name} {known.server_version}".rstrip())]
 
     def open_snapshot(self, engine: Engine, connections: int) -> OpenSnapshot:
         """Take a snapshot with up to `connections` connections. A driver's errors pass through.
