@@ -61,7 +61,8 @@ def made_engine(url: URL, **options: Any) -> Engine:
 def _dialect_hint(url: URL) -> str:
     extra = _EXTRAS.get(url.get_backend_name())
     if extra is not None:
-        return f"{install_hint(extra)}, or leave the driver out of the URL."
+        driver = ", or leave the driver out of the URL" if "+" in url.drivername else ""
+        return f"{install_hint(extra)}{driver}"
     return "Check its spelling, or install the package that brings the dialect."
 
 
