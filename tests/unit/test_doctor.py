@@ -169,10 +169,10 @@ def test_a_rule_that_expires_data_is_seen_wherever_its_prefix_stands() -> None:
 
 def test_a_landing_zone_s_names_and_sizes() -> None:
     settings = load(Flags(), BASE)
-    assert (
-        check_database_name("cases", landing_zones(settings)[0]).found
-        == "keys begin with data/database_name=cases_public/ (for schema public)"
-    )
+    (zone,) = landing_zones(settings)
+    for schema in ("public", "cases"):
+        said = f"keys begin with data/database_name=cases_{schema}/ (for schema {schema})"
+        assert check_database_name("cases", zone, schema).found == said
 
     def table(by_block: bool) -> TableInfo:
         part = Part("1", TableName("public", "t"), 1, 1, 4 * 1024**3, by_block, None if by_block else "a view")

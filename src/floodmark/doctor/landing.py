@@ -68,7 +68,7 @@ def check_landing(
     found = landing_zones(settings)
     for zone in found:
         if zone.layout.database_needs_underscore:
-            yield check_database_name(database, zone)
+            yield check_database_name(database, zone, default_schema)
     limits = [zone.layout.max_object_bytes for zone in found if zone.layout.max_object_bytes is not None]
     if limits and settings.destination.format == "csv":
         yield check_csv_digits(tables, _masked_columns(settings.selection, default_schema))
@@ -79,11 +79,12 @@ def check_landing(
         yield from check_sizes(tables, min(limits), settings.chunk_bytes)
 
 
-def check_database_name(database: str, zone: LandingZone) -> Finding:
-    segment = database_segment(zone.layout, database, zone.database_name, TableName("public", "t"))
+def check_database_name(database: str, zone: LandingZone, default_schema: str) -> Finding:
+    segment = database_segment(zone.layout, database, zone.database_name, TableName(default_schema, "t"))
     if "_" in segment:
-        return ok(f"{zone.name}: database name", f"keys begin with data/database_name={segment}/ (for schema public)")
-    fix = f"Set {zone.setting}: {database}_public, or another name with an underscore."
+        found = f"keys begin with data/database_name={segment}/ (for schema {default_schema})"
+        return ok(f"{zone.name}: database name", found)
+    fix = f"Set {zone.setting}: {database}_{default_schema}, or another name with an underscore."
     return problem(f"{zone.name}: database name", f"{segment} contains no underscore", fix, ConfigError.exit_code)
 
 
