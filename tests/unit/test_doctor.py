@@ -148,7 +148,7 @@ def test_a_file_that_can_be_read_is_told(tmp_path: Path) -> None:
         database.executescript("CREATE TABLE t (id)")
     environ = {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/a.db", "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
     told = {one.check: one for one in examine(Flags(), environ)}
-    assert f"sqlite:///{tmp_path}/a.db answers: sqlite 3." in told["database"].found
+    assert f"sqlite:///{tmp_path}/a.db answers: SQLite 3." in told["database"].found
 
 
 def test_a_rule_that_expires_data_is_seen_wherever_its_prefix_stands() -> None:
