@@ -90,13 +90,16 @@ INCLUDE = ("t", "u", "v", "e", "p", "w")
 ROLES = {"all rights": ALL_RIGHTS, "no rights": ()}
 
 
-@pytest.fixture(params=["read before", "new to the snapshot"])
-def read_before(request: pytest.FixtureRequest) -> bool:
-    """Whether the snapshot has read the table before its definition changes."""
-    return bool(request.param == "read before")
+# The rights of the role, and whether the snapshot has read the table before its definition changes.
+SITUATIONS = [
+    pytest.param("all rights", False, id="all rights, new to the snapshot"),
+    pytest.param("no rights", True, id="no rights, read before"),
+    pytest.param("all rights", True, id="all rights, read before", marks=pytest.mark.soak),
+    pytest.param("no rights", False, id="no rights, new to the snapshot", marks=pytest.mark.soak),
+]
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("role", "read_before"), SITUATIONS)
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_under_a_snapshot_lands_nothing_wrong(
     my: MyDatabase, change: str, role: str, read_before: bool

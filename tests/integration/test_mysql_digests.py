@@ -13,7 +13,7 @@ from fix_mariadb import MariaCluster, MyDatabase
 from fix_mysql import lines_in, snapshot_of
 from fix_sql import chunks_in
 from floodmark.config import Selection
-from floodmark.model import Question
+from floodmark.observed import Question
 from floodmark.source.mysql.digest import digest_rows
 
 
