@@ -24,9 +24,7 @@ from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, UsageError
 from floodmark.escaping import printable
 from floodmark.wording import plural, pretty_json
 
-_DATABASE_QUESTION = (
-    "Database (postgresql://user@host:5432/database, or mysql:// for MariaDB and MySQL, without a password): "
-)
+_DATABASE_QUESTION = "Database URL without a password (postgresql://, mysql://, sqlite:///file.db): "
 _ANSWERS = 5  # attempts per question
 
 
