@@ -152,7 +152,7 @@ def test_a_server_that_lets_no_one_in_is_starting_or_full(
         ({"FLOODMARK_SOURCE": f"postgresql://127.0.0.1/db?{CANARY}=1"}, "a parameter that libpq does not know"),
         ({"FLOODMARK_SOURCE": f"postgresql://127.0.0.1/db?sslmode={CANARY}"}, "has a value that libpq does not know"),
         ({"FLOODMARK_SOURCE": "postgresql://127.0.0.1:70000/db"}, "not a number from 1 to 65535"),
-        ({"FLOODMARK_SOURCE": f"mysql://u:{CANARY}@h/db"}, "mysql is not supported yet"),
+        ({"FLOODMARK_SOURCE": f"nosql://u:{CANARY}@h/db"}, "no SQLAlchemy dialect of this name"),
         ({"FLOODMARK_SOURCE": f"postgresql:/u:{CANARY}@h/db"}, "not a database URL"),
         ({"FLOODMARK_SOURCE": "", "PGSERVICE": CANARY}, "PGSERVICE names a service that does not exist"),
         (
