@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.differences",),
     ("floodmark.pipeline.remembered",),
     ("floodmark.pipeline.chunks",),
+    ("floodmark.pipeline.plans",),
     ("floodmark.pipeline.detect",),
     ("floodmark.pipeline.losses",),
     ("floodmark.pipeline.entries",),
@@ -71,6 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # What a module may not know although it comes later in the line: two ends that only the middle brings together.
 STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("floodmark.pipeline.remembered", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
+    ("floodmark.pipeline.plans", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.pipeline.detect", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.source", ("floodmark.storage", "floodmark.state", "floodmark.events")),
     ("floodmark.source.postgres", ("floodmark.source.sql",)),

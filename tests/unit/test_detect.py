@@ -27,8 +27,9 @@ from floodmark.model import (
 )
 from floodmark.observed import Observation, Part, TableInfo
 from floodmark.pipeline.chunks import MIN_CHUNK_BLOCKS
-from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan, without_objects
+from floodmark.pipeline.detect import MAX_XID_GAP, plan_table, settle_plan, without_objects
 from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished_entry, proven_outcome
+from floodmark.pipeline.plans import Policy, TablePlan
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember_entry, with_finished
 from floodmark.state.manifest import checksum
 
@@ -567,3 +568,11 @@ def test_a_landing_zone_is_sent_a_table_again_whose_other_ranges_are_proven_and_
     plan = settle_plan(plan_table(info, told, policy, WITHOUT_HISTORY), list(map(keyed_answer, answers)), policy, told)
     assert plan.reason.code == code
     assert len(plan.to_extract) == (0 if code == "unchanged" else len(answers))
+
+
+def test_a_range_that_lost_all_its_rows_is_named() -> None:
+    info = replace(KEYED_INFO, parts=(replace(KEYED, ranges=2),))
+    plan = settle_plan(keyed_plan(info), list(map(keyed_answer, DIGESTS[:2])), POLICY)
+    entry = finished_entry(plan, list(map(proven_outcome, plan.chunks)), remember_entry(keyed_entry()), ATTEMPT, 0)
+    assert entry.status == "extracted"
+    assert entry.reason == Reason("rows_removed", "a range of its key has no rows any more")

@@ -26,8 +26,9 @@ from floodmark.model import (
     Watermark,
 )
 from floodmark.observed import JournalFacts, Observation, Part, TableInfo
-from floodmark.pipeline.detect import MAX_XID_GAP, Policy, TablePlan, plan_table, settle_plan
+from floodmark.pipeline.detect import MAX_XID_GAP, plan_table, settle_plan
 from floodmark.pipeline.entries import ChunkOutcome, EntryFacts, finished_entry, proven_outcome, remembered_chunk
+from floodmark.pipeline.plans import Policy, TablePlan
 from floodmark.pipeline.remembered import remember_entry
 from floodmark.state.manifest import checksum
 

@@ -9,8 +9,8 @@ from floodmark.config import Guards
 from floodmark.errors import LossRefused
 from floodmark.model import Chunk, ChunkMark, Fingerprint, ObjectEntry, Point, TableName
 from floodmark.observed import Observation, Part, TableInfo
-from floodmark.pipeline.detect import ChunkPlan, TablePlan
 from floodmark.pipeline.losses import FEWEST_ROWS, Gone, refused_rows, refused_tables, rows_if_known
+from floodmark.pipeline.plans import ChunkPlan, TablePlan
 from floodmark.pipeline.remembered import RememberedChunk
 
 

@@ -10,7 +10,8 @@ from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.errors import EXIT_PARTIAL, SourceError
 from floodmark.model import Point
 from floodmark.observed import TableInfo
-from floodmark.pipeline.detect import Policy, plan_table
+from floodmark.pipeline.detect import plan_table
+from floodmark.pipeline.plans import Policy
 from floodmark.pipeline.remembered import Remembered
 from floodmark.wording import plural
 

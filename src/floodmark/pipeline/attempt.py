@@ -19,7 +19,6 @@ from floodmark.events import Observer, Step, StepStarted, TableFinished
 from floodmark.layout import data_key, database_segment, table_segment, timestamp_moment, timestamp_of
 from floodmark.model import Point, Reason, SourceIdentity, TableEntry, TableName
 from floodmark.observed import TableInfo
-from floodmark.pipeline.detect import ChunkPlan, Policy
 from floodmark.pipeline.entries import (
     ChunkOutcome,
     EntryFacts,
@@ -30,6 +29,7 @@ from floodmark.pipeline.entries import (
     remembered_chunk,
 )
 from floodmark.pipeline.losses import Gone
+from floodmark.pipeline.plans import ChunkPlan, Policy
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.resume import ProgressTracker
 from floodmark.pipeline.work import TableWork

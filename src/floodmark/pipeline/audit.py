@@ -10,8 +10,8 @@ from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
 from floodmark.events import ChunkAudited, StepStarted, Warned
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
-from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
+from floodmark.pipeline.plans import ChunkPlan
 from floodmark.pipeline.work import TableWork
 
 AuditedChunk = tuple[TableWork, ChunkPlan, bool]

@@ -13,139 +13,22 @@ whatever its place was.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.model import Chunk, ChunkMark, Fingerprint, Point, Reason, ReasonCode, TableEntry
 from floodmark.observed import JournalFacts, Observation, Part, Question, TableInfo
 from floodmark.pipeline.chunks import chunks_of, remembered_cuts
 from floodmark.pipeline.columns import column_changes
+from floodmark.pipeline.plans import ChunkPlan, Policy, TablePlan, counted_detail, extract_again
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
-from floodmark.wording import plural
 
 # Transaction ids compare only within 2^31. Half of that leaves room for transactions that run meanwhile.
 MAX_XID_GAP = 2**30
 
 _PART_GONE = Reason("rows_removed", "the table is sent whole because a part of it is gone")
-
-# The order of reasons: a table shows the first of these that any of its chunks has.
-_WEIGHT: tuple[ReasonCode, ...] = (
-    "forced",
-    "resend",
-    "first_run",
-    "schema_changed",
-    "config_changed",
-    "lineage_changed",
-    "rewritten",
-    "rows_changed",
-    "rows_removed",
-    "objects_missing",
-    "no_proof",
-)
-
-
-def weightiest(codes: Collection[str]) -> ReasonCode | None:
-    """Return the code that a table shows, of those that its chunks have. None if no code is known."""
-    return next((code for code in _WEIGHT if code in codes), None)
-
-
-class Policy(Struct, frozen=True):
-    """The user's choices that affect decisions. `resend` says that a table is due to be sent again."""
-
-    chunk_bytes: int
-    full: bool = False
-    objects_stay: bool = True
-    resend: bool = False
-
-
-class ChunkPlan(Struct, frozen=True):
-    """The plan for one chunk.
-
-    Exactly one of `question` (ask first), `reason` (extract) and `proven` is set. `settle_plan` turns the question into
-    a reason or into `proven`. `counted` is the number of rows that the reason is about, 0 if it is about no number.
-    `digests` are the remembered chunks of a part that is proven by digest. `by_journal` says that the journal proved
-    it, so nobody asked.
-    """
-
-    part: Part
-    chunk: Chunk
-    open: bool
-    question: Question | None = None
-    reason: Reason | None = None
-    remembered: RememberedChunk | None = None
-    proven: Observation | None = None
-    counted: int = 0
-    digests: Mapping[str, RememberedChunk] = {}
-    by_journal: bool = False
-
-    @property
-    def stored_key(self) -> str | None:
-        """Return the key of the object that is remembered for this chunk."""
-        known = self.remembered.object if self.remembered is not None else None
-        return None if known is None else known.key
-
-    @property
-    def estimated_bytes(self) -> int:
-        """Return about how many bytes of the source the extraction of this chunk reads."""
-        if self.part.ranges > 1:
-            return self.part.total_bytes // self.part.ranges
-        if self.chunk.stop is None or not self.part.heap_blocks:
-            return self.part.total_bytes
-        blocks = min(self.chunk.stop, self.part.heap_blocks) - self.chunk.start
-        return max(0, blocks) * self.part.total_bytes // self.part.heap_blocks
-
-
-class TablePlan(Struct, frozen=True):
-    """The plan for a table: its chunks in the order of their lines."""
-
-    info: TableInfo
-    chunks: tuple[ChunkPlan, ...]
-
-    @property
-    def questions(self) -> tuple[Question, ...]:
-        return tuple(chunk.question for chunk in self.chunks if chunk.question is not None)
-
-    @property
-    def to_extract(self) -> tuple[ChunkPlan, ...]:
-        return tuple(chunk for chunk in self.chunks if chunk.reason is not None)
-
-    @property
-    def reason(self) -> Reason:
-        """Return the most important reason of all chunks and how many share it, or `unchanged` if all are proven."""
-        reasons = [chunk.reason for chunk in self.chunks if chunk.reason is not None]
-        if not reasons:
-            if self.info.watched is not None:
-                return Reason(
-                    "unchanged", f"the row count and the greatest {self.info.watched} are the same; this is no proof"
-                )
-            return self._proven_reason()
-        first = min(reasons, key=lambda reason: _WEIGHT.index(reason.code))
-        same = [chunk for chunk in self.chunks if chunk.reason is not None and chunk.reason.code == first.code]
-        if len(self.chunks) == 1 or first.code in ("first_run", "forced", "resend"):
-            return first
-        detail = _counted_detail(first.code, sum(chunk.counted for chunk in same)) or first.detail
-        return Reason(first.code, f"{detail} ({len(same)} of {plural(len(self.chunks), 'chunk')})")
-
-    def _proven_reason(self) -> Reason:
-        """Return the reason of a table whose chunks are all proven unchanged, with the journal's part in it."""
-        several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
-        by_journal = sum(chunk.by_journal for chunk in self.chunks)
-        if by_journal and by_journal == len(self.chunks):
-            return Reason("journal", f"{several}proven unchanged by the journal")
-        doubt = self.info.journal_doubt
-        more = f", {by_journal} of them by the journal" if by_journal else ""
-        more += f"; the journal was not used: {doubt}" if doubt is not None else ""
-        return Reason("unchanged", f"{several}proven unchanged{more}")
-
-
-_VERBS = {"rows_changed": "inserted or updated", "rows_removed": "removed"}
-
-
-def _counted_detail(code: str, rows: int) -> str | None:
-    """Return how many rows of all chunks a reason is about, or None if no chunk counted any."""
-    return f"{plural(rows, 'row')} {_VERBS[code]}" if rows and code in _VERBS else None
 
 
 def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: Point) -> TablePlan:
@@ -273,13 +156,8 @@ def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
     )
 
 
-def extract_again(chunk: ChunkPlan, reason: Reason, counted: int = 0) -> ChunkPlan:
-    """Return the same chunk, to be extracted for this reason. `counted` is the number of rows that it is about."""
-    return ChunkPlan(chunk.part, chunk.chunk, chunk.open, None, reason, chunk.remembered, counted=counted)
-
-
 def _extract_counted(chunk: ChunkPlan, code: ReasonCode, rows: int) -> ChunkPlan:
-    return extract_again(chunk, Reason(code, _counted_detail(code, rows) or ""), rows)
+    return extract_again(chunk, Reason(code, counted_detail(code, rows) or ""), rows)
 
 
 def _reason_for_all(info: TableInfo, remembered: Remembered, policy: Policy) -> Reason | None:

@@ -24,7 +24,8 @@ from floodmark.model import (
 )
 from floodmark.observed import Observation, TableInfo
 from floodmark.pipeline.columns import list_names, same_columns
-from floodmark.pipeline.detect import MAX_XID_GAP, ChunkPlan, TablePlan, weightiest
+from floodmark.pipeline.detect import MAX_XID_GAP
+from floodmark.pipeline.plans import ChunkPlan, TablePlan, weightiest
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
 from floodmark.state.manifest import checksum
 
@@ -176,7 +177,9 @@ def _entry_reason(
         return Reason(code, "it was read under an earlier snapshot, and is unchanged since")
     if good is None:
         return Reason("first_run", "never extracted before; it has no rows")
-    return Reason("rows_removed", gone or "a partition was detached or dropped")
+    by_ranges = any(part.ranges or part.digests for part in plan.info.parts)
+    lost = "a range of its key has no rows any more" if by_ranges else "a partition was detached or dropped"
+    return Reason("rows_removed", gone or lost)
 
 
 def _is_uncommitted(outcome: ChunkOutcome, before: set[str]) -> bool:

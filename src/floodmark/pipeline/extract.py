@@ -28,8 +28,8 @@ from floodmark.objects.numbers import quote_large
 from floodmark.objects.spool import LineSpool
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
-from floodmark.pipeline.detect import ChunkPlan
 from floodmark.pipeline.entries import ChunkOutcome
+from floodmark.pipeline.plans import ChunkPlan
 from floodmark.pipeline.work import TableWork
 from floodmark.retrying import Patience, RetryPolicy, retrying
 from floodmark.source.base import SourceSnapshot

@@ -14,7 +14,7 @@ from msgspec import Struct
 from floodmark.config import Guards
 from floodmark.errors import LossRefused
 from floodmark.model import Reason, TableName
-from floodmark.pipeline.detect import ChunkPlan, TablePlan
+from floodmark.pipeline.plans import ChunkPlan, TablePlan
 from floodmark.wording import plural
 
 # A database with fewer rows can lose all of them: on some nights a small queue is empty.

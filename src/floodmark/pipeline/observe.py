@@ -13,8 +13,9 @@ from floodmark.meter import ChunkMeter
 from floodmark.model import Chunk, ObjectEntry, TableName
 from floodmark.observed import Observation
 from floodmark.pipeline.attempt import Attempt
-from floodmark.pipeline.detect import ChunkPlan, TablePlan, plan_table, settle_plan, without_objects
+from floodmark.pipeline.detect import plan_table, settle_plan, without_objects
 from floodmark.pipeline.extract import patiently, still_there
+from floodmark.pipeline.plans import ChunkPlan, TablePlan
 from floodmark.pipeline.work import TableWork
 
 # A batch of questions is one transaction. It holds its locks about as long as one chunk does.

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError
 from floodmark.model import Chunk, ObjectEntry, TableName
-from floodmark.pipeline.detect import TablePlan
 from floodmark.pipeline.entries import ChunkOutcome
+from floodmark.pipeline.plans import TablePlan
 
 
 class TableWork:

@@ -20,8 +20,9 @@ from floodmark.events import Observer, StepStarted
 from floodmark.meter import ChunkMeter
 from floodmark.model import Chunk, ObjectEntry, TableEntry, TableName
 from floodmark.observed import Observation, TableInfo
-from floodmark.pipeline.detect import ChunkPlan, Policy, TablePlan, plan_table, settle_plan
+from floodmark.pipeline.detect import plan_table, settle_plan
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
+from floodmark.pipeline.plans import ChunkPlan, Policy, TablePlan
 from floodmark.pipeline.remembered import remember_entry
 from floodmark.source.base import SourceSnapshot
 from floodmark.stop import Deadline
