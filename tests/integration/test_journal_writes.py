@@ -18,6 +18,7 @@ from floodmark.source.postgres.journal_names import ENDLESS
 
 RECORDED = "SELECT DISTINCT relation::regclass::text FROM floodmark.journal ORDER BY 1"
 BUCKETS = "SELECT bucket FROM floodmark.journal WHERE relation = 'a'::regclass ORDER BY 1"
+LATEST = "SELECT pg_current_xact_id()::text::bigint"
 NOW = "SELECT pg_current_xact_id()::text::bigint >> 10"
 SCANS = "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname = 'journal'"
 FLOOR = "SELECT floor::text::bigint FROM floodmark.journal_floor"
@@ -49,7 +50,8 @@ def recorded(database: PgDatabase) -> list[str]:
 
 
 def next_bucket(database: PgDatabase) -> int:
-    database.execute(BURN % 1100)
+    """Take ids up to the start of another bucket, so that the caller's next writes all fall into it."""
+    database.execute(BURN % (1024 - int(database.value(LATEST)) % 1024))
     return int(database.value(NOW))
 
 
@@ -318,6 +320,7 @@ def test_trim_by_time_uses_the_moments_of_earlier_trims(pg: PgDatabase) -> None:
 def test_a_trim_makes_proofs_possible_again_after_a_loss(pg: PgDatabase) -> None:
     """Above the new floor, no transaction can have relied on a lost row: its bucket had begun before the trim."""
     journaled(pg, "CREATE TABLE a (id int)", ["a"])
+    next_bucket(pg)
     pg.execute("INSERT INTO a VALUES (1)")
     with pg.connect(autocommit=True) as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
