@@ -27,7 +27,7 @@ def unprivileged() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def private_folder(identity: Mapping[str, Any], base: Path | None, prefix: str = "floodmark-pg-") -> Path:
+def private_folder(identity: Mapping[str, Any], base: Path | None, prefix: str) -> Path:
     """Create a folder for only the server's user, with a path short enough for a socket in it."""
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base or _base_folder(identity)))
     if identity:

@@ -1,23 +1,21 @@
 """A private MariaDB server: created, started, crashed and removed.
 
-It needs Debian's `mariadb-server` (or another install with `mariadbd` and `mariadb-install-db`). All parts of a server
-(data, socket, log) are in one temporary folder, which is removed when the server is closed, or when this process dies.
-MariaDB refuses to run as root, so under root the server runs as `nobody`. It listens on a socket and on 127.0.0.1.
+It needs Debian's `mariadb-server` (or another install with `mariadbd` and `mariadb-install-db`). It listens on a socket
+and on 127.0.0.1.
 """
 
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from signal import Signals
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
-from floodmark.demo.host import PATIENCE, free_port, last_lines, private_folder, unprivileged, wait_until
+from floodmark.demo.host import PATIENCE, wait_until
+from floodmark.demo.private import PrivateServer
 from floodmark.errors import ConfigError, SourceUnavailable
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ SUPERUSER = "root"
 SERVER, CLIENT, INSTALLER = "mariadbd", "mariadb", "mariadb-install-db"
 StopMode = Literal["fast", "immediate"]
 
-_SIGNALS = {"fast": signal.SIGTERM, "immediate": signal.SIGKILL}
 _PLACES = "/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin"
 
 # InnoDB as it is in production, apart from waits for the disk: only a crash of the machine loses rows.
@@ -47,16 +44,6 @@ _SETTINGS = {
 }
 _BINLOG = {"log-bin": "binlog", "server-id": "1", "binlog-format": "ROW"}
 
-# Waits for the end of its standard input, which comes however the parent dies, then cleans up.
-_KEEPER = """\
-cat >/dev/null
-pid=$(cat "$1/pid" 2>/dev/null) && kill -KILL "$pid" 2>/dev/null && {
-    n=0
-    while [ $n -lt 50 ] && kill -0 "$pid" 2>/dev/null; do n=$((n + 1)); sleep 0.1; done
-}
-rm -rf "$1"
-"""
-
 
 def program(name: str) -> Path | None:
     """Return the path of one of MariaDB's programs, also if it is where only root's PATH looks."""
@@ -64,7 +51,7 @@ def program(name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
-class MariaDBServer:
+class MariaDBServer(PrivateServer):
     """A MariaDB server of this machine's install. It is created stopped and empty; `create` returns a running one.
 
     `settings` are options of mariadbd, without the leading dashes; they win over our own. With `log_bin`, the server
@@ -72,52 +59,32 @@ class MariaDBServer:
     files.
     """
 
+    signals: ClassVar[Mapping[str, Signals]] = {"fast": Signals.SIGTERM, "immediate": Signals.SIGKILL}
+    search_path = _PLACES
+
     def __init__(
         self, *, settings: Mapping[str, str] | None = None, log_bin: bool = False, base: Path | None = None
     ) -> None:
         self._programs = {name: _require_program(name) for name in (SERVER, INSTALLER)}
         self.settings = {**_SETTINGS, **(_BINLOG if log_bin else {}), **(settings or {})}
-        self.starts = 0  # number of starts: connections from an earlier start are dead
-        self._identity = unprivileged()
-        self.root = private_folder(self._identity, base, "floodmark-my-")
-        self._keeper = self._spawn(
-            ["/bin/sh", "-c", _KEEPER, "keeper", str(self.root)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
+        super().__init__("floodmark-my-", base)
 
     @classmethod
     def create(
         cls, *, settings: Mapping[str, str] | None = None, log_bin: bool = False, base: Path | None = None
     ) -> Self:
         """Return a new, empty, running server. Raises ConfigError if MariaDB is missing, else SourceUnavailable."""
-        server = cls(settings=settings, log_bin=log_bin, base=base)
-        try:
-            server.initialize()
-            server.start()
-        except BaseException:
-            server.close()
-            raise
-        return server
+        return cls(settings=settings, log_bin=log_bin, base=base).create_and_start()
 
     # Addresses
 
     @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def log(self) -> Path:
-        return self.root / "log"
+    def pid_file(self) -> Path:
+        return self.root / "pid"
 
     @property
     def socket(self) -> Path:
         return self.root / "socket"
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def url(self, database: str = "", user: str = SUPERUSER, password: str | None = None) -> str:
         """Return the connection over TCP as an SQLAlchemy URL."""
@@ -153,12 +120,7 @@ class MariaDBServer:
             "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve",
             *_options({name: self.settings[name] for name in ("innodb-log-file-size", "innodb-flush-method")}),
         ]  # fmt: skip
-        process = self._spawn(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )  # fmt: skip
-        output = process.communicate()[0].decode(errors="replace")
-        if process.returncode:
-            raise SourceUnavailable(f"can't run {INSTALLER}", on=str(self.data), why=last_lines(output))
+        self._run(command, self.data)
 
     def start(self) -> None:
         """Start and wait until the server accepts connections. Raises SourceUnavailable with the log's end."""
@@ -166,25 +128,19 @@ class MariaDBServer:
             return
         command = [
             str(self._programs[SERVER]), "--no-defaults", f"--datadir={self.data}", f"--socket={self.socket}",
-            f"--pid-file={self.root / 'pid'}", f"--port={self.port}", self._own_files, *_options(self.settings),
+            f"--pid-file={self.pid_file}", f"--port={self.port}", self._own_files, *_options(self.settings),
         ]  # fmt: skip
-        with self.log.open("ab") as log:
-            process = self._spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._process = process
+        self._process = process = self._spawn_server(command)
         wait_until(lambda: process.poll() is not None or self._greets(), "the server's start")
         if process.poll() is not None:
-            why = last_lines(self.log.read_text(errors="replace"))
-            raise SourceUnavailable("can't start the MariaDB server", on=str(self._programs[SERVER]), why=why)
+            raise SourceUnavailable(
+                "can't start the MariaDB server", on=str(self._programs[SERVER]), why=self._log_end()
+            )
         self.starts += 1
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop in an orderly way, or kill. A server that does not run is no error."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(_SIGNALS[mode])
-        self._process.wait(PATIENCE)
-        self._process = None
+        self._stop(mode)
 
     def restart(self, mode: StopMode = "fast") -> None:
         self.stop(mode)
@@ -194,31 +150,7 @@ class MariaDBServer:
         """Kill the server, like a power cut. Does not restart it."""
         self.stop("immediate")
 
-    def close(self) -> None:
-        """Stop the server and remove all its files."""
-        self.stop("immediate")
-        (self.root / "pid").unlink(missing_ok=True)
-        if self._keeper.stdin is not None:
-            self._keeper.stdin.close()
-        self._keeper.wait(10 * PATIENCE)
-        if self.root.exists():
-            shutil.rmtree(self.root)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     # Helpers
-
-    def _spawn(self, command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-        environment = {"PATH": _PLACES, "LC_ALL": "C", "HOME": str(self.root), "TZ": "UTC"}
-        return subprocess.Popen(
-            command, cwd=self.root, env=environment, start_new_session=True, **self._identity, **streams
-        )
 
     def _greets(self) -> bool:
         """Return True if the server sends its greeting, which begins with the protocol's number after four bytes."""

@@ -1,21 +1,15 @@
-"""A private PostgreSQL server: created, started, crashed, copied and removed.
-
-The demo runs on one, and the tests run on many. All parts of a server (data, sockets, log) are in one temporary folder.
-The folder is removed when the server is closed, or when this process dies. PostgreSQL refuses to run as root, so under
-root the server runs as `nobody`.
-"""
+"""A private PostgreSQL server. The demo runs on one, and the tests run on many."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from signal import Signals
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
 import psycopg
@@ -26,17 +20,13 @@ from floodmark.demo.host import (
     copied_install,
     free_port,
     kill_process,
-    last_lines,
-    private_folder,
-    unprivileged,
     wait_until,
 )
+from floodmark.demo.private import PrivateServer
 from floodmark.errors import SourceError, SourceUnavailable
 
 SUPERUSER = "postgres"
 StopMode = Literal["smart", "fast", "immediate"]
-
-_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 _SETTINGS = {
     "shared_buffers": "64MB",
@@ -57,24 +47,21 @@ local replication {SUPERUSER} trust
 host replication {SUPERUSER} 127.0.0.1/32 trust
 """
 
-# Waits for the end of its standard input, which comes however the parent dies, then cleans up.
-_KEEPER = """\
-cat >/dev/null
-pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid" 2>/dev/null && {
-    n=0
-    while [ $n -lt 50 ] && kill -0 "$pid" 2>/dev/null; do n=$((n + 1)); sleep 0.1; done
-}
-rm -rf "$1"
-"""
 
-
-class PostgresServer:
+class PostgresServer(PrivateServer):
     """A server from the binaries in `bin_directory`. It is created stopped and empty; `create` returns a running one.
 
     Its folder is created in `base`, by default the folder for temporary files. `settings` go into postgresql.conf after
     our own. With fsync off, the server is faster. Then only a crash of the whole machine can lose data, and the server
     is gone in that case anyway.
     """
+
+    signals: ClassVar[Mapping[str, Signals]] = {
+        "smart": Signals.SIGTERM,
+        "fast": Signals.SIGINT,
+        "immediate": Signals.SIGQUIT,
+    }
+    search_path = "/usr/bin:/bin"
 
     def __init__(
         self,
@@ -84,18 +71,10 @@ class PostgresServer:
         fsync: bool = False,
         base: Path | None = None,
     ) -> None:
+        super().__init__("floodmark-pg-", base)
         self.settings = {**_SETTINGS, "fsync": "on" if fsync else "off", **(settings or {})}
         self._made_of, self._base = bin_directory, base
-        self.starts = 0  # number of starts: connections from an earlier start are dead
-        self._identity = unprivileged()
-        self.root = private_folder(self._identity, base)
-        self._keeper = self._spawn(
-            ["/bin/sh", "-c", _KEEPER, "keeper", str(self.root)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
         self._bin = self._usable_binaries(bin_directory)
-        self.port = free_port()
 
     @classmethod
     def create(
@@ -107,28 +86,13 @@ class PostgresServer:
         base: Path | None = None,
     ) -> Self:
         """Return a new, empty, running server. Raises SourceUnavailable."""
-        server = cls(bin_directory, settings=settings, fsync=fsync, base=base)
-        try:
-            server.initialize()
-            server.start()
-        except BaseException:
-            server.close()
-            raise
-        return server
+        return cls(bin_directory, settings=settings, fsync=fsync, base=base).create_and_start()
 
     # Addresses
 
     @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def log(self) -> Path:
-        return self.root / "log"
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    def pid_file(self) -> Path:
+        return self.data / "postmaster.pid"
 
     def dsn(self, database: str = "postgres", user: str = SUPERUSER, password: str | None = None) -> str:
         """Return libpq's connection string for a connection over TCP."""
@@ -179,12 +143,7 @@ class PostgresServer:
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop as `pg_ctl stop -m` does. A server that does not run is no error."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.send_signal(_SIGNALS[mode])
-        self._process.wait(PATIENCE)
-        self._process = None
+        self._stop(mode)
 
     def restart(self, mode: StopMode = "fast") -> None:
         self.stop(mode)
@@ -209,24 +168,6 @@ class PostgresServer:
             wait_until(lambda: not _is_answering(witness), "the other backends' end")
         wait_until(self._accepts_connections, "recovery")
         self.starts += 1
-
-    def close(self) -> None:
-        """Stop the server and remove all its files."""
-        self.stop("immediate")
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
-        if self._keeper.stdin is not None:
-            self._keeper.stdin.close()
-        self._keeper.wait(10 * PATIENCE)  # it removes the tree, which can be large
-        if self.root.exists():
-            shutil.rmtree(self.root)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # Copies
 
@@ -267,28 +208,14 @@ class PostgresServer:
 
     def tool(self, name: str, *arguments: str) -> str:
         """Run one of the server's own programs as the server's user and return its output."""
-        process = self._spawn(
-            [str(self._bin / name), *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        output = process.communicate()[0].decode(errors="replace")
-        if process.returncode:
-            raise SourceUnavailable(f"can't run {name}", on=str(self._bin), why=last_lines(output))
-        return output
-
-    def _spawn(self, command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-        environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": str(self.root), "TZ": "UTC"}
-        return subprocess.Popen(
-            command, cwd=self.root, env=environment, start_new_session=True, **self._identity, **streams
-        )
+        return self._run([str(self._bin / name), *arguments], self._bin)
 
     def _postmaster(self) -> subprocess.Popen[bytes]:
         command = [
             str(self._bin / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", str(self.root),
             "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_permissions=0777",
         ]  # fmt: skip
-        with self.log.open("ab") as log:
-            return self._spawn(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self._spawn_server(command)
 
     def _comes_up(self, process: subprocess.Popen[bytes]) -> bool:
         wait_until(lambda: process.poll() is not None or self._is_ready(process.pid), "the server's start")
@@ -304,7 +231,7 @@ class PostgresServer:
     def _is_ready(self, pid: int) -> bool:
         """Return true if the server's pid file reports it ready. pg_ctl reads the same file."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            lines = self.pid_file.read_text().splitlines()
         except FileNotFoundError:
             return False
         return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
@@ -315,9 +242,6 @@ class PostgresServer:
         except psycopg.OperationalError:
             return False
         return True
-
-    def _log_end(self) -> str:
-        return last_lines(self.log.read_text(errors="replace")) if self.log.exists() else ""
 
     def _new_server(self) -> Self:
         return type(self)(self._made_of, settings=self.settings, base=self._base)
