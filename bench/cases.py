@@ -1,180 +1,143 @@
-"""The cases: the programs to compare, and the budgets. bench/README.md lists the budgets."""
+"""The cases on the large table, the small tables and the start-up. bench/README.md lists the budgets."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-
-from msgspec import Struct
+from statistics import median
 
 from bench import data
-from bench.contest import Bench, Contestant, Expected, rounds
-from bench.measure import MIB, Sample, Series, paired_cpu_ratio, paired_ratio
+from bench.contest import Contestant, Expected, rounds
+from bench.measure import Sample, Series, paired_cpu_ratio, paired_ratio
+from bench.outcome import Finding, Outcome
+from bench.session import Session
 
 COUNT = "SELECT count(*), min(age(xmin)) FROM case_event;\n"
-MEMORY_BUDGET = 256 * MIB
-PER_TABLE_BUDGET = 0.010
+START_BUDGET = 0.1
+FIRST_BUDGET, AGAIN_BUDGET = 0.002, 0.0005
 
 FIRST = Expected(extracted=1)
 SAME = Expected(unchanged=1, wrote=False)
 
 
-class Finding(Struct, frozen=True):
-    """A number and its budget, if it has one. `value` must be at most `budget`; both are in `unit`."""
-
-    what: str
-    value: float
-    unit: str
-    budget: float | None = None
-
-    @property
-    def kept(self) -> bool | None:
-        return None if self.budget is None else self.value <= self.budget
-
-
-class Outcome(Struct, frozen=True):
-    """The result of a case: one series per contestant, and the findings."""
-
-    case: str
-    title: str
-    series: tuple[Series, ...]
-    findings: tuple[Finding, ...]
-
-    @property
-    def peak_bytes(self) -> int:
-        """The peak memory of Floodmark in this case."""
-        return max(one.peak_bytes for one in self.series if one.name.startswith("floodmark"))
+def start(session: Session) -> list[Outcome]:
+    """Measure `floodmark --version` more often than other cases, because it is short."""
+    bench = session.bench
+    contestants = [
+        Contestant("floodmark --version", bench.start),
+        Contestant("python -c ''", bench.interpreter),
+    ]
+    ours, python = rounds(contestants, 5 * session.options.runs, session.say)
+    findings = (
+        Finding("floodmark --version", ours.seconds, "s", START_BUDGET),
+        Finding("floodmark --version, processor time", ours.client_cpu_seconds, "s"),
+        Finding("of this, the interpreter", python.seconds, "s"),
+    )
+    return [Outcome("start", "start-up", (ours, python), findings)]
 
 
-class Large:
-    """The cases on the large table. They share a landing folder with the previous day's run."""
-
-    def __init__(self, bench: Bench, rows: int) -> None:
-        self._bench, self._first_rows, self._last = bench, rows, rows
-        self._landing: Path | None = None
-        self._day = 0
-
-    def full(self) -> Outcome:
-        jobs = os.cpu_count() or 1
-        series = self._run(
-            Contestant("floodmark run (first)", lambda: self._floodmark(self._bench.new_folder("full"), FIRST)),
-            Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: self._bench.pg_dump(data.LARGE, jobs)),
-            Contestant("psql row_to_json | gzip -1", lambda: self._bench.psql_gzip(data.LARGE)),
-        )
-        ours, dump, shell = series
-        return Outcome(
-            "full",
-            "full extraction",
-            series,
-            (
-                Finding("against pg_dump", paired_ratio(ours, dump), "×", 1.0),
-                Finding("against psql | gzip", paired_ratio(ours, shell), "×"),
-                Finding("against pg_dump, processor time", paired_cpu_ratio(ours, dump), "×"),
-                Finding("against psql | gzip, processor time", paired_cpu_ratio(ours, shell), "×"),
-            ),
-        )
-
-    def unchanged(self) -> Outcome:
-        landing = self._yesterday()
-        series = self._run(
-            Contestant("floodmark run (audit off)", lambda: self._floodmark(landing, SAME, audit=False)),
-            Contestant("psql count, min(age(xmin))", lambda: self._bench.psql(data.LARGE, COUNT)),
-            Contestant("floodmark run (default audit)", lambda: self._floodmark(landing, SAME)),
-            Contestant("floodmark --version", self._bench.start),
-        )
-        quiet, count, audited, start = series
-        return Outcome(
-            "unchanged",
-            "unchanged day",
-            series,
-            (
-                Finding("audit off, against the count", paired_ratio(quiet, count), "×", 1.5),
-                Finding("default audit, against the count", paired_ratio(audited, count), "×", 1.5),
-                Finding("audit off minus start-up, against the count", _less(quiet, start) / count.seconds, "×"),
-                Finding("audit off, against the count, processor time", paired_cpu_ratio(quiet, count), "×"),
-            ),
-        )
-
-    def appended(self) -> Outcome:
-        def append() -> None:
-            with self._bench.connect(data.LARGE) as connection:
-                self._last += data.append(connection, self._last + 1, self._last + self._first_rows // 100)
-
-        return self._changed("appended", "1 % of rows appended", append)
-
-    def updated(self) -> Outcome:
-        def update() -> None:
-            self._day += 1
-            with self._bench.connect(data.LARGE) as connection:
-                data.touch(connection, self._day)
-
-        return self._changed("updated", "1 % of rows updated at random", update)
-
-    def _changed(self, case: str, title: str, change: Callable[[], None]) -> Outcome:
-        landing = self._yesterday()
-        jobs = os.cpu_count() or 1
-        series = self._run(
-            Contestant("floodmark run", lambda: self._floodmark(landing, FIRST), before=change),
-            Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: self._bench.pg_dump(data.LARGE, jobs)),
-        )
-        return Outcome(case, title, series, _against_pg_dump(*series))
-
-    def _yesterday(self) -> Path:
-        """Bring the landing folder up to date, without measuring it, and return it."""
-        if self._landing is None:
-            self._landing = self._bench.new_folder("landing")
-        self._floodmark(self._landing, Expected(wrote=None))
-        return self._landing
-
-    def _floodmark(self, landing: Path, expect: Expected, *, audit: bool = True) -> Sample:
-        return self._bench.floodmark(data.LARGE, landing, expect, audit=audit)
-
-    def _run(self, *contestants: Contestant) -> tuple[Series, ...]:
-        return tuple(rounds(contestants, self._bench.runs, self._bench.say))
+def unchanged(session: Session) -> list[Outcome]:
+    """Compare a day without changes with the count of the rows."""
+    _yesterday(session)
+    quiet, count, audited, begin = _run(
+        session,
+        Contestant("floodmark run (audit off)", lambda: _floodmark(session, SAME, audit=False)),
+        Contestant("psql count, min(age(xmin))", lambda: session.bench.psql(data.LARGE, COUNT)),
+        Contestant("floodmark run (default audit)", lambda: _floodmark(session, SAME)),
+        Contestant("floodmark --version", session.bench.start),
+    )
+    findings = (
+        Finding("audit off minus start-up, against the count", _net(quiet, begin, count), "×"),
+        Finding("default audit minus start-up, against the count", _net(audited, begin, count), "×"),
+        Finding("audit off, against the count", paired_ratio(quiet, count), "×"),
+        Finding("default audit, against the count", paired_ratio(audited, count), "×"),
+        Finding("audit off, against the count, processor time", paired_cpu_ratio(quiet, count), "×"),
+    )
+    series = (quiet, count, audited, begin)
+    return [Outcome("unchanged", "unchanged day", series, findings, _about(session))]
 
 
-def small(bench: Bench, tables: int) -> Outcome:
+def appended(session: Session) -> list[Outcome]:
+    """Add 1 % of the rows before each run."""
+
+    def append() -> None:
+        with session.bench.connect(data.LARGE) as connection:
+            data.append_more(connection, session.options.rows // 100)
+
+    return _changed(session, "appended", "1 % of rows appended", append)
+
+
+def updated(session: Session) -> list[Outcome]:
+    """Update 1 % of the rows before each run."""
+
+    def update() -> None:
+        session.day += 1
+        with session.bench.connect(data.LARGE) as connection:
+            data.touch(connection, session.day)
+
+    return _changed(session, "updated", "1 % of rows updated at random", update)
+
+
+def small(session: Session) -> list[Outcome]:
+    """Measure a first run and a day without changes on small tables."""
+    bench, tables, jobs = session.bench, session.options.tables, session.jobs
+    if session.database(data.SMALL):
+        with bench.connect(data.SMALL) as connection:
+            data.make_small(connection, tables)
     landing = bench.new_folder("landing")
     bench.floodmark(data.SMALL, landing, Expected(extracted=tables))
-    count, jobs = data.count_small(tables), os.cpu_count() or 1
+    count = data.count_small(tables)
     first, same = Expected(extracted=tables), Expected(unchanged=tables, wrote=False)
-    series = rounds(
-        [
-            Contestant("floodmark run (first)", lambda: bench.floodmark(data.SMALL, bench.new_folder("small"), first)),
-            Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: bench.pg_dump(data.SMALL, jobs)),
-            Contestant("floodmark run (unchanged)", lambda: bench.floodmark(data.SMALL, landing, same)),
-            Contestant("psql count per table", lambda: bench.psql(data.SMALL, count)),
-        ],
-        bench.runs,
-        bench.say,
+    begin, dump, again, each = _run(
+        session,
+        Contestant("floodmark run (first)", lambda: bench.floodmark(data.SMALL, bench.new_folder("small"), first)),
+        Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: bench.pg_dump(data.SMALL, jobs)),
+        Contestant("floodmark run (unchanged)", lambda: bench.floodmark(data.SMALL, landing, same)),
+        Contestant("psql count per table", lambda: bench.psql(data.SMALL, count)),
     )
-    begin, dump, again, each = series
-    return Outcome(
-        "small",
-        f"{tables:,} small tables",
-        tuple(series),
-        (
-            Finding("first run, per table", 1000 * begin.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
-            Finding("unchanged day, per table", 1000 * again.seconds / tables, "ms", 1000 * PER_TABLE_BUDGET),
-            Finding("first run against pg_dump", paired_ratio(begin, dump), "×"),
-            Finding("unchanged day against the counts", paired_ratio(again, each), "×"),
-        ),
+    findings = (
+        Finding("first run, per table", 1000 * begin.seconds / tables, "ms", 1000 * FIRST_BUDGET),
+        Finding("unchanged day, per table", 1000 * again.seconds / tables, "ms", 1000 * AGAIN_BUDGET),
+        Finding("first run against pg_dump", paired_ratio(begin, dump), "×"),
+        Finding("unchanged day against the counts", paired_ratio(again, each), "×"),
     )
+    return [Outcome("small", f"{tables:,} small tables", (begin, dump, again, each), findings)]
 
 
-def _against_pg_dump(ours: Series, dump: Series) -> tuple[Finding, ...]:
-    return (
+def _changed(session: Session, case: str, title: str, change: Callable[[], None]) -> list[Outcome]:
+    _yesterday(session)
+    jobs = session.jobs
+    ours, dump = _run(
+        session,
+        Contestant("floodmark run", lambda: _floodmark(session, FIRST), before=change),
+        Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: session.bench.pg_dump(data.LARGE, jobs)),
+    )
+    findings = (
         Finding("against pg_dump", paired_ratio(ours, dump), "×"),
         Finding("against pg_dump, processor time", paired_cpu_ratio(ours, dump), "×"),
     )
+    return [Outcome(case, title, (ours, dump), findings, _about(session))]
 
 
-def peak(outcomes: list[Outcome]) -> Finding:
-    """Return the peak memory of all runs on rows of usual width."""
-    most = max(outcome.peak_bytes for outcome in outcomes)
-    return Finding("peak memory of all floodmark runs except wide rows", most / MIB, "MiB", MEMORY_BUDGET / MIB)
+def _yesterday(session: Session) -> None:
+    """Bring the landing folder of the large table up to date, without measuring it."""
+    assert session.large_bytes
+    _floodmark(session, Expected(wrote=None))
 
 
-def _less(series: Series, start: Series) -> float:
-    return max(0.0, series.seconds - start.seconds)
+def _floodmark(session: Session, expect: Expected, *, audit: bool = True) -> Sample:
+    return session.bench.floodmark(data.LARGE, session.landing, expect, audit=audit)
+
+
+def _run(session: Session, *contestants: Contestant) -> list[Series]:
+    return rounds(contestants, session.options.runs, session.say)
+
+
+def _about(session: Session) -> tuple[str, ...]:
+    megabytes = session.large_bytes / 1e6
+    return (f"{session.options.rows:,} rows of 10 columns at first, {megabytes:.0f} MB in the database.",)
+
+
+def _net(series: Series, begin: Series, peer: Series) -> float:
+    """Return the median ratio of the times, of which the start-up of this round is left out."""
+    taken = zip(series.samples, begin.samples, peer.samples, strict=True)
+    return median(max(0.0, ours.seconds - start.seconds) / theirs.seconds for ours, start, theirs in taken)

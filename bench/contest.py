@@ -10,33 +10,60 @@ from pathlib import Path
 
 import psycopg
 from msgspec import Struct
+from msgspec.structs import replace
 
+from bench import outputs
 from bench.measure import Failed, Sample, Series, server_clock, timed
 from floodmark.demo.server import SUPERUSER, PostgresServer
 from floodmark.state.manifest import Manifest, decode
 from floodmark.wording import plural
 
+# Seconds after which a peer gets no further round.
+SLOW = 60.0
 AUDIT_OFF = "audit: {chunks_per_run: 0}\n"
 
 
 class Contestant(Struct, frozen=True):
-    """A program to measure. `turn` does one measured run, and `before` the unmeasured preparation."""
+    """A program to measure. `turn` does one measured run, and `before` the unmeasured preparation.
+
+    A peer that fails, or takes more than `SLOW` seconds, takes no part in later rounds. Floodmark must not fail.
+    """
 
     name: str
     turn: Callable[[], Sample]
     before: Callable[[], object] = lambda: None
+    peer: bool = False
 
 
 def rounds(contestants: Sequence[Contestant], runs: int, say: Callable[[str], None]) -> list[Series]:
     """Run all contestants in turn, `runs` times: A B C, A B C, …"""
     taken: dict[str, list[Sample]] = {contestant.name: [] for contestant in contestants}
+    notes: dict[str, str] = {}
     for number in range(1, runs + 1):
-        for contestant in contestants:
-            contestant.before()
-            sample = contestant.turn()
-            taken[contestant.name].append(sample)
-            say(f"  round {number}: {contestant.name}: {sample.seconds:.2f} s, cpu {sample.all_cpu_seconds:.2f} s")
-    return [Series(name, tuple(samples)) for name, samples in taken.items()]
+        for one in contestants:
+            if one.name not in notes:
+                notes.update(_turn(one, number, runs, taken[one.name], say))
+    return [Series(name, tuple(samples), notes.get(name, "")) for name, samples in taken.items()]
+
+
+def _turn(one: Contestant, number: int, runs: int, taken: list[Sample], say: Callable[[str], None]) -> dict[str, str]:
+    """Add a sample. Return the reason by the contestant's name if this was its last turn."""
+    try:
+        one.before()
+        sample = one.turn()
+    except Failed as error:
+        if not one.peer:
+            raise
+        say(f"  round {number}: {one.name} failed: {error}")
+        return {one.name: f"failed in round {number}: {str(error).strip().splitlines()[-1]}"}
+    taken.append(sample)
+    say(
+        f"  round {number}: {one.name}: {sample.seconds:.2f} s, "
+        f"cpu {sample.cpu_seconds:.2f} s here and {sample.server_cpu_seconds:.2f} s at the server"
+    )
+    if one.peer and sample.seconds > SLOW and number < runs:
+        return {one.name: f"{plural(number, 'round')} only, because it takes more than a minute"}
+    return {}
 
 
 class Bench:
@@ -58,39 +85,62 @@ class Bench:
 
     # The measured programs
 
-    def floodmark(self, database: str, landing: Path, expect: Expected, *, audit: bool = True) -> Sample:
+    def floodmark(
+        self, database: str, landing: Path, expect: Expected, *, audit: bool = True, encoder: str | None = None
+    ) -> Sample:
         """Measure `floodmark run` into a folder. Raise Failed if the run did not do what the case expects."""
         work = self.new_folder("run")
         config = work / "floodmark.yaml"
         config.write_text("{}\n" if audit else AUDIT_OFF)
         command = [sys.executable, "-m", "floodmark", "run", "--config", str(config), "--output", "json"]
         command += ["--source", self.server.url(database), "--destination", str(landing)]
-        sample, output = self._timed(command, _environment({}), work)
+        before = outputs.written_bytes(landing)
+        chosen = {} if encoder is None else {"FLOODMARK_ENCODER": encoder}
+        sample, output = self._timed(command, _environment(chosen), work)
         expect.require(decode(Manifest, output, "the run's output"))
         shutil.rmtree(work)
-        return sample
+        return replace(sample, written_bytes=outputs.written_bytes(landing) - before)
 
-    def pg_dump(self, database: str, jobs: int) -> Sample:
-        work = self.new_folder("dump")
-        command = [self._program("pg_dump"), "-Fd", f"-j{jobs}", "-Z1", "-f", str(work / "dump")]
-        sample, _ = self._timed(command, self._peer(database), work)
-        shutil.rmtree(work)
-        return sample
+    def export(
+        self,
+        database: str,
+        command: Callable[[Path], Sequence[str]],
+        environment: Mapping[str, str] | None = None,
+        *,
+        rows: Callable[[Path], int] | None = None,
+        expected: int = 0,
+    ) -> Sample:
+        """Measure a program that writes into the folder that its command gets. Raise Failed if it lost rows.
 
-    def psql_gzip(self, database: str) -> Sample:
-        """Measure one connection and one core of gzip, as in a shell script. Peak memory is that of its shell."""
-        work = self.new_folder("psql")
-        copy = "COPY (SELECT row_to_json(t) FROM case_event t) TO STDOUT"
-        line = f"set -e; '{self._program('psql')}' -X -q -c '{copy}' | gzip -1 > rows.jsonl.gz"
-        sample, _ = self._timed(["/bin/sh", "-c", line], self._peer(database), work)
-        shutil.rmtree(work)
-        return sample
+        `rows` counts the rows in that folder. Without it nothing is counted.
+        """
+        work = self.new_folder("export")
+        folder = work / "out"
+        folder.mkdir()
+        known = self._peer(database) | {"HOME": str(work)}  # programs keep files for their user
+        try:
+            sample, _ = self._timed(
+                command(folder), self._peer(database) | {"HOME": str(work)} | dict(environment or {}), work
+            )
+            found = expected if rows is None else rows(folder)
+            if found != expected:
+                raise Failed(f"{found:,} rows written instead of {expected:,}")
+            return replace(sample, written_bytes=outputs.written_bytes(folder))
+        finally:
+            shutil.rmtree(work)
+
+    def pg_dump(self, database: str, jobs: int, rows: int | None = None) -> Sample:
+        def command(folder: Path) -> list[str]:
+            return [self.program("pg_dump"), "-Fd", f"-j{jobs}", "-Z1", "-f", str(folder / "dump")]
+
+        count = None if rows is None else outputs.dumped_rows
+        return self.export(database, command, rows=count, expected=rows or 0)
 
     def psql(self, database: str, statements: str) -> Sample:
         work = self.new_folder("psql")
         script = work / "script.sql"
         script.write_text(statements)
-        command = [self._program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
+        command = [self.program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script)]
         sample, _ = self._timed(command, self._peer(database), work)
         shutil.rmtree(work)
         return sample
@@ -100,11 +150,17 @@ class Bench:
         sample, _ = self._timed([sys.executable, "-m", "floodmark", "--version"], _environment({}), self._folder)
         return sample
 
+    def interpreter(self) -> Sample:
+        """Measure a Python program that does nothing."""
+        sample, _ = self._timed([sys.executable, "-c", ""], _environment({}), self._folder)
+        return sample
+
+    def program(self, name: str) -> str:
+        """Return the path of one of PostgreSQL's client programs."""
+        return str(self._programs / name)
+
     def _timed(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> tuple[Sample, bytes]:
         return timed(command, environment, folder, lambda: server_clock(self._postmaster))
-
-    def _program(self, name: str) -> str:
-        return str(self._programs / name)
 
     def _peer(self, database: str) -> dict[str, str]:
         return _environment(
@@ -118,6 +174,7 @@ class Expected(Struct, frozen=True):
     unchanged: int | None = None
     extracted: int | None = None
     wrote: bool | None = True
+    rows: int | None = None
 
     def require(self, manifest: Manifest) -> None:
         statuses: list[str] = [entry.status for entry in manifest.tables]
@@ -127,6 +184,9 @@ class Expected(Struct, frozen=True):
                 raise Failed(f"{plural(statuses.count(status), 'table')} {status} instead of {wanted}")
         if self.wrote is not None and bool(fresh) != self.wrote:
             raise Failed(f"{plural(len(fresh), 'object')} written")
+        found = sum(entry.rows or 0 for entry in manifest.tables)
+        if self.rows is not None and found != self.rows:
+            raise Failed(f"{found:,} rows written instead of {self.rows:,}")
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import psycopg
 
-LARGE, TALL, WIDE, MANY = "large", "tall", "wide", "many"
+LARGE, TALL, WIDE, MANY, FULL = "large", "tall", "wide", "many", "exported"
+EVENTS = "event"
 SMALL = "small"
 SMALL_ROWS = 20
 
@@ -61,13 +62,45 @@ def append(connection: psycopg.Connection[tuple[object, ...]], first: int, last:
     return connection.execute(_EVENTS.format(first=first, last=last)).rowcount
 
 
+def append_more(connection: psycopg.Connection[tuple[object, ...]], rows: int) -> int:
+    """Append rows after the last one."""
+    row = connection.execute("SELECT max(id) FROM case_event").fetchone()
+    assert row is not None and isinstance(row[0], int)
+    return append(connection, row[0] + 1, row[0] + rows)
+
+
 def touch(connection: psycopg.Connection[tuple[object, ...]], day: int) -> int:
     """Update one row in a hundred, anywhere in the table. Each day updates other rows."""
     return connection.execute(_TOUCH.format(day=day)).rowcount
 
 
-def table_bytes(connection: psycopg.Connection[tuple[object, ...]]) -> int:
-    row = connection.execute("SELECT pg_table_size('case_event')").fetchone()
+# The table of a full extraction: the columns of case_event, and two more types.
+_FULL = """
+CREATE TABLE event (LIKE case_event, score double precision NOT NULL, due date, PRIMARY KEY (id));
+INSERT INTO event
+SELECT e.*, sqrt(id), CASE WHEN id % 9 > 0 THEN date '2024-01-01' + (id % 700)::integer END FROM case_event e;
+DROP TABLE case_event"""
+
+
+def make_full(connection: psycopg.Connection[tuple[object, ...]], rows: int) -> int:
+    """Create the table of a full extraction. Return its size in bytes, with TOAST and without indexes."""
+    connection.execute(_EVENT)
+    append(connection, 1, rows)
+    connection.execute(_FULL)
+    connection.execute("VACUUM (ANALYZE) event")
+    connection.execute("CHECKPOINT")
+    return table_bytes(connection, "event")
+
+
+def columns(connection: psycopg.Connection[tuple[object, ...]]) -> tuple[tuple[str, str], ...]:
+    """Return the names and types of the columns of the table of a full extraction."""
+    statement = "SELECT attname, atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'event'::regclass"
+    rows = connection.execute(f"{statement} AND attnum > 0 ORDER BY attnum").fetchall()
+    return tuple((str(name), str(kind)) for name, kind in rows)
+
+
+def table_bytes(connection: psycopg.Connection[tuple[object, ...]], name: str = "case_event") -> int:
+    row = connection.execute("SELECT pg_table_size(%s::regclass)", (name,)).fetchone()
     assert row is not None and isinstance(row[0], int)
     return row[0]
 

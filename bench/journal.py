@@ -18,8 +18,8 @@ from statistics import median
 
 from msgspec import Struct
 
-from bench.__main__ import _programs
 from bench.measure import server_clock
+from bench.servers import programs
 from floodmark.config import Secret
 from floodmark.demo.server import SUPERUSER, PostgresServer
 from floodmark.events import ignore_event
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pgbench = shutil.which("pgbench")
     if pgbench is None:
         sys.exit("The benchmark needs pgbench, from Debian's postgresql-contrib or postgresql-client.")
-    with PostgresServer.create(_programs(), settings=_SERVER, fsync=options.fsync) as server:
+    with PostgresServer.create(programs(), settings=_SERVER, fsync=options.fsync) as server:
         contest = Contest(server, options, pgbench)
         pairs = []
         for number in range(1, options.runs + 1):

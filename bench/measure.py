@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,19 +16,26 @@ from msgspec import Struct
 MIB = 1024**2
 # Seconds until the server has noticed that its client is gone.
 _SETTLE = 0.3
+# Seconds after which a program is ended.
+_PATIENCE = 1800
+_LAUNCH = Path(__file__).parent / "programs" / "launch.py"
+# Clocks of /proc count hundredths of a second.
+_TICK = 0.01
 
 
 class Sample(Struct, frozen=True):
-    """The time and memory of one run of a program. `peak_bytes` is the resident memory of this process only.
+    """The time and memory of one run of a program.
 
     `cpu_seconds` is its processor time, including the programs that it started. `server_cpu_seconds` is the database
-    server's processor time during the run.
+    server's processor time during the run. `peak_bytes` is the resident memory of the largest process among the
+    program and those that it started. `written_bytes` is the size of its output files.
     """
 
     seconds: float
     cpu_seconds: float
     server_cpu_seconds: float
     peak_bytes: int
+    written_bytes: int = 0
 
     @property
     def all_cpu_seconds(self) -> float:
@@ -38,7 +47,10 @@ class Failed(Exception):
 
 
 def server_clock(postmaster: int) -> float:
-    """Return the processor seconds of a PostgreSQL server so far, of its live and its ended processes."""
+    """Return the processor seconds of a PostgreSQL server so far, of its live and its ended processes.
+
+    All of them are children of the postmaster, also parallel workers. Linux adds an ended child's time to its parent's.
+    """
     before = _times(postmaster)
     while True:
         living = sum(user + system for parent, user, system, *_ in _processes() if parent == postmaster)
@@ -70,28 +82,42 @@ def timed(
 
     stderr goes to a file, so that a full pipe can't block the program and a terminal can't change its output.
     """
-    output, talk = folder / "stdout", folder / "stderr"
+    output, talk, times = folder / "stdout", folder / "stderr", folder / "times"
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), str(times), *command]
     with output.open("wb") as out, talk.open("wb") as err:
-        server_begun, begun = server(), time.perf_counter()
+        begun = server()
         process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begun
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
+            launcher, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+            start_new_session=True,
+        )  # fmt: skip
+        code = _waited(process)
+    if code != 0:
         end = talk.read_text(errors="replace")[-500:]
-        raise Failed(f"{Path(command[0]).name} ended with {process.returncode}: {end}")
+        raise Failed(f"{Path(command[0]).name} ended with {code}: {end}")
     time.sleep(_SETTLE)
-    cpu = usage.ru_utime + usage.ru_stime
-    return Sample(seconds, cpu, server() - server_begun, usage.ru_maxrss * 1024), output.read_bytes()
+    spent = server() - begun
+    seconds, cpu, peak = times.read_text().split()
+    return Sample(float(seconds), float(cpu), spent, int(peak)), output.read_bytes()
+
+
+def _waited(process: subprocess.Popen[bytes]) -> int:
+    """Wait for the end of a program. End it with all that it started if it takes too long, or if this one is ended."""
+    try:
+        return process.wait(_PATIENCE)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise Failed(f"it did not end within {_PATIENCE} seconds") from None
+        raise
 
 
 class Series(Struct, frozen=True):
-    """The samples of one contestant, in the order of the rounds."""
+    """The samples of one contestant, in the order of the rounds. `note` tells why it has fewer than others, or none."""
 
     name: str
     samples: tuple[Sample, ...]
+    note: str = ""
 
     @property
     def seconds(self) -> float:
@@ -103,21 +129,47 @@ class Series(Struct, frozen=True):
         return median(sample.all_cpu_seconds for sample in self.samples)
 
     @property
-    def span(self) -> tuple[float, float]:
-        """The fastest and the slowest run."""
-        return min(s.seconds for s in self.samples), max(s.seconds for s in self.samples)
+    def client_cpu_seconds(self) -> float:
+        return median(sample.cpu_seconds for sample in self.samples)
+
+    @property
+    def server_cpu_seconds(self) -> float:
+        return median(sample.server_cpu_seconds for sample in self.samples)
+
+    @property
+    def written_bytes(self) -> int:
+        return int(median(sample.written_bytes for sample in self.samples))
 
     @property
     def peak_bytes(self) -> int:
         return max(sample.peak_bytes for sample in self.samples)
 
 
+def paired(ours: Series, peer: Series, figure: Callable[[Sample], float]) -> float:
+    """Return the median of the ratios of all rounds that both took part in.
+
+    A machine that is slow for a while is slow for both.
+    """
+    pairs = zip(ours.samples, peer.samples, strict=False)
+    return median(figure(a) / max(figure(b), _TICK) for a, b in pairs)
+
+
 def paired_ratio(ours: Series, peer: Series) -> float:
-    """Return the median of the ratios of all rounds. A machine that is slow for a while is slow for both."""
-    return median(a.seconds / b.seconds for a, b in zip(ours.samples, peer.samples, strict=True))
+    return paired(ours, peer, wall)
 
 
 def paired_cpu_ratio(ours: Series, peer: Series) -> float:
-    """Return the same for processor time of client and server. Other programs on the machine hardly affect it."""
-    pairs = zip(ours.samples, peer.samples, strict=True)
-    return median(a.all_cpu_seconds / max(b.all_cpu_seconds, 0.01) for a, b in pairs)
+    """Return the ratio of the processor times of client and server. Other programs on the machine hardly affect it."""
+    return paired(ours, peer, all_cpu)
+
+
+def wall(sample: Sample) -> float:
+    return sample.seconds
+
+
+def all_cpu(sample: Sample) -> float:
+    return sample.all_cpu_seconds
+
+
+def server_cpu(sample: Sample) -> float:
+    return sample.server_cpu_seconds

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench import data
-from bench.cases import MEMORY_BUDGET, Finding, Outcome
 from bench.contest import Bench, Contestant, Expected, rounds
 from bench.measure import MIB, Sample, Series
+from bench.outcome import Finding, Outcome
+from bench.session import Session
 
+MEMORY_BUDGET = 256 * MIB
 WIDE = "memory-wide"
 FEW_ROWS = 1_000_000
 WIDE_ROWS, WIDE_BYTES = 6, 50 * MIB
@@ -17,12 +19,11 @@ TABLES = 5_000
 TIMES_A_ROW = 6
 
 
-def outcomes(bench: Bench, rows: int) -> list[Outcome]:
+def outcomes(session: Session) -> list[Outcome]:
     """Run each case once, because memory hardly varies."""
-    with bench.connect("postgres") as connection:
-        for database in (data.TALL, data.WIDE, data.MANY):
-            connection.execute(f"CREATE DATABASE {database}")
-    return [_tall(bench, rows), _wide(bench), _many(bench)]
+    for database in (data.TALL, data.WIDE, data.MANY):
+        session.database(database)
+    return [_tall(session.bench, session.options.memory_rows), _wide(session.bench), _many(session.bench)]
 
 
 def _tall(bench: Bench, rows: int) -> Outcome:

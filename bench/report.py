@@ -1,144 +1,96 @@
-"""The report of a benchmark run: tables for people (on stdout and as Markdown), and JSON for later comparison."""
+"""The report of results, as Markdown for people."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
-import msgspec
-from msgspec import Struct
+from bench.measure import MIB, Series
+from bench.memory import MEMORY_BUDGET, WIDE
+from bench.outcome import Finding, Outcome
+from bench.results import CaseRecord, Results
+from floodmark.wording import plural
 
-from bench.cases import Finding, Outcome
-from bench.measure import MIB, Sample
-from floodmark.version import __version__
-from floodmark.wording import iso_time, plural
+HEAD = "| program | seconds | fastest to slowest | client CPU s | server CPU s | peak MiB | written MB |"
+RULE = "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
 
 
-class Machine(Struct, frozen=True):
-    """The machine and the versions of a benchmark run. `load` is the one-minute load average at its start."""
-
-    cpus: int
-    cpu: str
-    memory_bytes: int
-    load: float
-    python: str
-    floodmark: str
-    postgresql: str
+def markdown(results: Results) -> str:
+    return "\n".join(_lines(results)) + "\n"
 
 
-class SeriesRecord(Struct, frozen=True):
-    name: str
-    median_seconds: float
-    median_cpu_seconds: float
-    peak_bytes: int
-    samples: tuple[Sample, ...]
+def series_table(series: Iterable[Series]) -> Iterator[str]:
+    """Yield the rows of a table of measurements. A series without a sample shows its note instead."""
+    yield from (HEAD, RULE)
+    for one in series:
+        yield _series_row(one) if one.samples else f"| {cell(one.name)} | {cell(one.note)} | | | | | |"
+    yield from (f"\n{cell(one.name)}: {one.note}." for one in series if one.samples and one.note)
 
 
-class CaseRecord(Struct, frozen=True):
-    case: str
-    title: str
-    series: tuple[SeriesRecord, ...]
-    findings: tuple[Finding, ...]
+def finding_table(findings: Iterable[Finding]) -> Iterator[str]:
+    yield from ("| finding | value | budget | kept |", "| --- | ---: | ---: | --- |")
+    yield from (finding_row(cell(finding.what), finding) for finding in findings)
 
 
-class Report(Struct, frozen=True):
-    """A benchmark run. `rows` and `table_bytes` describe the generated large table. Both are 0 if no case used it."""
-
-    format: str
-    at: str
-    machine: Machine
-    rows: int
-    table_bytes: int
-    runs: int
-    cases: tuple[CaseRecord, ...]
-    overall: tuple[Finding, ...]
+def finding_row(what: str, finding: Finding) -> str:
+    budget = "" if finding.budget is None else f"≤ {finding.budget:g} {finding.unit}"
+    kept = {None: "", True: "yes", False: "**no**"}[finding.kept]
+    return f"| {what} | {number(finding.value)} {finding.unit} | {budget} | {kept} |"
 
 
-def machine(postgresql: str) -> Machine:
-    return Machine(
-        cpus=os.cpu_count() or 1,
-        cpu=_cpu(),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        load=round(os.getloadavg()[0], 2),
-        python=platform.python_version(),
-        floodmark=__version__,
-        postgresql=postgresql,
-    )
+def number(value: float) -> str:
+    """Return a number with about three digits, and never in a form with an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def report(
-    on: Machine, rows: int, table_bytes: int, runs: int, outcomes: list[Outcome], overall: list[Finding]
-) -> Report:
-    cases = tuple(
-        CaseRecord(
-            outcome.case,
-            outcome.title,
-            tuple(SeriesRecord(s.name, s.seconds, s.cpu_seconds, s.peak_bytes, s.samples) for s in outcome.series),
-            outcome.findings,
-        )
-        for outcome in outcomes
-    )
-    at = iso_time(datetime.now(UTC), "seconds")
-    return Report("floodmark.bench", at, on, rows, table_bytes, runs, cases, tuple(overall))
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
-def write(result: Report, folder: Path) -> Path:
-    """Write <date>.json and <date>.md. A later run of the same day replaces them. Return the path of the Markdown."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result.at[:10]}.md"
-    path.write_text(markdown(result))
-    path.with_suffix(".json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    return path
+def peak(results: Results) -> Finding | None:
+    """Return the peak memory of all runs of Floodmark on rows of usual width."""
+    most = max((one.peak_bytes for case in results.cases for one in case.outcomes if one.case != WIDE), default=0)
+    name = "peak memory of all floodmark runs except wide rows"
+    return Finding(name, most / MIB, "MiB", MEMORY_BUDGET / MIB) if most else None
 
 
-def markdown(result: Report) -> str:
-    return "\n".join(_lines(result)) + "\n"
-
-
-def _lines(result: Report) -> Iterator[str]:
-    on = result.machine
-    yield f"# Benchmark of {result.at}"
+def _lines(results: Results) -> Iterator[str]:
+    yield "# Benchmark results"
     yield ""
-    yield (
-        f"Floodmark {on.floodmark}, PostgreSQL {on.postgresql}, Python {on.python}; {on.cpus} × {on.cpu}, "
-        f"{on.memory_bytes / 1024**3:.0f} GiB; load {on.load} at the start. "
-        f"Medians of {plural(result.runs, 'round')} in turn. Processor time covers client and server."
+    yield "Medians of rounds in turn. Client CPU and server CPU are seconds of processor time."
+    for case in results.cases:
+        for number_in_case, outcome in enumerate(case.outcomes):
+            yield from ("", f"## {outcome.title}", "")
+            if number_in_case == 0:
+                yield from (_circumstances(case), "")
+            yield from _outcome(outcome)
+    overall = peak(results)
+    if overall is not None:
+        yield from ("", "## All cases", "", *finding_table([overall]))
+
+
+def _circumstances(case: CaseRecord) -> str:
+    on = case.machine
+    return (
+        f"Measured at {case.at}: {on.floodmark}, commit {on.commit or 'unknown'}, PostgreSQL {on.postgresql}, "
+        f"Python {on.python}; {on.cpus} × {on.cpu}, {on.memory_bytes / 1024**3:.0f} GiB; load {on.load} at the start; "
+        f"{plural(case.runs, 'round')}."
     )
-    if result.rows:
-        yield f"The large table: {result.rows:,} rows, {result.table_bytes / 1e6:.0f} MB."
-    for case in result.cases:
-        yield from ("", f"## {case.title}", "", "| program | seconds | fastest to slowest | cpu seconds | peak MiB |")
-        yield "| --- | ---: | ---: | ---: | ---: |"
-        yield from (_series_row(series) for series in case.series)
-        yield from _finding_rows(case.findings)
-    yield from ("", "## All cases")
-    yield from _finding_rows(result.overall)
 
 
-def _series_row(series: SeriesRecord) -> str:
+def _outcome(outcome: Outcome) -> Iterator[str]:
+    if outcome.notes:
+        yield from (" ".join(outcome.notes), "")
+    if outcome.series:
+        yield from series_table(outcome.series)
+        yield ""
+    yield from finding_table(outcome.findings)
+
+
+def _series_row(series: Series) -> str:
     times = [sample.seconds for sample in series.samples]
     span = f"{min(times):.2f} to {max(times):.2f}"
-    cpu = f"{series.median_cpu_seconds:.2f}"
-    return f"| {_cell(series.name)} | {series.median_seconds:.2f} | {span} | {cpu} | {series.peak_bytes / MIB:.0f} |"
-
-
-def _finding_rows(findings: tuple[Finding, ...]) -> Iterator[str]:
-    yield from ("", "| finding | value | budget | kept |", "| --- | ---: | ---: | --- |")
-    for finding in findings:
-        budget = "" if finding.budget is None else f"≤ {finding.budget:g} {finding.unit}"
-        kept = {None: "", True: "yes", False: "**no**"}[finding.kept]
-        yield f"| {_cell(finding.what)} | {finding.value:.2f} {finding.unit} | {budget} | {kept} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    cpu = f"{series.client_cpu_seconds:.2f} | {series.server_cpu_seconds:.2f}"
+    written = f"{series.written_bytes / 1e6:.0f}" if series.written_bytes else ""
+    return (
+        f"| {cell(series.name)} | {series.seconds:.2f} | {span} | {cpu} | {series.peak_bytes / MIB:.0f} | {written} |"
+    )
