@@ -119,9 +119,7 @@ class Bench:
         folder.mkdir()
         known = self._peer(database) | {"HOME": str(work)}  # programs keep files for their user
         try:
-            sample, _ = self._timed(
-                command(folder), self._peer(database) | {"HOME": str(work)} | dict(environment or {}), work
-            )
+            sample, _ = self._timed(command(folder), {**known, **(environment or {})}, work)
             found = expected if rows is None else rows(folder)
             if found != expected:
                 raise Failed(f"{found:,} rows written instead of {expected:,}")

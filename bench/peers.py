@@ -56,7 +56,8 @@ class Peer(Struct, frozen=True):
 
     @property
     def version(self) -> str:
-        return dict(_PINNED.findall(self.requirements.read_text()))[self.package]
+        versions: dict[str, str] = dict(_PINNED.findall(self.requirements.read_text()))
+        return versions[self.package]
 
 
 def set_up(peer: Peer) -> Path:
