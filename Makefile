@@ -43,7 +43,7 @@ guards: $(READY)          ## remove each guard of change detection in turn; the 
 screenshots: $(READY)     ## write docs/images/*.svg from real runs in a terminal
 	$(BIN)/python tests/screenshots.py
 
-bench: $(READY)           ## compare with pg_dump and psql; write bench/results/
+bench: $(READY)           ## compare with pg_dump, psql, dlt, Sling and others; write bench/results/, the chart and the tables
 	$(BIN)/python -m bench
 
 clean:

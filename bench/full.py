@@ -12,8 +12,8 @@ from bench.outcome import Finding, Outcome
 from bench.peers import PEERS, Table, contestant, set_up
 from bench.session import Session
 
-OURS = "floodmark run (first)"
-BY_SERVER = "floodmark run (first, encoder: server)"
+OURS = "floodmark run"
+BY_SERVER = "floodmark run, server's encoder"
 BINARY = "psql COPY BINARY to nowhere"
 SHELL = "psql row_to_json | gzip -1"
 # The budgets are those of the product. The key is the start of a series' name.

@@ -16,6 +16,7 @@ ELSEWHERE = {
     "README.md": "index.md",
     "ops/runbook.md": "runbook.md",
     "bench/README.md": "benchmarks.md",
+    "bench/chart.svg": "chart.svg",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
