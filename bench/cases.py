@@ -138,6 +138,6 @@ def _about(session: Session) -> tuple[str, ...]:
 
 
 def _net(series: Series, begin: Series, peer: Series) -> float:
-    """Return the median ratio of the times, of which the start-up of this round is left out."""
+    """Return the median of the ratios, without the start-up that this round measured."""
     taken = zip(series.samples, begin.samples, peer.samples, strict=True)
     return median(max(0.0, ours.seconds - start.seconds) / theirs.seconds for ours, start, theirs in taken)

@@ -16,18 +16,19 @@ ELSEWHERE = {
     "README.md": "index.md",
     "ops/runbook.md": "runbook.md",
     "bench/README.md": "benchmarks.md",
-    "bench/chart.svg": "chart.svg",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CODE_OF_CONDUCT.md": "code-of-conduct.md",
 }
+# The same for files that are no pages.
+PICTURES = {"bench/chart.svg": "chart.svg"}
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files outside docs/."""
-    for source, place in ELSEWHERE.items():
+    for source, place in (ELSEWHERE | PICTURES).items():
         files.append(File.generated(config, place, content=(ROOT / source).read_text(encoding="utf-8")))
     return files
 
@@ -42,5 +43,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def translated(target: str, source: str, place: str) -> str:
     """Return a link's target relative to the page's path on the site. The given target is relative to the file."""
     file = normpath(str(PurePosixPath(source).parent / target))
-    there = ELSEWHERE.get(file, file.removeprefix("docs/") if file.startswith("docs/") else None)
+    there = (ELSEWHERE | PICTURES).get(file, file.removeprefix("docs/") if file.startswith("docs/") else None)
     return target if there is None else relpath(there, str(PurePosixPath(place).parent))
