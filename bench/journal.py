@@ -13,19 +13,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import median
 
 from msgspec import Struct
 
 from bench.measure import server_clock
+from bench.outcome import Finding, Outcome, Skipped
 from bench.servers import programs
+from bench.session import Session
 from floodmark.config import Secret
 from floodmark.demo.server import SUPERUSER, PostgresServer
 from floodmark.events import ignore_event
 from floodmark.journal import change, migrate
 from floodmark.journal.connection import JournalConnection
 from floodmark.source.postgres.address import ServerAddress, address
+from floodmark.wording import plural
 
 _SERVER = {"shared_buffers": "256MB", "max_wal_size": "8GB", "checkpoint_timeout": "1d"}
 _TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history")
@@ -86,27 +90,47 @@ class Contest:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    pgbench = shutil.which("pgbench")
-    if pgbench is None:
-        sys.exit("The benchmark needs pgbench, from Debian's postgresql-contrib or postgresql-client.")
-    with PostgresServer.create(programs(), settings=_SERVER, fsync=options.fsync) as server:
-        contest = Contest(server, options, pgbench)
-        pairs = []
-        for number in range(1, options.runs + 1):
-            pair = (contest.turn(journal=False), contest.turn(journal=True))
-            pairs.append(pair)
-            without, with_it = pair
-            _say(f"round {number}: {_text(without)} without, {_text(with_it)} with the journal")
-        _report(pairs)
+    try:
+        pairs = _pairs(options, programs(), _say)
+    except Skipped as reason:
+        sys.exit(str(reason))
+    for finding in _findings(pairs):
+        print(f"{finding.what}: {finding.value:.4g} {finding.unit}")
     return 0
 
 
-def _report(pairs: Sequence[tuple[Turn, Turn]]) -> None:
+def outcomes(session: Session) -> list[Outcome]:
+    """Run pgbench with and without the journal. The findings are medians of the rounds."""
+    options = _parser().parse_args(["--runs", str(session.options.runs)])
+    pairs = _pairs(options, session.programs, session.say)
+    note = f"{options.clients} clients of pgbench, {plural(options.runs, 'pair')} of {options.seconds} s, fsync on."
+    return [Outcome("journal", "the change journal's cost to writers", (), tuple(_findings(pairs)), (note,))]
+
+
+def _pairs(options: argparse.Namespace, where: Path, say: Callable[[str], None]) -> list[tuple[Turn, Turn]]:
+    """Return the turns without and with the journal, in pairs."""
+    pgbench = shutil.which("pgbench")
+    if pgbench is None:
+        raise Skipped("it needs pgbench, from Debian's postgresql-contrib or postgresql-client")
+    with PostgresServer.create(where, settings=_SERVER, fsync=options.fsync) as server:
+        contest = Contest(server, options, pgbench)
+        pairs = []
+        for number in range(1, options.runs + 1):
+            without, with_it = contest.turn(journal=False), contest.turn(journal=True)
+            pairs.append((without, with_it))
+            say(f"  round {number}: {_text(without)} without, {_text(with_it)} with the journal")
+    return pairs
+
+
+def _findings(pairs: Sequence[tuple[Turn, Turn]]) -> list[Finding]:
     tps = median(with_it.tps / without.tps for without, with_it in pairs)
     cpu = median(with_it.microseconds - without.microseconds for without, with_it in pairs)
     base = median(without.microseconds for without, _ in pairs)
-    print(f"transactions a second with the journal: {tps:.1%} of those without")
-    print(f"processor time: {cpu:+.0f} µs a transaction of {base:.0f} µs")
+    return [
+        Finding("transactions a second with the journal, of those without", 100 * tps, "%"),
+        Finding("processor time of the server for the journal, per transaction", cpu, "µs"),
+        Finding("processor time of the server without it, per transaction", base, "µs"),
+    ]
 
 
 def _text(turn: Turn) -> str:

@@ -6,15 +6,19 @@ Both read the same range on one connection. Processor seconds are those of the s
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from bench.measure import Sample, Series, paired_cpu_ratio, paired_ratio
+from bench.outcome import Finding, Outcome, Skipped
+from bench.report import finding_table, series_table
+from bench.session import Session
 from floodmark.config import Limits, Secret, Selection
 from floodmark.demo.mariadb import MariaDBServer
+from floodmark.errors import ConfigError
 from floodmark.model import Chunk
 from floodmark.observed import Question
 from floodmark.source.sql.facts import SqlOptions
@@ -41,42 +45,64 @@ def server_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def measured(name: str, pid: int, work: Callable[[], object], times: int = 3) -> None:
-    wall, server, client = [], [], []
+def measured(name: str, pid: int, work: Callable[[], object], times: int) -> Series:
+    samples = []
     for _ in range(times):
-        begun = time.monotonic(), server_seconds(pid), time.process_time()
+        begun = time.monotonic(), time.process_time(), server_seconds(pid)
         work()
-        wall.append(time.monotonic() - begun[0])
-        server.append(server_seconds(pid) - begun[1])
-        client.append(time.process_time() - begun[2])
-    medians = (statistics.median(one) for one in (wall, server, client))
-    print(f"{name:12} wall {next(medians):6.2f} s   server {next(medians):6.2f} s   client {next(medians):6.2f} s")
+        spent = (time.monotonic() - begun[0], time.process_time() - begun[1], server_seconds(pid) - begun[2])
+        samples.append(Sample(*spent, peak_bytes=0))
+    return Series(name, tuple(samples))
+
+
+def outcomes(session: Session) -> list[Outcome]:
+    """Measure both on 1,000,000 rows, or as few as the table of the full extraction has."""
+    return [outcome(session.options.full_rows, session.options.runs)]
+
+
+def outcome(rows: int, times: int) -> Outcome:
+    try:
+        server = MariaDBServer.create(settings={"innodb-buffer-pool-size": "1G"})
+    except ConfigError as error:
+        raise Skipped(str(error)) from None
+    with server:
+        server.run("CREATE DATABASE d")
+        server.run(TABLE, ROWS.format(rows=rows), database="d")
+        digest, extraction, size = _measured(server, rows, times)
+    findings = (
+        Finding("digest against extraction", paired_ratio(digest, extraction), "×"),
+        Finding("digest against extraction, processor time of both", paired_cpu_ratio(digest, extraction), "×"),
+    )
+    note = f"{rows:,} rows of 12 columns, {size / 1e6:.0f} MB of lines. An extraction ends with a digest of its own."
+    return Outcome("mysql", "MariaDB: digest and extraction", (digest, extraction), findings, (note,))
+
+
+def _measured(server: MariaDBServer, rows: int, times: int) -> tuple[Series, Series, int]:
+    """Return both series, and the bytes of the lines."""
+    pid = int((server.root / "pid").read_text())
+    options = SqlOptions(Secret(server.url("d")), Limits(connections=1), chunk_bytes=1 << 40)
+    with closing(open_sql_source(options).snapshot()) as snapshot:
+        (info,) = snapshot.tables(Selection(), "")
+        (part,) = info.parts
+        chunk = Chunk(part.id)
+        sizes: list[int] = []
+
+        def extract() -> None:
+            sizes.clear()
+            snapshot.extract(info, part, chunk, True, lambda block: sizes.append(len(block)))
+
+        def digest() -> None:
+            (seen,) = snapshot.observe([Question(info.table, part, chunk, True, 0)])
+            assert seen.digest is not None and seen.rows == rows
+
+        extract()
+        both = measured("floodmark: digest", pid, digest, times), measured("floodmark: extraction", pid, extract, times)
+        return *both, sum(sizes)
 
 
 def main(rows: int) -> None:
-    with MariaDBServer.create(settings={"innodb-buffer-pool-size": "1G"}) as server:
-        server.run("CREATE DATABASE d")
-        server.run(TABLE, ROWS.format(rows=rows), database="d")
-        pid = int((server.root / "pid").read_text())
-        options = SqlOptions(Secret(server.url("d")), Limits(connections=1), chunk_bytes=1 << 40)
-        with closing(open_sql_source(options).snapshot()) as snapshot:
-            (info,) = snapshot.tables(Selection(), "")
-            (part,) = info.parts
-            chunk = Chunk(part.id)
-            sizes: list[int] = []
-
-            def extract() -> None:
-                sizes.clear()
-                snapshot.extract(info, part, chunk, True, lambda block: sizes.append(len(block)))
-
-            def digest() -> None:
-                (seen,) = snapshot.observe([Question(info.table, part, chunk, True, 0)])
-                assert seen.digest is not None and seen.rows == rows
-
-            extract()
-            print(f"{rows:,} rows, {sum(sizes) / 1e6:.0f} MB of lines; an extraction ends with a digest of its own")
-            measured("digest", pid, digest)
-            measured("extraction", pid, extract)
+    found = outcome(rows, 3)
+    print("\n".join((*found.notes, *series_table(found.series), *finding_table(found.findings))))
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def write(found: Results) -> None:
 
 
 def _chart(found: Results) -> str:
-    """Return the chart with a caption, for the project's README."""
+    """Return the chart for the project's README, with the summary's table next to it."""
     full = found.outcome("full")
-    return "" if full is None else f"![{_alternative(full)}](bench/chart.svg)\n"
+    return "" if full is None else "![Bars for the times in the table below](bench/chart.svg)\n"
 
 
 def _figures(found: Results) -> str:
@@ -71,7 +71,7 @@ def _summary(found: Results) -> str:
 
 
 def _summary_lines(full: Outcome) -> Iterator[str]:
-    yield "| full extraction of the same table | wall | server CPU | client CPU | peak memory | written |"
+    yield "| program | wall | server CPU | client CPU | peak memory | written |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for one in full.series:
         if one.samples and one.name not in (BY_SERVER, BINARY):
