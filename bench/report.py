@@ -91,6 +91,5 @@ def _series_row(series: Series) -> str:
     span = f"{min(times):.2f} to {max(times):.2f}"
     cpu = f"{series.client_cpu_seconds:.2f} | {series.server_cpu_seconds:.2f}"
     written = f"{series.written_bytes / 1e6:.0f}" if series.written_bytes else ""
-    return (
-        f"| {cell(series.name)} | {series.seconds:.2f} | {span} | {cpu} | {series.peak_bytes / MIB:.0f} | {written} |"
-    )
+    memory = f"{series.peak_bytes / MIB:.0f}" if series.peak_bytes else ""
+    return f"| {cell(series.name)} | {series.seconds:.2f} | {span} | {cpu} | {memory} | {written} |"
