@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from statistics import median
+from statistics import fmean, median
 
 from bench import data
 from bench.contest import Contestant, Expected, rounds
@@ -13,6 +13,8 @@ from bench.session import Session
 
 COUNT = "SELECT count(*), min(age(xmin)) FROM case_event;\n"
 START_BUDGET = 0.1
+UNCHANGED_BUDGET = 1.2
+DAYS = 20
 FIRST_BUDGET, AGAIN_BUDGET = 0.002, 0.0005
 
 FIRST = Expected(extracted=1)
@@ -54,6 +56,30 @@ def unchanged(session: Session) -> list[Outcome]:
     )
     series = (quiet, count, audited, begin)
     return [Outcome("unchanged", "unchanged day", series, findings, _about(session))]
+
+
+def days(session: Session) -> list[Outcome]:
+    """Run twenty unchanged days in a row with the default audit, whose share differs from day to day."""
+    _yesterday(session)
+    series = rounds(
+        [
+            Contestant("floodmark run (default audit)", lambda: _floodmark(session, SAME)),
+            Contestant("psql count, min(age(xmin))", lambda: session.bench.psql(data.LARGE, COUNT)),
+            Contestant("floodmark --version", session.bench.start),
+        ],
+        DAYS,
+        session.say,
+    )
+    ours, count, begin = ([one.seconds for one in each.samples] for each in series)
+    cpu = [fmean(one.all_cpu_seconds for one in each.samples) for each in series]
+    net = [one - start for one, start in zip(ours, begin, strict=True)]
+    findings = (
+        Finding("mean day minus start-up, against the mean count", fmean(net) / fmean(count), "×", UNCHANGED_BUDGET),
+        Finding("the same, processor time of both", (cpu[0] - cpu[2]) / max(cpu[1], 0.01), "×"),
+        Finding("mean day", fmean(ours), "s"),
+        Finding("slowest day", max(ours), "s"),
+    )
+    return [Outcome("days", f"{DAYS} unchanged days in a row", tuple(series), findings, _about(session))]
 
 
 def appended(session: Session) -> list[Outcome]:

@@ -32,7 +32,7 @@ CASES: dict[str, Case] = {
     "start": cases.start,
     "full": full.outcomes,
     "unchanged": cases.unchanged,
-    "days": _module("days"),
+    "days": cases.days,
     "wal": _module("wal"),
     "load": _module("load"),
     "small": cases.small,

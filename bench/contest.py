@@ -50,6 +50,7 @@ def _turn(one: Contestant, number: int, runs: int, taken: list[Sample], say: Cal
     """Add a sample. Return the reason by the contestant's name if this was its last turn."""
     try:
         one.before()
+        os.sync()  # so that nobody waits for the disk because of what another one wrote
         sample = one.turn()
     except Failed as error:
         if not one.peer:
