@@ -47,7 +47,7 @@ bench: $(READY)           ## compare with pg_dump, psql, dlt, Sling and others; 
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(LINTER) floodmark-demo site
+	rm -rf $(VENV) $(LINTER) .venv-bench floodmark-demo site
 
 $(READY): pyproject.toml tests/servers.txt tests/tools.txt
 	@echo "Setting up $(VENV) once. This takes a minute or two."

@@ -11,7 +11,7 @@ from bench.measure import Series
 from bench.outcome import Outcome
 from bench.report import number
 
-WIDTH, LEFT, ROW, TOP, GAP = 860, 238, 26, 84, 14
+WIDTH, LEFT, ROW, TOP, GAP = 880, 258, 26, 84, 14
 BAR_HEIGHT = 14
 # The space right of the longest bar, for its number.
 NUMBER = 52

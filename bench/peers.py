@@ -1,4 +1,4 @@
-"""The peers that come from a package registry: one venv for each, in bench/.venvs, from bench/peers-<name>.txt."""
+"""The peers that come from a package registry: one venv for each, in .venv-bench, from bench/peers-<name>.txt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.measure import Failed, Sample
 from floodmark.demo.server import SUPERUSER
 
 HERE = Path(__file__).parent
-VENVS = HERE / ".venvs"
+VENVS = HERE.parent / ".venv-bench"
 PROGRAMS = HERE / "programs"
 # Seconds for pip to set up one venv.
 _PATIENCE = 900
