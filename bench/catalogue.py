@@ -31,6 +31,7 @@ def _module(name: str) -> Case:
 CASES: dict[str, Case] = {
     "start": cases.start,
     "full": full.outcomes,
+    "parts": _module("parts"),
     "unchanged": cases.unchanged,
     "days": cases.days,
     "wal": _module("wal"),

@@ -23,11 +23,8 @@ SERVER_BUDGETS = {BINARY: 1.1}
 
 def outcomes(session: Session) -> list[Outcome]:
     """Measure all. A peer that can't be installed is skipped, and the report tells so."""
-    session.database(data.FULL)
-    rows = session.options.full_rows
-    session.say(f"generating {rows:,} rows")
+    rows, size = session.options.full_rows, session.full_bytes
     with session.bench.connect(data.FULL) as connection:
-        size = data.make_full(connection, rows)
         columns = data.columns(connection)
     address = f"127.0.0.1:{session.bench.server.port}/{data.FULL}"
     table = Table(address, data.FULL, data.EVENTS, "id", columns, rows, session.jobs)

@@ -56,6 +56,31 @@ def _figures(found: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _parts(found: Results) -> str:
+    """Return the client's steps of a full extraction, and the rest of the client's processor time."""
+    full, parts, start = found.outcome("full"), found.outcome("parts"), found.outcome("start")
+    if full is None or parts is None or start is None:
+        return "Not measured yet.\n"
+    whole, begin = full.series[0].client_cpu_seconds, start.series[0].client_cpu_seconds
+    steps = [("starting", begin), *((cell(one.what), one.value) for one in parts.findings)]
+    rest = whole - sum(seconds for _, seconds in steps)
+    steps += [("not separated: connections, threads that wait for each other, shared caches", rest)]
+    rows = [f"| {what} | {number(seconds)} |" for what, seconds in (*steps, ("all of the client", whole))]
+    return "\n".join((" ".join(parts.notes), "", "| step of the client | seconds |", "| --- | ---: |", *rows)) + "\n"
+
+
+def _compression(found: Results) -> str:
+    """Return a line per compressor and level, made of a finding for its rate and one for its result."""
+    outcome = found.outcome("compression")
+    if outcome is None:
+        return "Not measured yet.\n"
+    pairs = zip(outcome.findings[::2], outcome.findings[1::2], strict=True)
+    rows = [
+        f"| {rate.what.partition(',')[0]} | {number(rate.value)} | {number(left.value)} % |" for rate, left in pairs
+    ]
+    return "\n".join(("| compressor | MB of lines a second | stored |", "| --- | ---: | ---: |", *rows)) + "\n"
+
+
 def _budgets(found: Results) -> str:
     """Return every finding that has a budget."""
     overall = peak(found)
@@ -93,6 +118,8 @@ PARTS: dict[str, Callable[[Results], str]] = {
     "summary": _summary,
     "figures": _figures,
     "budgets": _budgets,
+    "parts": _parts,
+    "compression": _compression,
 }
 
 

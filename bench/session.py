@@ -56,3 +56,11 @@ class Session:
         self.database(data.LARGE)
         with self.bench.connect(data.LARGE) as connection:
             return data.make_large(connection, self.options.rows)
+
+    @cached_property
+    def full_bytes(self) -> int:
+        """The size of the table of a full extraction. It is generated on first use."""
+        self.say(f"generating {self.options.full_rows:,} rows")
+        self.database(data.FULL)
+        with self.bench.connect(data.FULL) as connection:
+            return data.make_full(connection, self.options.full_rows)
