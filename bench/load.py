@@ -1,92 +1,84 @@
-"""`python -m bench.load`: compare `floodmark load` into DuckDB with DuckDB's read_json of the same files.
+"""The case `load`: `floodmark load` into DuckDB, compared with DuckDB's read_json of the same files.
 
 DuckDB's reader gets explicit types. It does less than Floodmark: it verifies no digest, and turns numbers inside jsonb
-into doubles. The benchmark also measures an unchanged day. It prints one line for each, and the median of the ratios
-of all rounds.
+into doubles.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench import data
-from bench.__main__ import SERVER, _programs
-from bench.contest import Bench, Contestant, Expected, rounds
-from bench.measure import MIB, Sample, Series, paired_ratio, timed
-from floodmark.demo.server import PostgresServer
+from bench.contest import Contestant, Expected, rounds
+from bench.measure import Failed, Sample, paired_cpu_ratio, paired_ratio, timed
+from bench.outcome import Finding, Outcome, Skipped
+from bench.session import Session
+
+LOAD_BUDGET = 1.1
 
 _COLUMNS = """{id: 'BIGINT', reference: 'UUID', person_id: 'BIGINT', happened_at: 'TIMESTAMPTZ',
     recorded_at: 'TIMESTAMPTZ', kind: 'VARCHAR', note: 'VARCHAR', amount: 'DECIMAL(12,2)', active: 'BOOLEAN',
-    detail: 'JSON'}"""
+    detail: 'JSON', score: 'DOUBLE', due: 'DATE'}"""
 _READ_JSON = """
 import duckdb, sys
 with duckdb.connect(sys.argv[1], config={"memory_limit": "192MiB", "preserve_insertion_order": False}) as connection:
     connection.execute(
-        f"CREATE TABLE case_event AS SELECT * FROM read_json('{sys.argv[2]}', format='newline_delimited',"
+        f"CREATE TABLE event AS SELECT * FROM read_json('{sys.argv[2]}', format='newline_delimited',"
         f" columns={sys.argv[3]})"
     )
 """
+_COUNT = """
+import duckdb, sys
+with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    print(connection.execute(f"SELECT count(*) FROM {sys.argv[2]}").fetchone()[0])
+"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.load", description="Compare floodmark load with read_json.")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table (default: %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="number of rounds (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    programs, folder = _programs(), Path(tempfile.mkdtemp(prefix="floodmark-bench-"))
-    try:
-        with PostgresServer.create(programs, settings=SERVER) as server:
-            landing = _landed(Bench(server, programs, folder, options.runs, _say), options.rows)
-        _report(_measure(landing, folder, options.runs))
-    finally:
-        shutil.rmtree(folder)
-    return 0
-
-
-def _landed(bench: Bench, rows: int) -> Path:
-    with bench.connect("postgres") as connection:
-        connection.execute(f"CREATE DATABASE {data.LARGE}")
-    with bench.connect(data.LARGE) as connection:
-        data.make_large(connection, rows)
-    landing = bench.new_folder("landing")
-    bench.floodmark(data.LARGE, landing, Expected(extracted=1))
-    return landing
-
-
-def _measure(landing: Path, folder: Path, runs: int) -> list[Series]:
+def outcomes(session: Session) -> list[Outcome]:
+    if find_spec("duckdb") is None:
+        raise Skipped("it needs DuckDB, from the extra duckdb")
+    assert session.full_bytes
+    landing = session.bench.new_folder("landing")
+    session.bench.floodmark(data.FULL, landing, Expected(extracted=1, rows=session.options.full_rows))
+    folder = session.bench.new_folder("load")
     ours, theirs = folder / "ours.duckdb", folder / "theirs.duckdb"
     load = ["-m", "floodmark", "load", "--into", f"duckdb:{ours}", "--destination", str(landing)]
     read = ["-c", _READ_JSON, str(theirs), f"{landing}/data/**/*.jsonl.gz", _COLUMNS]
-    return rounds(
+    series = rounds(
         [
             Contestant("floodmark load", lambda: _python(load, folder), lambda: ours.unlink(missing_ok=True)),
             Contestant("duckdb read_json", lambda: _python(read, folder), lambda: theirs.unlink(missing_ok=True)),
             Contestant("floodmark load (unchanged)", lambda: _python(load, folder)),
         ],
-        runs,
-        _say,
+        session.options.runs,
+        session.say,
     )
+    for file, table in ((ours, "public.event"), (theirs, "event")):
+        _require_rows(file, table, folder, session.options.full_rows)
+    shutil.rmtree(landing)
+    shutil.rmtree(folder)
+    findings = (
+        Finding("floodmark load against read_json", paired_ratio(series[0], series[1]), "×", LOAD_BUDGET),
+        Finding("the same, processor time", paired_cpu_ratio(series[0], series[1]), "×"),
+    )
+    note = f"{session.options.full_rows:,} rows of 12 columns."
+    return [Outcome("load", "load into DuckDB", tuple(series), findings, (note,))]
+
+
+def _require_rows(file: Path, table: str, folder: Path, expected: int) -> None:
+    _, found = _timed(["-c", _COUNT, str(file), table], folder)
+    if int(found) != expected:
+        raise Failed(f"{file.name} has {int(found):,} rows instead of {expected:,}")
 
 
 def _python(arguments: Sequence[str], folder: Path) -> Sample:
+    return _timed(arguments, folder)[0]
+
+
+def _timed(arguments: Sequence[str], folder: Path) -> tuple[Sample, bytes]:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    return timed([sys.executable, *arguments], environment, folder, lambda: 0.0)[0]
-
-
-def _report(series: Sequence[Series]) -> None:
-    for one in series:
-        print(f"{one.name:28} {one.seconds:6.2f} s  peak {one.peak_bytes / MIB:5.0f} MiB")
-    print(f"load against read_json: {paired_ratio(series[0], series[1]):.2f} ×")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return timed([sys.executable, *arguments], environment, folder, lambda: 0.0)
