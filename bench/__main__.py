@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with PostgresServer.create(where, settings=SERVER) as server:
             bench = Bench(server, where, folder, parsed.runs, _say)
-            options = Options(parsed.rows, parsed.full_rows, parsed.tables, parsed.memory_rows, parsed.runs)
+            options = Options(**{name: getattr(parsed, name) for name in Options.__struct_fields__})
             failed = _run(Session(bench, where, folder, options, _say), chosen, path)
     finally:
         shutil.rmtree(folder)
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--full-rows", default.full_rows, "rows of the table that all peers extract"),
         ("--tables", default.tables, "number of small tables"),
         ("--memory-rows", default.memory_rows, "rows of the memory case's tall table"),
+        ("--wal-rows", default.wal_rows, "rows of the largest table for WAL summaries"),
         ("--runs", default.runs, "rounds per case"),
     ):
         parser.add_argument(name, type=int, default=value, help=f"{text} (default: %(default)s)")

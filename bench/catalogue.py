@@ -34,7 +34,7 @@ CASES: dict[str, Case] = {
     "parts": _module("parts"),
     "unchanged": cases.unchanged,
     "days": cases.days,
-    "wal": _module("wal"),
+    "wal": _module("summaries"),
     "load": _module("load"),
     "small": cases.small,
     "appended": cases.appended,

@@ -174,6 +174,7 @@ class Expected(Struct, frozen=True):
     extracted: int | None = None
     wrote: bool | None = True
     rows: int | None = None
+    reason: str = ""  # a part of the reason of each table
 
     def require(self, manifest: Manifest) -> None:
         statuses: list[str] = [entry.status for entry in manifest.tables]
@@ -183,6 +184,9 @@ class Expected(Struct, frozen=True):
                 raise Failed(f"{plural(statuses.count(status), 'table')} {status} instead of {wanted}")
         if self.wrote is not None and bool(fresh) != self.wrote:
             raise Failed(f"{plural(len(fresh), 'object')} written")
+        for entry in manifest.tables:
+            if self.reason not in entry.reason.detail:
+                raise Failed(f"the reason is: {entry.reason.detail}")
         found = sum(entry.rows or 0 for entry in manifest.tables)
         if self.rows is not None and found != self.rows:
             raise Failed(f"{found:,} rows written instead of {self.rows:,}")

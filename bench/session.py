@@ -20,6 +20,7 @@ class Options(Struct, frozen=True):
     full_rows: int = 1_000_000
     tables: int = 1_000
     memory_rows: int = 10_000_000
+    wal_rows: int = 10_000_000
     runs: int = 3
 
 

@@ -1,0 +1,100 @@
+"""The case `wal`: unchanged days proven by WAL summaries, on tables of three sizes, and a change in one corner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from bench import data
+from bench.contest import Bench, Contestant, Expected, rounds
+from bench.measure import Series
+from bench.outcome import Finding, Outcome, Skipped
+from bench.servers import SERVER
+from bench.session import Session
+from floodmark.demo.server import PostgresServer
+from floodmark.source import postgres
+
+# Seconds by which a day on the largest table can be longer than on a tenth of it.
+GROWTH_BUDGET = 0.1
+COUNT = "SELECT count(*), min(age(xmin)) FROM case_event;\n"
+UNWRITTEN = Expected(unchanged=1, wrote=False, reason="no block written")
+FULL = Expected(extracted=1)
+
+
+def outcomes(session: Session) -> list[Outcome]:
+    if not (Path(postgres.__file__).parent / "wal.py").exists():
+        raise Skipped("this Floodmark does not read WAL summaries")
+    sizes = [session.options.wal_rows * share // 100 for share in (3, 10, 100)]
+    with PostgresServer.create(session.programs, settings={**SERVER, "summarize_wal": "on"}) as server:
+        folder = session.bench.new_folder("wal")
+        bench = Bench(server, session.programs, folder, session.options.runs, session.say)
+        landings = {rows: _made(session, bench, rows) for rows in sizes}
+        series = rounds([*_contestants(bench, landings)], session.options.runs, session.say)
+        changed = _corner(bench, sizes[-1], landings[sizes[-1]], session)
+    return [_unchanged(sizes, series), changed]
+
+
+def _made(session: Session, bench: Bench, rows: int) -> Path:
+    """Generate a table, and run twice: a run leaves the base that the next one needs."""
+    session.say(f"generating {rows:,} rows")
+    with bench.connect("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {_name(rows)}")
+    with bench.connect(_name(rows)) as connection:
+        data.make_large(connection, rows, vacuum=False)
+    landing = bench.new_folder("landing")
+    bench.floodmark(_name(rows), landing, FULL)
+    bench.floodmark(_name(rows), landing, Expected(wrote=None), audit=False)
+    return landing
+
+
+def _contestants(bench: Bench, landings: dict[int, Path]) -> Iterator[Contestant]:
+    for rows, landing in landings.items():
+        yield Contestant(
+            f"floodmark run, {rows:,} rows",
+            partial(bench.floodmark, _name(rows), landing, UNWRITTEN, audit=False),
+        )
+        yield Contestant(f"psql count, {rows:,} rows", partial(bench.psql, _name(rows), COUNT))
+    yield Contestant("floodmark --version", bench.start)
+
+
+def _unchanged(sizes: list[int], series: list[Series]) -> Outcome:
+    ours, counts, start = series[:-1:2], series[1::2], series[-1]
+    *_, tenth, most = ours
+    findings = [
+        Finding(
+            f"more time for {sizes[-1]:,} than for {sizes[-2]:,} rows", most.seconds - tenth.seconds, "s", GROWTH_BUDGET
+        ),
+        *(
+            Finding(
+                f"{rows:,} rows: minus start-up, against the count", (day.seconds - start.seconds) / count.seconds, "×"
+            )
+            for rows, day, count in zip(sizes, ours, counts, strict=True)
+        ),
+        *(
+            Finding(f"{rows:,} rows: processor time of the server", day.server_cpu_seconds, "s")
+            for rows, day in zip(sizes, ours, strict=True)
+        ),
+    ]
+    note = "The audit is off, and a checkpoint comes with each run."
+    return Outcome("wal", "unchanged day by WAL summaries", tuple(series), tuple(findings), (note,))
+
+
+def _corner(bench: Bench, rows: int, landing: Path, session: Session) -> Outcome:
+    """Change the last 1 % of the largest table before each run."""
+
+    def change() -> None:
+        with bench.connect(_name(rows)) as connection:
+            connection.execute("UPDATE case_event SET amount = amount + 1 WHERE id > %s", (rows - rows // 100,))
+
+    jobs = os.cpu_count() or 1
+    day = Contestant("floodmark run", lambda: bench.floodmark(_name(rows), landing, FULL, audit=False), before=change)
+    dump = Contestant(f"pg_dump -Fd -j{jobs} -Z1", lambda: bench.pg_dump(_name(rows), jobs))
+    ours, whole = rounds([day, dump], session.options.runs, session.say)
+    findings = (Finding("against pg_dump", ours.seconds / whole.seconds, "×"),)
+    return Outcome("wal-corner", f"1 % of {rows:,} rows changed in one corner", (ours, whole), findings)
+
+
+def _name(rows: int) -> str:
+    return f"rows_{rows}"
