@@ -149,9 +149,9 @@ class Bench:
         sample, _ = self._timed([sys.executable, "-m", "floodmark", "--version"], _environment({}), self._folder)
         return sample
 
-    def interpreter(self) -> Sample:
-        """Measure a Python program that does nothing."""
-        sample, _ = self._timed([sys.executable, "-c", ""], _environment({}), self._folder)
+    def python(self, program: str) -> Sample:
+        """Measure a Python program, for example one that only imports."""
+        sample, _ = self._timed([sys.executable, "-c", program], _environment({}), self._folder)
         return sample
 
     def program(self, name: str) -> str:

@@ -58,18 +58,18 @@ def test_a_run_measures_all_programs_and_keeps_other_cases(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(full, "PEERS", ())
-    monkeypatch.setattr(cases, "DAYS", 3)
+    monkeypatch.setattr(cases, "DAYS", 2)
     path = tmp_path / "latest.json"
     kept = results.record("memory", [Outcome("memory-rows", "kept", (), ())], results.machine("18"), 1)
     results.write(results.Results(cases=(kept,)), path)
-    chosen = ["--only", "full,days", "--rows", "2000", "--full-rows", "1000", "--runs", "2"]
+    chosen = ["--only", "full,days", "--rows", "2000", "--full-rows", "1000", "--runs", "1"]
     assert main([*chosen, "--results", str(tmp_path)]) == 0
     found = results.read(path)
     assert [case.case for case in found.cases] == ["full", "days", "memory"]
     series = found.cases[0].outcomes[0].series
-    assert [len(one.samples) for one in series] == [2] * 5
+    assert [len(one.samples) for one in series] == [1] * 5
     assert all(one.written_bytes > 1000 for one in series if one.name != full.BINARY)
-    assert [len(one.samples) for one in found.cases[1].outcomes[0].series] == [3] * 3
+    assert [len(one.samples) for one in found.cases[1].outcomes[0].series] == [2] * 4
     assert "## full extraction" in capsys.readouterr().out
 
 
