@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import psycopg
@@ -71,6 +72,18 @@ def test_a_run_measures_all_programs_and_keeps_other_cases(
     assert all(one.written_bytes > 1000 for one in series if one.name != full.BINARY)
     assert [len(one.samples) for one in found.cases[1].outcomes[0].series] == [2] * 4
     assert "## full extraction" in capsys.readouterr().out
+
+
+def test_the_cases_in_files_of_their_own_run_or_tell_why_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["parts", "wal", "load", "mysql"]
+    numbers = ["--full-rows", "300", "--wal-rows", "3000", "--runs", "1"]
+    assert main(["--only", ",".join(chosen), *numbers, "--results", str(tmp_path)]) == 0
+    found = {case.case for case in results.read(tmp_path / "latest.json").cases}
+    skipped = re.findall(r"^(\w+):\n  skipped: .", capsys.readouterr().err, re.MULTILINE)
+    assert sorted([*found, *skipped]) == sorted(chosen)
+    assert "load" in found
 
 
 def test_a_peer_that_cannot_be_installed_is_skipped_by_name(
