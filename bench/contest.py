@@ -97,7 +97,7 @@ class Bench:
         command += ["--source", self.server.url(database), "--destination", str(landing)]
         before = outputs.written_bytes(landing)
         chosen = {} if encoder is None else {"FLOODMARK_ENCODER": encoder}
-        sample, output = self._timed(command, _environment(chosen), work)
+        sample, output = self._timed(command, own_environment(chosen), work)
         expect.require(decode(Manifest, output, "the run's output"))
         shutil.rmtree(work)
         return replace(sample, written_bytes=outputs.written_bytes(landing) - before)
@@ -146,12 +146,12 @@ class Bench:
 
     def start(self) -> Sample:
         """Measure the start-up of `floodmark`: the interpreter and the imports."""
-        sample, _ = self._timed([sys.executable, "-m", "floodmark", "--version"], _environment({}), self._folder)
+        sample, _ = self._timed([sys.executable, "-m", "floodmark", "--version"], own_environment({}), self._folder)
         return sample
 
     def python(self, program: str) -> Sample:
         """Measure a Python program, for example one that only imports."""
-        sample, _ = self._timed([sys.executable, "-c", program], _environment({}), self._folder)
+        sample, _ = self._timed([sys.executable, "-c", program], own_environment({}), self._folder)
         return sample
 
     def program(self, name: str) -> str:
@@ -162,7 +162,7 @@ class Bench:
         return timed(command, environment, folder, lambda: server_clock(self._postmaster))
 
     def _peer(self, database: str) -> dict[str, str]:
-        return _environment(
+        return own_environment(
             {"PGHOST": "127.0.0.1", "PGPORT": str(self.server.port), "PGUSER": SUPERUSER, "PGDATABASE": database}
         )
 
@@ -192,7 +192,7 @@ class Expected(Struct, frozen=True):
             raise Failed(f"{found:,} rows written instead of {self.rows:,}")
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def own_environment(more: Mapping[str, str]) -> dict[str, str]:
     """Return the caller's environment without variables that configure a program: FLOODMARK_*, PG*, AWS_*, S3_*."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLOODMARK_", "PG", "AWS_", "S3_"))}
     return {**kept, **more}

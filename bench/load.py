@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bench import data
-from bench.contest import Contestant, Expected, rounds
+from bench.contest import Contestant, Expected, own_environment, rounds
 from bench.measure import Failed, Sample, paired_cpu_ratio, paired_ratio, timed
 from bench.outcome import Finding, Outcome, Skipped
 from bench.session import Session
@@ -80,5 +80,4 @@ def _python(arguments: Sequence[str], folder: Path) -> Sample:
 
 
 def _timed(arguments: Sequence[str], folder: Path) -> tuple[Sample, bytes]:
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
-    return timed([sys.executable, *arguments], environment, folder, lambda: 0.0)
+    return timed([sys.executable, *arguments], own_environment({"HOME": str(folder)}), folder, lambda: 0.0)

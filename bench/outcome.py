@@ -34,8 +34,8 @@ class Outcome(Struct, frozen=True):
 
     @property
     def peak_bytes(self) -> int:
-        """The peak memory of Floodmark in this case, or 0."""
-        ours = (one.peak_bytes for one in self.series if one.name.startswith("floodmark") and one.samples)
+        """The peak memory of the runs of Floodmark in this case, or 0."""
+        ours = (one.peak_bytes for one in self.series if one.name.startswith("floodmark run") and one.samples)
         return max(ours, default=0)
 
 
