@@ -86,9 +86,17 @@ def machine(postgresql: str) -> Machine:
         load=round(os.getloadavg()[0], 2),
         python=platform.python_version(),
         floodmark=_said([sys.executable, "-m", "floodmark", "--version"]),
-        commit=_said(["git", "-C", str(FOLDER), "describe", "--always", "--dirty"]),
+        commit=_commit(),
         postgresql=postgresql,
     )
+
+
+def _commit() -> str:
+    """Return the checkout's commit, with a mark if the measured sources differ from it. A changed result does not."""
+    git = ["git", "-C", str(FOLDER.parents[1])]
+    commit = _said([*git, "rev-parse", "--short", "HEAD"])
+    changed = _said([*git, "status", "--porcelain", "--", "src", ":(glob)bench/*.py", "bench/programs"])
+    return f"{commit}-dirty" if commit and changed else commit
 
 
 def _place(case: str, order: Sequence[str]) -> int:
