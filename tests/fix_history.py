@@ -235,7 +235,7 @@ class History:
                     url=wire.url_of(source),
                     only=selected,
                     connections=manner.connections,
-                    audit_chunks=manner.audit,
+                    audit_share=manner.audit,
                     full=manner.full,
                     lock_timeout=1 if watched.lock is not None and watched.lock.to_the_end else 60,
                     rules=RULES,

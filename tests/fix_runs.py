@@ -49,7 +49,7 @@ class Nightly:
             "chunk_bytes": CHUNK,
             "guards": Guards(None, None, "accept"),
             "limits": Limits(**limits),
-            "audit_chunks": 0,
+            "audit_share": 0.0,
         }
         return Settings(**{**given, **changes})
 

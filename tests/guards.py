@@ -187,6 +187,7 @@ REASONS = [
     guard("marks say what was not provable", ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True", f"{GUARDS} -k once_more"),
     guard("objects missing", "pipeline/observe.py", "if not stands:", "if False:", f"{EXACT} -k gone_is_written"),
     guard("other encoding", "pipeline/extract.py", "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
+    guard("a proof is no reading", ENTRIES, "if outcome.read_at is not None:", "if False:", "tests/integration/test_audit.py -k 'once or same_lines'"),
     guard("audit", "pipeline/audit.py", "    if wrong:\n", "    if False:\n", f"{EXACT} -k audit_finds"),
 ]  # fmt: skip
 NO_PROOF = [

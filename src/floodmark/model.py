@@ -129,7 +129,8 @@ class ChunkMark(Struct, frozen=True):
     `rows` is the source's count(*) before any row filter. `frozen` is the number of those rows with xmin 2. `object` is
     the index of its object in the entry's `objects`, None if the chunk gave no lines. `newest` serves `detect: column`:
     the SHA-256 of the column's greatest value, None in other modes. If `provable` is False, the mark only keeps the
-    chunk's place and never proves anything. `digest` (hex, 256 bits) is set if the source proves by digest.
+    chunk's place and never proves anything. `digest` (hex, 256 bits) is set if the source proves by digest. `audited`
+    is a timestamp as in keys: the last reading that gave the lines of an object that was there before, or no line.
     """
 
     chunk: Chunk
@@ -140,6 +141,7 @@ class ChunkMark(Struct, frozen=True):
     provable: bool = True
     newest: str | None = None
     digest: str | UnsetType = UNSET
+    audited: str | UnsetType = UNSET
 
 
 class PartDefinition(Struct, frozen=True):

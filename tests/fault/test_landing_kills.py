@@ -22,7 +22,7 @@ from floodmark.events import ChunkDone, Event, RunStarted
 from floodmark.state.manifest import Manifest
 
 # One worker: what is counted once is there to be killed at the next time.
-CONFIG = "chunk_size: 64KiB\nlimits: {connections: 1}\naudit: {chunks_per_run: 0}\n"
+CONFIG = "chunk_size: 64KiB\nlimits: {connections: 1}\naudit: {share: 0%}\n"
 DAY_1 = """
     CREATE TABLE person (id int, name text) WITH (autovacuum_enabled = off);
     INSERT INTO person SELECT n, repeat('x', 300) FROM generate_series(1, 1500) n;

@@ -144,7 +144,7 @@ def test_the_audit_waits_no_longer(job: Nightly, migration: psycopg.Connection[o
     rules = {f"public.{name}_{i}": TableRule(detect="always") for name in ("a", "other") for i in range(25)}
     job.run(rules=rules)
     observer = locked_at(migration, TableDecided)
-    took = seconds(lambda: job.run_observed(observer, lock_timeout=WAIT, rules=rules, audit_chunks=20))
+    took = seconds(lambda: job.run_observed(observer, lock_timeout=WAIT, rules=rules, audit_share=100.0))
     assert WAIT < took < 2.5 * WAIT + 2
     assert not any(isinstance(event, ChunkAudited) for event in job.events)
     assert any(isinstance(event, Warned) and f"for {WAIT} s" in event.message for event in job.events)

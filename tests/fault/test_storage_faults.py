@@ -62,7 +62,7 @@ class Job:
             destination=DestinationSettings(f"{bucket.url}/lake"),
             state_url=f"{bucket.url}/state",
             selection=Selection(),
-            audit_chunks=0,
+            audit_share=0.0,
         )
 
     def change(self) -> None:

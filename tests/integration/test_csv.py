@@ -92,7 +92,7 @@ def test_days_in_csv(nightly: Nightly) -> None:
     nightly.run(format="csv")
     chunks = len(nightly.entry("public.person").objects)
     assert chunks > 3 and nightly.outcome("public.person") == ("extracted", "first_run")
-    nightly.run(format="csv", audit_chunks=99)
+    nightly.run(format="csv", audit_share=100.0)
     assert nightly.outcome("public.person") == ("unchanged", "unchanged")
     nightly.database.execute("UPDATE person SET note = NULL WHERE id = 1; INSERT INTO person VALUES (0, '', NULL)")
     nightly.run(format="csv")

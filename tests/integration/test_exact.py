@@ -326,7 +326,7 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     (state / "head.json").write_bytes(told)
     assert nightly.plan()["public.person"].to_extract == 0
     with pytest.raises(VerificationFailed, match=r"public\.person") as found:
-        nightly.run(audit_chunks=99)
+        nightly.run(audit_share=100.0)
     assert "a proof must never be wrong" in str(found.value.hint) and "detect: column" not in str(found.value.hint)
     audits = [event.same for event in nightly.events if isinstance(event, ChunkAudited)]
     assert audits.count(False) == 1 and len(audits) > 1
@@ -335,7 +335,7 @@ def test_the_audit_finds_a_chunk_that_was_wrongly_called_unchanged(nightly: Nigh
     assert record is not UNSET and (record.last.outcome, record.last.exit_code) == ("failed", 14)
     assert record.audited_chunks > record.audit_mismatches == 1
     nightly.run(full=True)
-    nightly.run(audit_chunks=99)
+    nightly.run(audit_share=100.0)
     assert {event.same for event in nightly.events if isinstance(event, ChunkAudited)} == {True}
 
 
@@ -346,12 +346,12 @@ def test_what_a_column_could_not_show_is_told_as_that_and_not_as_a_broken_proof(
     nightly.run(rules=rules, chunk_bytes=whole)
     nightly.database.execute("UPDATE person SET name = 'unseen'")
     with pytest.raises(VerificationFailed, match=r"public\.person") as found:
-        nightly.run(rules=rules, chunk_bytes=whole, audit_chunks=99)
+        nightly.run(rules=rules, chunk_bytes=whole, audit_share=100.0)
     hint = str(found.value.hint)
     assert "public.person by seen" in hint and "row count and the greatest value" in hint
     assert "must never" not in hint and "report" not in hint
     nightly.run(rules=rules, chunk_bytes=whole, full=True, only=("public.person",))
-    assert day(nightly, rules=rules, chunk_bytes=whole, audit_chunks=99) == ("unchanged", "unchanged")
+    assert day(nightly, rules=rules, chunk_bytes=whole, audit_share=100.0) == ("unchanged", "unchanged")
 
 
 def test_a_change_of_definition_says_which_columns_it_is_about(nightly: Nightly) -> None:

@@ -121,7 +121,7 @@ def test_a_sessions_temporary_tables_hide_no_catalog(nightly: Nightly) -> None:
     night(nightly, FILL, "CREATE VIEW people AS SELECT id FROM person")
     fingerprint = nightly.entry("public.person").fingerprint
     database.execute(SHADOWS)
-    changes: dict[str, Any] = {"include": ("*", "people"), "audit_chunks": 9}
+    changes: dict[str, Any] = {"include": ("*", "people"), "audit_share": 100.0}
     assert night(nightly, **changes) == ("unchanged", "identical")  # such a trigger alters the database's own row
     assert nightly.entry("public.person").fingerprint == fingerprint
     assert nightly.outcome("public.people") == ("extracted", "first_run")

@@ -269,7 +269,7 @@ def test_a_snapshot_that_ends_with_the_last_reading_is_not_used(nightly: Nightly
                 )
             )
 
-    nightly.run_observed(end, audit_chunks=9)
+    nightly.run_observed(end, audit_share=100.0)
     assert len(ended) == 1 and ended[0] >= 1
     assert sum(isinstance(event, RunStarted) for event in nightly.events) == 2
     nightly.require_truth()

@@ -251,7 +251,7 @@ def test_the_audit_finds_what_the_journal_misses(journaled: JournaledJob) -> Non
     journaled.database.execute(PERSON_ELSEWHERE.replace("(id bigint)", "()").replace(" WHERE id = 7", ""))
     pass_bucket(journaled.database)
     with pytest.raises(VerificationFailed, match=r"public\.person"):
-        journaled.job.run(detect="journal", audit_chunks=99)
+        journaled.job.run(detect="journal", audit_share=100.0)
 
 
 def test_the_functions_are_those_that_are_known(pg: PgDatabase) -> None:
@@ -307,7 +307,7 @@ def test_the_commands_turn_the_journal_on(nightly: Nightly, tmp_path: Path) -> N
     database.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader.name}")
     environ = {"FLOODMARK_DESTINATION": str(tmp_path / "lake")}
     job, owner = (Floodmark(tmp_path, {**environ, "FLOODMARK_SOURCE": url}) for url in (reader.url, database.url))
-    (tmp_path / "floodmark.yaml").write_text("detect: journal\naudit: {chunks_per_run: 0}\n")
+    (tmp_path / "floodmark.yaml").write_text("detect: journal\naudit: {share: 0%}\n")
 
     def told() -> tuple[str, str]:
         found = {one["check"]: one for one in job("doctor", "--output", "json").json["checks"]}

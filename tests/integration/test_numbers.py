@@ -70,7 +70,7 @@ def test_at_a_destination(floodmark: Floodmark, tmp_path: Path) -> None:
     lines = lines_of(lake, changed.manifest)
     assert lines == [quoted(line) for line in plain] and sum(map(len, lines)) == sum(map(len, plain)) + 2 * len(LARGE)
 
-    floodmark.configure(f"{CHUNKS}destination: {{numbers: quote-large}}\naudit: {{chunks_per_run: 99}}\n")
+    floodmark.configure(f"{CHUNKS}destination: {{numbers: quote-large}}\naudit: {{share: 100%}}\n")
     again = floodmark.run()
     assert {code for _, code in again.outcomes.values()} == {"unchanged"} and "mismatch" not in again.err
     floodmark("verify", "--deep", "--against-source")

@@ -37,7 +37,7 @@ def test_lines_come_in_the_heaps_order(nightly: Nightly, what: str, chunk_bytes:
     database.execute("VACUUM (ANALYZE) wide")
     database.execute(f'ALTER DATABASE "{database.name}" SET random_page_cost = 0.01')
     database.execute(f'ALTER DATABASE "{database.name}" SET enable_seqscan = off')
-    nightly.run(audit_chunks=99, **changes)
+    nightly.run(audit_share=100.0, **changes)
     assert nightly.outcome("public.wide") == ("unchanged", "unchanged")
     database.execute(f'ALTER DATABASE "{database.name}" CONNECTION LIMIT 90')  # as good as a new one: all is read again
     nightly.run(**changes)

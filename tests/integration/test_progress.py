@@ -68,7 +68,7 @@ def test_a_run_tells_every_step(nightly: Nightly) -> None:
     decided = [event for event in nightly.events if isinstance(event, TableDecided)]
     assert first["extracting"][1] == sum(event.estimated_bytes for event in decided)
 
-    nightly.run(audit_chunks=2)
+    nightly.run(audit_share=100.0)
     unchanged = steps(nightly.events)
     assert list(unchanged) == [*BEFORE, "checking", "auditing", *AFTER] and whole(unchanged, *BEFORE, *AFTER)
     assert unchanged["checking"] == first["extracting"], "all of the source is looked at"

@@ -26,7 +26,7 @@ class Job:
             folder / "job", {"FLOODMARK_SOURCE": f"{name}:///../cases.db", "FLOODMARK_DESTINATION": "./lake"}
         )
         self.folder = folder / "job"
-        self.command.configure("chunk_size: 16KiB\naudit: {chunks_per_run: 2}\n")
+        self.command.configure("chunk_size: 16KiB\naudit: {share: 100%}\n")
         keyed = "WITHOUT ROWID" if name == "sqlite" else ""
         self.database.run(f"CREATE TABLE t (k text NOT NULL PRIMARY KEY, note text) {keyed}")
         rows = [(f"{CANARY} {number:05}", f"a note of some length {number}") for number in range(0, 2 * ROWS, 2)]

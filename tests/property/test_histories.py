@@ -84,7 +84,7 @@ ENDS = st.builds(End, THOUSANDTHS, st.sampled_from(("dies", "is told to stop", "
 MANNERS = {
     "connections": st.sampled_from((1, 4)),
     "serial": st.sampled_from((True, True, False)),
-    "audit": st.sampled_from((0, 0, 3, 99)),
+    "audit": st.sampled_from((0.0, 0.0, 20.0, 100.0)),
 }
 DISTURBED = st.builds(Manner, MEANWHILE, st.just(()) | ONLY, **MANNERS)
 PARTIAL = st.builds(Manner, st.just(()), ONLY | SOME_TWINS, **MANNERS)

@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.pipeline.entries",),
     ("floodmark.pipeline.resume", "floodmark.pipeline.stopped", "floodmark.pipeline.landing"),
     ("floodmark.backends",),
+    ("floodmark.pipeline.audit_budget",),
     ("floodmark.pipeline.work",),
     ("floodmark.pipeline.attempt",),
     ("floodmark.pipeline.extract",),

@@ -40,6 +40,7 @@ MEASURED = (
     "min_interval",
     "tables_gone",
     "rows_removed",
+    "share",
 )
 LISTS = ("deliver", "notify")
 # Not 1.0: to JSON Schema it is an integer, to the parser it is none.

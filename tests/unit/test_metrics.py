@@ -17,10 +17,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from prometheus_client import generate_latest
 
-from fix_cli import entry, head, manifest
+from fix_cli import entry, head, manifest, part
 from fix_ports import HOST, closed_port, own_port
 from fix_prometheus import get
 from fix_state import Plan, commit, lost, put, quick_ledger
@@ -37,7 +38,7 @@ from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import MetricValue, about_chunks, about_itself, about_runs, about_the_ledger
-from floodmark.model import Ended, Point, Reason, TableName
+from floodmark.model import ChunkMark, Ended, Point, Reason, TableEntry, TableName, Watermark
 from floodmark.state.announced import Notified, NotifiedChannel
 from floodmark.state.manifest import Record, encode
 from floodmark.storage.memory import MemoryStorage
@@ -180,9 +181,27 @@ def test_a_run_at_work_is_the_newest_attempt_and_adds_to_the_totals() -> None:
 def test_every_metric_is_shown_by_something_with_just_its_labels() -> None:
     live = LiveTotals("cases", DAY)
     values = [*about_itself(), *about_the_ledger(True, DAY), *about_chunks(live)]
-    values += about_runs(known(entry(), record=RECORD, notified=NOTIFIED), live)
+    values += about_runs(known(proven(), record=RECORD, notified=NOTIFIED), live)
     assert {one.metric for one in values} == set(catalogue.ALL)
     assert all(len(one.labels) == len(one.metric.labels) for one in values)
+
+
+def proven(audited: str | UnsetType = UNSET) -> TableEntry:
+    """An entry whose first object can be proven, and was audited at this time."""
+    key = "data/extraction_timestamp=20261124010204Z/0.jsonl.gz"
+    good = entry(objects=(replace(part(0), key=key),))
+    mark = ChunkMark(good.objects[0].chunk, 1, 1000, 0, 0, audited=audited)
+    return replace(good, watermark=Watermark(Point("2026-11-24T01:02:03.000Z"), 1, (mark,)))
+
+
+def test_the_oldest_reading_is_that_of_the_key_or_of_the_audit() -> None:
+    series = "audit_oldest_timestamp_seconds"
+    extracted = datetime(2026, 11, 24, 1, 2, 4, tzinfo=UTC).timestamp()
+    assert shown(known(proven()))[series] == extracted
+    assert shown(known(proven("20261124010209Z")))[series] == extracted + 5
+    assert series not in shown(known(entry())), "nothing of it can be proven"
+    with pytest.raises(StateUnreadable, match="invalid timestamp"):
+        shown(known(proven("tomorrow")))
 
 
 def test_notifications_are_counted_by_channel() -> None:

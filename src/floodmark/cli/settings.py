@@ -32,6 +32,7 @@ def flags(options: argparse.Namespace) -> Flags:
         full=getattr(options, "full", False),
         adopt_source=getattr(options, "adopt_source", False),
         accept_loss=getattr(options, "accept_loss", False),
+        no_audit=getattr(options, "no_audit", False),
         allow_unconditional_writes=getattr(options, "allow_unconditional_writes", False),
         metrics_port=getattr(options, "metrics_port", None),
         push_gateway=None if gateway is None else Secret(gateway),

@@ -35,6 +35,8 @@ SnapshotAge = Annotated[int, _whole_number(1, values.MAX_SNAPSHOT_AGE)] | _Durat
 TimeLimit = Annotated[int, _whole_number(1, values.MAX_SECONDS)] | _DurationText
 _ShareText = Annotated[str, Meta(extra_json_schema={"pattern": values.SHARE_PATTERN})]
 Share = Annotated[int, _whole_number(0, 100)] | _ShareText
+_PercentageText = Annotated[str, Meta(extra_json_schema={"pattern": values.PERCENTAGE_PATTERN})]
+Percentage = Annotated[int, _whole_number(0, 100)] | _PercentageText
 Grace = Annotated[int, _whole_number(0, values.MAX_GRACE)] | _DurationText
 Acl = Literal["private", "bucket-owner-read", "bucket-owner-full-control"]
 Encryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]

@@ -20,6 +20,7 @@ from floodmark.config.notifications import notify_settings, readable_notify_sett
 from floodmark.config.receivers import layout_of, place_settings
 from floodmark.config.schema import ConfigFile, DestinationSection
 from floodmark.config.settings import (
+    DEFAULT_AUDIT_SHARE,
     DEFAULT_CHUNK_BYTES,
     DEFAULT_GRACE,
     DestinationSettings,
@@ -76,7 +77,8 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         chunk_bytes=_chunk_bytes(file, name),
         guards=guard_settings(arguments, file.guards, name),
         limits=_limits(arguments, file, name),
-        audit_chunks=_or_default(file.audit.chunks_per_run, 1),
+        audit_share=_audit_share(file, name),
+        audit=not arguments.no_audit,
         metrics=Metrics() if state_only else metrics_settings(arguments, environ, file.metrics, name),
         prune_grace=_grace_seconds(arguments, file, name),
         deliver=delivery_settings(file.deliver, name),
@@ -240,6 +242,21 @@ def _limits(arguments: Flags, file: ConfigFile, name: str) -> Limits:
     if not 1 <= connections <= 128:
         raise ConfigError(CONFIG_REFUSED, on="--connections", why="out of range", hint="Write a number from 1 to 128.")
     return Limits(connections=connections, **given)
+
+
+def _audit_share(file: ConfigFile, name: str) -> float:
+    share, chunks = file.audit.share, file.audit.chunks_per_run
+    if chunks is not None and (chunks > 0 or share is not None):
+        why = "the audit now reads a share of the proven bytes, not a number of chunks"
+        hint = "Write audit: {share: 2%} instead, or remove the key."
+        raise ConfigError(CONFIG_REFUSED, on=f"audit.chunks_per_run ({name})", why=why, hint=hint)
+    if share is None:
+        return DEFAULT_AUDIT_SHARE if chunks is None else 0.0
+    try:
+        return values.parse_percentage(share)
+    except ValueError as error:
+        on, hint = f"audit.share ({name})", "Write 0% to 100%."
+        raise ConfigError(CONFIG_REFUSED, on=on, why=str(error), hint=hint) from None
 
 
 def _grace_seconds(arguments: Flags, file: ConfigFile, name: str) -> int:

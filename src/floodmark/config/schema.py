@@ -17,6 +17,7 @@ from floodmark.config.key_types import (
     Encryption,
     Grace,
     Natural,
+    Percentage,
     Positive,
     Share,
     Size,
@@ -189,9 +190,13 @@ class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
 class AuditSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The check of proofs: chunks that were proven unchanged are read again."""
 
-    chunks_per_run: Annotated[Natural | None, documented_key("The number of chunks to read again in each run.", 1)] = (
-        None
-    )
+    share: Annotated[
+        Percentage | None,
+        documented_key("The share of the proven bytes to read again, on average over the runs. 0% reads none.", "2%"),
+    ] = None
+    chunks_per_run: Annotated[
+        Natural | None, documented_key("Replaced by share. Only 0, which reads none, is still accepted.")
+    ] = None
 
 
 class MetricsSection(Struct, frozen=True, forbid_unknown_fields=True):

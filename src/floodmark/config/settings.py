@@ -18,6 +18,7 @@ ChannelKind = Literal["people", "webhook", "topic"]
 
 DEFAULT_CHUNK_BYTES = 64 * 1024**2
 DEFAULT_GRACE = 7 * 86400  # seconds
+DEFAULT_AUDIT_SHARE = 2.0  # percent
 
 
 class Secret(Struct, frozen=True):
@@ -194,7 +195,11 @@ class CompletionSettings(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings of one command. `state_url` is None for a stateless run; `prune_grace` is seconds."""
+    """The settings of one command. `state_url` is None for a stateless run; `prune_grace` is seconds.
+
+    `audit_share` is the percentage of the proven bytes that the audit may read again. If `audit` is False, this run
+    leaves its share to the next one.
+    """
 
     source: SourceSettings
     destination: DestinationSettings
@@ -203,7 +208,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     chunk_bytes: int = DEFAULT_CHUNK_BYTES
     guards: Guards = Guards()
     limits: Limits = Limits()
-    audit_chunks: int = 1
+    audit_share: float = DEFAULT_AUDIT_SHARE
+    audit: bool = True
     metrics: Metrics = Metrics()
     deliver: tuple[DeliverySettings, ...] = ()
     notify: NotifySettings = NotifySettings()
@@ -232,6 +238,7 @@ class Flags(Struct, frozen=True, kw_only=True):
     full: bool = False
     adopt_source: bool = False
     accept_loss: bool = False
+    no_audit: bool = False
     allow_unconditional_writes: bool = False
     metrics_port: int | None = None
     push_gateway: Secret | None = None

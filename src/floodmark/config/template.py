@@ -120,6 +120,6 @@ limits:
   max_snapshot_age: 4h
 
 audit:
-  # The number of proven chunks to read again and compare in each run.
-  chunks_per_run: 1
+  # The share of the proven data to read again and compare, on average over the runs.
+  share: 2%
 """

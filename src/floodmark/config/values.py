@@ -15,6 +15,7 @@ ACCEPT = "accept"
 # The texts that the parsers below accept, for a JSON Schema. Only \s, [0-9] and syntax that every dialect shares.
 SIZE_PATTERN = rf"^\s*[0-9]{{1,15}} ?(?:{'|'.join(unit for unit in _SIZES if unit)})?\s*$"
 DURATION_PATTERN = rf"^\s*(?:[0-9]{{1,9}}|(?:[0-9]{{1,9}}[{''.join(_SECONDS)}])+)\s*$"
+PERCENTAGE_PATTERN = r"^\s*(?:100(?:\.0{1,3})?|[0-9]{1,2}(?:\.[0-9]{1,3})?) ?%?\s*$"
 SHARE_PATTERN = rf"^\s*(?:(?:100|[0-9]{{1,2}}) ?%?|{ACCEPT})\s*$"
 
 # Receivers in AWS, by their ARN.
@@ -54,6 +55,14 @@ def parse_share(value: int | str) -> int | None:
     if match is None:
         raise ValueError("expected a percentage such as 50%, or accept")
     return int(match[1])
+
+
+def parse_percentage(value: int | str) -> float:
+    """Return a percentage from `2%`, `0.5%` or a number. Raises ValueError with the reason."""
+    text = str(value).strip()
+    if not re.match(PERCENTAGE_PATTERN.replace("$", r"\Z"), text, re.ASCII):
+        raise ValueError("expected a percentage such as 2% or 0.5%")
+    return float(text.rstrip("% "))
 
 
 # The filter is refused, not parsed, if a literal, an identifier or a comment in it might end elsewhere than it seems.

@@ -78,6 +78,12 @@ MISMATCHES = _counter(
     "database",
 )
 
+AUDIT_OLDEST = _gauge(
+    "audit_oldest_timestamp_seconds",
+    "The oldest of all times at which a provable chunk was last read, by an extraction or by the audit.",
+    "database",
+)
+
 NOTIFICATIONS = _counter(
     "notifications_total",
     "Messages to the channels in `notify`, by outcome: sent, failed.",

@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from floodmark.errors import StateUnreadable, StorageDenied
-from floodmark.layout import HEAD, NOTIFIED
+from floodmark.layout import HEAD, NOTIFIED, timestamp_moment
 from floodmark.model import Ended
 from floodmark.state.announced import Notified
 from floodmark.state.inflight import record_with
@@ -86,6 +86,14 @@ def epoch_seconds(moment: str) -> float:
     """Return an ISO 8601 time in seconds since 1970. Raises StateUnreadable if it is invalid."""
     try:
         return datetime.fromisoformat(moment).timestamp()
+    except (ValueError, OverflowError):
+        raise unreadable("a document of the state", "it contains an invalid timestamp") from None
+
+
+def key_seconds(timestamp: str) -> float:
+    """Return a timestamp as in keys in seconds since 1970. Raises StateUnreadable if it is invalid."""
+    try:
+        return timestamp_moment(timestamp).timestamp()
     except (ValueError, OverflowError):
         raise unreadable("a document of the state", "it contains an invalid timestamp") from None
 

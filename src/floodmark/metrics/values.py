@@ -9,9 +9,10 @@ from msgspec import Struct
 
 from floodmark.metrics import catalogue as names
 from floodmark.metrics.catalogue import Metric
-from floodmark.metrics.ledger_facts import LedgerFacts, epoch_seconds
+from floodmark.metrics.ledger_facts import LedgerFacts, epoch_seconds, key_seconds
 from floodmark.metrics.live import LiveTotals
 from floodmark.model import Outcome, Status, TableEntry
+from floodmark.state.last_read import oldest_read
 from floodmark.state.manifest import Manifest, Record
 from floodmark.version import __version__
 
@@ -119,6 +120,9 @@ def _commit_values(database: str, manifest: Manifest) -> Iterator[MetricValue]:
     kept = [entry for entry in manifest.tables if entry.status != "dropped"]
     if kept:
         yield MetricValue(names.OLDEST_CHECKED, (database,), min(map(_last_checked, kept)))
+    oldest = oldest_read(manifest.tables)
+    if oldest is not None:
+        yield MetricValue(names.AUDIT_OLDEST, (database,), key_seconds(oldest))
     for entry in manifest.tables:
         yield from _table_values((database, entry.schema, entry.name), entry)
 

@@ -42,7 +42,7 @@ class AttemptResult(Struct, frozen=True):
     """The result of an attempt. Its snapshot is closed, but its identity and point are still valid.
 
     `lost` tables have no entry: they need a new snapshot. `gone` are the tables that the state knows and the source no
-    longer has, each with the reason.
+    longer has, each with the reason. `audit_carried` are bytes of the audit's share that are left for the next run.
     """
 
     identity: SourceIdentity
@@ -52,10 +52,14 @@ class AttemptResult(Struct, frozen=True):
     entries: dict[TableName, TableEntry]
     lost: dict[TableName, FloodmarkError]
     gone: Mapping[TableName, Gone]
+    audit_carried: int = 0
 
 
 class Attempt(Struct, frozen=True):
-    """All that the steps under one snapshot share. `timestamp` is in the keys of this attempt's objects."""
+    """All that the steps under one snapshot share. `timestamp` is in the keys of this attempt's objects.
+
+    `audit_carried` are bytes that the audit may read on top of this run's share.
+    """
 
     run_id: str
     started: datetime
@@ -69,6 +73,7 @@ class Attempt(Struct, frozen=True):
     engine: Engine
     deadline: Deadline
     observer: Observer
+    audit_carried: int = 0
 
     @property
     def readable_tables(self) -> list[TableInfo]:
@@ -160,7 +165,9 @@ class Attempt(Struct, frozen=True):
         settled = [proven_outcome(chunk) for chunk in chunks]
         return finished_entry(work.plan, settled, self.remembered_of(work.table), facts, 0).reason
 
-    def make_result(self, works: Sequence[TableWork], gone: Mapping[TableName, Gone]) -> AttemptResult:
+    def make_result(
+        self, works: Sequence[TableWork], gone: Mapping[TableName, Gone], audit_carried: int
+    ) -> AttemptResult:
         """Return the entries of all tables that need no other snapshot, and tell the observer of each."""
         facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)
         entries = {work.table: self._entry_of(work, facts) for work in works if not work.lost}
@@ -168,7 +175,7 @@ class Attempt(Struct, frozen=True):
             self.observer(TableFinished(entry))
         lost = {work.table: work.error for work in works if work.lost and work.error is not None}
         identity, point = self.snapshot.identity, self.snapshot.point
-        return AttemptResult(identity, point, self.timestamp, self.tables, entries, lost, gone)
+        return AttemptResult(identity, point, self.timestamp, self.tables, entries, lost, gone, audit_carried)
 
     def _entry_of(self, work: TableWork, facts: EntryFacts) -> TableEntry:
         remembered = self.remembered_of(work.table)

@@ -1,39 +1,60 @@
-"""The last checks before an attempt's lines are used: an audit of chunks called unchanged, and of definitions."""
+"""The last checks before an attempt's lines are used: an audit of chunks called unchanged, and of definitions.
+
+`audit_budget` chooses the chunks.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+
+from msgspec.structs import replace
 
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import SnapshotLost, SourceError, VerificationFailed
 from floodmark.events import ChunkAudited, StepStarted, Warned
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
+from floodmark.pipeline.audit_budget import Candidate, choose_audits
 from floodmark.pipeline.extract import ChunkTask, Extractor, patiently
 from floodmark.pipeline.plans import ChunkPlan
 from floodmark.pipeline.work import TableWork
+from floodmark.state.last_read import last_read
 
 AuditedChunk = tuple[TableWork, ChunkPlan, bool]
 
 
-def audit_tables(attempt: Attempt, works: Sequence[TableWork]) -> None:
+def audit_tables(attempt: Attempt, works: Sequence[TableWork]) -> int:
     """Make the last checks. A table that fails one needs a new snapshot.
+
+    Return the bytes of the audit's share that are left for the next run.
 
     Raises SnapshotLost if the snapshot is gone, and VerificationFailed if a chunk was wrongly called unchanged.
     """
     attempt.require_snapshot(works)
-    audited = _read_again(attempt, works)
+    chosen, carried = _choose(attempt, works)
+    audited = _read_again(attempt, chosen)
     _require_same_definitions(attempt, works, audited)
     _require_no_mismatch(attempt, audited)
     attempt.require_snapshot(works)
+    return carried
 
 
-def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChunk]:
-    """Re-extract a few chunks that were proven unchanged; return each with True if its lines are still the same."""
-    candidates = [(work, chunk) for work in works if work.is_open for chunk in work.plan.chunks if chunk.proven]
-    number = min(attempt.settings.audit_chunks, len(candidates))
-    chosen = random.Random(attempt.run_id).sample(candidates, number)
+def _choose(attempt: Attempt, works: Sequence[TableWork]) -> tuple[list[tuple[TableWork, ChunkPlan]], int]:
+    """Return the chunks to audit: of those that were proven unchanged, as many as the budget allows."""
+    proven = [(work, chunk) for work in works if work.is_open for chunk in work.plan.chunks if chunk.proven]
+    candidates = [_candidate(chunk) for _, chunk in proven]
+    settings = attempt.settings
+    choice = choose_audits(candidates, settings.audit_share, attempt.audit_carried, reads=settings.audit)
+    return [proven[number] for number in choice.chosen], choice.carried
+
+
+def _candidate(chunk: ChunkPlan) -> Candidate:
+    known = chunk.remembered
+    return Candidate("" if known is None else last_read(known.mark, known.object), chunk.estimated_bytes)
+
+
+def _read_again(attempt: Attempt, chosen: Sequence[tuple[TableWork, ChunkPlan]]) -> list[AuditedChunk]:
+    """Re-extract chunks that were proven unchanged; return each with True if its lines are still the same."""
     attempt.begin_step("auditing", chosen)
     extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
 
@@ -56,6 +77,7 @@ def _read_again(attempt: Attempt, works: Sequence[TableWork]) -> list[AuditedChu
             raise same
         else:
             audited.append((work, chunk, same))
+            work.outcomes[chunk.chunk] = replace(work.outcomes[chunk.chunk], read_at=attempt.timestamp)
     return audited
 
 

@@ -34,11 +34,16 @@ PROVEN = frozenset[str]({"unchanged", "journal"})
 
 
 class ChunkOutcome(Struct, frozen=True):
-    """A settled chunk: its object (None: no lines) and its observation (None: no proof)."""
+    """A settled chunk: its object (None: no lines) and its observation (None: no proof).
+
+    `read_at` is the attempt's timestamp if the chunk was read and its key does not show that: its lines were there
+    before, or it has none.
+    """
 
     plan: ChunkPlan
     object: ObjectEntry | None
     observed: Observation | None
+    read_at: str | None = None
 
 
 class EntryFacts(Struct, frozen=True):
@@ -279,4 +284,13 @@ def _chunk_mark(outcome: ChunkOutcome, seen: Observation, index: int | None) -> 
         provable=outcome.plan.part.no_proof is None,
         newest=seen.newest,
         digest=UNSET if seen.digest is None else seen.digest,
+        audited=_audited_at(outcome),
     )
+
+
+def _audited_at(outcome: ChunkOutcome) -> str | UnsetType:
+    """Return when a chunk was last read, if its object's key does not tell it."""
+    if outcome.read_at is not None:
+        return outcome.read_at
+    known = outcome.plan.remembered
+    return UNSET if outcome.plan.reason is not None or known is None else known.mark.audited

@@ -66,6 +66,8 @@ def _run_tasks(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[Tab
             work.record_error(outcome)
             attempt.observer(TableGivenUp(work.table))
         else:
+            if outcome.object is None or outcome.object.origin == "reused":
+                outcome = replace(outcome, read_at=attempt.timestamp)  # the key of an object does not tell it
             work.outcomes[task.plan.chunk] = outcome
             attempt.chunk_done(work, outcome)
 

@@ -184,9 +184,9 @@ def _run_steps(session: Session, source: Source, snapshot: SourceSnapshot, numbe
     extract_chunks(attempt, works)
     session.note_sent(attempt, works)
     session.stop.require_not_asked()
-    audit_tables(attempt, works)
+    carried = audit_tables(attempt, works)
     session.stop.require_not_asked()
-    return attempt.make_result(works, gone)
+    return attempt.make_result(works, gone, carried)
 
 
 def _why_again(result: AttemptResult | SourceError) -> str:

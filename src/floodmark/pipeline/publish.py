@@ -125,4 +125,5 @@ def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[Ta
         tables=tuple(entries),
         uploaded_bytes=session.uploaded,
         announces=True if session.settings.completion.wanted else UNSET,
+        audit_carried=result.audit_carried or UNSET,
     )

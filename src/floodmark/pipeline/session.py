@@ -211,7 +211,14 @@ class Session:
             engine=LocalThreads(snapshot.parallelism),
             deadline=self.deadline,
             observer=self.observe,
+            audit_carried=self._audit_carried(),
         )
+
+    def _audit_carried(self) -> int:
+        """Return the bytes that earlier runs left to the audit."""
+        if self.current is None or self.other_source or self.current.manifest.audit_carried is UNSET:
+            return 0
+        return self.current.manifest.audit_carried
 
     def _remembered_tables(self, snapshot: SourceSnapshot, tables: Sequence[TableInfo]) -> dict[TableName, Remembered]:
         committed = self.committed_tables()

@@ -67,7 +67,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """The immutable document of a run: a complete, verifiable snapshot of every table.
 
     `uploaded_bytes` is what the run itself put. Its new objects can also come from a run that it continued. `announces`
-    is True if the configuration asked the run to announce its commit to schedulers.
+    is True if the configuration asked the run to announce its commit to schedulers. `audit_carried` are the bytes that
+    the audit may read in the next run on top of that run's own share.
     """
 
     format: Literal["floodmark.manifest"] = "floodmark.manifest"
@@ -85,6 +86,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     tables: tuple[TableEntry, ...]
     uploaded_bytes: int | UnsetType = UNSET
     announces: bool | UnsetType = UNSET
+    audit_carried: int | UnsetType = UNSET
 
     @property
     def attempted(self) -> tuple[TableEntry, ...]:

@@ -84,6 +84,7 @@ def add_runs(commands: Commands) -> None:
     groups.add_verbosity(run, quiet=True)
     groups.add_verbosity(plan, quiet=False)
     groups.add_metrics(run)
+    run.add_argument("--no-audit", action="store_true", help="read no proven chunk again; leave that to the next run")
     plan.add_argument("--detailed-exitcode", action="store_true", help="exit with 20 if there is work, 0 if not")
 
 
