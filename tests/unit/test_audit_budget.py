@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from floodmark.model import Chunk, ChunkMark, ObjectEntry, Reason, TableEntry, Watermark
-from floodmark.model import Point
+from floodmark.model import Chunk, ChunkMark, ObjectEntry, Point, Reason, TableEntry, Watermark
 from floodmark.pipeline.audit_budget import BYTES_OF_A_TASK, Candidate, choose_audits
 from floodmark.state.last_read import last_read, oldest_read
 
