@@ -86,10 +86,13 @@ class Attempt(Struct, frozen=True):
     def policy_for(self, table: TableName) -> Policy:
         """Return the rules for a table. A receiver that moves objects away is sent a table again after some days."""
         settings, stays, remembered = self.settings, self.backends.layout.objects_stay, self.remembered_of(table)
-        oldest = self.started - timedelta(days=settings.destination.resend_after_days)
-        sent = [timestamp_of(entry.key) for entry in remembered.good.objects] if remembered.good else []
-        due = not stays and any(text is not None and timestamp_moment(text) < oldest for text in sent)
+        due = not stays and self._sent_too_long_ago(remembered)
         return Policy(settings.chunk_bytes, settings.full, stays, due or remembered.sent_since == "half")
+
+    def _sent_too_long_ago(self, remembered: Remembered) -> bool:
+        oldest = self.started - timedelta(days=self.settings.destination.resend_after_days)
+        sent = [timestamp_of(entry.key) for entry in remembered.good.objects] if remembered.good else []
+        return any(text is not None and timestamp_moment(text) < oldest for text in sent)
 
     def object_key(self, table: TableName, number: int) -> str:
         """Return the key of a chunk's object. No other run and no other attempt can have it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -80,6 +80,7 @@ class Session:
         self._chunks_to_finish = 0
         self._database = ""
         self._claimed = False
+        self._committed: Mapping[TableName, Remembered] | None = None
         self._last_claim: datetime | None = None
         self._observer = observer
         self._counting = threading.Lock()
@@ -125,10 +126,14 @@ class Session:
         """Return True if --table or --exclude leaves the table out of this run."""
         return narrowed_away(table, self.settings.selection, self.default_schema)
 
-    def committed_tables(self) -> dict[TableName, Remembered]:
+    def committed_tables(self) -> Mapping[TableName, Remembered]:
         """Return the last committed state of each table."""
-        known = {} if self.current is None or self.other_source else self.current.manifest.tables
-        return {entry.table: remember_entry(entry) for entry in known if entry.status != "dropped"}
+        if self.other_source:
+            return {}
+        if self._committed is None:
+            known = () if self.current is None else self.current.manifest.tables
+            self._committed = {entry.table: remember_entry(entry) for entry in known if entry.status != "dropped"}
+        return self._committed
 
     # Before the first snapshot
 

@@ -5,7 +5,7 @@ A fixed number of queries in the caller's transaction reads everything, and this
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import psycopg
@@ -51,10 +51,14 @@ FIXED_SIZE = frozenset((16, 20, 21, 23, 700, 701, 1082, 1083, 1114, 1184, 2950))
 
 
 def read_tables(
-    connection: psycopg.Connection[Any], selection: Selection, encoding_digest: str
+    connection: psycopg.Connection[Any],
+    selection: Selection,
+    encoding_digest: str,
+    only: Collection[TableName] | None = None,
 ) -> tuple[TableChoice, list[PgTable]]:
     """Return the choice, and the selected tables, ordered by name, as the transaction's snapshot shows them.
 
+    If `only` some tables are of interest, the others are not returned.
     Raises ConfigError for a pattern that selects nothing, a rule without its table or column, and a hash mask without a
     key.
     """
@@ -62,7 +66,8 @@ def read_tables(
     candidates = candidates_of(relations)
     rules = rules_by_table(candidates, selection, DEFAULT_SCHEMA)
     choice = choose_tables(candidates, selection, DEFAULT_SCHEMA)
-    families = _read_families(connection, relations, choice.tables)
+    wanted_tables = choice.tables if only is None else [table for table in choice.tables if table in only]
+    families = _read_families(connection, relations, wanted_tables)
     members = [member for family in families for member in family.members]
     wanted = {a.type for member in members for a in member.attributes if not a.dropped}
     extensions = read_extensions(connection)

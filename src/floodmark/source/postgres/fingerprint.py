@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -41,6 +42,17 @@ class _NamedParts(Struct, frozen=True):
     schema_xmin: str
 
 
+class _EncodedFacts:
+    """Facts that many tables share, encoded once: what `_content` and `_trace` make of them, as JSON."""
+
+    def __init__(self, content: msgspec.Raw, trace: msgspec.Raw) -> None:
+        self.content, self.trace = content, trace
+
+
+def _as_json(facts: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(facts))
+
+
 def of_database(version: int) -> int:
     """Return the fact that every table of a database shares."""
     return version
@@ -62,10 +74,15 @@ def of_names(detail: RelationDetail, count: bool) -> Struct:
     return _NamedParts(detail.name_xmin, detail.schema_xmin) if count else _NamedParts("", "")
 
 
-def of_types(types: TypeCatalog, columns: Iterable[Attribute]) -> list[Any]:
-    """Return the facts of all types that some columns reach."""
-    reachable = frozenset[int]().union(*(types.closure(a.type) for a in columns if not a.dropped))
-    return [types.facts(oid) for oid in sorted(reachable)]
+def of_types(types: TypeCatalog, columns: Iterable[Attribute]) -> Any:
+    """Return the facts of all types that some columns reach. Tables with the same types share them."""
+    used = frozenset(a.type for a in columns if not a.dropped)
+    known = types.encoded.get(used)
+    if known is None:
+        reachable = frozenset[int]().union(*map(types.closure, used))
+        facts = [types.facts(oid) for oid in sorted(reachable)]
+        known = types.encoded[used] = _EncodedFacts(_as_json(_content(facts)), _as_json(_trace(facts)))
+    return known
 
 
 def of_tree(edges: Iterable[PartitionEdge], members: Iterable[RelationDetail]) -> tuple[Any, ...]:
@@ -82,15 +99,25 @@ def table_definition(facts: Sequence[Any], above: TableDefinition | None) -> Tab
 def _content(fact: Any) -> Any:
     """Return facts without the transactions that wrote them."""
     if isinstance(fact, Struct):
-        return [getattr(fact, name) for name in fact.__struct_fields__ if not name.endswith("xmin")]
-    return [_content(one) for one in fact] if isinstance(fact, list | tuple) else fact
+        return [getattr(fact, name) for name in _field_names(type(fact), False)]
+    if isinstance(fact, _EncodedFacts):
+        return fact.content
+    return list(map(_content, fact)) if isinstance(fact, list | tuple) else fact
 
 
 def _trace(fact: Any) -> Any:
     """Return the transactions that wrote some facts."""
     if isinstance(fact, Struct):
-        return [getattr(fact, name) for name in fact.__struct_fields__ if name.endswith("xmin")]
-    return [_trace(one) for one in fact] if isinstance(fact, list | tuple) else None
+        return [getattr(fact, name) for name in _field_names(type(fact), True)]
+    if isinstance(fact, _EncodedFacts):
+        return fact.trace
+    return list(map(_trace, fact)) if isinstance(fact, list | tuple) else None
+
+
+@cache
+def _field_names(kind: type[Struct], trace: bool) -> tuple[str, ...]:
+    """Return the fields of a fact that tell which transaction wrote it, or all others."""
+    return tuple(name for name in kind.__struct_fields__ if name.endswith("xmin") is trace)
 
 
 def config_digest(

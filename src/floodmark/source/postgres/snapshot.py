@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
+from contextlib import suppress
 
 import psycopg
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from floodmark.lineage import same_history
 from floodmark.model import Chunk, Format, Point, SourceIdentity, TableName
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
+from floodmark.source.postgres import together
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
@@ -32,6 +34,7 @@ from floodmark.source.postgres.statements import (
     locked_relations,
     names_of,
     observe_chunk,
+    observe_together,
     partition_members,
     plan_only,
     reads_by_groups,
@@ -166,7 +169,8 @@ class PostgresSnapshot:
         if present is None:
             return [table.table for table in tables]
         try:
-            now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest)[1]}
+            names = {table.table for table in tables}
+            now = {table.info.table: table.info for table in self._read(present, selection, encoding_digest, names)[1]}
         except ConfigError:  # a table that a pattern or rule names is gone: a new snapshot will show which
             return [table.table for table in tables]
         finally:
@@ -186,10 +190,14 @@ class PostgresSnapshot:
         return None
 
     def _read(
-        self, coordinator: Coordinator, selection: Selection, encoding_digest: str
+        self,
+        coordinator: Coordinator,
+        selection: Selection,
+        encoding_digest: str,
+        only: Collection[TableName] | None = None,
     ) -> tuple[TableChoice, list[PgTable]]:
         try:
-            return read_tables(coordinator.connection, selection, encoding_digest)
+            return read_tables(coordinator.connection, selection, encoding_digest, only)
         except psycopg.Error as error:
             found = translated(error, "can't read the catalog", self._where.label)
             lacking = lacks_something(error, coordinator.server_version, self._where.label)
@@ -198,20 +206,42 @@ class PostgresSnapshot:
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         on = questions[0].table.label if questions else ""
         with self._transactions.begin("can't observe", on) as connection:
-            observations = []
+            answers = self._answer_together(connection, questions)
             before: frozenset[int] = frozenset()
             last: ExpectedReads | None = None
-            for asked in questions:
+            for number, asked in enumerate(questions):
+                if number in answers:
+                    continue
                 reads = self._expected_reads(asked)
                 if last is None:
                     connection.execute(_SCOPE)
                 elif reads.root in before or not last.exact:  # it might read another relation undetected
                     connection.execute(_LET_GO)
                     before = frozenset()
-                seen, before = self._answer_one(connection, asked, before)
-                observations.append(seen)
+                answers[number], before = self._answer_one(connection, asked, before)
                 last = reads
-        return observations
+        return [answers[number] for number in range(len(questions))]
+
+    def _answer_together(self, connection: Connection, questions: Sequence[Question]) -> dict[int, Observation]:
+        """Ask the questions that can share a statement. Return their observations by number.
+
+        If a table is locked, its question and those that share its statement are left.
+        """
+        reads = [self._expected_reads(asked) for asked in questions]
+        groups = list(together.groups_of(questions, reads))
+        answers: dict[int, Observation] = {}
+        if not groups:
+            return answers
+        connection.execute(f"{_SCOPE}; {together.SHORT_WAIT}")
+        before: frozenset[int] = frozenset()
+        with suppress(psycopg.errors.LockNotAvailable):
+            for group in groups:
+                asked, expected = [questions[number] for number in group], [reads[number] for number in group]
+                rows = connection.execute(observe_together(asked, self._database)).fetchall()
+                seen, before = together.answers_of(rows, asked, expected, before)
+                answers |= zip(group, seen, strict=True)
+        connection.execute(_LET_GO)
+        return answers
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         known = self._tables[table.table]

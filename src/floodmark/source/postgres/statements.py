@@ -6,14 +6,14 @@ parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from floodmark.model import Chunk, Format
-from floodmark.observed import Part, TableInfo
+from floodmark.observed import Part, Question, TableInfo
 from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.types import FIRST_USER_OID
 from floodmark.source.quoting import qualified, quoted
@@ -67,11 +67,30 @@ def observe_chunk(part: Part, chunk: Chunk, open_end: bool, since: int, watched:
     """
     newest = f"encode(sha256(convert_to(max({quoted(watched)})::text, 'UTF8')), 'hex')" if watched else "NULL"
     return (
-        "SELECT count(*), "
-        f"count(*) FILTER (WHERE age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0), "
-        f"{_FROZEN.format('')}, {newest}, {_relations_read(part, database)} "
+        f"SELECT {_counts(since)}, {newest}, {_relations_read(part, database)} "
         f"FROM ONLY {qualified(part.table)}{_where_clause(_block_range(chunk, open_end))}"
     )
+
+
+def observe_together(questions: Sequence[Question], database: int) -> str:
+    """Count the rows of several whole tables, each as `observe_chunk` does. See `together` for the check.
+
+    The columns are: number of the question, the three counts, least and greatest oid of the relations that the rows
+    came from, present file. The last row has the number -1 and the oids of the relations that are locked.
+    """
+    of_each = [
+        f"SELECT {number}, {_counts(asked.since)}, min(tableoid)::bigint, max(tableoid)::bigint, "
+        f"pg_relation_filenode({asked.part.id})::bigint, NULL::bigint[] FROM ONLY {qualified(asked.part.table)}"
+        for number, asked in enumerate(questions)
+    ]
+    locks = f"ARRAY({_locks_of(questions[0].part.id, database)})"
+    return " UNION ALL ".join([*of_each, f"SELECT -1, NULL, NULL, NULL, NULL, NULL, NULL, {locks}"])
+
+
+def _counts(since: int) -> str:
+    """Return the columns for the number of rows: all, those from `since` on, and those with xmin 2."""
+    young = f"age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0"
+    return f"count(*), count(*) FILTER (WHERE {young}), {_FROZEN.format('')}"
 
 
 def holds_rows(part: Part, chunk: Chunk, open_end: bool, database: int) -> str:
@@ -82,10 +101,11 @@ def holds_rows(part: Part, chunk: Chunk, open_end: bool, database: int) -> str:
 
 def _relations_read(part: Part, database: int) -> str:
     """Return the columns for the present file of the snapshot's relation, and for the transaction's locks."""
-    return (
-        f"pg_relation_filenode({part.id}), "
-        f"ARRAY(SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(part.id, database)})"
-    )
+    return f"pg_relation_filenode({part.id}), ARRAY({_locks_of(part.id, database)})"
+
+
+def _locks_of(root: str, database: int) -> str:
+    return f"SELECT relation::bigint FROM pg_locks l WHERE {_locked_by_us(root, database)}"
 
 
 def locked_relations(root: int, database: int) -> str:

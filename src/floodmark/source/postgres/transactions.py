@@ -274,13 +274,15 @@ class SnapshotTransactions:
         exported = self._coordinator.exported
         assert exported.id is not None
         try:
-            connection.execute(
+            found = connection.execute(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-                f"SET TRANSACTION SNAPSHOT {literal(exported.id)}; {self._coordinator.pinned}"
+                f"SET TRANSACTION SNAPSHOT {literal(exported.id)}; {self._coordinator.pinned}; SELECT {_VIEW}"
             )
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
             raise SnapshotLost("can't import the snapshot", on=self._where.label) from None
-        row = connection.execute(f"SELECT {_VIEW}").fetchone()
+        while found.nextset():
+            pass  # only the last statement gives a row
+        row = found.fetchone()
         if row is None or row[0] != exported.view:
             raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")
         set_local(connection, self._settings)

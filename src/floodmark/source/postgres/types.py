@@ -143,6 +143,7 @@ class TypeCatalog:
         self.unstable = cache(self._unstable)
         self.raw_newlines = cache(self._raw_newlines)
         self.facts = cache(self._facts)
+        self.encoded = dict[frozenset[int], Any]()  # by the types of columns: for `fingerprint`
 
     def unstable_as_text(self, oid: int) -> str | None:
         """Return why `value::text` depends on more than stored bytes, or None: a cast can be the user's own."""
