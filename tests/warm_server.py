@@ -37,7 +37,6 @@ _BY_NEED = (
     "rich.console",
     "rich.table",
     "sqlalchemy.dialects.postgresql.psycopg",
-    "structlog",
 )
 
 

@@ -11,6 +11,8 @@ import signal
 import sys
 from types import FrameType
 
+from floodmark.cli.version_text import write_version
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a command in the same way as Ctrl-C does."""
@@ -22,6 +24,8 @@ def main() -> int:
     """Run the command line and return its exit code. Raises nothing."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if sys.argv[1:] == ["--version"] and write_version():
+            return 0
         from floodmark.cli.main import main as command_line  # noqa: PLC0415 - by need: a signal can end the import
 
         return command_line()

@@ -102,7 +102,6 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "tenacity": ("floodmark.retrying",),
     "rich_argparse": ("floodmark.cli",),
     "shtab": ("floodmark.cli",),
-    "structlog": ("floodmark.cli",),
     "prometheus_client": ("floodmark.metrics",),
     "duckdb": ("floodmark.reader", "floodmark.load"),
     "pyarrow": ("floodmark.reader", "floodmark.load"),

@@ -162,3 +162,11 @@ def test_a_wrong_command_line_is_never_repeated(line: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(line.split())
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", list(subcommands(parser())))
+def test_the_parser_of_one_command_is_a_part_of_the_whole(command: str) -> None:
+    """A command is parsed by a parser that has few others, so each must be found in its group."""
+    part, whole = subcommands(parser(command)), subcommands(parser())
+    assert command in part and len(part) <= 3
+    assert part[command].format_help() == whole[command].format_help()

@@ -121,7 +121,7 @@ def test_parsing_loads_no_command_no_settings_and_no_rich(arguments: list[str]) 
     script = "import sys\nfrom floodmark.cli.main import main\nmain(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     loaded = done.stderr.splitlines()[-1].split(" ")
-    heavy = {"rich", "rich_argparse", "shtab", "structlog", "floodmark.pipeline"}
+    heavy = {"rich", "rich_argparse", "shtab", "floodmark.pipeline"}
     if arguments != ["rum"]:  # the suggestion comes from a module of the settings
         heavy.add("yaml")
     assert not heavy & set(loaded) and not [name for name in loaded if name.startswith("floodmark.cli.commands.")]

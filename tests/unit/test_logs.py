@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 from fix_cli import EVIL, entry
 from floodmark.cli.main import main
 from floodmark.cli.output import logs
-from floodmark.cli.output.log_events import EVENTS
+from floodmark.cli.output.log_events import EVENTS, Line
 from floodmark.cli.output.logs import Log, chosen
 from floodmark.errors import ConfigError
 from floodmark.events import ChunkAudited, ChunkDone, RunFinished, RunStarted, TableDecided, TableFinished, Warned
@@ -202,16 +200,23 @@ def test_a_wrong_variable_is_named_and_its_value_is_not() -> None:
     assert refusal.value.on == logs.LEVEL and "warning" in str(refusal.value.hint) and CANARY not in str(refusal.value)
 
 
-def test_structlog_is_loaded_by_the_first_line_that_is_written() -> None:
-    script = """
-import sys
-from floodmark.cli.output.log_events import Line
-from floodmark.cli.output.logs import Log
-log = Log(lambda line: None, "json", "warning")
-log.write(Line("run_started", {}))
-before = "structlog" in sys.modules
-log.write(Line("retry", {}))
-print(before, "structlog" in sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("plain", "plain"),
+        ("", ""),
+        (True, "true"),
+        (0.5, "0.5"),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('say "no"', r'"say \"no\""'),
+        (r"C:\new file", r'"C:\\new file"'),
+        (r"C:\new", r"C:\new"),
+        ("one\ntwo", r"one\ntwo"),
+        ({"a.b": 12, "c": None}, '"a.b 12%, c"'),
+    ],
+)
+def test_a_value_in_a_text_line_is_quoted_if_it_needs_that(value: object, shown: str) -> None:
+    lines: list[str] = []
+    Log(lines.append, "text", "info").write(Line("retry", {"why": value}))
+    assert lines[0].endswith(f" level=warning event=retry why={shown}")

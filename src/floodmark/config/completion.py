@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.notify_schema import CompletionSection
 from floodmark.config.settings import CompletionSettings, Settings
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.values import BUS_ARN, TOPIC_ARN
 from floodmark.errors import ConfigError
 

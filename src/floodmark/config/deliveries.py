@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.receivers import layout_of, place_settings
 from floodmark.config.schema import DeliverSection
 from floodmark.config.settings import DeliverySettings, Settings
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.urls import check_place
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.schema import GuardsSection
 from floodmark.config.settings import Flags, Guards
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.values import parse_share
 from floodmark.errors import ConfigError
 

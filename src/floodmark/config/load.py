@@ -13,7 +13,7 @@ from msgspec import Struct
 from floodmark.config import values
 from floodmark.config.completion import completion_settings, require_completable
 from floodmark.config.deliveries import delivery_settings, require_deliverable
-from floodmark.config.document import CONFIG_REFUSED, read_config
+from floodmark.config.document import read_config
 from floodmark.config.guards import guard_settings
 from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
 from floodmark.config.notifications import notify_settings, readable_notify_settings
@@ -33,6 +33,7 @@ from floodmark.config.settings import (
     Settings,
     SourceSettings,
 )
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.tables import MASK_KEY, require_possible_detection, table_selection
 from floodmark.config.urls import check_place, password_variable, read_source
 from floodmark.errors import ConfigError

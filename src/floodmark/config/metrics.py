@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.schema import MetricsSection
 from floodmark.config.settings import Flags, Metrics, Secret
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.errors import ConfigError
 
 PUSHGATEWAY = "FLOODMARK_PUSHGATEWAY"

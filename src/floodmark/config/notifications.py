@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
-from floodmark.config.document import CONFIG_REFUSED
 from floodmark.config.notify_schema import NotifySection
 from floodmark.config.settings import ChannelKind, ChannelSettings, NotifyKind, NotifySettings, Secret
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.values import MAX_GRACE, TOPIC_ARN, parse_duration
 from floodmark.errors import ConfigError
 

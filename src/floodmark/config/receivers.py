@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from floodmark.config.document import CONFIG_REFUSED
+from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.errors import ConfigError
 from floodmark.layout import LAYOUTS, LayoutName
 from floodmark.places import bucket_of, option_problem

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from floodmark.config.document import CONFIG_REFUSED, shown_key
 from floodmark.config.schema import ColumnsSection, ConfigFile, RuleSection
 from floodmark.config.settings import ColumnRule, DetectMode, Flags, Secret, Selection, TableRule
+from floodmark.config.shown import CONFIG_REFUSED, shown_key
 from floodmark.config.values import filter_problem
 from floodmark.errors import ConfigError
 

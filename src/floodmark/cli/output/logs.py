@@ -1,12 +1,13 @@
 """The log on stderr of long commands: key=value lines on a terminal, JSON lines elsewhere.
 
 Each event is one line, with the same keys in both forms; see `log_events`. No line ever holds a row's value or a
-secret. structlog is loaded when the first line is written.
+secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal, cast, get_args
 
 import msgspec
@@ -15,13 +16,13 @@ from floodmark.cli.output.log_events import LEVELS, Level, Line, line_of
 from floodmark.errors import ConfigError
 from floodmark.escaping import printable, printable_json
 from floodmark.events import Event, RunEnded, RunStarted
+from floodmark.wording import iso_time
 
 Style = Literal["text", "json"]
 FORMAT, LEVEL = "FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL"
 FORMATS = ("auto", *get_args(Style))
 _RANK: dict[str, int] = {level: rank for rank, level in enumerate(LEVELS)}
 _SUMMARIES = frozenset({"run_finished", "load_finished", "delivery_finished", "table_dropped"})
-_FIRST = ("timestamp", "level", "event")
 
 
 class Log:
@@ -33,17 +34,14 @@ class Log:
     def __init__(self, write: Callable[[str], object], style: Style, level: Level, *, brief: bool = False) -> None:
         self._write, self.style, self.level, self._brief = write, style, level, brief
         self._bound: dict[str, Any] = {}
-        self._logger: Any = None
 
     def redirect(self, write: Callable[[str], object]) -> None:
         """Write through another function from now on."""
         self._write = write
-        self._logger = None
 
     def bind(self, **fields: str) -> None:
         """Add these fields to every line from now on."""
-        self._bound |= fields
-        self._logger = None
+        self._bound = {**self._bound, **fields}
 
     def observe(self, event: Event) -> bool:
         """Write the line of an event. Returns true if there is one and it is written at this level."""
@@ -58,9 +56,9 @@ class Log:
         """Write a line. Returns false if its level is too low, or if the log is brief and the line sums up."""
         if _RANK[line.level] < _RANK[self.level] or (self._brief and line.event in _SUMMARIES):
             return False
-        if self._logger is None:
-            self._logger = _logger(self._write, self.style).bind(**self._bound)
-        getattr(self._logger, line.level)(line.event, **line.fields)
+        given = {name: value for name, value in {**self._bound, **line.fields}.items() if value is not None}
+        fields = {"timestamp": iso_time(datetime.now(UTC)), "level": line.level, "event": line.event, **given}
+        self._write(_json_line(fields) if self.style == "json" else _text_line(fields))
         return True
 
 
@@ -78,54 +76,25 @@ def chosen(options: Mapping[str, Any], environ: Mapping[str, str], terminal: boo
     return cast(Style, style), cast(Level, level)
 
 
-def _logger(write: Callable[[str], object], style: Style) -> Any:
-    import structlog  # noqa: PLC0415 - by need: not every command writes a line
-
-    text = structlog.processors.LogfmtRenderer(bool_as_flag=False)
-    renderers = [structlog.processors.JSONRenderer(_encode)] if style == "json" else [_flatten, text, _escape]
-    return structlog.wrap_logger(
-        _Output(write),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            _drop_missing,
-            _order_keys,
-            *renderers,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("debug"),
-        cache_logger_on_first_use=True,
-    )
-
-
-class _Output:
-    """The last step of structlog's chain: each level's method takes a finished line."""
-
-    def __init__(self, write: Callable[[str], object]) -> None:
-        self.debug = self.info = self.warning = self.error = write
-
-
-def _drop_missing(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _order_keys(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    return {**{name: fields[name] for name in _FIRST}, **fields}
-
-
-def _flatten(logger: object, method: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Write the shares of several tables as text. In JSON they are an object."""
-    shares = fields.get("tables")
-    if isinstance(shares, Mapping):
-        fields["tables"] = ", ".join(name if share is None else f"{name} {share}%" for name, share in shares.items())
-    return fields
-
-
-def _escape(logger: object, method: str, line: str) -> str:
-    return printable(line)
-
-
-def _encode(fields: dict[str, Any], **options: object) -> str:
+def _json_line(fields: Mapping[str, Any]) -> str:
     return printable_json(msgspec.json.encode(fields)).decode("utf-8")
+
+
+def _text_line(fields: Mapping[str, Any]) -> str:
+    """Return fields as logfmt: key=value, with quotes if the value needs them."""
+    return printable(" ".join(f"{name}={_text_value(value)}" for name, value in fields.items()))
+
+
+def _text_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):  # the shares of several tables, which are an object in JSON
+        value = ", ".join(name if share is None else f"{name} {share}%" for name, share in value.items())
+    text = str(value)
+    if not any(mark in text for mark in ' ="'):
+        return text.replace("\n", "\\n")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 def _variable(environ: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str | None:
