@@ -62,7 +62,7 @@ def test_defaults_need_only_a_source_and_a_destination() -> None:
     assert settings.chunk_bytes == 64 * 1024**2
     assert (settings.limits.connections, settings.limits.max_snapshot_age) == (4, 14400)
     assert (settings.limits.statement_timeout, settings.limits.lock_timeout) == (3600, 60)
-    assert settings.audit_share == 2.0 and settings.audit
+    assert settings.audit_share == 0.5 and settings.audit
     assert not settings.full and not settings.adopt_source
 
 
@@ -93,7 +93,7 @@ def test_every_key_arrives() -> None:
         chunk_size: 8KiB
         detect: exact
         limits: {connections: 2, max_snapshot_age: 1h30m, statement_timeout: 90, lock_timeout: 5s}
-        audit: {share: 0.5%}
+        audit: {share: 0.25%}
         """,
         {"FLOODMARK_MASK_KEY": "k"},
     )
@@ -121,7 +121,7 @@ def test_every_key_arrives() -> None:
     assert settings.chunk_bytes == 8192
     assert (settings.limits.connections, settings.limits.max_snapshot_age) == (2, 5400)
     assert (settings.limits.statement_timeout, settings.limits.lock_timeout) == (90, 5)
-    assert settings.audit_share == 0.5
+    assert settings.audit_share == 0.25
 
 
 def test_flags_win_over_the_environment_and_that_over_the_file() -> None:
@@ -309,7 +309,7 @@ WRONG_FILES = [
     ("tables: {rules: {public.a: {columns: {masks: {}}}}}", ["tables.rules.public.a.columns.masks", "mask?"]),
     ("limits: {conections: 3}", ["limits.conections", "Did you mean connections?"]),
     ("audit: {chunks: 3}", ["audit.chunks", "chunks_per_run"]),
-    ("audit: {chunks_per_run: 3}", ["audit.chunks_per_run", "a share of the proven bytes", "audit: {share: 2%}"]),
+    ("audit: {chunks_per_run: 3}", ["audit.chunks_per_run", "a share of the proven bytes", "audit: {share: 0.5%}"]),
     ("audit: {chunks_per_run: 0, share: 1%}", ["audit.chunks_per_run", "remove the key"]),
     ("audit: {share: 101%}", ["audit.share", "a percentage such as 2% or 0.5%", "0% to 100%"]),
     ("audit: {share: most}", ["audit.share", "a percentage"]),

@@ -249,7 +249,7 @@ def _audit_share(file: ConfigFile, name: str) -> float:
     share, chunks = file.audit.share, file.audit.chunks_per_run
     if chunks is not None and (chunks > 0 or share is not None):
         why = "the audit now reads a share of the proven bytes, not a number of chunks"
-        hint = "Write audit: {share: 2%} instead, or remove the key."
+        hint = "Write audit: {share: 0.5%} instead, or remove the key."
         raise ConfigError(CONFIG_REFUSED, on=f"audit.chunks_per_run ({name})", why=why, hint=hint)
     if share is None:
         return DEFAULT_AUDIT_SHARE if chunks is None else 0.0

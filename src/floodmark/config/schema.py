@@ -192,7 +192,7 @@ class AuditSection(Struct, frozen=True, forbid_unknown_fields=True):
 
     share: Annotated[
         Percentage | None,
-        documented_key("The share of the proven bytes to read again, on average over the runs. 0% reads none.", "2%"),
+        documented_key("The share of the proven bytes to read again, on average over the runs. 0% reads none.", "0.5%"),
     ] = None
     chunks_per_run: Annotated[
         Natural | None, documented_key("Replaced by share. Only 0, which reads none, is still accepted.")

@@ -18,7 +18,7 @@ ChannelKind = Literal["people", "webhook", "topic"]
 
 DEFAULT_CHUNK_BYTES = 64 * 1024**2
 DEFAULT_GRACE = 7 * 86400  # seconds
-DEFAULT_AUDIT_SHARE = 2.0  # percent
+DEFAULT_AUDIT_SHARE = 0.5  # percent
 
 
 class Secret(Struct, frozen=True):

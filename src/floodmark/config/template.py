@@ -121,5 +121,5 @@ limits:
 
 audit:
   # The share of the proven data to read again and compare, on average over the runs.
-  share: 2%
+  share: 0.5%
 """
