@@ -245,9 +245,9 @@ class PostgresSnapshot:
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         known = self._tables[table.table]
-        with self._transactions.begin("can't extract", table.table.label) as connection:
-            if part.by_block and (known.where is None or part.no_proof is None):
-                connection.execute(IN_HEAP_ORDER)
+        in_order = part.by_block and (known.where is None or part.no_proof is None)
+        planning = IN_HEAP_ORDER if in_order else ""
+        with self._transactions.begin("can't extract", table.table.label, planning) as connection:
             if self._format == "csv":
                 copied = receive_rows(connection, copy_csv(known, part, chunk, open_end), write, header=1)
             elif reads_by_groups(known, part):

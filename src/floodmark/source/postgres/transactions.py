@@ -216,10 +216,13 @@ class SnapshotTransactions:
         self.drawbacks = (*self.drawbacks, why)
 
     @contextmanager
-    def begin(self, what: str, on: str) -> Iterator[Connection]:
-        """Open a transaction for one task. A driver's error inside becomes Floodmark's, which names `what` and `on`."""
+    def begin(self, what: str, on: str, first: str = "") -> Iterator[Connection]:
+        """Open a transaction for one task. A driver's error inside becomes Floodmark's, which names `what` and `on`.
+
+        `first` are SET LOCAL statements, which then cost no round trip of their own.
+        """
         try:
-            with self._own() if self._shared else self._coordinator_transaction() as connection:
+            with self._own(first) if self._shared else self._coordinator_transaction(first) as connection:
                 yield connection
         except psycopg.Error as error:
             raise self._error_to_raise(translated(error, what, on)) from None
@@ -231,10 +234,10 @@ class SnapshotTransactions:
         return error
 
     @contextmanager
-    def _own(self) -> Iterator[Connection]:
+    def _own(self, first: str) -> Iterator[Connection]:
         connection = self._idle_connection()
         try:
-            self._import_snapshot(connection)
+            self._import_snapshot(connection, first)
             yield connection
             connection.execute("COMMIT")
         except BaseException:
@@ -243,10 +246,10 @@ class SnapshotTransactions:
         self._idle.put(connection)
 
     @contextmanager
-    def _coordinator_transaction(self) -> Iterator[Connection]:
+    def _coordinator_transaction(self, first: str) -> Iterator[Connection]:
         connection = self._coordinator.connection
         with self._alone:
-            connection.execute("SAVEPOINT task")
+            connection.execute(_joined("SAVEPOINT task", first))
             try:
                 yield connection
             finally:
@@ -270,14 +273,13 @@ class SnapshotTransactions:
         except SourceUnavailable as error:
             raise self._error_to_raise(error) from None
 
-    def _import_snapshot(self, connection: Connection) -> None:
+    def _import_snapshot(self, connection: Connection, first: str = "") -> None:
         exported = self._coordinator.exported
         assert exported.id is not None
         try:
-            found = connection.execute(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-                f"SET TRANSACTION SNAPSHOT {literal(exported.id)}; {self._coordinator.pinned}; SELECT {_VIEW}"
-            )
+            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            imports = f"SET TRANSACTION SNAPSHOT {literal(exported.id)}"
+            found = connection.execute(_joined(begin, imports, self._coordinator.pinned, first, f"SELECT {_VIEW}"))
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
             raise SnapshotLost("can't import the snapshot", on=self._where.label) from None
         while found.nextset():
@@ -293,6 +295,10 @@ class SnapshotTransactions:
                 close_quietly(self._idle.get_nowait())
             except Empty:
                 return
+
+
+def _joined(*statements: str) -> str:
+    return "; ".join(filter(None, statements))
 
 
 def set_local(connection: Connection, settings: dict[str, str]) -> None:
