@@ -17,9 +17,10 @@ from fix_ports import closed_port
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
-from floodmark.events import ChunkDone, Event, TableFinished, Warned
+from floodmark.events import ChunkAudited, ChunkDone, Event, TableFinished, Warned
 from floodmark.pipeline import snapshot
 from floodmark.reader.reader import open as open_reader
+from floodmark.state.last_read import last_read
 from floodmark.stop import NEVER
 from floodmark.verify.job import VerifyRequest, verify
 
@@ -381,3 +382,20 @@ def test_masks_land_and_the_digest_follows_the_key(job: Job) -> None:
 def everything(error: BaseException) -> str:
     """All that a log or a terminal could show of an error."""
     return "".join(traceback.format_exception(error)) + repr(error.args)
+
+
+def test_chunks_that_are_proven_by_digest_are_audited_in_turn(job: Job) -> None:
+    """A quarter a day: four or five days read each chunk again, also if the ranges get other numbers meanwhile."""
+    fill(job.my)
+    first = job.run().manifest.timestamp
+    label = f"{job.my.name}.t"
+    counts = []
+    for day in range(6):
+        if day == 2:
+            job.my.execute("DELETE FROM t WHERE id < 2000")
+        job.run(audit_share=25.0)
+        counts.append(sum(isinstance(event, ChunkAudited) for event in job.events))
+    entry = job.entry(label)
+    assert entry.watermark is not None and all(count > 0 for count in counts)
+    reads = [last_read(m, None if m.object is None else entry.objects[m.object]) for m in entry.watermark.chunks]
+    assert min(reads) > first and len(reads) == len(entry.objects)
