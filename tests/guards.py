@@ -146,7 +146,7 @@ FILES = [
     guard("one connection on a standby", TRANSACTIONS, "id=None if in_recovery else", "id=", f"{STANDBY} -k subtransactions"),
     guard("the snapshot stands after the last reading", "pipeline/audit.py", "    _require_no_mismatch(attempt, audited)\n    attempt.require_snapshot(works)\n", "    _require_no_mismatch(attempt, audited)\n", f"{IDENTITIES} -k last_reading"),
     guard("an audit that loses the snapshot", "pipeline/audit.py", "if isinstance(same, SnapshotLost):", "if False:", "tests/integration/test_audit.py"),
-    guard("heap order", SNAPSHOT, "if part.by_block and (known.where is None", "if False and (known.where is None", ORDER),
+    guard("heap order", SNAPSHOT, "in_order = part.by_block and (known.where is None", "in_order = False and (known.where is None", ORDER),
 ]  # fmt: skip
 NAMES = [
     guard("read is what was meant: observing", SNAPSHOT, "        _require_not_replaced(connection, asked.table, self._expected_reads(asked), frozenset(read), before)\n", "", f"{IDENTITIES} -k 'exchanged'"),
