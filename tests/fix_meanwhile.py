@@ -55,7 +55,7 @@ class Manner(Struct, frozen=True):
     only: tuple[str, ...] = ()
     connections: int = 4
     serial: bool = True
-    audit: int = 0
+    audit: float = 0.0
     full: bool = False
     end: End | None = None
 
