@@ -15,11 +15,10 @@ from pathlib import Path
 from bench import data
 from bench.contest import Bench, Contestant, Expected, rounds
 from bench.measure import Failed, Series
-from bench.outcome import Finding, Outcome, Skipped
+from bench.outcome import Finding, Outcome
 from bench.servers import SERVER
 from bench.session import Session
 from floodmark.demo.server import PostgresServer
-from floodmark.source import postgres
 
 # Seconds by which a day on the largest table can be longer than on a tenth of it.
 GROWTH_BUDGET = 0.1
@@ -35,8 +34,6 @@ FULL = Expected(extracted=1)
 
 
 def outcomes(session: Session) -> list[Outcome]:
-    if not (Path(postgres.__file__).parent / "wal.py").exists():
-        raise Skipped("this Floodmark does not read WAL summaries")
     sizes = [session.options.wal_rows * share // 100 for share in (3, 10, 100)]
     with PostgresServer.create(session.programs, settings={**SERVER, "summarize_wal": "on"}) as server:
         folder = session.bench.new_folder("wal")
