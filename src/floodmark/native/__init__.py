@@ -1,0 +1,1 @@
+"""The compiled encoder of PostgreSQL's rows, if it was built."""

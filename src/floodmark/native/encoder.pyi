@@ -1,0 +1,40 @@
+"""The types of the compiled encoder, for callers and mypy."""
+
+from collections.abc import Buffer, Sequence
+from typing import Literal
+
+class MalformedRows(ValueError):
+    """Bytes from the server that are not the planned rows. The text gives places and lengths, never a row's bytes."""
+
+class Encoder:
+    """An encoder of one table's rows. Use one in each thread.
+
+    A field is a column's name, its kind, and optionally the type's oid that `record_send` must give for it (0, or none:
+    any oid). Raises ValueError for an unknown kind or option.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[tuple[str, str] | tuple[str, str, int]],
+        row_format: Literal["jsonl", "csv"],
+        quote_large: bool = False,
+        *,
+        server_version: int = 180000,
+    ) -> None: ...
+    def header(self) -> bytes:
+        """Return CSV's line of names, with its newline; for JSON Lines, nothing."""
+
+    def records(self, data: Buffer) -> tuple[memoryview, int]:
+        """Encode concatenated values of `record_send`. Return the lines, each with its newline, and their number.
+
+        Drop the view before the next call, and the next call reuses its memory. A view that is kept stays valid.
+        Raises MalformedRows.
+        """
+
+    def message(self, data: Buffer) -> tuple[memoryview, int]:
+        """Encode the rows in one CopyData message of `COPY … (FORMAT binary)`, as `records` does.
+
+        The stream's header, at the start of its first message, and its trailer give no line.
+        """
+
+KINDS: frozenset[str]

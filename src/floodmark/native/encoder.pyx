@@ -1,0 +1,365 @@
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
+"""The native encoder: from PostgreSQL's binary rows to the lines that the server itself would have written.
+
+A row's bytes come from `record_send` or from `COPY … (FORMAT binary)`. The lines are, byte for byte, those of
+`row_to_json`, or of `COPY … (FORMAT csv)`, under Floodmark's pinned settings. All of it runs without the interpreter's
+lock. The modules of the codec are inline functions in .pxd files, so that the compiler sees them as one: `wire` reads,
+`columns` holds the plan, `texts`, `json_values`, `csv_values` and `arrays` write, and the others know how values look.
+"""
+
+import json
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_FORMAT, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+
+
+from floodmark.native.arrays cimport element_in_text, json_array, text_array
+from floodmark.native.columns cimport ANY_SIZE, Column, Write, write_field
+from floodmark.native.csv_values cimport csv_field
+from floodmark.native.floats cimport INVERSE_OF_5, INVERSES, POWER_OF_5, POWERS, FACTOR_BITS
+from floodmark.native.json_values cimport (
+    json_bool, json_bytea, json_char, json_float4, json_float8, json_itself, json_itself_large, json_jsonb,
+    json_jsonb_large, json_numeric, json_numeric_large, json_quoted, json_text, json_timestamp, json_timestamptz,
+)
+from floodmark.native.output cimport (
+    BAD_COUNT, BAD_LENGTH, BAD_TYPE, BAD_VALUE, FINE, NO_MEMORY, TOO_SHORT, Output, put, reserve,
+)
+from floodmark.native.texts cimport (
+    text_bool, text_bytea, text_char, text_char_raw, text_date, text_float4, text_float8, text_int2, text_int4,
+    text_int8, text_interval, text_interval_finite, text_itself, text_jsonb, text_numeric, text_oid, text_time,
+    text_timestamp, text_timestamptz, text_timetz, text_uuid,
+)
+from floodmark.native.wire cimport Cursor, bytes_left, ends_stream, next_int16, next_int32, read_uint32, skip_header
+
+
+class MalformedRows(ValueError):
+    """Bytes from the server that are not the planned rows. The text gives places and lengths, never a row's bytes."""
+
+
+cdef struct Kind:
+    int32_t size  # of a value on the wire, or ANY_SIZE
+    Write text
+    Write in_json
+    bint quoted_in_csv  # its text can need quotes
+
+
+cdef Kind _kinds[32]
+_numbers = {}  # a kind's name -> its place in _kinds
+
+
+cdef void _add(str name, int32_t size, Write text, Write in_json, bint quoted_in_csv=False):
+    _kinds[len(_numbers)] = Kind(size, text, in_json, quoted_in_csv)
+    _numbers[name] = len(_numbers)
+
+
+_add("bool", 1, text_bool, json_bool)
+_add("int2", 2, text_int2, text_int2)
+_add("int4", 4, text_int4, text_int4)
+_add("int8", 8, text_int8, text_int8)
+_add("oid", 4, text_oid, json_quoted)
+_add("float4", 4, text_float4, json_float4)
+_add("float8", 8, text_float8, json_float8)
+_add("numeric", ANY_SIZE, text_numeric, json_numeric)
+_add("text", ANY_SIZE, text_itself, json_text, True)
+_add("char", 1, text_char, json_char, True)
+_add("json", ANY_SIZE, text_itself, json_itself, True)
+_add("jsonb", ANY_SIZE, text_jsonb, json_jsonb, True)
+_add("uuid", 16, text_uuid, json_quoted)
+_add("date", 4, text_date, json_quoted)
+_add("time", 8, text_time, json_quoted)
+_add("timetz", 12, text_timetz, json_quoted)
+_add("timestamp", 8, text_timestamp, json_timestamp)
+_add("timestamptz", 8, text_timestamptz, json_timestamptz)
+_add("interval", 16, text_interval, json_quoted)
+_add("bytea", ANY_SIZE, text_bytea, json_bytea)
+_add("raw", ANY_SIZE, text_itself, json_itself, True)
+
+_ARRAY = "array:"
+KINDS = frozenset(_numbers) | {_ARRAY + name for name in _numbers if name != "raw"}
+
+
+def _fill_powers_of_5():
+    """Compute the tables of `floats`: the most significant bits of 5^i, and of its reciprocal, rounded up."""
+    cdef int i
+    power = 1
+    for i in range(max(POWERS, INVERSES)):
+        bits = power.bit_length()
+        if i < POWERS:
+            factor = power << FACTOR_BITS >> bits
+            POWER_OF_5[i][0], POWER_OF_5[i][1] = factor & 0xFFFFFFFFFFFFFFFF, factor >> 64
+        if i < INVERSES:
+            inverse = (1 << (bits - 1 + FACTOR_BITS)) // power + 1
+            INVERSE_OF_5[i][0], INVERSE_OF_5[i][1] = inverse & 0xFFFFFFFFFFFFFFFF, inverse >> 64
+        power *= 5
+
+
+_fill_powers_of_5()
+
+
+cdef struct Plan:
+    Column* columns  # two for each field: its own, and that of its elements if it is an array
+    int32_t number  # of fields
+    const uint8_t* end  # of a line
+    size_t end_length
+
+cdef struct Place:
+    Cursor cursor
+    int64_t rows  # whole ones so far
+    int32_t field  # that is being read, or -1
+    int64_t found  # a number of fields, an oid or a length, for a message
+
+
+cdef class _Lines:
+    """Memory for lines, which views of it keep alive."""
+
+    cdef Output out
+    cdef int views
+
+    def __dealloc__(self):
+        free(self.out.start)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.out.start, <Py_ssize_t>self.out.used, True, flags)
+        self.views += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.views -= 1
+
+
+cdef class Encoder:
+    """An encoder of one table's rows. Use one in each thread."""
+
+    cdef Plan _plan
+    cdef list _kept  # the bytes that the plan refers to
+    cdef tuple _kinds_of_fields
+    cdef bytes _header
+    cdef _Lines _lines
+    cdef bint _busy
+
+    def __init__(self, fields, str row_format, bint quote_large=False, *, int server_version=180000):
+        cdef bint in_json = row_format == "jsonl"
+        if not in_json and row_format != "csv":
+            raise ValueError(f"unknown row format {row_format!r}")
+        if self._kept is not None:
+            raise ValueError("an encoder can't be initialised twice")
+        fields = [(*field, 0)[:3] for field in fields]
+        self._kinds_of_fields = tuple(kind for _, kind, _ in fields)
+        names = [name for name, _, _ in fields]
+        self._header = b"" if in_json else _csv_header(names)
+        self._lines = _Lines()
+        end = b"\n" if not in_json else b"}\n" if fields else b"{}\n"
+        self._kept = [end]
+        self._plan.end, self._plan.end_length = end, len(end)
+        self._plan.columns = <Column*>calloc(2 * len(fields) + 1, sizeof(Column))
+        if self._plan.columns == NULL:
+            raise MemoryError
+        for name, kind, oid in fields:
+            self._add_column(name, kind, oid, in_json, quote_large, server_version)
+            self._plan.number += 1
+        self._plan.columns[0].alone = len(fields) == 1
+
+    def __dealloc__(self):
+        free(self._plan.columns)
+
+    cdef _add_column(self, str name, str kind, uint32_t oid, bint in_json, bint quote_large, int version):
+        """Choose the functions and bytes for the next column."""
+        cdef int32_t number = self._plan.number
+        cdef Column* column = &self._plan.columns[2 * number]
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind {kind!r}")
+        cdef bytes before = b"," if number else b""
+        if in_json:
+            before = (before or b"{") + json.dumps(name, ensure_ascii=False).encode() + b":"
+        self._kept.append(before)
+        column.before, column.before_length = before, len(before)
+        if kind.startswith(_ARRAY):
+            _choose(column + 1, kind.removeprefix(_ARRAY), in_json, quote_large, version)
+            _choose_array(column, in_json)
+        else:
+            _choose(column, kind, in_json, quote_large, version)
+        column.oid = oid
+
+    def header(self):
+        """Return CSV's line of names, with its newline; for JSON Lines, nothing."""
+        return self._header
+
+    def records(self, data):
+        """Encode concatenated values of `record_send`. Return the lines, each with its newline, and their number."""
+        return self._encode(data, True)
+
+    def message(self, data):
+        """Encode the rows in one CopyData message of `COPY … (FORMAT binary)`, as `records` does."""
+        return self._encode(data, False)
+
+    cdef _encode(self, data, bint typed):
+        cdef Py_buffer view
+        cdef Place place
+        cdef int fault
+        if self._busy:
+            raise RuntimeError("an encoder works for one thread at a time")
+        if self._lines is None or self._lines.views:
+            self._lines = _Lines()  # somebody still reads the last lines
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        self._busy = True
+        try:
+            place.cursor = Cursor(<const uint8_t*>view.buf, <const uint8_t*>view.buf + view.len)
+            fault = _prepare(&self._lines.out, <size_t>view.len)
+            with nogil:
+                fault = fault or _encode_rows(&self._plan, &self._lines.out, &place, typed)
+            if fault:
+                raise self._error(fault, &place)
+        finally:
+            self._busy = False
+            PyBuffer_Release(&view)
+        return memoryview(self._lines), place.rows
+
+    cdef _error(self, int fault, const Place* place):
+        """Return the error for a fault: where it was and what the lengths were, but no byte of a value."""
+        if fault == NO_MEMORY:
+            return MemoryError()
+        if place.field < 0:
+            what = f"{place.found} fields instead of {self._plan.number}" if fault == BAD_COUNT else _WHY[fault]
+            return MalformedRows(f"row {place.rows + 1}: {what}")
+        kind = self._kinds_of_fields[place.field]
+        cdef const Column* column = &self._plan.columns[2 * place.field]
+        if fault == BAD_TYPE and place.found != column.oid:
+            what = f"type {place.found} instead of {column.oid}"
+        elif fault == BAD_LENGTH and column.size != ANY_SIZE:
+            what = f"{place.found} bytes instead of {column.size}"
+        else:
+            what = _WHY[fault]
+        return MalformedRows(f"row {place.rows + 1}, field {place.field + 1} ({kind}): {what}")
+
+
+_WHY = {
+    TOO_SHORT: "the data ends too early",
+    BAD_LENGTH: "a length is wrong",
+    BAD_TYPE: "the elements have another type",
+    BAD_VALUE: "the bytes are no value of this type",
+}
+
+
+def _csv_header(names):
+    return (",".join(_csv_name(name, len(names) == 1) for name in names) + "\n").encode()
+
+
+def _csv_name(str name, bint alone):
+    """Return a column's name as COPY writes it into the header."""
+    plain = name and not any(mark in name for mark in ',"\n\r') and not (alone and name == "\\.")
+    return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+cdef _choose(Column* column, str name, bint in_json, bint quote_large, int version):
+    """Choose the functions of a kind that is no array."""
+    cdef Kind kind = _kinds[_numbers[name]]
+    column.size, column.text, column.write = kind.size, kind.text, kind.in_json
+    if name == "char" and version < 160000:
+        column.text = text_char_raw
+    if name == "interval" and version < 170000:
+        column.text = text_interval_finite
+    if in_json:
+        column.null_text, column.null_length = b"null", 4
+        _choose_large(column, quote_large)
+    else:
+        column.null_text, column.null_length = b"", 0
+        column.write = csv_field if kind.quoted_in_csv else column.text
+
+
+cdef void _choose_large(Column* column, bint quote_large) noexcept:
+    if not quote_large:
+        return
+    if column.write == json_numeric:
+        column.write = json_numeric_large
+    elif column.write == json_itself:
+        column.write = json_itself_large
+    elif column.write == json_jsonb:
+        column.write = json_jsonb_large
+
+
+cdef void _choose_array(Column* column, bint in_json) noexcept:
+    """Make an array of the column whose element is already chosen, and stands after it."""
+    cdef Column* element = column + 1
+    column.element, column.size = element, ANY_SIZE
+    if in_json:
+        column.null_text, column.null_length = b"null", 4
+        column.write = json_array
+    else:
+        column.null_text, column.null_length = b"", 0
+        column.text, column.write = text_array, csv_field
+        element.null_text, element.null_length = b"NULL", 4
+        element.write = element_in_text
+
+
+cdef enum:
+    SPARE = 4096
+    KEPT = 8 * 1024 * 1024  # bytes of memory that are kept after a small batch
+
+cdef int _prepare(Output* out, size_t incoming) noexcept:
+    """Empty the output. Give much memory back if one wide batch needed it."""
+    cdef size_t likely = 2 * incoming + SPARE
+    out.used = 0
+    if out.capacity > KEPT and out.capacity // 4 > likely:
+        free(out.start)
+        out.start, out.capacity = NULL, 0
+    return reserve(out, likely)
+
+
+cdef int _encode_rows(const Plan* plan, Output* out, Place* place, bint typed) noexcept nogil:
+    cdef int fault
+    place.rows, place.field, place.found = 0, -1, 0
+    if not typed:
+        skip_header(&place.cursor)
+    while bytes_left(&place.cursor):
+        if not typed and ends_stream(&place.cursor):
+            return FINE
+        fault = _encode_row(plan, out, place, typed)
+        if fault:
+            return fault
+        place.rows += 1
+        place.field = -1
+    return FINE
+
+
+cdef int _encode_row(const Plan* plan, Output* out, Place* place, bint typed) noexcept nogil:
+    """Encode a row: its number of fields, and each one with its type's oid before it if it is `typed`."""
+    cdef const Column* column
+    cdef int32_t number = 0
+    cdef int fault = _next_count(&place.cursor, typed, &number)
+    place.found = number
+    if fault or number != plan.number:
+        return fault or BAD_COUNT
+    for number in range(plan.number):
+        place.field = number
+        column = &plan.columns[2 * number]
+        if put(out, column.before, column.before_length):
+            return NO_MEMORY
+        fault = (_check_type(column, place) if typed else FINE) or _encode_field(out, column, place)
+        if fault:
+            return fault
+    return put(out, plan.end, plan.end_length)
+
+
+cdef inline int _next_count(Cursor* cursor, bint typed, int32_t* number) noexcept nogil:
+    cdef int16_t short_number = 0
+    if typed:
+        return next_int32(cursor, number)
+    cdef int fault = next_int16(cursor, &short_number)
+    number[0] = short_number
+    return fault
+
+
+cdef inline int _check_type(const Column* column, Place* place) noexcept nogil:
+    cdef int32_t oid = 0
+    if next_int32(&place.cursor, &oid):
+        return TOO_SHORT
+    place.found = <uint32_t>oid
+    return BAD_TYPE if column.oid and <uint32_t>oid != column.oid else FINE
+
+
+cdef inline int _encode_field(Output* out, const Column* column, Place* place) noexcept nogil:
+    cdef const uint8_t* start = place.cursor.at
+    cdef int fault = write_field(out, column, &place.cursor)
+    if fault and bytes_left(&place.cursor) + 4 <= <size_t>(place.cursor.end - start):
+        place.found = <int32_t>read_uint32(start)
+    return fault
