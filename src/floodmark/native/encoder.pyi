@@ -1,7 +1,9 @@
 """The types of the compiled encoder, for callers and mypy."""
 
-from collections.abc import Buffer, Sequence
+from collections.abc import Sequence
 from typing import Literal
+
+from typing_extensions import Buffer
 
 class MalformedRows(ValueError):
     """Bytes from the server that are not the planned rows. The text gives places and lengths, never a row's bytes."""

@@ -1,0 +1,91 @@
+"""The native encoder against real servers: random values of every kind, as JSON Lines and as CSV, byte for byte.
+
+A table gets random values by COPY in the binary format, floats by their bits. The server makes its own lines of it, and
+the encoder makes its lines of the server's binary rows. `make soak` goes on for SOAK_MINUTES; SEED=n plays one again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+
+from fix_encoder import PG_NAMES, VALUES, rows
+from fix_postgres import PgDatabase, Servers
+from floodmark.config import Limits
+from floodmark.objects.numbers import quote_large
+from floodmark.source.postgres.connect import pinned_settings
+
+encoder = pytest.importorskip("floodmark.native.encoder", reason="the native encoder is not built")
+
+KINDS = list(VALUES)
+FIELDS = [(f"c{number}", kind) for number, kind in enumerate(KINDS)]
+_LINE = r"replace(replace(row_to_json(r)::text, E'\n', ' '), E'\r', ' ')"
+_PLAIN = r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'"
+
+
+def fill(connection: psycopg.Connection[Any], random: Random, number: int) -> None:
+    columns = ", ".join(f"{name} {PG_NAMES.get(kind, kind)}" for name, kind in FIELDS)
+    connection.execute(f"CREATE TEMP TABLE IF NOT EXISTS t ({columns}); TRUNCATE t")
+    with connection.cursor() as cursor, cursor.copy("COPY t FROM STDIN (FORMAT binary)") as copy:
+        for row in rows(random, KINDS, number):
+            copy.write(row)
+
+
+def received(connection: psycopg.Connection[Any], statement: str) -> list[bytes]:
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        return [bytes(part) for part in copy]
+
+
+def assert_same(found: bytes, expected: bytes, seed: int) -> None:
+    """Compare line by line first, so that a failure shows one line and not megabytes."""
+    if found != expected:
+        for one, other in zip(found.split(b"\n"), expected.split(b"\n"), strict=False):
+            assert one == other, f"SEED={seed}"
+    assert len(found) == len(expected), f"SEED={seed}"
+
+
+def compare(database: PgDatabase, seed: int, number: int) -> None:
+    """Compare the encoder's lines of a table of random rows with the server's, in each format and by each way."""
+    connection = database.connect()
+    version = connection.info.server_version
+    fill(connection, Random(seed), number)
+    connection.execute(pinned_settings(Limits(), version))
+    connection.execute("SET LOCAL search_path = pg_temp, pg_catalog")
+    row = connection.execute("SELECT string_agg(record_send(r), ''::bytea) FROM (SELECT * FROM t) r", binary=True)
+    ((records,),) = row.fetchall()
+    messages = received(connection, "COPY t TO STDOUT (FORMAT binary)")
+    lines = b"".join(received(connection, f"COPY (SELECT {_LINE} FROM (SELECT * FROM t) r) TO STDOUT ({_PLAIN})"))
+    table = b"".join(received(connection, "COPY t TO STDOUT (FORMAT csv, HEADER true, NULL '')"))
+
+    json_lines = encoder.Encoder(FIELDS, "jsonl", server_version=version)
+    assert_same(bytes(json_lines.records(records)[0]), lines, seed)
+    assert_same(b"".join(bytes(json_lines.message(message)[0]) for message in messages), lines, seed)
+    large = encoder.Encoder(FIELDS, "jsonl", True, server_version=version)
+    assert_same(bytes(large.records(records)[0]), quote_large(lines), seed)
+    csv = encoder.Encoder(FIELDS, "csv", server_version=version)
+    found, number_of_rows = csv.records(records)
+    assert_same(csv.header() + bytes(found), table, seed)
+    assert number_of_rows == number
+    connection.close()
+
+
+def test_random_values_of_every_kind(pg_any: PgDatabase) -> None:
+    compare(pg_any, seed=int(os.environ.get("SEED") or 13), number=500)
+
+
+@pytest.mark.soak
+def test_random_values_for_hours(postgres: Servers, pg_version: int) -> None:
+    database = postgres[pg_version].database()
+    seed = int(os.environ.get("SEED") or time.time())
+    end = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60")) / 4
+    tables = 0
+    while time.monotonic() < end and not (tables and os.environ.get("SEED")):
+        compare(database, seed + tables, number=5000)
+        tables += 1
+    print(f"PostgreSQL {pg_version}: {tables} tables of 5000 rows, {tables * 5000 * len(KINDS)} values")
+    database.drop()
