@@ -10,7 +10,7 @@ BOUNDARY_SHARE ?= 1
 STYLE := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-.PHONY: demo quick test docs check linter soak guards screenshots bench clean
+.PHONY: demo quick test docs check linter soak fuzz guards screenshots bench clean
 
 demo: $(READY)            ## show three days of an invented service on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
@@ -36,6 +36,9 @@ linter: $(READY) $(LINTER)/.ready  ## run MoJ's data-linter on landed files, in 
 
 soak: $(READY)            ## run every crash point, BOUNDARY_SHARE of the statement boundaries, and random histories for SOAK_MINUTES; SEED=n replays one
 	SOAK_MINUTES=$(SOAK_MINUTES) BOUNDARY_SHARE=$(BOUNDARY_SHARE) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property tests/fault
+
+fuzz: $(READY)            ## feed the native encoder invented rows for FUZZ_SECONDS (600), under AddressSanitizer; needs clang
+	$(BIN)/python tests/fuzz
 
 guards: $(READY)          ## remove each guard of change detection in turn; the tests must fail each time
 	$(BIN)/python tests/guards.py

@@ -13,7 +13,15 @@ OIDS = {
     "float4": 700, "float8": 701, "date": 1082, "time": 1083, "timestamp": 1114, "timestamptz": 1184, "interval": 1186,
     "timetz": 1266, "numeric": 1700, "uuid": 2950, "jsonb": 3802,
 }  # fmt: skip
-ARRAY_OIDS = {"int4": 1007, "text": 1009, "float8": 1022, "numeric": 1231, "timestamptz": 1185, "json": 199, "bytea": 1001}
+ARRAY_OIDS = {
+    "int4": 1007,
+    "text": 1009,
+    "float8": 1022,
+    "numeric": 1231,
+    "timestamptz": 1185,
+    "json": 199,
+    "bytea": 1001,
+}
 INT64 = 2**63
 _DAY = 86_400_000_000
 _FIRST_MOMENT, _LAST_MOMENT = -211_813_488_000_000_000, 9_223_371_331_200_000_000 - 1
@@ -51,7 +59,9 @@ def _int(bits: int) -> Callable[[Random], bytes]:
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
     def one(random: Random) -> bytes:
-        number = random.choice([0, least, most, random.randint(least, most), random.getrandbits(random.randint(0, bits - 1))])
+        number = random.choice(
+            [0, least, most, random.randint(least, most), random.getrandbits(random.randint(0, bits - 1))]
+        )
         return (number if random.random() < 0.5 or number == least else -number).to_bytes(bits // 8, "big", signed=True)
 
     return one
@@ -71,7 +81,9 @@ def float8(random: Random) -> bytes:
     elif way == 6:  # a few bits: the decimals that lie exactly on a border are among these
         number = math.ldexp(random.randint(1, 2**10), random.randint(-60, 200))
     else:
-        number = random.choice([0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 1e15, 1e14, 0.5])
+        number = random.choice(
+            [0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 1e15, 1e14, 0.5]
+        )
     return struct.pack(">d", number)
 
 
@@ -93,14 +105,18 @@ def random_numeric(random: Random) -> bytes:
     if way == 0:
         return numeric([], 0, 0, random.choice([0, 0xC000, 0xD000, 0xF000]))
     long = way == 1 and random.random() < 0.05
-    digits = [random.choice([0, 1, 9999, random.randrange(10000)]) for _ in range(random.randint(1, 400 if long else 8))]
+    digits = [
+        random.choice([0, 1, 9999, random.randrange(10000)]) for _ in range(random.randint(1, 400 if long else 8))
+    ]
     weight = random.randint(-300, 300) if long else random.randint(-4, 7)
     scale = random.randint(0, 1200 if long else 30)
     return numeric(digits, weight, scale, random.choice([0, 0x4000]))
 
 
 def date(random: Random) -> bytes:
-    day = random.choice([random.randint(-2_451_545, 2_145_031_948), random.randint(-800_000, 40_000), -(2**31), 2**31 - 1])
+    day = random.choice(
+        [random.randint(-2_451_545, 2_145_031_948), random.randint(-800_000, 40_000), -(2**31), 2**31 - 1]
+    )
     return struct.pack(">i", day)
 
 
@@ -130,7 +146,9 @@ def time(random: Random) -> bytes:
 
 
 def timetz(random: Random) -> bytes:
-    offset = random.choice([0, random.randint(-57599, 57599), random.randint(-15, 15) * 3600, random.randint(-900, 900) * 60])
+    offset = random.choice(
+        [0, random.randint(-57599, 57599), random.randint(-15, 15) * 3600, random.randint(-900, 900) * 60]
+    )
     return struct.pack(">qi", _time_of_day(random), offset)
 
 
@@ -147,7 +165,7 @@ def interval(random: Random) -> bytes:
     return struct.pack(">qii", micros, days, months)
 
 
-_LETTERS = ["a", "Z", "0", " ", "é", "€", "𝄞", '"', "\\", "/", "\x7f", ",", ";", "{", "}", "\n", "\r", "\t", "\v", "\f", "\b"]
+_LETTERS = list('aZ0 é€𝄞"\\/\x7f,;{}\n\r\t\v\f\b')
 
 
 def _text(random: Random) -> str:

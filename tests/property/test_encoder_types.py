@@ -14,7 +14,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from fix_encoder import PG_NAMES, VALUES, rows
+from fix_encoder import PG_NAMES, VALUES, copied, rows
+from fix_encoder_values import EXPECTED
 from fix_postgres import PgDatabase, Servers
 from floodmark.config import Limits
 from floodmark.objects.numbers import quote_large
@@ -41,6 +42,14 @@ def received(connection: psycopg.Connection[Any], statement: str) -> list[bytes]
         return [bytes(part) for part in copy]
 
 
+def server_lines(connection: psycopg.Connection[Any]) -> tuple[bytes, bytes]:
+    """Return a table as the server's own JSON Lines and CSV, under the settings that Floodmark pins."""
+    connection.execute(pinned_settings(Limits(), connection.info.server_version))
+    connection.execute("SET LOCAL search_path = pg_temp, pg_catalog")
+    lines = received(connection, f"COPY (SELECT {_LINE} FROM (SELECT * FROM t) r) TO STDOUT ({_PLAIN})")
+    return b"".join(lines), b"".join(received(connection, "COPY t TO STDOUT (FORMAT csv, HEADER true, NULL '')"))
+
+
 def assert_same(found: bytes, expected: bytes, seed: int) -> None:
     """Compare line by line first, so that a failure shows one line and not megabytes."""
     if found != expected:
@@ -54,13 +63,10 @@ def compare(database: PgDatabase, seed: int, number: int) -> None:
     connection = database.connect()
     version = connection.info.server_version
     fill(connection, Random(seed), number)
-    connection.execute(pinned_settings(Limits(), version))
-    connection.execute("SET LOCAL search_path = pg_temp, pg_catalog")
+    lines, table = server_lines(connection)
     row = connection.execute("SELECT string_agg(record_send(r), ''::bytea) FROM (SELECT * FROM t) r", binary=True)
     ((records,),) = row.fetchall()
     messages = received(connection, "COPY t TO STDOUT (FORMAT binary)")
-    lines = b"".join(received(connection, f"COPY (SELECT {_LINE} FROM (SELECT * FROM t) r) TO STDOUT ({_PLAIN})"))
-    table = b"".join(received(connection, "COPY t TO STDOUT (FORMAT csv, HEADER true, NULL '')"))
 
     json_lines = encoder.Encoder(FIELDS, "jsonl", server_version=version)
     assert_same(bytes(json_lines.records(records)[0]), lines, seed)
@@ -72,6 +78,20 @@ def compare(database: PgDatabase, seed: int, number: int) -> None:
     assert_same(csv.header() + bytes(found), table, seed)
     assert number_of_rows == number
     connection.close()
+
+
+@pytest.mark.parametrize("kind", sorted({value.kind for value in EXPECTED} - {"raw"}))
+def test_the_expected_values_are_those_of_a_server(pg: PgDatabase, kind: str) -> None:
+    """The values of tests/unit/test_encoder_values.py, which needs no server."""
+    values = [value for value in EXPECTED if value.kind == kind]
+    connection = pg.connect()
+    pg_type = PG_NAMES.get(kind, kind.removeprefix("array:") + "[]" * kind.startswith("array:"))
+    connection.execute(f"CREATE TEMP TABLE t (a {pg_type})")
+    with connection.cursor() as cursor, cursor.copy("COPY t FROM STDIN (FORMAT binary)") as copy:
+        copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8) + b"".join(copied(value.data) for value in values) + b"\xff\xff")
+    lines, table = server_lines(connection)
+    assert lines.decode() == "".join(f'{{"a":{value.in_json}}}\n' for value in values)
+    assert table.decode() == "a\n" + "".join(f"{value.in_csv}\n" for value in values)
 
 
 def test_random_values_of_every_kind(pg_any: PgDatabase) -> None:

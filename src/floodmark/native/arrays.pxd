@@ -5,13 +5,13 @@ On the wire: int32 number of dimensions, int32 flags, the elements' oid, for eac
 bound, then the elements as fields, the last dimension first. An array without dimensions is empty.
 """
 
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
 
 from floodmark.native.columns cimport Column, write_field
 from floodmark.native.escapes cimport quote_array_element
 from floodmark.native.numbers cimport write_signed
 from floodmark.native.output cimport (
-    BAD_LENGTH, BAD_TYPE, BAD_VALUE, FINE, NO_MEMORY, TOO_SHORT, Output, end_of, put, put_byte, reserve,
+    BAD_LENGTH, BAD_VALUE, FINE, NO_MEMORY, TOO_SHORT, Output, end_of, put, put_byte, reserve,
 )
 from floodmark.native.wire cimport Cursor, bytes_left, next_int32
 
@@ -27,8 +27,8 @@ cdef struct Array:
     bint bounds  # some lower bound is not 1
 
 
-cdef inline int read_array(Array* array, const Column* column, Cursor* cursor) noexcept nogil:
-    """Read all that comes before the elements."""
+cdef inline int read_array(Array* array, Cursor* cursor) noexcept nogil:
+    """Read all that comes before the elements. Their type follows from the array's."""
     cdef int32_t flags = 0, oid = 0
     cdef int i
     array.bounds = False
@@ -36,8 +36,6 @@ cdef inline int read_array(Array* array, const Column* column, Cursor* cursor) n
         return TOO_SHORT
     if not 0 <= array.dimensions <= MOST_DIMENSIONS or not 0 <= flags <= 1:
         return BAD_VALUE
-    if column.element.oid and <uint32_t>oid != column.element.oid:
-        return BAD_TYPE
     array.elements = 1 if array.dimensions else 0
     for i in range(array.dimensions):
         if next_int32(cursor, &array.sizes[i]) or next_int32(cursor, &array.lower[i]):
@@ -95,7 +93,7 @@ cdef inline int put_brackets(Output* out, uint8_t bracket, int levels) noexcept 
 cdef inline int json_array(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
     cdef Array array
     cdef Cursor cursor = Cursor(data, data + length)
-    cdef int fault = read_array(&array, column, &cursor)
+    cdef int fault = read_array(&array, &cursor)
     return fault if fault else put_array(out, column, &array, &cursor, c'[', c']')
 
 
@@ -103,7 +101,7 @@ cdef inline int text_array(Output* out, const Column* column, const uint8_t* dat
     """Append an array as array_out does: before the elements, the bounds of all dimensions if one begins not at 1."""
     cdef Array array
     cdef Cursor cursor = Cursor(data, data + length)
-    cdef int fault = read_array(&array, column, &cursor)
+    cdef int fault = read_array(&array, &cursor)
     if fault:
         return fault
     if array.bounds and put_bounds(out, &array):

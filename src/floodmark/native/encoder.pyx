@@ -3,15 +3,16 @@
 
 A row's bytes come from `record_send` or from `COPY … (FORMAT binary)`. The lines are, byte for byte, those of
 `row_to_json`, or of `COPY … (FORMAT csv)`, under Floodmark's pinned settings. All of it runs without the interpreter's
-lock. The modules of the codec are inline functions in .pxd files, so that the compiler sees them as one: `wire` reads,
-`columns` holds the plan, `texts`, `json_values`, `csv_values` and `arrays` write, and the others know how values look.
+lock. The modules of the codec are inline functions in .pxd files, so that the compiler sees them as one: `rows` and
+`wire` read, `columns` holds the plan, `texts`, `json_values`, `csv_values` and `arrays` write, and the others know how
+values look.
 """
 
 import json
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_FORMAT, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
 
 
 from floodmark.native.arrays cimport element_in_text, json_array, text_array
@@ -19,18 +20,19 @@ from floodmark.native.columns cimport ANY_SIZE, Column, Write, write_field
 from floodmark.native.csv_values cimport csv_field
 from floodmark.native.floats cimport INVERSE_OF_5, INVERSES, POWER_OF_5, POWERS, FACTOR_BITS
 from floodmark.native.json_values cimport (
-    json_bool, json_bytea, json_char, json_float4, json_float8, json_itself, json_itself_large, json_jsonb,
-    json_jsonb_large, json_numeric, json_numeric_large, json_quoted, json_text, json_timestamp, json_timestamptz,
+    json_bool, json_bytea, json_char, json_float4, json_float8, json_itself, json_jsonb, json_numeric, json_quoted,
+    json_text, json_timestamp, json_timestamptz, large_itself, large_jsonb, large_numeric,
 )
 from floodmark.native.output cimport (
-    BAD_COUNT, BAD_LENGTH, BAD_TYPE, BAD_VALUE, FINE, NO_MEMORY, TOO_SHORT, Output, put, reserve,
+    BAD_COUNT, BAD_LENGTH, BAD_TYPE, BAD_VALUE, NO_MEMORY, TOO_SHORT, Output, reserve,
 )
+from floodmark.native.rows cimport Place, Plan, encode_rows
 from floodmark.native.texts cimport (
-    text_bool, text_bytea, text_char, text_char_raw, text_date, text_float4, text_float8, text_int2, text_int4,
-    text_int8, text_interval, text_interval_finite, text_itself, text_jsonb, text_numeric, text_oid, text_time,
-    text_timestamp, text_timestamptz, text_timetz, text_uuid,
+    finite_interval, raw_char, text_bool, text_bytea, text_char, text_date, text_float4, text_float8, text_int2,
+    text_int4, text_int8, text_interval, text_itself, text_jsonb, text_numeric, text_oid, text_time, text_timestamp,
+    text_timestamptz, text_timetz, text_uuid,
 )
-from floodmark.native.wire cimport Cursor, bytes_left, ends_stream, next_int16, next_int32, read_uint32, skip_header
+from floodmark.native.wire cimport Cursor
 
 
 class MalformedRows(ValueError):
@@ -95,19 +97,6 @@ def _fill_powers_of_5():
 
 
 _fill_powers_of_5()
-
-
-cdef struct Plan:
-    Column* columns  # two for each field: its own, and that of its elements if it is an array
-    int32_t number  # of fields
-    const uint8_t* end  # of a line
-    size_t end_length
-
-cdef struct Place:
-    Cursor cursor
-    int64_t rows  # whole ones so far
-    int32_t field  # that is being read, or -1
-    int64_t found  # a number of fields, an oid or a length, for a message
 
 
 cdef class _Lines:
@@ -206,36 +195,37 @@ cdef class Encoder:
             place.cursor = Cursor(<const uint8_t*>view.buf, <const uint8_t*>view.buf + view.len)
             fault = _prepare(&self._lines.out, <size_t>view.len)
             with nogil:
-                fault = fault or _encode_rows(&self._plan, &self._lines.out, &place, typed)
+                fault = fault or encode_rows(&self._plan, &self._lines.out, &place, typed)
             if fault:
-                raise self._error(fault, &place)
+                raise self._error(fault, &place, <const uint8_t*>view.buf)
         finally:
             self._busy = False
             PyBuffer_Release(&view)
         return memoryview(self._lines), place.rows
 
-    cdef _error(self, int fault, const Place* place):
+    cdef _error(self, int fault, const Place* place, const uint8_t* start):
         """Return the error for a fault: where it was and what the lengths were, but no byte of a value."""
         if fault == NO_MEMORY:
             return MemoryError()
         if place.field < 0:
-            what = f"{place.found} fields instead of {self._plan.number}" if fault == BAD_COUNT else _WHY[fault]
+            what = _WHY[fault]
+            if fault == BAD_COUNT and 0 <= place.found <= MOST_FIELDS:
+                what = f"{place.found} fields instead of {self._plan.number}"
             return MalformedRows(f"row {place.rows + 1}: {what}")
         kind = self._kinds_of_fields[place.field]
         cdef const Column* column = &self._plan.columns[2 * place.field]
-        if fault == BAD_TYPE and place.found != column.oid:
-            what = f"type {place.found} instead of {column.oid}"
-        elif fault == BAD_LENGTH and column.size != ANY_SIZE:
+        what = _WHY[fault]
+        # After a wrong length, what looks like the next length can be part of a value: then it hardly fits.
+        if fault == BAD_LENGTH and column.size != ANY_SIZE and 0 <= place.found <= place.cursor.end - start:
             what = f"{place.found} bytes instead of {column.size}"
-        else:
-            what = _WHY[fault]
         return MalformedRows(f"row {place.rows + 1}, field {place.field + 1} ({kind}): {what}")
 
 
 _WHY = {
     TOO_SHORT: "the data ends too early",
     BAD_LENGTH: "a length is wrong",
-    BAD_TYPE: "the elements have another type",
+    BAD_COUNT: "another number of fields than expected",
+    BAD_TYPE: "another type than expected",
     BAD_VALUE: "the bytes are no value of this type",
 }
 
@@ -255,9 +245,9 @@ cdef _choose(Column* column, str name, bint in_json, bint quote_large, int versi
     cdef Kind kind = _kinds[_numbers[name]]
     column.size, column.text, column.write = kind.size, kind.text, kind.in_json
     if name == "char" and version < 160000:
-        column.text = text_char_raw
+        column.text = raw_char
     if name == "interval" and version < 170000:
-        column.text = text_interval_finite
+        column.text = finite_interval
     if in_json:
         column.null_text, column.null_length = b"null", 4
         _choose_large(column, quote_large)
@@ -270,11 +260,11 @@ cdef void _choose_large(Column* column, bint quote_large) noexcept:
     if not quote_large:
         return
     if column.write == json_numeric:
-        column.write = json_numeric_large
+        column.write = large_numeric
     elif column.write == json_itself:
-        column.write = json_itself_large
+        column.write = large_itself
     elif column.write == json_jsonb:
-        column.write = json_jsonb_large
+        column.write = large_jsonb
 
 
 cdef void _choose_array(Column* column, bint in_json) noexcept:
@@ -293,6 +283,7 @@ cdef void _choose_array(Column* column, bint in_json) noexcept:
 
 cdef enum:
     SPARE = 4096
+    MOST_FIELDS = 1664  # of a row that PostgreSQL sends
     KEPT = 8 * 1024 * 1024  # bytes of memory that are kept after a small batch
 
 cdef int _prepare(Output* out, size_t incoming) noexcept:
@@ -303,63 +294,3 @@ cdef int _prepare(Output* out, size_t incoming) noexcept:
         free(out.start)
         out.start, out.capacity = NULL, 0
     return reserve(out, likely)
-
-
-cdef int _encode_rows(const Plan* plan, Output* out, Place* place, bint typed) noexcept nogil:
-    cdef int fault
-    place.rows, place.field, place.found = 0, -1, 0
-    if not typed:
-        skip_header(&place.cursor)
-    while bytes_left(&place.cursor):
-        if not typed and ends_stream(&place.cursor):
-            return FINE
-        fault = _encode_row(plan, out, place, typed)
-        if fault:
-            return fault
-        place.rows += 1
-        place.field = -1
-    return FINE
-
-
-cdef int _encode_row(const Plan* plan, Output* out, Place* place, bint typed) noexcept nogil:
-    """Encode a row: its number of fields, and each one with its type's oid before it if it is `typed`."""
-    cdef const Column* column
-    cdef int32_t number = 0
-    cdef int fault = _next_count(&place.cursor, typed, &number)
-    place.found = number
-    if fault or number != plan.number:
-        return fault or BAD_COUNT
-    for number in range(plan.number):
-        place.field = number
-        column = &plan.columns[2 * number]
-        if put(out, column.before, column.before_length):
-            return NO_MEMORY
-        fault = (_check_type(column, place) if typed else FINE) or _encode_field(out, column, place)
-        if fault:
-            return fault
-    return put(out, plan.end, plan.end_length)
-
-
-cdef inline int _next_count(Cursor* cursor, bint typed, int32_t* number) noexcept nogil:
-    cdef int16_t short_number = 0
-    if typed:
-        return next_int32(cursor, number)
-    cdef int fault = next_int16(cursor, &short_number)
-    number[0] = short_number
-    return fault
-
-
-cdef inline int _check_type(const Column* column, Place* place) noexcept nogil:
-    cdef int32_t oid = 0
-    if next_int32(&place.cursor, &oid):
-        return TOO_SHORT
-    place.found = <uint32_t>oid
-    return BAD_TYPE if column.oid and <uint32_t>oid != column.oid else FINE
-
-
-cdef inline int _encode_field(Output* out, const Column* column, Place* place) noexcept nogil:
-    cdef const uint8_t* start = place.cursor.at
-    cdef int fault = write_field(out, column, &place.cursor)
-    if fault and bytes_left(&place.cursor) + 4 <= <size_t>(place.cursor.end - start):
-        place.found = <int32_t>read_uint32(start)
-    return fault

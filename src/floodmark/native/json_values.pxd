@@ -2,14 +2,16 @@
 """A value in a line of JSON, as PostgreSQL's row_to_json writes it."""
 
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from floodmark.native.columns cimport Column
 from floodmark.native.escapes cimport put_string
 from floodmark.native.floats cimport is_finite_float4, is_finite_float8, put_float4, put_float8
 from floodmark.native.numbers cimport Numeric, is_special, put_numeric, put_special, read_numeric, whole_digits
-from floodmark.native.output cimport BAD_LENGTH, BAD_VALUE, FINE, NO_MEMORY, Output, put, put_byte, put_reserved, reserve
-from floodmark.native.texts cimport JSONB_VERSION
+from floodmark.native.output cimport (
+    BAD_LENGTH, BAD_VALUE, FINE, NO_MEMORY, Output, put, put_byte, put_reserved, reserve,
+)
+from floodmark.native.texts cimport JSONB_VERSION, text_jsonb
 from floodmark.native.times cimport put_timestamp
 from floodmark.native.wire cimport read_uint32, read_uint64
 
@@ -94,27 +96,37 @@ cdef inline int quoted_timestamp(Output* out, const uint8_t* data, const char* o
 
 
 cdef inline int json_itself(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
-    """Append JSON that the server made, with blanks for its newlines: a line has none."""
-    cdef int32_t i
-    cdef uint8_t byte
-    if reserve(out, length):
+    """Append JSON that the server made, on one line."""
+    cdef size_t start = out.used
+    if put(out, data, length):
         return NO_MEMORY
-    cdef uint8_t* at = out.start + out.used
-    for i in range(length):
-        byte = data[i]
-        at[i] = c' ' if byte == c'\n' or byte == c'\r' else byte
-    out.used += length
+    blank_newlines(out, start)
     return FINE
 
 
+cdef inline void blank_newlines(Output* out, size_t start) noexcept nogil:
+    """Make blanks of the newlines from `start` on: a line has none. A loop without a branch, which compilers widen."""
+    cdef uint8_t* text = out.start
+    cdef uint8_t byte
+    cdef size_t i
+    for i in range(start, out.used):
+        byte = text[i]
+        text[i] = c' ' if byte == c'\n' or byte == c'\r' else byte
+
+
 cdef inline int json_jsonb(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
-    """Append the text of a jsonb, which holds no newline."""
-    return column.text(out, column, data, length)
+    """Append the text after the version. A server sends no newline in it, but a line must not depend on that."""
+    cdef size_t start = out.used
+    cdef int fault = text_jsonb(out, column, data, length)
+    if fault:
+        return fault
+    blank_newlines(out, start)
+    return FINE
 
 
 # With `numbers: quote-large` (objects/numbers.py), a number is a string if its integer part does not fit into 64 bits.
 
-cdef inline int json_numeric_large(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
+cdef inline int large_numeric(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
     cdef Numeric numeric
     cdef int fault = read_numeric(&numeric, data, length)
     if fault:
@@ -135,15 +147,9 @@ cdef inline int close_number(Output* out, size_t start) noexcept nogil:
     cdef size_t length = out.used - start - 1
     if is_large(number, length):
         return put(out, b'"', 1)
-    memcpy_down(out.start + start, number, length)
+    memmove(out.start + start, number, length)
     out.used -= 1
     return FINE
-
-
-cdef inline void memcpy_down(uint8_t* to, const uint8_t* data, size_t length) noexcept nogil:
-    cdef size_t i
-    for i in range(length):
-        to[i] = data[i]
 
 
 cdef inline bint is_large(const uint8_t* number, size_t length) noexcept nogil:
@@ -160,9 +166,10 @@ cdef inline bint is_large(const uint8_t* number, size_t length) noexcept nogil:
     return value > <uint64_t>INT64_MAX + negative
 
 
-cdef inline int json_itself_large(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
-    """Append JSON that the server made, with blanks for its newlines and quotes around its large numbers."""
+cdef inline int large_itself(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
+    """Append JSON that the server made, on one line and with quotes around its large numbers."""
     cdef const uint8_t* end = data + length
+    cdef size_t start = out.used
     cdef const uint8_t* token
     cdef size_t size
     # Two quotes for each large number, which has a separator after it.
@@ -176,19 +183,18 @@ cdef inline int json_itself_large(Output* out, const Column* column, const uint8
             put_byte(out, c'"')
             put_reserved(out, token, size)
             put_byte(out, c'"')
-        elif token[0] == c'\n' or token[0] == c'\r':
-            put_byte(out, c' ')
         else:
             put_reserved(out, token, size)
+    blank_newlines(out, start)
     return FINE
 
 
-cdef inline int json_jsonb_large(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
+cdef inline int large_jsonb(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
     if length < 1:
         return BAD_LENGTH
     if data[0] != JSONB_VERSION:
         return BAD_VALUE
-    return json_itself_large(out, column, data + 1, length - 1)
+    return large_itself(out, column, data + 1, length - 1)
 
 
 cdef inline const uint8_t* end_of_token(const uint8_t* at, const uint8_t* end) noexcept nogil:

@@ -85,7 +85,7 @@ cdef inline int text_char(Output* out, const Column* column, const uint8_t* data
     return FINE
 
 
-cdef inline int text_char_raw(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
+cdef inline int raw_char(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
     """Append a "char" as PostgreSQL 15 does: the byte itself, also above 127."""
     return put(out, data, data[0] != 0)
 
@@ -150,7 +150,7 @@ cdef inline int text_interval(Output* out, const Column* column, const uint8_t* 
     return put_interval(out, microseconds, days, months)
 
 
-cdef inline int text_interval_finite(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
+cdef inline int finite_interval(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
     """Append an interval as PostgreSQL 15 and 16 do, which know no infinite ones."""
     return put_interval(
         out, <int64_t>read_uint64(data), <int32_t>read_uint32(data + 8), <int32_t>read_uint32(data + 12)

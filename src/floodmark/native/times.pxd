@@ -120,7 +120,9 @@ cdef inline int put_date(Output* out, int32_t day) noexcept nogil:
     return FINE
 
 
-cdef inline int put_timestamp(Output* out, int64_t moment, uint8_t between, const char* offset, size_t size) noexcept nogil:
+cdef inline int put_timestamp(
+    Output* out, int64_t moment, uint8_t between, const char* offset, size_t size
+) noexcept nogil:
     """Append date and time with a byte between them, and the text of the offset."""
     cdef bint before_christ
     cdef int64_t day, time
