@@ -78,6 +78,20 @@ def test_a_stream_of_copy_with_its_header_and_trailer() -> None:
     assert rows.message(header + b"\xff\xff")[1] == 0
 
 
+def test_a_mark_after_each_row_is_counted_and_not_written() -> None:
+    marked = encoder.Encoder([("a", "int4")], "jsonl", marked=True)
+    messages = copied(int4(1), None) + copied(int4(2), b"") + copied(int4(3), b"any bytes") + b"\xff\xff"
+    lines_of_three, rows = marked.message(messages)
+    assert (bytes(lines_of_three), rows, marked.marks) == (b'{"a":1}\n{"a":2}\n{"a":3}\n', 3, 2)
+    assert bytes(marked.message(copied(int4(4), b""))[0]) == b'{"a":4}\n'
+    assert marked.marks == 3
+    assert bytes(marked.records(record((23, int4(5))))[0]) == b'{"a":5}\n'  # which has no marks
+    with pytest.raises(encoder.MalformedRows, match="row 1: 1 fields instead of 2"):
+        marked.message(copied(int4(6)))
+    with pytest.raises(encoder.MalformedRows, match="row 1: the data ends too early"):
+        marked.message(copied(int4(6), b"mark")[:-1])
+
+
 def test_a_view_stays_valid_while_somebody_holds_it() -> None:
     rows = encoder.Encoder([("a", "text")], "jsonl")
     first, _ = rows.message(copied(b"one"))

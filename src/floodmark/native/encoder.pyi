@@ -12,7 +12,8 @@ class Encoder:
     """An encoder of one table's rows. Use one in each thread.
 
     A field is a column's name, its kind, and optionally the type's oid that `record_send` must give for it (0, or none:
-    any oid). Raises ValueError for an unknown kind or option.
+    any oid). If rows are `marked`, a message has one more field after a row's own, which is no part of the line: the
+    row is marked if it is not null. Raises ValueError for an unknown kind or option.
     """
 
     def __init__(
@@ -22,7 +23,12 @@ class Encoder:
         quote_large: bool = False,
         *,
         server_version: int = 180000,
+        marked: bool = False,
     ) -> None: ...
+    @property
+    def marks(self) -> int:
+        """Return how many rows were marked so far."""
+
     def header(self) -> bytes:
         """Return CSV's line of names, with its newline; for JSON Lines, nothing."""
 
@@ -34,7 +40,7 @@ class Encoder:
         """
 
     def message(self, data: Buffer) -> tuple[memoryview, int]:
-        """Encode the rows in one CopyData message of `COPY … (FORMAT binary)`, as `records` does.
+        """Encode the rows in CopyData messages of `COPY … (FORMAT binary)`, one or several together, as `records` does.
 
         The stream's header, at the start of its first message, and its trailer give no line.
         """

@@ -11,7 +11,7 @@ values look.
 import json
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 
@@ -125,8 +125,11 @@ cdef class Encoder:
     cdef bytes _header
     cdef _Lines _lines
     cdef bint _busy
+    cdef readonly int64_t marks
 
-    def __init__(self, fields, str row_format, bint quote_large=False, *, int server_version=180000):
+    def __init__(
+        self, fields, str row_format, bint quote_large=False, *, int server_version=180000, bint marked=False
+    ):
         cdef bint in_json = row_format == "jsonl"
         if not in_json and row_format != "csv":
             raise ValueError(f"unknown row format {row_format!r}")
@@ -139,7 +142,7 @@ cdef class Encoder:
         self._lines = _Lines()
         end = b"\n" if not in_json else b"}\n" if fields else b"{}\n"
         self._kept = [end]
-        self._plan.end, self._plan.end_length = end, len(end)
+        self._plan.end, self._plan.end_length, self._plan.marked = end, len(end), marked
         self._plan.columns = <Column*>calloc(2 * len(fields) + 1, sizeof(Column))
         if self._plan.columns == NULL:
             raise MemoryError
@@ -178,7 +181,7 @@ cdef class Encoder:
         return self._encode(data, True)
 
     def message(self, data):
-        """Encode the rows in one CopyData message of `COPY … (FORMAT binary)`, as `records` does."""
+        """Encode the rows in CopyData messages of `COPY … (FORMAT binary)`, one or several together, as `records` does."""
         return self._encode(data, False)
 
     cdef _encode(self, data, bint typed):
@@ -197,20 +200,21 @@ cdef class Encoder:
             with nogil:
                 fault = fault or encode_rows(&self._plan, &self._lines.out, &place, typed)
             if fault:
-                raise self._error(fault, &place, <const uint8_t*>view.buf)
+                raise self._error(fault, &place, <const uint8_t*>view.buf, typed)
         finally:
             self._busy = False
             PyBuffer_Release(&view)
+        self.marks += place.marks
         return memoryview(self._lines), place.rows
 
-    cdef _error(self, int fault, const Place* place, const uint8_t* start):
+    cdef _error(self, int fault, const Place* place, const uint8_t* start, bint typed):
         """Return the error for a fault: where it was and what the lengths were, but no byte of a value."""
         if fault == NO_MEMORY:
             return MemoryError()
         if place.field < 0:
             what = _WHY[fault]
             if fault == BAD_COUNT and 0 <= place.found <= MOST_FIELDS:
-                what = f"{place.found} fields instead of {self._plan.number}"
+                what = f"{place.found} fields instead of {self._plan.number + (self._plan.marked and not typed)}"
             return MalformedRows(f"row {place.rows + 1}: {what}")
         kind = self._kinds_of_fields[place.field]
         cdef const Column* column = &self._plan.columns[2 * place.field]

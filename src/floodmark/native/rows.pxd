@@ -9,24 +9,28 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 
 from floodmark.native.columns cimport Column, write_field
 from floodmark.native.output cimport BAD_COUNT, BAD_TYPE, FINE, NO_MEMORY, TOO_SHORT, Output, put
-from floodmark.native.wire cimport Cursor, bytes_left, ends_stream, next_int16, next_int32, read_uint32, skip_header
+from floodmark.native.wire cimport (
+    NULL_VALUE, Cursor, bytes_left, ends_stream, next_field, next_int16, next_int32, read_uint32, skip_header,
+)
 
 cdef struct Plan:
     Column* columns  # two for each field: its own, and that of its elements if it is an array
     int32_t number  # of fields
     const uint8_t* end  # of a line
     size_t end_length
+    bint marked  # a row of COPY has one more field, its mark
 
 cdef struct Place:
     Cursor cursor
     int64_t rows  # whole ones so far
+    int64_t marks  # that are not null
     int32_t field  # that is being read, or -1
     int64_t found  # a number of fields or a length, for a message
 
 
 cdef inline int encode_rows(const Plan* plan, Output* out, Place* place, bint typed) noexcept nogil:
     cdef int fault
-    place.rows, place.field, place.found = 0, -1, 0
+    place.rows, place.marks, place.field, place.found = 0, 0, -1, 0
     if not typed:
         skip_header(&place.cursor)
     while bytes_left(&place.cursor):
@@ -36,7 +40,6 @@ cdef inline int encode_rows(const Plan* plan, Output* out, Place* place, bint ty
         if fault:
             return fault
         place.rows += 1
-        place.field = -1
     return FINE
 
 
@@ -45,8 +48,9 @@ cdef inline int encode_row(const Plan* plan, Output* out, Place* place, bint typ
     cdef const Column* column
     cdef int32_t number = 0
     cdef int fault = next_count(&place.cursor, typed, &number)
+    cdef bint marked = plan.marked and not typed
     place.found = number
-    if fault or number != plan.number:
+    if fault or number != plan.number + marked:
         return fault or BAD_COUNT
     for number in range(plan.number):
         place.field = number
@@ -56,7 +60,17 @@ cdef inline int encode_row(const Plan* plan, Output* out, Place* place, bint typ
         fault = (check_type(column, place) if typed else FINE) or encode_field(out, column, place)
         if fault:
             return fault
-    return put(out, plan.end, plan.end_length)
+    place.field = -1
+    return (count_mark(place) if marked else FINE) or put(out, plan.end, plan.end_length)
+
+
+cdef inline int count_mark(Place* place) noexcept nogil:
+    """Read the field after a row's own, which is no part of the line."""
+    cdef const uint8_t* data = NULL
+    cdef int32_t length = 0
+    cdef int fault = next_field(&place.cursor, &data, &length)
+    place.marks += fault == FINE and length != NULL_VALUE
+    return fault
 
 
 cdef inline int next_count(Cursor* cursor, bint typed, int32_t* number) noexcept nogil:
