@@ -82,8 +82,9 @@ def seeds(corpus: Path) -> None:
     kinds, number = list(VALUES), 0
     for record, message in server_rows(kinds, 30):
         inputs = [bytes([way]) + record for way in range(3)] + [bytes([3 + way]) + message for way in range(3)]
+        inputs.append(bytes([6]) + marked(message))
         for kind, value in enumerate(values_of(message)):
-            inputs += [bytes([6 + kind + way * len(kinds)]) + value for way in range(3)]
+            inputs += [bytes([7 + kind + way * len(kinds)]) + value for way in range(3)]
         for content in inputs:
             (corpus / str(number := number + 1)).write_bytes(content)
 
@@ -100,6 +101,13 @@ def server_rows(kinds: list[str], number: int) -> list[tuple[bytes, bytes]]:
         with connection.cursor() as cursor, cursor.copy("COPY t TO STDOUT (FORMAT binary)") as copy:
             messages = [bytes(message) for message in copy][:number]
     return list(zip(records, messages, strict=True))
+
+
+def marked(message: bytes) -> bytes:
+    """Return a row with one more field."""
+    at = 19 if message.startswith(b"PGCOPY") else 0
+    number = int.from_bytes(message[at : at + 2], "big") + 1
+    return message[:at] + number.to_bytes(2, "big") + message[at + 2 :] + bytes(4)
 
 
 def values_of(message: bytes) -> list[bytes]:
