@@ -5,10 +5,13 @@ tests/property/test_encoder_types.py compares the same values, and random ones, 
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from fix_encoder import OIDS, copied, numeric, record
 from fix_encoder_values import EXPECTED, MOST64, Value, int4, interval
+from floodmark.objects.csv import record as record_of_csv
 from floodmark.objects.numbers import quote_large
 
 encoder = pytest.importorskip("floodmark.native.encoder", reason="the native encoder is not built")
@@ -44,6 +47,18 @@ def test_older_servers_write_two_kinds_in_another_way() -> None:
     assert lines("interval", greatest, "csv", server_version=160000) == (
         b"P178956970Y7M2147483647DT2562047788H54.775807S\n"
     )
+
+
+@pytest.mark.parametrize("mark", ['"', "\\", "\n", "\x00", "\x1f", " ", "\x7f", "é", ",", "\r"])
+def test_a_mark_at_every_place_of_a_text(mark: str) -> None:
+    """Texts are read by words of 16 and of 8 bytes and by single bytes."""
+    in_json, in_csv = encoder.Encoder([("a", "text")], "jsonl"), encoder.Encoder([("a", "text")], "csv")
+    for length in range(50):
+        for at in range(length + 1):
+            text = "x" * at + mark + "y" * (length - at)
+            expected = json.dumps({"a": text}, ensure_ascii=False, separators=(",", ":")) + "\n"
+            assert bytes(in_json.message(copied(text.encode()))[0]).decode() == expected
+            assert bytes(in_csv.message(copied(text.encode()))[0]) == record_of_csv([text]) + b"\n"
 
 
 def test_rows_with_several_columns() -> None:

@@ -292,7 +292,7 @@ cdef enum:
 
 cdef int _prepare(Output* out, size_t incoming) noexcept:
     """Empty the output. Give much memory back if one wide batch needed it."""
-    cdef size_t likely = 2 * incoming + SPARE
+    cdef size_t likely = incoming + incoming // 2 + SPARE
     out.used = 0
     if out.capacity > KEPT and out.capacity // 4 > likely:
         free(out.start)
