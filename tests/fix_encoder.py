@@ -229,7 +229,7 @@ VALUES: dict[str, Callable[[Random], bytes]] = {
     "float8": float8,
     "numeric": random_numeric,
     "text": text,
-    "char": lambda random: bytes([random.randrange(128)]),
+    "char": lambda random: random.randbytes(1),
     "json": json_text,
     "jsonb": jsonb,
     "uuid": lambda random: random.randbytes(16),

@@ -24,7 +24,7 @@ STREAMS = (
     + [whole_rows(*way).message for way in _FORMATS]
     + [whole_rows("csv", marked=True).message]
 )
-VERSIONS = (150000, 170000, 180000)
+VERSIONS = (140000, 170000, 180000)
 SINGLE = [
     Encoder([("a", kind)], *way, server_version=version)
     for version, way in zip(VERSIONS, _FORMATS, strict=True)

@@ -41,8 +41,8 @@ def test_a_null_of_each_kind(kind: str) -> None:
 
 
 def test_older_servers_write_two_kinds_in_another_way() -> None:
-    assert lines("char", b"\xe9", "jsonl", server_version=150000) == b'{"a":"\xe9"}\n'
-    assert lines("char", b"\xe9", "jsonl", server_version=160000) == b'{"a":"\\\\351"}\n'
+    assert lines("char", b"\xe9", "jsonl", server_version=140000) == b'{"a":"\xe9"}\n'
+    assert lines("char", b"\xe9", "jsonl", server_version=150000) == b'{"a":"\\\\351"}\n'
     greatest = interval(MOST64, 2**31 - 1, 2**31 - 1)
     assert lines("interval", greatest, "csv", server_version=160000) == (
         b"P178956970Y7M2147483647DT2562047788H54.775807S\n"

@@ -248,7 +248,7 @@ cdef _choose(Column* column, str name, bint in_json, bint quote_large, int versi
     """Choose the functions of a kind that is no array."""
     cdef Kind kind = _kinds[_numbers[name]]
     column.size, column.text, column.write = kind.size, kind.text, kind.in_json
-    if name == "char" and version < 160000:
+    if name == "char" and version < 150000:
         column.text = raw_char
     if name == "interval" and version < 170000:
         column.text = finite_interval

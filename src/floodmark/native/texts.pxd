@@ -86,7 +86,7 @@ cdef inline int text_char(Output* out, const Column* column, const uint8_t* data
 
 
 cdef inline int raw_char(Output* out, const Column* column, const uint8_t* data, int32_t length) noexcept nogil:
-    """Append a "char" as PostgreSQL 15 does: the byte itself, also above 127."""
+    """Append a "char" as PostgreSQL 14 does: the byte itself, also above 127."""
     return put(out, data, data[0] != 0)
 
 
