@@ -79,6 +79,7 @@ FLOATS = [
         "123.456", "-0.00012345", "1e-07", "1e+100",
     )),
     plain("float8", float8(1e23), "9.999999999999999e+22"),  # 1e23 lies exactly on the border to the next float
+    plain("float8", float8(2.0**-1017), "7.120236347223045e-307"),  # …044e-307 is nearer, and below the lower border
     plain("float8", float8(9007199254740992.0), "9.007199254740992e+15"),
     quoted("float8", float8(float("nan")), "NaN"),
     quoted("float8", float8(float("inf")), "Infinity"),

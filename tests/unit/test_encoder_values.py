@@ -6,6 +6,9 @@ tests/property/test_encoder_types.py compares the same values, and random ones, 
 from __future__ import annotations
 
 import json
+import sys
+import threading
+import time
 
 import pytest
 
@@ -117,6 +120,34 @@ def test_a_view_stays_valid_while_somebody_holds_it() -> None:
     assert (bytes(first), bytes(third)) == (b'{"a":"one"}\n', b'{"a":"three"}\n')
     with pytest.raises(TypeError):
         first[0] = 0
+
+
+def test_other_threads_run_while_rows_are_encoded() -> None:
+    """Without a switch by force, another thread runs only if the encoder gives the interpreter's lock away."""
+    rows, text = encoder.Encoder([("a", "text")], "jsonl"), copied(b'"' * 8_000_000)
+    turns, stop = [0], threading.Event()
+
+    def count() -> None:
+        while not stop.is_set():
+            turns[0] += 1
+            time.sleep(0)
+
+    usual = sys.getswitchinterval()
+    other = threading.Thread(target=count)
+    other.start()
+    try:
+        sys.setswitchinterval(1000)
+        for _ in range(200):
+            before = turns[0]
+            rows.message(text)
+            if turns[0] > before:
+                break
+        else:
+            pytest.fail("no other thread ran")
+    finally:
+        sys.setswitchinterval(usual)
+        stop.set()
+        other.join()
 
 
 NUMERALS = [
