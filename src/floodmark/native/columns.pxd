@@ -7,7 +7,7 @@ needs only functions of its own.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 
-from floodmark.native.output cimport BAD_LENGTH, BAD_TYPE, FINE, Output, put
+from floodmark.native.output cimport BAD_LENGTH, Output, put
 from floodmark.native.wire cimport NULL_VALUE, Cursor, next_field
 
 cdef enum:

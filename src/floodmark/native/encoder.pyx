@@ -14,9 +14,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-
 from floodmark.native.arrays cimport element_in_text, json_array, text_array
-from floodmark.native.columns cimport ANY_SIZE, Column, Write, write_field
+from floodmark.native.columns cimport ANY_SIZE, Column, Write
 from floodmark.native.csv_values cimport csv_field
 from floodmark.native.floats cimport INVERSE_OF_5, INVERSES, POWER_OF_5, POWERS, FACTOR_BITS
 from floodmark.native.json_values cimport (
@@ -181,7 +180,7 @@ cdef class Encoder:
         return self._encode(data, True)
 
     def message(self, data):
-        """Encode the rows in CopyData messages of `COPY … (FORMAT binary)`, one or several together, as `records` does."""
+        """Encode the rows in CopyData messages of `COPY … (FORMAT binary)`, one or several together."""
         return self._encode(data, False)
 
     cdef _encode(self, data, bint typed):

@@ -2,9 +2,9 @@
 """The quotes and escapes of JSON, of CSV, and of the text of an array."""
 
 from libc.stdint cimport uint8_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
-from floodmark.native.output cimport FINE, NO_MEMORY, Output, end_of, put, put_byte, put_reserved, reserve
+from floodmark.native.output cimport FINE, NO_MEMORY, Output, end_of, put, reserve
 
 cdef extern from *:
     """

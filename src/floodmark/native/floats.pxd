@@ -13,7 +13,6 @@ from libc.string cimport memcpy, memmove, memset
 
 from floodmark.native.numbers cimport digits_of, write_digits
 from floodmark.native.output cimport FINE, NO_MEMORY, Output, end_of, put, put_byte, reserve
-from floodmark.native.wire cimport read_uint32, read_uint64
 
 cdef extern from *:
     """

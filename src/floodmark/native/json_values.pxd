@@ -7,7 +7,7 @@ from libc.string cimport memcpy, memmove
 from floodmark.native.columns cimport Column
 from floodmark.native.escapes cimport put_string
 from floodmark.native.floats cimport is_finite_float4, is_finite_float8, put_float4, put_float8
-from floodmark.native.numbers cimport Numeric, is_special, put_numeric, put_special, read_numeric, whole_digits
+from floodmark.native.numbers cimport Numeric, is_special, put_numeric, read_numeric, whole_digits
 from floodmark.native.output cimport (
     BAD_LENGTH, BAD_VALUE, FINE, NO_MEMORY, Output, put, put_byte, put_reserved, reserve,
 )

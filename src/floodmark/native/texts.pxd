@@ -1,7 +1,7 @@
 # cython: cdivision=True
 """Each type's own text, as its output function gives it under the pinned settings."""
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t
 
 from floodmark.native.columns cimport Column
 from floodmark.native.floats cimport put_float4, put_float8

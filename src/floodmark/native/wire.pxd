@@ -5,7 +5,7 @@ Numbers are big-endian. A field is an int32 length and its bytes; length -1 is a
 formats that are written.
 """
 
-from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from libc.string cimport memcmp
 
