@@ -157,19 +157,22 @@ def test_an_error_tells_the_place_and_the_length() -> None:
 
 def test_an_error_tells_no_value() -> None:
     """Whatever length lies, no error holds a part of a value, as text or as the number that its bytes would be."""
-    secret = b"correct horse battery staple"
-    numbers = {str(int.from_bytes(secret[i : i + n], "big")) for n in (2, 4) for i in range(len(secret) - n)}
+    secret = "correct hörse bättery stäple ÿÿÿÿÿÿÿÿ".encode()
+    parts = [secret[at : at + size] for size in (2, 4) for at in range(len(secret) - size)]
+    numbers = {str(int.from_bytes(part, "big", signed=signed)) for part in parts for signed in (False, True)}
     row = record((25, secret), (23, INT4), (25, secret))
     rows = encoder.Encoder([("a", "text", 25), ("b", "int4"), ("c", "text")], "jsonl")
     told = set()
-    for data in [*lied(row), *(row[:end] for end in range(len(row))), *(row + row[at:] for at in range(len(row)))]:
+    shorter = [row[:8] + struct.pack(">i", length) + row[12:] for length in range(len(secret))]
+    cut = [row[:end] for end in range(len(row))] + [row + row[at:] for at in range(len(row))]
+    for data in [*lied(row), *shorter, *cut]:
         try:
             rows.records(data)
         except encoder.MalformedRows as error:
             told.add(str(error))
     assert len(told) > 5
     assert not [text for text in told for number in numbers if number in text.replace(" ", "")]
-    assert not [text for text in told for at in range(len(secret) - 4) if secret[at : at + 4].decode() in text]
+    assert not [text for text in told for part in parts[-len(secret) :] if part.decode("latin-1") in text]
 
 
 def test_an_array_that_claims_many_elements_takes_no_memory() -> None:

@@ -199,14 +199,14 @@ cdef class Encoder:
             with nogil:
                 fault = fault or encode_rows(&self._plan, &self._lines.out, &place, typed)
             if fault:
-                raise self._error(fault, &place, <const uint8_t*>view.buf, typed)
+                raise self._error(fault, &place, typed)
         finally:
             self._busy = False
             PyBuffer_Release(&view)
         self.marks += place.marks
         return memoryview(self._lines), place.rows
 
-    cdef _error(self, int fault, const Place* place, const uint8_t* start, bint typed):
+    cdef _error(self, int fault, const Place* place, bint typed):
         """Return the error for a fault: where it was and what the lengths were, but no byte of a value."""
         if fault == NO_MEMORY:
             return MemoryError()
@@ -218,8 +218,8 @@ cdef class Encoder:
         kind = self._kinds_of_fields[place.field]
         cdef const Column* column = &self._plan.columns[2 * place.field]
         what = _WHY[fault]
-        # After a wrong length, what looks like the next length can be part of a value: then it hardly fits.
-        if fault == BAD_LENGTH and column.size != ANY_SIZE and 0 <= place.found <= place.cursor.end - start:
+        # After a wrong length, what looks like the next length can be part of a value. One that fits is hardly that.
+        if fault == BAD_LENGTH and column.size != ANY_SIZE and place.found >= 0:
             what = f"{place.found} bytes instead of {column.size}"
         return MalformedRows(f"row {place.rows + 1}, field {place.field + 1} ({kind}): {what}")
 
