@@ -10,13 +10,19 @@ FROM python:3.13-slim-bookworm@${PYTHON_DIGEST} AS build
 # The extras of Floodmark to install, as in pyproject.toml.
 ARG EXTRAS=zstd
 WORKDIR /build
-COPY pyproject.toml README.md LICENSE ./
+# The compiler of the native encoder. It stays in this stage, and the base's digest pins the release it comes from.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY src src
 COPY migrations migrations
 # Amazon's own authorities sign the certificates of RDS. The image trusts them and the public ones.
 ADD https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem rds.pem
 RUN python -m venv /opt/floodmark \
     && /opt/floodmark/bin/python -m pip install --no-cache-dir ".[${EXTRAS}]" \
+    && /opt/floodmark/bin/python -c 'import floodmark.native.encoder' \
     && /opt/floodmark/bin/python -m pip uninstall --yes pip \
     && cat /etc/ssl/certs/ca-certificates.crt rds.pem > /opt/floodmark/authorities.pem
 

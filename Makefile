@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
+ENCODER := $(wildcard src/floodmark/native/*.p[yx]? src/floodmark/native/*.h)
 DOCS := $(VENV)/.docs-ready
 LINTER := .venv-linter
 SOAK_MINUTES ?= 60
@@ -52,7 +54,12 @@ bench: $(READY)           ## compare with pg_dump, psql, dlt, Sling and others; 
 clean:
 	rm -rf $(VENV) $(LINTER) .venv-bench floodmark-demo site
 
-$(READY): pyproject.toml tests/servers.txt tests/tools.txt
+# Build the native encoder again if its source changed. Without a C compiler this prints one line, and the server makes the lines.
+$(READY): $(INSTALLED) hatch_build.py $(ENCODER)
+	$(BIN)/python hatch_build.py
+	touch $@
+
+$(INSTALLED): pyproject.toml tests/servers.txt tests/tools.txt
 	@echo "Setting up $(VENV) once. This takes a minute or two."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Floodmark needs Python 3.11 or later. Name one with PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)

@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "floodmark.escaping",
         "floodmark.layout",
         "floodmark.places",
+        "floodmark.native",
     ),
     ("floodmark.retrying", "floodmark.meter"),
     ("floodmark.engine",),

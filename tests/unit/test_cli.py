@@ -38,6 +38,7 @@ from floodmark.errors import (
 )
 from floodmark.events import Warned
 from floodmark.model import Reason, TableName
+from floodmark.native import usual_encoder
 from floodmark.pipeline import job
 from floodmark.pipeline.job import PlannedTable, RunPlan
 from floodmark.pipeline.publish import RunResult
@@ -363,7 +364,7 @@ def test_a_wrong_configuration_ends_with_10_and_a_wrong_line_with_2(capsys: Read
 
 def test_version_and_help(capsys: Reader) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"floodmark {__version__}\n"
+    assert capsys.readouterr().out == f"floodmark {__version__}\nencoder: {usual_encoder()}\n"
     assert main(["plan", "--help"]) == 0
     assert "--detailed-exitcode" in capsys.readouterr().out
 
@@ -389,6 +390,7 @@ from floodmark.cli.commands import history
 from floodmark.cli.main import main
 from floodmark.events import ChunkDone, ChunkProgress, RunStarted, StepStarted, TableDecided, TableFinished, Warned
 from floodmark.model import Chunk, Point, Reason, TableName
+from floodmark.native import usual_encoder
 from floodmark.pipeline import job
 from floodmark.pipeline.publish import RunResult
 from floodmark.state.manifest import Inflight
@@ -549,4 +551,4 @@ def test_without_a_terminal_there_are_no_control_codes() -> None:
 
 def test_the_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "floodmark", "--version"], capture_output=True, timeout=120)
-    assert (done.returncode, done.stdout.decode()) == (0, f"floodmark {__version__}\n")
+    assert done.returncode == 0 and done.stdout.decode().startswith(f"floodmark {__version__}\nencoder: ")

@@ -46,7 +46,16 @@ def test_every_stage_stands_on_the_digest_that_was_given_and_the_last_one_is_not
     assert len(bases) == 2 and all(base.endswith("@${PYTHON_DIGEST}") for base in bases)
     last = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last, re.MULTILINE)
-    assert "pip install" not in last and "apt-get" not in DOCKERFILE
+    assert "pip install" not in last
+
+
+def test_only_the_first_stage_has_a_compiler_and_it_must_build_the_encoder() -> None:
+    first, _, last = DOCKERFILE.rpartition("\nFROM ")
+    assert re.search(r"apt-get install .*\bgcc libc6-dev\b", first) and "import floodmark.native.encoder" in first
+    assert "apt-get" not in last and "gcc" not in last
+    copied = next(line for line in first.splitlines() if line.startswith("COPY pyproject.toml"))
+    assert "hatch_build.py" in copied
+    assert {"!hatch_build.py", "**/*.so"} <= set((ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines())
 
 
 @pytest.mark.parametrize(

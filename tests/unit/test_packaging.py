@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
+import subprocess
 import sys
+import sysconfig
+import tarfile
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import pytest
+
+from floodmark.native import is_built
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # Imported under the name of what depends on it in any case, or for types alone.
+NOT_BUILT = "Floodmark's native encoder was not built (no C compiler, or no Python.h): the server makes the lines."
 OTHERWISE = {"botocore": "boto3", "mypy_boto3_s3": "boto3", "mypy_boto3_glue": "boto3"}
 
 
@@ -63,3 +74,65 @@ def test_the_licence_is_named_and_goes_into_every_build() -> None:
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
     assert "!LICENSE" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert re.search(r"^COPY .*\bLICENSE\b", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+# A compiler that does not find Python's headers.
+NO_HEADERS = """#!/bin/sh
+for one do
+    shift
+    case $one in -I*) ;; *) set -- "$@" "$one" ;; esac
+done
+exec cc "$@"
+"""
+
+
+def build(folder: Path, kind: str, **environment: str) -> tuple[Path, str]:
+    """Build a wheel or a source distribution, as installers do. Return its file and what was printed."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.iterdir()
+    return built, done.stdout + done.stderr
+
+
+def names_in_wheel(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as opened:
+        return {name for name in opened.namelist() if name.startswith("floodmark/native/")}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_with_a_compiler_the_wheel_holds_the_encoder_and_no_source_of_it(tmp_path: Path) -> None:
+    wheel, said = build(tmp_path / "wheel", "wheel")
+    module = f"floodmark/native/encoder{sysconfig.get_config_var('EXT_SUFFIX')}"
+    assert module in names_in_wheel(wheel) and NOT_BUILT not in said
+    assert not [name for name in names_in_wheel(wheel) if not name.endswith((".py", ".pyi", ".so"))]
+    assert wheel.name.split("-")[2] == f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    assert is_built()  # `make` builds it in the checkout as well
+
+
+@pytest.mark.parametrize("missing", ["compiler", "headers"])
+def test_without_a_usable_compiler_the_wheel_is_pure_and_one_line_says_so(tmp_path: Path, missing: str) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text(NO_HEADERS, encoding="utf-8")
+    compiler.chmod(0o755)
+    chosen = "false" if missing == "compiler" else str(compiler)
+    wheel, said = build(tmp_path / "wheel", "wheel", CC=chosen, CXX=chosen)
+    assert [line for line in said.splitlines() if "encoder" in line] == [NOT_BUILT]
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in names_in_wheel(wheel) if name.endswith(".so")]
+
+
+def test_a_source_distribution_holds_the_encoders_source(tmp_path: Path) -> None:
+    archive, _ = build(tmp_path / "sdist", "sdist")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"hatch_build.py", "src/floodmark/native/encoder.pyx"} <= names
+    assert not [name for name in names if name.endswith((".so", ".c", ".cpp"))]
+
+
+def test_make_builds_the_encoder_again_if_its_source_changed() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    rule = re.search(
+        r"^\$\(READY\): .*hatch_build\.py \$\(ENCODER\)\n\t\$\(BIN\)/python hatch_build\.py$", makefile, re.M
+    )
+    assert rule is not None

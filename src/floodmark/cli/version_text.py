@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 
+from floodmark.errors import FloodmarkError
 from floodmark.version import __version__
 
 _STDOUT = 1
 
 
 def version_text() -> str:
-    return f"floodmark {__version__}"
+    """Return the version and the maker of PostgreSQL's lines. Raises ConfigError if the environment's choice is wrong."""
+    from floodmark.native import encoder_in_use  # noqa: PLC0415 - by need: a start prints no version
+
+    return f"floodmark {__version__}\nencoder: {encoder_in_use(os.environ)}"
 
 
 def write_version() -> bool:
-    """Write the text to stdout. Return False if it did not take it: then the command line reports why."""
-    data = f"{version_text()}\n".encode()
+    """Write the text to stdout. Return False if that is not possible: then the command line reports why."""
     try:
+        data = f"{version_text()}\n".encode()
         return os.write(_STDOUT, data) == len(data)
-    except OSError:
+    except (OSError, FloodmarkError):
         return False

@@ -38,6 +38,8 @@ from floodmark.config.tables import MASK_KEY, require_possible_detection, table_
 from floodmark.config.urls import check_place, password_variable, read_source
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
+from floodmark.native import VARIABLE as ENCODER
+from floodmark.native import encoder_in_use
 from floodmark.places import places_overlap
 
 DEFAULT_FILE = Path("floodmark.yaml")
@@ -45,7 +47,7 @@ SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOOD
 OLD_DESTINATION = "S3_DESTINATION"
 # If any of these is set, libpq knows the database and needs no URL.
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
-VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, *LIBPQ)
+VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, ENCODER, *LIBPQ)
 
 
 class GivenValue(Struct, frozen=True):
@@ -71,7 +73,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
     destination = _destination(arguments, environ, file, name, required=not (state_only and state))
     tables = Selection() if state_only else table_selection(arguments, environ, file, name)
     settings = Settings(
-        source=SourceSettings(None if source is None else source.value, file.source.wait_seconds or 0),
+        source=_source_settings(source, file, environ),
         destination=destination,
         state_url=_state_url(state, destination),
         selection=tables,
@@ -110,7 +112,12 @@ def load_source(arguments: Flags, environ: Mapping[str, str]) -> SourceSettings:
     """Return the source, for a command that uses nothing else. Raises ConfigError."""
     file, name = _read_file(arguments.config)
     source = _source(arguments, environ, file, name, required=True)
-    return SourceSettings(None if source is None else source.value, file.source.wait_seconds or 0)
+    return _source_settings(source, file, environ)
+
+
+def _source_settings(source: GivenValue | None, file: ConfigFile, environ: Mapping[str, str]) -> SourceSettings:
+    url = None if source is None else source.value
+    return SourceSettings(url, file.source.wait_seconds or 0, encoder_in_use(environ))
 
 
 def load_notify(path: Path | None, environ: Mapping[str, str], *, lenient: bool = False) -> NotifySettings:

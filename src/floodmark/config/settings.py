@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
+from floodmark.native import EncoderName, usual_encoder
 
 DetectMode = Literal["exact", "journal", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
@@ -75,10 +76,14 @@ class Selection(Struct, frozen=True):
 
 
 class SourceSettings(Struct, frozen=True):
-    """The settings of the source. `url` is None if libpq's own environment (PG*) names the database."""
+    """The settings of the source. `url` is None if libpq's own environment (PG*) names the database.
+
+    `encoder` is the maker of PostgreSQL's lines. Both makers give the same bytes.
+    """
 
     url: Secret | None = None
     wait_seconds: int = 0
+    encoder: EncoderName = field(default_factory=usual_encoder)
 
 
 class DestinationSettings(Struct, frozen=True):

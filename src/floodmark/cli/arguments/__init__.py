@@ -48,10 +48,18 @@ _GROUPS = (
 )
 
 
+class _Version(argparse.Action):
+    """The option --version. Raises SystemExit, and ConfigError if the environment chooses an unknown encoder."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(version_text())
+        parser.exit()
+
+
 def parser(command: str | None = None) -> Parser:
     """Return the parser of the whole command line, or of the part with a command, which takes less time to make."""
     top = Parser(prog="floodmark", description=_DESCRIPTION)
-    top.add_argument("--version", action="version", version=version_text(), help="print the version")
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version, and the encoder of lines in use")
     commands = Commands(top)
     found = [add for add, names in _GROUPS if command in names]
     for add in found or (add for add, _ in _GROUPS):

@@ -17,6 +17,7 @@ VARIABLES = {
     "FLOODMARK_LOG_FORMAT": "the default of --log-format",
     "FLOODMARK_LOG_LEVEL": "the default of --log-level",
     "AWS_PROFILE, …": "boto3's own variables, for S3",
+    "FLOODMARK_ENCODER": "the maker of PostgreSQL's lines: native or server",
     "NO_COLOR": "if set, nothing is coloured",
 }
 # What each exit code means, in the words of docs/cli.md.

@@ -1,0 +1,109 @@
+"""The build of the native encoder: hatchling calls it for a wheel, and `make` calls it in a checkout.
+
+It needs a C compiler and Python's headers. Without them it prints one line, and the wheel has only Python files: then
+the server makes the lines. An error in the encoder's own source stops the build.
+
+    python hatch_build.py            build the module in src/, if it is older than its source
+    python hatch_build.py FOLDER     compile it below a folder; exit code 3 if there is no usable compiler
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from sysconfig import get_config_var
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MODULE = "floodmark.native.encoder"
+ROOT = Path(__file__).parent
+SOURCE = ROOT / "src/floodmark/native/encoder.pyx"
+_PYTHON_ONLY = (".py", ".pyi", ".so")
+NOT_BUILT = "Floodmark's native encoder was not built (no C compiler, or no Python.h): the server makes the lines."
+_NO_COMPILER = 3
+
+
+class NativeEncoder(BuildHookInterface[Any]):
+    """The hook that adds the compiled module to a wheel."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":
+            built = build_in_place()
+        else:
+            self._folder = tempfile.TemporaryDirectory(prefix="floodmark-build-")
+            built = compile_into(Path(self._folder.name))
+        if built is None:
+            self.app.display_warning(NOT_BUILT)
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        if version != "editable":
+            build_data["force_include"][str(built)] = f"floodmark/native/{built.name}"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if version != "editable":
+            self._folder.cleanup()
+
+
+def build_in_place() -> Path | None:
+    """Compile the module into src/, unless it is newer than its source. Return its file, or None."""
+    present = SOURCE.with_name(f"encoder{get_config_var('EXT_SUFFIX')}")
+    inputs = [Path(__file__), *(one for one in SOURCE.parent.glob("*.*") if one.suffix not in _PYTHON_ONLY)]
+    if present.exists() and all(present.stat().st_mtime >= one.stat().st_mtime for one in inputs):
+        return present
+    with tempfile.TemporaryDirectory(prefix="floodmark-build-") as folder:
+        built = compile_into(Path(folder))
+        if built is None:
+            present.unlink(missing_ok=True)  # it would be the module of another source
+            return None
+        staged = present.with_name(f".{present.name}.new")
+        staged.write_bytes(built.read_bytes())
+        staged.replace(present)  # a running process keeps the file that it has mapped
+    return present
+
+
+def compile_into(folder: Path) -> Path | None:
+    """Compile the module below a folder and return its file, or None without a usable compiler.
+
+    Another process compiles: its output is shown only if the source is at fault. Raises CalledProcessError then.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode == _NO_COMPILER:
+        return None
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout + done.stderr)
+        done.check_returncode()
+    (built,) = (folder / "lib").rglob(f"encoder{get_config_var('EXT_SUFFIX')}")
+    return built
+
+
+def _compile(folder: Path) -> int:
+    from Cython.Build import cythonize
+    from setuptools import Distribution, Extension
+    from setuptools.errors import BaseError, CCompilerError
+
+    extension = Extension(MODULE, [str(SOURCE.relative_to(ROOT))])
+    modules = cythonize([extension], build_dir=str(folder / "c"), language_level=3)
+    command = Distribution({"name": "floodmark", "ext_modules": modules}).get_command_obj("build_ext")
+    command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "o")  # type: ignore[attr-defined]
+    command.ensure_finalized()
+    try:
+        command.run()
+    except (BaseError, CCompilerError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return _NO_COMPILER
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(_compile(Path(sys.argv[1])))
+    if build_in_place() is None:
+        sys.stderr.write(f"{NOT_BUILT}\n")
