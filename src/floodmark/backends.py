@@ -75,7 +75,8 @@ def open_source(settings: Settings) -> Source:
     if scheme in ("postgresql", "postgres"):
         from floodmark.source.postgres.snapshot import PostgresSource  # noqa: PLC0415 - by need, as each source is
 
-        return PostgresSource(url, settings.limits, settings.selection.mask_key, settings.destination.format)
+        mask_key, row_format = settings.selection.mask_key, settings.destination.format
+        return PostgresSource(url, settings.limits, mask_key, row_format, settings.source.encoder)
     assert url is not None
     from floodmark.source.sql.facts import SqlOptions  # noqa: PLC0415 - by need: SQLAlchemy takes 0.2 s to load
     from floodmark.source.sql.opening import open_sql_source  # noqa: PLC0415 - by need, as above

@@ -82,6 +82,7 @@ class RunStarted(Struct, frozen=True):
     point: Point
     attempt: int
     database: str = ""
+    encoder: str | None = None
 
 
 class ProgressFound(Struct, frozen=True):

@@ -11,7 +11,7 @@ _STDOUT = 1
 
 
 def version_text() -> str:
-    """Return the version and the maker of PostgreSQL's lines. Raises ConfigError if the environment's choice is wrong."""
+    """Return the version and the maker of PostgreSQL's lines. Raises ConfigError for a wrong choice of it."""
     from floodmark.native import encoder_in_use  # noqa: PLC0415 - by need: a start prints no version
 
     return f"floodmark {__version__}\nencoder: {encoder_in_use(os.environ)}"

@@ -90,6 +90,7 @@ def _check_tables(settings: Settings, known: SourceFacts) -> Iterator[Finding]:
     try:
         known.identity = snapshot.identity
         yield from _check_sharing(snapshot)
+        yield from _check_encoder(snapshot)
         yield from _judge_tables(snapshot, settings, known)
     except (ConfigError, SourceError) as error:
         yield of_error("tables", error)
@@ -107,6 +108,15 @@ def _check_sharing(snapshot: SourceSnapshot) -> Iterator[Finding]:
         yield ok("snapshot", f"taken at {snapshot.point.taken_at}, and shared by up to {connections}")
     for one in snapshot.drawbacks:
         yield warning(one.topic, one.found, one.hint)
+
+
+def _check_encoder(snapshot: SourceSnapshot) -> Iterator[Finding]:
+    """Say who makes the lines. The run's own code decides."""
+    maker = snapshot.line_maker
+    if maker is not None and maker.name == "native":
+        yield ok("encoder", "native: Floodmark makes the lines from the server's binary rows")
+    elif maker is not None:
+        yield ok("encoder", f"server: the server makes the lines, because {maker.why}")
 
 
 def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFacts) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ class Undecompressed(Exception):
 class Compressor(Protocol):
     """The methods that zlib-like compressors share."""
 
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
@@ -69,8 +69,8 @@ def decompressed(stored: Readable, compression: Compression) -> Readable:
 class _Plain:
     """A compressor that passes bytes through."""
 
-    def compress(self, data: bytes, /) -> bytes:
-        return data
+    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes:
+        return bytes(data)
 
     def flush(self) -> bytes:
         return b""

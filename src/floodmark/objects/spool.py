@@ -35,7 +35,7 @@ class Spool(io.RawIOBase):
     def tell(self) -> int:
         return self.size
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
         """Append bytes. Raises StorageError if the disk is full or refuses them."""
         try:
             self._file.write(data)
@@ -68,7 +68,7 @@ class LineSpool(Spool):
         self._compressor = compressor(compression)
         self._lines, self.raw_bytes = hashlib.sha256(), 0
 
-    def take(self, lines: bytes) -> None:
+    def take(self, lines: bytes | bytearray | memoryview) -> None:
         """Append a block of whole lines. Raises StorageError if the disk is full or refuses them."""
         self._lines.update(lines)
         self.raw_bytes += len(lines)

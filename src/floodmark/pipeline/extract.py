@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
@@ -32,7 +32,7 @@ from floodmark.pipeline.entries import ChunkOutcome
 from floodmark.pipeline.plans import ChunkPlan
 from floodmark.pipeline.work import TableWork
 from floodmark.retrying import Patience, RetryPolicy, retrying
-from floodmark.source.base import SourceSnapshot
+from floodmark.source.base import SourceSnapshot, Write
 from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 from floodmark.storage.probe import exists_as_put
@@ -165,14 +165,14 @@ class Extractor:
         expected = known.raw_bytes if known is not None else self._ratio.expected_lines(table, plan.estimated_bytes)
         return ChunkMeter(self._observer, table, plan.chunk, plan.estimated_bytes, expected)
 
-    def _line_writer(self, take: Callable[[bytes], None], meter: ChunkMeter) -> Callable[[bytes], None]:
+    def _line_writer(self, take: Write, meter: ChunkMeter) -> Write:
         """Return a consumer of the source's lines that passes them on in the run's encoding. It raises TaskStopped."""
         quote = self._encoding.numbers is not UNSET
 
-        def passed_on(lines: bytes) -> None:
+        def passed_on(lines: bytes | bytearray | memoryview) -> None:
             if self._deadline.reached():
                 raise TaskStopped
-            take(quote_large(lines) if quote else lines)
+            take(quote_large(bytes(lines)) if quote else lines)
             meter.add(len(lines))
 
         return passed_on

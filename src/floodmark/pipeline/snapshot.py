@@ -112,7 +112,8 @@ def _require_all_readable(session: Session, tables: Sequence[TableInfo]) -> None
 def announce_run(session: Session, source: Source, snapshot: SourceSnapshot, number: int) -> None:
     """Tell the observer that an attempt begins."""
     url = session.settings.destination.url
-    session.observe(RunStarted(session.run_id, source.label, url, snapshot.point, number, session.database))
+    encoder = None if snapshot.line_maker is None else snapshot.line_maker.name
+    session.observe(RunStarted(session.run_id, source.label, url, snapshot.point, number, session.database, encoder))
 
 
 def tables_gone(session: Session, snapshot: SourceSnapshot, tables: Iterable[TableInfo]) -> dict[TableName, Gone]:

@@ -19,10 +19,12 @@ from msgspec import Struct
 
 from floodmark.config import Selection
 from floodmark.model import Chunk, Point, SourceIdentity, TableName
+from floodmark.native import EncoderName
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.selection import TableChoice
 
-Write = Callable[[bytes], object]
+# A block is valid only during the call: the source writes the next one into the same memory.
+Write = Callable[[bytes | bytearray | memoryview], object]
 
 
 class NamedRelation(Struct, frozen=True):
@@ -62,6 +64,13 @@ class Diagnosis(Struct, frozen=True):
     fatal: bool = False
 
 
+class LineMaker(Struct, frozen=True):
+    """The maker of a snapshot's lines. `why` says why the server makes them."""
+
+    name: EncoderName
+    why: str = ""
+
+
 class SourceSnapshot(Protocol):
     """One moment of a source."""
 
@@ -84,6 +93,11 @@ class SourceSnapshot(Protocol):
     @property
     def drawbacks(self) -> Sequence[Drawback]:
         """Return the limits of this snapshot that the operator should know about."""
+        ...
+
+    @property
+    def line_maker(self) -> LineMaker | None:
+        """Return the maker of the lines, None if this kind of source has only one."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from floodmark.config import Selection
 from floodmark.errors import TableLocked
 from floodmark.model import Chunk, Point, SourceIdentity, TableName
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
-from floodmark.source.base import Drawback, NamedRelation, SourceSnapshot, Write
+from floodmark.source.base import Drawback, LineMaker, NamedRelation, SourceSnapshot, Write
 from floodmark.source.selection import TableChoice
 
 
@@ -78,6 +78,10 @@ class WaitsOnce:
     @property
     def drawbacks(self) -> Sequence[Drawback]:
         return self._snapshot.drawbacks
+
+    @property
+    def line_maker(self) -> LineMaker | None:
+        return self._snapshot.line_maker
 
     @property
     def choice(self) -> TableChoice:

@@ -42,7 +42,7 @@ _PROGRESS = (
 )
 
 EVENTS: dict[str, LogEvent] = {
-    "run_started": LogEvent("info", ("source", "destination", "database", "as_of", "snapshot")),
+    "run_started": LogEvent("info", ("source", "destination", "database", "as_of", "snapshot", "encoder")),
     "progress_found": LogEvent("info", ("from_run", "outcome", "chunks")),
     "table_decided": LogEvent("debug", ("table", "reason", "why", "chunks", "to_extract")),
     "chunk_done": LogEvent("debug", ("table", "rows", "raw_bytes", "uploaded_bytes", "seconds")),
@@ -119,6 +119,7 @@ def _run_started(event: RunStarted) -> Line:
         "database": event.database or None,
         "as_of": event.point.taken_at,
         "snapshot": event.attempt,
+        "encoder": event.encoder,
     }
     return Line("run_started", fields)
 

@@ -41,6 +41,7 @@ from floodmark.source.postgres.relations import (
 )
 from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.types import read_attributes, read_types
+from floodmark.source.postgres.wire import wire_columns
 from floodmark.source.selection import TableChoice, choose_tables, exact_pattern, rules_by_table
 
 DEFAULT_SCHEMA = "public"
@@ -130,6 +131,7 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
         where=rule.where,
         raw_newlines=any(c.mask is None and context.types.raw_newlines(c.attribute.type) for c in columns),
         reads=reads,
+        wire=wire_columns(columns, context.types),
         journal=(rule.detect or context.selection.detect) == "journal",
     )
 

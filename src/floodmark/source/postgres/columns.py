@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 from floodmark.config import Mask, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import Column, TableName
-from floodmark.source.postgres.masks import masked_column
+from floodmark.source.postgres.masks import masked_value
 from floodmark.source.postgres.types import Attribute, TypeCatalog
 from floodmark.source.quoting import quoted
 from floodmark.source.selection import exact_pattern, require_column
@@ -32,8 +32,12 @@ class ExtractedColumn(Struct, frozen=True):
     @property
     def sql(self) -> str:
         """Return the select-list item."""
-        name = quoted(self.attribute.name)
-        return f"{name} AS {name}" if self.mask is None else masked_column(self.attribute.name, self.mask)
+        return f"{self.expression} AS {quoted(self.attribute.name)}"
+
+    @property
+    def expression(self) -> str:
+        """Return the value as SQL."""
+        return quoted(self.attribute.name) if self.mask is None else masked_value(self.attribute.name, self.mask)
 
 
 def extracted_columns(

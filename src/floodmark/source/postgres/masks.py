@@ -30,19 +30,19 @@ def mask_settings(key: Secret) -> dict[str, str]:
     return {INNER: bytes(b ^ 0x36 for b in block).hex(), OUTER: bytes(b ^ 0x5C for b in block).hex()}
 
 
-def masked_column(column: str, mask: Mask) -> str:
-    """Return the select-list item that replaces the column. A null stays null under every mask.
+def masked_value(column: str, mask: Mask) -> str:
+    """Return the expression that replaces the column. A null stays null under every mask.
 
     It uses IS DISTINCT FROM NULL, not IS NOT NULL: the latter looks into the fields of a composite value.
     """
     name = quoted(column)
     if mask == "null":
-        return f"NULL::pg_catalog.text AS {name}"
+        return "NULL::pg_catalog.text"
     if mask == "redact":
-        return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN 'REDACTED'::pg_catalog.text END AS {name}"
+        return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN 'REDACTED'::pg_catalog.text END"
     text = f"pg_catalog.convert_to({name}::pg_catalog.text, 'UTF8')"
     inner = f"pg_catalog.sha256({_block(INNER)} {_OR} {text})"
-    return f"pg_catalog.encode(pg_catalog.sha256({_block(OUTER)} {_OR} {inner}), 'hex') AS {name}"
+    return f"pg_catalog.encode(pg_catalog.sha256({_block(OUTER)} {_OR} {inner}), 'hex')"
 
 
 def _block(setting: str) -> str:

@@ -12,6 +12,7 @@ from floodmark.config import Limits, Secret, Selection
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
 from floodmark.lineage import same_history
 from floodmark.model import Chunk, Format, Point, SourceIdentity, TableName
+from floodmark.native import EncoderName, usual_encoder
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.postgres import together
@@ -22,6 +23,7 @@ from floodmark.source.postgres.copying import receive_groups, receive_rows
 from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
 from floodmark.source.postgres.journal import with_journal
 from floodmark.source.postgres.masks import mask_settings
+from floodmark.source.postgres.native_rows import NativeRows, choose_line_maker
 from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.rule_check import require_usable
 from floodmark.source.postgres.statements import (
@@ -55,11 +57,17 @@ class PostgresSource:
     """A PostgreSQL database, version 14 or later, primary or hot standby."""
 
     def __init__(
-        self, url: Secret | None, limits: Limits, mask_key: Secret | None, row_format: Format = "jsonl"
+        self,
+        url: Secret | None,
+        limits: Limits,
+        mask_key: Secret | None,
+        row_format: Format = "jsonl",
+        encoder: EncoderName | None = None,
     ) -> None:
         self._where = address(url)
         self._limits = limits
         self._format = row_format
+        self._encoder = encoder or usual_encoder()
         self._settings = mask_settings(mask_key) if mask_key is not None else {}
 
     @property
@@ -71,18 +79,32 @@ class PostgresSource:
         return ()
 
     def snapshot(self) -> PostgresSnapshot:
-        return PostgresSnapshot(self._where, self._limits, self._settings, self._format)
+        return PostgresSnapshot(self._where, self._limits, self._settings, self._format, self._encoder)
 
 
 class PostgresSnapshot:
     """One moment of a PostgreSQL database; `floodmark.source.base.Snapshot` states its obligations."""
 
-    def __init__(self, where: ServerAddress, limits: Limits, settings: dict[str, str], row_format: Format) -> None:
+    def __init__(
+        self,
+        where: ServerAddress,
+        limits: Limits,
+        settings: dict[str, str],
+        row_format: Format,
+        encoder: EncoderName,
+    ) -> None:
         self._where = where
         self._limits = limits
         self._format = row_format
         self._coordinator = Coordinator(where, limits, settings)
         self._transactions = SnapshotTransactions(self._coordinator, where, limits, settings)
+        try:
+            self.line_maker = choose_line_maker(self._coordinator.connection, encoder)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, psycopg.Error):
+                raise translated(error, "can't read the catalog", where.label) from None
+            raise
         self._tables: dict[TableName, PgTable] = {}
         self.choice = TableChoice()
 
@@ -248,7 +270,9 @@ class PostgresSnapshot:
         in_order = part.by_block and (known.where is None or part.no_proof is None)
         planning = IN_HEAP_ORDER if in_order else ""
         with self._transactions.begin("can't extract", table.table.label, planning) as connection:
-            if self._format == "csv":
+            if self.line_maker.name == "native":
+                copied = NativeRows(connection, known, self._format).receive(part, chunk, open_end, write)
+            elif self._format == "csv":
                 copied = receive_rows(connection, copy_csv(known, part, chunk, open_end), write, header=1)
             elif reads_by_groups(known, part):
                 copied = receive_groups(connection, copy_groups(known, part, chunk, open_end), write)

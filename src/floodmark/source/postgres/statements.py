@@ -16,6 +16,7 @@ from floodmark.model import Chunk, Format
 from floodmark.observed import Part, Question, TableInfo
 from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.types import FIRST_USER_OID
+from floodmark.source.postgres.wire import WireColumn
 from floodmark.source.quoting import qualified, quoted
 
 # JSON text holds no control characters but white space, so these can't occur in a line: CSV then has nothing to quote
@@ -37,7 +38,8 @@ class PgTable(Struct, frozen=True):
 
     `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line can hold newlines (a
     `json` value keeps them), which have to be replaced. `reads` gives, by a part's id, the relations that a statement
-    about that part must lock. `journal` says that the user chose `detect: journal`.
+    about that part must lock. `journal` says that the user chose `detect: journal`. `wire` are the same columns for the
+    native encoder.
     """
 
     info: TableInfo
@@ -46,6 +48,7 @@ class PgTable(Struct, frozen=True):
     raw_newlines: bool
     reads: Mapping[str, ExpectedReads]
     journal: bool = False
+    wire: tuple[WireColumn, ...] = ()
 
 
 def literal(text: str) -> str:
@@ -195,17 +198,49 @@ def copy_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
     return f"COPY ({_groups_sql(table, part, chunk, open_end)}) TO STDOUT (FORMAT binary)"
 
 
-def _groups_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str:
-    group, number, found, row = _own_names(table, part)
+def copy_binary_rows(table: PgTable, part: Part, chunk: Chunk, open_end: bool, row_format: Format) -> str:
+    """COPY a chunk's rows out for the native encoder, one message for each row.
+
+    If `marks_frozen_rows`, there is one more column, which is null unless the row's xmin is 2.
+    """
+    sent = _for_the_wire(table, row_format, grouped=False)
+    if marks_frozen_rows(table, part):
+        (mark,) = _own_names(table, part, "mark")
+        frozen = f"CASE WHEN {quoted(table.info.table.name)}.xmin = '2'::xid THEN true END AS {mark}"
+        sent = replace(sent, columns_sql=(*sent.columns_sql, frozen))
+    return f"COPY ({_rows_sql(sent, part, chunk, open_end)}) TO STDOUT (FORMAT binary)"
+
+
+def copy_binary_groups(table: PgTable, part: Part, chunk: Chunk, open_end: bool, row_format: Format) -> str:
+    """COPY a chunk's rows out for the native encoder, in groups like those of `copy_groups`.
+
+    A group is the concatenation of `record_send` for each of its rows. It needs no cast and no user's function.
+    """
+    sent = _for_the_wire(table, row_format, grouped=True)
+    return f"COPY ({_groups_sql(sent, part, chunk, open_end, binary=True)}) TO STDOUT (FORMAT binary)"
+
+
+def marks_frozen_rows(table: PgTable, part: Part) -> bool:
+    """Return True if the rows that are sent are those to count: all rows of some blocks."""
+    return part.by_block and table.where is None
+
+
+def _for_the_wire(table: PgTable, row_format: Format, grouped: bool) -> PgTable:
+    """Return a table whose columns are those that the native encoder takes."""
+    return replace(table, columns_sql=tuple(column.sql(row_format, grouped) for column in table.wire))
+
+
+def _groups_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool, binary: bool = False) -> str:
+    group, number, found, row = _own_names(table, part, "group", "number", "found", "row")
     first, relation = f"{group}.{number}", quoted(table.info.table.name)
     end = max(part.heap_blocks, chunk.start + 1) if open_end or chunk.stop is None else chunk.stop
     after = (
         f"CASE WHEN {first} + {GROUP_BLOCKS} >= {end} THEN {_NO_BLOCK if open_end else end} "
         f"ELSE {first} + {GROUP_BLOCKS} END"
     )
-    lines = f"string_agg({_line_text(table, row)}, E'\\n')"
+    sent = f"record_send({row}.*), ''::bytea" if binary else f"{_line_text(table, row)}, E'\\n'"
     of_group = (
-        f"SELECT {lines}, count(*), {_FROZEN.format(f'{relation}.')} "
+        f"SELECT string_agg({sent}), count(*), {_FROZEN.format(f'{relation}.')} "
         f"FROM {_relation_sql(table, part)} {_joined_columns(table, row)} "
         f"WHERE {relation}.ctid >= {_tid_literal(first)} AND {relation}.ctid < {_tid_literal(after)}"
     )
@@ -213,17 +248,14 @@ def _groups_sql(table: PgTable, part: Part, chunk: Chunk, open_end: bool) -> str
     return f"SELECT {found}.* FROM {series}, LATERAL ({of_group}) {found}"
 
 
-def _own_names(table: PgTable, part: Part) -> list[str]:
+def _own_names(table: PgTable, part: Part, *purposes: str) -> list[str]:
     """Return names for the statement's own parts, which the table, its columns and its filter do not contain.
 
     The filter is in the scope of these names, so it could otherwise refer to one of them by mistake.
     """
     columns = (column.name for column in table.info.columns)
     taken = "\n".join([table.info.table.name, part.table.name, table.where or "", *columns])
-    return [
-        quoted(next(name for i in count() if (name := f"floodmark {what} {i}") not in taken))
-        for what in ("group", "number", "found", "row")
-    ]
+    return [quoted(next(name for i in count() if (name := f"floodmark {what} {i}") not in taken)) for what in purposes]
 
 
 def _relation_sql(table: PgTable, part: Part) -> str:

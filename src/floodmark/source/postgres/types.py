@@ -7,8 +7,9 @@ types. An enum's labels and a composite's attributes are catalog rows; the finge
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -37,6 +38,13 @@ _FILTER_KINDS: dict[str, Kind] = {
     **dict.fromkeys(("text", "varchar", "bpchar"), "text"),
     **dict.fromkeys(("date", "timestamp", "timestamptz"), "datetime"),
     "uuid": "other",
+}
+# The types that the native encoder knows, by its names for them.
+_WIRE_KINDS = {
+    **{name: name for name in ("bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "json", "jsonb")},
+    **{name: name for name in ("uuid", "date", "time", "timetz", "timestamp", "timestamptz", "interval", "bytea")},
+    **dict.fromkeys(("text", "varchar", "bpchar", "name"), "text"),
+    "char": "char",
 }
 _C_COLLATIONS = (950, 951)  # C and POSIX
 
@@ -104,7 +112,7 @@ _TYPES = """
 SELECT t.oid, t.typname, n.nspname, t.typtype::text, t.typelem, coalesce(e.typarray, 0), t.typbasetype,
        t.typrelid, t.typoutput::oid, coalesce(r.rngsubtype, m.rngtypid, 0), t.xmin::text,
        coalesce(r.xmin, m.xmin)::text,
-       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END
+       CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, t.typsend::oid
 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_type e ON e.oid = t.typelem
 LEFT JOIN pg_range r ON r.rngtypid = t.oid
@@ -131,9 +139,10 @@ class TypeCatalog:
         unruly_collations: frozenset[int],
         base_names: dict[int, str],
         extensions: InstalledExtensions,
+        sends: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self._types, self._attributes, self._labels, self._casts = types, attributes, labels, casts
-        self._base_names, self._extensions = base_names, extensions
+        self._base_names, self._extensions, self._sends = base_names, extensions, sends
         self._unruly_collations = unruly_collations
         self._to_json = {c.source for c in casts if c.target == JSON}
         self._to_text = {c.source for c in casts if c.target == TEXT}
@@ -158,6 +167,22 @@ class TypeCatalog:
         while self._types[oid].kind == "d":
             name, oid = self._base_names[oid], self._types[oid].base
         return name
+
+    def wire_kind(self, oid: int) -> str:
+        """Return the native encoder's name for a type, or "raw" if it does not know it.
+
+        row_to_json uses a user's cast from an enum to json, so such an enum is raw.
+        """
+        if not 0 < self._sends.get(oid, 0) < FIRST_USER_OID:
+            return "raw"
+        base = self._types[self._base(oid)]
+        if _is_array(base):
+            element = self._types[self._base(base.element)]
+            kind = "raw" if _is_array(element) else self.wire_kind(base.element)
+            return "raw" if kind in ("raw", "char") else f"array:{kind}"
+        if base.kind == "e":
+            return "raw" if base.oid in self._to_json else "text"
+        return _WIRE_KINDS.get(base.name, "raw") if _is_builtin(base) and base.kind == "b" else "raw"
 
     def filter_kind(self, attribute: Attribute) -> Kind | None:
         """Return the kind of a column in a provable filter, or None if such a filter can't use it."""
@@ -235,13 +260,15 @@ def read_types(
     """Return the wanted types and all types that they reach, with one round of queries for each level of nesting."""
     types: dict[int, PgType] = {}
     base_names: dict[int, str] = {}  # kept apart from the types, which go into fingerprints unchanged
+    sends: dict[int, int] = {}  # likewise
     attributes: dict[int, list[Attribute]] = {}
     missing = set(wanted)
     while missing:
         rows = connection.execute(_TYPES, [sorted(missing)], prepare=False).fetchall()
-        level = [PgType(*row[:-1]) for row in rows]
+        level = [PgType(*row[:-2]) for row in rows]
         types |= {kind.oid: kind for kind in level}
-        base_names |= {row[0]: row[-1] for row in rows if row[-1] is not None}
+        base_names |= {row[0]: row[-2] for row in rows if row[-2] is not None}
+        sends |= {row[0]: row[-1] for row in rows}
         relations = {kind.relation for kind in level if kind.relation}
         attributes |= read_attributes(connection, relations) if relations else {}
         missing = {part for kind in level for part in _parts(kind, attributes)} - types.keys()
@@ -250,7 +277,7 @@ def read_types(
         labels.setdefault(owner, []).append(EnumLabel(*label))
     casts = [TypeCast(*row) for row in connection.execute(_CASTS, prepare=False)]
     unruly = frozenset(row[0] for row in connection.execute(_COLLATIONS, prepare=False))
-    return TypeCatalog(types, attributes, labels, casts, unruly, base_names, extensions)
+    return TypeCatalog(types, attributes, labels, casts, unruly, base_names, extensions, sends)
 
 
 def _parts(kind: PgType, attributes: dict[int, list[Attribute]]) -> list[int]:

@@ -75,6 +75,8 @@ class SqlSource:
 class SqlSnapshot:
     """One moment of a database; `floodmark.source.base.SourceSnapshot` states its obligations."""
 
+    line_maker = None  # this package makes all lines
+
     def __init__(self, source: SqlSource, dialect: Dialect, opened: OpenSnapshot) -> None:
         self._source, self._dialect, self._opened = source, dialect, opened
         self._sessions = Sessions(dialect, opened)
@@ -250,7 +252,7 @@ class _Size:
     def __init__(self) -> None:
         self.bytes = 0
 
-    def add(self, block: bytes) -> None:
+    def add(self, block: bytes | bytearray | memoryview) -> None:
         self.bytes += len(block)
 
 
