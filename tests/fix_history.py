@@ -23,6 +23,7 @@ from fix_runs import Nightly
 from fix_service import RULES, SERVICE
 from fix_wire import Wire
 from floodmark.errors import ConfigError, SourceError, Stopped
+from floodmark.native import usual_encoder
 from floodmark.pipeline.job import run
 
 # The answers of a server when others hold what an act wants, or did before what it wants to do.
@@ -202,6 +203,7 @@ class History:
         if not watched.disturbed and not watched.crashed:
             self.judge.require_proven(expected, by_journal)
         self.told["runs"] += 1
+        self.told[f"runs with lines {'of our own' if manner.native else 'of the server'}"] += 1
         self.told["attempts"] += watched.attempts
         self.told["proven chunks"] += watched.proven
 
@@ -234,6 +236,7 @@ class History:
                 settings = self.job.settings(
                     url=wire.url_of(source),
                     only=selected,
+                    encoder=usual_encoder() if manner.native else "server",
                     connections=manner.connections,
                     audit_share=manner.audit,
                     full=manner.full,

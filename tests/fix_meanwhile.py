@@ -49,7 +49,7 @@ class End(Struct, frozen=True):
 
 
 class Manner(Struct, frozen=True):
-    """How a run is made, and what happens during it. `only`: the tables that it keeps to."""
+    """How a run is made, and what happens during it. `only`: the tables that it keeps to. `native`: who makes lines."""
 
     meanwhile: tuple[Meanwhile, ...] = ()
     only: tuple[str, ...] = ()
@@ -58,6 +58,7 @@ class Manner(Struct, frozen=True):
     audit: float = 0.0
     full: bool = False
     end: End | None = None
+    native: bool = True
 
 
 PLAIN = Manner()

@@ -14,6 +14,7 @@ from fix_postgres import PgDatabase
 from floodmark.config import DestinationSettings, Guards, Limits, Secret, Selection, Settings, SourceSettings, TableRule
 from floodmark.events import Event, Observer
 from floodmark.model import TableEntry
+from floodmark.native import usual_encoder
 from floodmark.pipeline.job import PlannedTable, plan, run
 from floodmark.pipeline.publish import RunResult
 from floodmark.source.postgres.connect import pinned_settings
@@ -42,7 +43,7 @@ class Nightly:
         limits = {name: changes.pop(name) for name in Limits.__struct_fields__ if name in changes}
         destination = {name: changes.pop(name) for name in DestinationSettings.__struct_fields__ if name in changes}
         given: dict[str, Any] = {
-            "source": SourceSettings(Secret(url)),
+            "source": SourceSettings(Secret(url), encoder=changes.pop("encoder", usual_encoder())),
             "destination": DestinationSettings(url=str(self.folder), **destination),
             "state_url": str(self.folder / "_floodmark"),
             "selection": Selection(**selection),

@@ -42,6 +42,8 @@ def guard(name: str, file: str, old: str, new: str, tests: str) -> Guard:
     return Guard(name, (Edit(file, old, new),), tests)
 
 
+ENCODER, NATIVE_LINES = "tests/integration/test_encoder.py", "tests/property/test_native_lines.py"
+NATIVE_ROWS = "source/postgres/native_rows.py"
 EXACT, LINEAGE, GUARDS, IDENTITIES, STANDBY = (
     f"tests/integration/test_{name}.py" for name in ("exact", "lineage", "guards", "identity", "standby")
 )
@@ -196,6 +198,13 @@ REASONS = [
 ]  # fmt: skip
 NO_PROOF = [
     guard("text by json's own output", STATEMENTS, 'f"textin(json_out({_LINE.format(row)}))"', 'f"{_LINE.format(row)}::text"', f"{GUARDS} -k cast_from_json"),
+    guard("native: a user's send function", TYPES, "if not 0 < self._sends.get(oid, 0) < FIRST_USER_OID:", "if False:", f"{ENCODER} -k send_function"),
+    guard("native: a user's cast from an enum to json", TYPES, 'return "raw" if base.oid in self._to_json else "text"', 'return "text"', f"{NATIVE_LINES} -k every_kind"),
+    guard("native: no newer server", NATIVE_ROWS, "if is_newer(version):", "if False:", f"{NEWER} -k says_so_once"),
+    guard("native: the role may call the functions", NATIVE_ROWS, "if denied is not None:", "if False:", f"{ENCODER} -k may_not_call"),
+    guard("native: rows of another shape", NATIVE_ROWS, "except (native.MalformedRows, _WrongMessage) as error:", "except ZeroDivisionError as error:", f"{ENCODER} -k 'under_the_snapshot or not_as_planned'"),
+    guard("native: raw text by json's own output", "source/postgres/wire.py", 'f"textin(json_out(to_json({self.value})))"', 'f"to_json({self.value})::text"', f"{GUARDS} -k cast_from_json"),
+    guard("native: frozen rows are counted", NATIVE_ROWS, "marked, rows, encoder.marks)", "marked, rows, 0)", f"{EXACT} -k surgery"),
     guard("tid by its own input", STATEMENTS, "tidin(textout(format('(%s,0)', {block})))", "format('(%s,0)', {block})::tid", f"{GUARDS} -k cast_from_json"),
     guard("mode", PROOFS, 'if mode == "always" else None', "if False else None", f"{PROOF} -k modes"),
     guard("relocating extensions", PROOFS, 'if found else None', "if False else None", f"{PROOF} -k extensions"),

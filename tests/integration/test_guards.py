@@ -22,6 +22,7 @@ from floodmark.config import Limits, Secret, Selection, TableRule
 from floodmark.errors import SnapshotLost, SourceError
 from floodmark.events import Event, RunStarted, TableDecided
 from floodmark.model import Chunk
+from floodmark.native import usual_encoder
 from floodmark.observed import Question
 from floodmark.pipeline.job import run
 from floodmark.source.postgres.address import address
@@ -108,9 +109,9 @@ def test_a_schema_swapped_while_a_table_is_read(pg: PgDatabase) -> None:
     with pytest.raises(SnapshotLost, match="replaced"):
         snapshot.observe([Question(info.table, part, chunk, True, snapshot.point.xmin or 0)])
     with pytest.raises(SnapshotLost, match="replaced"):
-        snapshot.extract(info, part, chunk, True, lambda block: (lines.append(block), pg.execute(swap)))
+        snapshot.extract(info, part, chunk, True, lambda block: (lines.append(bytes(block)), pg.execute(swap)))
     assert b"not mine" in lines[0]
-    snapshot.extract(info, part, chunk, True, lines.append)
+    snapshot.extract(info, part, chunk, True, lambda block: lines.append(bytes(block)))
     assert b"not mine" not in lines[-1]
     snapshot.close()
 
@@ -162,7 +163,8 @@ def test_what_prints_otherwise_without_a_write_is_read_every_time(nightly: Night
 
 
 @pytest.mark.parametrize("column", ["text", "json"])
-def test_a_users_cast_from_json_shapes_no_line(nightly: Nightly, column: str) -> None:
+@pytest.mark.parametrize("encoder", sorted({usual_encoder(), "server"}))
+def test_a_users_cast_from_json_shapes_no_line(nightly: Nightly, column: str, encoder: str) -> None:
     """Lines become text, where they must, by json's own output; and blocks become tids by tid's own input."""
     nightly.database.execute(f"CREATE TABLE plain AS SELECT '\"a\"'::{column} AS v FROM generate_series(1, 2000)")
     for source, target, body in (("json", "text", "'wrong'"), ("text", "tid", "'(0,1)'::tid")):
@@ -171,7 +173,7 @@ def test_a_users_cast_from_json_shapes_no_line(nightly: Nightly, column: str) ->
             f"CREATE FUNCTION {name}({source}) RETURNS {target} LANGUAGE sql AS $$ SELECT {body} $$; "
             f"CREATE CAST ({source} AS {target}) WITH FUNCTION {name}({source})"
         )
-    nightly.run()
+    nightly.run(encoder=encoder)
     expected = b'{"v":"a"}\n' if column == "json" else b'{"v":"\\"a\\""}\n'
     assert nightly.landed("public.plain") == [expected] * 2000
 

@@ -53,7 +53,7 @@ class Held:
         part = info.parts[number]
         blocks: list[bytes] = []
         chunk = Chunk(part.id, 0, max(8, part.heap_blocks)) if part.by_block else Chunk(part.id)
-        self.snapshot.extract(info, part, chunk, True, lambda block: (blocks.append(block), while_read()))
+        self.snapshot.extract(info, part, chunk, True, lambda block: (blocks.append(bytes(block)), while_read()))
         return b"".join(blocks)
 
 

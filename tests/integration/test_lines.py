@@ -56,6 +56,8 @@ def test_every_kind_of_value_on_every_version(nightly_any: Nightly) -> None:
     assert nightly_any.outcome("public.kinds") == ("extracted", "first_run")
     nightly_any.run()
     assert nightly_any.outcome("public.kinds") == ("unchanged", "unchanged")
+    nightly_any.run(full=True, encoder="server")
+    assert nightly_any.landed("public.kinds") == lines
 
 
 PERVERSE = {

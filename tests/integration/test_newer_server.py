@@ -63,7 +63,8 @@ def test_a_newer_server_works_and_a_run_says_so_once(nightly: Nightly, newer: Ne
 
     nightly.run_observed(rewrite, url=url)
     nightly.require_truth()
-    assert sum(isinstance(event, RunStarted) for event in nightly.events) == 3
+    started = [event for event in nightly.events if isinstance(event, RunStarted)]
+    assert len(started) == 3 and {event.encoder for event in started} == {"server"}
     (said,) = warnings(nightly.events)
     assert f"the server is PostgreSQL {NEXT}" in said and f"up to {TESTED_UP_TO}" in said
     assert nightly.last is not None and nightly.last.source.server_version == f"{NEXT}.0"

@@ -85,6 +85,7 @@ MANNERS = {
     "connections": st.sampled_from((1, 4)),
     "serial": st.sampled_from((True, True, False)),
     "audit": st.sampled_from((0.0, 0.0, 20.0, 100.0)),
+    "native": st.booleans(),
 }
 DISTURBED = st.builds(Manner, MEANWHILE, st.just(()) | ONLY, **MANNERS)
 PARTIAL = st.builds(Manner, st.just(()), ONLY | SOME_TWINS, **MANNERS)

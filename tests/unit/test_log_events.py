@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 TABLE = TableName("public", "person")
 ENDED = Ended(run_id="r", database="db", started_at="t", ended_at="t", outcome="success", exit_code=0)
 SAMPLES: dict[str, Event] = {
-    "run_started": RunStarted("r", "s", "d", Point("t"), 1, "db"),
+    "run_started": RunStarted("r", "s", "d", Point("t"), 1, "db", "native"),
     "progress_found": ProgressFound("r", 2),
     "table_decided": TableDecided(TABLE, Reason("forced", "why"), 2, 2, 0),
     "chunk_done": ChunkDone(TABLE, 1, 2, 3, 0.1),
