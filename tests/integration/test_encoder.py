@@ -103,7 +103,10 @@ FORBIDDEN = """
     CREATE FUNCTION mute_out(mute) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
     CREATE TYPE mute (INPUT = mute_in, OUTPUT = mute_out);
     CREATE DOMAIN odder AS odd; CREATE TYPE with_odd AS (a odd, b mute);
-    CREATE TABLE t (a odd, b odd[], c odder, d with_odd, e mute, f mute[], g int);
+    CREATE FUNCTION own_send(uuid) RETURNS bytea LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$;
+    ALTER TYPE uuid SET (SEND = own_send); CREATE DOMAIN known AS uuid;
+    CREATE TABLE t (a odd, b odd[], c odder, d with_odd, e mute, f mute[], g int,
+        h uuid DEFAULT gen_random_uuid(), i known DEFAULT gen_random_uuid(), j uuid[] DEFAULT ARRAY[gen_random_uuid()]);
     INSERT INTO t SELECT 'a "b', ARRAY['x, y', NULL]::odd[], E'new\\nline', ROW('p', 'q')::with_odd, 'm', '{m}', i
     FROM generate_series(1, 40) i;
     INSERT INTO t DEFAULT VALUES"""
@@ -118,6 +121,17 @@ def test_a_users_send_function_is_never_called(nightly: Nightly, row_format: Any
     first = nightly.entry("public.t").checksum
     nightly.run(format=row_format, encoder="server", full=True)
     assert nightly.entry("public.t").checksum == first
+
+
+@native_only
+def test_a_users_cast_from_json_makes_no_text(nightly: Nightly) -> None:
+    nightly.database.execute("""
+        CREATE FUNCTION wrong(json) RETURNS text LANGUAGE sql AS $$ SELECT 'wrong' $$;
+        CREATE CAST (json AS text) WITH FUNCTION wrong(json);
+        CREATE TABLE t AS SELECT point '(1,2)' AS v FROM generate_series(1, 20)""")
+    nightly.run()
+    assert maker(nightly.events) == "native"
+    assert nightly.landed("public.t") == [b'{"v":"(1,2)"}\n'] * 20
 
 
 USURPERS = """
