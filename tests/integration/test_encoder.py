@@ -65,7 +65,7 @@ def test_a_state_moves_between_both_makers(nightly_any: Nightly) -> None:
         nightly_any.run(encoder=encoder)
         assert nightly_any.outcome("public.person") == ("unchanged", "unchanged")
         nightly_any.database.execute("UPDATE person SET id = id WHERE id = 7")
-        nightly_any.run(encoder=encoder, audit_chunks=99)
+        nightly_any.run(encoder=encoder, audit_share=100.0)
         nightly_any.database.execute("VACUUM FULL person")
         nightly_any.run(encoder=encoder)
         nightly_any.require_truth()
