@@ -17,6 +17,7 @@ Step = Literal[
     "reading the state",
     "waiting for the server",
     "reading the catalog",
+    "waiting for a checkpoint",
     "checking",
     "looking for objects",
     "extracting",
@@ -97,13 +98,30 @@ class ProgressFound(Struct, frozen=True):
 
 
 class TableDecided(Struct, frozen=True):
-    """The decision about a table. It has `chunks` in all; the run reads `to_extract` of them."""
+    """The decision about a table. It has `chunks` in all; the run reads `to_extract` of them.
+
+    `unwritten` chunks are proven by WAL summaries: no block of theirs was written.
+    """
 
     table: TableName
     reason: Reason
     chunks: int
     to_extract: int
     estimated_bytes: int
+    unwritten: int = 0
+
+
+class WrittenBlocksRead(Struct, frozen=True):
+    """The use of the source's WAL summaries: of `chunks` to count, `unwritten` are proven without a count.
+
+    `why` says why they could not be used for some table, None if nothing prevented it. `seconds` include a wait for a
+    checkpoint.
+    """
+
+    chunks: int
+    unwritten: int
+    seconds: float
+    why: str | None = None
 
 
 class ChunkDone(Struct, frozen=True):
@@ -174,6 +192,7 @@ Event = (
     | RunStarted
     | ProgressFound
     | TableDecided
+    | WrittenBlocksRead
     | ChunkDone
     | TableFinished
     | ChunkAudited

@@ -95,12 +95,24 @@ class Fingerprint(Struct, frozen=True):
         return 1 if self.guards is UNSET else self.guards
 
 
+class WalBase(Struct, frozen=True):
+    """A checkpoint of the source: while its WAL was before `lsn`, no transaction from `next_xid` on had an id.
+
+    `lsn` is a position on `timeline`, as PostgreSQL writes it. `next_xid` has 64 bits.
+    """
+
+    timeline: int
+    lsn: str
+    next_xid: int
+
+
 class Point(Struct, frozen=True):
     """The moment that a snapshot of the source shows. xmin and xmax are 64-bit transaction ids, if it has any.
 
     `taken_at` is the source's clock just before the snapshot: it contains everything that was committed by then.
     `consistency` says in words how consistent the snapshot is. PostgreSQL's is always one snapshot, so it has none.
     `mixed` is set if the database offers no common moment: its tables can then show different moments.
+    `wal` is a checkpoint whose `next_xid` is at most xmin, if the source keeps WAL summaries.
     """
 
     taken_at: str
@@ -109,6 +121,7 @@ class Point(Struct, frozen=True):
     lineage: Lineage | None = None
     consistency: str | UnsetType = UNSET
     mixed: bool | UnsetType = UNSET
+    wal: WalBase | UnsetType = UNSET
 
 
 class Chunk(Struct, frozen=True, order=True):

@@ -5,9 +5,11 @@ None of them is stored. Sizes are bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
-from floodmark.model import Chunk, Column, Fingerprint, TableName
+from floodmark.model import Chunk, Column, Fingerprint, TableName, WalBase
 
 
 class JournalFacts(Struct, frozen=True):
@@ -38,6 +40,8 @@ class Part(Struct, frozen=True):
     `fingerprint` is a digest of the part's definition, empty if that is the table's own definition. `stamp` is a digest
     of the transactions that wrote these definitions: it shows a change even if it was undone. It compares only within
     one history, from one snapshot to another. `journal` is None in other modes than `detect: journal`.
+
+    `logged` says that each write of a block is in the source's write-ahead log.
     """
 
     id: str
@@ -54,6 +58,7 @@ class Part(Struct, frozen=True):
     ranges: int = 0
     digests: bool = False
     journal: JournalFacts | None = None
+    logged: bool = False
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):
@@ -109,6 +114,28 @@ class Observation(Struct, frozen=True):
     relfilenode: int
     newest: str | None = None
     digest: str | None = None
+
+
+class BlockQuestion(Struct, frozen=True):
+    """Files whose written blocks are asked for: those since `base`. `grains` is a number of blocks for each file.
+
+    The answer needs to be no finer than that.
+    """
+
+    base: WalBase
+    grains: Mapping[int, int]
+
+
+class WrittenBlocks(Struct, frozen=True):
+    """The blocks of some files that were written between a base and a snapshot, according to the WAL summaries.
+
+    `ranges` are [start, stop) for each file, in order and apart from each other. `limits` is, for each file that was created, truncated or removed, the
+    lowest block from which on. `doubt` says why the list can't be used: then the other fields do not count.
+    """
+
+    ranges: Mapping[int, tuple[tuple[int, int], ...]] = {}
+    limits: Mapping[int, int] = {}
+    doubt: str | None = None
 
 
 class Extracted(Struct, frozen=True):

@@ -59,5 +59,10 @@ class Deadline:
         """Return True if a signal ends the run, and not its time."""
         return self._stop.is_set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait this long, or until a signal ends the run. Return True if the run's time is over."""
+        self._stop.wait(seconds)
+        return self.reached()
+
     def reached(self) -> bool:
         return self._stop.is_set() or (self._moment is not None and time.monotonic() > self._moment)

@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.pipeline.remembered",),
     ("floodmark.pipeline.chunks",),
     ("floodmark.pipeline.plans",),
+    ("floodmark.pipeline.blocks",),
     ("floodmark.pipeline.detect",),
     ("floodmark.pipeline.losses",),
     ("floodmark.pipeline.entries",),
@@ -75,6 +76,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("floodmark.pipeline.remembered", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.pipeline.plans", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
+    ("floodmark.pipeline.blocks", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.pipeline.detect", ("floodmark.config", "floodmark.storage", "floodmark.state", "floodmark.source")),
     ("floodmark.source", ("floodmark.storage", "floodmark.state", "floodmark.events")),
     ("floodmark.source.postgres", ("floodmark.source.sql",)),

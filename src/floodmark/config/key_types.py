@@ -33,6 +33,7 @@ Size = (
 )
 SnapshotAge = Annotated[int, _whole_number(1, values.MAX_SNAPSHOT_AGE)] | _DurationText
 TimeLimit = Annotated[int, _whole_number(1, values.MAX_SECONDS)] | _DurationText
+Wait = Annotated[int, _whole_number(0, values.MAX_SECONDS)] | _DurationText
 _ShareText = Annotated[str, Meta(extra_json_schema={"pattern": values.SHARE_PATTERN})]
 Share = Annotated[int, _whole_number(0, 100)] | _ShareText
 _PercentageText = Annotated[str, Meta(extra_json_schema={"pattern": values.PERCENTAGE_PATTERN})]

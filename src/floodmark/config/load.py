@@ -246,6 +246,9 @@ def _limits(arguments: Flags, file: ConfigFile, name: str) -> Limits:
             on = f"limits.{field} ({name})"
             high, span = (values.MAX_SNAPSHOT_AGE, "1s to 24h") if field == "max_snapshot_age" else _TIME_LIMIT
             given[field] = _in_range(values.parse_duration, value, on, 1, high, span)
+    if section.wal_summary_wait is not None:
+        wait, on = section.wal_summary_wait, f"limits.wal_summary_wait ({name})"
+        given["wal_summary_wait"] = _in_range(values.parse_duration, wait, on, 0, values.MAX_SECONDS, "0s to 24d")
     connections = _or_default(arguments.connections, _or_default(section.connections, Limits().connections))
     if not 1 <= connections <= 128:
         raise ConfigError(CONFIG_REFUSED, on="--connections", why="out of range", hint="Write a number from 1 to 128.")

@@ -23,6 +23,7 @@ from floodmark.config.key_types import (
     Size,
     SnapshotAge,
     TimeLimit,
+    Wait,
     documented_key,
 )
 from floodmark.config.notify_schema import CompletionSection, NotifySection
@@ -185,6 +186,10 @@ class LimitsSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     statement_timeout: Annotated[TimeLimit | None, documented_key("The longest time for one statement.", "1h")] = None
     lock_timeout: Annotated[TimeLimit | None, documented_key("The longest wait for a lock on a table.", "60s")] = None
+    wal_summary_wait: Annotated[
+        Wait | None,
+        documented_key("The longest wait for PostgreSQL's WAL summaries. 0s: use only what is there.", "30s"),
+    ] = None
 
 
 class AuditSection(Struct, frozen=True, forbid_unknown_fields=True):

@@ -132,6 +132,7 @@ class Limits(Struct, frozen=True):
     max_snapshot_age: int = 4 * 3600
     statement_timeout: int = 3600
     lock_timeout: int = 60
+    wal_summary_wait: int = 30
 
 
 class Guards(Struct, frozen=True):

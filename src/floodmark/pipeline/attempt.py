@@ -58,7 +58,8 @@ class AttemptResult(Struct, frozen=True):
 class Attempt(Struct, frozen=True):
     """All that the steps under one snapshot share. `timestamp` is in the keys of this attempt's objects.
 
-    `audit_carried` are bytes that the audit may read on top of this run's share.
+    `point` is the snapshot's, with the base in the WAL that serves for what is read under it. `audit_carried` are bytes
+    that the audit may read on top of this run's share.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class Attempt(Struct, frozen=True):
     settings: Settings
     backends: Backends
     snapshot: SourceSnapshot
+    point: Point
     tables: Sequence[TableInfo]
     remembered: Mapping[TableName, Remembered]
     progress: ProgressTracker
@@ -136,7 +138,7 @@ class Attempt(Struct, frozen=True):
 
     def chunk_done(self, work: TableWork, outcome: ChunkOutcome) -> None:
         """Add a settled chunk to the run's progress, which is saved from time to time."""
-        known = remembered_chunk(outcome, work.plan.info, self.snapshot.point)
+        known = remembered_chunk(outcome, work.plan.info, self.point)
         if known is not None:
             self.progress.add_chunk(work.table, known)
 
@@ -164,7 +166,7 @@ class Attempt(Struct, frozen=True):
         chunks = work.plan.chunks
         if any(chunk.proven is None for chunk in chunks):
             return work.plan.reason
-        facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)
+        facts = EntryFacts(self.run_id, self.point, self.backends.encoding)
         settled = [proven_outcome(chunk) for chunk in chunks]
         return finished_entry(work.plan, settled, self.remembered_of(work.table), facts, 0).reason
 
@@ -172,12 +174,12 @@ class Attempt(Struct, frozen=True):
         self, works: Sequence[TableWork], gone: Mapping[TableName, Gone], audit_carried: int
     ) -> AttemptResult:
         """Return the entries of all tables that need no other snapshot, and tell the observer of each."""
-        facts = EntryFacts(self.run_id, self.snapshot.point, self.backends.encoding)
+        facts = EntryFacts(self.run_id, self.point, self.backends.encoding)
         entries = {work.table: self._entry_of(work, facts) for work in works if not work.lost}
         for entry in entries.values():
             self.observer(TableFinished(entry))
         lost = {work.table: work.error for work in works if work.lost and work.error is not None}
-        identity, point = self.snapshot.identity, self.snapshot.point
+        identity, point = self.snapshot.identity, self.point
         return AttemptResult(identity, point, self.timestamp, self.tables, entries, lost, gone, audit_carried)
 
     def _entry_of(self, work: TableWork, facts: EntryFacts) -> TableEntry:

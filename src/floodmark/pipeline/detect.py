@@ -5,7 +5,8 @@ remembered snapshot's xmin, and with as many rows as then. Such a chunk holds ex
 reason to extract; no code here ever concludes "unchanged" from a doubt.
 
 A table can have a journal of the transactions that wrote to it. If the journal is certain that none did since, the
-chunk is proven without a question. Any doubt leads to the question.
+chunk is proven without a question. Any doubt leads to the question. The source's list of written blocks can prove a
+chunk before its question is asked: see `blocks`.
 
 Sources without row versions can prove by digest: a chunk with the digest of a remembered chunk gives the same lines,
 whatever its place was.
@@ -129,7 +130,7 @@ def settle_plan(
             chunks = tuple(_extracted_with_the_rest(chunk) for chunk in chunks)
         elif remembered is not None and not _is_all_that_was_sent(chunks, remembered):
             chunks = tuple(extract_again(chunk, _PART_GONE) for chunk in chunks)
-    return TablePlan(plan.info, chunks)
+    return replace(plan, chunks=chunks)
 
 
 def _is_all_that_was_sent(chunks: Sequence[ChunkPlan], remembered: Remembered) -> bool:
@@ -145,15 +146,13 @@ def _is_all_that_was_sent(chunks: Sequence[ChunkPlan], remembered: Remembered) -
 
 def without_objects(plan: TablePlan, missing: set[str]) -> TablePlan:
     """Add the chunks whose object is missing from the destination to those to extract."""
-    return TablePlan(
-        plan.info,
-        tuple(
-            extract_again(chunk, Reason("objects_missing", "the stored object is gone"))
-            if chunk.reason is None and chunk.stored_key in missing
-            else chunk
-            for chunk in plan.chunks
-        ),
+    chunks = (
+        extract_again(chunk, Reason("objects_missing", "the stored object is gone"))
+        if chunk.reason is None and chunk.stored_key in missing
+        else chunk
+        for chunk in plan.chunks
     )
+    return replace(plan, chunks=tuple(chunks))
 
 
 def _extract_counted(chunk: ChunkPlan, code: ReasonCode, rows: int) -> ChunkPlan:

@@ -22,7 +22,7 @@ from floodmark.model import (
     TableEntry,
     Watermark,
 )
-from floodmark.observed import Observation, TableInfo
+from floodmark.observed import Observation, Part, TableInfo
 from floodmark.pipeline.columns import list_names, same_columns
 from floodmark.pipeline.detect import MAX_XID_GAP
 from floodmark.pipeline.plans import ChunkPlan, TablePlan, weightiest
@@ -144,7 +144,7 @@ def remembered_chunk(outcome: ChunkOutcome, info: TableInfo, point: Point) -> Re
     mark, part = _chunk_mark(outcome, outcome.observed, None), outcome.plan.part
     return RememberedChunk(
         mark,
-        point,
+        _point_for([part], point),
         info.oid,
         info.fingerprint,
         outcome.object,
@@ -221,13 +221,22 @@ def _table_watermark(plan: TablePlan, outcomes: Sequence[ChunkOutcome], point: P
     if not marks:
         return None
     return Watermark(
-        point,
+        _point_for(plan.info.parts, point),
         plan.info.oid,
         tuple(marks),
         part_definitions(parts),
         _part_names(plan.info),
         journal_marks(_journal_mark(outcome.plan, point) for outcome in outcomes if outcome.observed is not None),
     )
+
+
+def _point_for(parts: Sequence[Part], point: Point) -> Point:
+    """Return the point for a watermark. It has no base in the WAL if the size of a part could not be measured.
+
+    The part's last chunk can then hold blocks that are chunks of their own next time. A count shows that, and the list
+    of written blocks does not.
+    """
+    return point if all(part.measured for part in parts) else replace(point, wal=UNSET)
 
 
 def _journal_mark(plan: ChunkPlan, point: Point) -> JournalMark | None:

@@ -8,19 +8,27 @@ from contextlib import ExitStack
 
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import SourceError
-from floodmark.events import StepAdvanced, StepStarted, TableDecided, TableGivenUp
+from floodmark.events import StepAdvanced, StepStarted, TableDecided, TableGivenUp, WrittenBlocksRead
 from floodmark.meter import ChunkMeter
-from floodmark.model import Chunk, ObjectEntry, TableName
-from floodmark.observed import Observation
+from floodmark.model import Chunk, ObjectEntry, TableName, WalBase
+from floodmark.observed import Observation, WrittenBlocks
 from floodmark.pipeline.attempt import Attempt
+from floodmark.pipeline.blocks import block_questions, bytes_to_spare, prove_unwritten
 from floodmark.pipeline.detect import plan_table, settle_plan, without_objects
 from floodmark.pipeline.extract import patiently, still_there
 from floodmark.pipeline.plans import ChunkPlan, TablePlan
 from floodmark.pipeline.work import TableWork
+from floodmark.source.base import BlockLog
 
 # A batch of questions is one transaction. It holds its locks about as long as one chunk does.
 _BATCH_QUESTIONS = 64
 _BATCH_BYTES = 64 * 1024**2
+# A wait for the list of written blocks must not take longer than a scan at this speed, but at least a moment.
+SCANNED_PER_SECOND = 256 * 1024**2
+SHORTEST_WAIT = 0.2
+_BETWEEN_LOOKS = 0.02
+# A checkpoint is a load on the server: it must spare the scan of this much.
+BYTES_FOR_A_CHECKPOINT = 256 * 1024**2
 # A question about an empty table also takes time: about as much as a question that reads this many bytes.
 _BYTES_OF_A_QUESTION = 128 * 1024
 
@@ -31,10 +39,9 @@ def observe_tables(attempt: Attempt) -> list[TableWork]:
     """Return each readable table with its settled plan, or with the error that it met."""
     works = []
     for info in attempt.readable_tables:
-        plan = plan_table(
-            info, attempt.remembered_of(info.table), attempt.policy_for(info.table), attempt.snapshot.point
-        )
+        plan = plan_table(info, attempt.remembered_of(info.table), attempt.policy_for(info.table), attempt.point)
         works.append(TableWork(plan))
+    _look_for_writes(attempt, works)
     _ask_questions(attempt, works)
     _look_for_objects(attempt, [work for work in works if work.is_open])
     for work in works:
@@ -43,11 +50,48 @@ def observe_tables(attempt: Attempt) -> list[TableWork]:
     return works
 
 
+def _look_for_writes(attempt: Attempt, works: Sequence[TableWork]) -> None:
+    """Prove the chunks in which no block was written, if the source keeps a list of written blocks."""
+    log = attempt.snapshot.block_log
+    questions = block_questions(work.plan for work in works)
+    if log is None or not any(work.plan.questions for work in works):
+        return
+    begun = time.monotonic()
+    answers: dict[WalBase, WrittenBlocks] = {}
+    if questions:
+        _await_list(attempt, log, questions[0].base, bytes_to_spare(work.plan for work in works))
+        answers = {question.base: log.written(question) for question in questions}
+    asked = sum(len(work.plan.questions) for work in works)
+    for work in works:
+        work.plan = prove_unwritten(work.plan, answers)
+    spared = asked - sum(len(work.plan.questions) for work in works)
+    doubts = (work.plan.why_counted for work in works)
+    doubt = next((why for why in doubts if why is not None), None)
+    attempt.observer(WrittenBlocksRead(asked, spared, round(time.monotonic() - begun, 3), doubt))
+
+
+def _await_list(attempt: Attempt, log: BlockLog, base: WalBase, size: int) -> None:
+    """Wait for the list to be complete, but no longer than a scan of what it can spare takes, nor than the limit."""
+    limit = attempt.settings.limits.wal_summary_wait
+    if not limit or log.coverage(base) != "pending":
+        return
+    expected, scan = log.seconds_until_complete(), size / SCANNED_PER_SECOND
+    if expected != 0 and log.may_checkpoint and size >= BYTES_FOR_A_CHECKPOINT:
+        attempt.observer(StepStarted("waiting for a checkpoint"))
+        log.checkpoint()
+    elif expected is None or expected > min(limit, scan):
+        return
+    end = time.monotonic() + min(limit, max(SHORTEST_WAIT, scan))
+    while log.coverage(base) == "pending" and time.monotonic() < end and not attempt.deadline.wait(_BETWEEN_LOOKS):
+        pass
+
+
 def _tell_decision(attempt: Attempt, plan: TablePlan) -> None:
     """Tell the observer what is decided about a table."""
     chunks = plan.to_extract
     size = sum(chunk.estimated_bytes for chunk in chunks)
-    attempt.observer(TableDecided(plan.info.table, plan.reason, len(plan.chunks), len(chunks), size))
+    unwritten = sum(chunk.unwritten for chunk in plan.chunks)
+    attempt.observer(TableDecided(plan.info.table, plan.reason, len(plan.chunks), len(chunks), size, unwritten))
 
 
 def _ask_questions(attempt: Attempt, works: Sequence[TableWork]) -> None:

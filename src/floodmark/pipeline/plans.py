@@ -47,7 +47,7 @@ class ChunkPlan(Struct, frozen=True):
     Exactly one of `question` (ask first), `reason` (extract) and `proven` is set. `settle_plan` turns the question into
     a reason or into `proven`. `counted` is the number of rows that the reason is about, 0 if it is about no number.
     `digests` are the remembered chunks of a part that is proven by digest. `by_journal` says that the journal proved
-    it, so nobody asked.
+    it, and `unwritten` that no block was written, so nobody asked.
     """
 
     part: Part
@@ -60,6 +60,7 @@ class ChunkPlan(Struct, frozen=True):
     counted: int = 0
     digests: Mapping[str, RememberedChunk] = {}
     by_journal: bool = False
+    unwritten: bool = False
 
     @property
     def stored_key(self) -> str | None:
@@ -79,10 +80,15 @@ class ChunkPlan(Struct, frozen=True):
 
 
 class TablePlan(Struct, frozen=True):
-    """The plan for a table: its chunks in the order of their lines."""
+    """The plan for a table: its chunks in the order of their lines.
+
+    `why_counted` says why rows are counted although the source keeps WAL summaries, None if it does not or if nothing
+    prevented their use.
+    """
 
     info: TableInfo
     chunks: tuple[ChunkPlan, ...]
+    why_counted: str | None = None
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -110,7 +116,7 @@ class TablePlan(Struct, frozen=True):
         return Reason(first.code, f"{detail} ({len(same)} of {plural(len(self.chunks), 'chunk')})")
 
     def _proven_reason(self) -> Reason:
-        """Return the reason of a table whose chunks are all proven unchanged, with the journal's part in it."""
+        """Return the reason of a table whose chunks are all proven unchanged, with the ways in which they were."""
         several = f"all {plural(len(self.chunks), 'chunk')} " if len(self.chunks) > 1 else ""
         by_journal = sum(chunk.by_journal for chunk in self.chunks)
         if by_journal and by_journal == len(self.chunks):
@@ -118,7 +124,17 @@ class TablePlan(Struct, frozen=True):
         doubt = self.info.journal_doubt
         more = f", {by_journal} of them by the journal" if by_journal else ""
         more += f"; the journal was not used: {doubt}" if doubt is not None else ""
-        return Reason("unchanged", f"{several}proven unchanged{more}")
+        return Reason("unchanged", f"{several}proven unchanged{more}{self._blocks_detail(by_journal)}")
+
+    def _blocks_detail(self, by_journal: int) -> str:
+        """Return how many chunks were proven because no block was written, and why the others were counted."""
+        unwritten = sum(chunk.unwritten for chunk in self.chunks)
+        counted = len(self.chunks) - unwritten - by_journal
+        if not unwritten:
+            return f"; the rows were counted: {self.why_counted}" if counted and self.why_counted is not None else ""
+        if not counted and not by_journal:
+            return ": no block written"
+        return f": no block written in {unwritten}" + (f", rows counted in {counted}" if counted else "")
 
 
 _VERBS = {"rows_changed": "inserted or updated", "rows_removed": "removed"}

@@ -42,6 +42,7 @@ from floodmark.layout import timestamp_text
 from floodmark.model import Ended, Outcome, SourceIdentity, TableName
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
+from floodmark.pipeline.blocks import with_base
 from floodmark.pipeline.landing import SentTables
 from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished
 from floodmark.pipeline.resume import ProgressTracker, usable_chunks
@@ -203,6 +204,7 @@ class Session:
 
     def make_attempt(self, snapshot: SourceSnapshot, tables: Sequence[TableInfo], timestamp: str) -> Attempt:
         """Return the facts and tools of the steps under a snapshot."""
+        committed = self.committed_tables()
         return Attempt(
             run_id=self.run_id,
             started=self.started,
@@ -210,6 +212,7 @@ class Session:
             settings=self.settings,
             backends=self.backends,
             snapshot=snapshot,
+            point=with_base(snapshot.point, committed.values()),
             tables=tables,
             remembered=self._remembered_tables(snapshot, tables),
             progress=self.progress,

@@ -18,9 +18,9 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from floodmark.config import Selection
-from floodmark.model import Chunk, Point, SourceIdentity, TableName
+from floodmark.model import Chunk, Point, SourceIdentity, TableName, WalBase
 from floodmark.native import EncoderName
-from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
+from floodmark.observed import BlockQuestion, Extracted, Observation, Part, Question, TableInfo, WrittenBlocks
 from floodmark.source.selection import TableChoice
 
 # A block is valid only during the call: the source writes the next one into the same memory.
@@ -71,6 +71,37 @@ class LineMaker(Struct, frozen=True):
     why: str = ""
 
 
+Coverage = Literal["complete", "pending", "broken"]
+
+
+class BlockLog(Protocol):
+    """The source's own list of the blocks that were written before a snapshot. It never tells less than was written.
+
+    A method that can't ask raises nothing: it answers as if the list was broken. Only the thread of the run calls it.
+    """
+
+    @property
+    def may_checkpoint(self) -> bool:
+        """Return True if `checkpoint` may be called: it makes the source complete the list soon."""
+        ...
+
+    def coverage(self, base: WalBase) -> Coverage:
+        """Return if the list covers all writes from a base to the snapshot, or will soon (`pending`), or never."""
+        ...
+
+    def seconds_until_complete(self) -> float | None:
+        """Return in how many seconds a pending list is expected to be complete, None if nobody knows."""
+        ...
+
+    def checkpoint(self) -> None:
+        """Make the source complete the list. It costs the source a checkpoint."""
+        ...
+
+    def written(self, question: BlockQuestion) -> WrittenBlocks:
+        """Return the written blocks, or a doubt."""
+        ...
+
+
 class SourceSnapshot(Protocol):
     """One moment of a source."""
 
@@ -103,6 +134,11 @@ class SourceSnapshot(Protocol):
     @property
     def choice(self) -> TableChoice:
         """Return what the patterns of the last call of `tables` picked, and what they did not pick."""
+        ...
+
+    @property
+    def block_log(self) -> BlockLog | None:
+        """Return the source's list of written blocks, None if it keeps none."""
         ...
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:

@@ -8,7 +8,7 @@ from floodmark.config import Selection
 from floodmark.errors import TableLocked
 from floodmark.model import Chunk, Point, SourceIdentity, TableName
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
-from floodmark.source.base import Drawback, LineMaker, NamedRelation, SourceSnapshot, Write
+from floodmark.source.base import BlockLog, Drawback, LineMaker, NamedRelation, SourceSnapshot, Write
 from floodmark.source.selection import TableChoice
 
 
@@ -86,6 +86,10 @@ class WaitsOnce:
     @property
     def choice(self) -> TableChoice:
         return self._snapshot.choice
+
+    @property
+    def block_log(self) -> BlockLog | None:
+        return self._snapshot.block_log
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         return self._snapshot.tables(selection, encoding_digest)

@@ -20,6 +20,7 @@ from floodmark.events import (
     TableDecided,
     TableFinished,
     Warned,
+    WrittenBlocksRead,
 )
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -44,7 +45,8 @@ _PROGRESS = (
 EVENTS: dict[str, LogEvent] = {
     "run_started": LogEvent("info", ("source", "destination", "database", "as_of", "snapshot", "encoder")),
     "progress_found": LogEvent("info", ("from_run", "outcome", "chunks")),
-    "table_decided": LogEvent("debug", ("table", "reason", "why", "chunks", "to_extract")),
+    "wal_summaries": LogEvent("info", ("chunks", "unwritten", "seconds", "why")),
+    "table_decided": LogEvent("debug", ("table", "reason", "why", "chunks", "to_extract", "unwritten")),
     "chunk_done": LogEvent("debug", ("table", "rows", "raw_bytes", "uploaded_bytes", "seconds")),
     "chunk_audited": LogEvent("debug", ("table",)),
     "audit_failed": LogEvent("error", ("table",)),
@@ -124,6 +126,11 @@ def _run_started(event: RunStarted) -> Line:
     return Line("run_started", fields)
 
 
+def _written_blocks(event: WrittenBlocksRead) -> Line:
+    fields = {"chunks": event.chunks, "unwritten": event.unwritten, "seconds": event.seconds, "why": event.why}
+    return Line("wal_summaries", fields)
+
+
 def _table_decided(event: TableDecided) -> Line:
     fields = {
         "table": event.table.label,
@@ -131,6 +138,7 @@ def _table_decided(event: TableDecided) -> Line:
         "why": event.reason.detail,
         "chunks": event.chunks,
         "to_extract": event.to_extract,
+        "unwritten": event.unwritten or None,
     }
     return Line("table_decided", fields)
 
@@ -181,5 +189,6 @@ _LINES: dict[type, Any] = {
     RunStarted: _run_started,
     TableDecided: _table_decided,
     TableFinished: _table_finished,
+    WrittenBlocksRead: _written_blocks,
     Warned: lambda event: Line("warning", {"message": event.message}),
 }

@@ -247,6 +247,7 @@ def _storage_part(
         measured=member.detail.measured,
         fingerprint=definition.schema,
         stamp=definition.stamp,
+        logged=member.detail.persistence == "p",
     )
 
 

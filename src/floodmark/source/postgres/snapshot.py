@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from floodmark.config import Limits, Secret, Selection
 from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
 from floodmark.lineage import same_history
-from floodmark.model import Chunk, Format, Point, SourceIdentity, TableName
+from floodmark.model import Chunk, Format, SourceIdentity, TableName
 from floodmark.native import EncoderName, usual_encoder
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
-from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
+from floodmark.source.base import BlockLog, Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.postgres import together
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
@@ -43,6 +43,7 @@ from floodmark.source.postgres.statements import (
 )
 from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions
 from floodmark.source.postgres.versions import lacks_something
+from floodmark.source.postgres.wal import WalLog, read_wal
 from floodmark.source.selection import TableChoice
 from floodmark.wording import plural
 
@@ -107,14 +108,14 @@ class PostgresSnapshot:
             raise
         self._tables: dict[TableName, PgTable] = {}
         self.choice = TableChoice()
+        self.point = self._coordinator.exported.point
+        self.block_log: BlockLog | None = None
+        if self._coordinator.exported.summarizes:
+            self._read_wal()
 
     @property
     def identity(self) -> SourceIdentity:
         return self._coordinator.exported.identity
-
-    @property
-    def point(self) -> Point:
-        return self._coordinator.exported.point
 
     @property
     def default_schema(self) -> str:
@@ -127,6 +128,18 @@ class PostgresSnapshot:
     @property
     def drawbacks(self) -> Sequence[Drawback]:
         return self._transactions.drawbacks
+
+    def _read_wal(self) -> None:
+        """Ask for the WAL after the snapshot was taken: all that it shows was written before."""
+        connection, xmax = self._coordinator.connection, self.point.xmax
+        try:
+            facts = None if xmax is None else read_wal(connection, xmax)
+        except psycopg.Error as error:
+            self.close()
+            raise translated(error, "can't take a snapshot", self._where.label) from None
+        if facts is not None:
+            self.block_log = WalLog(connection, self._database, facts)
+            self.point = replace(self.point, wal=facts.checkpoint.base)
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         self.choice, read = self._read(self._coordinator, selection, encoding_digest)

@@ -72,7 +72,8 @@ _MOMENT = f"""
            d.datname,
            current_setting('server_version'),
            (SELECT stats_reset FROM pg_stat_archiver)::text,
-           (SELECT stats_reset FROM pg_stat_wal)::text
+           (SELECT stats_reset FROM pg_stat_wal)::text,
+           current_setting('summarize_wal', true)
     FROM pg_database d WHERE d.datname = current_database()
 """
 
@@ -81,7 +82,8 @@ class ExportedSnapshot(Struct, frozen=True):
     """The coordinator's snapshot.
 
     `id` is the name for imports, None on a standby. `view` identifies the snapshot and its server, and imports are
-    compared with it. `database` is the database's oid.
+    compared with it. `database` is the database's oid. `summarizes` says that the server is a primary that keeps WAL
+    summaries.
     """
 
     id: str | None
@@ -89,6 +91,7 @@ class ExportedSnapshot(Struct, frozen=True):
     database: int
     point: Point
     identity: SourceIdentity
+    summarizes: bool
 
 
 class Coordinator:
@@ -146,7 +149,7 @@ class Coordinator:
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None
         view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:8]
-        stats_reset, recovering, name, version, *resets = row[8:]
+        stats_reset, recovering, name, version, *resets, summarize = row[8:]
         in_recovery = in_recovery or recovering
         resets = [UNSET if reset is None else reset for reset in resets]
         lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery, *resets)
@@ -156,6 +159,7 @@ class Coordinator:
             database=database,
             point=Point(taken_at, int(xmin), int(xmax), lineage),
             identity=SourceIdentity("postgresql", system, name, version.split(" ")[0]),
+            summarizes=summarize == "on" and not in_recovery,
         )
 
     def _text(self, statement: str) -> str:

@@ -14,7 +14,7 @@ from floodmark.config import Selection
 from floodmark.errors import ConfigError, TableError
 from floodmark.model import Chunk, Point, SourceIdentity, TableName
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
-from floodmark.source.base import Diagnosis, Drawback, NamedRelation, Write
+from floodmark.source.base import BlockLog, Diagnosis, Drawback, NamedRelation, Write
 from floodmark.source.selection import TableChoice
 from floodmark.source.sql.dialect import Dialect, OpenSnapshot
 from floodmark.source.sql.facts import SqlTable
@@ -91,6 +91,10 @@ class SqlSnapshot:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def block_log(self) -> BlockLog | None:
+        return None
 
     @property
     def parallelism(self) -> int:
