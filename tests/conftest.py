@@ -12,6 +12,7 @@ pytest_plugins = [
     "fix_runs",
     "fix_sql",
     "fix_journal",
+    "fix_summaries",
     "fix_load",
     "fix_storage",
     "fix_s3_proxy",

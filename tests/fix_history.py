@@ -7,11 +7,13 @@ earlier run's. What a standby shows is held against what its primary held when t
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from fix_acts import Act, alone, statements, touches
 from fix_journal import REMOVE_IF_THERE, USER_TABLES, enable_sql, install_sql, pass_bucket
@@ -21,9 +23,11 @@ from fix_oracle import Lines, Photograph
 from fix_postgres import Cluster, PgDatabase
 from fix_runs import Nightly
 from fix_service import RULES, SERVICE
+from fix_summaries import SecondOpinion, remove_summaries, summarize
 from fix_wire import Wire
 from floodmark.errors import ConfigError, SourceError, Stopped
 from floodmark.native import usual_encoder
+from floodmark.pipeline import observe
 from floodmark.pipeline.job import run
 
 # The answers of a server when others hold what an act wants, or did before what it wants to do.
@@ -52,8 +56,10 @@ class History:
         standby: Cluster | None = None,
         *,
         journal: bool = False,
+        summaries: bool = False,
     ) -> None:
         self.primary, self.standby, self.told, self.journal = primary, standby, told, journal
+        self.summaries = summaries
         self.database = primary.database()
         self.lagging = False
         if standby is not None:
@@ -163,6 +169,27 @@ class History:
         pass_bucket(self.database)
         self.run(through_standby=through_standby, by_journal=not self.lagging)
 
+    def summarize(self, how: str) -> None:
+        """End the open WAL summary, or lose all summaries."""
+        if how == "checkpoint":
+            summarize(self.primary)
+        else:
+            remove_summaries(self.primary)
+        self.told[f"summaries: {how}"] += 1
+
+    def unwritten_nights(self) -> None:
+        """Let nights pass in which nothing is written, if nobody is at work. The second run must count no row."""
+        if self.open or self.prepared:
+            return
+        summarize(self.primary)
+        self.run()
+        summarize(self.primary)
+        self.run()
+        before = self.told["chunks without a written block"]
+        self.run()
+        assert self.told["chunks without a written block"] > before
+        self.told["unwritten nights"] += 1
+
     def touch(self, labels: set[str]) -> None:
         self.behind |= labels
         self.judge.touch(labels)
@@ -230,7 +257,7 @@ class History:
 
     def _run(self, watched: Watched, selected: tuple[str, ...]) -> None:
         manner, source = watched.manner, watched.source
-        with Wire(lambda: source.server.port, serial=manner.serial) as wire:
+        with self._second_opinion(), Wire(lambda: source.server.port, serial=manner.serial) as wire:
             wire.before, wire.after = watched.before, watched.after
             try:
                 settings = self.job.settings(
@@ -248,6 +275,16 @@ class History:
             finally:
                 wire.check()
         self.statements[watched.likeness] = wire.count
+
+    @contextmanager
+    def _second_opinion(self) -> Iterator[None]:
+        """Count what WAL summaries prove, and let every second run ask for a checkpoint."""
+        with pytest.MonkeyPatch.context() as patch:
+            if self.summaries:
+                SecondOpinion(self.told, patch)
+                if next(self.numbers) % 2:
+                    patch.setattr(observe, "BYTES_FOR_A_CHECKPOINT", 0)
+            yield
 
     def _session(self, *, autocommit: bool = True) -> psycopg.Connection[Any]:
         session = psycopg.connect(self.database.dsn, autocommit=True)

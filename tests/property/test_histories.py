@@ -31,6 +31,8 @@ from fix_history import History
 from fix_meanwhile import End, Lock, Manner, Meanwhile, Place
 from fix_postgres import BINARIES, Cluster
 from fix_service import TABLES, TWINS
+from fix_summaries import SUMMARIZING
+from fix_summaries import VERSIONS as SUMMARIZED
 
 MakeServer = Callable[..., Cluster]
 MakeStandby = Callable[[Cluster], Cluster]
@@ -223,6 +225,43 @@ class JournalHistories(Histories):
         self.history.quiet_nights()
 
 
+class SummaryHistories(Histories):
+    """Also what may happen to the WAL summaries of a server. Each chunk that they prove is counted as well."""
+
+    @rule()
+    def a_checkpoint(self) -> None:
+        self.history.summarize("checkpoint")
+
+    @rule(really=st.integers(0, 3))
+    def summaries_are_lost(self, really: int) -> None:
+        if not really:
+            self.history.summarize("removed")
+
+    @rule(act=ROWS)
+    def somebody_writes_and_a_checkpoint_comes_before_the_run(self, act: Act) -> None:
+        self.history.act(act)
+        self.history.summarize("checkpoint")
+        self.history.run()
+
+    @rule(act=ROWS, how=HOWS)
+    def somebody_stays_open_through_a_checkpoint_and_a_run(self, act: Act, how: str) -> None:
+        self.history.leave_open(act)
+        self.history.summarize("checkpoint")
+        self.history.run()
+        self.history.end_open(-1, how)
+        self.history.summarize("checkpoint")
+        self.history.run()
+
+    @rule(manner=PARTIAL)
+    def a_checkpoint_and_a_run_of_some_tables(self, manner: Manner) -> None:
+        self.history.summarize("checkpoint")
+        self.history.run(manner)
+
+    @rule()
+    def unwritten_nights(self) -> None:
+        self.history.unwritten_nights()
+
+
 class StandbyHistories(Histories):
     """What may happen on a primary that is mostly read through a standby, which may lag."""
 
@@ -288,6 +327,7 @@ NEEDED = ("had to be proven", "proven chunks", "outcome unchanged: unchanged")
 
 
 JOURNAL_NEEDED = ("outcome unchanged: journal",)
+SUMMARY_NEEDED = ("chunks without a written block",)
 
 
 def require_strength(told: Counter[str], *, long: bool = False, needed: Iterable[str] = NEEDED) -> None:
@@ -346,6 +386,12 @@ def test_histories_with_the_journal_through_a_standby(
     play_short(StandbyJournalHistories, lambda told: History(server, tmp_path, told, twin, journal=True), 3, 25, needed)
 
 
+def test_histories_with_wal_summaries(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server(settings={**SETTINGS, **SUMMARIZING})
+    needed = (*NEEDED, *SUMMARY_NEEDED)
+    play_short(SummaryHistories, lambda told: History(server, tmp_path, told, summaries=True), 5, 30, needed)
+
+
 SUMMARY = (
     "runs",
     "attempts",
@@ -353,6 +399,7 @@ SUMMARY = (
     "outcome unchanged: unchanged",
     "outcome unchanged: journal",
     "proven chunks",
+    "chunks without a written block",
     "had to be proven",
 )
 
@@ -370,13 +417,14 @@ class Worlds:
 
     def __init__(self, make_server: MakeServer, make_standby: MakeStandby) -> None:
         self._make_server, self._make_standby = make_server, make_standby
-        self._made: dict[tuple[int, bool], tuple[Cluster, Cluster | None]] = {}
+        self._made: dict[tuple[int, bool, bool], tuple[Cluster, Cluster | None]] = {}
 
-    def __call__(self, version: int, with_standby: bool) -> tuple[Cluster, Cluster | None]:
-        if (version, with_standby) not in self._made:
-            server = self._make_server(version, settings=SETTINGS)
-            self._made[version, with_standby] = (server, self._make_standby(server) if with_standby else None)
-        return self._made[version, with_standby]
+    def __call__(self, version: int, with_standby: bool, summaries: bool = False) -> tuple[Cluster, Cluster | None]:
+        key = version, with_standby, summaries
+        if key not in self._made:
+            server = self._make_server(version, settings={**SETTINGS, **(SUMMARIZING if summaries else {})})
+            self._made[key] = (server, self._make_standby(server) if with_standby else None)
+        return self._made[key]
 
 
 @pytest.mark.soak
@@ -388,16 +436,16 @@ def test_soak(make_server: MakeServer, standby: MakeStandby, tmp_path: Path) -> 
     while True:
         number = int(given) if given else random.SystemRandom().randrange(2**31)
         version, with_standby = sorted(BINARIES)[number % len(BINARIES)], number % 3 == 0
-        server, twin = worlds(version, with_standby)
         journal = number % 5 < 2
-        named = (
-            f"PostgreSQL {version}{' and its standby' if with_standby else ''}{' with a journal' if journal else ''}"
-        )
-        print(f"SEED={number}: {named}", flush=True)
-        begin = partial(History, server, tmp_path, total, twin, journal=journal)
-        play(MACHINES[with_standby, journal], begin, number, examples=2, steps=110, shrink=bool(given))
+        summaries = version in SUMMARIZED and not journal and not with_standby
+        server, twin = worlds(version, with_standby, summaries)
+        ways = (" and its standby", with_standby), (" with a journal", journal), (" with WAL summaries", summaries)
+        print(f"SEED={number}: PostgreSQL {version}{''.join(way for way, there in ways if there)}", flush=True)
+        begin = partial(History, server, tmp_path, total, twin, journal=journal, summaries=summaries)
+        machine = SummaryHistories if summaries else MACHINES[with_standby, journal]
+        play(machine, begin, number, examples=2, steps=110, shrink=bool(given))
         print({what: total[what] for what in SUMMARY}, flush=True)
         if given or time.monotonic() > end:
             break
     if not given:
-        require_strength(total, long=True, needed=(*NEEDED, *JOURNAL_NEEDED))
+        require_strength(total, long=True, needed=(*NEEDED, *JOURNAL_NEEDED, *SUMMARY_NEEDED))
