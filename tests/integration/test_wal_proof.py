@@ -37,7 +37,7 @@ def test_an_unchanged_day_reads_no_row(summarized_any: SummarizedJob) -> None:
 def test_one_changed_block_leaves_the_proof_of_the_others(summarized_any: SummarizedJob) -> None:
     assert summarized_any.day(UPDATE) == ("rows_changed", CHUNKS - 1)
     assert summarized_any.run() == QUIET
-    summarized_any.database.execute(UPDATE)
+    summarized_any.database.execute("UPDATE person SET name = 'newer' WHERE id = 7")
     assert summarized_any.run() == ("rows_changed", 0)
     assert summarized_any.day() == ("unchanged", CHUNKS - 1)  # the base lies before the write
     assert summarized_any.detail() == "all 4 chunks proven unchanged: no block written in 3, rows counted in 1"
@@ -94,10 +94,10 @@ def limited(job: SummarizedJob, *grants: str) -> str:
     return role.url
 
 
-def test_an_ordinary_role_is_enough(summarized_any: SummarizedJob) -> None:
-    url = limited(summarized_any)
-    assert summarized_any.day(url=url) == QUIET
-    assert summarized_any.day(UPDATE, url=url) == ("rows_changed", CHUNKS - 1)
+def test_an_ordinary_role_is_enough(summarized: SummarizedJob) -> None:
+    url = limited(summarized)
+    assert summarized.day(url=url) == QUIET
+    assert summarized.day(UPDATE, url=url) == ("rows_changed", CHUNKS - 1)
 
 
 def test_a_role_that_may_not_read_the_summaries_counts(summarized: SummarizedJob) -> None:
@@ -182,8 +182,8 @@ VISIT = """
 """
 
 
-def test_each_partition_and_each_heir_is_proven_for_itself(summarized_any: SummarizedJob) -> None:
-    job = summarized_any
+def test_each_partition_and_each_heir_is_proven_for_itself(summarized: SummarizedJob) -> None:
+    job = summarized
     for _ in range(3):  # a reader writes hint bits, as full pages
         job.day(VISIT if "public.visit" not in job.job.outcomes() else "SELECT 1")
     assert [job.unwritten(f"public.{name}") for name in ("visit", "parent", "child")] == [2, 1, 1]
@@ -195,8 +195,8 @@ def test_each_partition_and_each_heir_is_proven_for_itself(summarized_any: Summa
     assert job.job.outcomes()["public.visit"][1] in ("rows_changed", "rows_removed")
 
 
-def test_toasted_values_are_covered_by_their_rows(summarized_any: SummarizedJob) -> None:
-    job = summarized_any
+def test_toasted_values_are_covered_by_their_rows(summarized: SummarizedJob) -> None:
+    job = summarized
     fill = "SELECT i, (SELECT string_agg(md5(random()::text || j), '') FROM generate_series(1, 300) j)"
     job.day(f"CREATE TABLE doc AS {fill} AS body FROM generate_series(1, 40) i")
     job.day()
@@ -286,8 +286,8 @@ def at(job: SummarizedJob, kind: type[Event]) -> Callable[[Event], None]:
 
 
 @pytest.mark.parametrize("kind", [StepStarted, WrittenBlocksRead])
-def test_checkpoints_between_the_steps(summarized_any: SummarizedJob, kind: type[Event]) -> None:
-    job = summarized_any
+def test_checkpoints_between_the_steps(summarized: SummarizedJob, kind: type[Event]) -> None:
+    job = summarized
     for statement, code in ((UPDATE, "rows_changed"), ("DELETE FROM person WHERE id = 9", "rows_removed")):
         job.database.execute(statement)
         job.job.run_observed(at(job, kind))

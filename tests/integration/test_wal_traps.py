@@ -17,6 +17,7 @@ from fix_postgres import BINARIES, Cluster, PgDatabase
 from fix_runs import Nightly
 from fix_summaries import CHUNKS, PERSON, SUMMARIZING, SummarizedJob, remove_summaries, summarize
 from floodmark.config import Limits, Secret
+from floodmark.errors import SourceUnavailable
 from floodmark.model import WalBase
 from floodmark.observed import BlockQuestion
 from floodmark.pipeline import observe
@@ -113,7 +114,7 @@ def test_a_writer_ends_while_a_checkpoint_is_made(summarized: SummarizedJob) -> 
     for thread in threads:
         thread.start()
     try:
-        for _ in range(8):
+        for _ in range(4):
             job.job.run()
     finally:
         stop.set()
@@ -125,8 +126,8 @@ def test_a_writer_ends_while_a_checkpoint_is_made(summarized: SummarizedJob) -> 
 # Summaries that are missing
 
 
-def test_summaries_that_were_removed(summarized_any: SummarizedJob) -> None:
-    job = summarized_any
+def test_summaries_that_were_removed(summarized: SummarizedJob) -> None:
+    job = summarized
     assert job.day() == QUIET
     job.database.execute(UPDATE)
     job.summarize()
@@ -175,7 +176,7 @@ def test_a_server_that_keeps_too_little_wal_to_summarize_does_not_start(make_ser
     server = make_server(settings={"wal_level": "minimal", "max_wal_senders": "0"})
     server.stop()
     server.configure({"summarize_wal": "on"})
-    with pytest.raises(Exception, match="summar|start"):
+    with pytest.raises(SourceUnavailable, match="wal_level"):
         server.start()
 
 
@@ -220,8 +221,8 @@ def test_a_volume_that_was_restored(own_summarized: SummarizedJob) -> None:
 # Blocks that change without a listed write, or files
 
 
-def test_an_unlogged_table_is_counted(summarized_any: SummarizedJob) -> None:
-    job = summarized_any
+def test_an_unlogged_table_is_counted(summarized: SummarizedJob) -> None:
+    job = summarized
     job.day("ALTER TABLE person SET UNLOGGED")
     assert job.day()[0] == "unchanged" and "the table is unlogged" in job.detail()
     assert job.day(UPDATE) == ("rows_changed", 0)
@@ -231,9 +232,9 @@ def test_an_unlogged_table_is_counted(summarized_any: SummarizedJob) -> None:
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_vacuum_that_truncates_forgets_what_was_written_there(summarized_any: SummarizedJob, again: bool) -> None:
+def test_a_vacuum_that_truncates_forgets_what_was_written_there(summarized: SummarizedJob, again: bool) -> None:
     """The summary drops the deletions from the list: only the limit block tells of them."""
-    job = summarized_any
+    job = summarized
     assert job.day() == QUIET
     job.database.execute("DELETE FROM person WHERE id > 400")
     job.database.execute("VACUUM (TRUNCATE) person")
@@ -269,11 +270,10 @@ def test_maintenance_changes_no_row(summarized: SummarizedJob, acts: tuple[str, 
     assert job.told().unwritten == job.told().chunks
 
 
-@pytest.mark.parametrize("version", [version for version in sorted(BINARIES) if version >= 17])
 def test_hint_bits_that_are_written_as_full_pages(
-    make_server: Callable[..., Cluster], tmp_path: Path, version: int, second_opinion: object
+    make_server: Callable[..., Cluster], tmp_path: Path, second_opinion: object
 ) -> None:
-    server = make_server(version, settings={**SUMMARIZING, "wal_log_hints": "on"})
+    server = make_server(settings={**SUMMARIZING, "wal_log_hints": "on"})
     job = SummarizedJob(Nightly(server.database(), tmp_path / "landing"))
     assert job.day(PERSON)[0] == "first_run"
     assert job.day() == ("unchanged", 0)  # the first run wrote the hint bits
@@ -289,8 +289,8 @@ COPIES = {
 
 
 @pytest.mark.parametrize("copy", COPIES)
-def test_a_copy_into_a_file_of_the_same_transaction(summarized_any: SummarizedJob, copy: str) -> None:
-    job = summarized_any
+def test_a_copy_into_a_file_of_the_same_transaction(summarized: SummarizedJob, copy: str) -> None:
+    job = summarized
     assert job.day() == QUIET
     with job.database.connect() as session:
         session.execute(COPIES[copy])
@@ -339,8 +339,10 @@ def test_a_database_that_is_copied_or_moved(own_summarized: SummarizedJob, strat
 def test_a_table_whose_size_could_not_be_measured(summarized: SummarizedJob) -> None:
     """Its last chunk holds rows of blocks that are chunks of their own in the next run. Only a count shows that."""
     job = summarized
-    job.day("CREATE TABLE held AS SELECT i, repeat('h', 200) AS t FROM generate_series(1, 1000) i")
-    job.database.execute("VACUUM (FREEZE, ANALYZE) person; ".split(";")[0])
+    job.database.execute("CREATE TABLE held AS SELECT i, repeat('h', 200) AS t FROM generate_series(1, 1000) i")
+    job.database.execute("VACUUM (FREEZE) held")  # else the run writes hint bits, and counts for that reason
+    job.database.execute("SET allow_system_table_mods = on")
+    job.database.execute("UPDATE pg_class SET relpages = 0 WHERE relname = 'held'")  # as of a table that is new
     job.summarize()
     with job.database.connect() as migration:
         migration.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
@@ -402,8 +404,8 @@ def subscribe(origin: PgDatabase, database: PgDatabase) -> None:
     )
 
 
-def test_the_file_of_a_table_is_made_again_under_its_number(own_summarized: SummarizedJob) -> None:
-    """A number can come again after 2³² others. Here the catalog is told so: the creation is a limit block."""
+def test_a_file_that_goes_leaves_a_limit_block(own_summarized: SummarizedJob) -> None:
+    """A number can come again after 2³² others. Whoever makes or removes a file leaves a limit block."""
     job, database = own_summarized, own_summarized.database
     assert job.day() == QUIET
     file = database.value("SELECT relfilenode::bigint FROM pg_class WHERE relname = 'person'")
