@@ -71,6 +71,9 @@ JOURNALED, TRAPS = (
     "tests/integration/test_journal_traps.py tests/integration/test_journal_server.py",
 )
 JUNIT = "tests/unit/test_detect_journal.py"
+BLOCKS, CHECKPOINTS, WALS = "pipeline/blocks.py", "source/postgres/summaries.py", "source/postgres/wal.py"
+WALPROOF, WALTRAPS = (f"tests/integration/test_wal_{name}.py" for name in ("proof", "traps"))
+BUNIT, SUNIT = "tests/unit/test_blocks.py", "tests/unit/test_pg_summaries.py"
 
 _FIELDS = "for name, why in _INTERRUPTIONS:"
 _RESETS = "if self.stats_reset != later.stats_reset and not self._other_statistics_last(later):"
@@ -273,6 +276,37 @@ JOURNALS = [
     guard("journal: locks are let go", JOURNAL, '"ROLLBACK TO SAVEPOINT journal; RELEASE SAVEPOINT journal"', '"RELEASE SAVEPOINT journal"', f"{TRAPS} -k no_lock"),
 ]  # fmt: skip
 
+SUMMARIES = [
+    Guard("summaries: nobody had an id at the base", (
+        Edit(BLOCKS, " and base.next_xid <= x1 else None", " else None"),
+        Edit(BLOCKS, "if one.next_xid <= point.xmin and", "if"),
+    ), f"{WALTRAPS} -k stays_open"),
+    guard("summaries: the remembered base serves the chunk", BLOCKS, " and base.next_xid <= x1 else None", " else None", BUNIT),
+    guard("summaries: x1 is xmin, not xmax", BLOCKS, "base, x1 = known.point.wal, known.point.xmin", "base, x1 = known.point.wal, known.point.xmax", BUNIT),
+    guard("summaries: the base is of a checkpoint", CHECKPOINTS, "lsn_text(self.redo), self.next_xid)", "lsn_text(self.redo), 3)", f"{WALTRAPS} -k stays_open"),
+    guard("summaries: listed blocks", BLOCKS, "return number == len(ranges) or (not chunk.open and ranges[number][0] >= stop)", "return True", f"{WALPROOF} -k 'each_kind and changes0'"),
+    guard("summaries: the last chunk has no end", BLOCKS, "(not chunk.open and ranges[number][0] >= stop)", "ranges[number][0] >= stop", BUNIT),
+    guard("summaries: limit blocks", BLOCKS, "if limit is not None and (chunk.open or limit <= stop):", "if False:", f"{WALTRAPS} -k vacuum_that_truncates"),
+    guard("summaries: limits and the last chunk", BLOCKS, "limit is not None and (chunk.open or limit <= stop)", "limit is not None and limit <= stop", BUNIT),
+    guard("summaries: a limit at the chunk's end", BLOCKS, "limit <= stop)", "limit < stop)", BUNIT),
+    guard("summaries: a doubt", BLOCKS, "if answer.doubt is not None or stop is None:", "if stop is None:", f"{WALTRAPS} -k 'removed or damaged'"),
+    guard("summaries: logged tables", BLOCKS, " or not chunk.part.logged or", " or", f"{WALTRAPS} -k unlogged_table"),
+    guard("summaries: not for a watched column", BLOCKS, " or chunk.question.watched is not None or known is None:", " or known is None:", BUNIT),
+    guard("summaries: not for new blocks", BLOCKS, "chunk.question.probe or chunk.question", "chunk.question", "tests/unit/test_blocks.py -k new_blocks"),
+    guard("summaries: a base of the same history", BLOCKS, " and same_history(mark.point.lineage, point.lineage)}", "}", BUNIT),
+    guard("summaries: a base of the same timeline", BLOCKS, " and one.timeline == point.wal.timeline]", "]", BUNIT),
+    guard("summaries: a remembered base serves", BLOCKS, "if one.next_xid <= point.xmin and", "if", BUNIT),
+    guard("summaries: a size that was measured", ENTRIES, "return point if all(part.measured for part in parts) else replace(point, wal=UNSET)", "return point", f"{WALTRAPS} -k measured"),
+    guard("summaries: no gap", CHECKPOINTS, "one for one in known if one.start <= at < one.end", "one for one in known if at < one.end", f"{WALTRAPS} -k removed"),
+    guard("summaries: as far as the snapshot", CHECKPOINTS, "if active is not None and self.xmax <= active and", "if active is not None and", f"{WALPROOF} -k after_the_last"),
+    guard("summaries: who was active at the checkpoint", CHECKPOINTS, "self.xmax <= active and", "self.xmax <= checkpoint.next_xid and", f"{WALTRAPS} -k outlives_the_last"),
+    guard("summaries: writes without an id", CHECKPOINTS, " and not self.unseen_writers:", ":", f"{WALTRAPS} -k surgery"),
+    guard("summaries: their timeline", CHECKPOINTS, "if one.timeline == base.timeline]", "]", SUNIT),
+    guard("summaries: ids of 64 bits", CHECKPOINTS, "return wide if wide <= following else wide - 2**_XID_BITS", "return wide", SUNIT),
+    guard("summaries: a database that was copied", WALS, "if file == 0:", "if False:", f"{WALTRAPS} -k copied_or_moved"),
+    guard("summaries: the whole file of a group", WALS, "ranges.setdefault(file, set()).add((start, start + grains[file]))", "ranges.setdefault(file, set()).add((start, start + 1))", f"{WALPROOF} -k 'each_kind and changes0'"),
+]  # fmt: skip
+
 
 def _facts(name: str, old: str, new: str, tests: str = PRINT, file: str = TYPES) -> Guard:
     return guard(f"fingerprint: {name}", file, old, new, tests)
@@ -345,7 +379,20 @@ SQL = [
     guard("sql: a changed definition", SQL_SNAPSHOT, "now.oid != then.oid or now.fingerprint != then.fingerprint:", "now.oid != then.oid:", "tests/contract/test_source.py -k 'definition_that_changed and reflected'"),
     guard("sql: the collation of SQLite's key", SQLITE, "collation=collation, ", "", f"{SQL_CHUNKS} -k tells_apart"),
 ]  # fmt: skip
-EVERY = [*LINEAGES, *POINTS, *COUNTS, *FILES, *NAMES, *REASONS, *NO_PROOF, *JOURNALS, *FINGERPRINT, *PINNED, *SQL]
+EVERY = [
+    *LINEAGES,
+    *POINTS,
+    *COUNTS,
+    *FILES,
+    *NAMES,
+    *REASONS,
+    *NO_PROOF,
+    *JOURNALS,
+    *SUMMARIES,
+    *FINGERPRINT,
+    *PINNED,
+    *SQL,
+]
 
 
 def main(words: list[str]) -> int:

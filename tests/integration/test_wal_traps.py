@@ -81,6 +81,18 @@ def test_a_prepared_transaction_ends_runs_later(summarized_any: SummarizedJob) -
     assert job.day(f"COMMIT PREPARED '{job.database.name}'")[0] == "rows_changed"
 
 
+def test_a_transaction_that_outlives_the_last_checkpoint(summarized: SummarizedJob) -> None:
+    """It has an id below the checkpoint's counter, writes after the checkpoint, and ends before the run."""
+    job = summarized
+    assert job.day() == QUIET
+    with job.database.connect() as late:
+        late.execute("SELECT pg_current_xact_id()")
+        job.summarize()
+        late.execute(UPDATE)
+    assert job.run()[0] == "rows_changed"
+    assert job.day()[0] == "unchanged"
+
+
 def test_a_base_from_before_an_open_transaction_serves_while_it_is_open(
     summarized: SummarizedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Point: "point",
     model.Reason: "reason",
     model.TableEntry: "table",
+    model.WalBase: "wal base",
     model.Watermark: "watermark",
     announced.Completion: "completion",
     announced.Notified: "notified",

@@ -31,6 +31,7 @@ from floodmark.events import (
     TableFinished,
     TableGivenUp,
     Warned,
+    WrittenBlocksRead,
 )
 from floodmark.load import job as load
 from floodmark.model import Chunk, Ended, Point, Reason, TableName
@@ -41,6 +42,7 @@ ENDED = Ended(run_id="r", database="db", started_at="t", ended_at="t", outcome="
 SAMPLES: dict[str, Event] = {
     "run_started": RunStarted("r", "s", "d", Point("t"), 1, "db", "native"),
     "progress_found": ProgressFound("r", 2),
+    "wal_summaries": WrittenBlocksRead(7, 5, 0.1, "why"),
     "table_decided": TableDecided(TABLE, Reason("forced", "why"), 2, 2, 0),
     "chunk_done": ChunkDone(TABLE, 1, 2, 3, 0.1),
     "chunk_audited": ChunkAudited(TABLE, True),

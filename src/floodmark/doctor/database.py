@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
-from floodmark.doctor import activity, json_numbers, landing, server, tables
+from floodmark.doctor import activity, json_numbers, landing, server, tables, wal_summaries
 from floodmark.doctor.finding import Finding, of_error, ok, problem, run_check, unknown, warning
 from floodmark.doctor.space import ReadingSizes, reading_sizes
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
@@ -57,7 +57,11 @@ def _check_postgresql(settings: Settings) -> Generator[Finding, None, bool]:
         yield of_error("database", error)
         return False
     try:
-        for check, action in (*server.CHECKS, *activity.CHECKS):
+        for check, action in (
+            *server.CHECKS,
+            *activity.CHECKS,
+            (wal_summaries.CHECK, wal_summaries.check_wal_summaries),
+        ):
             yield from run_check(check, partial(action, asked))
     finally:
         asked.close()
