@@ -292,7 +292,6 @@ SUMMARIES = [
     guard("summaries: a doubt", BLOCKS, "if answer.doubt is not None or stop is None:", "if stop is None:", f"{WALTRAPS} -k 'removed or damaged'"),
     guard("summaries: logged tables", BLOCKS, " or not chunk.part.logged or", " or", f"{WALTRAPS} -k unlogged_table"),
     guard("summaries: not for a watched column", BLOCKS, " or chunk.question.watched is not None or known is None:", " or known is None:", BUNIT),
-    guard("summaries: not for new blocks", BLOCKS, "chunk.question.probe or chunk.question", "chunk.question", "tests/unit/test_blocks.py -k new_blocks"),
     guard("summaries: a base of the same history", BLOCKS, " and same_history(mark.point.lineage, point.lineage)}", "}", BUNIT),
     guard("summaries: a base of the same timeline", BLOCKS, " and one.timeline == point.wal.timeline]", "]", BUNIT),
     guard("summaries: a remembered base serves", BLOCKS, "if one.next_xid <= point.xmin and", "if", BUNIT),

@@ -36,6 +36,7 @@ MEASURED = (
     "max_snapshot_age",
     "statement_timeout",
     "lock_timeout",
+    "wal_summary_wait",
     "grace",
     "min_interval",
     "tables_gone",

@@ -32,7 +32,7 @@ def base_of(chunk: ChunkPlan) -> WalBase | None:
     that they wrote lies after it.
     """
     known = chunk.remembered
-    if chunk.question is None or chunk.question.probe or chunk.question.watched is not None or known is None:
+    if chunk.question is None or chunk.question.watched is not None or known is None:
         return None
     if not chunk.part.by_block or not chunk.part.logged or chunk.chunk.stop is None:
         return None
