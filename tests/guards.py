@@ -281,6 +281,7 @@ SUMMARIES = [
         Edit(BLOCKS, " and base.next_xid <= x1 else None", " else None"),
         Edit(BLOCKS, "if one.next_xid <= point.xmin and", "if"),
     ), f"{WALTRAPS} -k stays_open"),
+    guard("summaries: the checkpoint's counter, not the snapshot's xmax", SNAPSHOT, "wal=facts.checkpoint.base)", "wal=replace(facts.checkpoint.base, next_xid=xmax))", f"{WALTRAPS} -k stays_open"),
     guard("summaries: the remembered base serves the chunk", BLOCKS, " and base.next_xid <= x1 else None", " else None", BUNIT),
     guard("summaries: x1 is xmin, not xmax", BLOCKS, "base, x1 = known.point.wal, known.point.xmin", "base, x1 = known.point.wal, known.point.xmax", BUNIT),
     guard("summaries: the base is of a checkpoint", CHECKPOINTS, "lsn_text(self.redo), self.next_xid)", "lsn_text(self.redo), 3)", f"{WALTRAPS} -k stays_open"),
@@ -303,7 +304,6 @@ SUMMARIES = [
     guard("summaries: their timeline", CHECKPOINTS, "if one.timeline == base.timeline]", "]", SUNIT),
     guard("summaries: ids of 64 bits", CHECKPOINTS, "return wide if wide <= following else wide - 2**_XID_BITS", "return wide", SUNIT),
     guard("summaries: a database that was copied", WALS, "if file == 0:", "if False:", f"{WALTRAPS} -k copied_or_moved"),
-    guard("summaries: the whole file of a group", WALS, "ranges.setdefault(file, set()).add((start, start + grains[file]))", "ranges.setdefault(file, set()).add((start, start + 1))", f"{WALPROOF} -k 'each_kind and changes0'"),
 ]  # fmt: skip
 
 
