@@ -295,3 +295,12 @@ def test_checkpoints_between_the_steps(summarized: SummarizedJob, kind: type[Eve
         assert job.job.entry("public.person").reason.code == code
     job.job.run_observed(at(job, kind))
     assert job.job.outcome("public.person") == ("unchanged", "unchanged")
+
+
+def test_doctor_tells_what_the_server_offers(summarized: SummarizedJob, nightly: Nightly, tmp_path: Path) -> None:
+    found = []
+    for database in (summarized.database, nightly.database):
+        environ = {"FLOODMARK_SOURCE": database.url, "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
+        checks = Floodmark(tmp_path, environ)("doctor", "--output", "json").json["checks"]
+        found += [one["found"] for one in checks if one["check"] == "wal summaries"]
+    assert "can make a checkpoint" in found[0] and "ALTER SYSTEM SET summarize_wal = on" in found[1]

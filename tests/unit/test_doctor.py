@@ -30,6 +30,7 @@ from floodmark.doctor.landing import check_database_name, check_landing, check_s
 from floodmark.doctor.s3 import judged_rules, judged_skew
 from floodmark.doctor.space import ReadingSizes, judged_folder, judged_spool, reading_sizes
 from floodmark.doctor.state import judged_age, judged_last, judged_left, judged_runs
+from floodmark.doctor.wal_summaries import WalOffer, judged_offer
 from floodmark.model import Column, Ended, Fingerprint, TableName
 from floodmark.objects.spool import SPOOL_MEMORY
 from floodmark.observed import Part, TableInfo
@@ -421,3 +422,26 @@ notify:
     assert "notify test" in found["notify: hooks.example.org"].found
     assert "no channel is told of failed runs" in found["notify"].found
     require_none(str(found))
+
+
+# WAL summaries
+
+OFFER = WalOffer(True, False, False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("offer", "wait", "result", "told"),
+    [
+        (OFFER, 30, "ok", "waits up to 30 s, and can make a checkpoint"),
+        (replace(OFFER, may_checkpoint=False), 30, "ok", 'GRANT pg_checkpoint TO "fl";'),
+        (OFFER, 0, "ok", "limits.wal_summary_wait is 0"),
+        (replace(OFFER, summarize=False), 30, "ok", "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"),
+        (replace(OFFER, summarize=False, minimal=True), 30, "ok", "wal_level = replica, a restart"),
+        (replace(OFFER, in_recovery=True), 30, "ok", "not used on a standby"),
+        (replace(OFFER, readable=False), 30, "warning", "the role may not read them"),
+    ],
+)
+def test_what_the_server_offers_of_wal_summaries(offer: WalOffer, wait: int, result: str, told: str) -> None:
+    finding = judged_offer(offer, '"fl"', wait)
+    assert (finding.check, finding.result) == ("wal summaries", result)
+    assert told in finding.found
