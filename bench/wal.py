@@ -43,9 +43,10 @@ _ROLES = """
 
 
 class Turn(Struct, frozen=True):
-    """One run: its seconds, the server's processor seconds, and how many chunks needed no count."""
+    """One run: its seconds, the processor seconds of both sides, and how many chunks needed no count."""
 
     seconds: float
+    own_seconds: float
     server_seconds: float
     chunks: int
     unwritten: int
@@ -85,11 +86,12 @@ class Landed:
             state_url=str(self._folder / "_floodmark"),
             **_without_audit(),
         )
-        begun, clock = time.monotonic(), server_clock(self._postmaster)
+        begun, own, clock = time.monotonic(), time.process_time(), server_clock(self._postmaster)
         run(settings, note)
-        seconds, spent = time.monotonic() - begun, server_clock(self._postmaster) - clock
+        seconds, own = time.monotonic() - begun, time.process_time() - own
+        spent = server_clock(self._postmaster) - clock
         chunks, unwritten = (found[-1].chunks, found[-1].unwritten) if found else (0, 0)
-        return Turn(seconds, spent, chunks, unwritten)
+        return Turn(seconds, own, spent, chunks, unwritten)
 
     def close(self) -> None:
         self._session.close()
@@ -176,10 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(rows: int, turns: dict[str, list[Turn]]) -> None:
     for name, found in turns.items():
         seconds = median(one.seconds for one in found)
-        server = median(one.server_seconds for one in found)
+        own, server = median(one.own_seconds for one in found), median(one.server_seconds for one in found)
         last = found[-1]
         spared = f"{last.unwritten} of {last.chunks} chunks without a count"
-        print(f"{rows:,} rows, {name}: {seconds:.3f} s, server {server:.2f} s, {spared}", flush=True)
+        print(
+            f"{rows:,} rows, {name}: {seconds:.3f} s, processor {own:.2f} s, server's {server:.2f} s, {spared}",
+            flush=True,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -290,7 +290,7 @@ SUMMARIES = [
     guard("summaries: limit blocks", BLOCKS, "if limit is not None and (chunk.open or limit <= stop):", "if False:", f"{WALTRAPS} -k vacuum_that_truncates"),
     guard("summaries: limits and the last chunk", BLOCKS, "limit is not None and (chunk.open or limit <= stop)", "limit is not None and limit <= stop", BUNIT),
     guard("summaries: a limit at the chunk's end", BLOCKS, "limit <= stop)", "limit < stop)", BUNIT),
-    guard("summaries: a doubt", BLOCKS, "if answer.doubt is not None or stop is None:", "if stop is None:", f"{WALTRAPS} -k 'removed or damaged'"),
+    guard("summaries: a doubt", BLOCKS, "if answer.doubt is not None or stop is None:", "if stop is None:", f"{WALTRAPS} -k 'were_removed or damaged'"),
     guard("summaries: logged tables", BLOCKS, " or not chunk.part.logged or", " or", f"{WALTRAPS} -k unlogged_table"),
     guard("summaries: not for a watched column", BLOCKS, " or chunk.question.watched is not None or known is None:", " or known is None:", BUNIT),
     guard("summaries: a base of the same history", BLOCKS, " and same_history(mark.point.lineage, point.lineage)}", "}", BUNIT),
@@ -303,7 +303,7 @@ SUMMARIES = [
     guard("summaries: writes without an id", CHECKPOINTS, " and not self.unseen_writers:", ":", f"{WALTRAPS} -k surgery"),
     guard("summaries: their timeline", CHECKPOINTS, "if one.timeline == base.timeline]", "]", SUNIT),
     guard("summaries: ids of 64 bits", CHECKPOINTS, "return wide if wide <= following else wide - 2**_XID_BITS", "return wide", SUNIT),
-    guard("summaries: a database that was copied", WALS, "if file == 0:", "if False:", f"{WALTRAPS} -k copied_or_moved"),
+    guard("summaries: a database that was copied", WALS, "if file == 0:", "if False:", f"{WALTRAPS} -k moved_or_copied"),
 ]  # fmt: skip
 
 

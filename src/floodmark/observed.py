@@ -129,8 +129,9 @@ class BlockQuestion(Struct, frozen=True):
 class WrittenBlocks(Struct, frozen=True):
     """The blocks of some files that were written between a base and a snapshot, according to the WAL summaries.
 
-    `ranges` are [start, stop) for each file, in order and apart from each other. `limits` is, for each file that was created, truncated or removed, the
-    lowest block from which on. `doubt` says why the list can't be used: then the other fields do not count.
+    `ranges` are [start, stop) for each file, in order and apart from each other. `limits` is the lowest block of each
+    file that was created, truncated or removed, from which on that happened. `doubt` says why the list can't be used:
+    then the other fields do not count.
     """
 
     ranges: Mapping[int, tuple[tuple[int, int], ...]] = {}

@@ -34,14 +34,14 @@ def test_an_unchanged_day_reads_no_row(summarized_any: SummarizedJob) -> None:
     assert summarized_any.told().unwritten == CHUNKS
 
 
-def test_one_changed_block_leaves_the_proof_of_the_others(summarized_any: SummarizedJob) -> None:
-    assert summarized_any.day(UPDATE) == ("rows_changed", CHUNKS - 1)
-    assert summarized_any.run() == QUIET
-    summarized_any.database.execute("UPDATE person SET name = 'newer' WHERE id = 7")
-    assert summarized_any.run() == ("rows_changed", 0)
-    assert summarized_any.day() == ("unchanged", CHUNKS - 1)  # the base lies before the write
-    assert summarized_any.detail() == "all 4 chunks proven unchanged: no block written in 3, rows counted in 1"
-    assert summarized_any.day() == QUIET
+def test_one_changed_block_leaves_the_proof_of_the_others(summarized: SummarizedJob) -> None:
+    assert summarized.day(UPDATE) == ("rows_changed", CHUNKS - 1)
+    assert summarized.run() == QUIET
+    summarized.database.execute("UPDATE person SET name = 'newer' WHERE id = 7")
+    assert summarized.run() == ("rows_changed", 0)
+    assert summarized.day() == ("unchanged", CHUNKS - 1)  # the base lies before the write
+    assert summarized.detail() == "all 4 chunks proven unchanged: no block written in 3, rows counted in 1"
+    assert summarized.day() == QUIET
 
 
 CHANGES = {
@@ -75,13 +75,13 @@ def test_each_kind_of_change_is_noticed(summarized: SummarizedJob, changes: tupl
         assert summarized.day()[0] == "unchanged", change
 
 
-def test_a_write_after_the_last_checkpoint_is_noticed(summarized_any: SummarizedJob) -> None:
-    assert summarized_any.day() == QUIET
-    summarized_any.database.execute(UPDATE)
-    assert summarized_any.run() == ("rows_changed", 0)
-    assert "do not reach this snapshot yet" in (summarized_any.told().why or "")
-    assert summarized_any.run() == ("unchanged", 0)
-    assert "the rows were counted: the server's WAL summaries do not reach" in summarized_any.detail()
+def test_a_write_after_the_last_checkpoint_is_noticed(summarized: SummarizedJob) -> None:
+    assert summarized.day() == QUIET
+    summarized.database.execute(UPDATE)
+    assert summarized.run() == ("rows_changed", 0)
+    assert "do not reach this snapshot yet" in (summarized.told().why or "")
+    assert summarized.run() == ("unchanged", 0)
+    assert "the rows were counted: the server's WAL summaries do not reach" in summarized.detail()
 
 
 # Waiting
@@ -157,16 +157,14 @@ def test_a_run_waits_for_a_checkpoint_that_is_due(summarized: SummarizedJob, mon
     timer.join()
 
 
-def test_a_wait_ends_at_its_limit(own_summarized: SummarizedJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    job, admin = own_summarized, own_summarized.server.admin()
-    url = limited(job)
-    assert job.day(url=url) == QUIET
-    admin.execute("ALTER SYSTEM SET summarize_wal = off")  # no summary comes, and the session does not know
-    job.database.execute(ELSEWHERE)
+def test_a_wait_ends_at_its_limit(summarized: SummarizedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = limited(summarized)
+    assert summarized.day(url=url) == QUIET
+    summarized.database.execute(ELSEWHERE)
     monkeypatch.setattr(observe, "SCANNED_PER_SECOND", 1)
     monkeypatch.setattr("floodmark.source.postgres.wal.WalLog.seconds_until_complete", lambda log: 0.5)
     begun = time.monotonic()
-    assert job.run(url=url, wal_summary_wait=1) == ("unchanged", 0)
+    assert summarized.run(url=url, wal_summary_wait=1) == ("unchanged", 0)  # no checkpoint comes
     assert 1 <= time.monotonic() - begun < 10
 
 
@@ -299,6 +297,7 @@ def test_checkpoints_between_the_steps(summarized: SummarizedJob, kind: type[Eve
 
 def test_doctor_tells_what_the_server_offers(summarized: SummarizedJob, nightly: Nightly, tmp_path: Path) -> None:
     found = []
+    nightly.database.execute("CREATE TABLE t (i int)")
     for database in (summarized.database, nightly.database):
         environ = {"FLOODMARK_SOURCE": database.url, "FLOODMARK_DESTINATION": str(tmp_path / "lake")}
         checks = Floodmark(tmp_path, environ)("doctor", "--output", "json").json["checks"]
