@@ -65,7 +65,7 @@ class Landed:
 
     def execute(self, *statements: str) -> None:
         for statement in statements:
-            self._session.execute(statement)  # type: ignore[call-overload]
+            self._session.execute(statement)
 
     def settle(self) -> None:
         """End the summary, and run: the base lies after the last write then."""
