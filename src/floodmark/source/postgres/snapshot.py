@@ -138,7 +138,7 @@ class PostgresSnapshot:
             self.close()
             raise translated(error, "can't take a snapshot", self._where.label) from None
         if facts is not None:
-            self.block_log = WalLog(connection, self._database, facts)
+            self.block_log = WalLog(connection, self._database, facts, self._limits.wal_summary_wait)
             self.point = replace(self.point, wal=facts.checkpoint.base)
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:

@@ -51,8 +51,8 @@ CROSS JOIN LATERAL pg_wal_summary_contents(s.tli, s.start_lsn, s.end_lsn) AS c
 LEFT JOIN (VALUES {files}) AS f (file, grain) ON f.file = c.relfilenode
 WHERE c.reldatabase = {database} AND c.relforknumber = 0 AND (f.file IS NOT NULL OR c.relfilenode = 0)"""
 # The server goes on with a checkpoint after the statement was cancelled.
-_PATIENCE_FOR_A_CHECKPOINT = "2s"
-_PATIENCE_FOR_SUMMARIES = "60s"
+_PATIENCE_FOR_A_CHECKPOINT = 2  # seconds
+_PATIENCE_FOR_SUMMARIES = 30
 _NO_LONGER = "the server's WAL summaries could not be read"
 
 
@@ -84,10 +84,14 @@ def read_wal(connection: Connection, xmax: int) -> WalFacts | None:
 
 
 class WalLog:
-    """The list of written blocks of one snapshot; `floodmark.source.base.BlockLog` states its obligations."""
+    """The list of written blocks of one snapshot; `floodmark.source.base.BlockLog` states its obligations.
 
-    def __init__(self, connection: Connection, database: int, facts: WalFacts) -> None:
+    No statement takes longer than `wait` seconds, if that is set.
+    """
+
+    def __init__(self, connection: Connection, database: int, facts: WalFacts, wait: int) -> None:
         self._connection, self._database, self._facts = connection, database, facts
+        self._patience = wait or _PATIENCE_FOR_SUMMARIES
         self._end = facts.end.position(facts.checkpoint)
         self._checkpoint = facts.checkpoint
 
@@ -114,7 +118,7 @@ class WalLog:
 
     def checkpoint(self) -> None:
         try:
-            with _savepoint(self._connection, _PATIENCE_FOR_A_CHECKPOINT):
+            with _savepoint(self._connection, min(self._patience, _PATIENCE_FOR_A_CHECKPOINT)):
                 self._connection.execute("CHECKPOINT")
         except psycopg.Error:
             return  # it goes on, or the right is gone: `coverage` shows which
@@ -147,7 +151,7 @@ class WalLog:
         )
         ranges: dict[int, set[tuple[int, int]]] = {}
         limits: dict[int, int] = {}
-        with _savepoint(self._connection, _PATIENCE_FOR_SUMMARIES):
+        with _savepoint(self._connection, self._patience):
             for file, is_limit, number in self._connection.execute(statement):
                 if file == 0:
                     return WrittenBlocks(doubt="the database was copied or moved")
@@ -171,9 +175,9 @@ def _summary_sql(summary: WalSummary) -> str:
 
 
 @contextmanager
-def _savepoint(connection: Connection, timeout: str | None = None) -> Iterator[None]:
+def _savepoint(connection: Connection, seconds: int | None = None) -> Iterator[None]:
     """Undo all that happens inside but what was read: settings, locks, and a failure."""
-    limit = "" if timeout is None else f"; SET LOCAL statement_timeout = {literal(timeout)}"
+    limit = "" if seconds is None else f"; SET LOCAL statement_timeout = '{seconds}s'"
     connection.execute(f"SAVEPOINT wal{limit}")
     try:
         yield
