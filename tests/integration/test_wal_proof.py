@@ -120,6 +120,7 @@ def test_a_checkpoint_is_made_if_the_role_may(
     summarized: SummarizedJob, monkeypatch: pytest.MonkeyPatch, granted: bool
 ) -> None:
     monkeypatch.setattr(observe, "BYTES_FOR_A_CHECKPOINT", 0)
+    monkeypatch.setattr(observe, "SHORTEST_WAIT", 10)
     url = limited(summarized, *(("GRANT pg_checkpoint TO {}",) if granted else ()))
     assert summarized.day(url=url) == QUIET
     summarized.database.execute(ELSEWHERE)
@@ -138,6 +139,7 @@ def test_no_checkpoint_for_a_small_gain_or_without_a_wait(
     summarized.database.execute(ELSEWHERE)
     assert summarized.run() == ("unchanged", 0)
     monkeypatch.setattr(observe, "BYTES_FOR_A_CHECKPOINT", 0)
+    monkeypatch.setattr(observe, "SHORTEST_WAIT", 10)
     assert summarized.run(wal_summary_wait=0) == ("unchanged", 0)
     assert "waiting for a checkpoint" not in steps(summarized)
 

@@ -99,6 +99,7 @@ def test_a_base_from_before_an_open_transaction_serves_while_it_is_open(
     job = summarized
     assert job.day() == QUIET
     monkeypatch.setattr(observe, "BYTES_FOR_A_CHECKPOINT", 0)
+    monkeypatch.setattr(observe, "SHORTEST_WAIT", 10)
     with job.database.connect() as late:
         late.execute(UPDATE)
         assert [job.day(OTHER) for _ in range(2)] == [("unchanged", CHUNKS - 1)] * 2

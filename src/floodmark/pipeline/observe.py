@@ -76,12 +76,13 @@ def _await_list(attempt: Attempt, log: BlockLog, base: WalBase, size: int) -> No
     if not limit or log.coverage(base) != "pending":
         return
     expected, scan = log.seconds_until_complete(), size / SCANNED_PER_SECOND
+    end = time.monotonic() + min(limit, max(SHORTEST_WAIT, scan))
     if expected != 0 and log.may_checkpoint and size >= BYTES_FOR_A_CHECKPOINT:
         attempt.observer(StepStarted("waiting for a checkpoint"))
         log.checkpoint()
+        end = max(end, time.monotonic() + SHORTEST_WAIT)  # for the summary that the checkpoint ended
     elif expected is None or expected > min(limit, scan):
         return
-    end = time.monotonic() + min(limit, max(SHORTEST_WAIT, scan))
     while log.coverage(base) == "pending" and time.monotonic() < end and not attempt.deadline.wait(_BETWEEN_LOOKS):
         pass
 
