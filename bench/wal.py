@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psycopg
 from msgspec import Struct
@@ -84,7 +83,7 @@ class Landed:
             source=SourceSettings(Secret(self.server.url("postgres", role, role))),
             destination=DestinationSettings(url=str(self._folder)),
             state_url=str(self._folder / "_floodmark"),
-            **_without_audit(),
+            audit=False,
         )
         begun, own, clock = time.monotonic(), time.process_time(), server_clock(self._postmaster)
         run(settings, note)
@@ -95,10 +94,6 @@ class Landed:
 
     def close(self) -> None:
         self._session.close()
-
-
-def _without_audit() -> dict[str, Any]:
-    return {"audit_chunks": 0} if "audit_chunks" in Settings.__struct_fields__ else {}
 
 
 @contextmanager
