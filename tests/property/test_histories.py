@@ -389,7 +389,7 @@ def test_histories_with_the_journal_through_a_standby(
 def test_histories_with_wal_summaries(make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server(settings={**SETTINGS, **SUMMARIZING})
     needed = (*NEEDED, *SUMMARY_NEEDED)
-    play_short(SummaryHistories, lambda told: History(server, tmp_path, told, summaries=True), 3, 25, needed)
+    play_short(SummaryHistories, lambda told: History(server, tmp_path, told, summaries=True), 2, 25, needed)
 
 
 SUMMARY = (
