@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from floodmark.errors import DoesNotFit, FloodmarkError
 from floodmark.reader.extras import pyarrow
+from floodmark.reader.decoder import line_decoder
 from floodmark.reader.moments import NoCounterpart, parse_days, parse_microseconds
 from floodmark.reader.rows import SPECIAL, columns_reader, not_as_described, too_deep, values_of
 from floodmark.reader.texts import Texts, split_texts
@@ -93,20 +94,17 @@ class BatchConverter:
         If a value does not fit, the other blocks are still read, so that the error names all unfit columns. The blocks
         in `after`, which someone else would read later, are read for the same reason.
         """
-        waiting: list[Any] = []
-        size = 0
+        waiting = _WaitingRows(self)
         rest = iter(_joined_blocks(blocks) if len(self._shape.names) >= _WIDE else blocks)
         for block in rest:
             try:
-                waiting.append(self._record_batch(block))
+                waiting.take(block)
             except _UnfitColumns as unfit:
                 raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
-            size += len(block)
-            if size >= BATCH_BYTES:
-                yield self._joined_batch(waiting)
-                waiting, size = [], 0
-        if waiting:
-            yield self._joined_batch(waiting)
+            if waiting.size >= BATCH_BYTES:
+                yield waiting.handed_over()
+        if waiting.size:
+            yield waiting.handed_over()
 
     def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> BatchStream:
         """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
@@ -130,9 +128,6 @@ class BatchConverter:
         if unfit:
             raise _UnfitColumns(unfit)
         return self._pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-    def _joined_batch(self, waiting: list[Any]) -> Any:
-        return waiting[0] if len(waiting) == 1 else self._pa.concat_batches(waiting)
 
     def _field(self, name: str, kind: ColumnType) -> Any:
         return self._pa.field(name, _arrow_type(self._pa, kind))
@@ -235,6 +230,37 @@ class BatchConverter:
 
     def _text_array(self, values: Sequence[Raw], kind: Any) -> Any:
         return self._pa.array([_string_or_json(bytes(value)) for value in values], kind)
+
+
+class _WaitingRows:
+    """Converted rows of a batch in progress. `size` is the number of bytes of their lines.
+
+    The compiled decoder reads most blocks. It refuses a block with an unusual value, which is then read in Python.
+    """
+
+    def __init__(self, converter: BatchConverter) -> None:
+        shape = converter._shape
+        self._converter, self._decoder = converter, line_decoder(shape.names, shape.types, shape.infinite)
+        self._batches: list[Any] = []
+        self.size = 0
+
+    def take(self, lines: bytes) -> None:
+        """Add a block of whole lines. Raises the errors of the converter."""
+        if self._decoder is None or not self._decoder.take(lines):
+            self._finish_decoded()
+            self._batches.append(self._converter._record_batch(lines))
+        self.size += len(lines)
+
+    def handed_over(self) -> Any:
+        """Return the rows as one batch, and start the next one."""
+        self._finish_decoded()
+        batches, self._batches, self.size = self._batches, [], 0
+        return batches[0] if len(batches) == 1 else self._converter._pa.concat_batches(batches)
+
+    def _finish_decoded(self) -> None:
+        if self._decoder is not None and self._decoder.rows:
+            decoded = self._decoder.finish()
+            self._batches.append(self._converter._pa.record_batch(decoded, schema=self._converter.schema))
 
 
 def does_not_fit(shape: RowShape, columns: Sequence[str]) -> DoesNotFit:

@@ -1,0 +1,35 @@
+"""The compiled decoder of lines, `floodmark.native.decoder`. An installation can lack it.
+
+Without it, Python reads all lines. Both ways give the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import msgspec
+
+from floodmark.reader.types import ColumnType
+
+
+def line_decoder(names: Sequence[str], types: Sequence[ColumnType], infinite: bool) -> Any | None:
+    """Return a new decoder for a table's lines, or None if it was not built.
+
+    If `infinite` is true, infinite dates and timestamps become DuckDB's numbers for them.
+    """
+    module = _compiled()
+    if module is None:
+        return None
+    described = [(one.kind, one.precision, one.scale) for one in types]
+    return module.Decoder([msgspec.json.encode(name) for name in names], described, infinite)
+
+
+@cache
+def _compiled() -> Any | None:
+    try:
+        return import_module("floodmark.native.decoder")
+    except ModuleNotFoundError:
+        return None
