@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from floodmark.errors import FloodmarkError
 from floodmark.events import ChunkDone, Observer, ignore_event
+from floodmark.load.read_ahead import read_ahead
 from floodmark.meter import ChunkMeter
 from floodmark.model import ObjectEntry, TableName
 from floodmark.reader.arrow import BatchStream
@@ -81,7 +82,7 @@ class StagedTable(Struct, frozen=True):
         for one in chunks:
             begun = time.monotonic()
             with self._meter(one) as meter:
-                for block in self.table.blocks([one]):
+                for block in read_ahead(self.table.blocks([one])):
                     self.watch.stop.require_not_asked()
                     yield block
                     meter.add(len(block))

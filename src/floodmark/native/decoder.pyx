@@ -822,6 +822,8 @@ cdef Text _text(Column* column, Text p, Text end, int* found) noexcept nogil:
 
 
 cdef inline bint _append(Column* column, Text p, Text after, int* found) noexcept nogil:
+    if after == p:
+        return True
     if not _room(column, after - p):
         found[0] = -1
         return False
