@@ -15,6 +15,11 @@ import msgspec
 from floodmark.reader.types import ColumnType
 
 
+def is_built() -> bool:
+    """Return true if the compiled decoder was built for this Python."""
+    return _compiled() is not None
+
+
 def line_decoder(names: Sequence[str], types: Sequence[ColumnType], infinite: bool) -> Any | None:
     """Return a new decoder for a table's lines, or None if it was not built.
 
