@@ -1,10 +1,10 @@
-"""The build of the native encoder: hatchling calls it for a wheel, and `make` calls it in a checkout.
+"""The build of the native encoder and decoder: hatchling calls it for a wheel, and `make` calls it in a checkout.
 
 It needs a C compiler and Python's headers. Without them it prints one line, and the wheel has only Python files: then
-the server makes the lines. An error in the encoder's own source stops the build.
+the server makes the lines, and Python reads them. An error in the modules' own source stops the build.
 
-    python hatch_build.py            build the module in src/, if it is older than its source
-    python hatch_build.py FOLDER     compile it below a folder; exit code 3 if there is no usable compiler
+    python hatch_build.py            build the modules in src/, if one is older than its source
+    python hatch_build.py FOLDER     compile them below a folder; exit code 3 if there is no usable compiler
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULE = "floodmark.native.encoder"
 ROOT = Path(__file__).parent
-SOURCE = ROOT / "src/floodmark/native/encoder.pyx"
+NATIVE = ROOT / "src/floodmark/native"
+SOURCES = sorted(NATIVE.glob("*.pyx"))
 _PYTHON_ONLY = (".py", ".pyi", ".so")
 NOT_BUILT = "Floodmark's native encoder was not built (no C compiler, or no Python.h): the server makes the lines."
 _NO_COMPILER = 3
 
 
 class NativeEncoder(BuildHookInterface[Any]):
-    """The hook that adds the compiled module to a wheel."""
+    """The hook that adds the compiled modules to a wheel."""
 
     PLUGIN_NAME = "custom"
 
@@ -43,45 +43,49 @@ class NativeEncoder(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         if version != "editable":
-            build_data["force_include"][str(built)] = f"floodmark/native/{built.name}"
+            build_data["force_include"].update({str(one): f"floodmark/native/{one.name}" for one in built})
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version != "editable":
             self._folder.cleanup()
 
 
-def build_in_place() -> Path | None:
-    """Compile the module into src/, unless it is newer than its source. Return its file, or None."""
-    present = SOURCE.with_name(f"encoder{get_config_var('EXT_SUFFIX')}")
-    inputs = [Path(__file__), *(one for one in SOURCE.parent.glob("*.*") if one.suffix not in _PYTHON_ONLY)]
-    if present.exists() and all(present.stat().st_mtime >= one.stat().st_mtime for one in inputs):
+def build_in_place() -> list[Path] | None:
+    """Compile the modules into src/, unless they are newer than their sources. Return their files, or None."""
+    present = [NATIVE / _file_name(one) for one in SOURCES]
+    inputs = [Path(__file__), *(one for one in NATIVE.glob("*.*") if one.suffix not in _PYTHON_ONLY)]
+    newest = max(one.stat().st_mtime for one in inputs)
+    if all(one.exists() and one.stat().st_mtime >= newest for one in present):
         return present
     with tempfile.TemporaryDirectory(prefix="floodmark-build-") as folder:
         built = compile_into(Path(folder))
         if built is None:
-            present.unlink(missing_ok=True)  # it would be the module of another source
+            for one in present:
+                one.unlink(missing_ok=True)  # it would be the module of another source
             return None
-        staged = present.with_name(f".{present.name}.new")
-        staged.write_bytes(built.read_bytes())
-        staged.replace(present)  # a running process keeps the file that it has mapped
+        for one in built:
+            staged = NATIVE / f".{one.name}.new"
+            staged.write_bytes(one.read_bytes())
+            staged.replace(NATIVE / one.name)  # a running process keeps the file that it has mapped
     return present
 
 
-def compile_into(folder: Path) -> Path | None:
-    """Compile the module below a folder and return its file, or None without a usable compiler.
+def compile_into(folder: Path) -> list[Path] | None:
+    """Compile the modules below a folder and return their files, or None without a usable compiler.
 
     Another process compiles: its output is shown only if the source is at fault. Raises CalledProcessError then.
     """
-    done = subprocess.run(
-        [sys.executable, __file__, str(folder)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode == _NO_COMPILER:
         return None
     if done.returncode != 0:
         sys.stderr.write(done.stdout + done.stderr)
         done.check_returncode()
-    (built,) = (folder / "lib").rglob(f"encoder{get_config_var('EXT_SUFFIX')}")
-    return built
+    return [next((folder / "lib").rglob(_file_name(one))) for one in SOURCES]
+
+
+def _file_name(source: Path) -> str:
+    return f"{source.stem}{get_config_var('EXT_SUFFIX')}"
 
 
 def _compile(folder: Path) -> int:
@@ -89,8 +93,8 @@ def _compile(folder: Path) -> int:
     from setuptools import Distribution, Extension
     from setuptools.errors import BaseError, CCompilerError
 
-    extension = Extension(MODULE, [str(SOURCE.relative_to(ROOT))])
-    modules = cythonize([extension], build_dir=str(folder / "c"), language_level=3)
+    extensions = [Extension(f"floodmark.native.{one.stem}", [str(one.relative_to(ROOT))]) for one in SOURCES]
+    modules = cythonize(extensions, build_dir=str(folder / "c"), language_level=3)
     command = Distribution({"name": "floodmark", "ext_modules": modules}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "o")  # type: ignore[attr-defined]
     command.ensure_finalized()

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from floodmark.native import is_built
+from floodmark.reader import decoder
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -103,11 +104,12 @@ def names_in_wheel(wheel: Path) -> set[str]:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_with_a_compiler_the_wheel_holds_the_encoder_and_no_source_of_it(tmp_path: Path) -> None:
     wheel, said = build(tmp_path / "wheel", "wheel")
-    module = f"floodmark/native/encoder{sysconfig.get_config_var('EXT_SUFFIX')}"
-    assert module in names_in_wheel(wheel) and NOT_BUILT not in said
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    modules = {f"floodmark/native/{name}{suffix}" for name in ("encoder", "decoder")}
+    assert modules <= names_in_wheel(wheel) and NOT_BUILT not in said
     assert not [name for name in names_in_wheel(wheel) if not name.endswith((".py", ".pyi", ".so"))]
     assert wheel.name.split("-")[2] == f"cp{sys.version_info[0]}{sys.version_info[1]}"
-    assert is_built()  # `make` builds it in the checkout as well
+    assert is_built() and decoder.is_built()  # `make` builds it in the checkout as well
 
 
 @pytest.mark.parametrize("missing", ["compiler", "headers"])
@@ -126,7 +128,7 @@ def test_a_source_distribution_holds_the_encoders_source(tmp_path: Path) -> None
     archive, _ = build(tmp_path / "sdist", "sdist")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
-    assert {"hatch_build.py", "src/floodmark/native/encoder.pyx"} <= names
+    assert {"hatch_build.py", "src/floodmark/native/encoder.pyx", "src/floodmark/native/decoder.pyx"} <= names
     assert not [name for name in names if name.endswith((".so", ".c", ".cpp"))]
 
 

@@ -17,8 +17,8 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from floodmark.errors import DoesNotFit, FloodmarkError
-from floodmark.reader.extras import pyarrow
 from floodmark.reader.decoder import line_decoder
+from floodmark.reader.extras import pyarrow
 from floodmark.reader.moments import NoCounterpart, parse_days, parse_microseconds
 from floodmark.reader.rows import SPECIAL, columns_reader, not_as_described, too_deep, values_of
 from floodmark.reader.texts import Texts, split_texts

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from floodmark.reader.types import ColumnType
+
+if TYPE_CHECKING:
+    from floodmark.native.decoder import Decoder
 
 
 def is_built() -> bool:
@@ -20,7 +23,7 @@ def is_built() -> bool:
     return _compiled() is not None
 
 
-def line_decoder(names: Sequence[str], types: Sequence[ColumnType], infinite: bool) -> Any | None:
+def line_decoder(names: Sequence[str], types: Sequence[ColumnType], infinite: bool) -> Decoder | None:
     """Return a new decoder for a table's lines, or None if it was not built.
 
     If `infinite` is true, infinite dates and timestamps become DuckDB's numbers for them.
@@ -29,7 +32,8 @@ def line_decoder(names: Sequence[str], types: Sequence[ColumnType], infinite: bo
     if module is None:
         return None
     described = [(one.kind, one.precision, one.scale) for one in types]
-    return module.Decoder([msgspec.json.encode(name) for name in names], described, infinite)
+    decoder: Decoder = module.Decoder([msgspec.json.encode(name) for name in names], described, infinite)
+    return decoder
 
 
 @cache
