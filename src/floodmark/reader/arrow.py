@@ -1,8 +1,11 @@
-"""Exact conversion of lines to Arrow record batches: msgspec reads a line's values by type, Arrow takes them by column.
+"""Exact conversion of lines to Arrow record batches.
 
-DuckDB's and Arrow's own JSON readers are no faster, and they lose data. DuckDB turns every number inside jsonb, and
-every numeric read as text, into the nearest double. Neither reader knows `BC` or infinity. Here a value arrives exactly
-as the line has it. Otherwise the error names the column and never the value.
+The compiled decoder reads blocks of ordinary lines. All other blocks are read in Python: msgspec reads a line's values
+by type, Arrow takes them by column. Both give the same rows. An installation without the decoder reads all in Python.
+
+DuckDB's and Arrow's own JSON readers lose data. DuckDB turns every number inside jsonb, and every numeric read as text,
+into the nearest double. Neither reader knows `BC` or infinity. Here a value arrives exactly as the line has it.
+Otherwise the error names the column and never the value.
 """
 
 from __future__ import annotations
