@@ -57,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.pipeline.attempt",),
     ("floodmark.pipeline.extract",),
     ("floodmark.pipeline.observe", "floodmark.pipeline.audit"),
+    ("floodmark.pipeline.run_counts",),
     ("floodmark.pipeline.session",),
     ("floodmark.pipeline.guards",),
     ("floodmark.pipeline.snapshot", "floodmark.pipeline.publish"),

@@ -74,8 +74,9 @@ def publish(session: Session, result: AttemptResult) -> RunResult:
     latest = latest_sent(manifest)
     session.sent.record_committed(lambda table: "" if session.left_out(table) else latest(table))
     seconds = round(time.monotonic() - session.begun, 3)
-    done = RunResult(manifest, key, session.uploaded, seconds, overtaken)
-    session.observe(RunFinished(session.run_id, len(manifest.attempted), done.failed, session.uploaded, seconds))
+    uploaded = session.counts.uploaded_bytes
+    done = RunResult(manifest, key, uploaded, seconds, overtaken)
+    session.observe(RunFinished(session.run_id, len(manifest.attempted), done.failed, uploaded, seconds))
     return done
 
 
@@ -123,7 +124,7 @@ def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[Ta
             schema=UNSET if schema == default_schema(identity.dialect, identity.database) else schema,
         ),
         tables=tuple(entries),
-        uploaded_bytes=session.uploaded,
+        uploaded_bytes=session.counts.uploaded_bytes,
         announces=True if session.settings.completion.wanted else UNSET,
         audit_carried=result.audit_carried or UNSET,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,15 +26,10 @@ from floodmark.errors import (
     exit_code_of,
 )
 from floodmark.events import (
-    ChunkAudited,
-    ChunkDone,
     Event,
     Observer,
-    Retried,
     RunEnded,
-    RunStarted,
     StepStarted,
-    TableDecided,
     Warned,
 )
 from floodmark.layout import timestamp_text
@@ -46,6 +40,7 @@ from floodmark.pipeline.blocks import with_base
 from floodmark.pipeline.landing import SentTables
 from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished
 from floodmark.pipeline.resume import ProgressTracker, usable_chunks
+from floodmark.pipeline.run_counts import RunCounts
 from floodmark.pipeline.stopped import KeptWork, stopped_run
 from floodmark.pipeline.work import TableWork
 from floodmark.source.base import SourceSnapshot
@@ -72,8 +67,7 @@ class Session:
         self.started = datetime.now(UTC)
         self.run_id = f"{self.started.strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(3)}"
         self.begun = time.monotonic()
-        self.uploaded = self.retries = self.audited = self.mismatches = 0
-        self.planned_chunks = self.done_chunks = 0
+        self.counts = RunCounts()
         self.stop = stop
         self.deadline = Deadline(stop)
         self.locked_tables = set[TableName]()
@@ -84,7 +78,6 @@ class Session:
         self._committed: Mapping[TableName, Remembered] | None = None
         self._last_claim: datetime | None = None
         self._observer = observer
-        self._counting = threading.Lock()
         self._warned = set[str]()
         self.observe(StepStarted("reading the state"))
         self.backends = open_backends(settings, self.observe)
@@ -102,19 +95,7 @@ class Session:
 
     def observe(self, event: Event) -> None:
         """Count an event, and pass it on. Several threads can call it."""
-        with self._counting:
-            if isinstance(event, RunStarted):
-                self.planned_chunks = self.done_chunks = 0
-            elif isinstance(event, TableDecided):
-                self.planned_chunks += event.to_extract
-            elif isinstance(event, ChunkDone):
-                self.uploaded += event.uploaded_bytes
-                self.done_chunks += 1
-            elif isinstance(event, Retried):
-                self.retries += 1
-            elif isinstance(event, ChunkAudited):
-                self.audited += 1
-                self.mismatches += not event.same
+        self.counts.add(event)
         self._observer(event)
 
     def warn_once(self, message: str) -> None:
@@ -323,12 +304,12 @@ class Session:
             ended_at=iso_time(datetime.now(UTC)),
             outcome=outcome,
             exit_code=exit_code,
-            retries=self.retries,
-            audited_chunks=self.audited,
-            audit_mismatches=self.mismatches,
-            uploaded_bytes=self.uploaded,
-            chunks=self.planned_chunks,
-            chunks_done=self.done_chunks,
+            retries=self.counts.retries,
+            audited_chunks=self.counts.audited_chunks,
+            audit_mismatches=self.counts.audit_mismatches,
+            uploaded_bytes=self.counts.uploaded_bytes,
+            chunks=self.counts.planned_chunks,
+            chunks_done=self.counts.done_chunks,
             error=UNSET if error is None else _cause(error),
         )
 
