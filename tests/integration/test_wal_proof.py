@@ -170,6 +170,16 @@ def test_a_wait_ends_at_its_limit(summarized: SummarizedJob, monkeypatch: pytest
     assert 1 <= time.monotonic() - begun < 10
 
 
+def test_a_long_list_is_given_up_for_a_count(summarized: SummarizedJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Summaries list the blocks of all databases, so the list can be long although the run's tables are small."""
+    assert summarized.day() == QUIET
+    monkeypatch.setattr("floodmark.source.postgres.wal._WRITTEN", "SELECT 1, false, 1 FROM pg_sleep(20)")
+    begun = time.monotonic()
+    assert summarized.day(ELSEWHERE) == ("unchanged", 0)
+    assert time.monotonic() - begun < 10
+    assert summarized.told().why == "the server's WAL summaries list so much that a count is faster"
+
+
 # Partitions, inheritance, and what is left out
 
 VISIT = """

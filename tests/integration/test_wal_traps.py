@@ -347,7 +347,7 @@ def written(job: SummarizedJob, base: WalBase, file: int | None = None) -> Writt
     snapshot = PostgresSource(Secret(job.database.url), Limits(), None).snapshot()
     try:
         assert snapshot.block_log is not None
-        return snapshot.block_log.written(BlockQuestion(base, {file: 8}))
+        return snapshot.block_log.written(BlockQuestion(base, {file: 8}), 30)
     finally:
         snapshot.close()
 

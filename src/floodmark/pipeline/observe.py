@@ -11,7 +11,7 @@ from floodmark.errors import SourceError
 from floodmark.events import StepAdvanced, StepStarted, TableDecided, TableGivenUp, WrittenBlocksRead
 from floodmark.meter import ChunkMeter
 from floodmark.model import Chunk, ObjectEntry, TableName, WalBase
-from floodmark.observed import Observation, WrittenBlocks
+from floodmark.observed import BlockQuestion, Observation, WrittenBlocks
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.blocks import block_questions, bytes_to_spare, prove_unwritten
 from floodmark.pipeline.detect import plan_table, settle_plan, without_objects
@@ -27,6 +27,9 @@ _BATCH_BYTES = 64 * 1024**2
 SCANNED_PER_SECOND = 256 * 1024**2
 SHORTEST_WAIT = 0.2
 _BETWEEN_LOOKS = 0.02
+# The list tells of the whole server, so it can be long although it spares little. So reading it must not take longer
+# than a scan either, but at least this.
+SHORTEST_READING = 1.0
 # A checkpoint is a load on the server: it must spare the scan of this much.
 BYTES_FOR_A_CHECKPOINT = 256 * 1024**2
 # A question about an empty table also takes time: about as much as a question that reads this many bytes.
@@ -60,7 +63,7 @@ def _look_for_writes(attempt: Attempt, works: Sequence[TableWork]) -> None:
     answers: dict[WalBase, WrittenBlocks] = {}
     if questions:
         _await_list(attempt, log, questions[0].base, bytes_to_spare(work.plan for work in works))
-        answers = {question.base: log.written(question) for question in questions}
+        answers = _read_list(attempt, log, questions, bytes_to_spare(work.plan for work in works))
     asked = sum(len(work.plan.questions) for work in works)
     for work in works:
         work.plan = prove_unwritten(work.plan, answers)
@@ -68,6 +71,19 @@ def _look_for_writes(attempt: Attempt, works: Sequence[TableWork]) -> None:
     doubts = (work.plan.why_counted for work in works)
     doubt = next((why for why in doubts if why is not None), None)
     attempt.observer(WrittenBlocksRead(asked, spared, round(time.monotonic() - begun, 3), doubt))
+
+
+def _read_list(
+    attempt: Attempt, log: BlockLog, questions: Iterable[BlockQuestion], size: int
+) -> dict[WalBase, WrittenBlocks]:
+    """Ask the list for each base, the newest first, in no more time than a scan of what it can spare takes."""
+    end = time.monotonic() + max(SHORTEST_READING, size / SCANNED_PER_SECOND)
+    answers: dict[WalBase, WrittenBlocks] = {}
+    for question in questions:
+        if attempt.deadline.reached():
+            break
+        answers[question.base] = log.written(question, end - time.monotonic())
+    return answers
 
 
 def _await_list(attempt: Attempt, log: BlockLog, base: WalBase, size: int) -> None:

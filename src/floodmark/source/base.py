@@ -97,8 +97,8 @@ class BlockLog(Protocol):
         """Make the source complete the list. It costs the source a checkpoint."""
         ...
 
-    def written(self, question: BlockQuestion) -> WrittenBlocks:
-        """Return the written blocks, or a doubt."""
+    def written(self, question: BlockQuestion, seconds: float) -> WrittenBlocks:
+        """Return the written blocks, or a doubt. It takes no longer than `seconds`."""
         ...
 
 

@@ -54,6 +54,7 @@ WHERE c.reldatabase = {database} AND c.relforknumber = 0 AND (f.file IS NOT NULL
 _PATIENCE_FOR_A_CHECKPOINT = 2  # seconds
 _PATIENCE_FOR_SUMMARIES = 30
 _NO_LONGER = "the server's WAL summaries could not be read"
+_TOO_LONG = "the server's WAL summaries list so much that a count is faster"
 
 
 class WalFacts(Struct, frozen=True):
@@ -123,12 +124,14 @@ class WalLog:
         except psycopg.Error:
             return  # it goes on, or the right is gone: `coverage` shows which
 
-    def written(self, question: BlockQuestion) -> WrittenBlocks:
+    def written(self, question: BlockQuestion, seconds: float) -> WrittenBlocks:
         try:
             coverage, summaries = self._covering(question.base)
             if coverage != "complete":
                 return WrittenBlocks(doubt=_WHY[coverage])
-            return self._read(question.grains, summaries) if summaries else WrittenBlocks()
+            return self._read(question.grains, summaries, seconds) if summaries else WrittenBlocks()
+        except psycopg.errors.QueryCanceled:
+            return WrittenBlocks(doubt=_TOO_LONG)
         except psycopg.Error as error:
             return WrittenBlocks(doubt=f"{_NO_LONGER} ({type(error).__name__})")
 
@@ -143,7 +146,7 @@ class WalLog:
         summaries = (WalSummary(tli, lsn_position(start), lsn_position(end)) for tli, start, end in found)
         return covering(summaries, base, self._end)
 
-    def _read(self, grains: Mapping[int, int], summaries: Sequence[WalSummary]) -> WrittenBlocks:
+    def _read(self, grains: Mapping[int, int], summaries: Sequence[WalSummary], seconds: float) -> WrittenBlocks:
         statement = _WRITTEN.format(
             summaries=", ".join(_summary_sql(one) for one in summaries),
             files=", ".join(f"({file}::oid, {grain}::bigint)" for file, grain in grains.items()),
@@ -151,7 +154,7 @@ class WalLog:
         )
         ranges: dict[int, set[tuple[int, int]]] = {}
         limits: dict[int, int] = {}
-        with _savepoint(self._connection, self._patience):
+        with _savepoint(self._connection, min(self._patience, seconds)):
             for file, is_limit, number in self._connection.execute(statement):
                 if file == 0:
                     return WrittenBlocks(doubt="the database was copied or moved")
@@ -175,9 +178,9 @@ def _summary_sql(summary: WalSummary) -> str:
 
 
 @contextmanager
-def _savepoint(connection: Connection, seconds: int | None = None) -> Iterator[None]:
+def _savepoint(connection: Connection, seconds: float | None = None) -> Iterator[None]:
     """Undo all that happens inside but what was read: settings, locks, and a failure."""
-    limit = "" if seconds is None else f"; SET LOCAL statement_timeout = '{seconds}s'"
+    limit = "" if seconds is None else f"; SET LOCAL statement_timeout = {max(1, round(1000 * seconds))}"
     connection.execute(f"SAVEPOINT wal{limit}")
     try:
         yield
