@@ -169,6 +169,18 @@ def test_summaries_that_were_off_for_a_while_or_damaged(own_summarized: Summariz
         job.database.execute("SELECT pg_switch_wal(); CHECKPOINT")
     configured(job.server, "summarize_wal", "on")
     assert job.day()[0] == "rows_changed"
+    assert "there were no WAL summaries" in (job.told().why or "")
+    assert job.day()[0] == "unchanged"
+    assert job.day() == QUIET
+    # With a base from before
+    configured(job.server, "summarize_wal", "off")
+    for _ in range(7):  # more than `wal_keep_size`
+        job.database.execute("UPDATE person SET name = 'off again' WHERE id = 8")
+        job.database.execute("SELECT pg_switch_wal()")
+        job.database.execute("CHECKPOINT")
+    configured(job.server, "summarize_wal", "on")
+    assert job.day() == ("rows_changed", 0)
+    assert "without a gap" in (job.told().why or "")
     assert job.day()[0] == "unchanged"
     assert job.day() == QUIET
     # A summary that is damaged

@@ -22,7 +22,10 @@ from floodmark.pipeline.remembered import Remembered
 
 # Tables that runs left out have older bases. The list is asked for once for each base, the newest ones first.
 MOST_BASES = 8
-_NO_BASE = "a transaction was open for longer than the server's WAL was known when the rows were last read or proven"
+_NO_BASE = (
+    "no checkpoint was remembered when the rows were last read or proven, because there were no WAL summaries, a "
+    "transaction was open, or the table was locked"
+)
 
 
 def base_of(chunk: ChunkPlan) -> WalBase | None:
