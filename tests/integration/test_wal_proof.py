@@ -156,6 +156,7 @@ def test_a_run_waits_for_a_checkpoint_that_is_due(summarized: SummarizedJob, mon
     timer = threading.Timer(0.5, summarize, [summarized.server])
     timer.start()
     assert summarized.run(url=url, wal_summary_wait=600) == QUIET
+    assert "waiting for a checkpoint" in steps(summarized)
     timer.join()
 
 

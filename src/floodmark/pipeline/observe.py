@@ -99,6 +99,8 @@ def _await_list(attempt: Attempt, log: BlockLog, base: WalBase, size: int) -> No
         end = max(end, time.monotonic() + SHORTEST_WAIT)  # for the summary that the checkpoint ended
     elif expected is None or expected > min(limit, scan):
         return
+    elif expected:
+        attempt.observer(StepStarted("waiting for a checkpoint"))
     while log.coverage(base) == "pending" and time.monotonic() < end and not attempt.deadline.wait(_BETWEEN_LOOKS):
         pass
 
