@@ -9,6 +9,7 @@ the server makes the lines, and Python reads them. An error in the modules' own 
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).parent
 NATIVE = ROOT / "src/floodmark/native"
 SOURCES = sorted(NATIVE.glob("*.pyx"))
+_VERSION = ROOT / "src/floodmark/version.py"
 _PYTHON_ONLY = (".py", ".pyi", ".so")
 NOT_BUILT = "Floodmark's native encoder was not built (no C compiler, or no Python.h): the server makes the lines."
 _NO_COMPILER = 3
@@ -53,7 +55,7 @@ class NativeEncoder(BuildHookInterface[Any]):
 def build_in_place() -> list[Path] | None:
     """Compile the modules into src/, unless they are newer than their sources. Return their files, or None."""
     present = [NATIVE / _file_name(one) for one in SOURCES]
-    inputs = [Path(__file__), *(one for one in NATIVE.glob("*.*") if one.suffix not in _PYTHON_ONLY)]
+    inputs = [Path(__file__), _VERSION, *(one for one in NATIVE.glob("*.*") if one.suffix not in _PYTHON_ONLY)]
     newest = max(one.stat().st_mtime for one in inputs)
     if all(one.exists() and one.stat().st_mtime >= newest for one in present):
         return present
@@ -93,7 +95,11 @@ def _compile(folder: Path) -> int:
     from setuptools import Distribution, Extension
     from setuptools.errors import BaseError, CCompilerError
 
-    extensions = [Extension(f"floodmark.native.{one.stem}", [str(one.relative_to(ROOT))]) for one in SOURCES]
+    version = [("FLOODMARK_VERSION", f'"{runpy.run_path(str(_VERSION))["__version__"]}"')]
+    extensions = [
+        Extension(f"floodmark.native.{one.stem}", [str(one.relative_to(ROOT))], define_macros=version)
+        for one in SOURCES
+    ]
     modules = cythonize(extensions, build_dir=str(folder / "c"), language_level=3)
     command = Distribution({"name": "floodmark", "ext_modules": modules}).get_command_obj("build_ext")
     command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "o")  # type: ignore[attr-defined]

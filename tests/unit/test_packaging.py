@@ -12,12 +12,13 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from floodmark.native import is_built
+from floodmark.native import VARIABLE, is_built
 from floodmark.reader import decoder
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +139,33 @@ def test_make_builds_the_encoder_again_if_its_source_changed() -> None:
         r"^\$\(READY\): .*hatch_build\.py \$\(ENCODER\)\n\t\$\(BIN\)/python hatch_build\.py$", makefile, re.M
     )
     assert rule is not None
+
+
+def spoiled(module: Path) -> None:
+    module.write_bytes(b"\x7fELF of another system")
+
+
+def replaced(module: Path) -> None:
+    """Put the Python code of another version next to the module."""
+    (module.parents[1] / "version.py").write_text('__version__ = "99.0.0"\n', encoding="utf-8")
+
+
+@pytest.mark.skipif(not is_built(), reason="the native encoder is not built")
+@pytest.mark.parametrize(("change", "why"), [(spoiled, "another system"), (replaced, "another version")])
+def test_a_module_that_does_not_fit_is_refused(tmp_path: Path, change: Callable[[Path], None], why: str) -> None:
+    shutil.copytree(ROOT / "src/floodmark", tmp_path / "floodmark", ignore=shutil.ignore_patterns("__pycache__"))
+    for module in (tmp_path / "floodmark/native").glob("*.so"):
+        change(module)
+
+    def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        known = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        paths = {"PYTHONPATH": str(tmp_path), **environment}
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env={**known, **paths}, capture_output=True, text=True
+        )
+
+    refused = python("-m", "floodmark", "--version")
+    assert refused.returncode == 10 and "can't load the native encoder" in refused.stderr and why in refused.stderr
+    assert "Traceback" not in refused.stderr and f"{VARIABLE}=server" in refused.stderr
+    assert python("-m", "floodmark", "--version", **{VARIABLE: "server"}).stdout.endswith("encoder: server\n")
+    assert python("-c", "from floodmark.reader import decoder; print(decoder.is_built())").stdout == "False\n"

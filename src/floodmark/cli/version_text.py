@@ -11,10 +11,16 @@ _STDOUT = 1
 
 
 def version_text() -> str:
-    """Return the version and the maker of PostgreSQL's lines. Raises ConfigError for a wrong choice of it."""
-    from floodmark.native import encoder_in_use  # noqa: PLC0415 - by need: a start prints no version
+    """Return the version and the maker of PostgreSQL's lines.
 
-    return f"floodmark {__version__}\nencoder: {encoder_in_use(os.environ)}"
+    Raises ConfigError for a wrong choice of the maker, and if it can't be loaded: no run could use it.
+    """
+    from floodmark.native import encoder_in_use, load_encoder  # noqa: PLC0415 - by need: a start prints no version
+
+    maker = encoder_in_use(os.environ)
+    if maker == "native":
+        load_encoder()
+    return f"floodmark {__version__}\nencoder: {maker}"
 
 
 def write_version() -> bool:

@@ -26,3 +26,5 @@ class Decoder:
 
     def finish(self) -> Rows:
         """Return the rows so far, at least one, and start again. Raises ValueError if there is none."""
+
+VERSION: str  # of the Floodmark that it was built from

@@ -19,11 +19,14 @@ from floodmark.native.arrow_columns cimport (
     ANY, BOOL, BYTES, DATE, DECIMAL, FLOAT32, FLOAT64, INT16, INT32, INT64, JSON, STRING, TIMESTAMP, TIMESTAMPTZ,
     ArrowArray, Column, clear_bits, drop_array, new_array,
 )
+from floodmark.native.built cimport FLOODMARK_VERSION
 from floodmark.native.json_tokens cimport Text, after_space, count_lines, is_utf8, is_word
 from floodmark.native.line_scalars cimport (
     LC_ALL_MASK, freelocale, locale_t, newlocale, read_bool, read_decimal, read_float, read_integer, read_moment,
 )
 from floodmark.native.line_texts cimport read_text
+
+VERSION = FLOODMARK_VERSION.decode()
 
 cdef dict _KINDS = {
     "int16": INT16, "int32": INT32, "int64": INT64, "decimal": DECIMAL, "float32": FLOAT32, "float64": FLOAT64,

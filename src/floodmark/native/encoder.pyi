@@ -46,3 +46,4 @@ class Encoder:
         """
 
 KINDS: frozenset[str]
+VERSION: str  # of the Floodmark that it was built from

@@ -15,6 +15,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from floodmark.native.arrays cimport element_in_text, json_array, text_array
+from floodmark.native.built cimport FLOODMARK_VERSION
 from floodmark.native.columns cimport ANY_SIZE, Column, Write
 from floodmark.native.csv_values cimport csv_field
 from floodmark.native.floats cimport INVERSE_OF_5, INVERSES, POWER_OF_5, POWERS, FACTOR_BITS
@@ -32,6 +33,8 @@ from floodmark.native.texts cimport (
     text_timestamptz, text_timetz, text_uuid,
 )
 from floodmark.native.wire cimport Cursor
+
+VERSION = FLOODMARK_VERSION.decode()
 
 
 class MalformedRows(ValueError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from floodmark.native import is_of_this_version
 from floodmark.reader.types import ColumnType
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def is_built() -> bool:
-    """Return true if the compiled decoder was built for this Python."""
+    """Return true if the compiled decoder can be used: it was built for this system, from this version."""
     return _compiled() is not None
 
 
@@ -39,6 +40,7 @@ def line_decoder(names: Sequence[str], types: Sequence[ColumnType], infinite: bo
 @cache
 def _compiled() -> Any | None:
     try:
-        return import_module("floodmark.native.decoder")
-    except ModuleNotFoundError:
+        found = import_module("floodmark.native.decoder")
+    except ImportError:  # it was not built, or it was built for another system
         return None
+    return found if is_of_this_version(found) else None

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 
-from floodmark.errors import ConfigError, SnapshotLost
+from floodmark.errors import SnapshotLost
 from floodmark.model import Chunk, Format
-from floodmark.native import VARIABLE, EncoderName, is_built
+from floodmark.native import VARIABLE, EncoderName, is_built, load_encoder
 from floodmark.observed import Part
 from floodmark.source.base import LineMaker, Write
 from floodmark.source.postgres.copying import BLOCK_BYTES, CopiedRows
@@ -66,19 +66,6 @@ def choose_line_maker(connection: Connection, chosen: EncoderName) -> LineMaker:
         return LineMaker("server", f"the role may not call pg_catalog.{denied.partition('(')[0]}")
     load_encoder()
     return LineMaker("native")
-
-
-def load_encoder() -> ModuleType:
-    """Return the compiled module. Raises ConfigError if this system can't load it."""
-    try:
-        from floodmark.native import encoder  # noqa: PLC0415 - by need: it can be missing
-    except ImportError:
-        raise ConfigError(
-            "can't load the native encoder",
-            why="it was built for another system, or a library is missing",
-            hint=f"Install Floodmark again, or set {VARIABLE}=server.",
-        ) from None
-    return encoder
 
 
 def _denied(connection: Connection) -> Iterator[str]:
