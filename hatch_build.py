@@ -19,7 +19,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 NATIVE = ROOT / "src/floodmark/native"
 SOURCES = sorted(NATIVE.glob("*.pyx"))
 _VERSION = ROOT / "src/floodmark/version.py"
@@ -77,7 +77,8 @@ def compile_into(folder: Path) -> list[Path] | None:
 
     Another process compiles: its output is shown only if the source is at fault. Raises CalledProcessError then.
     """
-    done = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, check=False)
+    command = [sys.executable, str(Path(__file__).resolve()), str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode == _NO_COMPILER:
         return None
     if done.returncode != 0:
