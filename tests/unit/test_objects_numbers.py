@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from floodmark.objects.numbers import DIGITS, most_bytes, quote_large
+from floodmark.objects.numbers import _PIECE, DIGITS, most_bytes, quote_large
 
 EXAMPLES = {
     b"9223372036854775807": False, b"9223372036854775808": True, b"-9223372036854775808": False,
@@ -104,3 +104,27 @@ def test_a_string_of_50_mb_takes_no_more_than_a_few_times_its_size() -> None:
     out = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True).stdout
     taken, size = map(int, out.split())
     assert taken < 4 * size
+
+
+def test_a_number_is_found_where_the_search_goes_on() -> None:
+    """The search takes a piece at a time."""
+    for place in range(_PIECE - DIGITS - 3, _PIECE + 3):
+        before = b'{"a":"'.ljust(place - 6, b"x") + b'","n":'
+        line = memoryview(before + b"12345678901234567890}\n")
+        assert len(before) == place and quote_large(line) == before + b'"12345678901234567890"}\n'
+
+
+WITHOUT = """
+import resource
+from floodmark.objects.numbers import quote_large
+line = memoryview(b'{"a":"' + b'x\\\\"1' * 12_000_000 + b'"}\\n')
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert quote_large(line) is line
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(line) // 1024)
+"""
+
+
+def test_a_wide_line_without_such_a_number_is_not_copied() -> None:
+    out = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
+    taken, size = map(int, out.split())
+    assert taken < size // 4

@@ -43,7 +43,7 @@ def compressor(compression: Compression) -> Compressor:
     return _Plain()
 
 
-def compressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+def compressed(blocks: Iterable[bytes | bytearray | memoryview], compression: Compression) -> Iterator[bytes]:
     """Yield the same bytes compressed, as one stream. Raises the errors of `compressor`."""
     packing = compressor(compression)
     for block in blocks:

@@ -8,9 +8,13 @@ makes a string of such a number anywhere in a line. Every other byte stays as it
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+Data = bytes | bytearray | memoryview
 
 # The digits of a signed 64-bit integer. Every number with fewer digits fits.
 DIGITS = 19
+_PIECE = 1024**2
 _MOST = {False: b"9223372036854775807", True: b"9223372036854775808"}
 
 # A translation table and a search take a twentieth of the time of a regular expression.
@@ -19,19 +23,25 @@ _ZEROS, _MANY = bytes.maketrans(b"123456789", b"000000000"), b"0" * DIGITS
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?)(\d++)(?:\.\d++)?+(?:[eE][+-]?\d++)?+')
 
 
-def quote_large(lines: bytes) -> bytes:
+def quote_large(lines: Data) -> Data:
     """Return whole JSON lines with quotes around each number whose integer part lies outside [-2^63, 2^63 - 1].
 
     The integer part is the part before the point and the exponent. Only that part causes trouble for readers.
     """
-    if not _may_hold_one(lines):
+    if not any(map(_may_hold_one, _pieces(lines))):
         return lines
-    return b"".join(map(_quoted, lines.splitlines(keepends=True)))
+    return b"".join(map(_quoted, bytes(lines).splitlines(keepends=True)))
 
 
 def most_bytes(size: int) -> int:
     """Return the most bytes that `quote_large` makes of `size` bytes: two quotes for each 19 digits and a separator."""
     return size + 2 * (size // (DIGITS + 1))
+
+
+def _pieces(data: Data) -> Iterator[bytes]:
+    """Yield copies of parts of the data, because a line can have 50 MiB. Any DIGITS digits lie in one of them."""
+    for at in range(0, len(data), _PIECE):
+        yield bytes(data[at : at + _PIECE + DIGITS - 1])
 
 
 def _quoted(line: bytes) -> bytes:

@@ -172,7 +172,7 @@ class Extractor:
         def passed_on(lines: bytes | bytearray | memoryview) -> None:
             if self._deadline.reached():
                 raise TaskStopped
-            take(quote_large(bytes(lines)) if quote else lines)
+            take(quote_large(lines) if quote else lines)
             meter.add(len(lines))
 
         return passed_on
