@@ -126,3 +126,16 @@ def test_small_blocks_of_a_wide_table_are_read_together(monkeypatch: pytest.Monk
     monkeypatch.setattr(wide, "_record_batch", lambda lines: read.append(len(lines)) or whole(lines))
     assert pa.Table.from_batches(wide.batches(blocks)).equals(expected)
     assert 2 <= len(read) <= 5 and sum(read) == sum(map(len, blocks))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_float_of_32_bits_is_rounded_once(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The nearest double of these digits is halfway between two floats, and the even one is the wrong one."""
+    if not compiled:
+        monkeypatch.setattr(arrow, "line_decoder", lambda *_: None)
+    shape = RowShape("public.t", ("a",), (ColumnType("float32"),))
+    lines = b'{"a":7.038531e-26}\n{"a":-7.038531e-26}\n{"a":null}\n{"a":-0}\n{"a":"-Infinity"}\n{"a":1e-45}\n{"a":3}\n'
+    (batch,) = BatchConverter(shape).batches([lines])
+    assert batch.column(0).view("int32").to_pylist() == [
+        0x15AE43FD, 0x15AE43FD - 2**31, None, -(2**31), 0xFF800000 - 2**32, 1, 0x40400000
+    ]  # fmt: skip

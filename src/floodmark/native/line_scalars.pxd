@@ -35,10 +35,19 @@ cdef extern from *:
 
 cdef extern from "<math.h>" nogil:
     double NAN, INFINITY
+    float nextafterf(float value, float towards)
 
 
 cdef inline bint _is_infinite(double value) noexcept nogil:
     return value == INFINITY or value == -INFINITY
+
+
+cdef inline bint _is_halfway(double value) noexcept nogil:
+    """Return true if two floats are equally near. Then the digits decide, which the double may have lost."""
+    cdef float nearest = <float>value
+    if <double>nearest == value or value != value:
+        return False
+    return (<double>nearest + nextafterf(nearest, INFINITY if value > nearest else -INFINITY)) / 2 == value
 
 
 cdef inline Text read_integer(Column* column, Py_ssize_t row, Text p) noexcept nogil:
@@ -135,7 +144,7 @@ cdef inline Text read_float(Column* column, Py_ssize_t row, Text p, Text end, lo
         (<double*>column.fixed)[row] = value
     else:
         (<float*>column.fixed)[row] = <float>value
-        if _is_infinite(<float>value) and not _is_infinite(value):
+        if _is_infinite(<float>value) and not _is_infinite(value) or _is_halfway(value):
             return NULL
     return after
 

@@ -188,7 +188,7 @@ class BatchConverter:
 
     def _array_maker(self, kind: Kind) -> Callable[[Sequence[Any], Any], Any]:
         makers: dict[Kind, Callable[[Sequence[Any], Any], Any]] = {
-            "float32": self._float_array,
+            "float32": self._float32_array,
             "float64": self._float_array,
             "date": self._date_array,
             "timestamp": self._timestamp_array,
@@ -207,6 +207,11 @@ class BatchConverter:
         if any(type(value) is str for value in values):
             values = [SPECIAL[value] if isinstance(value, str) else value for value in values]
         return self._pa.array(values, kind)
+
+    def _float32_array(self, values: Sequence[float | str | None], kind: Any) -> Any:
+        """Round each number once, from its digits: the double that keeps them can be halfway between two floats."""
+        digits = [None if value is None else repr(SPECIAL.get(value, value)) for value in values]
+        return self._pa.compute.cast(self._pa.array(digits, self._pa.string()), kind)
 
     def _date_array(self, values: Sequence[str | None], kind: Any) -> Any:
         return self._time_array(values, kind, parse_days, self._pa.int32())
