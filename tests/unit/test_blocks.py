@@ -143,7 +143,11 @@ def test_the_reason_tells_how_chunks_were_proven() -> None:
     detail = settle_plan(counted, [SAME, SAME], POLICY).reason.detail
     assert detail == "all 2 chunks proven unchanged; the rows were counted: there is a gap"
     old = prove_unwritten(planned(replace(THEN, wal=UNSET)), {})
-    assert "a transaction was open" in settle_plan(old, [SAME, SAME], POLICY).reason.detail
+    detail = settle_plan(old, [SAME, SAME], POLICY).reason.detail
+    assert "no checkpoint was remembered" in detail
+    written = prove_unwritten(planned(), {BASE: WrittenBlocks({42: ((0, 20),)})})
+    detail = settle_plan(written, [SAME, SAME], POLICY).reason.detail
+    assert detail == "all 2 chunks proven unchanged; the rows were counted"
     changed = settle_plan(mixed, [replace(SAME, young=2)], POLICY)
     assert changed.reason == Reason("rows_changed", "2 rows inserted or updated (1 of 2 chunks)")
 

@@ -96,7 +96,8 @@ def _is_unwritten(chunk: ChunkPlan, answer: WrittenBlocks) -> bool:
 
 
 def _why_counted(chunks: Sequence[ChunkPlan], answers: Mapping[WalBase, WrittenBlocks]) -> str | None:
-    """Return why chunks are counted that were remembered, None if blocks of theirs were written."""
+    """Return why remembered chunks are counted: "" if blocks of theirs were written. None if all are proven."""
+    asked = False
     for chunk in chunks:
         if chunk.question is None or chunk.remembered is None or chunk.question.watched is not None:
             continue
@@ -105,7 +106,8 @@ def _why_counted(chunks: Sequence[ChunkPlan], answers: Mapping[WalBase, WrittenB
             return _NO_BASE if chunk.part.logged else "the table is unlogged"
         if base in answers and answers[base].doubt is not None:
             return answers[base].doubt
-    return None
+        asked = True
+    return "" if asked else None
 
 
 def with_base(point: Point, remembered: Iterable[Remembered]) -> Point:

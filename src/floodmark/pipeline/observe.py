@@ -69,7 +69,7 @@ def _look_for_writes(attempt: Attempt, works: Sequence[TableWork]) -> None:
         work.plan = prove_unwritten(work.plan, answers)
     spared = asked - sum(len(work.plan.questions) for work in works)
     doubts = (work.plan.why_counted for work in works)
-    doubt = next((why for why in doubts if why is not None), None)
+    doubt = next((why for why in doubts if why), None)
     attempt.observer(WrittenBlocksRead(asked, spared, round(time.monotonic() - begun, 3), doubt))
 
 

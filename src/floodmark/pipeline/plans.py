@@ -82,8 +82,8 @@ class ChunkPlan(Struct, frozen=True):
 class TablePlan(Struct, frozen=True):
     """The plan for a table: its chunks in the order of their lines.
 
-    `why_counted` says why rows are counted although the source keeps WAL summaries, None if it does not or if nothing
-    prevented their use.
+    `why_counted` says why rows are counted although the source keeps WAL summaries: "" if blocks were written. It is
+    None if the source keeps none, or if no rows are counted.
     """
 
     info: TableInfo
@@ -131,7 +131,9 @@ class TablePlan(Struct, frozen=True):
         unwritten = sum(chunk.unwritten for chunk in self.chunks)
         counted = len(self.chunks) - unwritten - by_journal
         if not unwritten:
-            return f"; the rows were counted: {self.why_counted}" if counted and self.why_counted is not None else ""
+            if not counted or self.why_counted is None:
+                return ""
+            return "; the rows were counted" + (f": {self.why_counted}" if self.why_counted else "")
         if not counted and not by_journal:
             return ": no block written"
         return f": no block written in {unwritten}" + (f", rows counted in {counted}" if counted else "")
