@@ -324,6 +324,7 @@ WRONG_FILES = [
     ("source: {wait_seconds: -1}", ["source.wait_seconds", "a whole number from 0"]),
     ("source: {wait_seconds: true}", ["source.wait_seconds", "not true or false"]),
     ("source: {wait_seconds: 1.5}", ["source.wait_seconds", "not a fraction"]),
+    ("audit: {share: 0.5}", ["audit.share", "a percentage such as 0.5%, not a fraction"]),
     ("destination: {resend_after_days: 0}", ["destination.resend_after_days", "not a smaller one"]),
     ("destination: {allow_unconditional_writes: 1}", ["destination.allow_unconditional_writes", "true or false"]),
     ("tables: {include: public.*}", ["tables.include", "expected a list, not text", "include: ["]),

@@ -298,7 +298,10 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 # What a key takes, if its type does not say it.
-ACCEPTED = dict.fromkeys(("tables_gone", "rows_removed"), "a percentage such as 50%, or accept")
+ACCEPTED = {
+    **dict.fromkeys(("tables_gone", "rows_removed"), "a percentage such as 50%, or accept"),
+    "share": "a percentage such as 0.5%",
+}
 
 
 def is_struct(kind: Any) -> bool:
