@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from floodmark.errors import DoesNotFit
+from floodmark.errors import DoesNotFit, VerificationFailed
 from floodmark.load.parquet_files import GROUP_BYTES, write_groups
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.reader import arrow
@@ -139,3 +139,15 @@ def test_a_float_of_32_bits_is_rounded_once(compiled: bool, monkeypatch: pytest.
     assert batch.column(0).view("int32").to_pylist() == [
         0x15AE43FD, 0x15AE43FD - 2**31, None, -(2**31), 0xFF800000 - 2**32, 1, 0x40400000
     ]  # fmt: skip
+
+
+def damaged_blocks() -> Iterator[bytes]:
+    yield b'{"c0":1}\n'
+    yield b'{"c0#:1}\n'
+    raise VerificationFailed("an object does not match the manifest")
+
+
+def test_lines_of_a_damaged_object_are_no_fault_of_the_manifest() -> None:
+    """A flipped bit can give strange lines long before the end of the object, where its digest shows the damage."""
+    with pytest.raises(VerificationFailed):
+        list(converter(1).batches(damaged_blocks()))

@@ -10,6 +10,7 @@ Otherwise the error names the column and never the value.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from shlex import quote
@@ -104,6 +105,9 @@ class BatchConverter:
                 waiting.take(block)
             except _UnfitColumns as unfit:
                 raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
+            except DoesNotFit:
+                deque(rest, maxlen=0)  # the lines of a damaged object are strange too: its digest comes after them
+                raise
             if waiting.size >= BATCH_BYTES:
                 yield waiting.handed_over()
         if waiting.size:
