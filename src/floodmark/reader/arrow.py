@@ -214,7 +214,8 @@ class BatchConverter:
 
     def _float32_array(self, values: Sequence[float | str | None], kind: Any) -> Any:
         """Round each number once, from its digits: the double that keeps them can be halfway between two floats."""
-        digits = [None if value is None else repr(SPECIAL.get(value, value)) for value in values]
+        numbers = (SPECIAL[value] if isinstance(value, str) else value for value in values)
+        digits = [None if number is None else repr(number) for number in numbers]
         return self._pa.compute.cast(self._pa.array(digits, self._pa.string()), kind)
 
     def _date_array(self, values: Sequence[str | None], kind: Any) -> Any:
