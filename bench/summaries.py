@@ -50,7 +50,7 @@ def _made(session: Session, bench: Bench, rows: int) -> Path:
     with bench.connect("postgres") as connection:
         connection.execute(f"CREATE DATABASE {_name(rows)}")
     with bench.connect(_name(rows)) as connection:
-        data.make_large(connection, rows, vacuum=False)
+        data.make_large(connection, rows)
     landing = bench.new_folder("landing")
     bench.floodmark(_name(rows), landing, FULL)
     bench.floodmark(_name(rows), landing, Expected(wrote=None), audit=False)
