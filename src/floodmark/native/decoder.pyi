@@ -25,6 +25,6 @@ class Decoder:
         """Append a block of whole lines. Return false, and append nothing, if this decoder can't read one of them."""
 
     def finish(self) -> Rows:
-        """Return the rows so far, at least one, and start again. Raises ValueError if there is none."""
+        """Return the rows so far, at least one, and start again. Raises ValueError if there is no row."""
 
 VERSION: str  # of the Floodmark that it was built from

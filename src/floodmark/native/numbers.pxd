@@ -45,7 +45,7 @@ cdef inline int digits_of(uint64_t number) noexcept nogil:
 
 
 cdef inline uint8_t* write_digits(uint8_t* at, uint64_t number, int digits) noexcept nogil:
-    """Write a number with exactly so many digits, and return their end. It must have room for MOST_DIGITS."""
+    """Write a number with a given number of digits, and return the text's end. It needs room for MOST_DIGITS."""
     cdef uint8_t* end = at + digits
     cdef uint8_t* before = end
     cdef uint32_t small
