@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from fix_runs import Nightly
 from floodmark.events import ChunkAudited, Event, RunStarted, TableDecided, Warned
+from floodmark.pipeline.extract import ChunkTask, Extractor
 from floodmark.state.last_read import last_read
 
 FILL = """
@@ -50,6 +51,30 @@ def test_an_audit_meets_another_table(nightly_any: Nightly, kind: str) -> None:
     assert sum(isinstance(event, RunStarted) for event in job.events) == 2
     dropped = {entry.table.label for entry in job.last.tables if entry.status == "dropped"} if job.last else set()
     assert dropped == ({"public.person"} if kind == "drop" else set())
+    job.require_truth()
+
+
+def test_one_chunk_of_several_finds_another_table(nightly: Nightly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table exchanged for a moment: one chunk's reading meets the other table, and the next chunks' do not."""
+    job = nightly
+    job.database.execute(FILL)
+    job.run()
+    read, reads = Extractor.content_digest, []
+
+    def content_digest(self: Extractor, task: ChunkTask) -> str:
+        reads.append(task)
+        if len(reads) == 1:
+            job.database.execute(EXCHANGE)
+        try:
+            return read(self, task)
+        finally:
+            if len(reads) == 1:
+                job.database.execute(EXCHANGE)
+
+    monkeypatch.setattr(Extractor, "content_digest", content_digest)
+    job.run_observed(lambda event: None, audit_share=100.0, connections=1)
+    assert len(reads) > 4
+    assert sum(isinstance(event, RunStarted) for event in job.events) == 2
     job.require_truth()
 
 

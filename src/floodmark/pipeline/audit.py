@@ -75,7 +75,7 @@ def _read_again(attempt: Attempt, chosen: Sequence[tuple[TableWork, ChunkPlan]])
             attempt.observer(Warned(f"a chunk of {work.table.label} could not be audited: {why}"))
         elif isinstance(same, BaseException):
             raise same
-        else:
+        elif work.is_open:  # another chunk of the table may have found it replaced
             audited.append((work, chunk, same))
             work.outcomes[chunk.chunk] = replace(work.outcomes[chunk.chunk], read_at=attempt.timestamp)
     return audited
