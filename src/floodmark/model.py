@@ -66,12 +66,14 @@ class Column(Struct, frozen=True):
     """A column as it is extracted, in order. `type` is the source's own name for its type.
 
     `base` is set only if that type is a domain. It is the type below the domain, through any domains in between.
+    `comment` is the source's own comment on the column, if it has one. It describes no data.
     """
 
     name: str
     type: str
     nullable: bool
     base: str | UnsetType = UNSET
+    comment: str | UnsetType = UNSET
 
     @property
     def plain_type(self) -> str:
@@ -241,7 +243,8 @@ class TableEntry(Struct, frozen=True, kw_only=True):
 
     `status` and `reason` describe the last attempt at the table. The other fields describe the last good snapshot; they
     are None or empty if there never was one. `carried_over` is set if that attempt was another run's: this run left the
-    table out, or another run committed a later snapshot of it meanwhile.
+    table out, or another run committed a later snapshot of it meanwhile. `primary_key` and `unique_keys` name columns,
+    in the order of the key. They are set only if the landed lines hold the key: each row of a snapshot differs in it.
     """
 
     schema: str
@@ -262,6 +265,9 @@ class TableEntry(Struct, frozen=True, kw_only=True):
     duration_seconds: float = 0.0
     objects: tuple[ObjectEntry, ...] = ()
     carried_over: bool | UnsetType = UNSET
+    primary_key: tuple[str, ...] | UnsetType = UNSET
+    unique_keys: tuple[tuple[str, ...], ...] | UnsetType = UNSET
+    comment: str | UnsetType = UNSET
 
     @property
     def table(self) -> TableName:

@@ -64,7 +64,8 @@ class Part(Struct, frozen=True):
 class TableInfo(Struct, frozen=True, kw_only=True):
     """A table as the source shows it in one snapshot. `denied` says why it can't be read, if so.
 
-    `watched` is the column that `detect: column` uses. It is None if only a proof counts.
+    `watched` is the column that `detect: column` uses. It is None if only a proof counts. `primary_key`, `unique_keys`
+    and `comment` are as in TableEntry.
     """
 
     table: TableName
@@ -75,6 +76,9 @@ class TableInfo(Struct, frozen=True, kw_only=True):
     fingerprint: Fingerprint
     denied: str | None = None
     watched: str | None = None
+    primary_key: tuple[str, ...] | None = None
+    unique_keys: tuple[tuple[str, ...], ...] = ()
+    comment: str | None = None
 
     @property
     def journal_doubt(self) -> str | None:

@@ -154,7 +154,8 @@ def described(kind: Any) -> tuple[str, str]:
         return described(only)[0], "yes"
     if isinstance(kind, inspect.VarTupleType):
         item = kind.item_type
-        return f"array of {FORMAT_SECTIONS[item.cls] if isinstance(item, inspect.StructType) else 'string'}", "no"
+        inner = FORMAT_SECTIONS[item.cls] if isinstance(item, inspect.StructType) else described(item)[0]
+        return f"array of {inner}", "no"
     if isinstance(kind, inspect.StructType):
         return f"object: {FORMAT_SECTIONS[kind.cls]}", "no"
     if isinstance(kind, inspect.LiteralType):
