@@ -39,7 +39,7 @@ linter: $(READY) $(LINTER)/.ready  ## run MoJ's data-linter on landed files, in 
 soak: $(READY)            ## run every crash point, BOUNDARY_SHARE of the statement boundaries, and random histories for SOAK_MINUTES; SEED=n replays one
 	SOAK_MINUTES=$(SOAK_MINUTES) BOUNDARY_SHARE=$(BOUNDARY_SHARE) SEED=$(SEED) $(BIN)/python -m pytest -m soak -s tests/property tests/fault
 
-fuzz: $(READY)            ## feed the native encoder invented rows for FUZZ_SECONDS (600), under AddressSanitizer; needs clang
+fuzz: $(READY)            ## feed the native encoder and decoder invented bytes for FUZZ_SECONDS (600), under AddressSanitizer; needs clang
 	$(BIN)/python tests/fuzz
 
 guards: $(READY)          ## remove each guard of change detection in turn; the tests must fail each time

@@ -1,8 +1,8 @@
-"""`make fuzz`: feed the native encoder bytes that libFuzzer invents, under AddressSanitizer and UBSan.
+"""`make fuzz`: feed the native encoder and decoder bytes that libFuzzer invents, under AddressSanitizer and UBSan.
 
-It builds the encoder once more, in a temporary folder, with clang. There each reservation gives exactly the memory that
-was asked for, so that a write beyond it is seen. The first inputs are rows that a real server sent. FUZZ_SECONDS is the
-time (default 600). An input that breaks the encoder is kept as fuzz-crash-….
+It builds both once more, in a temporary folder, with clang. There each reservation gives exactly the memory that was
+asked for, so that a write beyond it is seen. The first inputs are rows that a real server sent, and lines. FUZZ_SECONDS
+is the time (default 600). An input that breaks one of them is kept as fuzz-crash-….
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
+sys.path[:0] = [str(HERE), str(ROOT / "tests"), str(ROOT / "src")]
+
+from lines import LINE_VALUES  # noqa: E402
 
 from fix_encoder import PG_NAMES, VALUES, rows  # noqa: E402
 from fix_postgres import BASE, BINARIES, DEFAULT_VERSION, Cluster  # noqa: E402
@@ -30,6 +33,8 @@ EXACT = {
         "if out.capacity - out.used >= more:": "if False:",
         "wanted = max(wanted, out.capacity + out.capacity // 2, <size_t>4096)": "wanted = max(wanted, <size_t>1)",
     },
+    "arrow_columns.pxd": {"room = room * 2 if room else 4096": "room = column.text_size + more"},
+    "decoder.pyx": {"room = room * 2 if room else 1024": "room = rows"},
 }
 
 
@@ -57,14 +62,15 @@ def build(folder: Path) -> None:
         (package / name).write_text(text, encoding="utf-8")
     for init in (package / "__init__.py", package.parent / "__init__.py"):
         init.touch()
-    for module in (HERE / "target.py", ROOT / "tests/fix_encoder.py"):
+    for module in (HERE / "target.py", HERE / "lines.py", ROOT / "tests/fix_encoder.py"):
         shutil.copy(module, folder)
-    cython = [sys.executable, "-m", "cython", "-3", "encoder.pyx", "--module-name", "floodmark.native.encoder"]
-    subprocess.run([*cython, "-I", str(folder)], cwd=package, check=True)
     include = ["-I", sysconfig.get_path("include")]
     suffix = str(sysconfig.get_config_var("EXT_SUFFIX"))
-    module = ["-shared", "-fPIC", "-fsanitize=fuzzer-no-link", *SANITIZE, "-w", *include]
-    subprocess.run(["clang", *module, "encoder.c", "-o", f"encoder{suffix}"], cwd=package, check=True)
+    shared = ["-shared", "-fPIC", "-fsanitize=fuzzer-no-link", *SANITIZE, "-w", *include]
+    for name in ("encoder", "decoder"):
+        cython = [sys.executable, "-m", "cython", "-3", f"{name}.pyx", "--module-name", f"floodmark.native.{name}"]
+        subprocess.run([*cython, "-I", str(folder)], cwd=package, check=True)
+        subprocess.run(["clang", *shared, f"{name}.c", "-o", f"{name}{suffix}"], cwd=package, check=True)
     target = ["-fsanitize=fuzzer", *SANITIZE, *include, "-rdynamic", str(HERE / "target.c"), *python_library()]
     subprocess.run(["clang", *target, "-o", "fuzz"], cwd=folder, check=True)
 
@@ -87,6 +93,20 @@ def seeds(corpus: Path) -> None:
             inputs += [bytes([7 + kind + way * len(kinds)]) + value for way in range(3)]
         for content in inputs:
             (corpus / str(number := number + 1)).write_bytes(content)
+    for content in line_inputs(first=7 + 3 * len(kinds)):
+        (corpus / str(number := number + 1)).write_bytes(content)
+
+
+def line_inputs(first: int) -> Iterator[bytes]:
+    """Give each value of a line to its decoder, and lines of all kinds to the last one."""
+    for place, values in enumerate(LINE_VALUES.values()):
+        for value in values:
+            yield bytes([first + place]) + value.encode()
+            yield bytes([first + len(LINE_VALUES) + place]) + value.encode()
+    for turn in range(3):
+        values = [values[turn % len(values)] for values in LINE_VALUES.values()]
+        line = ",".join(f'"{place}":{value}' for place, value in enumerate(values))
+        yield bytes([first + 2 * len(LINE_VALUES)]) + f"{{{line}}}\n".encode()
 
 
 def server_rows(kinds: list[str], number: int) -> list[tuple[bytes, bytes]]:
