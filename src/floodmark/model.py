@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
+from msgspec.structs import replace
 
 from floodmark.lineage import Lineage
 
@@ -79,6 +80,11 @@ class Column(Struct, frozen=True):
     def plain_type(self) -> str:
         """Return the type of the column's values: the base if `type` is a domain with a recorded base."""
         return self.type if self.base is UNSET else self.base
+
+
+def commented(column: Column, comment: str | None) -> Column:
+    """Return the column with the source's comment on it, if there is one."""
+    return replace(column, comment=comment) if comment else column
 
 
 class Fingerprint(Struct, frozen=True):

@@ -76,3 +76,9 @@ def test_it_stays_short_whatever_changes() -> None:
     now = columns(*(f"{'k' * 500}{n}:{'u' * 500}" for n in range(3000)), *(f"{'n' * 500}{n}" for n in range(3000)))
     told = column_changes(before, now)
     assert told is not None and len(told) < 2000 and told.count("and 2,995 more") == 3
+
+
+def test_a_comment_is_no_difference() -> None:
+    plain, told = Column("a", "text", True), Column("a", "text", True, comment="new")
+    assert same_columns([plain], [told]) and same_columns([told], [plain])
+    assert not same_columns([told], [Column("a", "text", False, comment="new")])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from floodmark.model import Column
 
@@ -19,10 +18,14 @@ def same_columns(before: Sequence[Column], now: Sequence[Column]) -> bool:
     """Return True if these are the same columns.
 
     An older release wrote no base of a domain. If the old column has no base, it might have had the base that it has
-    now: a base that is newly recorded is no change in the source.
+    now: a base that is newly recorded is no change in the source. Comments do not count.
     """
-    then = (one if old.base is not UNSET else replace(one, base=UNSET) for old, one in zip(before, now, strict=False))
-    return len(before) == len(now) and tuple(before) == tuple(then)
+    return len(before) == len(now) and all(map(_is_same, before, now))
+
+
+def _is_same(old: Column, new: Column) -> bool:
+    base = new.base if old.base is not UNSET else UNSET
+    return (old.name, old.type, old.nullable, old.base) == (new.name, new.type, new.nullable, base)
 
 
 def column_changes(before: Sequence[Column], now: Sequence[Column]) -> str | None:

@@ -100,6 +100,9 @@ def finished_entry(
         stored_bytes=sum(entry.stored_bytes for entry in objects),
         duration_seconds=round(seconds, 6),
         objects=objects,
+        primary_key=info.primary_key or UNSET,
+        unique_keys=info.unique_keys or UNSET,
+        comment=info.comment or UNSET,
     )
 
 

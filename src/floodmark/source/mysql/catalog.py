@@ -15,7 +15,9 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from floodmark.model import TableName
+from floodmark.source.keys import DeclaredKey
 from floodmark.source.mysql.columns import CUTTING, GEOMETRIES, INTEGERS, MyColumn, quoted
+from floodmark.source.mysql.keys import PART_ORDER, declared_keys, key_parts, unique_parts, usable_keys
 from floodmark.source.mysql.privileges import read_denials
 from floodmark.source.mysql.refusals import number_of
 from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
@@ -27,6 +29,8 @@ _JSON_IN_STATEMENT = re.compile(r" CHECK \(json_valid\(`((?:[^`]|``)+)`\)\)")
 _NAMES_AND_KINDS = "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
 _NAMES = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = %s"
 _TRANSACTIONAL = frozenset({"InnoDB"})
+# Types whose values can be different where their texts are not.
+_INEXACT = GEOMETRIES | {"float", "double"}
 # TABLE_TYPE: kind, and the words of SqlRelation.
 _KINDS: dict[str, tuple[str, Literal["any", "exact"], str, str]] = {
     "BASE TABLE": ("table", "any", "a table", "table"),
@@ -54,6 +58,8 @@ class MyTable(Struct, frozen=True):
     view: str | None
     is_locked: bool = False
     denied: str | None = None
+    declared: tuple[DeclaredKey, ...] = ()
+    comment: str | None = None
 
     @property
     def is_view(self) -> bool:
@@ -104,24 +110,27 @@ def _relations(connection: Connection, database: str, table: str | None = None) 
     """Return all relations of a database, or the one of that name."""
     rows = _ask(
         connection,
-        "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES "
+        "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, DATA_LENGTH, TABLE_COMMENT FROM information_schema.TABLES "
         "WHERE TABLE_SCHEMA = %s AND TABLE_TYPE <> 'TEMPORARY'",
         database,
         table,
     )
     columns, selectable = _columns(connection, database, table)
-    keys, views = _unique_keys(connection, database, table), _views(connection, database, table)
+    rows_of_keys = _ask(connection, unique_parts(connection), database, table, PART_ORDER)
+    parts, views = key_parts(rows_of_keys), _views(connection, database, table)
     denials = read_denials(connection, database, [str(row[0]) for row in rows], columns.keys() - selectable)
     return [
         _relation(
             database,
             str(name),
             MyTable(
-                str(kind), engine, _number(number), _number(size), tuple(columns[name]), tuple(keys[name]),
-                views.get(name), denied=denials.get(str(name)),
+                str(kind), engine, _number(number), _number(size), tuple(columns[name]),
+                usable_keys(parts[name]), views.get(name), denied=denials.get(str(name)),
+                declared=declared_keys(parts[name], engine),
+                comment=_text(comment or "") or None if engine is not None else None,
             ),
         )
-        for name, kind, engine, number, size in rows
+        for name, kind, engine, number, size, comment in rows
     ]  # fmt: skip
 
 
@@ -170,6 +179,8 @@ def facts_of(relation: SqlRelation, maria: bool) -> TableFacts:
         digests=digests,
         snapshot=note.transactional or note.is_view,
         note=name,
+        keys=note.declared,
+        comment=note.comment,
     )
 
 
@@ -199,18 +210,23 @@ def _columns(
     rows = _ask(
         connection,
         "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, CHARACTER_SET_NAME, COLLATION_NAME, "
-        "GENERATION_EXPRESSION, PRIVILEGES FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s",
+        "GENERATION_EXPRESSION, PRIVILEGES, COLUMN_COMMENT FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s",
         database,
         table,
         " ORDER BY TABLE_NAME, ORDINAL_POSITION",
     )
     found: dict[str, list[SqlColumn]] = defaultdict(list)
     selectable = set()
-    for of, name, kind, declared, nullable, charset, collation, generated, rights in rows:
+    for of, name, kind, declared, nullable, charset, collation, generated, rights, comment in rows:
         kind, declared = str(kind).lower(), _text(declared)
         is_json = kind == "json" or (kind == "longtext" and (of, name) in json_columns)
         note = MyColumn(kind, declared, charset, collation, is_json, _text(generated or ""))
-        found[of].append(SqlColumn(str(name), "json" if is_json else declared, nullable == "YES", note=note))
+        found[of].append(
+            SqlColumn(
+                str(name), "json" if is_json else declared, nullable == "YES", note=note,
+                distinct=kind not in _INEXACT, comment=_text(comment or "") or None,
+            )
+        )  # fmt: skip
         if "select" in _text(rights).split(","):
             selectable.add(of)
     return found, selectable
@@ -245,40 +261,6 @@ def _json_columns_of(connection: Connection, database: str, table: str) -> set[s
     name = f"{quoted(database)}.{quoted(table)}".replace("%", "%%")
     made = connection.exec_driver_sql(f"SHOW CREATE TABLE {name}").one()
     return {match.replace("``", "`") for match in _JSON_IN_STATEMENT.findall(_text(made[1]))}
-
-
-def _unique_keys(
-    connection: Connection, database: str, table: str | None
-) -> Mapping[str, list[tuple[str, tuple[Any, ...]]]]:
-    """Return the usable unique keys without NULL and without prefixes of columns, the primary key first."""
-    rows = _ask(
-        connection,
-        "SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, COLLATION, SUB_PART, NULLABLE, INDEX_TYPE "
-        f"FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s AND NON_UNIQUE = 0{_only_usable(connection)}",
-        database,
-        table,
-        " ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX",
-    )
-    parts: dict[tuple[str, str], list[tuple[Any, ...]]] = defaultdict(list)
-    for of, index, *part in rows:
-        parts[of, index].append(tuple(part))
-    found: dict[str, list[tuple[str, tuple[Any, ...]]]] = defaultdict(list)
-    for (of, index), columns in parts.items():
-        if all(
-            column and not sub and nullable != "YES" and kind == "BTREE" for column, _, sub, nullable, kind in columns
-        ):
-            key = tuple((str(column), order == "D") for column, order, *_ in columns)
-            found[of].append((str(index), key))
-    return found
-
-
-def _only_usable(connection: Connection) -> str:
-    """Return the condition that leaves out an index which the optimizer must not use, and no statement may name."""
-    rows = connection.exec_driver_sql(
-        "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' "
-        "AND TABLE_NAME = 'STATISTICS' AND COLUMN_NAME IN ('IGNORED', 'IS_VISIBLE')"
-    ).all()
-    return "".join(f" AND {name} = '{'NO' if name == 'IGNORED' else 'YES'}'" for (name,) in rows)
 
 
 def _views(connection: Connection, database: str, table: str | None) -> Mapping[str, str]:

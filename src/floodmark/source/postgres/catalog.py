@@ -12,8 +12,9 @@ import psycopg
 
 from floodmark.config import Selection, TableRule
 from floodmark.errors import ConfigError
-from floodmark.model import Fingerprint, TableName
+from floodmark.model import Fingerprint, TableName, commented
 from floodmark.observed import Part, TableInfo
+from floodmark.source.keys import NO_KEYS
 from floodmark.source.postgres import fingerprint, proof
 from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns
 from floodmark.source.postgres.family import (
@@ -39,6 +40,7 @@ from floodmark.source.postgres.relations import (
     read_server,
     read_tree,
 )
+from floodmark.source.postgres.remarks import NO_REMARKS, keys_in_lines, read_remarks
 from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.types import read_attributes, read_types
 from floodmark.source.postgres.wire import wire_columns
@@ -74,7 +76,10 @@ def read_tables(
     extensions = read_extensions(connection)
     types = read_types(connection, wanted, extensions)
     calling = read_calling(connection, [member.relation.oid for member in members])
-    context = CatalogContext(read_server(connection), calling, extensions, types, selection, encoding_digest)
+    remarks = read_remarks(connection, [family.root.relation.oid for family in families])
+    inherited = frozenset(parent for relation in relations.values() for parent in relation.parents)
+    server = read_server(connection)
+    context = CatalogContext(server, calling, extensions, types, selection, encoding_digest, remarks, inherited)
     rule_of = {family.root.relation.table: rules.get(family.root.relation.table, TableRule()) for family in families}
     return choice, [_read_table(family, rule_of[family.root.relation.table], context) for family in families]
 
@@ -115,15 +120,23 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
     definition = fingerprint.table_definition(
         [fingerprint.of_database(context.server.version), *_facts(family.root, context, named)], None
     )
+    remarks = context.remarks.get(root.oid, NO_REMARKS)
+    watched = watched_column(family, rule, context)
+    # Without ONLY, rows of inheritance children come too, which a key does not span. `detect: column` misses changes.
+    own_rows = root.oid not in context.inherited or all(one.only for one in reads.values())
+    keys = keys_in_lines(remarks, columns, context.types) if own_rows and watched is None else NO_KEYS
     info = TableInfo(
         table=root.table,
         oid=root.oid,
         kind=KINDS[root.kind],
-        columns=tuple(c.column for c in columns),
+        columns=tuple(commented(c.column, remarks.comments.get(c.attribute.number)) for c in columns),
         parts=_table_parts(family, columns, rule, context, definition, named),
         fingerprint=_table_fingerprint(definition, columns, rule, context),
         denied=denial_of(family, context.server),
-        watched=watched_column(family, rule, context),
+        watched=watched,
+        primary_key=keys.primary,
+        unique_keys=keys.unique,
+        comment=remarks.comments.get(0),
     )
     return PgTable(
         info=info,

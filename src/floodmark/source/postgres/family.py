@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from floodmark.config import Selection, TableRule
@@ -15,6 +17,7 @@ from floodmark.source.postgres.relations import (
     SecurityLabel,
     ServerFacts,
 )
+from floodmark.source.postgres.remarks import Remarks
 from floodmark.source.postgres.types import Attribute, TypeCatalog
 from floodmark.source.quoting import qualified, quoted
 from floodmark.source.selection import require_column
@@ -51,7 +54,10 @@ class TableFamily(Struct, frozen=True):
 
 
 class CatalogContext(Struct, frozen=True):
-    """The facts that all tables of a run share. `calling` are relations whose planning can call a user's function."""
+    """The facts that all tables of a run share. `calling` are relations whose planning can call a user's function.
+
+    `inherited` are relations from which others inherit that are no partitions.
+    """
 
     server: ServerFacts
     calling: frozenset[int]
@@ -59,6 +65,8 @@ class CatalogContext(Struct, frozen=True):
     types: TypeCatalog
     selection: Selection
     encoding_digest: str
+    remarks: Mapping[int, Remarks]
+    inherited: frozenset[int]
 
 
 def table_doubt(

@@ -194,6 +194,15 @@ class TypeCatalog:
             return None
         return "ctext" if found == "text" and attribute.collation in _C_COLLATIONS else found
 
+    def tells_apart(self, oid: int, *, as_text: bool) -> bool:
+        """Return True if different values of a key are different in lines, by their JSON or by their text.
+
+        JSON leaves out an array's bounds, and a user's cast can make anything of a value.
+        """
+        if as_text:
+            return self._base(oid) not in self._to_text
+        return not any(part in self._to_json or _is_array(self._types[part]) for part in self.closure(oid))
+
     def _types_within(self, oid: int) -> frozenset[int]:
         """Return the type and all types that it is made of."""
         seen, waiting = set[int](), [oid]

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import URL, Connection, CursorResult, Engine, Select, cast, func, literal_column, text
 from sqlalchemy.exc import DBAPIError
@@ -25,6 +26,7 @@ from sqlalchemy.types import String
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
 from floodmark.model import SourceIdentity, TableName
 from floodmark.source.base import Drawback
+from floodmark.source.keys import DeclaredKey
 from floodmark.source.missing import missing_column
 from floodmark.source.quoting import qualified
 from floodmark.source.sql import values
@@ -40,20 +42,20 @@ _MEMORY = re.compile(r"\d+(\.\d+)? *[KMGT]i?B", re.ASCII | re.IGNORECASE)
 _MEMORY_HINT = "Write duckdb:///file.db?memory_limit=1GB."
 _FETCHED = 64
 _TABLES = """
-SELECT schema_name, table_name, true, sql FROM duckdb_tables()
+SELECT schema_name, table_name, true, sql, comment FROM duckdb_tables()
 WHERE database_name = current_database() AND NOT internal AND NOT temporary
 UNION ALL
-SELECT schema_name, view_name, false, sql FROM duckdb_views()
+SELECT schema_name, view_name, false, sql, comment FROM duckdb_views()
 WHERE database_name = current_database() AND NOT internal AND NOT temporary
 """
 _COLUMNS = """
-SELECT column_name, data_type, is_nullable FROM duckdb_columns()
+SELECT column_name, data_type, is_nullable, comment FROM duckdb_columns()
 WHERE database_name = current_database() AND schema_name = :schema AND table_name = :name ORDER BY column_index
 """
-_KEY = """
-SELECT constraint_column_names FROM duckdb_constraints()
+_KEYS = """
+SELECT constraint_column_names, constraint_type = 'PRIMARY KEY' FROM duckdb_constraints()
 WHERE database_name = current_database() AND schema_name = :schema AND table_name = :name
-AND constraint_type = 'PRIMARY KEY'
+AND constraint_type IN ('PRIMARY KEY', 'UNIQUE')
 """
 _NO_COLUMN = re.compile(r'Binder Error: Referenced column "([\w$.]+)" not found.*', re.DOTALL)
 _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"})
@@ -65,6 +67,13 @@ _INTERVAL = re.compile(
     r"(?:(-?\d+) years? ?)?(?:(-?\d+) months? ?)?(?:(-?\d+) days? ?)?(?:(-?)(\d+):(\d\d):(\d\d(?:\.\d+)?))?"
 )
 _ROWID = KeyColumn("rowid", integer=True)
+
+
+class DuckDBNote(Struct, frozen=True):
+    """The statement that makes a table or a view, and the comment on it."""
+
+    definition: str
+    comment: str | None
 
 
 class DuckDB(Dialect):
@@ -149,26 +158,28 @@ class DuckDB(Dialect):
 
     def relations(self, connection: Connection) -> list[SqlRelation]:
         found = []
-        for schema, name, is_table, definition in connection.execute(text(_TABLES)):
-            one = SqlRelation(TableName(schema, name), note=definition)
+        for schema, name, is_table, *note in connection.execute(text(_TABLES)):
+            one = SqlRelation(TableName(schema, name), note=DuckDBNote(*note))
             found.append(one if is_table else replace(one, kind="view", by="exact", what="a view", noun="view"))
         return found
 
     def facts(self, connection: Connection, relation: SqlRelation) -> TableFacts:
         named = {"schema": relation.table.schema, "name": relation.table.name}
         rows = connection.execute(text(_COLUMNS), named).all()
-        columns = tuple(SqlColumn(name, kind, nullable) for name, kind, nullable in rows)
-        keys = connection.execute(text(_KEY), named).scalars().all()
+        columns = tuple(SqlColumn(name, kind, nullable, comment=comment) for name, kind, nullable, comment in rows)
+        keys = [DeclaredKey(tuple(names), primary) for names, primary in connection.execute(text(_KEYS), named)]
         return TableFacts(
             columns=columns,
-            definition=[relation.note, [[one.name, one.type, one.nullable] for one in columns]],
+            definition=[relation.note.definition, [[one.name, one.type, one.nullable] for one in columns]],
             key=() if relation.kind == "view" else self._key(connection, relation, columns, keys),
             ordered=False,
             no_proof="DuckDB keeps no row versions",
+            keys=tuple(keys),
+            comment=relation.note.comment,
         )
 
     def _key(
-        self, connection: Connection, relation: SqlRelation, columns: Sequence[SqlColumn], keys: Sequence[Sequence[str]]
+        self, connection: Connection, relation: SqlRelation, columns: Sequence[SqlColumn], keys: Sequence[DeclaredKey]
     ) -> tuple[KeyColumn, ...]:
         """Return the primary key if it is a dense integer, else the position of a row, unless a column has its name.
 
@@ -176,9 +187,10 @@ class DuckDB(Dialect):
         """
         integers = {one.name for one in columns if one.type in _INTEGERS}
         position = () if any(one.name.lower() == "rowid" for one in columns) else (_ROWID,)
-        if len(keys) != 1 or len(keys[0]) != 1 or keys[0][0] not in integers:
+        primary = next((key.columns for key in keys if key.primary), ())
+        if len(primary) != 1 or primary[0] not in integers:
             return position
-        key = KeyColumn(keys[0][0], integer=True)
+        key = KeyColumn(primary[0], integer=True)
         column = self.key_expression(key).compile(connection)
         whole = qualified(relation.table)
         least, greatest, rows = connection.exec_driver_sql(

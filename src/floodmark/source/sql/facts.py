@@ -12,6 +12,7 @@ from floodmark.config import Limits, Mask, Secret
 from floodmark.config.settings import DEFAULT_CHUNK_BYTES
 from floodmark.model import Format, TableName
 from floodmark.observed import TableInfo
+from floodmark.source.keys import DeclaredKey
 
 # Turns a value that the driver gives, never None, into one that has a form in JSON.
 Maker = Callable[[Any], Any]
@@ -44,7 +45,8 @@ class SqlRelation(Struct, frozen=True):
 class SqlColumn(Struct, frozen=True):
     """A column. `type` is the database's own name for its type, `note` the dialect's own.
 
-    A column that is not `listed` is never extracted, but a filter can use it.
+    A column that is not `listed` is never extracted, but a filter can use it. `distinct` says that different values
+    of a key are different in the lines too.
     """
 
     name: str
@@ -52,6 +54,8 @@ class SqlColumn(Struct, frozen=True):
     nullable: bool = True
     listed: bool = True
     note: Any = None
+    distinct: bool = True
+    comment: str | None = None
 
 
 class KeyColumn(Struct, frozen=True):
@@ -76,7 +80,8 @@ class TableFacts(Struct, frozen=True, kw_only=True):
     Rows that are `ordered` are read in the order of the key, others in a fixed order of their own. `rows` and
     `bytes` are estimates, or None. `stamp` changes with each change of the definition, even if it was undone.
     `no_proof` says why an unchanged chunk can't be told without reading it, None if `digests` tell. `unreadable` says
-    why the table can't be read at all. Without `snapshot`, the table has the rows of the time when it is read.
+    why the table can't be read at all. Without `snapshot`, the table has the rows of the time when it is read. `keys`
+    are those that the database enforces on all rows that are read. They and `comment` shape no line.
     """
 
     columns: tuple[SqlColumn, ...] = ()
@@ -93,6 +98,8 @@ class TableFacts(Struct, frozen=True, kw_only=True):
     snapshot: bool = True
     unreadable: str | None = None
     note: Any = None
+    keys: tuple[DeclaredKey, ...] = ()
+    comment: str | None = None
 
 
 class LineShape(Struct, frozen=True):

@@ -10,6 +10,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, LargeBinary, String, bindparam, cast, func, inspect, literal_column, text
 from sqlalchemy.dialects import mssql
 from sqlalchemy.sql import ColumnElement
@@ -74,9 +75,7 @@ class SQLServer(Dialect):
         """Return the facts by reflection. A time that Python holds with fewer digits cuts no ranges."""
         found = reflected_facts(connection, relation)
         times = any(isinstance(key.note, (*_MOMENTS, mssql.DATETIMEOFFSET)) for key in found.key)
-        return TableFacts(
-            columns=found.columns, definition=found.definition, key=found.key, cuttable=found.cuttable and not times
-        )
+        return replace(found, cuttable=found.cuttable and not times)
 
     def expression(self, chosen: SqlColumn) -> ColumnElement[Any]:
         """Return text for what the driver shortens or does not know."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import CHAR, Connection, Engine, column, func, inspect, literal_column, text
 from sqlalchemy.dialects import oracle
 from sqlalchemy.sql import ColumnElement
@@ -71,12 +72,13 @@ class Oracle(Dialect):
             yield from relations_of(inspector, connection.dialect.normalize_name(name))
 
     def facts(self, connection: Connection, relation: SqlRelation) -> TableFacts:
-        """Return the facts by reflection. A key with padded texts or times cuts no ranges."""
+        """Return the facts by reflection. A key with padded texts or times cuts no ranges.
+
+        The Inspector does not tell a key that is disabled or not validated, so no key counts as enforced.
+        """
         found = reflected_facts(connection, relation)
         unsure = any(isinstance(key.note, CHAR | NCHAR | DateTime) for key in found.key)
-        return TableFacts(
-            columns=found.columns, definition=found.definition, key=found.key, cuttable=found.cuttable and not unsure
-        )
+        return replace(found, cuttable=found.cuttable and not unsure, keys=())
 
     def expression(self, chosen: SqlColumn) -> ColumnElement[Any]:
         """Return text for what the driver shortens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.engine import Inspector
 from sqlalchemy.exc import CompileError, SAWarning, SQLAlchemyError, UnsupportedCompilationError
 
 from floodmark.model import TableName
+from floodmark.source.keys import DeclaredKey
 from floodmark.source.sql.facts import KeyColumn, SqlColumn, SqlRelation, TableFacts
 
 SYSTEM_SCHEMAS = frozenset(
@@ -27,6 +28,8 @@ _KEY_TYPES = (
     types.DateTime,
     types.LargeBinary,
 )
+# Types whose values a driver gives without loss: not times, which Python holds with fewer digits.
+_DISTINCT = (types.Integer, types.Numeric, types.String, types.Uuid, types.Date, types.LargeBinary, types.Boolean)
 _NO_KEY_TYPES = (types.Float, types.Text, types.Enum)
 
 
@@ -63,19 +66,48 @@ def reflected_facts(connection: Connection, relation: SqlRelation) -> TableFacts
         warnings.simplefilter("ignore", SAWarning)
         reflected = inspector.get_columns(name, schema)
     columns = tuple(_column(connection, one) for one in reflected)
-    try:
-        key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
-    except (NotImplementedError, SQLAlchemyError):
-        key = ()
+    key = tuple((_asked(inspector.get_pk_constraint, relation) or {}).get("constrained_columns", ()))
     ordering = _ordering_key(key, columns)
     definition = [[[one.name, one.type, one.nullable, _collation(one)] for one in columns], key]
     cuttable = all(_compares(one.note) for one in ordering)
-    return TableFacts(columns=columns, definition=definition, key=ordering, cuttable=cuttable)
+    is_table = relation.kind == "table"
+    return TableFacts(
+        columns=columns,
+        definition=definition,
+        key=ordering,
+        cuttable=cuttable,
+        keys=tuple(_declared_keys(inspector, relation, key, columns)) if is_table else (),
+        comment=(_asked(inspector.get_table_comment, relation) or {}).get("text") if is_table else None,
+    )
+
+
+def _asked(question: Callable[[str, str], Any], relation: SqlRelation) -> Any:
+    """Return an answer of the Inspector, or None if the dialect does not know it."""
+    try:
+        return question(relation.table.name, relation.table.schema)
+    except (NotImplementedError, SQLAlchemyError):
+        return None
+
+
+def _declared_keys(
+    inspector: Inspector, relation: SqlRelation, primary: tuple[str, ...], columns: Iterable[SqlColumn]
+) -> Iterator[DeclaredKey]:
+    nullable = {one.name for one in columns if one.nullable}
+    yield DeclaredKey(primary, nullable.isdisjoint(primary))
+    for unique in _asked(inspector.get_unique_constraints, relation) or ():
+        yield DeclaredKey(tuple(unique["column_names"]))
 
 
 def _column(connection: Connection, one: Any) -> SqlColumn:
     kind: types.TypeEngine[Any] = one["type"]
-    return SqlColumn(one["name"], type_text(connection, kind), bool(one.get("nullable", True)), note=kind)
+    return SqlColumn(
+        one["name"],
+        type_text(connection, kind),
+        bool(one.get("nullable", True)),
+        note=kind,
+        distinct=isinstance(kind, _DISTINCT) and not isinstance(kind, types.Float),
+        comment=one.get("comment"),
+    )
 
 
 def type_text(connection: Connection, kind: types.TypeEngine[Any]) -> str:

@@ -106,6 +106,8 @@ class SqlSnapshot:
 
     def tables(self, selection: Selection, encoding_digest: str) -> list[TableInfo]:
         self.choice, read = self._read(selection, encoding_digest)
+        if self._opened.mixed:
+            read = [replace(table, info=_without_keys(table.info)) for table in read]
         found = [self._divided(table) for table in read]
         self._tables = {table.info.table: table for table in found}
         if not all(table.facts.snapshot for table in found):
@@ -248,6 +250,11 @@ class SqlSnapshot:
 
     def close(self) -> None:
         self._sessions.close()
+
+
+def _without_keys(table: TableInfo) -> TableInfo:
+    """Return a table of a source without one moment: a row that moves meanwhile can be read twice."""
+    return replace(table, primary_key=None, unique_keys=())
 
 
 class _Size:

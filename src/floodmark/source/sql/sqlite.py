@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,6 +22,7 @@ from sqlalchemy.sql import ColumnElement
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable, TableError
 from floodmark.model import SourceIdentity, TableName
 from floodmark.source.base import Drawback
+from floodmark.source.keys import DeclaredKey
 from floodmark.source.missing import missing_column
 from floodmark.source.quoting import qualified, quoted
 from floodmark.source.sql.dialect import Dialect, OpenSnapshot
@@ -149,10 +150,14 @@ class SQLite(Dialect):
         rows = connection.exec_driver_sql(f"PRAGMA main.table_xinfo({quoted(relation.table.name)})")
         attributes = [SQLiteAttribute(*row) for row in rows]
         return TableFacts(
-            columns=tuple(SqlColumn(a.name, a.type, not a.not_null, listed=a.hidden != 1) for a in attributes),
+            columns=tuple(
+                SqlColumn(a.name, a.type, not a.not_null, listed=a.hidden != 1, distinct=_is_converted(a.type))
+                for a in attributes
+            ),
             definition=[sqlite3.sqlite_version, relation.note, attributes],
             key=_key(connection, relation.note, attributes),
             no_proof="SQLite keeps no row versions",
+            keys=tuple(_declared_keys(connection, relation.note, attributes)),
         )
 
     def measure(self, connection: Connection, table: SqlTable) -> tuple[int, int] | None:
@@ -267,6 +272,42 @@ def _key(connection: Connection, note: SQLiteNote, attributes: Sequence[SQLiteAt
     taken = {a.name.lower() for a in attributes}
     free = [alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken]
     return (KeyColumn(free[0], integer=True),) if free else ()
+
+
+def _declared_keys(
+    connection: Connection, note: SQLiteNote, attributes: Sequence[SQLiteAttribute]
+) -> Iterator[DeclaredKey]:
+    """Yield the keys that SQLite enforces. A primary key has an index, unless it is the rowid.
+
+    Only the rowid and the key of a table without one are never NULL by themselves.
+    """
+    if note.kind in ("view", "virtual"):
+        return
+    nullable = {a.name for a in attributes if not a.not_null and not (note.without_rowid and a.key)}
+    own_index = False
+    for _, index, unique, origin, partial in connection.exec_driver_sql(
+        f"PRAGMA main.index_list({quoted(note.table.name)})"
+    ).all():
+        own_index = own_index or origin == "pk"
+        if not unique or partial:
+            continue
+        rows = connection.exec_driver_sql(f"PRAGMA main.index_xinfo({quoted(index)})").all()
+        names = [name for _, _, name, _, _, in_key in rows if in_key]
+        if None not in names:  # an expression has no name
+            yield DeclaredKey(tuple(names), origin == "pk" and nullable.isdisjoint(names))
+    if not own_index and (alias := next((a.name for a in attributes if a.key), None)):
+        yield DeclaredKey((alias,), primary=True)
+
+
+def _is_converted(declared: str) -> bool:
+    """Return True if a column keeps no two values whose texts are the same: SQLite converts numbers or their texts.
+
+    A column without a type, or of type BLOB, keeps 1 and '1'.
+    """
+    kind = declared.upper()
+    return kind not in ("", "ANY") and (
+        "BLOB" not in kind or any(one in kind for one in ("INT", "CHAR", "CLOB", "TEXT"))
+    )
 
 
 def _declared_key(connection: Connection, table: TableName) -> tuple[KeyColumn, ...]:

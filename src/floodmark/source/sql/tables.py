@@ -10,11 +10,12 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from floodmark.config import Selection, TableRule
+from floodmark.config import Mask, Selection, TableRule
 from floodmark.errors import ConfigError
-from floodmark.model import Column, Fingerprint, TableName
+from floodmark.model import Column, Fingerprint, TableName, commented
 from floodmark.observed import Part, TableInfo
 from floodmark.source.base import NamedRelation
+from floodmark.source.keys import keeps_apart, landed_keys
 from floodmark.source.masks import mask_identity
 from floodmark.source.selection import (
     CandidateRelation,
@@ -155,12 +156,9 @@ def _info(relation: SqlRelation, facts: TableFacts, chosen: Sequence[SqlColumn],
         stamp=facts.stamp,
         digests=facts.digests,
     )
-    columns = tuple(
-        Column(one.name, one.type, one.nullable)
-        if i not in masks
-        else Column(one.name, "TEXT", one.nullable or masks[i] == "null")
-        for i, one in enumerate(chosen)
-    )
+    columns = tuple(commented(_landed_column(one, masks.get(i)), one.comment) for i, one in enumerate(chosen))
+    distinct = {one.name for i, one in enumerate(chosen) if one.distinct and keeps_apart(masks.get(i))}
+    keys = landed_keys(facts.keys, distinct)
     return TableInfo(
         table=relation.table,
         oid=facts.oid,
@@ -168,7 +166,16 @@ def _info(relation: SqlRelation, facts: TableFacts, chosen: Sequence[SqlColumn],
         columns=columns,
         parts=(part,),
         fingerprint=Fingerprint("", ""),
+        primary_key=keys.primary,
+        unique_keys=keys.unique,
+        comment=facts.comment,
     )
+
+
+def _landed_column(one: SqlColumn, mask: Mask | None) -> Column:
+    if mask is None:
+        return Column(one.name, one.type, one.nullable)
+    return Column(one.name, "TEXT", one.nullable or mask == "null")
 
 
 def _fingerprint(table: SqlTable, encoding_digest: str) -> Fingerprint:
