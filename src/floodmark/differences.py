@@ -133,7 +133,7 @@ def _compare_table(name: TableName, old: TableEntry | None, new: TableEntry | No
     """Return the difference of one table, or None if neither snapshot knows it as an existing table."""
     before, now = _held(old), _held(new)
     if now is not None:
-        return _added_table(now) if before is None else _compare_entries(before, now)
+        return _added_table(now) if before is None else compare_entries(before, now)
     content = None if before is None else _content(before)
     if new is not None and new.status != "dropped":
         return _difference(name, "unread", f"no run could read it: {new.reason.detail}", old=content)
@@ -154,7 +154,8 @@ def _added_table(entry: TableEntry) -> TableDifference:
     return _difference(entry.table, "added", plural(number, "object"), new=_content(entry), objects_new=number)
 
 
-def _compare_entries(old: TableEntry, new: TableEntry) -> TableDifference:
+def compare_entries(old: TableEntry, new: TableEntry) -> TableDifference:
+    """Return the difference of a table that both manifests hold."""
     then_content, content = _content(old), _content(new)
     if old.checksum == new.checksum and _same_columns(old.columns, new.columns):
         return _difference(new.table, "unchanged", "the same lines and columns", then_content, content)

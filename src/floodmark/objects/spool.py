@@ -40,7 +40,7 @@ class Spool(io.RawIOBase):
         try:
             self._file.write(data)
         except OSError as error:
-            raise _not_written(error) from None
+            raise not_written(error) from None
         self._digest.update(data)
         self.size += len(data)
         return len(data)
@@ -51,7 +51,7 @@ class Spool(io.RawIOBase):
         try:
             self._file.seek(0)  # writes what is still buffered
         except OSError as error:
-            raise _not_written(error) from None
+            raise not_written(error) from None
         return Body(cast(BinaryIO, self._file), self.size, self._digest.hexdigest())
 
     def close(self) -> None:
@@ -83,7 +83,8 @@ class LineSpool(Spool):
         return self._lines.hexdigest()
 
 
-def _not_written(error: OSError) -> StorageError:
+def not_written(error: OSError) -> StorageError:
+    """Return the error for a temporary file that the disk does not take."""
     return StorageError(
         "can't write a temporary file",
         on=tempfile.tempdir or "the folder for temporary files",  # gettempdir() would try to write there

@@ -22,7 +22,7 @@ from floodmark.state.manifest import encode
 from floodmark.storage.base import Storage
 from floodmark.wording import iso_time
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
+CURSOR_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
 
 class TakenSnapshot(Protocol):
@@ -75,7 +75,7 @@ class CursorStore:
 
         Raises ConfigError for a name that is no valid key, StateUnreadable, StorageError.
         """
-        if not _NAME.fullmatch(name):
+        if not CURSOR_NAME.fullmatch(name):
             why = "a name has only letters, digits, - and _"
             raise ConfigError("can't use this cursor name", why=why, hint="Give it the consumer's own name.")
         found = self._documents.fetch(Cursor, cursor_key(name))

@@ -32,6 +32,7 @@ from floodmark.reader import duckdb
 from floodmark.reader.arrow import BatchConverter, BatchStream, RowShape
 from floodmark.reader.changes import Changes, columns_digest, compare_snapshots
 from floodmark.reader.cursor import CursorStore, StoredCursor
+from floodmark.reader.row_changes import RowChange, TableChange, find_taken, row_changes
 from floodmark.reader.rows import UnreadableValue, not_as_described, rows_reader, too_deep, unreadable_value
 from floodmark.reader.types import ColumnType, column_type
 from floodmark.state.consumers import TakenTable
@@ -56,15 +57,15 @@ class Reader:
         current = self._ledger.current()
         if current is None:
             raise self._ledger.no_commit()
-        return self._snapshot(current.manifest)
+        return self.snapshot_of(current.manifest)
 
     def run(self, run_id: str) -> Snapshot:
         """Return an earlier run's snapshot. Its objects exist until a prune. Raises ObjectMissing, StateUnreadable."""
-        return self._snapshot(self._ledger.manifest(run_id))
+        return self.snapshot_of(self._ledger.manifest(run_id))
 
     def history(self, limit: int | None = None) -> Iterator[Snapshot]:
         """Yield the committed snapshots, newest first, as far back as they were kept."""
-        return map(self._snapshot, self._ledger.history(limit))
+        return map(self.snapshot_of, self._ledger.history(limit))
 
     def cursor(self, name: str) -> StoredCursor:
         """Return what the consumer of that name has taken, nothing before its first time.
@@ -73,7 +74,32 @@ class Reader:
         """
         return self._cursors.read(name)
 
-    def _snapshot(self, manifest: Manifest) -> Snapshot:
+    def row_changes(
+        self,
+        since: Snapshot | StoredCursor | str,
+        until: Snapshot | None = None,
+        *,
+        tables: Collection[TableName] | None = None,
+    ) -> Iterator[RowChange | TableChange]:
+        """Yield the rows that changed from one snapshot to another, table by table; see docs/consumers.md.
+
+        `since` is a snapshot, a run's id, or the cursor of a consumer. `until` is the current snapshot by default.
+        `tables` limits the comparison. Only objects that differ are read. Memory stays bounded; large changes use
+        temporary files. Raises ObjectMissing if the snapshot to compare with was pruned, and the errors of `Table`.
+        Discard what was handed out of a table before such an error.
+        """
+        now = self.latest() if until is None else until
+        before = self.run(since) if isinstance(since, str) else since
+        chosen = [table for table in now.tables if tables is None or table.name in tables]
+        if isinstance(before, Snapshot):
+            old = {table.name: table for table in before.tables}
+        else:
+            old = find_taken(before.taken, chosen, (one.tables for one in self.history()))
+        gone = [name for name in now.changes(before).gone if tables is None or name in tables]
+        return row_changes(old, chosen, gone)
+
+    def snapshot_of(self, manifest: Manifest) -> Snapshot:
+        """Return the snapshot that a manifest describes."""
         return Snapshot(manifest, self._data or open_data(manifest.destination, self._observer))
 
 

@@ -49,7 +49,7 @@ class UnreadableValue(ValueError):
 def columns_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
     """Return a function that converts lines to columns of values and counts the lines."""
     patient = _patient_columns(names, types)
-    return patient if any(map(_is_odd_name, names)) else _unless_malformed(_quick_columns(names, types), patient)
+    return patient if any(map(is_odd_name, names)) else _unless_malformed(_quick_columns(names, types), patient)
 
 
 def _quick_columns(names: Sequence[str], types: Sequence[ColumnType]) -> Columns:
@@ -77,7 +77,7 @@ def rows_reader(names: Sequence[str], types: Sequence[ColumnType]) -> Rows:
     fields = {name: _ROWS_READ_AS.get(kind.kind, Any) for name, kind in zip(names, types, strict=True)}
     floats = [names[number] for number in sorted(_float_numbers(types))]
     patient = _patient_rows(fields)
-    decode = patient if any(map(_is_odd_name, names)) else _row_decoder(fields)
+    decode = patient if any(map(is_odd_name, names)) else _row_decoder(fields)
 
     def rows(lines: bytes) -> list[dict[str, Any]]:
         try:
@@ -129,7 +129,7 @@ def too_deep(label: str) -> DoesNotFit:
     )
 
 
-def _is_odd_name(name: str) -> bool:
+def is_odd_name(name: str) -> bool:
     """Return true if msgspec can't find a name in a line, because JSON writes it with escapes."""
     return '"' in name or "\\" in name or min(name, default=" ") < " "
 
