@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from floodmark.cli.commands.changes import ComparedRecord, RowRecord, TableRecord
 from floodmark.cli.commands.deliver import DeliverDocument
 from floodmark.cli.commands.doctor import DoctorDocument
 from floodmark.cli.commands.load import LoadDocument
@@ -28,6 +29,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "history": (HistoryDocument,),
     "show": (Manifest, TableEntry, StatusDocument),
     "diff": (ManifestDifference, NoDifference),
+    "changes": (ComparedRecord, TableRecord, RowRecord),  # each line of --output jsonl
     "load": (LoadDocument,),
     "deliver": (DeliverDocument,),
     "verify": (VerifyDocument,),

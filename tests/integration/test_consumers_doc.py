@@ -48,7 +48,7 @@ def python(code: str) -> dict[str, Any]:
 def test_the_python_examples(
     lake: Nightly, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, etl, event = examples("python")
+    reader, etl, rows, event = examples("python")
     python(reader)
     assert capsys.readouterr().out.splitlines()[1:] == ["Ada", "Grace"]
     python(etl)
@@ -58,9 +58,19 @@ def test_the_python_examples(
     monkeypatch.setenv("LAKE", "lake")
     handler = python(event)["handler"]
     assert handler({}, None) == ["public.person"] and handler({}, None) == []
+    python(rows)
+    told = capsys.readouterr().out.splitlines()[-3:]
+    assert told == [
+        "created public.person (the whole table)",
+        "insert public.person {'id': 1, 'name': 'Ada'}",
+        "insert public.person {'id': 2, 'name': 'Grace'}",
+    ]
     lake.database.execute("INSERT INTO person VALUES (3, 'Mary')")
     lake.run()
     assert handler({}, None) == ["public.person"]
+    capsys.readouterr()
+    python(rows)
+    assert capsys.readouterr().out == "insert public.person {'id': 3, 'name': 'Mary'}\n"
 
 
 def load() -> None:
@@ -137,11 +147,13 @@ def test_the_sql_examples_on_a_table_that_is_not_to_be_had(lake: Nightly, change
 def test_the_python_examples_on_a_table_without_rows(
     empty_lake: Nightly, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, etl, event = examples("python")
+    reader, etl, rows, event = examples("python")
     python(reader)
     assert len(capsys.readouterr().out.splitlines()) == 1
     python(etl)
     assert "replace public.person 0\n" in capsys.readouterr().out
+    python(rows)
+    assert "created public.person (the whole table)\n" in capsys.readouterr().out
     monkeypatch.setenv("LAKE", "lake")
     assert "public.person" in python(event)["handler"]({}, None)
 

@@ -58,6 +58,8 @@ def test_what_single_commands_take() -> None:
     cat = parse(["cat", "person", "--run", "x-1", "--format", "csv", "--limit", "7"])
     assert (cat.one_table, cat.run, cat.row_format, cat.limit) == ("person", "x-1", "csv", 7)
     assert flags(cat) == Flags()
+    changes = parse(["changes", "person", "p*", "--since", "x-1", "--output", "jsonl"])
+    assert (changes.tables, changes.since, changes.run, changes.output) == (["person", "p*"], "x-1", None, "jsonl")
     assert parse(["verify", "x-1", "--deep"]).run == "x-1"
     prune = parse(["prune", "--erase-before", "2026-11-01T02:00:00+02:00", "--grace", "1d"])
     assert (prune.erase_before, flags(prune).grace) == (datetime(2026, 11, 1, tzinfo=UTC), "1d")
@@ -73,6 +75,7 @@ def test_the_commands_and_their_options() -> None:
         "history",
         "show",
         "diff",
+        "changes",
         "cat",
         "load",
         "schema",

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
 from floodmark.cli.arguments.journal import add_journal
-from floodmark.cli.arguments.looking import add_cat, add_diff
+from floodmark.cli.arguments.looking import add_cat, add_changes, add_diff
 from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
 from floodmark.cli.arguments.notifications import add_notify
 from floodmark.cli.arguments.parser import WHAT, Commands, Parser, without_urls
@@ -31,6 +31,7 @@ _GROUPS = (
     (add_runs, ("run", "plan")),
     (add_history, ("status", "history", "show")),
     (add_diff, ("diff",)),
+    (add_changes, ("changes",)),
     (add_cat, ("cat",)),
     (add_load, ("load",)),
     (add_schema, ("schema",)),

@@ -1,4 +1,4 @@
-"""The grammar of the commands that look into landed data: diff and cat."""
+"""The grammar of the commands that look into landed data: diff, changes and cat."""
 
 from __future__ import annotations
 
@@ -26,6 +26,19 @@ _DIFF = CommandHelp(
     ),
     exit_codes=(10, 13, 20),
 )
+_CHANGES = CommandHelp(
+    summary="show the rows that changed since a run",
+    description=(
+        "Show the rows that were inserted, updated and deleted since a run, by primary key. Only the objects that "
+        "differ between the two snapshots are read. Rows go to stdout with --output jsonl; text only counts them."
+    ),
+    variables=(*_STATE, "NO_COLOR"),
+    examples=(
+        "floodmark changes --since 20261123T0102 --destination s3://lake/cases",
+        "floodmark changes person --since etl --output jsonl --state s3://lake/state",
+    ),
+    exit_codes=(10, 13, 14, 130),
+)
 _CAT = CommandHelp(
     summary="write the rows of one table to stdout",
     description=(
@@ -51,6 +64,21 @@ def add_diff(commands: Commands) -> None:
     groups.add_verbosity(diff, quiet=False)
     groups.add_output(diff)
     groups.add_places(diff, source=False)
+
+
+def add_changes(commands: Commands) -> None:
+    changes = commands.add("changes", _CHANGES)
+    changes.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="only these tables: names or patterns as in tables.include"
+    )
+    changes.add_argument(
+        "--since", required=True, metavar="RUN|CURSOR", help="the older run, or the cursor of a consumer"
+    )
+    changes.add_argument("--run", metavar="RUN", help="the newer run (default: the current run)")
+    changes.add_argument(
+        "--output", choices=("text", "jsonl"), default="text", help="the form of stdout (default: text)"
+    )
+    groups.add_places(changes, source=False)
 
 
 def add_cat(commands: Commands) -> None:

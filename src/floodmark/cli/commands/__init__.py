@@ -20,6 +20,7 @@ MODULES = {
     "history": "history",
     "show": "history",
     "diff": "diff",
+    "changes": "changes",
     "cat": "cat",
     "load": "load",
     "schema": "schema",

@@ -6,9 +6,8 @@ import argparse
 from contextlib import closing
 
 from floodmark.cli.landed import chosen_snapshot, landed_settings, named_snapshot_table
-from floodmark.cli.output.streams import CommandStreams, Stream
+from floodmark.cli.output.streams import CommandStreams
 from floodmark.errors import EXIT_OK
-from floodmark.escaping import printable_rows
 from floodmark.reader.export import exported
 
 
@@ -19,15 +18,7 @@ def cat(options: argparse.Namespace, streams: CommandStreams) -> int:
     rows = exported(table, snapshot.data, options.row_format, options.limit, streams.report_retry)
     with closing(rows):
         for block in rows:
-            _write(block, streams.out)
+            streams.out.write_rows(block)
             if streams.out.gone:
                 break
     return EXIT_OK
-
-
-def _write(block: bytes, out: Stream) -> None:
-    """Write a block as it is. On a terminal, a row's value could control the terminal, so it is escaped there."""
-    if out.isatty():
-        out.write(printable_rows(block))
-    else:
-        out.write_bytes(block)

@@ -13,7 +13,7 @@ from floodmark.cli.output.logs import Log
 from floodmark.cli.output.terminal import is_terminal, wrapped
 from floodmark.cli.signals import StopSignals
 from floodmark.errors import FloodmarkError
-from floodmark.escaping import printable, printable_json
+from floodmark.escaping import printable, printable_json, printable_rows
 from floodmark.events import Event, Retried
 from floodmark.wording import pretty_json
 
@@ -75,6 +75,13 @@ class Stream:
     def write_bytes(self, data: bytes) -> None:
         """Write bytes as they are. On a terminal they could control it: see `escaping`."""
         self._attempt(lambda: self._put(data, "utf-8"))
+
+    def write_rows(self, block: bytes) -> None:
+        """Write a block of rows as it is. On a terminal, a row's value could control the terminal: it is escaped."""
+        if self.isatty():
+            self.write(printable_rows(block))
+        else:
+            self.write_bytes(block)
 
     def write_json(self, document: bytes) -> None:
         """Write a JSON document, always as UTF-8."""
