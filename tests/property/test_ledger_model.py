@@ -255,7 +255,7 @@ spells = st.builds(
 begun = st.tuples(st.sets(st.sampled_from(TABLES), min_size=1).map(sorted).map(tuple), st.booleans())
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(
     weather=st.lists(spells, max_size=20),
     tries=st.sampled_from((1, 2)),
