@@ -110,6 +110,12 @@ def table_segment(table: TableName, default_schema: str) -> str:
     return f"{encoded_segment(table.schema)}.{encoded_segment(table.name)}"
 
 
+def glue_name(name: TableName, default_schema: str) -> str:
+    """Return a table's name in Glue: lower case, with the schema unless it is the source's default schema."""
+    whole = name.name if name.schema == default_schema else f"{name.schema}_{name.name}"
+    return re.sub(r"[^a-z0-9_]", "_", whole.lower())
+
+
 def database_segment(layout: Layout, database: str, override: str | None, table: TableName) -> str:
     """Return the database part of a table's keys: `override`, or the name that the layout derives."""
     if override is not None:

@@ -101,7 +101,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "boto3": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),
     "botocore": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),
     "apprise": ("floodmark.notify.channels.people",),
-    "yaml": ("floodmark.config",),
+    "yaml": ("floodmark.config", "floodmark.reader.dbt"),
     "rich": ("floodmark.cli", "floodmark.demo"),
     "tenacity": ("floodmark.retrying",),
     "rich_argparse": ("floodmark.cli",),

@@ -14,6 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError
+from floodmark.load.comments import column_comments, table_comment
+from floodmark.load.duckdb_comments import column_comments_in, comment_statements, has_mark, with_mark
 from floodmark.load.duckdb_connection import connect_file, require_duckdb, row_group_rows
 from floodmark.load.duckdb_errors import DuckDBErrors, not_replaceable
 from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
@@ -153,6 +155,35 @@ class DuckDBFile:
             self._connection.execute("COMMIT")
         return {}
 
+    def outdated_comments(self, tables: Sequence[StagedTable]) -> Sequence[StagedTable]:
+        """Return the loaded tables whose comments are others. A comment that Floodmark can't set stays behind."""
+        if self._connection is None:
+            return ()
+        with self._errors.translated("read the comments"):
+            held, marks = column_comments_in(self._connection), self._table_comments()
+        return [
+            one
+            for one in tables
+            if marks.get(_folded_key(one.table.name)) != _whole_comment(one)
+            or held.get(_folded_key(one.table.name), ()) != column_comments(one.table)
+        ]
+
+    def write_comments(self, staged: StagedTable) -> None:
+        """Write the comments of a loaded table in one transaction. DuckDB refuses if an index depends on the table."""
+        with self._errors.translated(f"comment on {staged.table.label}"):
+            self._connection.execute("BEGIN")
+            try:
+                self._comment(staged, clear=True)
+                self._connection.execute("COMMIT")
+            except self._duckdb.Error:
+                self._connection.execute("ROLLBACK")
+                raise
+
+    def _comment(self, staged: StagedTable, *, clear: bool) -> None:
+        qualified = self._qualified_name(staged.table.name)
+        for statement in comment_statements(qualified, staged.table, _whole_comment(staged), clear=clear):
+            self._connection.execute(statement)
+
     def abandon(self) -> None:
         if self._connection is None:  # another process has the file now; the next load removes what is recorded
             return
@@ -183,13 +214,13 @@ class DuckDBFile:
     def _unchanged_tables(self) -> dict[TableName, tuple[str, str]]:
         """Return the tables that are unchanged since their load, with checksum and shape.
 
-        Their comment is Floodmark's mark.
+        Their comment ends with Floodmark's mark.
         """
         marks, recorded = self._table_comments(), self._recorded()
         return {
             name: facts
             for name, facts in recorded.items()
-            if marks.get(_folded_key(name)) == _table_comment(name, *facts)
+            if has_mark(marks.get(_folded_key(name)), _mark(name, *facts))
         }
 
     def _recorded(self) -> dict[TableName, tuple[str, str]]:
@@ -231,8 +262,7 @@ class DuckDBFile:
         name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
         checksum = entry.checksum or ""
         self._connection.execute(f"ALTER TABLE {self._qualified_name(new)} RENAME TO {quoted(name.name)}")
-        mark = _table_comment(name, checksum, staged.shape).replace("'", "''")
-        self._connection.execute(f"COMMENT ON TABLE {self._qualified_name(name)} IS '{mark}'")
+        self._comment(staged, clear=False)
         record = [*_name_parts(name), run_id, entry.as_of, entry.rows, datetime.now(UTC), checksum, staged.shape]
         self._connection.execute(f"INSERT INTO {self._own_schema}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
         self._delete_record("staged", new)
@@ -285,6 +315,12 @@ def _name_parts(name: TableName) -> tuple[str, str]:
     return name.schema, name.name
 
 
-def _table_comment(name: TableName, checksum: str, shape: str) -> str:
-    """Return the comment for a loaded table. No other table has the same."""
+def _whole_comment(staged: StagedTable) -> str:
+    """Return the comment for a loaded table: the source's, and Floodmark's mark."""
+    mark = _mark(staged.table.name, staged.table.entry.checksum or "", staged.shape)
+    return with_mark(table_comment(staged.table), mark)
+
+
+def _mark(name: TableName, checksum: str, shape: str) -> str:
+    """Return the mark of a loaded table. No other table has the same."""
     return f"Loaded by Floodmark: {name.label}, checksum {checksum}, shape {shape}"

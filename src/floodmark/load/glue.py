@@ -10,14 +10,14 @@ index, or the version of a Glue table, changed since it read it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import Observer
-from floodmark.layout import default_schema
+from floodmark.layout import default_schema, glue_name
+from floodmark.load.comments import column_comments, comments_digest, table_comment
 from floodmark.load.glue_catalog import CatalogTable, GlueCatalog
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.parquet_files import LIST, lists
@@ -31,6 +31,9 @@ _OUTPUT = "org.apache.hadoop.hive.ql.io.HiveIgnoreKeyTextOutputFormat"
 _SERDE = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"
 _CHECKSUM, _SHAPE = "floodmark_checksum", "floodmark_shape"
 _TABLE, _SCHEMA = "floodmark_table", "floodmark_schema"
+_RUN, _COMMENTS = "floodmark_run_id", "floodmark_comments"
+# Characters that Glue takes in a comment, which is one line, and in a description.
+_MOST_COMMENT, _MOST_DESCRIPTION = 255, 2048
 
 
 class GlueDatabase:
@@ -101,6 +104,20 @@ class GlueDatabase:
         tried = {name: _own_trouble(act) for name, act in acts.items()}
         self._parquet.clear(changed)
         return {name: error for name, error in tried.items() if error is not None}
+
+    def outdated_comments(self, tables: Sequence[StagedTable]) -> Sequence[StagedTable]:
+        return [
+            one
+            for one in tables
+            if (current := self._tables.get(self._name(one.table.name))) is not None
+            and current.parameters.get(_COMMENTS, "") != comments_digest(one.table)
+        ]
+
+    def write_comments(self, staged: StagedTable) -> None:
+        """Replace the catalog's table by one with the same files."""
+        current = self._tables[self._name(staged.table.name)]
+        run_id = current.parameters.get(_RUN, "")
+        self._catalog.write(_table_input(current.name, staged, current.location, run_id), current)
 
     def abandon(self) -> None:
         self._parquet.abandon()
@@ -229,20 +246,21 @@ def _same_name_error(glue: str, holder: TableName, name: TableName, hint: str) -
     return ConfigError("can't load a table into Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
 
 
-def glue_name(name: TableName, default_schema: str) -> str:
-    """Return a table's name in the catalog: lower case, with the schema unless it is the source's default schema."""
-    whole = name.name if name.schema == default_schema else f"{name.schema}_{name.name}"
-    return re.sub(r"[^a-z0-9_]", "_", whole.lower())
+def _one_line(text: str) -> str:
+    """Return a text without line breaks and control characters, which Glue refuses."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def _table_input(name: str, staged: StagedTable, location: str, run_id: str) -> dict[str, Any]:
     table = staged.table
     columns = [
-        {"Name": column.name.lower(), "Type": kind.glue, "Comment": column.type[:255]}
-        for column, kind in zip(table.columns, staged.types, strict=True)
+        {"Name": column.name.lower(), "Type": kind.glue, "Comment": _one_line(comment or column.type)[:_MOST_COMMENT]}
+        for column, kind, comment in zip(table.columns, staged.types, column_comments(table), strict=True)
     ]
+    description = _one_line(table_comment(table))[:_MOST_DESCRIPTION]
     return {
         "Name": name,
+        **({"Description": description} if description else {}),
         "TableType": "EXTERNAL_TABLE",
         "Parameters": {
             "EXTERNAL": "TRUE",
@@ -251,7 +269,8 @@ def _table_input(name: str, staged: StagedTable, location: str, run_id: str) -> 
             _SCHEMA: table.name.schema,
             _CHECKSUM: table.entry.checksum or "",
             _SHAPE: staged.shape,
-            "floodmark_run_id": run_id,
+            _RUN: run_id,
+            _COMMENTS: comments_digest(table),
         },
         "StorageDescriptor": {
             "Columns": columns,

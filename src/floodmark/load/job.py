@@ -21,6 +21,7 @@ from floodmark.errors import (
     UsageError,
 )
 from floodmark.events import StepStarted, TableDecided, TableGivenUp
+from floodmark.load.comments import outdated_comments, write_comments
 from floodmark.load.target import LoadSource, LoadTarget, LoadWatch, StagedTable, TargetContent, shape_in
 from floodmark.model import TableName
 from floodmark.reader.reader import Snapshot, Table
@@ -105,8 +106,9 @@ def _load(
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
     missing = _missing_tables(snapshot, before, options)
+    described = outdated_comments(target, [one for one in wanted if _is_loaded(one, before)])
     watch.stop.require_not_asked()
-    if stale or adopted or (missing and options.drop):
+    if stale or adopted or described or (missing and options.drop):
         target.prepare()
     outcomes = _stage_tables(stale, missing if options.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
@@ -115,6 +117,7 @@ def _load(
         watch.observer(StepStarted("publishing"))
         left = target.publish(source, snapshot.run_id, staged, drop)
         outcomes |= {name: _failed_table(name, error, tell) for name, error in left.items()}
+    write_comments(target, described, watch)
     outcomes = {**_untouched_tables(wanted, missing), **outcomes}
     return LoadResult(snapshot.run_id, tuple(outcomes[name] for name in sorted(outcomes)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.errors import ConfigError
 from floodmark.layout import (
@@ -97,12 +97,13 @@ def _mojap_table(manifest: Manifest, entry: TableEntry, receiver: SchemaReceiver
         "$schema": MOJAP_SCHEMA,
         "name": name,
         "database_name": database,
+        **({} if entry.comment is UNSET else {"description": entry.comment}),
         "file_format": encoding.format if encoding is not None else "jsonl",
         "columns": [
             _mojap_column(column, manifest.source.dialect, f"{entry.table.label}.{column.name}" in receiver.text)
             for column in entry.columns
         ],
-        "primary_key": [],
+        "primary_key": [] if entry.primary_key is UNSET else list(entry.primary_key),
         "partitions": [],
     }
 
@@ -112,7 +113,7 @@ def _mojap_column(column: Column, dialect: str, as_text: bool) -> dict[str, Any]
     described: dict[str, Any] = {
         "name": column.name,
         "type": kind.mojap,
-        "description": f"{column.type} in the source",
+        "description": f"{column.type} in the source" if column.comment is UNSET else column.comment,
         # A NOT NULL column of json can hold the json value null. Its line then holds just null.
         "nullable": column.nullable or column.plain_type in ("json", "jsonb"),
     }
@@ -127,8 +128,16 @@ def _row_schema(manifest: Manifest, entry: TableEntry) -> dict[str, Any]:
     return {
         "$schema": _DRAFT,
         "title": entry.table.label,
+        **({} if entry.comment is UNSET else {"description": entry.comment}),
         "type": "object",
-        "properties": {column.name: json_schema(column, dialect, quoted) for column in entry.columns},
+        "properties": {column.name: _described_value(column, dialect, quoted) for column in entry.columns},
         "required": names,
         "additionalProperties": False,
+        **({} if entry.primary_key is UNSET else {"x-primary-key": entry.primary_key}),
+        **({} if entry.unique_keys is UNSET else {"x-unique-keys": entry.unique_keys}),
     }
+
+
+def _described_value(column: Column, dialect: str, quoted: bool) -> dict[str, Any]:
+    found = json_schema(column, dialect, quoted)
+    return found if column.comment is UNSET else {"description": column.comment, **found}

@@ -31,12 +31,12 @@ _SCHEMA = CommandHelp(
     summary="print the tables' schemas, for other tools",
     description=(
         "Print what the tables look like, as JSON made from the manifest. One table that is named in full gives its "
-        "document; anything else gives a list of documents."
+        "document; anything else gives a list of documents. With dbt, print the sources.yml of the tables."
     ),
     variables=_STATE,
     examples=(
-        "floodmark schema --destination s3://lake/cases --format json-schema",
         "floodmark schema --format mojap --table public.person --state s3://lake/state",
+        "floodmark schema --format dbt --destination ./lake > models/sources.yml",
     ),
     exit_codes=(10, 13),
 )
@@ -78,7 +78,7 @@ def add_load(commands: Commands) -> None:
 
 def add_schema(commands: Commands) -> None:
     schema = commands.add("schema", _SCHEMA)
-    schema.add_argument("--format", choices=("mojap", "json-schema"), required=True, help="the kind of document")
+    schema.add_argument("--format", choices=("mojap", "json-schema", "dbt"), required=True, help="the kind of document")
     schema.add_argument(
         "--layout",
         dest="to_layout",
@@ -87,6 +87,12 @@ def add_schema(commands: Commands) -> None:
     )
     schema.add_argument(
         "--database-name", metavar="N", help="with mojap: the database's name in the keys of the delivery"
+    )
+    schema.add_argument(
+        "--glue", metavar="DATABASE", help="with dbt: the Glue database that holds the tables (default: a DuckDB file)"
+    )
+    schema.add_argument(
+        "--dbt-utils", action="store_true", help="with dbt: test keys of several columns with dbt_utils"
     )
     groups.add_text(schema, "with mojap: describe this column as text; can be repeated")
     groups.add_table(schema)
