@@ -38,7 +38,7 @@ class Job:
     """A service's nightly run into a folder, and the command that loads what it landed, in this process."""
 
     def __init__(self, nightly: Nightly) -> None:
-        self._nightly, self.landing = nightly, nightly.folder
+        self._nightly, self.database, self.landing = nightly, nightly.database, nightly.folder
         self.environment = {"FLOODMARK_DESTINATION": str(self.landing)}
         self.night(DAY_1)
 

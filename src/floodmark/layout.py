@@ -110,8 +110,8 @@ def table_segment(table: TableName, default_schema: str) -> str:
     return f"{encoded_segment(table.schema)}.{encoded_segment(table.name)}"
 
 
-def glue_name(name: TableName, default_schema: str) -> str:
-    """Return a table's name in Glue: lower case, with the schema unless it is the source's default schema."""
+def catalog_name(name: TableName, default_schema: str) -> str:
+    """Return a table's name in a catalog: lower case, with the schema unless it is the source's default schema."""
     whole = name.name if name.schema == default_schema else f"{name.schema}_{name.name}"
     return re.sub(r"[^a-z0-9_]", "_", whole.lower())
 

@@ -48,7 +48,7 @@ def python(code: str) -> dict[str, Any]:
 def test_the_python_examples(
     lake: Nightly, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, etl, rows, event = examples("python")
+    reader, etl, rows, travel, event = examples("python")
     python(reader)
     assert capsys.readouterr().out.splitlines()[1:] == ["Ada", "Grace"]
     python(etl)
@@ -65,18 +65,24 @@ def test_the_python_examples(
         "insert public.person {'id': 1, 'name': 'Ada'}",
         "insert public.person {'id': 2, 'name': 'Grace'}",
     ]
+    load()
     lake.database.execute("INSERT INTO person VALUES (3, 'Mary')")
     lake.run()
     assert handler({}, None) == ["public.person"]
     capsys.readouterr()
     python(rows)
     assert capsys.readouterr().out == "insert public.person {'id': 3, 'name': 'Mary'}\n"
+    load()
+    capsys.readouterr()
+    python(travel)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "now 3" and [line.split()[-1] for line in said[1:]] == ["2", "3"]
 
 
 def load() -> None:
-    """What the document says to make Parquet files and a DuckDB file of the landing."""
-    loads = re.findall(r"^    floodmark (load --into (?:duckdb|parquet):.*)$", DOCUMENT, re.MULTILINE)
-    assert len(loads) == 2
+    """What the document says to make Parquet files, a DuckDB file and Iceberg tables of the landing."""
+    loads = re.findall(r"^    floodmark (load --into (?:duckdb|parquet|iceberg):.*)$", DOCUMENT, re.MULTILINE)
+    assert len(loads) == 3
     for line in loads:
         words = line.replace("s3://my-lake/cases", "lake").replace("s3://my-lake/", "./").split()
         streams, _, err = command_streams({})
@@ -147,7 +153,7 @@ def test_the_sql_examples_on_a_table_that_is_not_to_be_had(lake: Nightly, change
 def test_the_python_examples_on_a_table_without_rows(
     empty_lake: Nightly, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, etl, rows, event = examples("python")
+    reader, etl, rows, _, event = examples("python")
     python(reader)
     assert len(capsys.readouterr().out.splitlines()) == 1
     python(etl)

@@ -109,6 +109,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("floodmark.metrics",),
     "duckdb": ("floodmark.reader", "floodmark.load"),
     "pyarrow": ("floodmark.reader", "floodmark.load"),
+    "pyiceberg": ("floodmark.reader.extras", "floodmark.load"),
 }
 
 # What stands inside a function says why: an extra that may be missing, or something heavy that few runs need.

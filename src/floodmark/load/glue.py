@@ -10,18 +10,26 @@ index, or the version of a Glue table, changed since it read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
+from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.events import Observer
-from floodmark.layout import default_schema, glue_name
+from floodmark.layout import catalog_name, default_schema
 from floodmark.load.comments import column_comments, comments_digest, table_comment
 from floodmark.load.glue_catalog import CatalogTable, GlueCatalog
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.parquet_files import LIST, lists
-from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
+from floodmark.load.target import (
+    LEAVE_OUT,
+    LoadSource,
+    StagedTable,
+    TargetContent,
+    own_trouble,
+    require_distinct_columns,
+    same_name_error,
+)
 from floodmark.model import TableName
 from floodmark.reader.types import ColumnType
 from floodmark.storage.probe import body_of
@@ -80,11 +88,11 @@ class GlueDatabase:
 
     def stage(self, staged: StagedTable) -> int:
         name = staged.table.name
-        _require_columns(staged)
+        require_distinct_columns(staged, "Glue")
         self._require_free(name, staged.snapshot, self._vacated)
         twin = self._named.setdefault(self._name(name), name)
         if twin != name:
-            raise _same_name_error(self._name(name), twin, name, LEAVE_OUT)
+            raise same_name_error("Glue", self._name(name), twin, name, LEAVE_OUT)
         rows = self._parquet.stage(staged)
         self._vacated |= {one.name for one in self._misnamed(name)}
         return rows
@@ -101,7 +109,7 @@ class GlueDatabase:
         self._parquet.commit(source, run_id, staged, drop, old_lists, self._behind)
         acts = {one.table.name: partial(self._update, one, run_id) for one in staged}
         acts |= {name: partial(self._drop, name) for name in drop}
-        tried = {name: _own_trouble(act) for name, act in acts.items()}
+        tried = {name: own_trouble(act) for name, act in acts.items()}
         self._parquet.clear(changed)
         return {name: error for name, error in tried.items() if error is not None}
 
@@ -126,7 +134,7 @@ class GlueDatabase:
         self._parquet.close()
 
     def _name(self, name: TableName) -> str:
-        return glue_name(name, self._default_schema)
+        return catalog_name(name, self._default_schema)
 
     def _recorded_state(self, name: TableName) -> tuple[str, str] | None:
         """Return the checksum and shape in the catalog, or None if the table is absent or has another name."""
@@ -147,7 +155,7 @@ class GlueDatabase:
         Earlier versions left out the schema of public and main tables for every dialect. The same happens after a
         database of another dialect was adopted.
         """
-        current = self._tables.get(glue_name(name, name.schema)) if name.schema in ("public", "main") else None
+        current = self._tables.get(catalog_name(name, name.schema)) if name.schema in ("public", "main") else None
         wrong = current is not None and current.name != self._name(name) and self._is_ours(current, name)
         return [current] if current is not None and wrong else []
 
@@ -199,7 +207,7 @@ class GlueDatabase:
         holder = self._loaded_into(current)
         if holder is not None:
             gone = "Load again with --drop, which drops the missing tables."
-            raise _same_name_error(glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
+            raise same_name_error("Glue", glue, holder, name, LEAVE_OUT if holder in snapshot else gone)
         raise ConfigError(
             "can't replace a Glue table",
             on=f"{self._database}.{glue}",
@@ -218,32 +226,6 @@ class GlueDatabase:
                 hint="Give --files s3://bucket/prefix.",
             )
         return found
-
-
-def _own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
-    """Return the error that keeps one Glue table from being written.
-
-    Errors that concern more than this table are raised: another load's success, an unreachable catalog.
-    """
-    try:
-        act()
-    except (Conflict, StorageUnavailable):
-        raise
-    except FloodmarkError as error:
-        return error
-    return None
-
-
-def _require_columns(staged: StagedTable) -> None:
-    lower = [column.name.lower() for column in staged.table.columns]
-    if len(set(lower)) < len(lower):
-        why = "two columns differ only in case"
-        raise ConfigError("can't load a table into Glue", on=staged.table.label, why=why, hint=LEAVE_OUT)
-
-
-def _same_name_error(glue: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
-    why = f"{holder.label} and {name.label} have one name in Glue"
-    return ConfigError("can't load a table into Glue", on=f"{name.label} as {glue}", why=why, hint=hint)
 
 
 def _one_line(text: str) -> str:

@@ -101,7 +101,12 @@ def _load(
         raise _other_database(before.source, target.url)
     texts = _text_columns(snapshot, options)
     as_wanted = partial(
-        _staged_table, target=target, watch=watch, existing=_existing_tables(snapshot), full=options.full
+        _staged_table,
+        target=target,
+        watch=watch,
+        existing=_existing_tables(snapshot),
+        full=options.full,
+        manifest=snapshot.manifest_key,
     )
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
     stale = [one for one in wanted if not _is_loaded(one, before)]
@@ -135,9 +140,10 @@ def _staged_table(
     watch: LoadWatch,
     existing: frozenset[TableName],
     full: bool,
+    manifest: str | None,
 ) -> StagedTable:
     types = table.types(text)
-    return StagedTable(table, types, shape_in(target, table, types), text, watch, existing, full)
+    return StagedTable(table, types, shape_in(target, table, types), text, watch, existing, full, manifest)
 
 
 def _is_loaded(one: StagedTable, before: TargetContent | None) -> bool:

@@ -67,11 +67,15 @@ def is_dead(key: str, before: datetime) -> bool:
     return moment is not None and moment < before
 
 
-def write_groups(file: IO[bytes] | io.RawIOBase, reader: Any, one: ObjectEntry) -> int:
-    """Write a chunk's rows from a RecordBatchReader as a Parquet file. Returns the row count."""
+def write_groups(file: IO[bytes] | io.RawIOBase, reader: Any, one: ObjectEntry, footer: list[Any] | None = None) -> int:
+    """Write a chunk's rows from a RecordBatchReader as a Parquet file. Returns the row count.
+
+    If `footer` is a list, the file's pyarrow.parquet.FileMetaData is appended to it.
+    """
     pa = extras.pyarrow()
-    statistics, rows = one.raw_bytes < one.rows * _LONG_LINE, 0
-    with pa.parquet.ParquetWriter(file, reader.schema, compression="snappy", write_statistics=statistics) as writer:
+    options = {"compression": "snappy", "write_statistics": one.raw_bytes < one.rows * _LONG_LINE}
+    rows = 0
+    with pa.parquet.ParquetWriter(file, reader.schema, metadata_collector=footer, **options) as writer:
         for group in _groups(reader):
             writer.write_table(pa.Table.from_batches(group))
             rows += sum(batch.num_rows for batch in group)

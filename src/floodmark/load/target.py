@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from floodmark.errors import FloodmarkError
+from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import ChunkDone, Observer, ignore_event
 from floodmark.load.read_ahead import read_ahead
 from floodmark.meter import ChunkMeter
@@ -49,8 +49,8 @@ class LoadWatch(Struct, frozen=True):
 class StagedTable(Struct, frozen=True):
     """A table to load with these types. `shape` is the digest of its form in the target.
 
-    `snapshot` holds all tables of its snapshot. If `full` is true, the load relies on nothing that the target already
-    holds.
+    `snapshot` holds all tables of its snapshot, and `manifest` is the key of its manifest, if it is known. If `full` is
+    true, the load relies on nothing that the target already holds.
     """
 
     table: Table
@@ -60,6 +60,7 @@ class StagedTable(Struct, frozen=True):
     watch: LoadWatch = LoadWatch()
     snapshot: frozenset[TableName] = frozenset()
     full: bool = False
+    manifest: str | None = None
 
     def stream(
         self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()
@@ -162,3 +163,31 @@ def shape_in(target: LoadTarget, table: Table, types: Sequence[ColumnType]) -> s
     names = [column.name for column in table.columns]
     facts = list(zip(names, target.shape(types), (kind.kind for kind in types), strict=True))
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+
+def require_distinct_columns(staged: StagedTable, catalog: str) -> None:
+    """Check that all columns still differ if their names are read without case. Raises ConfigError."""
+    lower = [column.name.lower() for column in staged.table.columns]
+    if len(set(lower)) < len(lower):
+        why = "two columns differ only in case"
+        raise ConfigError(f"can't load a table into {catalog}", on=staged.table.label, why=why, hint=LEAVE_OUT)
+
+
+def same_name_error(catalog: str, there: str, holder: TableName, name: TableName, hint: str) -> ConfigError:
+    """Return the error for a table whose name in the catalog, `there`, is another table's as well."""
+    why = f"{holder.label} and {name.label} have one name in {catalog}"
+    return ConfigError(f"can't load a table into {catalog}", on=f"{name.label} as {there}", why=why, hint=hint)
+
+
+def own_trouble(act: Callable[[], None]) -> FloodmarkError | None:
+    """Return the error that keeps one table of a catalog from being written.
+
+    Errors that concern more than this table are raised: another load's success, an unreachable catalog.
+    """
+    try:
+        act()
+    except (Conflict, StorageUnavailable):
+        raise
+    except FloodmarkError as error:
+        return error
+    return None

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from floodmark.layout import default_schema, glue_name
+from floodmark.layout import catalog_name, default_schema
 from floodmark.model import Column, TableEntry
 from floodmark.reader.types import column_type
 from floodmark.state.manifest import Manifest
@@ -102,7 +102,7 @@ def _table(entry: TableEntry, manifest: Manifest, options: DbtOptions) -> dict[s
     usual = default_schema(dialect, manifest.source.database)
     moment = (entry.as_of or "").rstrip("Z").replace("T", " ")  # in UTC, as dbt takes a time without an offset
     found: dict[str, Any] = {
-        "name": glue_name(entry.table, usual) if glue else entry.name,
+        "name": catalog_name(entry.table, usual) if glue else entry.name,
         "description": _plain(entry.comment) if entry.comment is not UNSET else "",
         # A table that did not change is not loaded again, so no column of it tells how fresh it is.
         "config": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from floodmark.errors import ConfigError
@@ -26,6 +27,13 @@ def duckdb() -> Any:
     except ModuleNotFoundError:
         raise _missing("DuckDB", "duckdb", "duckdb") from None
     return found
+
+
+def require_pyiceberg() -> None:
+    """Check that pyiceberg and pyarrow are installed. Raises ConfigError."""
+    if find_spec("pyiceberg") is None:
+        raise _missing("Iceberg", "pyiceberg", "iceberg")
+    pyarrow()
 
 
 def _missing(what: str, package: str, extra: str) -> ConfigError:

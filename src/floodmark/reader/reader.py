@@ -57,7 +57,7 @@ class Reader:
         current = self._ledger.current()
         if current is None:
             raise self._ledger.no_commit()
-        return self.snapshot_of(current.manifest)
+        return self.snapshot_of(current.manifest, current.head.manifest)
 
     def run(self, run_id: str) -> Snapshot:
         """Return an earlier run's snapshot. Its objects exist until a prune. Raises ObjectMissing, StateUnreadable."""
@@ -98,16 +98,19 @@ class Reader:
         gone = [name for name in now.changes(before).gone if tables is None or name in tables]
         return row_changes(old, chosen, gone)
 
-    def snapshot_of(self, manifest: Manifest) -> Snapshot:
-        """Return the snapshot that a manifest describes."""
-        return Snapshot(manifest, self._data or open_data(manifest.destination, self._observer))
+    def snapshot_of(self, manifest: Manifest, key: str | None = None) -> Snapshot:
+        """Return the snapshot that a manifest describes. `key` is the manifest's key in the state."""
+        return Snapshot(manifest, self._data or open_data(manifest.destination, self._observer), key)
 
 
 class Snapshot(Mapping[str, "Table"]):
-    """One run's snapshot of every table, by `schema.table`. Tables that never had a good snapshot are absent."""
+    """One run's snapshot of every table, by `schema.table`. Tables that never had a good snapshot are absent.
 
-    def __init__(self, manifest: Manifest, data: Storage) -> None:
-        self.manifest, self._data = manifest, data
+    `manifest_key` is the manifest's key in the state, set only for the committed snapshot.
+    """
+
+    def __init__(self, manifest: Manifest, data: Storage, manifest_key: str | None = None) -> None:
+        self.manifest, self.manifest_key, self._data = manifest, manifest_key, data
 
     @property
     def run_id(self) -> str:

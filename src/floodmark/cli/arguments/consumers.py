@@ -15,7 +15,7 @@ _STATE = ("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "AWS_PROFILE, …")
 _LOG = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "NO_COLOR")
 
 _LOAD = CommandHelp(
-    summary="bring a DuckDB file, Parquet files or a Glue database up to date",
+    summary="bring DuckDB, Parquet files, Glue or Iceberg tables up to date",
     description=(
         "Load the tables that changed since the last load, and exchange all of them at once. Readers see one run's "
         "snapshot before the exchange and another one after it. A load that was interrupted leaves the old tables."
@@ -57,11 +57,22 @@ _DELIVER = CommandHelp(
 
 def add_load(commands: Commands) -> None:
     load = commands.add("load", _LOAD)
-    load.add_argument("--into", required=True, metavar="TARGET", help="duckdb:FILE, parquet:URL or glue:DATABASE")
+    load.add_argument(
+        "--into",
+        required=True,
+        metavar="TARGET",
+        help="duckdb:FILE, parquet:URL, glue:DATABASE or iceberg:NAMESPACE",
+    )
     load.add_argument(
         "--files", metavar="URL", help="with glue: the place of the files (default: the database's location)"
     )
     load.add_argument("--memory", type=memory, metavar="SIZE", help="with duckdb: DuckDB's memory (default: 192MiB)")
+    load.add_argument(
+        "--catalog",
+        metavar="CATALOG",
+        help="with iceberg: a name of .pyiceberg.yaml, sqlite:///FILE, https://HOST or glue: (default: PyIceberg's)",
+    )
+    load.add_argument("--warehouse", metavar="URL", help="with iceberg: the place of new tables")
     groups.add_text(load, "load this column as text; can be repeated")
     load.add_argument("--full", action="store_true", help="load every table again, whatever the target holds")
     load.add_argument("--drop", action="store_true", help="drop tables that are no longer part of the snapshot")

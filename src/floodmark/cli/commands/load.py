@@ -1,4 +1,4 @@
-"""`floodmark load`: bring a DuckDB file, Parquet files or a Glue database up to date."""
+"""`floodmark load`: bring a DuckDB file, Parquet files, a Glue database or an Iceberg namespace up to date."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ from floodmark.load.job import load as load_tables
 from floodmark.load.parquet import ParquetPlace
 from floodmark.load.target import LoadTarget, LoadWatch
 from floodmark.places import either_contains
+from floodmark.reader.extras import require_pyiceberg
 from floodmark.stop import Stop
 from floodmark.wording import plural
 
@@ -48,7 +49,13 @@ if TYPE_CHECKING:
 
 _NO_FILE = re.compile(r"[A-Za-z0-9_+.-]{2,}:|:", re.ASCII)
 _LEFT = "Readers see the old tables, or all the new ones. Run the load again to bring the target up to date."
-_FORMS = "Write --into duckdb:FILE, parquet:URL or glue:DATABASE."
+_FORMS = "Write --into duckdb:FILE, parquet:URL, glue:DATABASE or iceberg:NAMESPACE."
+_ONLY_WITH = {
+    "files": ("--files", "glue", "glue:DATABASE"),
+    "memory": ("--memory", "duckdb", "duckdb:FILE"),
+    "catalog": ("--catalog", "iceberg", "iceberg:NAMESPACE"),
+    "warehouse": ("--warehouse", "iceberg", "iceberg:NAMESPACE"),
+}
 
 
 class LoadedView(Struct, frozen=True, kw_only=True):
@@ -70,7 +77,7 @@ class LoadDocument(Struct, frozen=True, kw_only=True):
 
 
 def load(options: argparse.Namespace, streams: CommandStreams) -> int:
-    """Bring a DuckDB file, a Parquet folder or a Glue database up to date with the current snapshot."""
+    """Bring a DuckDB file, Parquet files, a Glue database or an Iceberg namespace up to date with the snapshot."""
     with prints_if_no_state(LoadDocument(), options, streams):
         result, place = run_interruptible(
             streams, Tally(), lambda observer, stop: _loaded(options, streams, observer, stop), lambda: _LEFT
@@ -106,17 +113,18 @@ def _loaded(
 
 def _target(options: argparse.Namespace, settings: Settings, observer: Observer) -> LoadTarget:
     kind, _, where = options.into.partition(":")
-    if not where.strip() or kind not in ("duckdb", "parquet", "glue"):
+    if not where.strip() or kind not in ("duckdb", "parquet", "glue", "iceberg"):
         raise UsageError("this is not a target for a load", hint=_FORMS)
-    if options.files is not None and kind != "glue":
-        raise UsageError("--files needs --into glue:DATABASE", hint=_FORMS)
-    if options.memory is not None and kind != "duckdb":
-        raise UsageError("--memory needs --into duckdb:FILE", hint=_FORMS)
+    for name, (option, needed, form) in _ONLY_WITH.items():
+        if getattr(options, name) is not None and kind != needed:
+            raise UsageError(f"{option} needs --into {form}", hint=_FORMS)
     if kind == "duckdb":
         _require_file(where)
         return DuckDBFile(Path(where).expanduser(), options.memory or MEMORY)
+    if kind == "iceberg":
+        return _iceberg(where, options, settings, observer)
     if kind == "parquet":
-        where = str(Path(where).expanduser()) if where.startswith("~") else where  # no shell expands it after a colon
+        where = _expanded(where)
         where = check_place(where, "--into")
     _require_apart(where if kind == "parquet" else options.files, settings)
     if kind == "parquet":
@@ -124,6 +132,25 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     from floodmark.load.glue import GlueDatabase  # noqa: PLC0415 - by need: boto3 takes long to load
 
     return GlueDatabase(where, options.files, observer)
+
+
+def _iceberg(namespace: str, options: argparse.Namespace, settings: Settings, observer: Observer) -> LoadTarget:
+    require_pyiceberg()
+    from floodmark.load.iceberg import IcebergNamespace  # noqa: PLC0415 - by need: an extra that takes long to load
+
+    warehouse = options.warehouse
+    if warehouse is not None:
+        warehouse = check_place(_expanded(warehouse), "--warehouse")
+        _require_apart(warehouse, settings)
+        warehouse = warehouse if warehouse.startswith("s3://") else str(Path(warehouse).absolute())
+    target = IcebergNamespace(namespace, options.catalog, warehouse, observer)
+    _require_apart(target.warehouse, settings)
+    return target
+
+
+def _expanded(where: str) -> str:
+    """Expand a ~, because no shell does it after a colon."""
+    return str(Path(where).expanduser()) if where.startswith("~") else where
 
 
 def _require_apart(place: str | None, settings: Settings) -> None:

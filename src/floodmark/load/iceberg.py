@@ -1,0 +1,215 @@
+"""Tables in an Iceberg catalog: one data file per chunk, one Iceberg snapshot per table and load.
+
+Each table is committed by itself, because Iceberg has no transaction over several tables. The table's own properties
+record what was loaded, in the same commit as the files. So a load that ends between two tables leaves each one whole,
+in its old or its new version, and the next load commits the others. A table that someone else changed since is not what
+its record says. It is refused until it is replaced with `--full`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+
+from pyiceberg.catalog import Catalog  # optional extra
+from pyiceberg.exceptions import (  # optional extra
+    NoSuchIcebergTableError,
+    NoSuchNamespaceError,
+    NoSuchPropertyException,
+    NoSuchTableError,
+)
+from pyiceberg.table import Table  # optional extra
+from pyiceberg.typedef import Identifier  # optional extra
+
+from floodmark.errors import ConfigError, FloodmarkError
+from floodmark.events import Observer
+from floodmark.layout import catalog_name, default_schema, timestamp_text
+from floodmark.load.iceberg_catalog import catalog_label, open_catalog, translated
+from floodmark.load.iceberg_schema import iceberg_type
+from floodmark.load.iceberg_table import LoadedTable, TableChange, require_as_left
+from floodmark.load.target import (
+    LEAVE_OUT,
+    LoadSource,
+    StagedTable,
+    TargetContent,
+    own_trouble,
+    require_distinct_columns,
+    same_name_error,
+)
+from floodmark.model import TableName
+from floodmark.reader.types import ColumnType
+
+
+class IcebergNamespace:
+    """A target of `load`: a namespace of a catalog. See `open_catalog` for `catalog` and `warehouse`."""
+
+    def __init__(self, namespace: str, catalog: str | None, warehouse: str | None, observer: Observer) -> None:
+        self._observer = observer
+        self._catalog: Catalog = open_catalog(catalog, warehouse)
+        self._namespace = Catalog.identifier_to_tuple(namespace)
+        self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
+        self._default_schema = ""
+        self._foreign: set[str] = set()
+        self._tables: dict[str, LoadedTable] = {}
+        self._changes: dict[TableName, TableChange] = {}
+        self._named: dict[str, TableName] = {}
+        self.url = f"iceberg:{namespace} ({catalog_label(self._catalog)})"
+
+    @property
+    def warehouse(self) -> str | None:
+        """Return the place of new tables, if the catalog's properties name it."""
+        return self._catalog.properties.get("warehouse")
+
+    def loaded(self, source: LoadSource) -> TargetContent | None:
+        """Return what the tables' own records say. A table that is not as its record says has empty marks."""
+        self._default_schema = default_schema(source.dialect, source.database)
+        with translated("can't read the namespace", self.url):
+            names = self._listed()
+        for name in names:
+            table = self._read(name)
+            if table is None or not LoadedTable.is_ours(table):
+                self._foreign.add(name)
+            else:
+                self._tables[name] = LoadedTable(table)
+        if not self._tables:
+            return None
+        held: dict[TableName, tuple[str, str]] = {}
+        for name, one in self._tables.items():
+            held[one.name] = one.marks if name == self._name(one.name) else ("", "")
+        others = [one.source for one in self._tables.values() if one.source != source]
+        return TargetContent(others[0] if others else source, held)
+
+    def shape(self, types: Sequence[ColumnType]) -> tuple[str, ...]:
+        return tuple(str(iceberg_type(kind)) for kind in types)
+
+    def prepare(self) -> None:
+        """Create the namespace if it does not exist."""
+        with translated("can't create the namespace", self.url):
+            self._catalog.create_namespace_if_not_exists(self._namespace)
+
+    def stage(self, staged: StagedTable) -> int:
+        name = staged.table.name
+        there = self._name(name)
+        _require_columns(staged)
+        self._require_free(name, staged.snapshot)
+        current = self._tables.get(there)
+        if current is not None:
+            require_as_left(current, staged)
+        self._named[there] = name
+        with translated("can't write to the table", self._label(there)):
+            change = TableChange(self._catalog, self._identifier(there), current, staged, self._load)
+            try:
+                rows = change.stage()
+            except BaseException:
+                change.remove_written()
+                raise
+        self._changes[name] = change
+        return rows
+
+    def require_droppable(self, name: TableName) -> None:
+        """Do nothing: a table can always be dropped here."""
+
+    def publish(
+        self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
+    ) -> Mapping[TableName, FloodmarkError]:
+        """Commit table by table. If another writer was first at one of them, the tables before it stay published."""
+        acts = {one.table.name: partial(self._commit, one.table.name, source, run_id) for one in staged}
+        acts |= {name: partial(self._drop, name) for name in drop}
+        try:
+            failed = {name: own_trouble(act) for name, act in acts.items()}
+            self._adopt(source, acts.keys())
+        except FloodmarkError:
+            self.abandon()
+            raise
+        return {name: error for name, error in failed.items() if error is not None}
+
+    def abandon(self) -> None:
+        """Delete the files of tables that were not committed. A failure leaves files that no snapshot names."""
+        for change in self._changes.values():
+            change.remove_written()
+
+    def close(self) -> None:
+        with suppress(Exception):  # nothing depends on a connection that is closed twice
+            self._catalog.close()
+
+    def _listed(self) -> list[str]:
+        try:
+            return sorted(found[-1] for found in self._catalog.list_tables(self._namespace))
+        except NoSuchNamespaceError:
+            return []
+
+    def _read(self, name: str) -> Table | None:
+        """Return a table, or None if it is no Iceberg table."""
+        with translated("can't read the table", self._label(name)):
+            try:
+                return self._catalog.load_table(self._identifier(name))
+            except (NoSuchIcebergTableError, NoSuchPropertyException):
+                return None
+
+    def _commit(self, name: TableName, source: LoadSource, run_id: str) -> None:
+        change, there = self._changes[name], self._name(name)
+        with translated("can't publish the table", self._label(there)):
+            try:
+                change.commit(source, run_id)
+            except Exception:
+                change.remove_written()
+                raise
+        for old in self._versions(name):
+            if old != there:
+                self._purge(old)
+
+    def _drop(self, name: TableName) -> None:
+        for there in self._versions(name):
+            self._purge(there)
+
+    def _purge(self, there: str) -> None:
+        """Drop a table from the catalog, and delete its files."""
+        with translated("can't drop the table", self._label(there)), suppress(NoSuchTableError):
+            self._catalog.purge_table(self._identifier(there))
+
+    def _adopt(self, source: LoadSource, done: Collection[TableName]) -> None:
+        for there, one in self._tables.items():
+            if one.source != source and one.name not in done:
+                with translated("can't adopt the table", self._label(there)):
+                    one.adopt(source, self._catalog)
+
+    def _versions(self, name: TableName) -> list[str]:
+        """Return the names in the catalog that hold a table: usually one, two after another default schema."""
+        return [there for there, one in self._tables.items() if one.name == name]
+
+    def _require_free(self, name: TableName, snapshot: Collection[TableName]) -> None:
+        """Require that the name in the catalog is free, or the table's own."""
+        there = self._name(name)
+        current = self._tables.get(there)
+        holder = self._named.get(there) or (None if current is None else current.name)
+        if holder is not None and holder != name:
+            gone = "Load again with --drop, which drops the missing tables."
+            raise same_name_error("Iceberg", there, holder, name, LEAVE_OUT if holder in snapshot else gone)
+        if there in self._foreign:
+            raise ConfigError(
+                "can't replace a table",
+                on=self._label(there),
+                why="Floodmark did not load it",
+                hint="Rename it or drop it from the catalog, or load into another namespace. Or leave the table out "
+                "with --exclude.",
+            )
+
+    def _name(self, name: TableName) -> str:
+        return catalog_name(name, self._default_schema)
+
+    def _identifier(self, there: str) -> Identifier:
+        return (*self._namespace, there)
+
+    def _label(self, there: str) -> str:
+        return ".".join(self._identifier(there))
+
+
+def _require_columns(staged: StagedTable) -> None:
+    require_distinct_columns(staged, "Iceberg")
+    if not staged.table.columns:
+        raise ConfigError(
+            "can't load a table into Iceberg", on=staged.table.label, why="it has no columns", hint=LEAVE_OUT
+        )
