@@ -5,8 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+import pytest
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.io.pyarrow import parquet_file_to_data_file, schema_to_pyarrow
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update import snapshot
+from pyiceberg.table.update.snapshot import _OverwriteFiles
 
 NAMESPACE = "cases"
 INTO = f"iceberg:{NAMESPACE}"
@@ -41,6 +47,22 @@ class Warehouse:
     def files(self, name: str) -> set[str]:
         """The data files of the current snapshot."""
         return {task.file.file_path for task in self.table(name).scan().plan_files()}
+
+    def compact(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Replace a table's data files by one, as the maintenance of another engine does. PyIceberg itself can't."""
+        table = self.table(name)
+        path = f"{table.location()}/data/compacted.parquet"
+        schema = schema_to_pyarrow(table.schema(), include_field_ids=True)
+        pq.write_table(table.scan().to_arrow().cast(schema), path)
+        transaction = table.transaction()
+        exchange = _OverwriteFiles(operation=Operation.REPLACE, transaction=transaction, io=table.io)
+        exchange.append_data_file(parquet_file_to_data_file(table.io, table.metadata, path))
+        for task in table.scan().plan_files():
+            exchange.delete_data_file(task.file)
+        with monkeypatch.context() as patch:
+            patch.setattr(snapshot, "update_snapshot_summaries", lambda summary, previous_summary: summary)
+            exchange.commit()
+        transaction.commit_transaction()
 
     def everything(self) -> dict[str, list[tuple[Any, ...]]]:
         return {name: self.rows(name) for name in self.names()}

@@ -47,7 +47,7 @@ _SERVICE_ARN = "arn:aws:iam::000000000000:user/service"
 _PATIENCE = 30.0  # seconds; about one is normal
 _PORTS = (
     *("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
-    *("filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc"),
+    *("filer.port", "filer.port.grpc", "admin.port", "admin.port.grpc", "s3.port.iceberg"),
 )
 # All buckets in one collection of volumes, else each takes its first object only after 0.2 s.
 _FILER_SETTINGS = b'{"version":1,"locations":[{"locationPrefix":"/buckets/","collection":"tests"}]}'
@@ -57,7 +57,6 @@ _SETTINGS = {
     "volume.max": 10_000,
     "webdav": "false",
     "admin.ui": "false",
-    "s3.port.iceberg": 0,
     "s3.port.lance": 0,
 }
 _IDENTITIES = [
@@ -141,6 +140,11 @@ class S3Server:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._ports['s3.port']}"
+
+    @property
+    def iceberg(self) -> str:
+        """The address of its Iceberg catalog, which speaks Iceberg's REST protocol."""
+        return f"http://127.0.0.1:{self._ports['s3.port.iceberg']}"
 
     @property
     def environment(self) -> dict[str, str]:

@@ -9,15 +9,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog import load_catalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
 
 from fix_iceberg import INTO, NAMESPACE, Warehouse
 from fix_load import DAY_2, FIRST, SECOND, Job, unchanged
-from fix_storage import S3Bucket
+from fix_storage import REGION, S3Bucket, S3Server
+from floodmark.load import iceberg_expiry
+from floodmark.load.iceberg_table import TableChange
 
 
 @pytest.fixture
@@ -172,6 +176,20 @@ def test_a_table_that_someone_changed_is_refused_until_it_is_replaced(job: Job, 
     assert job.load(INTO, *warehouse.options) == unchanged(FIRST)
 
 
+def test_a_compaction_by_another_engine_changes_no_row(
+    job: Job, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.load(INTO, *warehouse.options)
+    files = warehouse.files("big")
+    warehouse.compact("big", monkeypatch)
+    assert len(warehouse.files("big")) == 1 and len(warehouse.rows("big")) == 1500
+    assert job.load(INTO, *warehouse.options) == unchanged(FIRST)
+    job.night("INSERT INTO big VALUES (0, 'new')")
+    assert job.load(INTO, *warehouse.options) == {**unchanged(FIRST), "public.big": "loaded"}
+    assert len(warehouse.rows("big")) == 1501
+    assert len(warehouse.files("big")) == len(files) and not warehouse.files("big") & files
+
+
 def test_a_namespace_that_someone_else_filled(job: Job, warehouse: Warehouse) -> None:
     catalog = warehouse.catalog
     catalog.create_namespace(NAMESPACE)
@@ -188,7 +206,7 @@ def warehouse_schema() -> Schema:
     return Schema(NestedField(1, "mine", LongType(), required=False))
 
 
-def test_in_s3_with_a_compaction_by_someone_else(job: Job, s3_bucket: S3Bucket, tmp_path: Path) -> None:
+def test_in_s3(job: Job, s3_bucket: S3Bucket, tmp_path: Path) -> None:
     warehouse = Warehouse(
         tmp_path / "catalog",
         f"{s3_bucket.url}/lake",
@@ -204,6 +222,112 @@ def test_in_s3_with_a_compaction_by_someone_else(job: Job, s3_bucket: S3Bucket, 
         for one in files
     )
     assert "not-a-secret" not in str(warehouse.table("big").metadata)
+
+
+def test_old_snapshots_expire_with_their_files_and_so_do_dead_loads(
+    job: Job, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = warehouse.folder / "cases/big/data"
+    keep_2 = (*warehouse.options, "--keep-snapshots", "2")
+    job.load(INTO, *keep_2)
+    warehouse.table("big").manage_snapshots().create_tag(
+        warehouse.table("big").snapshots()[0].snapshot_id, "first"
+    ).commit()
+    dead = data / f"{'0' * 64}-20260101000000Z-abcdef-00000.parquet"
+    theirs = data / "theirs.parquet"
+    for path in (dead, theirs):
+        path.touch()
+    for number in range(4):
+        job.night(f"UPDATE big SET t = 'new {number}' WHERE id = {number * 300 + 1}")
+        assert job.load(INTO, *keep_2)["public.big"] == "loaded"
+    assert len(warehouse.table("big").snapshots()) == 5, "each was current within the last day"
+    assert not dead.exists() and theirs.exists()
+    monkeypatch.setattr(iceberg_expiry, "_KEPT", datetime.timedelta(0))
+    job.night("UPDATE big SET t = 'last' WHERE id = 1")
+    assert job.load(INTO, *keep_2)["public.big"] == "loaded"
+    big = warehouse.table("big")
+    assert len(big.snapshots()) == 3, "two, and the one with a tag"
+    for snapshot in big.snapshots():
+        assert len(warehouse.rows("big", snapshot.snapshot_id)) == 1500
+    named = {
+        Path(task.file.file_path)
+        for snapshot in big.snapshots()
+        for task in big.scan(snapshot_id=snapshot.snapshot_id).plan_files()
+    }
+    assert set(data.iterdir()) == named | {theirs}
+    manifests = {Path(one.manifest_path) for snapshot in big.snapshots() for one in snapshot.manifests(big.io)}
+    lists = {Path(one.manifest_list) for one in big.snapshots()}
+    assert set((warehouse.folder / "cases/big/metadata").glob("*.avro")) == manifests | lists
+    assert job.load(INTO, *keep_2) == unchanged(FIRST)
+    assert "--keep-snapshots needs --into iceberg" in job.refused("parquet:./x", "--keep-snapshots", "2", code=2)
+
+
+def test_comments_of_the_source(job: Job, warehouse: Warehouse) -> None:
+    job.night("COMMENT ON TABLE person IS 'People'; COMMENT ON COLUMN person.name IS 'In full'")
+    job.load(INTO, *warehouse.options)
+    person = warehouse.table("person")
+    assert person.properties["comment"] == "People" and person.schema().find_field("name").doc == "In full"
+    job.night("COMMENT ON TABLE big IS 'Large'; COMMENT ON COLUMN person.name IS 'Or not'")
+    assert job.load(INTO, *warehouse.options) == unchanged(FIRST)
+    assert warehouse.table("big").properties["comment"] == "Large"
+    assert warehouse.table("person").schema().find_field("name").doc == "Or not"
+    assert job.load(INTO, *warehouse.options) == unchanged(FIRST), "a comment is no change by someone else"
+    job.night("COMMENT ON TABLE person IS NULL; COMMENT ON COLUMN person.name IS NULL; INSERT INTO person VALUES (3)")
+    assert job.load(INTO, *warehouse.options) == {**unchanged(FIRST), "public.person": "loaded"}
+    person = warehouse.table("person")
+    assert "comment" not in person.properties and not person.schema().find_field("name").doc
+    assert len(person.snapshots()) == 2 and len(warehouse.rows("person")) == 3
+
+
+@pytest.fixture(params=["glue", "rest"])
+def another_catalog(
+    request: pytest.FixtureRequest, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The options for a catalog on a server, and PyIceberg's properties for it."""
+    if request.param == "glue":
+        bucket, server = request.getfixturevalue("moto_bucket"), request.getfixturevalue("moto_server")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_GLUE", server)
+        place = f"{bucket.url}/lake"
+        return ("--catalog", "glue:", "--warehouse", place), {"type": "glue", "s3.endpoint": server}
+    request.getfixturevalue("s3_bucket")
+    client = boto3.client("s3tables", endpoint_url=s3_server.endpoint)
+    client.create_table_bucket(name="warehouse")
+    signed = {"rest.sigv4-enabled": "true", "rest.signing-name": "s3tables", "rest.signing-region": REGION}
+    for name, value in signed.items():
+        monkeypatch.setenv(f"PYICEBERG_CATALOG__DEFAULT__{name.upper().replace('.', '__').replace('-', '_')}", value)
+    options = ("--catalog", s3_server.iceberg, "--warehouse", "s3://warehouse")
+    return options, {
+        **signed,
+        "uri": s3_server.iceberg,
+        "warehouse": "s3://warehouse",
+        "s3.endpoint": s3_server.endpoint,
+    }
+
+
+def test_a_catalog_on_a_server(
+    job: Job, another_catalog: tuple[tuple[str, ...], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, properties = another_catalog
+    catalog = load_catalog("theirs", **{**properties, "s3.region": REGION})
+    assert job.load(INTO, *options) == FIRST and job.load(INTO, *options) == unchanged(FIRST)
+    job.night(DAY_2)
+    whole = TableChange.commit
+
+    def late(*arguments: Any) -> None:
+        monkeypatch.setattr(TableChange, "commit", whole)
+        assert job.load(INTO, *options, "--table", "big") == {"public.big": "loaded"}
+        whole(*arguments)
+
+    monkeypatch.setattr(TableChange, "commit", late)
+    assert "changed it meanwhile" in job.refused(INTO, *options, "--table", "big", code=11)
+    monkeypatch.setattr(iceberg_expiry, "_KEPT", datetime.timedelta(0))
+    later = {**SECOND, "public.big": "unchanged", "public.empty": "dropped"}
+    assert job.load(INTO, *options, "--drop", "--keep-snapshots", "1") == later
+    assert sorted(name[-1] for name in catalog.list_tables(NAMESPACE)) == ["audit_log", "big", "fresh", "person"]
+    big, person = (catalog.load_table((NAMESPACE, name)) for name in ("big", "person"))
+    assert big.scan().to_arrow().num_rows == 1501 and len(big.snapshots()) == 2
+    assert sorted(map(str, person.scan().to_arrow().column("note").to_pylist())) == ["None", "n"]
+    assert len(person.snapshots()) == 1
 
 
 BAD = {

@@ -25,11 +25,12 @@ from pyiceberg.table import Table  # optional extra
 from pyiceberg.typedef import Identifier  # optional extra
 
 from floodmark.errors import ConfigError, FloodmarkError
-from floodmark.events import Observer
+from floodmark.events import Observer, Warned
 from floodmark.layout import catalog_name, default_schema, timestamp_text
 from floodmark.load.iceberg_catalog import catalog_label, open_catalog, translated
+from floodmark.load.iceberg_expiry import expire
 from floodmark.load.iceberg_schema import iceberg_type
-from floodmark.load.iceberg_table import LoadedTable, TableChange, require_as_left
+from floodmark.load.iceberg_table import LoadedTable, TableChange, require_as_left, wanted_comments
 from floodmark.load.target import (
     LEAVE_OUT,
     LoadSource,
@@ -44,10 +45,21 @@ from floodmark.reader.types import ColumnType
 
 
 class IcebergNamespace:
-    """A target of `load`: a namespace of a catalog. See `open_catalog` for `catalog` and `warehouse`."""
+    """A target of `load`: a namespace of a catalog. See `open_catalog` for `catalog` and `warehouse`.
 
-    def __init__(self, namespace: str, catalog: str | None, warehouse: str | None, observer: Observer) -> None:
-        self._observer = observer
+    If `keep` is a number, the older snapshots of each table that is loaded expire: see `iceberg_expiry`.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        observer: Observer,
+        *,
+        catalog: str | None = None,
+        warehouse: str | None = None,
+        keep: int | None = None,
+    ) -> None:
+        self._observer, self._keep = observer, keep
         self._catalog: Catalog = open_catalog(catalog, warehouse)
         self._namespace = Catalog.identifier_to_tuple(namespace)
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
@@ -124,7 +136,24 @@ class IcebergNamespace:
         except FloodmarkError:
             self.abandon()
             raise
+        for one in staged:
+            if failed[one.table.name] is None:
+                self._expire(self._name(one.table.name))
         return {name: error for name, error in failed.items() if error is not None}
+
+    def outdated_comments(self, tables: Sequence[StagedTable]) -> Sequence[StagedTable]:
+        return [
+            one
+            for one in tables
+            if (current := self._tables.get(self._name(one.table.name))) is not None
+            and current.comments != wanted_comments(one)
+        ]
+
+    def write_comments(self, staged: StagedTable) -> None:
+        """Commit a table's comments. That makes no snapshot."""
+        there = self._name(staged.table.name)
+        with translated("can't comment on the table", self._label(there)):
+            self._tables[there].describe(staged)
 
     def abandon(self) -> None:
         """Delete the files of tables that were not committed. A failure leaves files that no snapshot names."""
@@ -169,6 +198,16 @@ class IcebergNamespace:
         """Drop a table from the catalog, and delete its files."""
         with translated("can't drop the table", self._label(there)), suppress(NoSuchTableError):
             self._catalog.purge_table(self._identifier(there))
+
+    def _expire(self, there: str) -> None:
+        """Expire a table's old snapshots. The load is complete before this step, so a failure is only a warning."""
+        if self._keep is None:
+            return
+        try:
+            with translated("old snapshots or unused files remain", self._label(there)):
+                expire(self._catalog.load_table(self._identifier(there)), self._keep)
+        except FloodmarkError as error:
+            self._observer(Warned(error.sentence))
 
     def _adopt(self, source: LoadSource, done: Collection[TableName]) -> None:
         for there, one in self._tables.items():

@@ -7,7 +7,7 @@ loaded, and which snapshot it is true of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -23,6 +23,7 @@ from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFil
 from pyiceberg.typedef import Identifier  # optional extra
 
 from floodmark.errors import ConfigError
+from floodmark.load.comments import column_comments, table_comment
 from floodmark.load.iceberg_files import FileWriter, file_name, present_files, rows_of
 from floodmark.load.iceberg_schema import (
     LoadedColumn,
@@ -42,6 +43,7 @@ _NAME, _SCHEMA = "floodmark.table", "floodmark.schema"
 _CHECKSUM, _SHAPE = "floodmark.checksum", "floodmark.shape"
 _COLUMNS, _SNAPSHOT, _SOURCE = "floodmark.columns", "floodmark.snapshot-id", "floodmark.source"
 _LOAD, _RUN, _MANIFEST, _AS_OF = "floodmark.load", "floodmark.run-id", "floodmark.manifest", "floodmark.as-of"
+_COMMENT = "comment"
 # PyIceberg would merge this load's change with another writer's, and try again.
 _ONE_TRY = {"commit.retry.num-retries": "0"}
 _NEW = {
@@ -106,6 +108,20 @@ class LoadedTable:
                 return False
             at = snapshot.parent_snapshot_id
         return True
+
+    @property
+    def comments(self) -> tuple[str, dict[str, str]]:
+        """Return the comments on the table and on each column, or empty texts."""
+        metadata = self.table.metadata
+        return metadata.properties.get(_COMMENT, ""), {one.name: one.doc or "" for one in metadata.schema().fields}
+
+    def describe(self, staged: StagedTable) -> None:
+        """Commit the source's comments."""
+        transaction = one_try(self.table).transaction()
+        transaction._stage((), _unmoved(self.snapshot_id))
+        evolve_schema(transaction, _wanted_columns(staged))
+        _describe_table(transaction, wanted_comments(staged)[0])
+        transaction.commit_transaction()
 
     def adopt(self, source: LoadSource, catalog: Catalog) -> None:
         """Record another source database."""
@@ -174,6 +190,7 @@ class TableChange:
             _SOURCE: _encoded(source),
             _LOAD: self._load,
         }
+        _describe_table(self._transaction, wanted_comments(self._staged)[0])
         self._transaction.set_properties({**record, **told})
         self._commit()
         self.written = []
@@ -263,9 +280,22 @@ def require_as_left(current: LoadedTable, staged: StagedTable) -> None:
         raise ConfigError("can't load over these changes", on=label, why=why, hint=hint)
 
 
+def wanted_comments(staged: StagedTable) -> tuple[str, dict[str, str]]:
+    """Return the source's comments, as `LoadedTable.comments` has them."""
+    names = [column.name for column in staged.table.columns]
+    return table_comment(staged.table), dict(zip(names, column_comments(staged.table), strict=True))
+
+
+def _describe_table(transaction: Transaction, comment: str) -> None:
+    if comment:
+        transaction.set_properties({_COMMENT: comment})
+    elif _COMMENT in transaction.table_metadata.properties:
+        transaction.remove_properties(_COMMENT)
+
+
 def _wanted_columns(staged: StagedTable) -> list[WantedColumn]:
-    pairs: Iterable[tuple[object, object]] = zip(staged.table.columns, staged.types, strict=True)
-    return [WantedColumn(column.name, kind, column.comment or None) for column, kind in pairs]  # type: ignore[attr-defined, arg-type]
+    found = zip(staged.table.columns, staged.types, column_comments(staged.table), strict=True)
+    return [WantedColumn(column.name, kind, comment or None) for column, kind, comment in found]
 
 
 def _unmoved(snapshot_id: int | None) -> tuple[AssertRefSnapshotId, ...]:

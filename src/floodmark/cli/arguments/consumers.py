@@ -7,7 +7,7 @@ from typing import get_args
 from floodmark.cli.arguments import groups
 from floodmark.cli.arguments.help import CommandHelp
 from floodmark.cli.arguments.parser import Commands
-from floodmark.cli.arguments.values import memory
+from floodmark.cli.arguments.values import count, memory
 from floodmark.layout import LAYOUTS
 from floodmark.model import Numbers
 
@@ -73,6 +73,12 @@ def add_load(commands: Commands) -> None:
         help="with iceberg: a name of .pyiceberg.yaml, sqlite:///FILE, https://HOST or glue: (default: PyIceberg's)",
     )
     load.add_argument("--warehouse", metavar="URL", help="with iceberg: the place of new tables")
+    load.add_argument(
+        "--keep-snapshots",
+        type=count,
+        metavar="N",
+        help="with iceberg: expire all but the N newest snapshots of loaded tables (default: keep all)",
+    )
     groups.add_text(load, "load this column as text; can be repeated")
     load.add_argument("--full", action="store_true", help="load every table again, whatever the target holds")
     load.add_argument("--drop", action="store_true", help="drop tables that are no longer part of the snapshot")

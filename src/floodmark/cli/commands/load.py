@@ -55,6 +55,7 @@ _ONLY_WITH = {
     "memory": ("--memory", "duckdb", "duckdb:FILE"),
     "catalog": ("--catalog", "iceberg", "iceberg:NAMESPACE"),
     "warehouse": ("--warehouse", "iceberg", "iceberg:NAMESPACE"),
+    "keep_snapshots": ("--keep-snapshots", "iceberg", "iceberg:NAMESPACE"),
 }
 
 
@@ -143,7 +144,9 @@ def _iceberg(namespace: str, options: argparse.Namespace, settings: Settings, ob
         warehouse = check_place(_expanded(warehouse), "--warehouse")
         _require_apart(warehouse, settings)
         warehouse = warehouse if warehouse.startswith("s3://") else str(Path(warehouse).absolute())
-    target = IcebergNamespace(namespace, options.catalog, warehouse, observer)
+    target = IcebergNamespace(
+        namespace, observer, catalog=options.catalog, warehouse=warehouse, keep=options.keep_snapshots
+    )
     _require_apart(target.warehouse, settings)
     return target
 
