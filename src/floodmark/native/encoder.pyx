@@ -17,14 +17,17 @@ from libc.stdlib cimport calloc, free
 from floodmark.native.arrays cimport element_in_text, json_array, text_array
 from floodmark.native.built cimport FLOODMARK_VERSION
 from floodmark.native.columns cimport ANY_SIZE, Column, Write
-from floodmark.native.csv_values cimport csv_field
-from floodmark.native.floats cimport INVERSE_OF_5, INVERSES, POWER_OF_5, POWERS, FACTOR_BITS
+from floodmark.native.csv_values cimport csv_field, csv_header
+from floodmark.native.floats cimport fill_powers_of_5
 from floodmark.native.json_values cimport (
     json_bool, json_bytea, json_char, json_float4, json_float8, json_itself, json_jsonb, json_numeric, json_quoted,
     json_text, json_timestamp, json_timestamptz, large_itself, large_jsonb, large_numeric,
 )
 from floodmark.native.output cimport (
     BAD_COUNT, BAD_LENGTH, BAD_TYPE, BAD_VALUE, NO_MEMORY, TOO_SHORT, Output, reserve,
+)
+from floodmark.native.receive cimport (
+    CUT, END, LOST, MORE, REFUSED, Functions, find_functions, receive_rows,
 )
 from floodmark.native.rows cimport Place, Plan, encode_rows
 from floodmark.native.texts cimport (
@@ -83,22 +86,21 @@ _ARRAY = "array:"
 KINDS = frozenset(_numbers) | {_ARRAY + name for name in _numbers if name != "raw"}
 
 
-def _fill_powers_of_5():
-    """Compute the tables of `floats`: the most significant bits of 5^i, and of its reciprocal, rounded up."""
-    cdef int i
-    power = 1
-    for i in range(max(POWERS, INVERSES)):
-        bits = power.bit_length()
-        if i < POWERS:
-            factor = power << FACTOR_BITS >> bits
-            POWER_OF_5[i][0], POWER_OF_5[i][1] = factor & 0xFFFFFFFFFFFFFFFF, factor >> 64
-        if i < INVERSES:
-            inverse = (1 << (bits - 1 + FACTOR_BITS)) // power + 1
-            INVERSE_OF_5[i][0], INVERSE_OF_5[i][1] = inverse & 0xFFFFFFFFFFFFFFFF, inverse >> 64
-        power *= 5
+fill_powers_of_5()
 
 
-_fill_powers_of_5()
+cdef class Libpq:
+    """The functions of the libpq that a compiled module of the PostgreSQL driver was linked with."""
+
+    cdef Functions _functions
+    cdef readonly int version
+
+    def __init__(self, bytes module):
+        if not find_functions(module, &self._functions, &self.version):
+            raise OSError("the functions of libpq were not found")
+
+
+_STATES = {MORE: "more", END: "end", CUT: "cut", REFUSED: "refused", LOST: "lost"}
 
 
 cdef class _Lines:
@@ -140,7 +142,7 @@ cdef class Encoder:
         fields = [(*field, 0)[:3] for field in fields]
         self._kinds_of_fields = tuple(kind for _, kind, _ in fields)
         names = [name for name, _, _ in fields]
-        self._header = b"" if in_json else _csv_header(names)
+        self._header = b"" if in_json else csv_header(names)
         self._lines = _Lines()
         end = b"\n" if not in_json else b"}\n" if fields else b"{}\n"
         self._kept = [end]
@@ -186,16 +188,41 @@ cdef class Encoder:
         """Encode the rows in CopyData messages of `COPY … (FORMAT binary)`, one or several together."""
         return self._encode(data, False)
 
-    cdef _encode(self, data, bint typed):
-        cdef Py_buffer view
+    def receive(self, Libpq libpq not None, size_t connection, size_t enough):
+        """Encode what arrives of `COPY … (FORMAT binary)`. Return the lines, their number, and the stream's state."""
         cdef Place place
-        cdef int fault
+        cdef int fault, state
+        self._begin()
+        try:
+            fault = _prepare(&self._lines.out, enough)
+            with nogil:
+                fault = fault or receive_rows(
+                    &libpq._functions, <void*>connection, &self._plan, &self._lines.out, &place, enough, &state
+                )
+            if fault:
+                raise self._error(fault, &place, False)
+        finally:
+            self._busy = False
+        self.marks += place.marks
+        return memoryview(self._lines), place.rows, _STATES[state]
+
+    cdef _begin(self):
         if self._busy:
             raise RuntimeError("an encoder works for one thread at a time")
         if self._lines is None or self._lines.views:
             self._lines = _Lines()  # somebody still reads the last lines
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         self._busy = True
+
+    cdef _encode(self, data, bint typed):
+        cdef Py_buffer view
+        cdef Place place
+        cdef int fault
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            self._begin()
+        except BaseException:
+            PyBuffer_Release(&view)
+            raise
         try:
             place.cursor = Cursor(<const uint8_t*>view.buf, <const uint8_t*>view.buf + view.len)
             fault = _prepare(&self._lines.out, <size_t>view.len)
@@ -234,16 +261,6 @@ _WHY = {
     BAD_TYPE: "another type than expected",
     BAD_VALUE: "the bytes are no value of this type",
 }
-
-
-def _csv_header(names):
-    return (",".join(_csv_name(name, len(names) == 1) for name in names) + "\n").encode()
-
-
-def _csv_name(str name, bint alone):
-    """Return a column's name as COPY writes it into the header."""
-    plain = name and not any(mark in name for mark in ',"\n\r') and not (alone and name == "\\.")
-    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 cdef _choose(Column* column, str name, bint in_json, bint quote_large, int version):

@@ -238,3 +238,18 @@ cdef inline int put_float4(Output* out, uint32_t bits) noexcept nogil:
         put_byte(out, c'0')
         return FINE
     return put_decimal(out, decimal_of_float4(bits), 6)
+
+
+cdef inline void fill_powers_of_5() noexcept:
+    """Compute the tables: the most significant bits of 5^i, and of its reciprocal, rounded up."""
+    cdef int i
+    power = 1
+    for i in range(max(POWERS, INVERSES)):
+        bits = power.bit_length()
+        if i < POWERS:
+            factor = power << FACTOR_BITS >> bits
+            POWER_OF_5[i][0], POWER_OF_5[i][1] = factor & 0xFFFFFFFFFFFFFFFF, factor >> 64
+        if i < INVERSES:
+            inverse = (1 << (bits - 1 + FACTOR_BITS)) // power + 1
+            INVERSE_OF_5[i][0], INVERSE_OF_5[i][1] = inverse & 0xFFFFFFFFFFFFFFFF, inverse >> 64
+        power *= 5

@@ -5,12 +5,16 @@ The compiled module makes the lines without the interpreter's lock, in memory th
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from psycopg.errors import error_from_result
+from psycopg import pq
+from psycopg.errors import OperationalError, error_from_result
 from psycopg.pq import ExecStatus
 
 from floodmark.errors import SnapshotLost
@@ -33,7 +37,7 @@ if TYPE_CHECKING:  # the module itself is imported by need: it can be missing
     from psycopg import Copy
     from psycopg.abc import Buffer
 
-    from floodmark.native.encoder import Encoder
+    from floodmark.native.encoder import Encoder, Libpq
 
 # The functions that the statements call and that the server's own lines do not need. A role can be denied any of them.
 _FUNCTIONS = (
@@ -129,8 +133,7 @@ class NativeRows:
         statement = copy_binary_rows(self._table, part, chunk, open_end, self._format)
         lines.take(memoryview(encoder.header()), 0)
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for messages in _batches(copy):
-                lines.take(*encoder.message(messages))
+            _receive_messages(native, copy, encoder, lines)
             rows = cursor.rowcount  # the server's own count
         lines.flush()
         return CopiedRows(lines.number, marked, rows, encoder.marks)
@@ -154,6 +157,53 @@ class NativeRows:
         version = self._connection.info.server_version
         made: Encoder = native.Encoder(fields, self._format, server_version=version, marked=marked)
         return made
+
+
+def _receive_messages(native: ModuleType, copy: Copy, encoder: Encoder, lines: LineWriter) -> None:
+    """Encode all messages of a COPY that sends one for each row."""
+    libpq = find_libpq(native)
+    if libpq is not None:
+        _receive_by_libpq(libpq, copy, encoder, lines)
+        return
+    for messages in _batches(copy):
+        lines.take(*encoder.message(messages))
+
+
+@cache
+def find_libpq(native: ModuleType) -> Libpq | None:
+    """Return the libpq of psycopg's compiled module, or None. psycopg without such a module calls libpq by ctypes."""
+    module = getattr(sys.modules[pq.PGconn.__module__], "__file__", None)
+    if pq.__impl__ == "python" or module is None or not hasattr(pq.PGconn, "pgconn_ptr"):
+        return None
+    try:
+        libpq: Libpq = native.Libpq(os.fsencode(module))
+    except OSError:
+        return None
+    return libpq if libpq.version == pq.version() else None
+
+
+def _receive_by_libpq(libpq: Libpq, copy: Copy, encoder: Encoder, lines: LineWriter) -> None:
+    """Encode the messages of a COPY without a turn of Python's for each. psycopg does all that is no row.
+
+    If a call of libpq fails, psycopg repeats it, and raises its own error. No other thread can use the connection
+    meanwhile: psycopg holds its lock as long as the COPY lasts.
+    """
+    connection, state = copy.connection, "more"
+    while state not in ("end", "cut"):
+        pointer = connection.pgconn.pgconn_ptr  # type: ignore[attr-defined]  # its protocol does not list it
+        if pointer is None:
+            raise OperationalError("the connection is closed")
+        view, number, state = encoder.receive(libpq, pointer, BLOCK_BYTES)
+        lines.take(view, number)
+        del view  # so that the encoder uses its memory again
+        if state == "refused":
+            connection.pgconn.get_copy_data(1)
+        elif state == "lost":
+            connection.pgconn.consume_input()
+    if state == "cut":
+        raise _ended_early(copy)
+    if copy.read():
+        raise _WrongMessage("the stream goes on after its end")
 
 
 def _batches(copy: Copy) -> Iterator[Buffer]:
