@@ -193,6 +193,10 @@ class Expected(Struct, frozen=True):
 
 
 def own_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's environment without variables that configure a program: FLOODMARK_*, PG*, AWS_*, S3_*."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("FLOODMARK_", "PG", "AWS_", "S3_"))}
+    """Return the caller's environment without variables that configure a program: FLOODMARK_*, PG*, AWS_*, S3_*.
+
+    Python keeps the bytecode that it makes. An installed package has it, and a checkout gets it by the first run.
+    """
+    theirs = ("FLOODMARK_", "PG", "AWS_", "S3_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
     return {**kept, **more}
