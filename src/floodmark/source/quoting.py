@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from floodmark.model import TableName
 
 
+@lru_cache(4096)  # many tables have columns of the same names
 def quoted(name: str) -> str:
     """Return an identifier in quotes, always, so that keywords and capitals need no special case."""
     return '"' + name.replace('"', '""') + '"'

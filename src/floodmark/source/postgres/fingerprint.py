@@ -9,8 +9,9 @@ the xmin is its only trace. relfilenode is in neither digest: it belongs to each
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -99,7 +100,7 @@ def table_definition(facts: Sequence[Any], above: TableDefinition | None) -> Tab
 def _content(fact: Any) -> Any:
     """Return facts without the transactions that wrote them."""
     if isinstance(fact, Struct):
-        return [getattr(fact, name) for name in _field_names(type(fact), False)]
+        return _fields_of(type(fact), False)(fact)
     if isinstance(fact, _EncodedFacts):
         return fact.content
     return list(map(_content, fact)) if isinstance(fact, list | tuple) else fact
@@ -108,16 +109,19 @@ def _content(fact: Any) -> Any:
 def _trace(fact: Any) -> Any:
     """Return the transactions that wrote some facts."""
     if isinstance(fact, Struct):
-        return [getattr(fact, name) for name in _field_names(type(fact), True)]
+        return _fields_of(type(fact), True)(fact)
     if isinstance(fact, _EncodedFacts):
         return fact.trace
     return list(map(_trace, fact)) if isinstance(fact, list | tuple) else None
 
 
 @cache
-def _field_names(kind: type[Struct], trace: bool) -> tuple[str, ...]:
-    """Return the fields of a fact that tell which transaction wrote it, or all others."""
-    return tuple(name for name in kind.__struct_fields__ if name.endswith("xmin") is trace)
+def _fields_of(kind: type[Struct], trace: bool) -> Callable[[Struct], Sequence[Any]]:
+    """Return a function for the fields of a fact that tell which transaction wrote it, or for all others."""
+    names = tuple(name for name in kind.__struct_fields__ if name.endswith("xmin") is trace)
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda fact: [getattr(fact, name) for name in names]
 
 
 def config_digest(

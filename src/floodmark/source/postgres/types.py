@@ -152,6 +152,7 @@ class TypeCatalog:
         self.unstable = cache(self._unstable)
         self.raw_newlines = cache(self._raw_newlines)
         self.facts = cache(self._facts)
+        self.wire_kind = cache(self._wire_kind)
         self.encoded = dict[frozenset[int], Any]()  # by the types of columns: for `fingerprint`
 
     def unstable_as_text(self, oid: int) -> str | None:
@@ -168,7 +169,7 @@ class TypeCatalog:
             name, oid = self._base_names[oid], self._types[oid].base
         return name
 
-    def wire_kind(self, oid: int) -> str:
+    def _wire_kind(self, oid: int) -> str:
         """Return the native encoder's name for a type, or "raw" if it does not know it.
 
         row_to_json uses a user's cast from an enum to json, so such an enum is raw.
