@@ -1,10 +1,11 @@
 """A folder that keeps the promises of S3: whole objects, durable when put, conditions checked in one step.
 
 A put writes the object to a temporary file in the same folder and syncs it. It then links the file to its place (if no
-object may exist there) or renames it. Then it syncs the folder, and each folder that it made on the way. Every
-operation that checks a condition or removes an object holds the lock of the root, so two processes on one machine
-exclude each other. On a network file system this holds as far as its locks do. A crash can leave a temporary file,
-never part of an object. Prune sweeps it, and so does a later load into the folder.
+object may exist there) or renames it. Then it syncs the folder, and the parents of each folder that it made on the way:
+by then, a file system has usually written them. Every operation that checks a condition or removes an object holds the
+lock of the root, so two processes on one machine exclude each other. On a network file system this holds as far as its
+locks do. A crash can leave a temporary file, never part of an object. Prune sweeps it, and so does a later load into
+the folder.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class LocalStorage:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
+        self._made: set[Path] = set()
         self._durable: set[Path] = set()
 
     @property
@@ -161,14 +163,13 @@ class LocalStorage:
         raise not_made(missing)
 
     def _make(self, folder: Path) -> None:
-        """Make a folder and its parents, and ensure that each survives a crash."""
-        if folder.is_dir() and (folder in self._durable or self._root not in folder.parents):
+        """Make a folder and its parents."""
+        if folder.is_dir():
             return
         self._make(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir()
-        _sync_folder(folder.parent)
-        self._durable.add(folder)
+        self._made.add(folder)
 
     def _move(self, temporary: Path, path: Path, condition: Condition) -> None:
         with self._locked():
@@ -183,25 +184,43 @@ class LocalStorage:
 
     def _settle(self, path: Path, condition: Condition) -> None:
         """Make a move durable. Once it is visible, a failure here does not mean that the write failed."""
+        new = list(self._not_durable(path.parent))
         try:
             with translated("put an object", path):
                 _sync_folder(path.parent)
+                for folder in new:
+                    _sync_folder(folder.parent)
         except StorageError as error:
             if condition is None:
                 raise
             raise OutcomeUnknown(error.what, on=error.on, why=f"written, but not synced: {error.why}") from None
+        self._durable.update(new)
+
+    def _not_durable(self, folder: Path) -> Iterator[Path]:
+        """Yield a folder and its parents, as far as a crash might undo that they were made."""
+        while folder not in self._durable and (folder in self._made or self._root in folder.parents):
+            yield folder
+            folder = folder.parent
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the root's lock. It belongs to the open file, so threads exclude each other too."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / f"{_OWN}lock").open("ab") as lock:
+        with self._lock_file() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def _lock_file(self) -> BinaryIO:
+        path = self._root / f"{_OWN}lock"
+        try:
+            return path.open("ab")
+        except FileNotFoundError:
+            self._root.mkdir(parents=True, exist_ok=True)
+            return path.open("ab")
 
     def _remove_empty(self, folder: Path) -> None:
         while folder != self._root:
             self._durable.discard(folder)
+            self._made.discard(folder)
             try:
                 folder.rmdir()
             except OSError as error:
