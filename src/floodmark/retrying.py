@@ -74,14 +74,36 @@ def retrying(
     def tell(state: RetryCallState) -> None:
         observer(Retried(action, _reason(state), state.attempt_number))
 
-    return Retrying(
-        retry=retry_if_exception(lambda error: not stopping() and passes(error)),
-        stop=_limits(patience),
-        wait=_waits(patience),
-        before_sleep=tell,
-        sleep=cast(Callable[[float], None], sleep),
-        reraise=True,
-    )
+    def policy() -> Retrying:
+        return Retrying(
+            retry=retry_if_exception(lambda error: not stopping() and passes(error)),
+            stop=_limits(patience),
+            wait=_waits(patience),
+            before_sleep=tell,
+            sleep=cast(Callable[[float], None], sleep),
+            reraise=True,
+        )
+
+    return policy() if patience.deadline is not None else _TryFirst(policy)
+
+
+class _TryFirst(Struct, frozen=True):
+    """A policy that makes its first try itself. Most tries succeed, and a thousand objects need a thousand policies."""
+
+    policy: Callable[[], Retrying]
+
+    def __call__(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
+        try:
+            return fn(*args, **kwargs)
+        except BaseException as error:  # the policy decides, as if the try had been its own
+            failed = [error]
+
+        def again() -> Result:
+            if failed:
+                raise failed.pop()
+            return fn(*args, **kwargs)
+
+        return self.policy()(again)
 
 
 def _limits(patience: Patience) -> stop_base:
