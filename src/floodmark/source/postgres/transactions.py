@@ -1,8 +1,9 @@
-"""Transactions that share one snapshot: the coordinator's, and one short one for each worker task.
+"""Transactions that share one snapshot: the coordinator's, and one for each worker.
 
 The coordinator's transaction stays open for the whole run and locks no user table. A worker's transaction imports its
-snapshot and lasts one task, so it holds no lock for long. On a standby, or if workers can't reach the very same server
-(a balancing proxy), the coordinator's connection does all the work in savepoints. Their end releases the locks too.
+snapshot, and does each task after a savepoint. A rollback to the savepoint ends the task and releases its locks, so no
+lock is held for long. On a standby, or if workers can't reach the very same server (a balancing proxy), the
+coordinator's connection does all the work, in savepoints too.
 
 A standby's snapshot is never imported, for two reasons. The first concerns a suboverflowed snapshot (a transaction of
 the primary has more than 64 subtransactions). PostgreSQL exports it without any running transaction. The importer would
@@ -14,6 +15,7 @@ vanish.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
@@ -54,6 +56,8 @@ _ANOTHER_SERVER = (
     "A balancing proxy or pooler is the usual cause: PGHOST and PGPORT (source.url) must name the server itself."
 )
 _SECONDS_FOR_AN_IDLE_ONE = 30
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_TASK, _TASK_ENDS = "SAVEPOINT task", "ROLLBACK TO SAVEPOINT task"
 
 # Another server can have a snapshot of the same name, and even one that looks the same.
 _VIEW = "pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
@@ -140,7 +144,7 @@ class Coordinator:
             )
 
     def _begin(self, settings: dict[str, str]) -> ExportedSnapshot:
-        self.connection.execute(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self.pinned}")
+        self.connection.execute(_joined(_BEGIN, self.pinned))
         # SHOW takes no snapshot. So a standby that is being promoted still counts as one, like its snapshot.
         in_recovery = self._text("SHOW in_hot_standby") == "on"
         self._require_whole_pages()
@@ -178,6 +182,24 @@ class Coordinator:
         close_quietly(self.connection)
 
 
+# A transaction is used again for this time. So a snapshot that is gone is noticed soon: it can't be imported any more.
+_SECONDS_IN_USE = 1.0
+
+
+class _Worker(Struct):
+    """A worker's connection. `begun` are the statements that its open transaction began with, None if none is open.
+
+    `until` is the time (of the monotonic clock) after which a task needs a new transaction.
+    """
+
+    connection: Connection
+    begun: str | None = None
+    until: float = 0.0
+
+    def suits(self, first: str) -> bool:
+        return self.begun == first and time.monotonic() < self.until
+
+
 class SnapshotTransactions:
     """A pool of transactions that see the coordinator's snapshot, for up to `parallelism` threads."""
 
@@ -187,7 +209,7 @@ class SnapshotTransactions:
         self._coordinator = coordinator
         self._where = where
         self._settings = settings
-        self._idle: LifoQueue[Connection] = LifoQueue()
+        self._idle: LifoQueue[_Worker] = LifoQueue()
         self._alone = threading.Lock()
         newer = newer_than_tested(coordinator.server_version)
         self.drawbacks: tuple[Drawback, ...] = (newer,) if newer is not None else ()
@@ -201,14 +223,13 @@ class SnapshotTransactions:
     def _try_import(self) -> None:
         """Find out once if a second connection can see the snapshot."""
         try:
-            connection = self._new_connection()
+            worker = self._new_worker()
             try:
-                self._import_snapshot(connection)
-                connection.execute("COMMIT")
+                self._import_snapshot(worker, "")
             except BaseException:
-                close_quietly(connection)
+                close_quietly(worker.connection)
                 raise
-            self._idle.put(connection)
+            self._idle.put(worker)
         except (psycopg.Error, SourceError) as error:
             why = type(error).__name__ if isinstance(error, psycopg.Error) else (error.why or error.what)
             found = f"other connections can't share the snapshot ({why}): one connection reads everything, slowly."
@@ -239,51 +260,56 @@ class SnapshotTransactions:
 
     @contextmanager
     def _own(self, first: str) -> Iterator[Connection]:
-        connection = self._idle_connection()
+        """Do a task in a worker's transaction, which later tasks that begin with the same statements use again."""
+        worker = self._idle_worker()
         try:
-            self._import_snapshot(connection, first)
-            yield connection
-            connection.execute("COMMIT")
+            if not worker.suits(first):
+                self._import_snapshot(worker, first)
+            yield worker.connection
+            worker.connection.execute(_TASK_ENDS)
         except BaseException:
-            close_quietly(connection)
+            close_quietly(worker.connection)
             raise
-        self._idle.put(connection)
+        self._idle.put(worker)
 
     @contextmanager
     def _coordinator_transaction(self, first: str) -> Iterator[Connection]:
         connection = self._coordinator.connection
         with self._alone:
-            connection.execute(_joined("SAVEPOINT task", first))
+            connection.execute(_joined(_TASK, first))
             try:
                 yield connection
             finally:
                 if not connection.closed:
-                    connection.execute("ROLLBACK TO SAVEPOINT task; RELEASE SAVEPOINT task")
+                    connection.execute(_joined(_TASK_ENDS, "RELEASE SAVEPOINT task"))
 
-    def _idle_connection(self) -> Connection:
-        """Return an idle connection, or a new one. If the server accepts no more, wait for one that becomes free."""
+    def _idle_worker(self) -> _Worker:
+        """Return an idle worker, or a new one. If the server accepts no more, wait for one that becomes free."""
         with suppress(Empty):
             return self._idle.get_nowait()
         try:
-            return self._new_connection()
+            return self._new_worker()
         except SourceUnavailable:
             with suppress(Empty):
                 return self._idle.get(timeout=_SECONDS_FOR_AN_IDLE_ONE)
             raise
 
-    def _new_connection(self) -> Connection:
+    def _new_worker(self) -> _Worker:
         try:
-            return connect(self._where, self._settings)
+            return _Worker(connect(self._where, self._settings))
         except SourceUnavailable as error:
             raise self._error_to_raise(error) from None
 
-    def _import_snapshot(self, connection: Connection, first: str = "") -> None:
+    def _import_snapshot(self, worker: _Worker, first: str) -> None:
+        """Begin a transaction in the coordinator's snapshot, instead of the worker's present one if it has one."""
         exported = self._coordinator.exported
         assert exported.id is not None
+        ends, connection = "" if worker.begun is None else "COMMIT", worker.connection
+        imports = f"SET TRANSACTION SNAPSHOT {literal(exported.id)}"
         try:
-            begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            imports = f"SET TRANSACTION SNAPSHOT {literal(exported.id)}"
-            found = connection.execute(_joined(begin, imports, self._coordinator.pinned, first, f"SELECT {_VIEW}"))
+            found = connection.execute(
+                _joined(ends, _BEGIN, imports, self._coordinator.pinned, first, f"SELECT {_VIEW}")
+            )
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
             raise SnapshotLost("can't import the snapshot", on=self._where.label) from None
         while found.nextset():
@@ -292,11 +318,13 @@ class SnapshotTransactions:
         if row is None or row[0] != exported.view:
             raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")
         set_local(connection, self._settings)
+        connection.execute(_TASK)
+        worker.begun, worker.until = first, time.monotonic() + _SECONDS_IN_USE
 
     def close(self) -> None:
         while True:
             try:
-                close_quietly(self._idle.get_nowait())
+                close_quietly(self._idle.get_nowait().connection)
             except Empty:
                 return
 
