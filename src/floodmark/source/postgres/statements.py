@@ -63,7 +63,7 @@ def observe_chunk(part: Part, chunk: Chunk, open_end: bool, since: int, watched:
     Then it gives the present file of the relation that the snapshot means, and the oids of the relations that the
     transaction has locked.
 
-    Few rows are young, so that comparison goes first. A raw xmin that was frozen long ago has a negative age.
+    A raw xmin that was frozen long ago has a negative age.
 
     PostgreSQL locks the relation that a name leads to before it runs the statement. So the last column includes the
     relation that was counted. If it is the relation that the snapshot means, its file can't change any more.
@@ -79,21 +79,43 @@ def observe_together(questions: Sequence[Question], database: int) -> str:
     """Count the rows of several whole tables, each as `observe_chunk` does. See `together` for the check.
 
     The columns are: number of the question, the three counts, least and greatest oid of the relations that the rows
-    came from, present file. The last row has the number -1 and the oids of the relations that are locked.
+    came from. A table without rows gives no row. The last row has the number -1, the present files in the order of the
+    questions, and the oids of the relations that are locked.
+
+    One aggregate for all tables is planned in a third of the time that one for each table takes.
     """
-    of_each = [
-        f"SELECT {number}, {_counts(asked.since)}, min(tableoid)::bigint, max(tableoid)::bigint, "
-        f"pg_relation_filenode({asked.part.id})::bigint, NULL::bigint[] FROM ONLY {qualified(asked.part.table)}"
+    of_each = " UNION ALL ".join(
+        f"SELECT {number} AS number, tableoid AS relation, {_young(_age(asked.since))} AS young, "
+        f"xmin = '2'::xid AS frozen FROM ONLY {qualified(asked.part.table)}"
         for number, asked in enumerate(questions)
-    ]
+    )
+    parts = ",".join(asked.part.id for asked in questions)
+    files = (
+        "ARRAY(SELECT pg_relation_filenode(part)::bigint "
+        f"FROM unnest('{{{parts}}}'::oid[]) WITH ORDINALITY AS parts(part, place) ORDER BY place)"
+    )
     locks = f"ARRAY({_locks_of(questions[0].part.id, database)})"
-    return " UNION ALL ".join([*of_each, f"SELECT -1, NULL, NULL, NULL, NULL, NULL, NULL, {locks}"])
+    return (
+        "SELECT number, count(*), count(*) FILTER (WHERE young), count(*) FILTER (WHERE frozen), "
+        "min(relation)::bigint, max(relation)::bigint, NULL::bigint[], NULL::bigint[] "
+        f"FROM ({of_each}) AS counted GROUP BY number "
+        f"UNION ALL SELECT -1, NULL, NULL, NULL, NULL, NULL, {files}, {locks}"
+    )
 
 
 def _counts(since: int) -> str:
     """Return the columns for the number of rows: all, those from `since` on, and those with xmin 2."""
-    young = f"age(xmin) <= (SELECT age('{since % 2**32}'::xid)) AND age(xmin) >= 0"
+    young = _young(f"(SELECT {_age(since)})")
     return f"count(*), count(*) FILTER (WHERE {young}), {_FROZEN.format('')}"
+
+
+def _age(xid: int) -> str:
+    return f"age('{xid % 2**32}'::xid)"
+
+
+def _young(since: str) -> str:
+    """Return the condition for a row that is not older than `since`, an age. Few are, so that comparison goes first."""
+    return f"age(xmin) <= {since} AND age(xmin) >= 0"
 
 
 def holds_rows(part: Part, chunk: Chunk, open_end: bool, database: int) -> str:

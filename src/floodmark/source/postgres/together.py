@@ -19,12 +19,13 @@ from floodmark.observed import Observation, Question
 from floodmark.source.postgres.identity import ExpectedReads
 from floodmark.source.postgres.types import FIRST_USER_OID
 
-# A statement about more tables takes longer to plan for each of them.
-MOST_QUESTIONS = 32
+# A statement about more tables would save little more, and hold more locks at a time.
+MOST_QUESTIONS = 64
 # Above this size, one more function call for each row costs more than a statement of its own.
 MOST_BYTES = 256 * 1024
 # If a table is locked, the others must not wait for it. The question about it waits as long as the limits allow.
 SHORT_WAIT = "SET LOCAL lock_timeout = '100ms'"
+_NO_ROWS = (0, 0, 0, None, None)
 
 
 def suits(asked: Question, reads: ExpectedReads) -> bool:
@@ -66,15 +67,16 @@ def answers_of(
 
     `before` are the relations that earlier statements of the transaction locked. Raises SnapshotLost.
     """
-    counted = {row[0]: row[1:] for row in rows}
-    locked = frozenset(counted.pop(-1)[-1])
+    counted = {row[0]: row[1:6] for row in rows}
+    ((*_, files, locks),) = (row for row in rows if row[0] == -1)
+    locked = frozenset(locks)
     toast = frozenset[int]().union(*(one.toast for one in reads))
     expected = {one.root for one in reads}
-    if locked - before - toast != expected or len(expected) < len(reads) or len(counted) < len(reads):
+    if locked - before - toast != expected or len(expected) < len(reads) or len(files) < len(reads):
         raise SnapshotLost("a table was replaced after the snapshot", on=questions[0].table.label)
     found = []
-    for number, (asked, one) in enumerate(zip(questions, reads, strict=True)):
-        total, young, frozen, least_oid, greatest_oid, file_now, _ = counted[number]
+    for number, (asked, one, file_now) in enumerate(zip(questions, reads, files, strict=True)):
+        total, young, frozen, least_oid, greatest_oid = counted.get(number, _NO_ROWS)
         if total and not least_oid == greatest_oid == one.root:
             raise SnapshotLost("the table was replaced after the snapshot", on=asked.table.label)
         if file_now != asked.part.relfilenode:
