@@ -189,8 +189,8 @@ def test_rows_that_are_not_as_planned_fail_their_table_and_show_nothing(
     nightly.database.execute(
         "CREATE TABLE t AS SELECT 'a canary ' || i AS a FROM generate_series(1, 40) i; CREATE TABLE u AS SELECT 1 AS a"
     )
-    real = TypeCatalog.wire_kind
-    monkeypatch.setattr(TypeCatalog, "wire_kind", lambda self, oid: "int8" if oid == 25 else real(self, oid))
+    real = TypeCatalog._wire_kind
+    monkeypatch.setattr(TypeCatalog, "_wire_kind", lambda self, oid: "int8" if oid == 25 else real(self, oid))
     assert nightly.run().failed == 1
     assert nightly.outcome("public.u")[0] == "extracted"
     told = nightly.entry("public.t").reason.detail or ""
