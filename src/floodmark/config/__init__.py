@@ -4,6 +4,7 @@
 file), `document` (the reading of one), `tables`, `urls` and `values` (the meaning of single settings).
 """
 
+from floodmark.config.contract import Contract, ContractColumn, ContractTable, ContractTerms
 from floodmark.config.load import load, load_settings
 from floodmark.config.settings import (
     ChannelSettings,
@@ -31,6 +32,10 @@ __all__ = [
     "ChannelSettings",
     "ColumnRule",
     "CompletionSettings",
+    "Contract",
+    "ContractColumn",
+    "ContractTable",
+    "ContractTerms",
     "DeliverySettings",
     "DestinationSettings",
     "DetectMode",

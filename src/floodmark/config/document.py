@@ -69,6 +69,8 @@ class _Checker:
         for key, inner in self._mapping(value, path).items():
             if key not in kinds:
                 self._refuse_unknown(key, path, kinds)
+            if inner is None and schema.is_struct(kinds[key]):
+                inner = {}  # a section without keys is one with the defaults
             if inner is not None:
                 given[key] = self.value(kinds[key], inner, _join_path(path, key))
         return kind(**given)

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from floodmark.config import values
 from floodmark.config.completion import completion_settings, require_completable
+from floodmark.config.contract_terms import contract_place, contract_terms
 from floodmark.config.deliveries import delivery_settings, require_deliverable
 from floodmark.config.document import read_config
 from floodmark.config.guards import guard_settings
 from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
 from floodmark.config.notifications import notify_settings, readable_notify_settings
 from floodmark.config.receivers import layout_of, place_settings
-from floodmark.config.schema import ConfigFile, DestinationSection
+from floodmark.config.schema import ConfigFile, ContractSection, DestinationSection
 from floodmark.config.settings import (
     DEFAULT_AUDIT_SHARE,
     DEFAULT_CHUNK_BYTES,
@@ -72,6 +74,9 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
     state = _given_value(arguments.state, "--state", environ, (STATE,), file.state.url, f"state.url ({name})")
     destination = _destination(arguments, environ, file, name, required=not (state_only and state))
     tables = Selection() if state_only else table_selection(arguments, environ, file, name)
+    contract_file = contract_place(file.contract, name)
+    if file.contract is not None and not state_only:
+        tables = replace(tables, contract=contract_terms(file.contract, contract_file))
     settings = Settings(
         source=_source_settings(source, file, environ),
         destination=destination,
@@ -87,6 +92,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         deliver=delivery_settings(file.deliver, name),
         notify=NotifySettings() if state_only else notify_settings(file.notify, file.runbook_url, environ, name),
         completion=completion_settings(file.completion, name),
+        contract_file=contract_file,
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )
@@ -113,6 +119,30 @@ def load_source(arguments: Flags, environ: Mapping[str, str]) -> SourceSettings:
     file, name = _read_file(arguments.config)
     source = _source(arguments, environ, file, name, required=True)
     return _source_settings(source, file, environ)
+
+
+def load_tables(arguments: Flags, environ: Mapping[str, str], *, contract: bool) -> Settings:
+    """Return the source and the choice of tables, for a command that reads no row and needs no destination.
+
+    With `contract` the contract is in force, also if the file has no such section. Raises ConfigError.
+    """
+    file, name = _read_file(arguments.config)
+    source = _source(arguments, environ, file, name, required=True)
+    key = environ.get(MASK_KEY) or "not set, and no row is read"
+    selection = table_selection(arguments, {**environ, MASK_KEY: key}, file, name)
+    place = contract_place(file.contract, name)
+    if contract:
+        selection = replace(selection, contract=contract_terms(file.contract or ContractSection(), place))
+    settings = Settings(
+        source=_source_settings(source, file, environ),
+        destination=DestinationSettings(url=""),
+        state_url=None,
+        selection=selection,
+        limits=_limits(arguments, file, name),
+        contract_file=place,
+    )
+    require_possible_detection(settings.selection, settings.source.url, name)
+    return settings
 
 
 def _source_settings(source: GivenValue | None, file: ConfigFile, environ: Mapping[str, str]) -> SourceSettings:

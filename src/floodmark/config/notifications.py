@@ -18,7 +18,7 @@ from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.values import MAX_GRACE, TOPIC_ARN, parse_duration
 from floodmark.errors import ConfigError
 
-DEFAULT_KINDS: tuple[NotifyKind, ...] = ("failed", "partial", "tables_gone", "audit_mismatch")
+DEFAULT_KINDS: tuple[NotifyKind, ...] = ("failed", "partial", "tables_gone", "contract", "audit_mismatch")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z", re.ASCII)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9.+-]*)://", re.ASCII)
 _VARIABLE = re.compile(r"\$\{?\w+\}?\Z", re.ASCII)

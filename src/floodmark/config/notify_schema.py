@@ -47,7 +47,9 @@ class NotifySection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     on: Annotated[
         tuple[NotifyKind, ...] | None,
-        documented_key("The kinds of event to tell.", ["failed", "partial", "tables_gone", "audit_mismatch"]),
+        documented_key(
+            "The kinds of event to tell.", ["failed", "partial", "tables_gone", "contract", "audit_mismatch"]
+        ),
     ] = None
     min_interval: Annotated[
         Grace | None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from msgspec import Meta, Struct
 
+from floodmark.config.contract import CONTRACT_FILE, ContractChoice, TypeChoice
 from floodmark.config.key_types import (
     Acl,
     Amount,
@@ -158,6 +159,40 @@ class TablesSection(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class ContractSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The agreed content of a snapshot: a reviewed file, and what a run does if the database differs from it."""
+
+    file: Annotated[
+        str | None,
+        documented_key(
+            "The contract: the approved tables and columns. A relative path begins at the folder of this file.",
+            CONTRACT_FILE,
+        ),
+    ] = None
+    tables: Annotated[
+        ContractChoice | None,
+        documented_key(
+            "A table that the contract does not have. exclude: it is left out. fail: it fails, and the others go on. "
+            "include: it is extracted.",
+            "exclude",
+        ),
+    ] = None
+    columns: Annotated[
+        ContractChoice | None,
+        documented_key(
+            "A column that the contract does not have. exclude: it is left out. fail: its table fails, and keeps its "
+            "last snapshot; so does a table without a column of the contract. include: it is extracted.",
+            "exclude",
+        ),
+    ] = None
+    types: Annotated[
+        TypeChoice | None,
+        documented_key(
+            "A column whose type is not the contract's. accept: it is extracted. fail: its table fails.", "accept"
+        ),
+    ] = None
+
+
 class GuardsSection(Struct, frozen=True, forbid_unknown_fields=True):
     """The losses at which a run commits nothing, and ends with exit code 15. A loss must exceed the percentage."""
 
@@ -262,6 +297,7 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     destination: DestinationSection = DestinationSection()
     state: StateSection = StateSection()
     tables: TablesSection = TablesSection()
+    contract: ContractSection | None = None
     chunk_size: Annotated[
         Size | None,
         documented_key(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from floodmark.config.contract import CONTRACT_FILE, ContractTerms
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
 from floodmark.native import EncoderName, usual_encoder
@@ -14,7 +16,9 @@ from floodmark.native import EncoderName, usual_encoder
 DetectMode = Literal["exact", "journal", "column", "always"]
 Mask = Literal["null", "redact", "hash"]
 # What a channel can be told of, gravest first: a message names the gravest one in its title.
-NotifyKind = Literal["audit_mismatch", "failed", "stopped", "partial", "tables_gone", "schema_changed", "succeeded"]
+NotifyKind = Literal[
+    "audit_mismatch", "failed", "stopped", "partial", "tables_gone", "contract", "schema_changed", "succeeded"
+]
 ChannelKind = Literal["people", "webhook", "topic"]
 
 DEFAULT_CHUNK_BYTES = 64 * 1024**2
@@ -41,10 +45,21 @@ class Secret(Struct, frozen=True):
 
 
 class ColumnRule(Struct, frozen=True, forbid_unknown_fields=True):
-    """The columns of a table that are left out, and the columns that are masked, each with its mask."""
+    """The columns of a table that are left out, and the columns that are masked, each with its mask.
+
+    `approved` are the columns that a contract approves, None without a contract. True: only behind a mask.
+    """
 
     exclude: tuple[str, ...] = ()
     mask: dict[str, Mask] = {}
+    approved: Mapping[str, bool] | None = None
+
+    def approves(self, name: str) -> bool:
+        """Return True if the contract lets the column leave the database as this rule reads it."""
+        if self.approved is None:
+            return True
+        only_masked = self.approved.get(name)
+        return only_masked is not None and (not only_masked or name in self.mask)
 
 
 class TableRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,7 +77,7 @@ class Selection(Struct, frozen=True):
     Patterns are `schema.table` with `*` and `?`. Without a dot they mean schema public (or SQLite's main). `only` (from
     --table) and `skip` (from --exclude) narrow the choice of include and exclude for this run: the tables that they
     leave out keep their place in the manifest. `rules` are keyed by exact `schema.table`. `new`: "fail" stops the run
-    at a table that the last manifest does not know.
+    at a table that the last manifest does not know. `contract` narrows the choice of tables and columns once more.
     """
 
     include: tuple[str, ...] = ("*.*",)
@@ -73,6 +88,7 @@ class Selection(Struct, frozen=True):
     rules: dict[str, TableRule] = {}
     detect: DetectMode = "exact"
     mask_key: Secret | None = None
+    contract: ContractTerms | None = None
 
 
 class SourceSettings(Struct, frozen=True):
@@ -204,7 +220,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one command. `state_url` is None for a stateless run; `prune_grace` is seconds.
 
     `audit_share` is the percentage of the proven bytes that the audit may read again. If `audit` is False, this run
-    leaves its share to the next one.
+    leaves its share to the next one. `contract_file` is the place of the contract. It is in force only
+    if `selection` holds it.
     """
 
     source: SourceSettings
@@ -220,6 +237,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     deliver: tuple[DeliverySettings, ...] = ()
     notify: NotifySettings = NotifySettings()
     completion: CompletionSettings = CompletionSettings()
+    contract_file: Path = Path(CONTRACT_FILE)
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE
