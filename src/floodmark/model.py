@@ -36,9 +36,12 @@ ReasonCode = Literal[
     "dropped",
     "attached",
     "denied",
+    "contract",
     "deadline",
     "failed",
 ]
+
+DriftKind = Literal["new_table", "new_column", "unmasked", "other_type", "other_key", "gone_column", "gone_table"]
 
 
 class TableName(Struct, frozen=True, order=True):
@@ -287,6 +290,37 @@ class SourceIdentity(Struct, frozen=True):
     system_identifier: str
     database: str
     server_version: str
+
+
+class ContractDrift(Struct, frozen=True, kw_only=True):
+    """A difference between the contract and the database. `column` is missing if it is about the whole table.
+
+    `kind` is a DriftKind, or one of a newer Floodmark. `action` says what the run did: it left the table or the column
+    out (`excluded`), did not read the table (`failed`), or only tells it (`told`). `detail` says the same for people.
+    """
+
+    kind: str
+    schema: str
+    name: str
+    column: str | UnsetType = UNSET
+    action: str
+    detail: str
+
+    @property
+    def table(self) -> TableName:
+        return TableName(self.schema, self.name)
+
+    @property
+    def label(self) -> str:
+        """Return the table, or the column with its table, for people."""
+        return self.table.label if self.column is UNSET else f"{self.table.label}.{self.column}"
+
+
+class ContractFacts(Struct, frozen=True):
+    """The contract that a run kept to: the SHA-256 (hex) of its file, and all differences from the database."""
+
+    digest: str
+    drift: tuple[ContractDrift, ...] = ()
 
 
 class Ended(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from floodmark.model import Chunk, Column, Fingerprint, TableName, WalBase
+from floodmark.model import Chunk, Column, Fingerprint, ReasonCode, TableName, WalBase
 
 
 class JournalFacts(Struct, frozen=True):
@@ -62,10 +62,13 @@ class Part(Struct, frozen=True):
 
 
 class TableInfo(Struct, frozen=True, kw_only=True):
-    """A table as the source shows it in one snapshot. `denied` says why it can't be read, if so.
+    """A table as the source shows it in one snapshot.
+
+    `denied` says why it can't be read, if so. `denied_by` is the code of that reason: denied or contract.
 
     `watched` is the column that `detect: column` uses. It is None if only a proof counts. `primary_key`, `unique_keys`
-    and `comment` are as in TableEntry.
+    and `comment` are as in TableEntry. `masked` are the names of the columns that are extracted behind a mask.
+    `unapproved` are columns that are not extracted because the contract does not approve them as they are.
     """
 
     table: TableName
@@ -79,6 +82,9 @@ class TableInfo(Struct, frozen=True, kw_only=True):
     primary_key: tuple[str, ...] | None = None
     unique_keys: tuple[tuple[str, ...], ...] = ()
     comment: str | None = None
+    denied_by: ReasonCode = "denied"
+    masked: tuple[str, ...] = ()
+    unapproved: tuple[Column, ...] = ()
 
     @property
     def journal_doubt(self) -> str | None:

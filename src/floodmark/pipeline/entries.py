@@ -18,7 +18,6 @@ from floodmark.model import (
     PartName,
     Point,
     Reason,
-    ReasonCode,
     TableEntry,
     Watermark,
 )
@@ -108,7 +107,7 @@ def finished_entry(
 
 def failed_entry(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:
     """Return the entry of a table that could not be read: the attempt's reason, with the last good snapshot."""
-    code: ReasonCode = "denied" if isinstance(error, TableError) and error.code == "denied" else "failed"
+    code = error.code if isinstance(error, TableError) else "failed"
     detail = error.sentence if error.hint is None else f"{error.sentence}. {error.hint}"
     return kept_entry(info, Reason(code, detail), remembered, seconds)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import count
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
 from floodmark.errors import LossRefused, SourceError, Stopped
 from floodmark.events import Observer, Retried, ignore_event
 from floodmark.layout import timestamp_text
-from floodmark.model import Reason, TableName
+from floodmark.model import ContractDrift, Reason, TableName
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.audit import audit_tables
@@ -57,11 +57,13 @@ class RunPlan(Struct, frozen=True):
         tables: One plan per table, ordered by name. Tables that the source no longer has are included.
         left_out: Views, foreign tables and the like, which are landed only if tables.include names them in full.
         refused: The error with which the guards would end the run, or None.
+        drift: The differences from the contract, if one is in force.
     """
 
     tables: list[PlannedTable]
     left_out: tuple[LeftOut, ...] = ()
     refused: LossRefused | None = None
+    drift: tuple[ContractDrift, ...] = ()
 
 
 def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> RunResult:
@@ -122,11 +124,12 @@ def _plan_steps(session: Session) -> RunPlan:
         gone = tables_gone(session, snapshot, tables)
     finally:
         snapshot.close()
-    planned = [_denied_plan(table, table.denied) for table in tables if table.denied is not None]
+    planned = [_denied_plan(table) for table in tables if table.denied is not None]
     planned += [_plan_of(work, attempt.planned_reason(work)) for work in works]
     planned += [PlannedTable(name, one.reason, 0, 0, 0) for name, one in gone.items()]
     refused = tables_refusal(session, tables, gone) or planned_rows_refusal(session, tables, works, gone)
-    return RunPlan(sorted(planned, key=lambda one: one.table), snapshot.choice.left_out, refused)
+    drift = () if session.contract is UNSET else session.contract.drift
+    return RunPlan(sorted(planned, key=lambda one: one.table), snapshot.choice.left_out, refused, drift)
 
 
 def _attempt_until_complete(session: Session, source: Source) -> AttemptResult:
@@ -201,5 +204,5 @@ def _plan_of(work: TableWork, reason: Reason) -> PlannedTable:
     return PlannedTable(work.table, reason, len(work.plan.chunks), len(extract), size)
 
 
-def _denied_plan(table: TableInfo, why: str | None) -> PlannedTable:
-    return PlannedTable(table.table, Reason("denied", why or ""), 0, 0, 0)
+def _denied_plan(table: TableInfo) -> PlannedTable:
+    return PlannedTable(table.table, Reason(table.denied_by, table.denied or ""), 0, 0, 0)

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 
 from msgspec import UNSET, Struct
 
+from floodmark.contract.apply import approval_hint
 from floodmark.errors import FloodmarkError, TableError
 from floodmark.events import RunFinished, StepStarted, TableFinished
 from floodmark.layout import default_schema
 from floodmark.model import TableEntry
+from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.entries import carried_over, dropped_entry, failed_entry
 from floodmark.pipeline.guards import rows_refusal
@@ -87,7 +89,7 @@ def _all_entries(session: Session, result: AttemptResult) -> list[TableEntry]:
     for table in result.tables:
         error: FloodmarkError | None = result.lost.get(table.table)
         if table.denied is not None:
-            error = TableError("can't be read", code="denied", why=table.denied)
+            error = denial_of(table, table.denied)
         if error is not None:
             entries[table.table] = failed_entry(table, error, committed.get(table.table, Remembered()))
     for name, remembered in committed.items():
@@ -98,6 +100,13 @@ def _all_entries(session: Session, result: AttemptResult) -> list[TableEntry]:
         elif session.left_out(name):
             entries[name] = carried_over(remembered.entry)
     return [entries[name] for name in sorted(entries)]
+
+
+def denial_of(table: TableInfo, why: str) -> TableError:
+    """Return the error of a table that the role can't read, or that the contract refuses."""
+    if table.denied_by == "contract":
+        return TableError("the contract refuses it", code="contract", why=why, hint=approval_hint(table.table))
+    return TableError("can't be read", code=table.denied_by, why=why)
 
 
 def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[TableEntry]) -> Manifest:
@@ -127,4 +136,5 @@ def _make_manifest(session: Session, result: AttemptResult, entries: Sequence[Ta
         uploaded_bytes=session.counts.uploaded_bytes,
         announces=True if session.settings.completion.wanted else UNSET,
         audit_carried=result.audit_carried or UNSET,
+        contract=session.contract,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from floodmark.backends import open_backends
@@ -33,7 +33,7 @@ from floodmark.events import (
     Warned,
 )
 from floodmark.layout import timestamp_text
-from floodmark.model import Ended, Outcome, SourceIdentity, TableName
+from floodmark.model import ContractFacts, Ended, Outcome, SourceIdentity, TableName
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.blocks import with_base
@@ -87,6 +87,7 @@ class Session:
         self.other_source = False
         self.incomplete: tuple[tuple[str, Manifest], ...] = ()  # commits that are not announced yet, with their keys
         self.default_schema = ""
+        self.contract: ContractFacts | UnsetType = UNSET  # as of the last snapshot
 
     @property
     def database(self) -> str:

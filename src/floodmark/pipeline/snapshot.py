@@ -11,6 +11,7 @@ from floodmark.observed import TableInfo
 from floodmark.pipeline.losses import Gone
 from floodmark.pipeline.remembered import Remembered
 from floodmark.pipeline.session import Session
+from floodmark.pipeline.terms import keep_to_contract
 from floodmark.retrying import Patience, retrying
 from floodmark.source.base import NamedRelation, Source, SourceSnapshot
 from floodmark.source.selection import picked_if_plain
@@ -57,6 +58,7 @@ def choose_tables(session: Session, snapshot: SourceSnapshot) -> list[TableInfo]
         session.warn_once(str(drawback))
     session.identify_source(snapshot)
     tables = snapshot.tables(session.settings.selection, session.backends.encoding.digest)
+    tables = keep_to_contract(session, snapshot, tables)
     for drawback in snapshot.drawbacks:  # some concern the tables that were chosen
         session.warn_once(str(drawback))
     for pattern in snapshot.choice.idle:
@@ -100,12 +102,14 @@ def _require_all_readable(session: Session, tables: Sequence[TableInfo]) -> None
     session.warn_once(
         "this run keeps no state, so it extracts every table; set FLOODMARK_STATE to extract only what changed"
     )
-    denied = [f"{table.table.label} ({table.denied})" for table in tables if table.denied is not None]
+    denied = [table for table in tables if table.denied is not None]
     if denied:
+        refused = any(table.denied_by == "contract" for table in denied)
+        hint = "`floodmark contract check` lists the differences." if refused else "Grant SELECT on them to the role."
         raise SourceError(
             "can't read some tables, so nothing was sent",
-            on=", ".join(denied),
-            hint="Grant SELECT on them to the role, or leave them out (tables.exclude).",
+            on=", ".join(f"{table.table.label} ({table.denied})" for table in denied),
+            hint=f"{hint} To leave them out: tables.exclude.",
         )
 
 

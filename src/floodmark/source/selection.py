@@ -8,13 +8,14 @@ that matches nothing is only a warning: the table that it names can be gone for 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from floodmark.config import Selection, TableRule
+from floodmark.config import ContractTerms, Selection, TableRule
 from floodmark.errors import ConfigError
 from floodmark.model import TableName
 
@@ -49,12 +50,14 @@ class TableChoice(Struct, frozen=True):
     """The selected tables, ordered by name.
 
     `idle` are the errors of the patterns in tables.exclude that match nothing. `left_out` are the relations that only a
-    pattern with their full name would pick, ordered by name. It is empty if --table narrows the choice.
+    pattern with their full name would pick, ordered by name. It is empty if --table narrows the choice. `unapproved`
+    are the tables that the patterns pick and the contract does not have, unless they are included anyway.
     """
 
     tables: tuple[TableName, ...] = ()
     idle: tuple[ConfigError, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    unapproved: tuple[TableName, ...] = ()
 
 
 class Pattern:
@@ -115,7 +118,14 @@ def choose_tables(candidates: Sequence[CandidateRelation], selection: Selection,
         chosen -= hits
     left_out = () if selection.only else _left_out(candidates, chosen, selection, default_schema)
     narrowed = _narrowed_selection(chosen, candidates, selection, default_schema)
-    return TableChoice(tuple(sorted(narrowed)), tuple(idle), left_out)
+    unapproved = _unapproved(narrowed, selection)
+    return TableChoice(tuple(sorted(narrowed - unapproved)), tuple(idle), left_out, tuple(sorted(unapproved)))
+
+
+def _unapproved(tables: set[TableName], selection: Selection) -> set[TableName]:
+    """Return the tables that must not be read, because the contract does not have them."""
+    terms = selection.contract
+    return set() if terms is None or terms.tables == "include" else tables - terms.contract.tables.keys()
 
 
 def _left_out(
@@ -150,7 +160,10 @@ def picked_if_plain(table: TableName, selection: Selection, default_schema: str)
 def rules_by_table(
     candidates: Sequence[CandidateRelation], selection: Selection, default_schema: str
 ) -> dict[TableName, TableRule]:
-    """Return the rules, by the table that each one names. Raises ConfigError for a wildcard or a missing table."""
+    """Return the rules, by the table that each one names, narrowed to the columns that the contract approves.
+
+    Raises ConfigError for a wildcard or a missing table.
+    """
     known = {c.table for c in candidates if c.by != "never"}
     rules: dict[TableName, TableRule] = {}
     for text, rule in selection.rules.items():
@@ -164,7 +177,20 @@ def rules_by_table(
             why = "another rule is for the same table"
             raise ConfigError("can't use a table rule", on=f"tables.rules: {text}", why=why, hint="Keep one of them.")
         rules[pattern.table] = rule
-    return rules
+    return rules | dict(_approving_rules(rules, known, selection.contract))
+
+
+def _approving_rules(
+    rules: Mapping[TableName, TableRule], known: set[TableName], terms: ContractTerms | None
+) -> Iterator[tuple[TableName, TableRule]]:
+    """Yield the rules of the contract's tables, with the columns that it approves."""
+    if terms is None or terms.columns == "include":
+        return
+    for table, approved in terms.contract.tables.items():
+        if table in known:
+            rule = rules.get(table, TableRule())
+            names = {name: column.masked for name, column in approved.columns.items()}
+            yield table, replace(rule, columns=replace(rule.columns, approved=names))
 
 
 def require_column(table: TableName, key: str, name: str, names: Sequence[str]) -> None:
@@ -243,7 +269,16 @@ def _matching(
     return hits
 
 
-def _split_pattern(text: str, setting: str) -> list[tuple[str, str | None]]:
+def literal_parts(text: str, setting: str, *, most: int) -> tuple[str, ...]:
+    """Return the parts of a dotted name, quoted as in SQL if needed. Raises ConfigError, also for a wildcard."""
+    parts = tuple(literal for _, literal in _split_pattern(text, setting, most))
+    if None in parts:
+        why = "a wildcard can't name one table or column"
+        raise ConfigError("can't read a name", on=f"{setting}: {text}", why=why, hint="Write the whole name.")
+    return tuple(part for part in parts if part is not None)
+
+
+def _split_pattern(text: str, setting: str, most: int = 2) -> list[tuple[str, str | None]]:
     """Return each part as a regular expression and, if it holds no wildcard, as the literal name."""
     parts: list[tuple[str, str | None]] = [("", "")]
     position = 0
@@ -261,7 +296,7 @@ def _split_pattern(text: str, setting: str) -> list[tuple[str, str | None]]:
             parts.append(("", ""))
         else:
             parts[-1] = _extended_part(parts[-1], token)
-    if len(parts) > 2 or any(not regex for regex, _ in parts):
+    if len(parts) > most or any(not regex for regex, _ in parts):
         raise ConfigError(
             "can't read a table pattern",
             on=f"{setting}: {text}",

@@ -18,6 +18,7 @@ from msgspec.structs import fields
 from floodmark.errors import StateUnreadable
 from floodmark.layout import default_schema
 from floodmark.model import (
+    ContractFacts,
     Encoding,
     Ended,
     Fingerprint,
@@ -68,7 +69,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
 
     `uploaded_bytes` is what the run itself put. Its new objects can also come from a run that it continued. `announces`
     is True if the configuration asked the run to announce its commit to schedulers. `audit_carried` are the bytes that
-    the audit may read in the next run on top of that run's own share.
+    the audit may read in the next run on top of that run's own share. `contract` is set if a contract was in force.
     """
 
     format: Literal["floodmark.manifest"] = "floodmark.manifest"
@@ -87,6 +88,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     uploaded_bytes: int | UnsetType = UNSET
     announces: bool | UnsetType = UNSET
     audit_carried: int | UnsetType = UNSET
+    contract: ContractFacts | UnsetType = UNSET
 
     @property
     def attempted(self) -> tuple[TableEntry, ...]:

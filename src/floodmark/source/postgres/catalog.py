@@ -16,7 +16,7 @@ from floodmark.model import Fingerprint, TableName, commented
 from floodmark.observed import Part, TableInfo
 from floodmark.source.keys import NO_KEYS
 from floodmark.source.postgres import fingerprint, proof
-from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns
+from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns, unapproved_columns
 from floodmark.source.postgres.family import (
     CatalogContext,
     FamilyMember,
@@ -137,6 +137,8 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
         primary_key=keys.primary,
         unique_keys=keys.unique,
         comment=remarks.comments.get(0),
+        masked=tuple(c.column.name for c in columns if c.mask is not None),
+        unapproved=unapproved_columns(family.root.attributes, rule, context.types),
     )
     return PgTable(
         info=info,

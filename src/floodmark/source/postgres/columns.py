@@ -43,7 +43,10 @@ class ExtractedColumn(Struct, frozen=True):
 def extracted_columns(
     table: TableName, attributes: Iterable[Attribute], rule: TableRule, types: TypeCatalog
 ) -> tuple[ExtractedColumn, ...]:
-    """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left."""
+    """Return the columns a rule leaves, in order. Raises ConfigError for a missing column, or if none is left.
+
+    If the contract approves none of them, none is returned.
+    """
     present = [a for a in attributes if not a.dropped]
     names = [a.name for a in present]
     for key, listed in (("columns.exclude", rule.columns.exclude), ("columns.mask", rule.columns.mask)):
@@ -57,4 +60,15 @@ def extracted_columns(
             why="it leaves no column",
             hint="To leave the table out, name it in tables.exclude.",
         )
-    return tuple(ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in kept)
+    approved = (a for a in kept if rule.columns.approves(a.name))
+    return tuple(ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in approved)
+
+
+def unapproved_columns(attributes: Iterable[Attribute], rule: TableRule, types: TypeCatalog) -> tuple[Column, ...]:
+    """Return the columns that a rule leaves out only because the contract does not approve them."""
+    left_out = (a for a in attributes if not a.dropped and a.name not in rule.columns.exclude)
+    return tuple(
+        ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)).column
+        for a in left_out
+        if not rule.columns.approves(a.name)
+    )

@@ -70,13 +70,19 @@ class TableReader:
             facts = TableFacts(unreadable=f"its definition can't be read ({self._dialect.code(error)})")
         if facts.unreadable is not None:
             return _unreadable(relation, facts, rule)
-        chosen = _chosen_columns(relation.table, facts.columns, rule)
+        allowed = _chosen_columns(relation.table, facts.columns, rule)
+        chosen = tuple(one for one in allowed if rule.columns.approves(one.name))
+        unapproved = _unapproved_columns(allowed, rule)
+        if not chosen:
+            empty = _unreadable(relation, replace(facts, unreadable="the contract approves no column of it"), rule)
+            return replace(empty, info=replace(empty.info, unapproved=unapproved))
         why = self._undigestible(facts, chosen, rule, selection) if facts.digests else None
         if why is not None:
             facts = replace(facts, digests=False, no_proof=why)
         shape = self._shape(relation.table, chosen, rule, selection)
         table = SqlTable(_info(relation, facts, chosen, shape), relation, facts, chosen, shape, rule.where)
-        table = replace(table, info=replace(table.info, fingerprint=_fingerprint(table, encoding_digest)))
+        info = replace(table.info, fingerprint=_fingerprint(table, encoding_digest), unapproved=unapproved)
+        table = replace(table, info=info)
         if rule.where is not None:
             self._require_usable_filter(table)
         return table
@@ -132,6 +138,12 @@ def _chosen_columns(table: TableName, columns: Sequence[SqlColumn], rule: TableR
     return left
 
 
+def _unapproved_columns(allowed: Sequence[SqlColumn], rule: TableRule) -> tuple[Column, ...]:
+    """Return the columns that a rule leaves out only because the contract does not approve them."""
+    left_out = (one for one in allowed if not rule.columns.approves(one.name))
+    return tuple(_landed_column(one, rule.columns.mask.get(one.name)) for one in left_out)
+
+
 def _unreadable(relation: SqlRelation, facts: TableFacts, rule: TableRule) -> SqlTable:
     """Return the entry for a view of a missing table, and for others whose columns are not known."""
     shape = LineShape((), (), (), None)
@@ -169,6 +181,7 @@ def _info(relation: SqlRelation, facts: TableFacts, chosen: Sequence[SqlColumn],
         primary_key=keys.primary,
         unique_keys=keys.unique,
         comment=facts.comment,
+        masked=tuple(chosen[i].name for i, _ in shape.masks),
     )
 
 
