@@ -38,7 +38,17 @@ from floodmark.metrics.outputs import MetricsOutputs
 from floodmark.metrics.push import PushFailed, push
 from floodmark.metrics.server import MetricsServer
 from floodmark.metrics.values import MetricValue, about_chunks, about_itself, about_runs, about_the_ledger
-from floodmark.model import ChunkMark, Ended, Point, Reason, TableEntry, TableName, Watermark
+from floodmark.model import (
+    ChunkMark,
+    ContractDrift,
+    ContractFacts,
+    Ended,
+    Point,
+    Reason,
+    TableEntry,
+    TableName,
+    Watermark,
+)
 from floodmark.state.announced import Notified, NotifiedChannel
 from floodmark.state.manifest import Record, encode
 from floodmark.storage.memory import MemoryStorage
@@ -181,7 +191,13 @@ def test_a_run_at_work_is_the_newest_attempt_and_adds_to_the_totals() -> None:
 def test_every_metric_is_shown_by_something_with_just_its_labels() -> None:
     live = LiveTotals("cases", DAY)
     values = [*about_itself(), *about_the_ledger(True, DAY), *about_chunks(live)]
-    values += about_runs(known(proven(), record=RECORD, notified=NOTIFIED), live)
+    facts = known(proven(), record=RECORD, notified=NOTIFIED)
+    drift = ContractDrift(kind="new_column", schema="public", name="t", column="c", action="excluded", detail="new")
+    assert facts.manifest is not None
+    facts = replace(facts, manifest=replace(facts.manifest, contract=ContractFacts("d", (drift, drift))))
+    values += about_runs(facts, live)
+    counted = {one.labels[1]: one.value for one in values if one.metric is catalogue.CONTRACT_DRIFT}
+    assert counted.pop("new_column") == 2 and len(counted) == 6 and not any(counted.values())
     assert {one.metric for one in values} == set(catalogue.ALL)
     assert all(len(one.labels) == len(one.metric.labels) for one in values)
 

@@ -14,6 +14,7 @@ from floodmark.doctor.finding import Finding, of_error, ok, problem, run_check, 
 from floodmark.doctor.space import ReadingSizes, reading_sizes
 from floodmark.errors import ConfigError, FloodmarkError, SourceError
 from floodmark.model import SourceIdentity
+from floodmark.pipeline.terms import contract_drift
 from floodmark.source.base import SourceSnapshot
 from floodmark.wording import plural
 
@@ -131,6 +132,9 @@ def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFac
             yield warning(one.topic, one.found, one.hint)
     for pattern in snapshot.choice.idle:
         yield warning("tables", pattern.sentence, pattern.hint or "Remove the pattern.")
+    terms = settings.selection.contract
+    if terms is not None:
+        yield tables.check_contract(contract_drift(terms, snapshot, found), terms)
     known.tables = len(found)
     known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism)
     yield from tables.check_readable(found, settings.state_url is None)

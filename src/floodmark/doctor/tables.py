@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from floodmark.config import Settings
+from floodmark.config import ContractTerms, Settings
 from floodmark.doctor.finding import Finding, ok, problem, warning
 from floodmark.errors import EXIT_PARTIAL, SourceError
-from floodmark.model import Point
+from floodmark.model import ContractDrift, Point
 from floodmark.observed import TableInfo
 from floodmark.pipeline.detect import plan_table
 from floodmark.pipeline.plans import Policy
@@ -72,6 +72,18 @@ def check_journal(tables: Sequence[TableInfo]) -> Iterator[Finding]:
     head = f"not usable, so each run counts the rows: {len(without)} of {plural(len(using), 'table')}"
     fix = "Run the command that is named, as the owner of the tables; see docs/change-detection.md."
     yield warning("journal", "\n".join([head, *shown]), fix)
+
+
+def check_contract(drift: Sequence[ContractDrift], terms: ContractTerms) -> Finding:
+    """Report what differs from the contract."""
+    if not drift:
+        return ok("contract", f"{terms.file}: {plural(len(terms.contract.tables), 'table')}, no difference")
+    shown = [f"{one.label}: {one.detail}" for one in drift[:_SHOWN]]
+    if len(drift) > _SHOWN:
+        shown.append(f"and {len(drift) - _SHOWN} more; `floodmark contract check` lists all")
+    head = f"{terms.file}: {plural(len(drift), 'difference')}"
+    fix = "To approve one: floodmark contract accept TABLE, or TABLE.COLUMN."
+    return warning("contract", "\n".join([head, *shown]), fix)
 
 
 def check_size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:

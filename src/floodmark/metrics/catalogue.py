@@ -92,6 +92,13 @@ NOTIFICATIONS = _counter(
     "outcome",
 )
 
+CONTRACT_DRIFT = _gauge(
+    "contract_drift",
+    "Differences between the contract and the database in the last commit, by kind. Only with a contract.",
+    "database",
+    "kind",
+)
+
 TABLE_ROWS = _gauge("table_rows", "Rows in the table's last good snapshot.", *_TABLE)
 TABLE_BYTES = _gauge(
     "table_bytes",

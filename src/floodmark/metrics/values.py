@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import get_args
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.metrics import catalogue as names
 from floodmark.metrics.catalogue import Metric
 from floodmark.metrics.ledger_facts import LedgerFacts, epoch_seconds, key_seconds
 from floodmark.metrics.live import LiveTotals
-from floodmark.model import Outcome, Status, TableEntry
+from floodmark.model import DriftKind, Outcome, Status, TableEntry
 from floodmark.state.last_read import oldest_read
 from floodmark.state.manifest import Manifest, Record
 from floodmark.version import __version__
@@ -123,6 +124,10 @@ def _commit_values(database: str, manifest: Manifest) -> Iterator[MetricValue]:
     oldest = oldest_read(manifest.tables)
     if oldest is not None:
         yield MetricValue(names.AUDIT_OLDEST, (database,), key_seconds(oldest))
+    if manifest.contract is not UNSET:
+        counts = Counter(one.kind for one in manifest.contract.drift)
+        for kind in sorted({*get_args(DriftKind), *counts}):
+            yield MetricValue(names.CONTRACT_DRIFT, (database, kind), counts[kind])
     for entry in manifest.tables:
         yield from _table_values((database, entry.schema, entry.name), entry)
 

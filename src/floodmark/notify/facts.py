@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import get_args
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from floodmark.config import NotifyKind
 from floodmark.errors import FloodmarkError, Stopped, exit_code_of
 from floodmark.events import ChunkAudited, Event, RunEnded, RunStarted
 from floodmark.model import Outcome, TableEntry, TableName
 from floodmark.pipeline.publish import RunResult
+from floodmark.state.manifest import Manifest
 
 KINDS: tuple[NotifyKind, ...] = get_args(NotifyKind)
 # The tables of a message, by the kind of event that they belong to.
@@ -129,7 +131,7 @@ class FactCollector:
             destination=manifest.destination,
             manifest=result.manifest_key,
             problems=tuple(map(_problem, self.after_commit)),
-            tables=tuple(found for entry in entries if (found := _fact_of(entry)) is not None),
+            tables=(*filter(None, map(_fact_of, entries)), *_contract_facts(manifest)),
             checked=sum(entry.status != "dropped" for entry in entries),
             changed=sum(entry.status == "extracted" for entry in entries),
             unchanged=sum(entry.status == "unchanged" for entry in entries),
@@ -155,6 +157,13 @@ def _fact_of(entry: TableEntry) -> TableFact | None:
     if kind is None or entry.reason.code == "attached":  # no row is gone
         return None
     return TableFact(kind, entry.schema, entry.name, entry.reason.code, entry.reason.detail)
+
+
+def _contract_facts(manifest: Manifest) -> Iterator[TableFact]:
+    """Yield the differences from the contract, each as a fact about its table."""
+    for one in () if manifest.contract is UNSET else manifest.contract.drift:
+        detail = one.detail if one.column is UNSET else f"{one.column}: {one.detail}"
+        yield TableFact("contract", one.schema, one.name, one.kind, detail)
 
 
 def _mismatch(table: TableName) -> TableFact:

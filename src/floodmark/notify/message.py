@@ -31,6 +31,7 @@ ENTRIES: dict[NotifyKind, str] = {
     "stopped": "FloodmarkRunFailed",
     "partial": "FloodmarkTableFailed",
     "tables_gone": "FloodmarkTableDropped",
+    "contract": "FloodmarkContractDrift",
     "schema_changed": "FloodmarkSchemaChanged",
 }
 _MEANINGS: dict[NotifyKind, str] = {
@@ -38,6 +39,7 @@ _MEANINGS: dict[NotifyKind, str] = {
     "failed": "Nothing was committed. Consumers still see the last snapshot.",
     "stopped": "Nothing was committed. The next run continues from the finished work.",
     "tables_gone": "These tables are no longer in the source. They are in no later snapshot.",
+    "contract": "The database differs from the contract. The run kept to the settings of `contract`.",
     "schema_changed": "The definition of these tables changed. Consumers with a fixed schema can break.",
 }
 # A message about one of these says why, in the words of the error.
@@ -49,6 +51,7 @@ _ADVICE: dict[NotifyKind, str] = {
     "stopped": "If nobody stopped it on purpose, find out what did. Then start a run again.",
     "partial": "Fix the cause. The next run tries again.",
     "tables_gone": "If that was intended, do nothing. If not, suspend prune: the last snapshot still has their rows.",
+    "contract": "Review the differences. To approve one: floodmark contract accept TABLE, or TABLE.COLUMN.",
     "schema_changed": "Tell the consumers. If a new column must not leave the source, exclude it and run again.",
 }
 
@@ -146,12 +149,14 @@ _SENT_FACTS = (
 
 def _title(kind: NotifyKind, facts: RunFacts) -> str:
     gone, changed = facts.tables_of("tables_gone"), facts.tables_of("schema_changed")
+    drift = facts.tables_of("contract")
     texts: dict[NotifyKind, str] = {
         "audit_mismatch": "the audit found a difference",
         "failed": "the run failed",
         "stopped": "the run was stopped",
         "partial": "the run is committed, but incomplete",
         "tables_gone": f"{plural(len(gone), 'table')} gone from the source",
+        "contract": f"{plural(len(drift), 'difference')} from the contract",
         "schema_changed": f"{plural(len(changed), 'table')} with a changed definition",
         "succeeded": "the run succeeded",
     }
