@@ -57,6 +57,7 @@ EVERYTHING: dict[str, Any] = {
     "imagePullSecrets": [{"name": "pull"}],
     "args": ["run", "--connections", 2],
     "config": {"tables": {"exclude": ["*.flyway_schema_history"]}, "detect": "exact"},
+    "contract": "format: floodmark.contract\nversion: 1\n",
     "extraEnv": [{"name": "FLOODMARK_MASK_KEY", "valueFrom": {"secretKeyRef": {"name": "mask", "key": "key"}}}],
     "extraEnvFrom": [{"secretRef": {"name": "more"}}],
     "httpsProxy": "http://proxy.ns:3128",

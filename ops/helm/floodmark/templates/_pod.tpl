@@ -134,7 +134,7 @@ labels:
 {{- if or .root.Values.podAnnotations .root.Values.config }}
 annotations:
   {{- if .root.Values.config }}
-  checksum/configuration: {{ toYaml .root.Values.config | sha256sum }}
+  checksum/configuration: {{ printf "%s%s" (toYaml .root.Values.config) .root.Values.contract | sha256sum }}
   {{- end }}
   {{- with .root.Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
