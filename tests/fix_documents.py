@@ -9,6 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from floodmark.cli.commands.changes import ComparedRecord, RowRecord, TableRecord
+from floodmark.cli.commands.contract import ContractDocument
 from floodmark.cli.commands.deliver import DeliverDocument
 from floodmark.cli.commands.doctor import DoctorDocument
 from floodmark.cli.commands.load import LoadDocument
@@ -36,6 +37,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "prune": (PruneDocument,),
     "notify": (NotifyDocument,),
     "journal": (JournalDocument,),
+    "contract": (ContractDocument,),
     "doctor": (DoctorDocument,),
 }
 

@@ -37,6 +37,7 @@ from typing import ClassVar
 
 EXIT_OK = 0
 EXIT_PARTIAL = 3
+EXIT_DRIFT = 3
 EXIT_PLAN_HAS_WORK = 20
 EXIT_DIFFERENT = 20
 

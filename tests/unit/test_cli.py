@@ -184,6 +184,7 @@ def test_plan_as_json(running: Callable[[object], None], capsys: Reader) -> None
         ],
         "left_out": [{"schema": "public", "name": "v", "kind": "view"}],
         "refused": None,
+        "drift": [],
     }
 
 
@@ -251,9 +252,9 @@ def test_show_of_a_run_there_is_not(run_id: str, ledger: Callable[..., None], ca
 @pytest.mark.parametrize(
     ("command", "empty"),
     [
-        ("status", {"head": None, "tables": [], "runs": []}),
+        ("status", {"head": None, "tables": [], "runs": [], "drift": []}),
         ("history", {"runs": []}),
-        ("show", {"head": None, "tables": [], "runs": []}),
+        ("show", {"head": None, "tables": [], "runs": [], "drift": []}),
     ],
 )
 def test_before_the_first_commit(command: str, empty: object, ledger: Callable[..., None], capsys: Reader) -> None:

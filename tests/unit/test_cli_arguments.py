@@ -85,6 +85,7 @@ def test_the_commands_and_their_options() -> None:
         "prune",
         "notify",
         "journal",
+        "contract",
         "doctor",
         "init",
         "config",

@@ -95,6 +95,8 @@ def test_every_exit_code_is_documented_and_every_documented_one_exists() -> None
 # The sections of docs/format.md, by the struct each describes.
 FORMAT_SECTIONS: dict[type[Any], str] = {
     model.Chunk: "chunk",
+    model.ContractDrift: "contract drift",
+    model.ContractFacts: "contract facts",
     model.ChunkMark: "mark",
     model.Column: "column",
     model.Encoding: "encoding",
@@ -244,7 +246,10 @@ def test_documented_defaults_are_the_defaults(tmp_path: Path) -> None:
         within[inner] = yaml.safe_load(value[1])
         count += 1
     assert count >= 14
+    contract = document.pop("contract")  # the section alone puts a contract in force
     assert loaded(yaml.safe_dump(document), tmp_path) == loaded("", tmp_path)
+    (tmp_path / contract["file"]).write_text("format: floodmark.contract\nversion: 1\n", encoding="utf-8")
+    assert loaded(yaml.safe_dump({"contract": contract}), tmp_path) == loaded("contract:", tmp_path)
 
 
 def test_no_file_cites_a_document_that_is_not_in_the_repository() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
+from floodmark.cli.arguments.contract import add_contract
 from floodmark.cli.arguments.journal import add_journal
 from floodmark.cli.arguments.looking import add_cat, add_changes, add_diff
 from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
@@ -41,6 +42,7 @@ _GROUPS = (
     (add_prune, ("prune",)),
     (add_notify, ("notify",)),
     (add_journal, ("journal",)),
+    (add_contract, ("contract",)),
     (add_doctor, ("doctor",)),
     (add_init, ("init",)),
     (add_config, ("config",)),

@@ -25,7 +25,7 @@ EXIT_CODES = {
     0: "success",
     1: "an internal error",
     2: "the command line is wrong",
-    3: "some tables failed; the others are done",
+    3: "some tables failed; or a difference from the contract",
     10: "a setting is missing, unknown or contradictory",
     11: "another process was first",
     12: "the source refused, broke or is not supported",

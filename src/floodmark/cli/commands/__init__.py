@@ -30,6 +30,7 @@ MODULES = {
     "prune": "prune",
     "notify": "notify",
     "journal": "journal",
+    "contract": "contract",
     "doctor": "doctor",
     "init": "init",
     "config": "config",

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from floodmark.backends import open_ledger
 from floodmark.cli.landed import committed_runs, named_table
-from floodmark.cli.output import render_state, views
+from floodmark.cli.output import render, render_state, views
 from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import no_state, state_settings
@@ -27,13 +27,15 @@ def status(options: argparse.Namespace, streams: CommandStreams) -> int:
     now = datetime.now(UTC)
     entries = () if current is None else current.manifest.tables
     tables = tuple(views.table_status(entry, now) for entry in entries)
+    drift = () if current is None else render.drift_of(current.manifest)
     if options.output == "json":
         head = None if current is None else current.head
-        streams.print_json(views.StatusDocument(head=head, tables=tables, runs=runs))
+        streams.print_json(views.StatusDocument(head=head, tables=tables, runs=runs, drift=drift))
     else:
         to = console(streams.out, streams.environ)
         if current is not None:
             streams.out.write(render_state.status_table(current.head, tables, now, to, verbose=options.verbose) + "\n")
+            streams.out.write(render.contract_lines(drift, to))
         if runs:
             streams.out.write(render_state.history_table(runs, to))
     if current is None:

@@ -26,6 +26,7 @@ def plan(options: argparse.Namespace, streams: CommandStreams) -> int:
         streams.print_json(views.plan_document(planned))
     else:
         to = console(streams.out, streams.environ)
+        streams.out.write(render.contract_lines(planned.drift, to))
         streams.out.write(render.plan_table(planned.tables, to, verbose=options.verbose))
         streams.out.write(render.left_out_lines(planned.left_out, to))
     if planned.refused is not None:

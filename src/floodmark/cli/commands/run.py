@@ -111,9 +111,9 @@ def _text(
     if options.quiet:
         return render.problems(result.manifest, to)
     where = _manifest_place(settings, result)
-    return render.run_table(result.manifest, tally.counts(), to, verbose=options.verbose) + render.run_line(
-        result, where, to
-    )
+    contract = render.contract_lines(render.drift_of(result.manifest), to)
+    table = render.run_table(result.manifest, tally.counts(), to, verbose=options.verbose)
+    return contract + table + render.run_line(result, where, to)
 
 
 def _manifest_place(settings: Settings, result: RunResult) -> str:

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from floodmark.cli.output.figures import count, seconds, size
 from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.views import ChunkCounts, chunk_counts, has_work, statuses
 from floodmark.escaping import printable
-from floodmark.model import Reason, TableEntry, TableName
+from floodmark.model import ContractDrift, Reason, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable
 from floodmark.pipeline.publish import RunResult
 from floodmark.source.selection import LeftOut
@@ -35,6 +37,7 @@ _PLAN = (
     Column("to read", right=True, rank=1),
     Column("reason", sentence=True),
 )
+_CONTRACT = (Column("contract"), Column("action", rank=1), Column("difference", sentence=True))
 
 
 def run_table(manifest: Manifest, told: Mapping[TableName, ChunkCounts], to: Console, *, verbose: bool = False) -> str:
@@ -114,6 +117,17 @@ def left_out_lines(relations: Iterable[LeftOut], to: Console) -> str:
         return ""
     kinds = ", ".join(plural(number, kind) for kind, number in sorted(counts.items()))
     return wrap(f"Left out by default: {kinds}. To land one, name it in full in tables.include.", to)
+
+
+def contract_lines(drift: Sequence[ContractDrift], to: Console) -> str:
+    """Return a table of what differs from the contract, or an empty text."""
+    rows = [(one.label, one.action, f"{one.kind}: {one.detail}") for one in drift]
+    return f"{draw(_CONTRACT, rows, to)}\n" if rows else ""
+
+
+def drift_of(manifest: Manifest) -> tuple[ContractDrift, ...]:
+    """Return what differed from the contract in a run, if one was in force."""
+    return () if manifest.contract is UNSET else manifest.contract.drift
 
 
 def folded_line(number: int) -> str:

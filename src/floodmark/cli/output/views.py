@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import UNSET, Struct
 
 from floodmark.errors import EXIT_OK, EXIT_PARTIAL
-from floodmark.model import Ended, Reason, Status, TableEntry, TableName
+from floodmark.model import ContractDrift, Ended, Reason, Status, TableEntry, TableName
 from floodmark.pipeline.job import PlannedTable, RunPlan
 from floodmark.state.manifest import Head, Manifest
 from floodmark.state.run_list import KnownRun
@@ -87,20 +87,25 @@ class PlanDocument(Struct, frozen=True, kw_only=True):
     """The JSON document of `floodmark plan`.
 
     `left_out` are relations that are landed only if tables.include names them in full. `refused` is null if the guards
-    would not refuse the run.
+    would not refuse the run. `drift` is what differs from the contract, if one is in force.
     """
 
     tables: tuple[Planned, ...]
     left_out: tuple[LeftOutView, ...] = ()
     refused: RefusedRun | None = None
+    drift: tuple[ContractDrift, ...] = ()
 
 
 class StatusDocument(Struct, frozen=True, kw_only=True):
-    """The JSON document of `floodmark status`: the current head, its tables, and the last runs, newest first."""
+    """The JSON document of `floodmark status`: the current head, its tables, and the last runs, newest first.
+
+    `drift` is what differed from the contract in the last committed run, if one was in force.
+    """
 
     head: Head | None = None
     tables: tuple[TableStatus, ...] = ()
     runs: tuple[RunSummary, ...] = ()
+    drift: tuple[ContractDrift, ...] = ()
 
 
 class HistoryDocument(Struct, frozen=True, kw_only=True):
@@ -192,7 +197,8 @@ def plan_document(plan: RunPlan) -> PlanDocument:
     error = plan.refused
     refused = None if error is None else RefusedRun(error=error.sentence, hint=error.hint, exit_code=error.exit_code)
     left_out = tuple(LeftOutView(schema=one.table.schema, name=one.table.name, kind=one.kind) for one in plan.left_out)
-    return PlanDocument(tables=tuple(map(planned, plan.tables)), left_out=left_out, refused=refused)
+    tables = tuple(map(planned, plan.tables))
+    return PlanDocument(tables=tables, left_out=left_out, refused=refused, drift=plan.drift)
 
 
 def planned(table: PlannedTable) -> Planned:
