@@ -121,7 +121,7 @@ COUNTS = [
     guard("young", DETECT, "if seen.young:", "if False:", f"{EXACT} -k 'test_a_day and (update or insert)'"),
     guard("count", DETECT, "if seen.rows < mark.rows:\n        return _extract_counted(chunk, \"rows_removed\", mark.rows - seen.rows)\n    if seen.rows != mark.rows or seen.frozen", "if seen.frozen", f"{EXACT} -k 'test_a_day and delete'"),
     guard("frozen", DETECT, "if seen.rows != mark.rows or seen.frozen != mark.frozen:", "if seen.rows != mark.rows:", f"{EXACT} -k surgery"),
-    guard("young from x1 on", STATEMENTS, "(SELECT age('{since % 2**32}'::xid))", "(SELECT age('{since % 2**32}'::xid) - 1)", f"{EXACT} -k open_across"),
+    guard("young from x1 on", STATEMENTS, "age('{xid % 2**32}'::xid)", "(age('{xid % 2**32}'::xid) - 1)", f"{EXACT} -k open_across"),
     guard("x1 is xmin, not xmax", DETECT, "is_last, known.point.xmin or 0", "is_last, known.point.xmax or 0", f"{EXACT} -k open_across"),
     guard("chunk's lower end", STATEMENTS, "[f\"ctid >= '({chunk.start},0)'::tid\"] if chunk.start else []", "[]", f"{EXACT} -k reads_none"),
     guard("chunk's upper end", STATEMENTS, "if not open_end and chunk.stop is not None:", "if False:", f"{EXACT} -k reads_none"),

@@ -41,7 +41,7 @@ from floodmark.source.postgres.statements import (
     plan_only,
     reads_by_groups,
 )
-from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions
+from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions, Task
 from floodmark.source.postgres.versions import lacks_something
 from floodmark.source.postgres.wal import WalLog, read_wal
 from floodmark.source.selection import TableChoice
@@ -240,7 +240,8 @@ class PostgresSnapshot:
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         on = questions[0].table.label if questions else ""
-        with self._transactions.begin("can't observe", on) as connection:
+        with self._transactions.begin("can't observe", on) as task:
+            connection = task.connection
             answers = self._answer_together(connection, questions)
             before: frozenset[int] = frozenset()
             last: ExpectedReads | None = None
@@ -282,7 +283,8 @@ class PostgresSnapshot:
         known = self._tables[table.table]
         in_order = part.by_block and (known.where is None or part.no_proof is None)
         planning = IN_HEAP_ORDER if in_order else ""
-        with self._transactions.begin("can't extract", table.table.label, planning) as connection:
+        with self._transactions.begin("can't extract", table.table.label, planning) as task:
+            connection = task.connection
             if self.line_maker.name == "native":
                 copied = NativeRows(connection, known, self._format).receive(part, chunk, open_end, write)
             elif self._format == "csv":
@@ -291,10 +293,11 @@ class PostgresSnapshot:
                 copied = receive_groups(connection, copy_groups(known, part, chunk, open_end), write)
             else:
                 copied = receive_rows(connection, copy_rows(known, part, chunk, open_end), write)
-            read = self._require_meant(connection, table.table, part)
+            counted = copied.counted and table.watched is None
+            read = self._require_meant(task, table.table, part, is_last=counted or not part.by_block)
             if not part.by_block:
                 return Extracted(copied.lines, None)
-            if copied.counted and table.watched is None:
+            if counted:
                 seen = Observation(copied.rows, 0, copied.frozen, part.relfilenode)
             else:
                 question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
@@ -307,13 +310,15 @@ class PostgresSnapshot:
     def _expected_reads(self, asked: Question) -> ExpectedReads:
         return self._tables[asked.table].reads[asked.part.id]
 
-    def _require_meant(self, connection: Connection, table: TableName, part: Part) -> frozenset[int]:
+    def _require_meant(self, task: Task, table: TableName, part: Part, *, is_last: bool) -> frozenset[int]:
         """Raise SnapshotLost unless the first statement of this transaction read the snapshot's relations and files.
 
-        Return the relations that are locked.
+        Return the relations that are locked. If `is_last`, the task ends with the question about them.
         """
-        reads = self._tables[table].reads[part.id]
-        found = [LockedRelation(*row) for row in connection.execute(locked_relations(reads.root, self._database))]
+        reads, connection = self._tables[table].reads[part.id], task.connection
+        query = locked_relations(reads.root, self._database)
+        rows = task.last(query) if is_last and not reads.parent else connection.execute(query).fetchall()
+        found = [LockedRelation(*row) for row in rows]
         _require_not_replaced(connection, table, reads, oids(found))
         if reads.parent and not reads.exact:  # a partition can have been attached just for this statement
             tree = {oid for (oid,) in connection.execute(partition_members(reads.root))}

@@ -186,6 +186,22 @@ class Coordinator:
 _SECONDS_IN_USE = 1.0
 
 
+class Task(Struct):
+    """One task's turn in a transaction. It ends with a rollback to its savepoint, which releases its locks."""
+
+    connection: Connection
+    ended: bool = False
+
+    def last(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of the last query under the task's locks. The task ends with it, in one round trip."""
+        self.ended = True
+        return self.connection.execute(_joined(query, _TASK_ENDS)).fetchall()
+
+    def end(self) -> None:
+        if not self.ended:
+            self.connection.execute(_TASK_ENDS)
+
+
 class _Worker(Struct):
     """A worker's connection. `begun` are the statements that its open transaction began with, None if none is open.
 
@@ -241,14 +257,14 @@ class SnapshotTransactions:
         self.drawbacks = (*self.drawbacks, why)
 
     @contextmanager
-    def begin(self, what: str, on: str, first: str = "") -> Iterator[Connection]:
+    def begin(self, what: str, on: str, first: str = "") -> Iterator[Task]:
         """Open a transaction for one task. A driver's error inside becomes Floodmark's, which names `what` and `on`.
 
         `first` are SET LOCAL statements, which then cost no round trip of their own.
         """
         try:
-            with self._own(first) if self._shared else self._coordinator_transaction(first) as connection:
-                yield connection
+            with self._own(first) if self._shared else self._coordinator_transaction(first) as task:
+                yield task
         except psycopg.Error as error:
             raise self._error_to_raise(translated(error, what, on)) from None
 
@@ -259,29 +275,32 @@ class SnapshotTransactions:
         return error
 
     @contextmanager
-    def _own(self, first: str) -> Iterator[Connection]:
+    def _own(self, first: str) -> Iterator[Task]:
         """Do a task in a worker's transaction, which later tasks that begin with the same statements use again."""
         worker = self._idle_worker()
         try:
             if not worker.suits(first):
                 self._import_snapshot(worker, first)
-            yield worker.connection
-            worker.connection.execute(_TASK_ENDS)
+            task = Task(worker.connection)
+            yield task
+            task.end()
         except BaseException:
             close_quietly(worker.connection)
             raise
         self._idle.put(worker)
 
     @contextmanager
-    def _coordinator_transaction(self, first: str) -> Iterator[Connection]:
+    def _coordinator_transaction(self, first: str) -> Iterator[Task]:
         connection = self._coordinator.connection
         with self._alone:
             connection.execute(_joined(_TASK, first))
+            task = Task(connection)
             try:
-                yield connection
+                yield task
             finally:
                 if not connection.closed:
-                    connection.execute(_joined(_TASK_ENDS, "RELEASE SAVEPOINT task"))
+                    task.end()
+                    connection.execute("RELEASE SAVEPOINT task")
 
     def _idle_worker(self) -> _Worker:
         """Return an idle worker, or a new one. If the server accepts no more, wait for one that becomes free."""
