@@ -6,6 +6,7 @@ begun then, so one word is enough.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ class Terminated(KeyboardInterrupt):
 def main() -> int:
     """Run the command line and return its exit code. Raises nothing."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.disable()  # nothing that an import makes is garbage
     try:
         if sys.argv[1:] == ["--version"] and write_version():
             return 0
@@ -33,6 +35,7 @@ def main() -> int:
         os.write(2, b"Stopped.\n")
         return 128 + getattr(stopped, "signal_number", signal.SIGINT)
     finally:
+        gc.freeze()  # so that the interpreter does not look for garbage once more before it ends
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # all is said, and the exit code tells it
 

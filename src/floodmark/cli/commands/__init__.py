@@ -51,6 +51,7 @@ def _collect_less_garbage() -> None:
     """Let the collector look at what a command makes, and less often. It costs a fifth of a short run otherwise."""
     gc.freeze()  # the modules stay until the process ends
     gc.set_threshold(_ALLOCATIONS, 20, 20)
+    gc.enable()  # `__main__` did without it while modules were loaded
 
 
 def call(options: argparse.Namespace, streams: CommandStreams) -> int:
