@@ -16,6 +16,7 @@ import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import LongType, NestedField
+from test_load import take_over_a_moved_database
 
 from fix_iceberg import INTO, NAMESPACE, Warehouse
 from fix_load import DAY_2, FIRST, SECOND, Job, unchanged
@@ -174,6 +175,26 @@ def test_a_table_that_someone_changed_is_refused_until_it_is_replaced(job: Job, 
     assert full == {"audit.log": "loaded", "public.person": "loaded"}
     assert len(warehouse.rows("person")) == 2 and warehouse.table("audit_log").schema().column_names == ["a"]
     assert job.load(INTO, *warehouse.options) == unchanged(FIRST)
+
+
+def test_files_that_someone_deleted_or_damaged(job: Job, warehouse: Warehouse) -> None:
+    job.load(INTO, *warehouse.options)
+    gone = sorted(warehouse.files("big"))[0]
+    Path(gone).unlink()
+    job.night("INSERT INTO big VALUES (0, 'new')")
+    assert job.load(INTO, *warehouse.options)["public.big"] == "loaded"
+    assert len(warehouse.rows("big")) == 1501 and gone not in warehouse.files("big")
+    Path(warehouse.table("big").metadata_location).write_text("{")
+    said = job.refused(INTO, *warehouse.options, code=13)
+    assert "can't read the table: cases.big: its metadata is damaged" in said
+    Path(warehouse.folder / "cases").rename(warehouse.folder / "moved")
+    assert "No such file" in job.refused(INTO, *warehouse.options, code=13)
+
+
+def test_a_moved_database_is_taken_over(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYICEBERG_CATALOG__DEFAULT__URI", f"sqlite:///{tmp_path}/catalog.db")
+    monkeypatch.setenv("PYICEBERG_CATALOG__DEFAULT__WAREHOUSE", str(tmp_path / "warehouse"))
+    take_over_a_moved_database(job, INTO, tmp_path)
 
 
 def test_a_compaction_by_another_engine_changes_no_row(
@@ -336,6 +357,10 @@ BAD = {
     "no such name": (("--catalog", "nowhere"), 10, "configuration does not have it"),
     "another url": (("--catalog", "postgresql://u:s3cret@h/d"), 2, "this is not a catalog"),
     "no folder": (("--catalog", "sqlite:////nowhere/c.db"), 10, "can't be opened"),
+    "no such kind": (("--catalog", "odd"), 10, "can't use its configuration"),
+    "a secret": (("--catalog", "db"), 13, "can't open the catalog: db: "),
+    "nested": (("--warehouse", "./x"), 2, "not a namespace of this catalog"),
+    "no place": (("--catalog", "bare"), 3, "Give --warehouse URL"),
     "nobody there": (("--catalog", "http://127.0.0.1:9/"), 13, "gave no usable answer"),
 }
 
@@ -343,8 +368,11 @@ BAD = {
 def test_catalogs_that_do_not_do(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYICEBERG_CATALOG__ODD__TYPE", "odd")
+    monkeypatch.setenv("PYICEBERG_CATALOG__DB__URI", "postgresql+psycopg://u:s3cret@127.0.0.1:9/d")
+    monkeypatch.setenv("PYICEBERG_CATALOG__BARE__URI", f"sqlite:///{tmp_path}/bare.db")
     for name, (options, code, why) in BAD.items():
-        said = job.refused(INTO, *options, code=code)
+        said = job.refused("iceberg:a.b" if name == "nested" else INTO, *options, code=code)
         assert why in said and "s3cret" not in said and "Traceback" not in said, name
     (tmp_path / "notes.db").write_bytes(b"not a database" * 500)
     assert "not a SQLite database" in job.refused(INTO, "--catalog", "sqlite:///notes.db", code=10)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -27,10 +28,11 @@ from pyiceberg.typedef import Identifier  # optional extra
 from floodmark.errors import ConfigError, FloodmarkError
 from floodmark.events import Observer, Warned
 from floodmark.layout import catalog_name, default_schema, timestamp_text
-from floodmark.load.iceberg_catalog import catalog_label, open_catalog, translated
+from floodmark.load.iceberg_catalog import catalog_label, open_catalog, open_namespace, translated
 from floodmark.load.iceberg_expiry import expire
+from floodmark.load.iceberg_record import LoadedTable, require_as_left, wanted_comments
 from floodmark.load.iceberg_schema import iceberg_type
-from floodmark.load.iceberg_table import LoadedTable, TableChange, require_as_left, wanted_comments
+from floodmark.load.iceberg_table import TableChange
 from floodmark.load.target import (
     LEAVE_OUT,
     LoadSource,
@@ -42,6 +44,9 @@ from floodmark.load.target import (
 )
 from floodmark.model import TableName
 from floodmark.reader.types import ColumnType
+
+# The tables whose metadata is read at the same time. Each is a request or two.
+_READERS = 8
 
 
 class IcebergNamespace:
@@ -61,7 +66,7 @@ class IcebergNamespace:
     ) -> None:
         self._observer, self._keep = observer, keep
         self._catalog: Catalog = open_catalog(catalog, warehouse)
-        self._namespace = Catalog.identifier_to_tuple(namespace)
+        self._namespace = open_namespace(self._catalog, namespace)
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
         self._default_schema = ""
         self._foreign: set[str] = set()
@@ -80,8 +85,9 @@ class IcebergNamespace:
         self._default_schema = default_schema(source.dialect, source.database)
         with translated("can't read the namespace", self.url):
             names = self._listed()
-        for name in names:
-            table = self._read(name)
+        with ThreadPoolExecutor(_READERS) as executor:
+            tables = list(executor.map(self._read, names))
+        for name, table in zip(names, tables, strict=True):
             if table is None or not LoadedTable.is_ours(table):
                 self._foreign.add(name)
             else:
@@ -112,7 +118,12 @@ class IcebergNamespace:
             require_as_left(current, staged)
         self._named[there] = name
         with translated("can't write to the table", self._label(there)):
-            change = TableChange(self._catalog, self._identifier(there), current, staged, self._load)
+            try:
+                change = TableChange(self._catalog, self._identifier(there), current, staged, self._load)
+            except ValueError:
+                if current is not None:
+                    raise
+                raise self._no_place(there) from None
             try:
                 rows = change.stage()
             except BaseException:
@@ -163,6 +174,10 @@ class IcebergNamespace:
     def close(self) -> None:
         with suppress(Exception):  # nothing depends on a connection that is closed twice
             self._catalog.close()
+
+    def _no_place(self, there: str) -> ConfigError:
+        why = "neither the catalog nor the namespace has a place for it"
+        return ConfigError("can't create the table", on=self._label(there), why=why, hint="Give --warehouse URL.")
 
     def _listed(self) -> list[str]:
         try:

@@ -14,28 +14,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pyiceberg.catalog import Catalog, load_catalog  # optional extra
+from pyiceberg.catalog import Catalog, MetastoreCatalog, load_catalog  # optional extra
 from pyiceberg.exceptions import (  # optional extra
     CommitFailedException,
     CommitStateUnknownException,
     ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
+    NoSuchPropertyException,
     NoSuchTableError,
+    NotInstalledError,
     OAuthError,
     ServerError,
     ServiceUnavailableError,
     TableAlreadyExistsError,
     TooManyRequestsError,
     UnauthorizedError,
+    ValidationError,
     ValidationException,
 )
+from pyiceberg.typedef import Identifier  # optional extra
 from pyiceberg.utils.config import Config  # optional extra
 
 from floodmark.errors import (
     ConfigError,
     Conflict,
     FloodmarkError,
+    StateUnreadable,
     StorageDenied,
     StorageError,
     StorageUnavailable,
@@ -45,7 +50,7 @@ from floodmark.errors import (
 _FILE_IO = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _DEFAULT = "default"
 _FILE = "catalog.db"
-_FORMS = "Write --catalog NAME (of .pyiceberg.yaml), sqlite:///FILE, https://HOST or glue:."
+_FORMS = "Write --catalog NAME (of .pyiceberg.yaml), sqlite:///FILE, https://HOST or glue:, or --warehouse FOLDER."
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ARROW_CODE = re.compile(r"AWS Error ([A-Z_]+)")
 _CONFLICTS = (CommitFailedException, ValidationException, TableAlreadyExistsError, NamespaceAlreadyExistsError)
@@ -71,7 +76,21 @@ def open_catalog(catalog: str | None, warehouse: str | None) -> Catalog:
         merged = {key: str(value) for key, value in known.items() if isinstance(value, str)}
         if catalog is not None and _NAME.fullmatch(catalog) and not known:
             raise _unknown(catalog, configured)
-        return load_catalog(name, **{**merged, **found})
+        try:
+            return load_catalog(name, **{**merged, **found})
+        except (ValueError, NoSuchPropertyException, NotInstalledError) as error:
+            hint = "Check its type and its URI in .pyiceberg.yaml or PYICEBERG_CATALOG__…."
+            why = f"PyIceberg can't use its configuration ({type(error).__name__})"
+            raise ConfigError("can't open the catalog", on=where, why=why, hint=hint) from None
+
+
+def open_namespace(catalog: Catalog, namespace: str) -> Identifier:
+    """Return the parts of a namespace's name. Raises UsageError if the catalog can't have such a namespace."""
+    parts = Catalog.identifier_to_tuple(namespace)
+    if not all(parts) or (len(parts) > 1 and isinstance(catalog, MetastoreCatalog)):
+        hint = "Write --into iceberg:NAMESPACE. Only a REST catalog has namespaces within others, with dots."
+        raise UsageError("this is not a namespace of this catalog", on=f"iceberg:{namespace}", hint=hint)
+    return parts
 
 
 def catalog_label(catalog: Catalog) -> str:
@@ -109,7 +128,10 @@ def _translation(error: Exception, what: str, on: str) -> FloodmarkError:
     if library == "sqlalchemy":
         return _database_error(error, what, on)
     if isinstance(error, OSError):
-        return StorageError(what, on=on, why=error.strerror or _code(error) or kind)
+        return StorageError(what, on=on, why=_code(error) or (os.strerror(error.errno) if error.errno else kind))
+    if isinstance(error, ValidationError) or library.startswith("pydantic"):
+        hint = "Restore the metadata file that the catalog names, or drop the table from the catalog and load again."
+        return StateUnreadable(what, on=on, why="its metadata is damaged, or of an unknown version", hint=hint)
     return StorageError(what, on=on, why=f"PyIceberg gave {kind}{f' ({_code(error)})' if _code(error) else ''}")
 
 
