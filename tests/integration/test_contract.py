@@ -217,6 +217,40 @@ def test_sqlite(tmp_path: Path) -> None:
     _plays(Floodmark(tmp_path / "job", {"FLOODMARK_SOURCE": url, "FLOODMARK_DESTINATION": out}), run, lambda: None)
 
 
+def test_bad_input_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    sqlite_database(tmp_path / "cases.db").run("CREATE TABLE person (id int PRIMARY KEY)")
+    environment = {"FLOODMARK_SOURCE": f"sqlite:///{tmp_path}/cases.db", "FLOODMARK_DESTINATION": str(tmp_path / "out")}
+    floodmark, landing = Floodmark(tmp_path / "job", environment), Landing(tmp_path / "out")
+    floodmark.configure("contract: {}\ntables: {exclude: [fresh]}\n")
+    file = floodmark.folder / "floodmark.contract.yaml"
+    floodmark("contract", "write")
+    floodmark.run()
+    good, before = file.read_text(), landing.files
+    assert "already exists" in floodmark("contract", "write", code=2).err and file.read_text() == good
+    for names in (["other"], ["person.other"], ["person.*"], ["a.b.c.d"], ["person.id", "other"]):
+        floodmark("contract", "accept", *names, code=10)
+        assert file.read_text() == good
+    file.write_text(good.replace("columns:", "column:"))
+    for command in (
+        ["run"],
+        ["plan"],
+        ["contract", "check"],
+        ["contract", "accept", "person"],
+        ["verify", "--against-source"],
+    ):
+        assert "line 15: unknown key column. Did you mean columns?" in floodmark(*command, code=10).err.replace(
+            "\n  ", ". "
+        )
+    assert landing.files == before and "column:" in file.read_text()
+    floodmark("status")  # it needs only the state
+    file.write_text(good.replace("person:", "person:\n      note: kept"))
+    floodmark("contract", "write", "--force")
+    assert "note: kept" in file.read_text() and [one.name for one in floodmark.folder.glob(".floodmark*")] == []
+    file.write_text(good.replace("database: cases", "database: other"))
+    assert "it is for the database other" in floodmark("contract", "check", code=10).err
+    assert "it is for the database other" in floodmark("doctor", code=10).out
+
+
 def test_mariadb(my: MyDatabase, tmp_path: Path) -> None:
     my.execute("CREATE TABLE person (id int PRIMARY KEY, name text)", "INSERT INTO person VALUES (1, 'one')")
     my.execute("SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = ON")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from msgspec.structs import replace
 
 from fix_cli import EVIL, EVIL_SHOWN, entry, manifest
 from floodmark.config import ChannelSettings, NotifyKind, NotifySettings, Secret
@@ -17,7 +18,7 @@ from floodmark.config.notifications import DEFAULT_KINDS
 from floodmark.errors import LossRefused, MessageError, MessageUnanswered, SourceUnavailable, Stopped, StorageError
 from floodmark.events import ChunkAudited, Event, Retried, RunStarted, Warned, ignore_event
 from floodmark.layout import INFLIGHT, NOTIFIED
-from floodmark.model import Point, TableName
+from floodmark.model import ContractDrift, ContractFacts, Point, TableName
 from floodmark.notify import job
 from floodmark.notify.channels.memory import MemoryChannel
 from floodmark.notify.channels.webhook import signature
@@ -262,6 +263,17 @@ def test_outcomes_are_counted_and_only_what_was_sent_starts_an_interval() -> Non
 
 
 # All of it in time
+
+
+def test_differences_from_the_contract_are_told_although_the_run_succeeded() -> None:
+    drift = ContractDrift(kind="new_column", schema="public", name="t", column="nino", action="excluded", detail="new")
+    told = FactCollector("cases")
+    told.result = RunResult(replace(manifest(entry("t")), contract=ContractFacts("d", (drift,))), "key", 0, 1.0)
+    facts = told.facts(0, None)
+    assert facts.kinds == ("contract", "succeeded")
+    text = compose(facts, ["contract"], None).text()
+    assert "- public.t: new_column: nino: new" in text and "floodmark contract accept" in text
+    assert "FloodmarkContractDrift".lower() in text
 
 
 FACTS = RunFacts(outcome="failed", exit_code=12, database="cases")

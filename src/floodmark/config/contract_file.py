@@ -62,6 +62,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: set[int] = set()
+        self._lines: dict[int, int] = {}  # of the key, by the node of its value
 
     def contract(self, node: yaml.Node) -> Contract:
         given = self._fields(node, "The file", ("format", "version", "database", "schemas"), ("format", "version"))
@@ -130,6 +131,7 @@ class _Reader:
         for key, inner in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self._refuse(key, "a key is no text", "Put it in quotes.")
+            self._lines[id(inner)] = key.start_mark.line
             found[key.value] = inner  # also `on` and `1` are names here
         return found
 
@@ -156,4 +158,5 @@ class _Reader:
         self._seen.add(id(node))
 
     def _refuse(self, node: yaml.Node, why: str, hint: str) -> NoReturn:
-        raise ConfigError(REFUSED, on=f"{self._path}, line {node.start_mark.line + 1}", why=why, hint=hint)
+        line = self._lines.get(id(node), node.start_mark.line) + 1
+        raise ConfigError(REFUSED, on=f"{self._path}, line {line}", why=why, hint=hint)

@@ -104,7 +104,7 @@ def _table_lines(wanted: TemplateChoices) -> list[str]:
     else:
         lines.append("  # rules:")
         lines.append("  #   schema.person: {columns: {mask: {email: redact}}}")
-    return [*lines, ""]
+    return [*lines, "", *_CONTRACT, ""]
 
 
 def _rule_line(table: str, masks: Mapping[str, Mask]) -> str:
@@ -112,6 +112,10 @@ def _rule_line(table: str, masks: Mapping[str, Mask]) -> str:
     return f"{yaml_scalar(table)}: {{columns: {{mask: {{{inner}}}}}}}"
 
 
+_CONTRACT = (
+    "# A reviewed list of the tables and columns that may leave the database. To write it: floodmark contract write",
+    "# contract: {tables: exclude, columns: exclude, types: accept}",
+)
 _REST = """\
 limits:
   # The most connections to the database at once.
