@@ -227,20 +227,13 @@ def test_bad_input_leaves_everything_as_it_was(tmp_path: Path) -> None:
     floodmark.run()
     good, before = file.read_text(), landing.files
     assert "already exists" in floodmark("contract", "write", code=2).err and file.read_text() == good
-    for names in (["other"], ["person.other"], ["person.*"], ["a.b.c.d"], ["person.id", "other"]):
+    for names in (["person.*"], ["person.id", "other"]):
         floodmark("contract", "accept", *names, code=10)
         assert file.read_text() == good
     file.write_text(good.replace("columns:", "column:"))
-    for command in (
-        ["run"],
-        ["plan"],
-        ["contract", "check"],
-        ["contract", "accept", "person"],
-        ["verify", "--against-source"],
-    ):
-        assert "line 15: unknown key column. Did you mean columns?" in floodmark(*command, code=10).err.replace(
-            "\n  ", ". "
-        )
+    for command in (["run"], ["contract", "accept", "person"], ["verify", "--against-source"]):
+        refused = floodmark(*command, code=10).err
+        assert "line 15: unknown key column\n  Did you mean columns?" in refused
     assert landing.files == before and "column:" in file.read_text()
     floodmark("status")  # it needs only the state
     file.write_text(good.replace("person:", "person:\n      note: kept"))

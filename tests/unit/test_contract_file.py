@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 
 from floodmark.config import Contract, ContractColumn, ContractTable, ContractTerms, Flags, Selection, load
 from floodmark.config.contract_file import parse_contract, read_contract
+from floodmark.config.contract_schema import contract_schema
 from floodmark.config.load import load_tables
 from floodmark.contract.apply import apply_contract
 from floodmark.contract.compare import ShownTables, compare_contract, missing_tables
@@ -22,6 +25,7 @@ from floodmark.observed import TableInfo
 from floodmark.source.selection import CandidateRelation, choose_tables, literal_parts, rules_by_table
 
 FILE = Path("floodmark.contract.yaml")
+SCHEMA = Draft7Validator(contract_schema())
 HEAD = "format: floodmark.contract\nversion: 1\n"
 PERSON = TableName("public", "person")
 BLOCK = "schemas:\n  public:\n    person:\n      columns:\n        id: bigint\n"
@@ -84,6 +88,7 @@ def test_a_file_reads_back_as_it_was_and_is_the_same_each_time(contract: Contrac
     text = contract_text(contract)
     again = parse_contract(text, FILE)
     assert again == contract and contract_text(again) == text
+    SCHEMA.validate(yaml.safe_load(text))
 
 
 def test_a_file_is_one_line_a_column() -> None:
@@ -126,6 +131,22 @@ def test_a_damaged_file_is_refused_with_its_line(text: str, says: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_contract(text, FILE)
     assert says in refused.value.sentence and refused.value.hint is not None
+
+
+def test_the_schema_refuses_what_the_parser_refuses() -> None:
+    good: dict[str, Any] = yaml.safe_load(HEAD + BLOCK)
+    SCHEMA.validate(good)
+    table = good["schemas"]["public"]["person"]
+    for wrong in (
+        {**good, "tables": {}}, {**good, "version": 2}, {"version": 1}, {**good, "database": ""},
+        *({**good, "schemas": {"public": {"person": one}}} for one in (
+            {}, {**table, "more": 1}, {"columns": {"id": 1}}, {"columns": {"id": {"masked": True}}},
+            {"columns": {"id": {"type": "text", "masked": 1}}}, {**table, "primary_key": "id"},
+        )),
+    ):  # fmt: skip
+        assert not SCHEMA.is_valid(wrong)
+        with pytest.raises(ConfigError):
+            parse_contract(yaml.safe_dump(wrong), FILE)
 
 
 def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def add_config(commands: Commands) -> None:
         dest="config_command", metavar="COMMAND", required=True, title="commands", parser_class=Parser
     )
     description = "Print the JSON Schema of floodmark.yaml."
-    inner.add_parser("schema", help="print the JSON Schema of floodmark.yaml", description=description)
+    schema = inner.add_parser("schema", help="print the JSON Schema of floodmark.yaml", description=description)
+    schema.add_argument("--contract", action="store_true", help="that of floodmark.contract.yaml instead")
 
 
 def add_demo(commands: Commands) -> None:
