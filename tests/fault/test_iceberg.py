@@ -147,19 +147,21 @@ def test_a_load_of_the_same_rows_does_not_overwrite_a_later_one(
     job: Job, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that changes no file has the same requirement as one that does."""
+    job.night("CREATE TABLE small (a smallint); INSERT INTO small VALUES (1)")
     job.load(INTO, *warehouse.options)
-    job.night("ALTER TABLE person ALTER name TYPE varchar(30)")
+    job.night("ALTER TABLE small ALTER a TYPE int")  # Iceberg has one type for both
     whole = TableChange.commit
 
     def late(*arguments: Any) -> None:
         monkeypatch.setattr(TableChange, "commit", whole)
-        job.night("INSERT INTO person VALUES (3)")
+        job.night("INSERT INTO small VALUES (2)")
         job.load(INTO, *warehouse.options)
         whole(*arguments)
 
     monkeypatch.setattr(TableChange, "commit", late)
-    job.refused(INTO, *warehouse.options, "--table", "person", "--text", "public.person.name", code=11)
-    assert job.load(INTO, *warehouse.options) == unchanged(FIRST) and len(warehouse.rows("person")) == 3
+    job.refused(INTO, *warehouse.options, code=11)
+    assert job.load(INTO, *warehouse.options) == {**unchanged(FIRST), "public.small": "unchanged"}
+    assert len(warehouse.rows("small")) == 2 and len(warehouse.table("small").snapshots()) == 2
 
 
 @pytest.mark.parametrize("landed", [True, False])

@@ -135,7 +135,9 @@ def test_every_type_as_in_the_source(job: Job, warehouse: Warehouse) -> None:
 def test_columns_change_and_files_stay_where_their_lines_do(job: Job, warehouse: Warehouse) -> None:
     job.night(
         "CREATE TABLE wide (id int, n numeric(10,2), f real, t text, j text) WITH (autovacuum_enabled = off);"
-        "INSERT INTO wide SELECT i, i, 0.1, repeat('x', 200), '1' FROM generate_series(1, 1500) i"
+        "INSERT INTO wide SELECT i, i, 0.1, repeat('x', 200), '1' FROM generate_series(1, 1500) i;"
+        "CREATE TABLE single (f real); INSERT INTO single VALUES (0.1);"
+        "CREATE TABLE whole (i int); INSERT INTO whole VALUES (7)"
     )
     job.load(INTO, *warehouse.options)
     ids = {field.name: field.field_id for field in warehouse.table("wide").schema().fields}
@@ -145,8 +147,15 @@ def test_columns_change_and_files_stay_where_their_lines_do(job: Job, warehouse:
     assert warehouse.files("wide") == before and len(warehouse.table("wide").snapshots()) == 1, "metadata is enough"
     assert str(warehouse.table("wide").schema().find_type("n")) == "decimal(12, 2)"
     assert warehouse.rows("wide")[0][1] == Decimal("1.00")
-    job.night("ALTER TABLE wide ALTER f TYPE float8 USING 0.1, ALTER id TYPE bigint")
+    one, seven = warehouse.files("single"), warehouse.files("whole")
+    job.night(
+        "ALTER TABLE wide ALTER f TYPE float8 USING 0.1, ALTER id TYPE bigint; ALTER TABLE whole ALTER i TYPE bigint;"
+        "ALTER TABLE single ALTER f TYPE float8 USING 0.1"
+    )
     job.load(INTO, *warehouse.options)
+    assert warehouse.files("whole") == seven and warehouse.rows("whole") == [(7,)]
+    assert warehouse.table("whole").schema().find_type("i") == LongType()
+    assert warehouse.rows("single") == [(0.1,)] and warehouse.files("single") != one, "its lines are the same, and yet"
     assert {row[2] for row in warehouse.rows("wide")} == {0.1}, "a float's file would give 0.10000000149"
     job.night(
         "ALTER TABLE wide RENAME t TO title; ALTER TABLE wide DROP n, ADD extra date;"
