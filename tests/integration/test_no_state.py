@@ -22,7 +22,7 @@ JSON = ("--output", "json")
 PRUNED = set(PruneDocument.__struct_fields__)
 VERIFIED = set(VerifyDocument.__struct_fields__)
 COMPARED = set(ManifestDifference.__struct_fields__)
-NO_RUN = {"head", "tables", "runs"}
+NO_RUN = {"head", "tables", "runs", "drift"}
 # The documented keys of each command's JSON.
 COMMANDS: dict[tuple[str, ...], set[str]] = {
     ("status", *JSON): NO_RUN,
