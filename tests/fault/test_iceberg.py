@@ -18,10 +18,16 @@ from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 from sqlalchemy.orm import Session
 
-from fix_iceberg import INTO, Warehouse
+import floodmark
+from fix_iceberg import INTO, NAMESPACE, Warehouse
 from fix_load import DAY_2, FIRST, SECOND, Job, unchanged
+from floodmark.errors import Stopped
+from floodmark.events import ignore_event
 from floodmark.load import iceberg
 from floodmark.load.iceberg_table import TableChange
+from floodmark.load.job import LoadedTable, LoadOptions, load
+from floodmark.load.target import LoadWatch
+from floodmark.stop import Stop
 
 # All that changes something outside the process: files, and the catalog's database.
 WRITES = ((PyArrowFile, "create"), (PyArrowFileIO, "delete"), (Session, "commit"))
@@ -162,6 +168,27 @@ def test_a_load_of_the_same_rows_does_not_overwrite_a_later_one(
     job.refused(INTO, *warehouse.options, code=11)
     assert job.load(INTO, *warehouse.options) == {**unchanged(FIRST), "public.small": "unchanged"}
     assert len(warehouse.rows("small")) == 2 and len(warehouse.table("small").snapshots()) == 2
+
+
+def test_a_load_that_is_told_to_stop_deletes_what_it_staged(job: Job, warehouse: Warehouse) -> None:
+    job.load(INTO, *warehouse.options)
+    files, rows = set(warehouse.folder.rglob("*.parquet")), warehouse.everything()
+    job.night(DAY_2)
+    stop, begun = Stop(), list[set[Path]]()
+    target = iceberg.IcebergNamespace(
+        NAMESPACE, ignore_event, catalog=f"sqlite:///{warehouse.file}", warehouse=warehouse.place
+    )
+
+    def tell(one: LoadedTable) -> None:
+        begun.append(set(warehouse.folder.rglob("*.parquet")) - files)
+        stop.ask(signal.SIGTERM)
+
+    with pytest.raises(Stopped) as stopped:
+        lake = floodmark.open(str(job.landing)).latest()
+        load(lake, target, LoadOptions(drop=True), tell, LoadWatch(ignore_event, stop))
+    target.close()
+    assert stopped.value.code == 143 and len(begun) == 1 and begun[0], "it had begun"
+    assert set(warehouse.folder.rglob("*.parquet")) == files and warehouse.everything() == rows
 
 
 @pytest.mark.parametrize("landed", [True, False])
