@@ -12,7 +12,7 @@ from fix_postgres import PgDatabase
 # Each takes as long to load as a million rows take to scan, or serves what this run has no use for.
 HEAVY = (
     *("boto3", "botocore", "sqlalchemy", "prometheus_client", "zstandard", "sqlite3", "floodmark.demo"),
-    *("apprise", "floodmark.notify", "floodmark.topics", "rich", "yaml"),
+    *("apprise", "floodmark.notify", "floodmark.topics", "rich", "yaml", "pyarrow", "pyiceberg"),
 )
 RUN = """
 import sys
