@@ -67,7 +67,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.verify", "floodmark.prune"),
     ("floodmark.reader",),
     ("floodmark.load", "floodmark.deliver"),
-    ("floodmark.metrics", "floodmark.notify"),
+    ("floodmark.metrics", "floodmark.notify", "floodmark.openlineage"),
     ("floodmark.demo", "floodmark.doctor"),
     ("floodmark",),  # the public API
     ("floodmark.cli",),
@@ -102,6 +102,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "boto3": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),
     "botocore": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),
     "apprise": ("floodmark.notify.channels.people",),
+    "openlineage": ("floodmark.openlineage",),
+    "requests": ("floodmark.openlineage",),
     "yaml": ("floodmark.config", "floodmark.reader.dbt"),
     "rich": ("floodmark.cli", "floodmark.demo"),
     "tenacity": ("floodmark.retrying",),

@@ -19,6 +19,7 @@ from floodmark.config.document import read_config
 from floodmark.config.guards import guard_settings
 from floodmark.config.metrics import PUSHGATEWAY, metrics_settings
 from floodmark.config.notifications import notify_settings, readable_notify_settings
+from floodmark.config.openlineage import openlineage_settings
 from floodmark.config.receivers import layout_of, place_settings
 from floodmark.config.schema import ConfigFile, ContractSection, DestinationSection
 from floodmark.config.settings import (
@@ -30,6 +31,7 @@ from floodmark.config.settings import (
     Limits,
     Metrics,
     NotifySettings,
+    OpenLineageSettings,
     Secret,
     Selection,
     Settings,
@@ -93,6 +95,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         notify=NotifySettings() if state_only else notify_settings(file.notify, file.runbook_url, environ, name),
         completion=completion_settings(file.completion, name),
         contract_file=contract_file,
+        openlineage=OpenLineageSettings() if state_only else openlineage_settings(file.openlineage, environ, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
     )

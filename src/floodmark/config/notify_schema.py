@@ -1,4 +1,4 @@
-"""The sections of floodmark.yaml that say who is told what: `notify` and `completion`. See `schema`."""
+"""The sections of floodmark.yaml that say who is told what: `notify`, `completion` and `openlineage`. See `schema`."""
 
 from __future__ import annotations
 
@@ -77,3 +77,32 @@ class CompletionSection(Struct, frozen=True, forbid_unknown_fields=True):
             examples=["arn:aws:sns:eu-west-2:123456789012:landed"],
         ),
     ] = None
+
+
+class OpenLineageSection(Struct, frozen=True, forbid_unknown_fields=True):
+    """The receiver of OpenLineage events about runs. Nothing is sent without a transport."""
+
+    transport: Annotated[
+        Literal["http", "file"] | None,
+        documented_key("The way to the receiver. http: POST to url. file: append lines of JSON to path."),
+    ] = None
+    url: Annotated[
+        str | None,
+        documented_key(
+            "With http: the receiver's address, without a user, a password or parameters.",
+            examples=["https://marquez.example.org"],
+        ),
+    ] = None
+    endpoint: Annotated[
+        str | None, documented_key("With http: the path below url that takes events.", "api/v1/lineage")
+    ] = None
+    api_key_env: Annotated[
+        str | None,
+        documented_key(
+            "With http: the environment variable that holds the API key, which is sent as a bearer token.",
+            examples=["OPENLINEAGE_API_KEY"],
+        ),
+    ] = None
+    path: Annotated[str | None, documented_key("With file: the file. Its folder must exist.")] = None
+    namespace: Annotated[str | None, documented_key("The namespace of the job.", "floodmark")] = None
+    job: Annotated[str | None, documented_key("The job's name. By default it is the database's name.")] = None

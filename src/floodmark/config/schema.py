@@ -27,7 +27,7 @@ from floodmark.config.key_types import (
     Wait,
     documented_key,
 )
-from floodmark.config.notify_schema import CompletionSection, NotifySection
+from floodmark.config.notify_schema import CompletionSection, NotifySection, OpenLineageSection
 from floodmark.config.settings import DetectMode, Mask
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
@@ -331,6 +331,7 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = None
     completion: CompletionSection = CompletionSection()
+    openlineage: OpenLineageSection = OpenLineageSection()
 
 
 # What a key takes, if its type does not say it.

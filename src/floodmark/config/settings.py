@@ -216,6 +216,21 @@ class CompletionSettings(Struct, frozen=True):
         return self.object is not None or self.message is not None
 
 
+class OpenLineageSettings(Struct, frozen=True, kw_only=True):
+    """The receiver of OpenLineage events. `transport` is None if nobody wants them.
+
+    `url` holds no secret, and ends with a slash. `job` is None for the database's name.
+    """
+
+    transport: Literal["http", "file"] | None = None
+    url: str = ""
+    endpoint: str = "api/v1/lineage"
+    path: str = ""
+    namespace: str = "floodmark"
+    job: str | None = None
+    api_key: Secret | None = None
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one command. `state_url` is None for a stateless run; `prune_grace` is seconds.
 
@@ -238,6 +253,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     notify: NotifySettings = NotifySettings()
     completion: CompletionSettings = CompletionSettings()
     contract_file: Path = Path(CONTRACT_FILE)
+    openlineage: OpenLineageSettings = OpenLineageSettings()
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE

@@ -14,6 +14,7 @@ from floodmark.doctor.database import SourceFacts, check_source
 from floodmark.doctor.finding import Finding, of_error, run_check, unknown
 from floodmark.doctor.metrics import check_metrics
 from floodmark.doctor.notifications import check_notify
+from floodmark.doctor.openlineage import check_openlineage
 from floodmark.doctor.places import check_places
 from floodmark.doctor.space import check_space
 from floodmark.doctor.state import check_state
@@ -39,3 +40,4 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from run_check("head", lambda: check_state(settings, known.identity, known.tables))
     yield from run_check("metrics", lambda: check_metrics(settings.metrics))
     yield from run_check("notify", lambda: check_notify(settings.notify))
+    yield from run_check("openlineage", lambda: check_openlineage(settings.openlineage))

@@ -95,10 +95,13 @@ def _set_keys(section: Struct, prefix: str) -> Iterator[str]:
 
 
 def _named_variables(flags: Flags) -> set[str]:
-    """Return the variables that the file's channels name."""
+    """Return the variables that the file names."""
     path = flags.config or DEFAULT_FILE
-    channels = read_config(path).notify if path.exists() else ()
-    return {name for one in channels for name in (one.to_env, one.secret_env) if name is not None}
+    if not path.exists():
+        return set()
+    file = read_config(path)
+    named = [name for one in file.notify for name in (one.to_env, one.secret_env)]
+    return {name for name in (*named, file.openlineage.api_key_env) if name is not None}
 
 
 def _without_effect(environ: Mapping[str, str], named: set[str]) -> Iterator[Finding]:

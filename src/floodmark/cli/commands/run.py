@@ -34,10 +34,10 @@ def run(options: argparse.Namespace, streams: CommandStreams) -> int:
         _tell_refusal(error, options, streams)
         raise
     if not settings.notify.channels:
-        return _begin(options, streams, settings, None)
+        return _trace(options, streams, settings, None)
     from floodmark.cli.commands.notified_run import NotifiedRun  # noqa: PLC0415 - by need: few runs tell anyone
 
-    return NotifiedRun(settings, streams).until_told(lambda notified: _begin(options, streams, settings, notified))
+    return NotifiedRun(settings, streams).until_told(lambda notified: _trace(options, streams, settings, notified))
 
 
 def _tell_refusal(error: FloodmarkError, options: argparse.Namespace, streams: CommandStreams) -> None:
@@ -50,17 +50,34 @@ def _tell_refusal(error: FloodmarkError, options: argparse.Namespace, streams: C
             tell_refusal(error, settings, streams)
 
 
-def _begin(
+def _trace(
     options: argparse.Namespace, streams: CommandStreams, settings: Settings, notified: NotifiedRun | None
 ) -> int:
+    """Begin the run, and tell a receiver of OpenLineage events about it if there is one."""
+    if settings.openlineage.transport is None:
+        return _begin(options, streams, settings, notified, lambda work: work)
+    from floodmark.cli.commands.traced_run import TracedRun  # noqa: PLC0415 - by need: few runs are traced
+
+    traced = TracedRun(settings, streams)
+    return traced.until_told(lambda: _begin(options, streams, settings, notified, traced.watched))
+
+
+def _begin(
+    options: argparse.Namespace,
+    streams: CommandStreams,
+    settings: Settings,
+    notified: NotifiedRun | None,
+    watched: Callable[[Work[RunResult]], Work[RunResult]],
+) -> int:
     if not settings.metrics.wanted:
-        return _run(options, streams, settings, lambda observer, stop: job.run(settings, observer, stop), notified)
+        work = watched(lambda observer, stop: job.run(settings, observer, stop))
+        return _run(options, streams, settings, work, notified)
     from floodmark.cli.commands.metered_run import MeteredRun  # noqa: PLC0415 - by need: few runs serve metrics
 
     with MeteredRun(settings, streams.environ) as metered:
         if notified is not None:
             notified.when_recorded(metered.record_notified)
-        return _run(options, streams, settings, metered.run, notified)
+        return _run(options, streams, settings, watched(metered.run), notified)
 
 
 def _run(
