@@ -7,12 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from msgspec import UNSET
-from msgspec.structs import replace
-
 from fix_runs import Nightly, lines_of
-from floodmark.model import TableEntry
-from floodmark.reader.reader import Reader, Snapshot
+from floodmark.reader.reader import Reader
 from floodmark.reader.reader import open as open_landed
 from floodmark.reader.row_changes import RowChange, TableChange
 
@@ -66,7 +62,7 @@ class RowHistory:
     def require_right(self, old: str, new: str) -> None:
         """The changes between two runs, applied to the rows of the old one, give the rows of the new one."""
         reader = self.reader
-        before, now = (with_keys(reader.run(one)) for one in (old, new))
+        before, now = reader.run(old), reader.run(new)
         found: dict[str, list[RowChange]] = {}
         read_again: set[str] = set()
         for one in reader.row_changes(before, now):
@@ -164,16 +160,6 @@ class RowHistory:
     def _execute(self, *statements: str) -> None:
         for statement in statements:
             self.nightly.database.execute(statement)
-
-
-def with_keys(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with the keys that PostgreSQL has."""
-    tables = tuple(_with_key(entry) for entry in snapshot.manifest.tables)
-    return Snapshot(replace(snapshot.manifest, tables=tables), snapshot.data)
-
-
-def _with_key(entry: TableEntry) -> TableEntry:
-    return replace(entry, primary_key=KEYS.get(entry.name) or UNSET)
 
 
 def by_key(line: bytes, key: Sequence[str]) -> tuple[object, ...]:
