@@ -110,7 +110,7 @@ def ask(file: Path, query: str) -> list[tuple[Any, ...]]:
 KILLED = """
 import os, signal, sys
 from floodmark.cli.main import main
-from floodmark.load import duckdb, parquet
+from floodmark.load import duckdb, duckdb_history, parquet
 from floodmark.storage import local
 module, kind, name = sys.argv.pop(1).split(".")
 owner = getattr(globals()[module], kind)

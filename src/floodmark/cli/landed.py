@@ -12,7 +12,7 @@ from floodmark.config import Settings
 from floodmark.errors import ConfigError, UsageError
 from floodmark.events import Observer
 from floodmark.model import TableEntry, TableName
-from floodmark.reader.reader import Snapshot, Table, open_data
+from floodmark.reader.reader import Reader, Snapshot, Table, open_data
 from floodmark.reader.reader import open as open_landed
 from floodmark.source.selection import Pattern, pick_tables
 from floodmark.state.ledger import Current, Ledger
@@ -31,10 +31,15 @@ def landed_settings(options: argparse.Namespace, streams: CommandStreams) -> Set
     return settings
 
 
+def landed_reader(settings: Settings, observer: Observer) -> Reader:
+    """Return the reader of the state and its data."""
+    destination = settings.destination.url if settings.destination.layout == "plain" else ""
+    return open_landed(destination or None, state=settings.state_url, observer=observer)
+
+
 def current_snapshot(settings: Settings, observer: Observer) -> Snapshot:
     """Return the current snapshot of the state."""
-    destination = settings.destination.url if settings.destination.layout == "plain" else ""
-    return open_landed(destination or None, state=settings.state_url, observer=observer).latest()
+    return landed_reader(settings, observer).latest()
 
 
 def landed_ledger(settings: Settings, observer: Observer) -> Ledger:

@@ -17,6 +17,7 @@ from floodmark.errors import ConfigError, Conflict, FloodmarkError
 from floodmark.load.comments import column_comments, table_comment
 from floodmark.load.duckdb_comments import column_comments_in, comment_statements, has_mark, with_mark
 from floodmark.load.duckdb_connection import connect_file, require_duckdb, row_group_rows
+from floodmark.load.duckdb_dependents import dependents
 from floodmark.load.duckdb_errors import DuckDBErrors, not_replaceable
 from floodmark.load.target import LEAVE_OUT, LoadSource, StagedTable, TargetContent
 from floodmark.model import TableName
@@ -41,19 +42,12 @@ CREATE TABLE IF NOT EXISTS {own}.staged ("schema" VARCHAR, name VARCHAR)"""
 _TABLES = "SELECT schema_name, table_name, comment FROM duckdb_tables() WHERE database_name = current_database()"
 _VIEWS = "SELECT schema_name, view_name FROM duckdb_views() WHERE database_name = current_database()"
 
-# Foreign keys never come from another schema's tables, but views can. An index (`a`) is dropped with its table.
-_DEPENDENTS = """
-SELECT DISTINCT coalesce(v.schema_name, u.schema_name), coalesce(v.view_name, u.table_name)
-FROM duckdb_dependencies() d JOIN duckdb_tables() t ON t.table_oid = d.objid
-LEFT JOIN duckdb_tables() u ON u.table_oid = d.refobjid AND u.database_name = t.database_name
-LEFT JOIN duckdb_views() v ON v.view_oid = d.refobjid AND v.database_name = t.database_name
-WHERE t.database_name = current_database() AND t.schema_name = ? AND t.table_name = ? AND d.deptype <> 'a'
-    AND coalesce(v.view_name, u.table_name) IS NOT NULL
-ORDER BY ALL"""
-
 
 class DuckDBFile:
     """A target of `load`. Nothing is written before `prepare`: if nothing changed, the file is opened read-only."""
+
+    # The names of tables that are not published yet begin so.
+    STAGED = "_floodmark_new_"
 
     def __init__(self, path: Path, memory: str = MEMORY) -> None:
         self._duckdb, self._memory = extras.duckdb(), memory
@@ -75,7 +69,7 @@ class DuckDBFile:
         if self._connection is None:
             return None
         with self._errors.translated("read the loaded tables"):
-            if _folded_key(TableName(_OWN, "format")) not in self._table_comments():
+            if folded_key(TableName(_OWN, "format")) not in self._table_comments():
                 return None
             rows = self._connection.execute(f"SELECT * FROM {self._own_schema}.format").fetchall()
             if not rows:  # the first load did not finish
@@ -101,9 +95,9 @@ class DuckDBFile:
             held = self._unchanged_tables()
             for name in self._recorded().keys() - held.keys():
                 self._delete_record("tables", name)
-            self._ours = {_folded_key(name): name for name in held}
+            self._ours = {folded_key(name): name for name in held}
             views = self._connection.execute(_VIEWS).fetchall()
-            self._taken = {*self._table_comments(), *(_folded_key(TableName(*view)) for view in views)}
+            self._taken = {*self._table_comments(), *(folded_key(TableName(*view)) for view in views)}
 
     def stage(self, staged: StagedTable) -> int:
         """Load a table next to the one it will replace. Raises what its row stream raised, StorageError."""
@@ -112,10 +106,8 @@ class DuckDBFile:
         self.require_droppable(name)
         if self._row_group != (rows := row_group_rows(len(staged.types))):
             self._reopen_midway(rows)
-        new = TableName(name.schema, f"_floodmark_new_{uuid4().hex}")
+        new = self._staged_name(name)
         with self._errors.translated(f"load {name.label}"):
-            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
-            self._connection.execute(f"INSERT INTO {self._own_schema}.staged VALUES (?, ?)", [new.schema, new.name])
             insert(
                 self._connection,
                 f"CREATE TABLE {self._qualified_name(new)} AS",
@@ -127,14 +119,9 @@ class DuckDBFile:
 
     def require_droppable(self, name: TableName) -> None:
         """Check that nothing depends on a loaded table. A user's foreign key, for example, prevents the drop."""
-        ours = self._ours.get(_folded_key(name))
-        if ours is None:
-            return
-        with self._errors.translated(f"list what depends on {ours.label}"):
-            if self._is_droppable(ours):
-                return
-            found = self._connection.execute(_DEPENDENTS, [*_name_parts(ours)]).fetchall()
-        raise not_replaceable(self.url, ours, [".".join(one) for one in found])
+        ours = self._ours.get(folded_key(name))
+        if ours is not None:
+            self._require_no_dependents(ours)
 
     def publish(
         self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
@@ -152,6 +139,7 @@ class DuckDBFile:
             for one in staged:
                 self._drop(one.table.name)
                 self._rename(one, run_id)
+            self._publish_histories(staged)
             self._connection.execute("COMMIT")
         return {}
 
@@ -164,8 +152,8 @@ class DuckDBFile:
         return [
             one
             for one in tables
-            if marks.get(_folded_key(one.table.name)) != _whole_comment(one)
-            or held.get(_folded_key(one.table.name), ()) != column_comments(one.table)
+            if marks.get(folded_key(one.table.name)) != _whole_comment(one)
+            or held.get(folded_key(one.table.name), ()) != column_comments(one.table)
         ]
 
     def write_comments(self, staged: StagedTable) -> None:
@@ -209,7 +197,7 @@ class DuckDBFile:
     def _table_comments(self) -> dict[tuple[str, str], str | None]:
         """Return every table in the file with its comment."""
         tables = self._connection.execute(_TABLES).fetchall()
-        return {_folded_key(TableName(schema, name)): comment for schema, name, comment in tables}
+        return {folded_key(TableName(schema, name)): comment for schema, name, comment in tables}
 
     def _unchanged_tables(self) -> dict[TableName, tuple[str, str]]:
         """Return the tables that are unchanged since their load, with checksum and shape.
@@ -220,7 +208,7 @@ class DuckDBFile:
         return {
             name: facts
             for name, facts in recorded.items()
-            if has_mark(marks.get(_folded_key(name)), _mark(name, *facts))
+            if has_mark(marks.get(folded_key(name)), _mark(name, *facts))
         }
 
     def _recorded(self) -> dict[TableName, tuple[str, str]]:
@@ -236,12 +224,12 @@ class DuckDBFile:
         if folded_name(name.schema) in _RESERVED:
             why = "DuckDB reserves this schema"
             raise ConfigError("can't load a table into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
-        ours = self._ours.get(_folded_key(name))
-        holder = ours if ours in staged.snapshot else self._named.setdefault(_folded_key(name), name)
+        ours = self._ours.get(folded_key(name))
+        holder = ours if ours in staged.snapshot else self._named.setdefault(folded_key(name), name)
         if holder != name:
             why = f"{holder.label} and {name.label} have one name in DuckDB"
             raise ConfigError("can't load a table into DuckDB", on=name.label, why=why, hint=LEAVE_OUT)
-        if ours is None and _folded_key(name) in self._taken:
+        if ours is None and folded_key(name) in self._taken:
             raise ConfigError(
                 "can't replace a table or view",
                 on=f"{self.url}: {name.label}",
@@ -249,14 +237,25 @@ class DuckDBFile:
                 hint="Rename it or drop it, or load into another file. Or leave the table out with --exclude.",
             )
 
+    def _staged_name(self, name: TableName) -> TableName:
+        """Return the name of a new table in the schema of another one. It is recorded, for a later load to drop it."""
+        new = TableName(name.schema, f"{self.STAGED}{uuid4().hex}")
+        with self._errors.translated(f"load {name.label}"):
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
+            self._connection.execute(f"INSERT INTO {self._own_schema}.staged VALUES (?, ?)", [new.schema, new.name])
+        return new
+
+    def _publish_histories(self, staged: Sequence[StagedTable]) -> None:
+        """Exchange the histories, within the transaction of `publish`. This target keeps none."""
+
     def _drop(self, name: TableName, of: TableName | None = None) -> None:
         """Drop the table that was loaded under a name, in any case. If `of` is given, drop only that table."""
-        ours = self._ours.get(_folded_key(name))
+        ours = self._ours.get(folded_key(name))
         if ours is None or of not in (None, ours):
             return
         self._connection.execute(f"DROP TABLE {self._qualified_name(ours)}")
         self._delete_record("tables", ours)
-        del self._ours[_folded_key(name)]
+        del self._ours[folded_key(name)]
 
     def _rename(self, staged: StagedTable, run_id: str) -> None:
         name, entry, new = staged.table.name, staged.table.entry, self._staged[staged.table.name]
@@ -267,19 +266,11 @@ class DuckDBFile:
         self._connection.execute(f"INSERT INTO {self._own_schema}.tables VALUES (?, ?, ?, ?, ?, ?, ?, ?)", record)
         self._delete_record("staged", new)
 
-    def _is_droppable(self, name: TableName) -> bool:
-        """Return true if DuckDB would drop a table.
-
-        It tries the drop, because a refusal in `publish` would fail all tables.
-        """
-        self._connection.execute("BEGIN")
-        try:
-            self._connection.execute(f"DROP TABLE {self._qualified_name(name)}")
-        except (self._duckdb.CatalogException, self._duckdb.DependencyException):
-            return False
-        finally:
-            self._connection.execute("ROLLBACK")
-        return True
+    def _require_no_dependents(self, table: TableName) -> None:
+        with self._errors.translated(f"list what depends on {table.label}"):
+            found = dependents(self._connection, self._qualified_name(table), table)
+        if found is not None:
+            raise not_replaceable(self.url, table, found)
 
     def _delete_record(self, where: str, name: TableName) -> None:
         self._connection.execute(
@@ -306,7 +297,7 @@ class DuckDBFile:
             raise Conflict(error.what, on=error.on, why=error.why, hint=error.hint) from None
 
 
-def _folded_key(name: TableName) -> tuple[str, str]:
+def folded_key(name: TableName) -> tuple[str, str]:
     """Return the key by which DuckDB distinguishes tables."""
     return folded_name(name.schema), folded_name(name.name)
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from floodmark.errors import (
     ConfigError,
@@ -22,6 +23,7 @@ from floodmark.errors import (
 )
 from floodmark.events import StepStarted, TableDecided, TableGivenUp
 from floodmark.load.comments import outdated_comments, write_comments
+from floodmark.load.history import HistoryRequest, due_versions, gone_histories, is_kept
 from floodmark.load.target import LoadSource, LoadTarget, LoadWatch, StagedTable, TargetContent, shape_in
 from floodmark.model import TableName
 from floodmark.reader.reader import Snapshot, Table
@@ -38,7 +40,7 @@ class LoadOptions(Struct, frozen=True):
 
     `only` names the tables to load, or None for all. `text` names columns, as `schema.table.column`, to load as they
     are in the lines. `full` loads again no matter what the target holds. An `excluded` table stays as it is in the
-    target, even if it is gone from the snapshot.
+    target, even if it is gone from the snapshot. `history` asks to keep histories.
     """
 
     only: frozenset[TableName] | None = None
@@ -47,6 +49,7 @@ class LoadOptions(Struct, frozen=True):
     adopt_source: bool = False
     full: bool = False
     excluded: Callable[[TableName], bool] = lambda table: False
+    history: HistoryRequest | None = None
 
     def left_out_by(self, table: TableName) -> str | None:
         """Return the option that leaves a table of the snapshot out, or None if it is included."""
@@ -109,16 +112,18 @@ def _load(
         manifest=snapshot.manifest_key,
     )
     wanted = [as_wanted(table, text=texts.get(table.name, ())) for table in tables]
-    stale = [one for one in wanted if not _is_loaded(one, before)]
+    stale, closing = _with_histories(snapshot, wanted, before, options)
     missing = _missing_tables(snapshot, before, options)
-    described = outdated_comments(target, [one for one in wanted if _is_loaded(one, before)])
+    to_load = {one.table.name for one in stale}
+    described = outdated_comments(target, [one for one in wanted if one.table.name not in to_load])
     watch.stop.require_not_asked()
-    if stale or adopted or described or (missing and options.drop):
+    if stale or adopted or described or closing or (missing and options.drop):
         target.prepare()
-    outcomes = _stage_tables(stale, missing if options.drop else [], target, tell, watch)
+    outcomes = _stage_tables(stale, closing, missing if options.drop else [], target, tell, watch)
     staged = [one for one in stale if outcomes[one.table.name].status == "loaded"]
     drop = [name for name in missing if name in outcomes and outcomes[name].status == "dropped"]
-    if staged or drop or adopted:  # after an adoption, unchanged tables also belong to the new database
+    closed = [name for name in closing if outcomes[name].error is None]
+    if staged or drop or adopted or closed:  # after an adoption, unchanged tables also belong to the new database
         watch.observer(StepStarted("publishing"))
         left = target.publish(source, snapshot.run_id, staged, drop)
         outcomes |= {name: _failed_table(name, error, tell) for name, error in left.items()}
@@ -155,8 +160,29 @@ def _is_loaded(one: StagedTable, before: TargetContent | None) -> bool:
     )
 
 
+def _with_histories(
+    snapshot: Snapshot, wanted: Sequence[StagedTable], before: TargetContent | None, options: LoadOptions
+) -> tuple[list[StagedTable], Mapping[TableName, Callable[[], None]]]:
+    """Return the tables to load, and what stages the closed histories of tables that are gone."""
+    request = options.history
+    if request is None:
+        return [one for one in wanted if not _is_loaded(one, before)], {}
+    taken = request.target.histories()
+    stale = [
+        one
+        for one in wanted
+        if not (_is_loaded(one, before) and is_kept(taken.get(one.table.name), one.table, one.shape, snapshot))
+    ]
+    gone = [] if options.only is not None else gone_histories(taken, _existing_tables(snapshot))
+    gone = [name for name in gone if not options.excluded(name)]
+    versions = due_versions(request, snapshot, [one.table for one in stale], gone)
+    closing = {name: partial(request.target.stage_closing, name, versions[name]) for name in gone}
+    return [replace(one, versions=versions[one.table.name]) for one in stale], closing
+
+
 def _stage_tables(
     stale: Sequence[StagedTable],
+    closing: Mapping[TableName, Callable[[], None]],
     drop: Sequence[TableName],
     target: LoadTarget,
     tell: Callable[[LoadedTable], None],
@@ -171,7 +197,10 @@ def _stage_tables(
     tried = partial(_try_table, tell=tell, watch=watch)
     try:
         outcomes = _each_staged(stale, target, tried)
-        outcomes |= {name: tried(name, "dropped", partial(target.require_droppable, name)) for name in drop}
+        outcomes |= {name: tried(name, "gone", act) for name, act in closing.items()}
+        for name in drop:
+            if name not in outcomes or outcomes[name].error is None:
+                outcomes[name] = tried(name, "dropped", partial(target.require_droppable, name))
         watch.stop.require_not_asked()
     except FloodmarkError:
         target.abandon()

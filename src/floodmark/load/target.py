@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
 from floodmark.events import ChunkDone, Observer, ignore_event
+from floodmark.load.history import Version
 from floodmark.load.read_ahead import read_ahead
 from floodmark.meter import ChunkMeter
 from floodmark.model import ObjectEntry, TableName
@@ -49,8 +50,9 @@ class LoadWatch(Struct, frozen=True):
 class StagedTable(Struct, frozen=True):
     """A table to load with these types. `shape` is the digest of its form in the target.
 
-    `snapshot` holds all tables of its snapshot, and `manifest` is the key of its manifest, if it is known. If `full` is
-    true, the load relies on nothing that the target already holds.
+    `snapshot` holds all tables of its snapshot, and `manifest` is the key of its manifest, if it is known. `versions`
+    are those that its history lacks, oldest first: the table itself is the last one. It is empty if no history is kept.
+    If `full` is true, the load relies on nothing that the target already holds.
     """
 
     table: Table
@@ -61,6 +63,7 @@ class StagedTable(Struct, frozen=True):
     snapshot: frozenset[TableName] = frozenset()
     full: bool = False
     manifest: str | None = None
+    versions: tuple[Version, ...] = ()
 
     def stream(
         self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()

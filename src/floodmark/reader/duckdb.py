@@ -65,7 +65,7 @@ def insert(connection: Any, into: str, stream: BatchStream, types: Sequence[Colu
     connection.register(incoming, _with_json(stream.reader, types))
     try:
         columns = [_cast(field.name, kind) for field, kind in zip(stream.reader.schema, types, strict=True)]
-        _execute(connection, f"{into} SELECT {', '.join(columns)} FROM {incoming}")
+        execute(connection, f"{into} SELECT {', '.join(columns)} FROM {incoming}")
     except extras.duckdb().Error:
         if stream.failure is not None:
             raise stream.failure from None
@@ -74,10 +74,10 @@ def insert(connection: Any, into: str, stream: BatchStream, types: Sequence[Colu
         connection.unregister(incoming)
 
 
-def _execute(connection: Any, statement: str) -> None:
+def execute(connection: Any, statement: str, values: Sequence[Any] = ()) -> None:
     """Execute in another thread. DuckDB blocks its calling thread until the end, and signals would wait for that."""
     with ThreadPoolExecutor(1, "floodmark-duckdb") as pool:
-        done = pool.submit(connection.execute, statement)
+        done = pool.submit(connection.execute, statement, list(values))
         try:
             done.result()
         except BaseException:

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from floodmark.cli.landed import chosen_snapshot, committed_runs, landed_ledger, landed_settings
+from floodmark.cli.landed import chosen_snapshot, committed_runs, landed_ledger, landed_reader, landed_settings
 from floodmark.cli.output.figures import count
 from floodmark.cli.output.grid import Column as Heading
 from floodmark.cli.output.grid import draw, wrap
@@ -21,7 +21,6 @@ from floodmark.errors import EXIT_OK, UsageError
 from floodmark.model import Column, TableName
 from floodmark.reader.cursor import CURSOR_NAME, StoredCursor
 from floodmark.reader.reader import Reader, Snapshot
-from floodmark.reader.reader import open as open_landed
 from floodmark.reader.row_changes import RowChange, RowOperation, TableChange, TableOperation
 from floodmark.source.selection import pick_tables
 from floodmark.state.ledger import Ledger
@@ -76,7 +75,7 @@ def changes(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Write the changes, until all are written or the reader closes its end."""
     settings = landed_settings(options, streams)
     snapshot = chosen_snapshot(settings, streams.report_retry, options.run)
-    reader = _reader(settings, streams)
+    reader = landed_reader(settings, streams.report_retry)
     since = _since(options.since, settings, reader, streams)
     found = reader.row_changes(since, snapshot, tables=_chosen_tables(options.tables, since, snapshot))
     if options.output == "jsonl":
@@ -84,11 +83,6 @@ def changes(options: argparse.Namespace, streams: CommandStreams) -> int:
     else:
         streams.out.write(_summary(found, since.run_id, snapshot.run_id, streams))
     return EXIT_OK
-
-
-def _reader(settings: Settings, streams: CommandStreams) -> Reader:
-    destination = settings.destination.url if settings.destination.layout == "plain" else ""
-    return open_landed(destination or None, state=settings.state_url, observer=streams.report_retry)
 
 
 def _since(name: str, settings: Settings, reader: Reader, streams: CommandStreams) -> Snapshot | StoredCursor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from floodmark.cli.interruptible import run_interruptible
-from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_settings
+from floodmark.cli.landed import current_snapshot, excluded_tables, included_tables, landed_reader, landed_settings
 from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.figures import count
 from floodmark.cli.output.grid import Column, draw, wrap
@@ -35,6 +35,8 @@ from floodmark.errors import (
 from floodmark.escaping import printable
 from floodmark.events import Observer, StepStarted
 from floodmark.load.duckdb import MEMORY, DuckDBFile
+from floodmark.load.duckdb_history import DuckDBHistoryFile
+from floodmark.load.history import HistoryRequest, HistoryTarget
 from floodmark.load.job import LoadedTable, LoadOptions, LoadResult
 from floodmark.load.job import load as load_tables
 from floodmark.load.parquet import ParquetPlace
@@ -105,7 +107,12 @@ def _loaded(
         log.bind(run_id=snapshot.run_id)
         only = included_tables(options.table, snapshot.manifest, snapshot.tables) if options.table else None
         excluded = excluded_tables(options.exclude, snapshot.manifest)
-        request = LoadOptions(only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded)
+        history = None
+        if options.history and isinstance(target, HistoryTarget):
+            history = HistoryRequest(target, landed_reader(settings, observer).history)
+        request = LoadOptions(
+            only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded, history
+        )
         result = load_tables(snapshot, target, request, partial(_log_failure, log), LoadWatch(observer, stop))
     finally:
         target.close()
@@ -119,9 +126,12 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     for name, (option, needed, form) in _ONLY_WITH.items():
         if getattr(options, name) is not None and kind != needed:
             raise UsageError(f"{option} needs --into {form}", hint=_FORMS)
+    if options.history and kind != "duckdb":
+        raise UsageError("--history needs --into duckdb:FILE", hint=_FORMS)
     if kind == "duckdb":
         _require_file(where)
-        return DuckDBFile(Path(where).expanduser(), options.memory or MEMORY)
+        opened = DuckDBHistoryFile if options.history else DuckDBFile
+        return opened(Path(where).expanduser(), options.memory or MEMORY)
     if kind == "iceberg":
         return _iceberg(where, options, settings, observer)
     if kind == "parquet":
