@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from floodmark.errors import StorageError
+from floodmark.errors import StorageError, VerificationFailed
 from floodmark.reader import row_matching
 from floodmark.reader.line_keys import changed_members, csv_lines, keyed_lines
 from floodmark.reader.row_matching import Match, RepeatedKey, RowSide, match_rows
@@ -54,6 +54,18 @@ def test_lines_without_a_key_count_as_often_as_they_are_there(most_rows: int, mo
     inserted = Counter(now for _, _, now in found if now is not None)
     deleted = Counter(before for _, before, _ in found if before is not None)
     assert (inserted, deleted) == (Counter(new) - Counter(old), Counter(old) - Counter(new))
+
+
+@pytest.mark.parametrize("most_rows", [10**6, 3])
+def test_no_row_is_given_before_both_sides_were_read(most_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_matching, "MOST_ROWS", most_rows)
+
+    def damaged() -> Iterator[bytes]:
+        yield line(1, 1) + b"\n"
+        raise VerificationFailed("damaged")
+
+    with pytest.raises(VerificationFailed):
+        next(match_rows(side([line(1, 0)] * 5), RowSide(damaged(), 100, 5), keyed_lines([]), unique=False))
 
 
 def test_equal_lines_that_no_hash_divides_are_matched_at_the_deepest_level(monkeypatch: pytest.MonkeyPatch) -> None:

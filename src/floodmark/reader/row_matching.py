@@ -46,10 +46,17 @@ def match_rows(old: RowSide, new: RowSide, keyed: Keyed, *, unique: bool) -> Ite
     """Yield the rows that are only on one side or differ, in no particular order, but the same one each time.
 
     If `unique`, a key identifies a row on each side. Otherwise a key is the whole line, and a line counts as often as a
-    side has it. Raises RepeatedKey, StorageError if the temporary files can't be written, and what `keyed` raises.
+    side has it. All blocks of both sides are read before the first row is given. Raises RepeatedKey, StorageError if
+    the temporary files can't be written, and what `keyed` raises.
     """
     match = _match_unique if unique else _match_lines
+    if old.fits and new.fits:
+        old, new = _read(old), _read(new)
     return _match(old, new, keyed, match, 0)
+
+
+def _read(side: RowSide) -> RowSide:
+    return RowSide(list(side.blocks), side.size, side.rows)
 
 
 _Rows = Iterator[tuple[bytes, bytes]]
