@@ -55,6 +55,12 @@ def test_the_example_does_what_it_says(
     assert rows == [[(1, "Ada", 2), (2, "Grace", 1)], [(1, "Ada", 1), (2, "Grace Hopper", 2)]]
     changes = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
     assert len([one for one in changes if "visit" in json.dumps(one)]) >= 2 and "Grace Hopper" in json.dumps(changes)
+    (query,) = re.findall(r"^    (SELECT .*)$", TEXT, re.MULTILINE)
+    with duckdb.connect(str(tmp_path / "lake.duckdb"), read_only=True) as connection:
+        assert connection.execute(query).fetchall() == [
+            ("Grace", False),
+            ("Grace Hopper", True),
+        ]
     (python,) = blocks("python")
     exec(python, {})
     assert capsys.readouterr().out.splitlines()[-2:] == [
