@@ -193,6 +193,9 @@ def test_files_that_someone_deleted_or_damaged(job: Job, warehouse: Warehouse) -
     job.night("INSERT INTO big VALUES (0, 'new')")
     assert job.load(INTO, *warehouse.options)["public.big"] == "loaded"
     assert len(warehouse.rows("big")) == 1501 and gone not in warehouse.files("big")
+    warehouse.table("person").transaction().set_properties({"floodmark.format": "9"}).commit_transaction()
+    assert "its version 9 is not known" in job.refused(INTO, *warehouse.options, code=13)
+    warehouse.catalog.drop_table((NAMESPACE, "person"))
     Path(warehouse.table("big").metadata_location).write_text("{")
     said = job.refused(INTO, *warehouse.options, code=13)
     assert "can't read the table: cases.big: its metadata is damaged" in said

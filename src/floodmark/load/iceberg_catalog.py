@@ -137,6 +137,9 @@ def _translation(error: Exception, what: str, on: str) -> FloodmarkError:
 
 def _database_error(error: Exception, what: str, on: str) -> FloodmarkError:
     text = str(error)
+    if type(error).__name__ == "IntegrityError" or "already exists" in text:
+        hint = "Load again. What was loaded there is intact."
+        return Conflict(what, on=on, why="another writer, such as another load, was first", hint=hint)
     if "locked" in text:
         hint = "Load again when the other process is done. What was loaded there is intact."
         return Conflict(what, on=on, why="another process has the catalog's database locked", hint=hint)

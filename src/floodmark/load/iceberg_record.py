@@ -16,7 +16,7 @@ from pyiceberg.table.snapshots import Operation  # optional extra
 from pyiceberg.table.update import AssertRefSnapshotId  # optional extra
 from pyiceberg.typedef import Identifier  # optional extra
 
-from floodmark.errors import ConfigError
+from floodmark.errors import ConfigError, StateUnreadable
 from floodmark.load.comments import column_comments, table_comment
 from floodmark.load.iceberg_schema import (
     LoadedColumn,
@@ -34,6 +34,7 @@ _CHECKSUM, _SHAPE = "floodmark.checksum", "floodmark.shape"
 _COLUMNS, _SNAPSHOT, _SOURCE = "floodmark.columns", "floodmark.snapshot-id", "floodmark.source"
 _LOAD, _RUN, _MANIFEST, _AS_OF = "floodmark.load", "floodmark.run-id", "floodmark.manifest", "floodmark.as-of"
 _COMMENT = "comment"
+_FORMAT, _VERSION = "floodmark.format", "1"
 # PyIceberg would merge this load's change with another writer's, and try again.
 _ONE_TRY = {"commit.retry.num-retries": "0"}
 
@@ -48,7 +49,17 @@ class LoadedTable:
 
     @staticmethod
     def is_ours(table: Table) -> bool:
-        return {_NAME, _SCHEMA, _SOURCE, _COLUMNS, _SNAPSHOT} <= table.metadata.properties.keys()
+        """Return true if a load wrote the table. Raises StateUnreadable if only a newer Floodmark knows its record."""
+        properties = table.metadata.properties
+        version = properties.get(_FORMAT)
+        if version is not None and version != _VERSION:
+            raise StateUnreadable(
+                "can't read the record of an Iceberg table",
+                on=".".join(table.name()),
+                why=f"its version {version} is not known",
+                hint="Load with the Floodmark that wrote it, or a newer one.",
+            )
+        return {_FORMAT, _NAME, _SCHEMA, _SOURCE, _COLUMNS, _SNAPSHOT} <= properties.keys()
 
     @property
     def name(self) -> TableName:
@@ -119,6 +130,7 @@ def record_of(
 ) -> dict[str, str]:
     """Return the properties that record a loaded table. `load` is the load's unique mark."""
     return {
+        _FORMAT: _VERSION,
         _NAME: staged.table.name.name,
         _SCHEMA: staged.table.name.schema,
         _CHECKSUM: staged.table.entry.checksum or "",
