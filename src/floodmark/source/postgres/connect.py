@@ -26,10 +26,7 @@ _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_coun
 # SET LOCAL, so that a pooler never sees a session setting. A search_path without pg_temp implicitly begins with it:
 # then a temporary table of a pooled session would hide one of the catalog. With constraint_exclusion on, a statement
 # about a partition can lock its parent too.
-#
-# jit and effective_io_concurrency are set only for speed. From 18 on, a scan lets other processes read its blocks. To
-# hand blocks over costs a quarter of a count's processor time, and a run reads with several connections anyway. Older
-# servers read the blocks of a scan one by one.
+# jit is set only for speed.
 _PINNED = {
     "client_encoding": "UTF8",
     "TimeZone": "UTC",
@@ -118,8 +115,6 @@ def settings_to_pin(limits: Limits, server_version: int) -> dict[str, str]:
     settings["lock_timeout"] = f"{limits.lock_timeout}s"
     if server_version >= 170000:
         settings["transaction_timeout"] = "0"
-    if server_version >= 180000:
-        settings["effective_io_concurrency"] = "0"
     return settings
 
 

@@ -24,7 +24,6 @@ TESTED_UP_TO = 18
 # known: another date style or time zone would be another line, and a hidden row would be a lost one.
 _SAFE_WITHOUT = frozenset(
     {
-        "effective_io_concurrency",
         "enable_tidscan",
         "gin_fuzzy_search_limit",
         "idle_in_transaction_session_timeout",
