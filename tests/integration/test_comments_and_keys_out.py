@@ -51,6 +51,17 @@ def test_schemas_hold_keys_and_comments(job: Job) -> None:
     assert "description" not in visit and documents(job, "mojap", "--table", "public.big")["primary_key"] == []
 
 
+def test_show_names_the_key_and_escapes_comments(job: Job) -> None:
+    commented_job(job)
+    code, out, _ = job.command("show", "current", "public.person")
+    lines = out.splitlines()
+    assert code == 0 and "primary key: id" in lines
+    assert [one for one in lines if one.startswith(("comment:", "  name text"))] == [
+        f"comment:     {COMMENT}".replace("\n", "\\n"),
+        f"  name text -- {COMMENT}".replace("\n", "\\n"),
+    ]
+
+
 def tables_of(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {table["name"]: table for source in document["sources"] for table in source["tables"]}
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType
+
 from floodmark.cli.output.figures import both_times, count, local_minute, local_zone, seconds, size, utc_minute
 from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.render import folded_line, reason_text
@@ -171,12 +173,22 @@ def table_facts(manifest: Manifest, entry: TableEntry) -> str:
         facts.append(("encoding", entry.encoding.digest))
     if entry.watermark is not None:
         facts.append(("chunks", f"{len(entry.watermark.chunks):,}"))
+    if entry.primary_key is not UNSET:
+        facts.append(("primary key", ", ".join(entry.primary_key)))
+    if entry.comment is not UNSET:
+        facts.append(("comment", entry.comment))
     return _facts(facts) + _columns_of(entry) + _objects_of(entry)
 
 
 def _columns_of(entry: TableEntry) -> str:
-    lines = [f"  {one.name} {one.type}{'' if one.nullable else ' not null'}" for one in entry.columns]
+    lines = [
+        f"  {one.name} {one.type}{'' if one.nullable else ' not null'}{_comment(one.comment)}" for one in entry.columns
+    ]
     return "".join(f"{printable(line)}\n" for line in (f"columns:     {len(lines)}", *lines))
+
+
+def _comment(text: str | UnsetType) -> str:
+    return "" if text is UNSET else f" -- {text}"
 
 
 def _objects_of(entry: TableEntry) -> str:
