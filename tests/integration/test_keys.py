@@ -45,7 +45,7 @@ def test_a_key_without_all_of_its_columns_is_none() -> None:
 
 TABLES = """
 CREATE TABLE plain (b int, a int, c text UNIQUE, d text, PRIMARY KEY (a, b), UNIQUE (d, c));
-CREATE UNIQUE INDEX ON plain (d) INCLUDE (a); CREATE UNIQUE INDEX ON plain (d) WHERE a > 0;
+CREATE UNIQUE INDEX ON plain (d) INCLUDE (a); CREATE UNIQUE INDEX ON plain (a) WHERE b > 0;
 CREATE UNIQUE INDEX ON plain (lower(d)); CREATE UNIQUE INDEX ON plain (b) NULLS NOT DISTINCT; CREATE INDEX ON plain (a);
 CREATE TABLE late (a int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, b text UNIQUE DEFERRABLE);
 CREATE TABLE lists (a int[] PRIMARY KEY, b jsonb UNIQUE, c interval UNIQUE);
