@@ -210,9 +210,11 @@ class IcebergNamespace:
             self._purge(there)
 
     def _purge(self, there: str) -> None:
-        """Drop a table from the catalog, and delete its files."""
+        """Drop a table from the catalog, and delete its files unless others may use them too."""
+        shared = self._tables[there].table.metadata.properties.get("gc.enabled", "true").lower() == "false"
+        drop = self._catalog.drop_table if shared else self._catalog.purge_table
         with translated("can't drop the table", self._label(there)), suppress(NoSuchTableError):
-            self._catalog.purge_table(self._identifier(there))
+            drop(self._identifier(there))
 
     def _expire(self, there: str) -> None:
         """Expire a table's old snapshots. The load is complete before this step, so a failure is only a warning."""

@@ -1,8 +1,9 @@
 """Old snapshots of an Iceberg table: the choice of those to expire, and the deletion of files that nothing names.
 
-A data file is deleted only if Floodmark wrote it and no snapshot that is left names it. Everything else, such as the
-metadata of commits that were killed, is left to the maintenance that a catalog needs anyway. A snapshot that was
-current less than a day ago is kept, so that a running query can finish.
+A data file is deleted only if Floodmark wrote it, an expired snapshot named it, and no snapshot that is left does.
+Files that no snapshot ever named, such as those of a load that was killed, are left to the maintenance that a catalog
+needs anyway: a table that someone renamed can have its files in the same folder. A snapshot that was current less than
+a day ago is kept, so that a running query can finish.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from pyiceberg.io import FileIO  # optional extra
-from pyiceberg.io.pyarrow import PyArrowFileIO  # optional extra
 from pyiceberg.table import Table  # optional extra
 from pyiceberg.table.metadata import TableMetadata  # optional extra
 from pyiceberg.table.snapshots import Snapshot  # optional extra
 
 from floodmark.load.iceberg_files import begun
 
-# The time for which a superseded snapshot is kept. A file of a load that began earlier, and that no snapshot names, is
-# a dead load's.
+# The time for which a superseded snapshot is kept.
 _KEPT = timedelta(days=1)
 
 
@@ -34,12 +33,12 @@ def expire(table: Table, keep: int) -> None:
     if table.metadata.properties.get("gc.enabled", "true").lower() == "false":
         return
     old = expired_snapshots(table.metadata, keep, datetime.now(UTC))
+    if not old:
+        return
     released = {path for snapshot in old for path in _files(snapshot, table.io)}
-    if old:
-        table.maintenance.expire_snapshots().by_ids([one.snapshot_id for one in old]).commit()
-        table = table.refresh()
-    left = {path for snapshot in table.metadata.snapshots for path in _files(snapshot, table.io)}
-    _delete(table.io, released | _dead(table), {_last(path) for path in left})
+    table.maintenance.expire_snapshots().by_ids([one.snapshot_id for one in old]).commit()
+    snapshots = table.refresh().metadata.snapshots
+    _delete(table.io, released, {_last(path) for snapshot in snapshots for path in _files(snapshot, table.io)})
 
 
 def expired_snapshots(metadata: TableMetadata, keep: int, now: datetime) -> list[Snapshot]:
@@ -63,21 +62,6 @@ def _files(snapshot: Snapshot, io: FileIO) -> Iterable[str]:
         yield manifest.manifest_path
         for entry in manifest.fetch_manifest_entry(io):
             yield entry.data_file.file_path
-
-
-def _dead(table: Table) -> set[str]:
-    """Return the data files below the table's location whose load began before the time that files are kept for."""
-    io, location = table.io, table.location().rstrip("/")
-    if not isinstance(io, PyArrowFileIO):
-        return set()
-    from pyarrow.fs import FileSelector  # noqa: PLC0415 - optional extra
-
-    scheme, netloc, path = io.parse_location(f"{location}/data", io.properties)
-    store = io.fs_by_scheme(scheme, netloc)
-    before = datetime.now(UTC) - _KEPT
-    found = store.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-    names = (f"{location}/data{one.path.removeprefix(path)}" for one in found)
-    return {name for name in names if (moment := begun(name)) is not None and moment <= before}
 
 
 def _delete(io: FileIO, paths: Iterable[str], kept: Collection[str]) -> None:

@@ -35,6 +35,7 @@ _COLUMNS, _SNAPSHOT, _SOURCE = "floodmark.columns", "floodmark.snapshot-id", "fl
 _LOAD, _RUN, _MANIFEST, _AS_OF = "floodmark.load", "floodmark.run-id", "floodmark.manifest", "floodmark.as-of"
 _COMMENT = "comment"
 _FORMAT, _VERSION = "floodmark.format", "1"
+_IDENTIFIER = "floodmark.identifier"
 # PyIceberg would merge this load's change with another writer's, and try again.
 _ONE_TRY = {"commit.retry.num-retries": "0"}
 
@@ -49,7 +50,10 @@ class LoadedTable:
 
     @staticmethod
     def is_ours(table: Table) -> bool:
-        """Return true if a load wrote the table. Raises StateUnreadable if only a newer Floodmark knows its record."""
+        """Return true if a load wrote the table under this name. A copy, and a renamed table, belong to someone else.
+
+        Raises StateUnreadable if only a newer Floodmark knows its record.
+        """
         properties = table.metadata.properties
         version = properties.get(_FORMAT)
         if version is not None and version != _VERSION:
@@ -59,7 +63,8 @@ class LoadedTable:
                 why=f"its version {version} is not known",
                 hint="Load with the Floodmark that wrote it, or a newer one.",
             )
-        return {_FORMAT, _NAME, _SCHEMA, _SOURCE, _COLUMNS, _SNAPSHOT} <= properties.keys()
+        named = properties.get(_IDENTIFIER) == ".".join(table.name())
+        return named and {_FORMAT, _NAME, _SCHEMA, _SOURCE, _COLUMNS, _SNAPSHOT} <= properties.keys()
 
     @property
     def name(self) -> TableName:
@@ -126,11 +131,17 @@ class LoadedTable:
 
 
 def record_of(
-    staged: StagedTable, columns: Sequence[LoadedColumn], snapshot_id: int | None, source: LoadSource, load: str
+    staged: StagedTable,
+    columns: Sequence[LoadedColumn],
+    identifier: Identifier,
+    snapshot_id: int | None,
+    source: LoadSource,
+    load: str,
 ) -> dict[str, str]:
     """Return the properties that record a loaded table. `load` is the load's unique mark."""
     return {
         _FORMAT: _VERSION,
+        _IDENTIFIER: ".".join(identifier),
         _NAME: staged.table.name.name,
         _SCHEMA: staged.table.name.schema,
         _CHECKSUM: staged.table.entry.checksum or "",

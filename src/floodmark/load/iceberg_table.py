@@ -91,7 +91,8 @@ class TableChange:
     def commit(self, source: LoadSource, run_id: str) -> None:
         """Publish the table. Raises PyIceberg's errors; after one of them, `written` are the files to remove."""
         told = told_of(self._staged, run_id)
-        record = record_of(self._staged, self._columns, self._stage_snapshot(told), source, self._load)
+        snapshot_id = self._stage_snapshot(told)
+        record = record_of(self._staged, self._columns, self._identifier, snapshot_id, source, self._load)
         describe_table(self._transaction, wanted_comments(self._staged)[0])
         self._transaction.set_properties({**record, **told})
         self._commit()
