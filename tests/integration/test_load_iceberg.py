@@ -186,15 +186,21 @@ def test_a_table_that_someone_changed_is_refused_until_it_is_replaced(job: Job, 
     assert job.load(INTO, *warehouse.options) == unchanged(FIRST)
 
 
-def test_a_copy_and_a_renamed_table_belong_to_someone_else(job: Job, warehouse: Warehouse) -> None:
+def test_a_copy_and_a_renamed_table_belong_to_someone_else(
+    job: Job, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job.load(INTO, *warehouse.options)
     catalog = warehouse.catalog
     catalog.register_table((NAMESPACE, "backup"), warehouse.table("person").metadata_location)
     catalog.rename_table((NAMESPACE, "big"), (NAMESPACE, "large"))
     job.night("INSERT INTO person VALUES (3)")
     later = {**unchanged(FIRST), "public.person": "loaded", "public.big": "loaded"}
-    assert job.load(INTO, *warehouse.options, "--drop") == later
+    monkeypatch.setattr(iceberg_expiry, "_KEPT", datetime.timedelta(0))
+    assert job.load(INTO, *warehouse.options, "--drop", "--keep-snapshots", "1") == later
     assert len(warehouse.rows("person")) == 3 and len(warehouse.rows("backup")) == 2
+    job.night("DROP TABLE person")
+    assert job.load(INTO, *warehouse.options, "--drop")["public.person"] == "dropped"
+    assert len(warehouse.rows("backup")) == 2, "its files are there still"
     assert len(warehouse.rows("big")) == len(warehouse.rows("large")) == 1500
 
 

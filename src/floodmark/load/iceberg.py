@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from uuid import UUID
 
 from pyiceberg.catalog import Catalog  # optional extra
 from pyiceberg.exceptions import (  # optional extra
@@ -70,6 +71,7 @@ class IcebergNamespace:
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
         self._default_schema = ""
         self._foreign: set[str] = set()
+        self._copied: set[UUID] = set()
         self._tables: dict[str, LoadedTable] = {}
         self._changes: dict[TableName, TableChange] = {}
         self._named: dict[str, TableName] = {}
@@ -90,6 +92,7 @@ class IcebergNamespace:
         for name, table in zip(names, tables, strict=True):
             if table is None or not LoadedTable.is_ours(table):
                 self._foreign.add(name)
+                self._copied |= set() if table is None else {table.metadata.table_uuid}
             else:
                 self._tables[name] = LoadedTable(table)
         if not self._tables:
@@ -211,7 +214,7 @@ class IcebergNamespace:
 
     def _purge(self, there: str) -> None:
         """Drop a table from the catalog, and delete its files unless others may use them too."""
-        shared = self._tables[there].table.metadata.properties.get("gc.enabled", "true").lower() == "false"
+        shared = self._shares_files(self._tables[there].table)
         drop = self._catalog.drop_table if shared else self._catalog.purge_table
         with translated("can't drop the table", self._label(there)), suppress(NoSuchTableError):
             drop(self._identifier(there))
@@ -222,9 +225,16 @@ class IcebergNamespace:
             return
         try:
             with translated("old snapshots or unused files remain", self._label(there)):
-                expire(self._catalog.load_table(self._identifier(there)), self._keep)
+                table = self._catalog.load_table(self._identifier(there))
+                if not self._shares_files(table):
+                    expire(table, self._keep)
         except FloodmarkError as error:
             self._observer(Warned(error.sentence))
+
+    def _shares_files(self, table: Table) -> bool:
+        """Return true if another table can use this one's files: a copy in the namespace, or one that is announced."""
+        announced = table.metadata.properties.get("gc.enabled", "true").lower() == "false"
+        return announced or table.metadata.table_uuid in self._copied
 
     def _adopt(self, source: LoadSource, done: Collection[TableName]) -> None:
         for there, one in self._tables.items():

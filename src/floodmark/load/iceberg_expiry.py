@@ -18,7 +18,7 @@ from pyiceberg.table import Table  # optional extra
 from pyiceberg.table.metadata import TableMetadata  # optional extra
 from pyiceberg.table.snapshots import Snapshot  # optional extra
 
-from floodmark.load.iceberg_files import begun
+from floodmark.load.iceberg_files import is_chunk_file
 
 # The time for which a superseded snapshot is kept.
 _KEPT = timedelta(days=1)
@@ -27,11 +27,8 @@ _KEPT = timedelta(days=1)
 def expire(table: Table, keep: int) -> None:
     """Keep the newest snapshots of the table's history, and delete files that are named by none of those left.
 
-    Raises the errors of PyIceberg. Snapshots with a branch or a tag stay, and so do those of other branches. If the
-    table's property `gc.enabled` is false, its files belong to others too, and nothing is done.
+    Raises the errors of PyIceberg. Snapshots with a branch or a tag stay, and so do those of other branches.
     """
-    if table.metadata.properties.get("gc.enabled", "true").lower() == "false":
-        return
     old = expired_snapshots(table.metadata, keep, datetime.now(UTC))
     if not old:
         return
@@ -70,7 +67,7 @@ def _delete(io: FileIO, paths: Iterable[str], kept: Collection[str]) -> None:
     Their names are unique. A path can be spelled in two ways, such as with s3:// and s3a://.
     """
     for path in sorted(paths):
-        if _last(path) not in kept and (path.endswith(".avro") or begun(path) is not None):
+        if _last(path) not in kept and (path.endswith(".avro") or is_chunk_file(path)):
             with suppress(FileNotFoundError):
                 io.delete(path)
 

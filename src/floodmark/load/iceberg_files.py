@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import IO, Any, cast
 
 from msgspec import Struct
@@ -25,14 +24,13 @@ from pyiceberg.schema import Schema  # optional extra
 from pyiceberg.table.snapshots import Snapshot  # optional extra
 from pyiceberg.typedef import Record  # optional extra
 
-from floodmark.layout import timestamp_moment
 from floodmark.load.iceberg_schema import LoadedColumn, arrow_schema
 from floodmark.load.parquet_files import write_groups
 from floodmark.load.target import StagedTable
 from floodmark.model import ObjectEntry
 from floodmark.reader import extras
 
-_FILE = re.compile(r"(?:^|/)([0-9a-f]{64})-(\d{14}Z)-[0-9a-f]{6}-\d{5,}\.parquet\Z")
+_FILE = re.compile(r"(?:^|/)([0-9a-f]{64})-\d{14}Z-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _ONLY_COUNTS = {"write.metadata.metrics.default": "counts"}
 
 
@@ -57,10 +55,9 @@ def file_name(one: ObjectEntry, load: str, number: int) -> str:
     return f"{one.content_sha256}-{load}-{number:05d}.parquet"
 
 
-def begun(path: str) -> datetime | None:
-    """Return the start time of the load that wrote a data file, or None for any other file."""
-    found = _FILE.search(path)
-    return None if found is None else timestamp_moment(found[2])
+def is_chunk_file(path: str) -> bool:
+    """Return true if a file has the name of a chunk's file."""
+    return _FILE.search(path) is not None
 
 
 def present_files(snapshot: Snapshot | None, io: FileIO) -> PresentFiles:
