@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import IO, cast
 from zlib import crc32
 
@@ -124,7 +124,8 @@ class _Part:
         try:
             if self._file is None:
                 made = tempfile.TemporaryFile(prefix="floodmark-")  # noqa: SIM115 - the stack closes it
-                self._file = self._files.enter_context(made)
+                self._file = made
+                self._files.callback(self.close)
             self._file.write(data)
         except OSError as error:
             raise not_written(error) from None
@@ -137,7 +138,8 @@ class _Part:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # on a full disk, it tries once more to write what is buffered
+                self._file.close()
 
     def _blocks(self) -> Iterator[bytes]:
         if self._file is None:
