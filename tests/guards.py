@@ -383,10 +383,11 @@ CONTRACT, CONTRACT_UNIT = "tests/integration/test_contract.py", "tests/unit/test
 SELECTION = "source/selection.py"
 CONTRACTS = [
     guard("contract: its tables have rules", SELECTION, 'if terms is None or terms.columns == "include":', "if True:", f"{CONTRACT} -k stays_until"),
-    guard("contract: columns of PostgreSQL", "source/postgres/columns.py", "approved = (a for a in kept if rule.columns.approves(a.name))", "approved = kept", f"{CONTRACT} -k stays_until"),
+    guard("contract: columns of PostgreSQL", "source/postgres/columns.py", "approved = (a for a in kept if rule.columns.approves(a.name, types.attributes(a.type)))", "approved = kept", f"{CONTRACT} -k stays_until"),
     guard("contract: columns of other databases", "source/sql/tables.py", "chosen = tuple(one for one in allowed if rule.columns.approves(one.name))", "chosen = allowed", f"{CONTRACT} -k sqlite"),
     guard("contract: tables", SELECTION, "TableChoice(tuple(sorted(narrowed - unapproved)),", "TableChoice(tuple(sorted(narrowed)),", f"{CONTRACT} -k stays_until"),
-    guard("contract: only behind a mask", "config/settings.py", "only_masked is not None and (not only_masked or name in self.mask)", "only_masked is not None", f"{CONTRACT} -k mask"),
+    guard("contract: only behind a mask", "config/settings.py", "return not column.masked and", "return", f"{CONTRACT} -k mask"),
+    guard("contract: attributes of a composite type", "config/settings.py", " and set(attributes) <= set(column.attributes)", "", f"{CONTRACT} -k composite"),
     guard("contract: a table that fails", "contract/apply.py", "    if failed:\n", "    if False:\n", f"{CONTRACT} -k failing_table"),
     guard("contract: no column is left", "contract/apply.py", "if info.unapproved and not info.columns:", "if False:", f"{CONTRACT} -k no_column_is_left"),
     guard("contract: of this database", "pipeline/terms.py", "if named is not None and named != identity.database:", "if False:", f"{CONTRACT} -k another_database"),

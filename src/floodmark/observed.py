@@ -69,6 +69,7 @@ class TableInfo(Struct, frozen=True, kw_only=True):
     `watched` is the column that `detect: column` uses. It is None if only a proof counts. `primary_key`, `unique_keys`
     and `comment` are as in TableEntry. `masked` are the names of the columns that are extracted behind a mask.
     `unapproved` are columns that are not extracted because the contract does not approve them as they are.
+    `attributes` are those of each column whose type is composite: `a`, and `a.b` for one within it.
     """
 
     table: TableName
@@ -85,6 +86,7 @@ class TableInfo(Struct, frozen=True, kw_only=True):
     denied_by: ReasonCode = "denied"
     masked: tuple[str, ...] = ()
     unapproved: tuple[Column, ...] = ()
+    attributes: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def journal_doubt(self) -> str | None:

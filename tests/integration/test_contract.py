@@ -280,3 +280,33 @@ def _plays(floodmark: Floodmark, run: Callable[[str], object], look: Callable[[]
     assert floodmark.run(code=3).outcomes == {table.label: ("failed", "contract")}
     floodmark("contract", "accept", table.label)
     assert entry_of(floodmark.run().manifest, table.label).columns[2].name == "hidden_column"
+
+
+def test_an_attribute_of_a_composite_type_is_approved_too(pg: PgDatabase, floodmark: Floodmark) -> None:
+    pg.execute(
+        "CREATE TYPE place AS (lat int); CREATE TYPE address AS (street text, at place); "
+        "CREATE DOMAIN home AS address; "
+        "CREATE TABLE other (x int); INSERT INTO other VALUES (1); "
+        "CREATE TABLE lives (id int PRIMARY KEY, one home, many address[], whole other); "
+        "INSERT INTO lives SELECT 1, ROW('s', ROW(1))::address, ARRAY[ROW('s', ROW(1))::address], other FROM other"
+    )
+    floodmark.configure("contract: {}\n")
+    floodmark("contract", "write")
+    approved = read_contract(floodmark.folder / "floodmark.contract.yaml")[0].tables[TableName("public", "lives")]
+    assert [one.attributes for one in approved.columns.values()] == [(), *[("street", "at", "at.lat")] * 2, ("x",)]
+    floodmark("contract", "check")
+    floodmark.run()
+    assert json.loads(floodmark("cat", "lives").out)["whole"] == {"x": 1}
+    pg.execute(
+        'ALTER TYPE place ADD ATTRIBUTE "hidden.part" text CASCADE; ALTER TABLE other ADD hidden_column text; '
+        f"UPDATE other SET hidden_column = '{ROW}'; "
+        f"UPDATE lives SET one.at.\"hidden.part\" = '{ROW}', whole = (SELECT other FROM other), "
+        f"many = ARRAY[ROW('s', ROW(1, '{ROW}'))::address]"
+    )
+    told = " ".join(floodmark("contract", "check", code=3).out.split())
+    assert "new_column: its type has an attribute that the contract does not have" in told and "hidden.part" in told
+    floodmark.run()
+    assert json.loads(floodmark("cat", "lives").out) == {"id": 1}
+    floodmark("contract", "accept", "lives.one")
+    extracted = entry_of(floodmark.run().manifest, "public.lives")
+    assert [column.name for column in extracted.columns] == ["id", "one"]

@@ -18,11 +18,15 @@ CONTRACT_FILE = "floodmark.contract.yaml"
 
 
 class ContractColumn(Struct, frozen=True):
-    """An approved column. A column that is `masked` was approved only behind a mask. `note` is a reviewer's text."""
+    """An approved column. A column that is `masked` was approved only behind a mask. `note` is a reviewer's text.
+
+    `attributes` are the approved attributes of a composite type, also those within them: `a`, `a.b`.
+    """
 
     type: str
     masked: bool = False
     note: str | None = None
+    attributes: tuple[str, ...] = ()
 
 
 class ContractTable(Struct, frozen=True):

@@ -94,11 +94,13 @@ class _Reader:
     def _column(self, node: yaml.Node, name: str) -> ContractColumn:
         if isinstance(node, yaml.ScalarNode):
             return ContractColumn(self._text(node, name))
-        given = self._fields(node, "A column", ("type", "masked", "note"), ("type",))
+        given = self._fields(node, "A column", ("type", "attributes", "masked", "note"), ("type",))
+        attributes = self._list(given["attributes"], "attributes") if "attributes" in given else []
         return ContractColumn(
             type=self._text(given["type"], "type"),
             masked=self._flag(given["masked"]) if "masked" in given else False,
             note=self._text(given["note"], "note") if "note" in given else None,
+            attributes=tuple(self._text(one, "an attribute") for one in attributes),
         )
 
     def _key(self, node: yaml.Node, columns: Mapping[str, ContractColumn]) -> tuple[str, ...]:

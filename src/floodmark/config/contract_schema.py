@@ -48,6 +48,7 @@ def _column() -> dict[str, Any]:
         "An approved column.",
         required=("type",),
         type=_TEXT,
+        attributes={**_KEY, "description": "The approved attributes of a composite type."},
         masked={"type": "boolean", "description": "true: approved behind a mask only."},
         note=_NOTE,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
-from floodmark.config.contract import CONTRACT_FILE, ContractTerms
+from floodmark.config.contract import CONTRACT_FILE, ContractColumn, ContractTerms
 from floodmark.layout import LayoutName
 from floodmark.model import Compression, Format, Numbers
 from floodmark.native import EncoderName, usual_encoder
@@ -47,19 +47,24 @@ class Secret(Struct, frozen=True):
 class ColumnRule(Struct, frozen=True, forbid_unknown_fields=True):
     """The columns of a table that are left out, and the columns that are masked, each with its mask.
 
-    `approved` are the columns that a contract approves, None without a contract. True: only behind a mask.
+    `approved` are the columns that a contract approves, None without a contract.
     """
 
     exclude: tuple[str, ...] = ()
     mask: dict[str, Mask] = {}
-    approved: Mapping[str, bool] | None = None
+    approved: Mapping[str, ContractColumn] | None = None
 
-    def approves(self, name: str) -> bool:
-        """Return True if the contract lets the column leave the database as this rule reads it."""
+    def approves(self, name: str, attributes: Collection[str] = ()) -> bool:
+        """Return True if the contract lets the column leave the database as this rule reads it.
+
+        `attributes` are those of the column's type, if it is composite.
+        """
         if self.approved is None:
             return True
-        only_masked = self.approved.get(name)
-        return only_masked is not None and (not only_masked or name in self.mask)
+        column = self.approved.get(name)
+        if column is None or name in self.mask:
+            return column is not None
+        return not column.masked and set(attributes) <= set(column.attributes)
 
 
 class TableRule(Struct, frozen=True, forbid_unknown_fields=True):

@@ -69,7 +69,7 @@ def _compare_table(approved: ContractTable, info: TableInfo, terms: ContractTerm
         if name not in shown:
             action: Action = "failed" if terms.columns == "fail" else "told"
             does = " (the table fails)" if action == "failed" else ""
-            detail = f"the column is in the contract, and not in the table{does}"
+            detail = f"the contract has the column, and the table does not, or floodmark.yaml excludes it{does}"
             yield _drift(info.table, "gone_column", action, detail, name, tell=False)
     yield from _compare_keys(approved, info)
 
@@ -85,7 +85,12 @@ def _compare_column(
     elif approved.masked and column.name not in info.masked:
         detail = "the contract approves the column behind a mask only, and the configuration has none"
         yield _drift(info.table, "unmasked", action, detail, column.name)
-    elif column.type != approved.type and column.name not in info.masked:
+    elif column.name in info.masked:
+        return
+    elif more := [one for one in info.attributes.get(column.name, ()) if one not in approved.attributes]:
+        detail = f"its type has an attribute that the contract does not have ({', '.join(more)})"
+        yield _drift(info.table, "new_column", action, detail, column.name)
+    elif column.type != approved.type:
         detail = f"the type is {column.type}, the contract says {approved.type}"
         yield _drift(info.table, "other_type", _ACTIONS[terms.types], detail, column.name)
 
@@ -96,7 +101,7 @@ def _compare_keys(approved: ContractTable, info: TableInfo) -> Iterator[Contract
     there = {frozenset(key) for key in (info.primary_key or (), *info.unique_keys)}
     for key in keys:
         if frozenset(key) not in there:
-            detail = f"the table has no key ({', '.join(key)}) any more, and the contract says so"
+            detail = f"the contract has the key ({', '.join(key)}), and the extracted rows do not"
             yield _drift(info.table, "other_key", "told", detail, tell=False)
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from floodmark.config import Contract, ContractColumn, ContractTable
 from floodmark.errors import ConfigError
-from floodmark.model import TableName
+from floodmark.model import Column, TableName
 from floodmark.observed import TableInfo
 
 _WHAT = "can't accept a change"
@@ -94,7 +94,12 @@ def _with_column(known: ContractTable | None, info: TableInfo, approval: Approva
 
 
 def _columns_of(info: TableInfo) -> dict[str, ContractColumn]:
-    return {one.name: ContractColumn(one.type, one.name in info.masked) for one in info.columns}
+    return {one.name: _column_of(info, one) for one in info.columns}
+
+
+def _column_of(info: TableInfo, column: Column) -> ContractColumn:
+    masked = column.name in info.masked
+    return ContractColumn(column.type, masked, attributes=() if masked else info.attributes.get(column.name, ()))
 
 
 def _with_note(column: ContractColumn, known: ContractColumn | None) -> ContractColumn:

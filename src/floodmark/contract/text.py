@@ -51,11 +51,12 @@ def _table_lines(table: ContractTable) -> Iterator[str]:
 
 
 def _column(column: ContractColumn) -> str:
-    if not column.masked and column.note is None:
+    if not column.masked and column.note is None and not column.attributes:
         return _scalar(column.type)
+    attributes = [f"attributes: {_list(column.attributes)}"] if column.attributes else []
     masked = ["masked: true"] if column.masked else []
     note = [] if column.note is None else [f"note: {_flow_scalar(column.note)}"]
-    return "{" + ", ".join([f"type: {_flow_scalar(column.type)}", *masked, *note]) + "}"
+    return "{" + ", ".join([f"type: {_flow_scalar(column.type)}", *attributes, *masked, *note]) + "}"
 
 
 def _flow_scalar(text: str) -> str:

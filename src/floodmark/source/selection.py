@@ -189,8 +189,7 @@ def _approving_rules(
     for table, approved in terms.contract.tables.items():
         if table in known:
             rule = rules.get(table, TableRule())
-            names = {name: column.masked for name, column in approved.columns.items()}
-            yield table, replace(rule, columns=replace(rule.columns, approved=names))
+            yield table, replace(rule, columns=replace(rule.columns, approved=approved.columns))
 
 
 def require_column(table: TableName, key: str, name: str, names: Sequence[str]) -> None:
@@ -208,10 +207,12 @@ def require_column(table: TableName, key: str, name: str, names: Sequence[str]) 
 
 def exact_pattern(table: TableName) -> str:
     """Return the pattern that names exactly this table."""
-    return ".".join(
-        '"' + part.replace('"', '""') + '"' if not part or _NEEDS_QUOTES.search(part) else part
-        for part in (table.schema, table.name)
-    )
+    return f"{pattern_part(table.schema)}.{pattern_part(table.name)}"
+
+
+def pattern_part(name: str) -> str:
+    """Return a name as a part of a pattern, in quotes if it needs them."""
+    return '"' + name.replace('"', '""') + '"' if not name or _NEEDS_QUOTES.search(name) else name
 
 
 def pick_tables(

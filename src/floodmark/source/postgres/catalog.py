@@ -16,7 +16,12 @@ from floodmark.model import Fingerprint, TableName, commented
 from floodmark.observed import Part, TableInfo
 from floodmark.source.keys import NO_KEYS
 from floodmark.source.postgres import fingerprint, proof
-from floodmark.source.postgres.columns import ExtractedColumn, extracted_columns, unapproved_columns
+from floodmark.source.postgres.columns import (
+    ExtractedColumn,
+    composite_attributes,
+    extracted_columns,
+    unapproved_columns,
+)
 from floodmark.source.postgres.family import (
     CatalogContext,
     FamilyMember,
@@ -139,6 +144,7 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
         comment=remarks.comments.get(0),
         masked=tuple(c.column.name for c in columns if c.mask is not None),
         unapproved=unapproved_columns(family.root.attributes, rule, context.types),
+        attributes=composite_attributes(family.root.attributes, context.types),
     )
     return PgTable(
         info=info,

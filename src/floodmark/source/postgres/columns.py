@@ -60,7 +60,7 @@ def extracted_columns(
             why="it leaves no column",
             hint="To leave the table out, name it in tables.exclude.",
         )
-    approved = (a for a in kept if rule.columns.approves(a.name))
+    approved = (a for a in kept if rule.columns.approves(a.name, types.attributes(a.type)))
     return tuple(ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)) for a in approved)
 
 
@@ -70,5 +70,10 @@ def unapproved_columns(attributes: Iterable[Attribute], rule: TableRule, types: 
     return tuple(
         ExtractedColumn(a, rule.columns.mask.get(a.name), types.base_name(a.type)).column
         for a in left_out
-        if not rule.columns.approves(a.name)
+        if not rule.columns.approves(a.name, types.attributes(a.type))
     )
+
+
+def composite_attributes(attributes: Iterable[Attribute], types: TypeCatalog) -> dict[str, tuple[str, ...]]:
+    """Return the attributes of each column whose type is composite, or made of composites."""
+    return {a.name: found for a in attributes if not a.dropped and (found := types.attributes(a.type))}

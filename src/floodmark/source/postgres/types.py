@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from floodmark.source.postgres.filters import Kind
 from floodmark.source.postgres.relations import InstalledExtensions
+from floodmark.source.selection import pattern_part
 
 FIRST_USER_OID = 16384
 JSON = 114
@@ -151,6 +152,7 @@ class TypeCatalog:
         self.closure = cache(self._types_within)
         self.unstable = cache(self._unstable)
         self.raw_newlines = cache(self._raw_newlines)
+        self.attributes = cache(self._attribute_names)
         self.facts = cache(self._facts)
         self.wire_kind = cache(self._wire_kind)
         self.encoded = dict[frozenset[int], Any]()  # by the types of columns: for `fingerprint`
@@ -233,6 +235,18 @@ class TypeCatalog:
         if _is_builtin(kind):
             return f"the output of {kind.name} depends on more than the row"
         return f"{self._label(kind.oid)} is not a built-in, and its output function can be replaced"
+
+    def _attribute_names(self, oid: int) -> tuple[str, ...]:
+        """Return the attributes of a composite type, also in an array or a domain: `a`, and `a.b` for one within it."""
+        kind = self._types[oid]
+        if _is_stable_builtin(kind):
+            return ()
+        found = [name for part in (kind.element, kind.base, kind.subtype) if part for name in self.attributes(part)]
+        for one in self._attributes.get(kind.relation, ()):
+            if not one.dropped:
+                name = pattern_part(one.name)
+                found += [name, *(f"{name}.{inner}" for inner in self.attributes(one.type))]
+        return tuple(found)
 
     def _raw_newlines(self, oid: int) -> bool:
         """Return True if a value in JSON can hold a newline: json keeps its newlines."""
