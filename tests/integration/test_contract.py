@@ -239,6 +239,10 @@ def test_bad_input_leaves_everything_as_it_was(tmp_path: Path) -> None:
     file.write_text(good.replace("person:", "person:\n      note: kept"))
     floodmark("contract", "write", "--force")
     assert "note: kept" in file.read_text() and [one.name for one in floodmark.folder.glob(".floodmark*")] == []
+    real = file.rename(tmp_path / "elsewhere.yaml")
+    file.symlink_to(real)
+    floodmark("contract", "accept", "person")
+    assert file.is_symlink() and "note: kept" in real.read_text()
     file.write_text(good.replace("database: cases", "database: other"))
     assert "it is for the database other" in floodmark("contract", "check", code=10).err
     assert "it is for the database other" in floodmark("doctor", code=10).out

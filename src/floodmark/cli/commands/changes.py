@@ -121,7 +121,7 @@ def _chosen_tables(
         return None
     names = {TableName(one.schema, one.name) for one in (*since.taken, *snapshot.taken)}
     default_schema = snapshot.manifest.source.default_schema
-    return frozenset(pick_tables(sorted(names), patterns, default_schema, "the two snapshots", "TABLE"))
+    return frozenset(pick_tables(sorted(names), patterns, default_schema, "the pair of snapshots", "TABLE"))
 
 
 def _write_lines(found: Iterator[RowChange | TableChange], compared: ComparedRecord, streams: CommandStreams) -> None:

@@ -142,8 +142,8 @@ def _require_free(path: Path) -> None:
 
 
 def _write_file(path: Path, made: Contract, *, overwrite: bool) -> None:
-    """Write the whole file, or leave the old one as it is."""
-    data = contract_text(made).encode()
+    """Write the whole file, or leave the old one as it is. A symbolic link stays one."""
+    data, path = contract_text(made).encode(), Path(os.path.realpath(path))
     try:
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
