@@ -67,7 +67,8 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
         "\n",
     ]
 )
-columns = st.builds(ContractColumn, names, st.booleans(), st.none() | names)
+attributes = st.lists(names, max_size=3).map(tuple)
+columns = st.builds(ContractColumn, names, st.booleans(), st.none() | names, attributes)
 tables = st.dictionaries(names, columns, max_size=3).flatmap(
     lambda found: st.builds(
         ContractTable,
