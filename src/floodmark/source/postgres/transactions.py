@@ -197,8 +197,9 @@ class Task(Struct):
 
     def last(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of the last query under the task's locks. The task ends with it, in one round trip."""
-        self.ended = True
-        return self.connection.execute(_joined(query, _TASK_ENDS)).fetchall()
+        rows = self.connection.execute(_joined(query, _TASK_ENDS)).fetchall()
+        self.ended = True  # if the query failed, the rollback is still to be done
+        return rows
 
     def end(self) -> None:
         if not self.ended:
