@@ -219,6 +219,11 @@ class _Worker(Struct):
     def suits(self, first: str) -> bool:
         return self.begun == first and time.monotonic() < self.until
 
+    def end(self) -> None:
+        """End the transaction, in a round trip of its own: only then has a pooler the server's connection back."""
+        self.connection.execute("COMMIT")
+        self.begun = None
+
 
 class SnapshotTransactions:
     """A pool of transactions that see the coordinator's snapshot, for up to `parallelism` threads."""
@@ -231,6 +236,7 @@ class SnapshotTransactions:
         self._settings = settings
         self._idle: LifoQueue[_Worker] = LifoQueue()
         self._alone = threading.Lock()
+        self._counting, self._waiting_tasks = threading.Lock(), 0
         newer = newer_than_tested(coordinator.server_version)
         self.drawbacks: tuple[Drawback, ...] = (newer,) if newer is not None else ()
         self.parallelism = limits.connections
@@ -244,11 +250,7 @@ class SnapshotTransactions:
         """Find out once if a second connection can see the snapshot."""
         try:
             worker = self._new_worker()
-            try:
-                self._import_snapshot(worker, "")
-            except BaseException:
-                close_quietly(worker.connection)
-                raise
+            self._import_snapshot(worker, "")
             self._idle.put(worker)
         except (psycopg.Error, SourceError) as error:
             why = type(error).__name__ if isinstance(error, psycopg.Error) else (error.why or error.what)
@@ -280,14 +282,20 @@ class SnapshotTransactions:
 
     @contextmanager
     def _own(self, first: str) -> Iterator[Task]:
-        """Do a task in a worker's transaction, which later tasks that begin with the same statements use again."""
-        worker = self._idle_worker()
-        try:
+        """Do a task in a worker's transaction, which later tasks that begin with the same statements use again.
+
+        If another task waits for a transaction, this one ends: a pooler can have no other connection for it.
+        """
+        with self._waiting():
+            worker = self._idle_worker()
             if not worker.suits(first):
                 self._import_snapshot(worker, first)
+        try:
             task = Task(worker.connection)
             yield task
             task.end()
+            if self._waiting_tasks:
+                worker.end()
         except BaseException:
             close_quietly(worker.connection)
             raise
@@ -305,6 +313,17 @@ class SnapshotTransactions:
                 if not connection.closed:
                     task.end()
                     connection.execute("RELEASE SAVEPOINT task")
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Count a task that has no transaction yet."""
+        with self._counting:
+            self._waiting_tasks += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._waiting_tasks -= 1
 
     def _idle_worker(self) -> _Worker:
         """Return an idle worker, or a new one. If the server accepts no more, wait for one that becomes free."""
@@ -324,7 +343,17 @@ class SnapshotTransactions:
             raise self._error_to_raise(error) from None
 
     def _import_snapshot(self, worker: _Worker, first: str) -> None:
-        """Begin a transaction in the coordinator's snapshot, instead of the worker's present one if it has one."""
+        """Begin a transaction in the coordinator's snapshot, instead of the worker's present one if it has one.
+
+        If that fails, the worker's connection is closed.
+        """
+        try:
+            self._begin_transaction(worker, first)
+        except BaseException:
+            close_quietly(worker.connection)
+            raise
+
+    def _begin_transaction(self, worker: _Worker, first: str) -> None:
         exported = self._coordinator.exported
         assert exported.id is not None
         ends, connection = "" if worker.begun is None else "COMMIT", worker.connection
