@@ -183,6 +183,12 @@ def test_bytes_names_and_folders_are_synced_in_this_order(
     done.clear()
     store.put("a/b/other", body_of(b""), IfAbsent())
     assert done == ["sync bytes", "link other", "sync root/a/b"]
+    another_process = LocalStorage(root)
+    for key in ("a/b/key", "a/b/other"):
+        another_process.delete(key)  # and the folders, which are made again
+    done.clear()
+    store.put("a/b/key", body_of(b""), IfAbsent())
+    assert done == ["sync bytes", "link key", "sync root/a/b", "sync root/a", "sync root"]
 
 
 @pytest.mark.parametrize(

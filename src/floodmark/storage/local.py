@@ -170,6 +170,7 @@ class LocalStorage:
         with suppress(FileExistsError):
             folder.mkdir()
         self._made.add(folder)
+        self._durable.discard(folder)  # another process can have removed the one that was
 
     def _move(self, temporary: Path, path: Path, condition: Condition) -> None:
         with self._locked():
