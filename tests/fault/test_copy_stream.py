@@ -5,10 +5,12 @@ The server is invented: it sends what a test tells it to.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ from psycopg.errors import AdminShutdown, QueryCanceled
 from fix_encoder import copied
 from floodmark.native import is_built, load_encoder
 from floodmark.source.postgres import native_rows
+from floodmark.source.postgres.connect import close_quietly
 from floodmark.source.postgres.native_rows import LineWriter, _receive_messages, _WrongMessage, find_libpq
 
 pytestmark = pytest.mark.skipif(not is_built(), reason="the native encoder is not built")
@@ -194,6 +197,51 @@ def test_the_caller_gets_a_turn_while_nothing_arrives(way: str) -> None:
                 silent.set()
         assert found == LINES and states[0] == "more" and len(states) > 1
         assert not copy.read()
+
+
+def test_a_connection_in_use_is_cut_and_its_memory_stays(way: str) -> None:
+    """If it were closed in the middle of a call, libpq's memory would be used after it was freed."""
+    native, silent, begun = load_encoder(), threading.Event(), threading.Event()
+
+    class Begun(LineWriter):
+        def take(self, lines: memoryview, number: int) -> None:
+            begun.set()
+
+    with copying([*ROWS[:2], silent, *WHOLE[2:]]) as (copy, _), ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(_receive_messages, native, copy, encoder_of(native), Begun(lambda block: None))
+        assert way == "psycopg" or begun.wait(30)
+        close_quietly(copy.connection)
+        assert copy.connection.pgconn.pgconn_ptr is not None
+        assert isinstance(reading.exception(30), psycopg.OperationalError)
+        silent.set()
+
+
+class _RefusesOnce:
+    """An encoder that libpq refuses a message once, as for want of memory."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder, self._refused = encoder, False
+
+    def receive(self, *arguments: Any) -> tuple[memoryview, int, str]:
+        if not self._refused:
+            self._refused = True
+            return memoryview(b""), 0, "refused"
+        found: tuple[memoryview, int, str] = self._encoder.receive(*arguments)
+        return found
+
+
+def test_a_message_that_was_refused_once_is_not_passed_over(way: str) -> None:
+    if way != "libpq":
+        pytest.skip("psycopg has its own way")
+    native, lines = load_encoder(), LineWriter(lambda block: None)
+    begun, silent = threading.Event(), threading.Event()
+    pieces = [begun, b"".join(ROWS), silent, *WHOLE[3:]]
+    with pytest.raises(psycopg.OperationalError, match="could not be taken"), copying(pieces) as (copy, _):
+        begun.set()
+        assert select.select([copy.connection.fileno()], [], [], 30)[0]
+        copy.connection.pgconn.consume_input()
+        silent.set()
+        _receive_messages(native, copy, _RefusesOnce(encoder_of(native)), lines)  # type: ignore[arg-type]
 
 
 def test_a_module_without_libpq_is_refused() -> None:

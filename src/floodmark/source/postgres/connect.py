@@ -6,6 +6,8 @@ error by its SQLSTATE (or, while connecting, by the kind of refusal) in its own 
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from types import MappingProxyType
@@ -103,9 +105,20 @@ def _with_options(arguments: dict[str, Any], settings: Mapping[str, str]) -> dic
 
 
 def close_quietly(connection: psycopg.Connection[Any]) -> None:
-    """Close a connection that might already be broken."""
-    with suppress(psycopg.Error):
-        connection.close()
+    """Close a connection that might already be broken.
+
+    If another thread uses it, it is only cut: the encoder reads libpq's memory, which closing would free. That thread
+    then ends with an error.
+    """
+    if not connection.lock.acquire(blocking=False):
+        with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as cut:
+            cut.shutdown(socket.SHUT_RDWR)
+        return
+    try:
+        with suppress(psycopg.Error):
+            connection.close()
+    finally:
+        connection.lock.release()
 
 
 def settings_to_pin(limits: Limits, server_version: int) -> dict[str, str]:

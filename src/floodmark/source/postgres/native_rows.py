@@ -186,7 +186,7 @@ def _receive_by_libpq(libpq: Libpq, copy: Copy, encoder: Encoder, lines: LineWri
     """Encode the messages of a COPY without a turn of Python's for each. psycopg does all that is no row.
 
     If a call of libpq fails, psycopg repeats it, and raises its own error. No other thread can use the connection
-    meanwhile: psycopg holds its lock as long as the COPY lasts.
+    meanwhile: psycopg holds its lock as long as the COPY lasts, and `close_quietly` leaves a locked connection.
     """
     connection, state = copy.connection, "more"
     while state not in ("end", "cut"):
@@ -198,7 +198,8 @@ def _receive_by_libpq(libpq: Libpq, copy: Copy, encoder: Encoder, lines: LineWri
         del view  # so that the encoder uses its memory again
         if state == "refused":
             connection.pgconn.get_copy_data(1)
-        elif state == "lost":
+            raise OperationalError("a message could not be taken")  # and what was taken now would be lost
+        if state == "lost":
             connection.pgconn.consume_input()
     if state == "cut":
         raise _ended_early(copy)
