@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -197,6 +197,57 @@ def test_the_caller_gets_a_turn_while_nothing_arrives(way: str) -> None:
                 silent.set()
         assert found == LINES and states[0] == "more" and len(states) > 1
         assert not copy.read()
+
+
+class _Busy:
+    """A connection that must not be asked for a result before one is there. `silent` is set as soon as one is not."""
+
+    def __init__(self, pgconn: Any, silent: threading.Event) -> None:
+        self._pgconn, self._silent = pgconn, silent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pgconn, name)
+
+    def is_busy(self) -> bool:
+        busy: bool = self._pgconn.is_busy()
+        if busy:
+            self._silent.set()
+        return busy
+
+    def get_result(self) -> Any:
+        assert not self._pgconn.is_busy(), "all threads would stand still"
+        return self._pgconn.get_result()
+
+
+def test_a_server_that_is_not_ready_after_its_error_stops_no_other_thread() -> None:
+    """psycopg waits for a result with the interpreter's lock: no signal would be noticed, and no other table read."""
+    silent = threading.Event()
+    with copying([problem(b"E", "ERROR", "57014"), silent, READY]) as (copy, _):
+        pgconn = copy.connection.pgconn
+        while pgconn.get_copy_data(1)[0] == 0:
+            pgconn.consume_input()
+        busy: Any = SimpleNamespace(connection=SimpleNamespace(pgconn=_Busy(pgconn, silent)))
+        assert isinstance(native_rows._ended_early(busy), QueryCanceled)
+    assert silent.is_set()
+
+
+class _Ended(Exception):
+    pass
+
+
+def test_a_consumer_can_end_a_read_that_stands_still(way: str) -> None:
+    """A signal or a deadline ends a run although the server is silent in the middle of a COPY."""
+    if way != "libpq":
+        pytest.skip("psycopg waits")
+    native, silent = load_encoder(), threading.Event()
+
+    def write(block: bytes | bytearray | memoryview) -> None:
+        silent.set()  # psycopg waits for the end of the COPY that it cancels
+        assert not block
+        raise _Ended
+
+    with pytest.raises(_Ended), copying([*ROWS[:2], silent, *WHOLE[2:]]) as (copy, _):
+        _receive_messages(native, copy, encoder_of(native), LineWriter(write))
 
 
 def test_a_connection_in_use_is_cut_and_its_memory_stays(way: str) -> None:

@@ -25,7 +25,7 @@ cdef extern from "<dlfcn.h>" nogil:
     void* dlsym(void* library, const char* name)
 
 cdef enum:
-    PATIENCE = 100  # milliseconds without a byte, until the caller gets a turn: signals are handled there
+    PATIENCE = 100  # milliseconds without a byte, until the caller gets a turn: it can end the read
 
 cdef enum:
     MORE = 0

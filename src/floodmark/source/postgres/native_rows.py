@@ -6,6 +6,7 @@ The compiled module makes the lines without the interpreter's lock, in memory th
 from __future__ import annotations
 
 import os
+import select
 import struct
 import sys
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ from floodmark.source.postgres.versions import TESTED_UP_TO, is_newer
 if TYPE_CHECKING:  # the module itself is imported by need: it can be missing
     from psycopg import Copy
     from psycopg.abc import Buffer
+    from psycopg.pq.abc import PGconn, PGresult
 
     from floodmark.native.encoder import Encoder, Libpq
 
@@ -53,6 +55,7 @@ _NOTHING = memoryview(b"")
 _GROUP = struct.Struct(">hi")  # the number of values, and the length of the first one
 _COUNTS = struct.Struct(">iqiq")
 _WORTH_A_CALL = BLOCK_BYTES // 4
+_LONGEST_WAIT = 1000  # milliseconds
 
 
 def choose_line_maker(connection: Connection, chosen: EncoderName) -> LineMaker:
@@ -100,6 +103,10 @@ class LineWriter:
         if self._waiting:
             self._write(self._waiting)
             self._waiting.clear()
+
+    def wait(self) -> None:
+        """Pass nothing on, so that the consumer can end a read that stands still."""
+        self._write(_NOTHING)
 
 
 class NativeRows:
@@ -195,6 +202,8 @@ def _receive_by_libpq(libpq: Libpq, copy: Copy, encoder: Encoder, lines: LineWri
             raise OperationalError("the connection is closed")
         view, number, state = encoder.receive(libpq, pointer, BLOCK_BYTES)
         lines.take(view, number)
+        if state == "more" and not number:
+            lines.wait()
         del view  # so that the encoder uses its memory again
         if state == "refused":
             connection.pgconn.get_copy_data(1)
@@ -241,12 +250,24 @@ def _batches(copy: Copy) -> Iterator[Buffer]:
 
 def _ended_early(copy: Copy) -> Exception:
     """Return the server's error that ended a COPY."""
-    pgconn = copy.connection.pgconn
-    errors = []
-    while (result := pgconn.get_result()) is not None:
-        if result.status == ExecStatus.FATAL_ERROR:
-            errors.append(error_from_result(result, encoding="utf-8"))
+    errors: list[Exception] = []
+    try:
+        while (result := _next_result(copy.connection.pgconn)) is not None:
+            if result.status == ExecStatus.FATAL_ERROR:
+                errors.append(error_from_result(result, encoding="utf-8"))
+    except OperationalError as error:  # the connection ended too
+        errors.append(error)
     return errors[0] if errors else _WrongMessage("the stream has no end")
+
+
+def _next_result(connection: PGconn) -> PGresult | None:
+    """Wait for the next result. psycopg's `get_result` would hold the interpreter's lock as long as it waits."""
+    arrival = select.poll()
+    arrival.register(connection.socket, select.POLLIN)
+    while connection.is_busy():
+        arrival.poll(_LONGEST_WAIT)
+        connection.consume_input()
+    return connection.get_result()
 
 
 class _WrongMessage(Exception):
