@@ -87,13 +87,14 @@ def test_plan_and_doctor_say_so(nightly: Nightly, newer: Newer, tmp_path: Path) 
     assert checks["snapshot"]["result"] == "ok"
 
 
-@pytest.mark.parametrize("name", sorted(_SAFE_WITHOUT))
+@pytest.mark.parametrize("name", sorted({*_SAFE_WITHOUT, "effective_io_concurrency"}))
 def test_a_setting_that_nothing_depends_on_can_be_gone(nightly: Nightly, newer: Newer, name: str) -> None:
     url = newer({name: f"{name}_gone"})
     nightly.run(url=url)
     nightly.require_truth()
     nightly.run(url=url)
     assert nightly.outcome("public.person") == ("unchanged", "unchanged")
+    assert not any("can't share the snapshot" in message for message in warnings(nightly.events))
 
 
 @pytest.mark.parametrize("name", sorted({*settings_to_pin(Limits(), 180000), *PLANNING} - _SAFE_WITHOUT))

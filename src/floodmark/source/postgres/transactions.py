@@ -39,6 +39,7 @@ from floodmark.source.postgres.connect import (
 )
 from floodmark.source.postgres.statements import PLANNING, literal
 from floodmark.source.postgres.versions import (
+    is_newer,
     lacks_something,
     newer_than_tested,
     require_supported,
@@ -58,7 +59,8 @@ _ANOTHER_SERVER = (
 _SECONDS_FOR_AN_IDLE_ONE = 30
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # From 18 on, a scan lets other processes read its blocks. To hand blocks over costs a quarter of a count's processor
-# time, and workers read in parallel anyway. A connection that reads everything keeps the server's own setting.
+# time, and workers read in parallel anyway. A connection that reads everything keeps the server's own setting, and so
+# does a newer server, which may not know it.
 _OWN_READS = "SET LOCAL effective_io_concurrency = 0"
 _TASK, _TASK_ENDS = "SAVEPOINT task", "ROLLBACK TO SAVEPOINT task"
 
@@ -358,7 +360,8 @@ class SnapshotTransactions:
         assert exported.id is not None
         ends, connection = "" if worker.begun is None else "COMMIT", worker.connection
         imports = f"SET TRANSACTION SNAPSHOT {literal(exported.id)}"
-        reads = _OWN_READS if self.parallelism > 1 and self._coordinator.server_version >= 180000 else ""
+        version = self._coordinator.server_version
+        reads = _OWN_READS if self.parallelism > 1 and version >= 180000 and not is_newer(version) else ""
         try:
             found = connection.execute(
                 _joined(ends, _BEGIN, imports, self._coordinator.pinned, reads, first, f"SELECT {_VIEW}")
