@@ -105,7 +105,7 @@ class LineWriter:
             self._waiting.clear()
 
     def wait(self) -> None:
-        """Pass nothing on, so that the consumer can end a read that stands still."""
+        """Pass nothing on, so that the consumer can end the read while the server is silent."""
         self._write(_NOTHING)
 
 
