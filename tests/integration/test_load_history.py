@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import pytest
 from fix_load import KILLED, Job, ask
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
+from floodmark.load.duckdb_history_sql import is_history, write_history
+from floodmark.model import TableName
 
 WORK = """
 CREATE TABLE thing (id int PRIMARY KEY, name text, doc json, paid numeric(10,2));
@@ -185,6 +187,19 @@ def test_columns_that_are_added_removed_and_retyped(keeper: Keeper) -> None:
     assert keeper.versions("thing") == 61, "rows whose other values stayed keep the value of the column that is gone"
 
 
+@pytest.mark.parametrize(
+    "act", ["ADD COLUMN note VARCHAR", "RENAME valid_from TO since", "ALTER valid_to TYPE VARCHAR", "DROP is_current"]
+)
+def test_a_history_whose_own_columns_someone_altered_shows(act: str) -> None:
+    history = TableName("main", "person_history")
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE person (id INTEGER); INSERT INTO person VALUES (1)")
+        write_history(connection, "memory", history, None, TableName("main", "person"), datetime.now(UTC))
+        assert is_history(connection, history)
+        connection.execute(f"ALTER TABLE person_history {act}")
+        assert not is_history(connection, history)
+
+
 def test_names_that_a_history_can_not_have(keeper: Keeper) -> None:
     keeper.job.load(f"duckdb:{keeper.file}")
     with_view = "CREATE VIEW public.line_history AS SELECT 1 AS mine"
@@ -218,6 +233,12 @@ def test_names_that_a_history_can_not_have(keeper: Keeper) -> None:
     said = keeper.job.refused(f"duckdb:{keeper.file}", "--history", "--table", "thing", code=3)
     assert "public.thing_history: Floodmark did not make it" in said
     assert ask(keeper.file, "SELECT count(*) FROM public.thing") == [(60,)], "it keeps its old rows"
+    with duckdb.connect(str(keeper.file)) as connection:
+        connection.execute("ALTER TABLE public.person_history ADD COLUMN note VARCHAR DEFAULT 'mine'")
+    keeper.night("DELETE FROM person WHERE id = 1")
+    said = keeper.job.refused(f"duckdb:{keeper.file}", "--history", "--table", "person", code=3)
+    assert "its last columns are no longer valid_from, valid_to, is_current: someone altered it" in said
+    assert ask(keeper.file, "SELECT DISTINCT note FROM public.person_history WHERE is_current") == [("mine",)]
 
 
 def test_a_history_belongs_to_duckdb_files_only(keeper: Keeper, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from floodmark.load.duckdb import MEMORY, DuckDBFile, folded_key
 from floodmark.load.duckdb_history_sql import (
     CREATE_HISTORIES,
     history_comment,
+    is_history,
     record_history,
     recorded_histories,
     require_history_columns,
     write_history,
 )
-from floodmark.load.history import TakenHistory, Version, history_name
+from floodmark.load.history import HISTORY_COLUMNS, TakenHistory, Version, history_name
 from floodmark.load.target import LEAVE_OUT, LoadWatch, StagedTable
 from floodmark.model import TableName
 from floodmark.reader.duckdb import insert, quoted, require_columns
@@ -132,13 +133,16 @@ class DuckDBHistoryFile(DuckDBFile):
         wanted = history_name(name)
         landed = next((one for one in snapshot if folded_key(one) == folded_key(wanted)), None)
         taken = folded_key(wanted) in self._taken and name not in self._kept
-        if landed is None and not taken:
+        altered = name in self._kept and not is_history(self._connection, wanted)
+        if landed is None and not taken and not altered:
             if name in self._kept:
                 self._require_no_dependents(wanted)
             return
         hint = f"Rename it or drop it. Or load without --history. {LEAVE_OUT}"
         if landed is not None:
             why = f"a landed table is called {wanted.label}"
+        elif altered:
+            why = f"its last columns are no longer {', '.join(HISTORY_COLUMNS)}: someone altered it"
         elif folded_key(wanted) in self._ours:
             why, hint = f"an earlier load loaded {wanted.label}, which is gone since", "Load once with --drop."
         else:

@@ -27,6 +27,7 @@ _COLUMNS = """
 SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = current_database()
     AND schema_name = ? AND table_name = ? ORDER BY column_index"""
 _FROM, _TO, _CURRENT = HISTORY_COLUMNS
+_TIME = "TIMESTAMP WITH TIME ZONE"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,6 +63,12 @@ def require_history_columns(table: TableName, columns: Sequence[str]) -> None:
             why=f"it has a column {taken[0]}, which the history needs itself",
             hint=LEAVE_OUT,
         )
+
+
+def is_history(connection: Any, history: TableName) -> bool:
+    """Return true if a table still ends with the columns of a history. A user can add, rename or drop a column."""
+    last = [(_FROM, _TIME), (_TO, _TIME), (_CURRENT, "BOOLEAN")]
+    return _columns(connection, history)[-len(last) :] == last
 
 
 def recorded_histories(connection: Any, own: str) -> dict[TableName, TakenHistory]:
