@@ -41,6 +41,7 @@ def connect_file(path: Path, memory: str, row_group: int, errors: DuckDBErrors, 
             connection.execute(f"USE {_WIDE_NAME}")
         else:
             connection = duckdb.connect(full_path, read_only=read_only, config=config)
+        connection.execute("SET TimeZone = 'UTC'")  # else a moment as text depends on the machine
         return connection, quoted(connection.execute("SELECT current_database()").fetchone()[0])
     except duckdb.Error as error:
         raise errors.not_opened(error) from None
