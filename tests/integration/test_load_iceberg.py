@@ -58,6 +58,25 @@ def test_day_by_day_only_changed_chunks_are_written(job: Job, warehouse: Warehou
     assert warehouse.names() == ["audit_log", "big", "fresh", "person"]
 
 
+def test_a_table_whose_metadata_is_gone_stops_no_other_table(job: Job, warehouse: Warehouse) -> None:
+    job.load(INTO, *warehouse.options)
+    for name in ("person", "audit_log"):  # of a landed table, and of one that this load leaves out
+        Path(warehouse.table(name).metadata_location).unlink()
+    job.night("UPDATE person SET name = 'B'; INSERT INTO big VALUES (0, 'new')")
+    code, out, err = job.command("load", "--into", INTO, *warehouse.options, "--exclude", "audit.*")
+    assert (code, len(warehouse.rows("big"))) == (13, 1501), err
+    assert "can't read the table: cases.person: a file of its metadata is missing" in out
+    assert "drop the table from the catalog and load again" in err
+
+
+@pytest.mark.parametrize("place", ["file", "file/folder", "odd?name"])
+def test_a_warehouse_that_can_not_be_made(job: Job, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    code, _, err = job.command("load", "--into", INTO, "--warehouse", str(tmp_path / place))
+    assert code == (2 if "?" in place else 10) and str(tmp_path / place) in err
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "landing"]
+
+
 TYPES = """
     CREATE TYPE mood AS ENUM ('sad', 'ok');
     CREATE TABLE kinds (s smallint, i int, l bigint, n numeric(10,2), w numeric(38,10), d numeric(50,5), f real,
@@ -218,7 +237,7 @@ def test_files_that_someone_deleted_or_damaged(job: Job, warehouse: Warehouse) -
     said = job.refused(INTO, *warehouse.options, code=13)
     assert "can't read the table: cases.big: its metadata is damaged" in said
     Path(warehouse.folder / "cases").rename(warehouse.folder / "moved")
-    assert "No such file" in job.refused(INTO, *warehouse.options, code=13)
+    assert "a file of its metadata is missing" in job.refused(INTO, *warehouse.options, code=13)
 
 
 def test_a_moved_database_is_taken_over(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

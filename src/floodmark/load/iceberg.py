@@ -26,7 +26,7 @@ from pyiceberg.exceptions import (  # optional extra
 from pyiceberg.table import Table  # optional extra
 from pyiceberg.typedef import Identifier  # optional extra
 
-from floodmark.errors import ConfigError, FloodmarkError
+from floodmark.errors import ConfigError, FloodmarkError, StateUnreadable
 from floodmark.events import Observer, Warned
 from floodmark.layout import catalog_name, default_schema, timestamp_text
 from floodmark.load.iceberg_catalog import catalog_label, open_catalog, open_namespace, translated
@@ -71,6 +71,7 @@ class IcebergNamespace:
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
         self._default_schema = ""
         self._foreign: set[str] = set()
+        self._broken: dict[str, StateUnreadable] = {}
         self._copied: set[UUID] = set()
         self._tables: dict[str, LoadedTable] = {}
         self._changes: dict[TableName, TableChange] = {}
@@ -189,12 +190,16 @@ class IcebergNamespace:
             return []
 
     def _read(self, name: str) -> Table | None:
-        """Return a table, or None if it is no Iceberg table."""
-        with translated("can't read the table", self._label(name)):
-            try:
+        """Return a table, or None if it is no Iceberg table, or a damaged one: that one stops no other table."""
+        try:
+            with (
+                translated("can't read the table", self._label(name)),
+                suppress(NoSuchIcebergTableError, NoSuchPropertyException),
+            ):
                 return self._catalog.load_table(self._identifier(name))
-            except (NoSuchIcebergTableError, NoSuchPropertyException):
-                return None
+        except StateUnreadable as error:
+            self._broken[name] = error
+        return None
 
     def _commit(self, name: TableName, source: LoadSource, run_id: str) -> None:
         change, there = self._changes[name], self._name(name)
@@ -254,6 +259,8 @@ class IcebergNamespace:
         if holder is not None and holder != name:
             gone = "Load again with --drop, which drops the missing tables."
             raise same_name_error("Iceberg", there, holder, name, LEAVE_OUT if holder in snapshot else gone)
+        if there in self._broken:
+            raise self._broken[there]
         if there in self._foreign:
             raise ConfigError(
                 "can't replace a table",

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, MetastoreCatalog, load_catalog  # optional extra
 from pyiceberg.exceptions import (  # optional extra
+    AuthorizationExpiredError,
     CommitFailedException,
     CommitStateUnknownException,
     ForbiddenError,
@@ -54,7 +55,7 @@ _FORMS = "Write --catalog NAME (of .pyiceberg.yaml), sqlite:///FILE, https://HOS
 _NAME = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _ARROW_CODE = re.compile(r"AWS Error ([A-Z_]+)")
 _CONFLICTS = (CommitFailedException, ValidationException, TableAlreadyExistsError, NamespaceAlreadyExistsError)
-_REFUSALS = (UnauthorizedError, ForbiddenError, OAuthError, PermissionError)
+_REFUSALS = (UnauthorizedError, ForbiddenError, OAuthError, AuthorizationExpiredError, PermissionError)
 _OUTAGES = (ServiceUnavailableError, ServerError, TooManyRequestsError, CommitStateUnknownException)
 _DENIED = ("ACCESS_DENIED", "AccessDenied", "AccessDeniedException", "InvalidAccessKeyId", "ExpiredTokenException")
 
@@ -127,6 +128,9 @@ def _translation(error: Exception, what: str, on: str) -> FloodmarkError:
         return StorageUnavailable(what, on=on, why=f"it gave no usable answer ({_code(error) or kind})", hint=hint)
     if library == "sqlalchemy":
         return _database_error(error, what, on)
+    if isinstance(error, FileNotFoundError):
+        hint = "Restore the file, or drop the table from the catalog and load again."
+        return StateUnreadable(what, on=on, why="a file of its metadata is missing", hint=hint)
     if isinstance(error, OSError):
         return StorageError(what, on=on, why=_code(error) or (os.strerror(error.errno) if error.errno else kind))
     if isinstance(error, ValidationError) or library.startswith("pydantic"):
@@ -186,18 +190,29 @@ def _properties(catalog: str | None, warehouse: str | None, configured: Config) 
             return name, place
         if warehouse is None or warehouse.startswith("s3://"):
             raise UsageError("--into iceberg:NAMESPACE needs a catalog", hint=_FORMS)
-        Path(warehouse).mkdir(parents=True, exist_ok=True)
-        return _DEFAULT, {"type": "sql", "uri": f"sqlite:///{warehouse}/{_FILE}", **place}
+        uri = _sqlite_uri(Path(warehouse) / _FILE)
+        try:
+            Path(warehouse).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError("can't create the warehouse", on=warehouse, why=error.strerror) from None
+        return _DEFAULT, {"type": "sql", "uri": uri, **place}
     if catalog == "glue:":
         return _DEFAULT, {"type": "glue", **place}
     if catalog.startswith(("http://", "https://")):
         return _DEFAULT, {"type": "rest", "uri": _bare_address(catalog), **place}
     if catalog.startswith("sqlite:///"):
         file = Path(catalog.removeprefix("sqlite:///")).absolute()
-        return _DEFAULT, {"type": "sql", "uri": f"sqlite:///{file}", "warehouse": warehouse or str(file.parent)}
+        return _DEFAULT, {"type": "sql", "uri": _sqlite_uri(file), "warehouse": warehouse or str(file.parent)}
     if not _NAME.fullmatch(catalog):
         raise UsageError("this is not a catalog", hint=_FORMS)
     return catalog, place
+
+
+def _sqlite_uri(file: Path) -> str:
+    """Return a file's address. SQLAlchemy would take what follows a question mark for parameters."""
+    if "?" in str(file):
+        raise UsageError("a SQLite catalog can't have this path", on=str(file), hint="Name a path without a ?.")
+    return f"sqlite:///{file}"
 
 
 def _bare_address(address: str) -> str:

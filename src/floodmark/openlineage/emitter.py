@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 LIMIT = 5.0  # seconds
 _ANSWER = 2.0  # seconds to wait for each answer of a receiver
 _TRIES, _PAUSE = 2, 0.3
+_REASONS = {
+    "ConnectionError": "the receiver can't be reached",
+    "SSLError": "TLS failed, such as for a wrong certificate",
+}
 
 
 def require_client() -> None:
@@ -117,6 +121,5 @@ def _reason(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    return {"ConnectionError": "the receiver can't be reached", "ConnectTimeout": "no answer in time"}.get(
-        type(error).__name__, "no answer in time" if "Timeout" in type(error).__name__ else type(error).__name__
-    )
+    name = type(error).__name__
+    return _REASONS.get(name, "no answer in time" if "Timeout" in name else name)
