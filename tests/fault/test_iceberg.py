@@ -213,6 +213,26 @@ def test_a_lost_answer_of_the_catalog(
     assert len(warehouse.rows("big")) == 1500
 
 
+def test_a_commit_that_lands_after_its_answer_was_lost_has_all_its_files(
+    job: Job, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway gives up, and the catalog goes on."""
+    job.load(INTO, *warehouse.options)
+    job.night("INSERT INTO big VALUES (0, 'new')")
+    whole, late = SqlCatalog.commit_table, []
+
+    def lost(*arguments: Any) -> Any:
+        late.append(arguments)
+        raise CommitStateUnknownException("504")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlCatalog, "commit_table", lost)
+        assert "gave no usable answer" in job.refused(INTO, *warehouse.options, code=13)
+    assert len(warehouse.rows("big")) == 1500
+    whole(*late[0])
+    assert len(warehouse.rows("big")) == 1501
+
+
 def test_a_catalog_and_a_warehouse_that_can_t_be_written(
     job: Job, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pyiceberg.catalog import Catalog  # optional extra
-from pyiceberg.exceptions import CommitFailedException, ValidationException  # optional extra
+from pyiceberg.exceptions import (  # optional extra
+    CommitFailedException,
+    CommitStateUnknownException,
+    ValidationException,
+)
 from pyiceberg.manifest import DataFile, ManifestFile  # optional extra
 from pyiceberg.schema import Schema  # optional extra
 from pyiceberg.table import Transaction  # optional extra
@@ -151,9 +155,12 @@ class TableChange:
             self._transaction.commit_transaction()
         except (CommitFailedException, ValidationException):
             raise
-        except Exception:
-            if not self._took_effect():
-                raise
+        except Exception as error:
+            if self._took_effect():
+                return
+            if _can_still_take_effect(error):
+                self.written = []
+            raise
 
     def _took_effect(self) -> bool:
         """Return true if the catalog has this change although its answer was lost."""
@@ -161,6 +168,13 @@ class TableChange:
             return is_of_load(self._catalog.load_table(self._identifier), self._load)
         self.written = []  # the catalog may name these files: they stay
         return False
+
+
+def _can_still_take_effect(error: Exception) -> bool:
+    """Return true if the catalog can still be at work on the change: its answer is lost, and is no refusal."""
+    library = type(error).__module__.partition(".")[0]
+    unanswered = isinstance(error, CommitStateUnknownException) or library in ("requests", "urllib3", "botocore")
+    return unanswered or bool(getattr(error, "connection_invalidated", False))  # the latter is SQLAlchemy's
 
 
 class _Exchange(_OverwriteFiles):
