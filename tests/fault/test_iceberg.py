@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fix_iceberg import INTO, NAMESPACE, Warehouse
 from fix_load import DAY_2, FIRST, SECOND, Job, unchanged
 from floodmark.errors import Stopped
 from floodmark.events import ignore_event
-from floodmark.load import iceberg
+from floodmark.load import iceberg, iceberg_catalog
 from floodmark.load.iceberg_table import TableChange
 from floodmark.load.job import LoadedTable, LoadOptions, load
 from floodmark.load.target import LoadWatch
@@ -231,6 +232,19 @@ def test_a_commit_that_lands_after_its_answer_was_lost_has_all_its_files(
     assert len(warehouse.rows("big")) == 1500
     whole(*late[0])
     assert len(warehouse.rows("big")) == 1501
+
+
+@pytest.mark.parametrize("first", ["TOKEN", "CREDENTIAL"])
+def test_a_catalog_that_accepts_a_request_and_never_answers(
+    job: Job, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setenv(f"PYICEBERG_CATALOG__DEFAULT__{first}", "id:CANARY")
+    monkeypatch.setattr(iceberg_catalog, "_PATIENCE", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("PYICEBERG_CATALOG__DEFAULT__OAUTH2_SERVER_URI", f"{address}/token")
+        said = job.refused(INTO, "--catalog", address, code=13)
+    assert f"{address}: it gave no usable answer (ReadTimeout)" in said and "CANARY" not in said
 
 
 def test_a_catalog_and_a_warehouse_that_can_t_be_written(

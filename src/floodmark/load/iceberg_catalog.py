@@ -11,10 +11,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from pyiceberg.catalog import Catalog, MetastoreCatalog, load_catalog  # optional extra
+from pyiceberg.catalog import (  # optional extra
+    AVAILABLE_CATALOGS,
+    Catalog,
+    CatalogType,
+    MetastoreCatalog,
+    load_catalog,
+)
 from pyiceberg.exceptions import (  # optional extra
     AuthorizationExpiredError,
     CommitFailedException,
@@ -48,6 +56,8 @@ from floodmark.errors import (
     UsageError,
 )
 
+# Seconds to wait for a REST catalog's connection, and for its answer.
+_PATIENCE = (10.0, 120.0)
 _FILE_IO = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _DEFAULT = "default"
 _FILE = "catalog.db"
@@ -68,6 +78,7 @@ def open_catalog(catalog: str | None, warehouse: str | None) -> Catalog:
     it is a SQLite file in that folder. Raises UsageError, ConfigError, StorageError.
     """
     _quieten("pyiceberg")
+    AVAILABLE_CATALOGS[CatalogType.REST] = _rest_catalog
     configured = _configured()
     name, given = _properties(catalog, warehouse, configured)
     known: Mapping[str, object] = configured.get_catalog_config(name) or {}
@@ -83,6 +94,18 @@ def open_catalog(catalog: str | None, warehouse: str | None) -> Catalog:
             hint = "Check its type and its URI in .pyiceberg.yaml or PYICEBERG_CATALOG__…."
             why = f"PyIceberg can't use its configuration ({type(error).__name__})"
             raise ConfigError("can't open the catalog", on=where, why=why, hint=hint) from None
+
+
+def _rest_catalog(name: str, properties: Mapping[str, Any]) -> Catalog:
+    """Open a REST catalog. PyIceberg itself would wait without end for one that accepts a request and says nothing."""
+    from pyiceberg.catalog.rest import RestCatalog  # noqa: PLC0415 - optional extra
+
+    class ImpatientCatalog(RestCatalog):
+        def _config_headers(self, session: Any) -> None:  # the first step with each session
+            super()._config_headers(session)
+            session.request = partial(session.request, timeout=_PATIENCE)
+
+    return ImpatientCatalog(name, **properties)
 
 
 def open_namespace(catalog: Catalog, namespace: str) -> Identifier:
