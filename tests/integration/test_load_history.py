@@ -14,6 +14,8 @@ import pytest
 from fix_load import KILLED, Job, ask
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
+from floodmark.load.duckdb_connection import connect_file
+from floodmark.load.duckdb_errors import DuckDBErrors
 from floodmark.load.duckdb_history_sql import is_history, write_history
 from floodmark.model import TableName
 
@@ -198,6 +200,14 @@ def test_a_history_whose_own_columns_someone_altered_shows(act: str) -> None:
         assert is_history(connection, history)
         connection.execute(f"ALTER TABLE person_history {act}")
         assert not is_history(connection, history)
+
+
+@pytest.mark.parametrize("row_group", [0, 2048])
+def test_a_moment_as_text_does_not_depend_on_the_machine(tmp_path: Path, row_group: int) -> None:
+    file = tmp_path / "cases.duckdb"
+    connection, _ = connect_file(file, "64MiB", row_group, DuckDBErrors(file, "64MiB"), read_only=False)
+    with connection:
+        assert connection.execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
 
 
 def test_names_that_a_history_can_not_have(keeper: Keeper) -> None:
