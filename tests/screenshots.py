@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.text import Text
 
 from floodmark.demo.server import PostgresServer
-from floodmark.demo.service import DATABASE, fill_service, live_a_day
-from floodmark.demo.story import find_binaries
+from floodmark.demo.service import DATABASE, fill_service, find_binaries, live_a_day
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 100
