@@ -21,7 +21,7 @@ from floodmark.reader.reader import Snapshot, Table
 
 # The columns of a history after those of its table. `valid_to` is null as long as a row is valid.
 VALID_FROM, VALID_TO, IS_CURRENT = HISTORY_COLUMNS = ("valid_from", "valid_to", "is_current")
-_WHOLE_NUMBERS = ("SMALLINT", "INTEGER", "BIGINT")
+_WHOLE_NUMBERS = {"SMALLINT": 5, "INTEGER": 10, "BIGINT": 19}  # their digits, the narrowest type first
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _MOST_DIGITS = 38
 
@@ -139,14 +139,23 @@ def common_type(old: str, new: str) -> str:
     if old == new:
         return old
     if old in _WHOLE_NUMBERS and new in _WHOLE_NUMBERS:
-        return max(old, new, key=_WHOLE_NUMBERS.index)
-    decimals = _DECIMAL.fullmatch(old), _DECIMAL.fullmatch(new)
-    if decimals[0] is not None and decimals[1] is not None:
-        sizes = [(int(one[1]) - int(one[2]), int(one[2])) for one in decimals if one is not None]
+        return max(old, new, key=list(_WHOLE_NUMBERS).index)
+    if {old, new} == {"FLOAT", "DOUBLE"}:
+        return "DOUBLE"
+    sizes = [size for size in map(_digits, (old, new)) if size is not None]
+    if len(sizes) == 2:
         whole, scale = max(one[0] for one in sizes), max(one[1] for one in sizes)
         if whole + scale <= _MOST_DIGITS:
             return f"DECIMAL({whole + scale},{scale})"
     return "VARCHAR"
+
+
+def _digits(kind: str) -> tuple[int, int] | None:
+    """Return the digits before and after the point of a type of exact numbers, or None for another type."""
+    if kind in _WHOLE_NUMBERS:
+        return _WHOLE_NUMBERS[kind], 0
+    found = _DECIMAL.fullmatch(kind)
+    return None if found is None else (int(found[1]) - int(found[2]), int(found[2]))
 
 
 def gone_histories(taken: Mapping[TableName, TakenHistory], existing: Collection[TableName]) -> list[TableName]:
