@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import closing
@@ -10,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from fix_mariadb import MariaCluster, MyDatabase
 from fix_mysql import ALL_RIGHTS, Session, age, reader, snapshot_of
 from fix_ports import closed_port
 from fix_runs import Nightly
-from floodmark.config import ColumnRule, Secret, Selection, TableRule
+from floodmark.config import ColumnRule, Limits, Secret, Selection, TableRule
 from floodmark.errors import ConfigError, SourceError, SourceUnavailable
 from floodmark.events import ChunkAudited, ChunkDone, Event, TableFinished, Warned
 from floodmark.pipeline import snapshot
 from floodmark.reader.reader import open as open_reader
+from floodmark.source.mysql.connect import engine_of
 from floodmark.state.last_read import last_read
 from floodmark.stop import NEVER
 from floodmark.verify.job import VerifyRequest, verify
@@ -54,6 +58,25 @@ class Job(Nightly):
 @pytest.fixture
 def job(my: MyDatabase, tmp_path: Path) -> Job:
     return Job(my, tmp_path / "landing", *ALL_RIGHTS)
+
+
+def test_a_lost_connection_leaves_no_traceback_behind(my: MyDatabase) -> None:
+    """The driver's cursor would read the rows that are left when it is freed."""
+    my.execute("CREATE TABLE t AS SELECT seq, repeat('x', 1000) AS v FROM seq_1_to_20000")
+    unraised: list[object] = []
+    engine = engine_of(make_url(reader(my)), Limits())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", unraised.append)
+        connection = engine.connect()
+        result = connection.exec_driver_sql("SELECT * FROM t")
+        assert result.fetchone() is not None
+        connection.connection.driver_connection._force_close()  # type: ignore[union-attr]
+        result.close()
+        connection.invalidate()
+        connection.close()
+        del result, connection
+        gc.collect()
+    assert unraised == []
 
 
 def fill(my: MyDatabase, rows: int = 20_000) -> None:

@@ -152,13 +152,20 @@ def _driver_arguments(url: URL) -> dict[str, Any]:
     try:
         kinds = import_module(f"{package}.constants.FIELD_TYPE")
         conversions = import_module(f"{package}.converters").conversions
-        cursors = import_module(f"{package}.cursors")
     except ModuleNotFoundError:
         hint = install_hint("mysql") if name == "PyMySQL" else "Install mysqlclient, or write mysql:// for PyMySQL."
         raise ConfigError(_WHAT, on=url.drivername, why=f"the driver {name} is not installed", hint=hint) from None
     encoders = {kind: encoder for kind, encoder in conversions.items() if not isinstance(kind, int)}
     integers = {getattr(kinds, kind): int for kind in ("TINY", "SHORT", "LONG", "LONGLONG", "INT24", "YEAR")}
-    return {"conv": encoders | integers, "cursorclass": cursors.SSCursor}
+    return {"conv": encoders | integers, "cursorclass": _cursor_class(url)}
+
+
+def _cursor_class(url: URL) -> type[Any]:
+    where = (
+        ("floodmark.source.mysql.cursor", "StreamingCursor") if _is_pymysql(url) else ("MySQLdb.cursors", "SSCursor")
+    )
+    found: type[Any] = getattr(import_module(where[0]), where[1])
+    return found
 
 
 def _number(text: str | None, default: int) -> int:
