@@ -59,11 +59,11 @@ HISTORY, REMEMBERED, DETECT, ENTRIES = (
     "pipeline/detect.py",
     "pipeline/entries.py",
 )
-SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY, JOURNAL, OBJECTS = (
+SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY, JOURNAL, OBJECTS, COORDINATOR = (
     f"source/postgres/{name}.py"
     for name in (
         "snapshot", "statements", "transactions", "connect", "relations", "types", "proof", "catalog", "fingerprint",
-        "identity", "journal", "journal_objects",
+        "identity", "journal", "journal_objects", "coordinator",
     )
 )  # fmt: skip
 JOURNALED, TRAPS = (
@@ -146,9 +146,9 @@ FILES = [
     guard("redefined while read", "pipeline/audit.py", "for table in compare(attempt.redefined_tables, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
     guard("redefined: on the same server", SNAPSHOT, "if same_history(self.point.lineage, present.exported.point.lineage):", "if True:", f"{GUARDS} -k compared_on"),
     guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
-    guard("snapshot is of the same server", TRANSACTIONS, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
-    guard("old_snapshot_threshold", TRANSACTIONS, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
-    guard("one connection on a standby", TRANSACTIONS, "id=None if in_recovery else", "id=", f"{STANDBY} -k subtransactions"),
+    guard("snapshot is of the same server", COORDINATOR, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
+    guard("old_snapshot_threshold", COORDINATOR, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
+    guard("one connection on a standby", COORDINATOR, "id=None if in_recovery else", "id=", f"{STANDBY} -k subtransactions"),
     guard("the snapshot stands after the last reading", "pipeline/audit.py", "    _require_no_mismatch(attempt, audited)\n    attempt.require_snapshot(works)\n", "    _require_no_mismatch(attempt, audited)\n", f"{IDENTITIES} -k last_reading"),
     guard("an audit that loses the snapshot", "pipeline/audit.py", "if isinstance(same, SnapshotLost):", "if False:", "tests/integration/test_audit.py"),
     guard("heap order", SNAPSHOT, "in_order = part.by_block and (known.where is None", "in_order = False and (known.where is None", ORDER),
@@ -171,8 +171,8 @@ NAMES = [
     guard("planning that locks other tables", SNAPSHOT, "reads[part.id].measured and reads[part.id].exact and self._plan_locks_others(part)", "False", f"{IDENTITIES} -k calls_a_function"),
     guard("the names' writers, if locks can't show them", CATALOGS, "of_names(member.detail, member.relation.oid in named)", "of_names(member.detail, False)", PRINT),
     guard("a zone that was sent what is not proven", REMEMBERED, 'elif since == "whole":', "elif False:", "tests/fault/test_landing_lost_snapshots.py"),
-    guard("zero_damaged_pages", TRANSACTIONS, """if self._text("SELECT current_setting('zero_damaged_pages', true)") == "on":""", "if False:", f"{GUARDS} -k zero_damaged"),
-    guard("the same transaction still stands", TRANSACTIONS, 'return self._text(f"SELECT {_VIEW}") == self.exported.view', 'return bool(self._text("SELECT 1"))', f"{GUARDS} -k another_transaction"),
+    guard("zero_damaged_pages", COORDINATOR, """if self._text("SELECT current_setting('zero_damaged_pages', true)") == "on":""", "if False:", f"{GUARDS} -k zero_damaged"),
+    guard("the same transaction still stands", COORDINATOR, 'return self._text(f"SELECT {VIEW}") == self.exported.view', 'return bool(self._text("SELECT 1"))', f"{GUARDS} -k another_transaction"),
 ]  # fmt: skip
 REASONS = [
     guard("schema changed", DETECT, "elif then.schema != info.fingerprint.schema:", "elif False:", f"{EXACT} -k 'test_a_day and column'"),

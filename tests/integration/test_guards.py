@@ -26,8 +26,9 @@ from floodmark.native import usual_encoder
 from floodmark.observed import Question
 from floodmark.pipeline.job import run
 from floodmark.source.postgres.address import address
+from floodmark.source.postgres.coordinator import Coordinator
 from floodmark.source.postgres.snapshot import PostgresSource
-from floodmark.source.postgres.transactions import Coordinator, SnapshotTransactions
+from floodmark.source.postgres.transactions import SnapshotTransactions
 
 MakeNightly = Callable[[PgDatabase], Nightly]
 MakeServer = Callable[..., Cluster]

@@ -13,7 +13,8 @@ from fix_postgres import PgDatabase
 from floodmark.config import Limits, Secret
 from floodmark.errors import TableError
 from floodmark.source.postgres.address import address
-from floodmark.source.postgres.transactions import Coordinator, SnapshotTransactions, _Worker
+from floodmark.source.postgres.coordinator import Coordinator
+from floodmark.source.postgres.transactions import SnapshotTransactions, _Worker
 
 
 @pytest.fixture

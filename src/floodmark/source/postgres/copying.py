@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from floodmark.source.base import Write
-from floodmark.source.postgres.transactions import Connection
+from floodmark.source.postgres.coordinator import Connection
 
 # Rows are passed on in blocks: large enough that compression and hashing run without the interpreter's lock.
 BLOCK_BYTES = 256 * 1024

@@ -23,6 +23,7 @@ from floodmark.model import Chunk, Format
 from floodmark.native import VARIABLE, EncoderName, is_built, load_encoder
 from floodmark.observed import Part
 from floodmark.source.base import LineMaker, Write
+from floodmark.source.postgres.coordinator import Connection
 from floodmark.source.postgres.copying import BLOCK_BYTES, CopiedRows
 from floodmark.source.postgres.statements import (
     PgTable,
@@ -31,7 +32,6 @@ from floodmark.source.postgres.statements import (
     marks_frozen_rows,
     reads_by_groups,
 )
-from floodmark.source.postgres.transactions import Connection
 from floodmark.source.postgres.versions import TESTED_UP_TO, is_newer
 
 if TYPE_CHECKING:  # the module itself is imported by need: it can be missing

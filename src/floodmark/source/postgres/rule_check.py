@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from floodmark.errors import ConfigError
 from floodmark.model import Format
 from floodmark.source.missing import missing_column
+from floodmark.source.postgres.coordinator import Connection
 from floodmark.source.postgres.statements import PgTable, read_query, unmasked_columns
-from floodmark.source.postgres.transactions import Connection
 from floodmark.source.selection import exact_pattern
 
 _NAME = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+")'

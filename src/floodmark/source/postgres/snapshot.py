@@ -19,6 +19,7 @@ from floodmark.source.postgres import together
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
 from floodmark.source.postgres.connect import translated
+from floodmark.source.postgres.coordinator import Connection, Coordinator
 from floodmark.source.postgres.copying import receive_groups, receive_rows
 from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
 from floodmark.source.postgres.journal import with_journal
@@ -41,7 +42,7 @@ from floodmark.source.postgres.statements import (
     plan_only,
     reads_by_groups,
 )
-from floodmark.source.postgres.transactions import Connection, Coordinator, SnapshotTransactions, Task
+from floodmark.source.postgres.transactions import SnapshotTransactions, Task
 from floodmark.source.postgres.versions import lacks_something
 from floodmark.source.postgres.wal import WalLog, read_wal
 from floodmark.source.selection import TableChoice
