@@ -102,6 +102,32 @@ def test_killed_before_any_write_each_table_is_whole_and_the_next_load_ends_with
             assert warehouse.everything() == new, f"after {allowed} writes"
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_killed_between_a_table_and_its_history(
+    job: Job, warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: bool
+) -> None:
+    cut = Cut(monkeypatch)
+    options = (*warehouse.options, "--history", "--exclude", "big", "--exclude", "audit.log")
+    job.load(INTO, *options)
+    old = warehouse.everything()
+    job.night(DAY_2)
+    saved = tmp_path / "saved"
+    shutil.copytree(warehouse.folder, saved)
+    assert cut.load(job, None, *options, "--drop")
+    new, writes = warehouse.everything(), cut.seen
+    assert new.keys() - old.keys() == {"fresh", "fresh_history"} and old.keys() - new.keys() == {"empty"}
+    commits = [at for at, name in enumerate(writes) if name == "commit"]
+    assert len(commits) == 6, "a table and a history, three times"
+    for allowed in range(len(writes)) if every else (commits[1], commits[5]):
+        shutil.rmtree(warehouse.folder)
+        shutil.copytree(saved, warehouse.folder)
+        assert not cut.load(job, allowed, *options, "--drop")
+        left = warehouse.everything()
+        assert all(rows in (old.get(name), new.get(name)) for name, rows in left.items()), f"after {allowed} writes"
+        job.load(INTO, *options, "--drop")
+        assert warehouse.everything() == new, f"after {allowed} writes"
+
+
 @pytest.mark.parametrize("point", ["iceberg_files.FileWriter.write", "iceberg_table.TableChange.commit"])
 def test_kill_9(job: Job, warehouse: Warehouse, point: str) -> None:
     program = f"""

@@ -1,4 +1,7 @@
-"""`floodmark load --history` into a DuckDB file: every version of every row, right after missed nights and kills."""
+"""`floodmark load --history`: every version of every row, right after missed nights and kills.
+
+Both targets are held to the same oracle. What only one of them has is in the tests after that.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from fix_iceberg import INTO, Warehouse
 from fix_load import KILLED, Job, ask
 from fix_postgres import PgDatabase
 from fix_runs import Nightly
@@ -24,15 +28,18 @@ CREATE TABLE thing (id int PRIMARY KEY, name text, doc json, paid numeric(10,2))
 INSERT INTO thing SELECT i, 'n' || i % 7, '{"a": 1}', i FROM generate_series(1, 60) i;
 CREATE TABLE line (a int, b text); INSERT INTO line SELECT i % 3, 'x' FROM generate_series(1, 9) i
 """
+LEFT_OUT = [word for name in ("big", "person", "empty", "audit.log") for word in ("--exclude", name)]
 COLUMNS = {"thing": "id, name, doc::VARCHAR, paid", "line": "a, b"}
 
 
 class Keeper:
-    """A nightly job, its DuckDB file with histories, and what the source held in each snapshot."""
+    """A nightly job, its target with histories, and what the source held in each snapshot."""
 
-    def __init__(self, nightly: Nightly, folder: Path) -> None:
+    def __init__(self, nightly: Nightly, folder: Path, warehouse: Warehouse | None = None) -> None:
         self.job = Job(nightly)
-        self.nightly, self.file = nightly, folder / "cases.duckdb"
+        self.nightly, self.file, self.warehouse = nightly, folder / "cases.duckdb", warehouse
+        self.target = (f"duckdb:{self.file}",) if warehouse is None else (INTO, *warehouse.options, *LEFT_OUT)
+        self._copies = dict[str, Any]()
         self.held: dict[str, list[tuple[datetime, Counter[Any] | None]]] = {name: [] for name in COLUMNS}
         self.night(WORK)
 
@@ -50,25 +57,39 @@ class Keeper:
                 self.held[name].append((datetime.fromisoformat(moment or ""), rows))
 
     def load(self, *arguments: str, code: int = 0) -> dict[str, str]:
-        return self.job.load(f"duckdb:{self.file}", "--history", *arguments, code=code)
+        return self.job.load(*self.target, "--history", *arguments, code=code)
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the DuckDB file, or a copy of the Iceberg tables."""
+        if self.warehouse is None:
+            return ask(self.file, query)
+        with duckdb.connect() as connection:
+            connection.execute("CREATE SCHEMA public")
+            for name in (one for one in self.warehouse.names() if one in query):
+                table = self.warehouse.table(name)
+                if table.metadata_location not in self._copies:
+                    self._copies[table.metadata_location] = table.scan().to_arrow()
+                connection.register("incoming", self._copies[table.metadata_location])
+                connection.execute(f"CREATE TABLE public.{name} AS FROM incoming")
+            return connection.execute(query).fetchall()
 
     def rows_at(self, name: str, moment: datetime) -> Counter[Any]:
         when = f"TIMESTAMPTZ '{moment.isoformat()}'"
         valid = f"valid_from <= {when} AND (valid_to IS NULL OR valid_to > {when})"
-        return Counter(ask(self.file, f"SELECT {COLUMNS[name]} FROM public.{name}_history WHERE {valid}"))
+        return Counter(self.ask(f"SELECT {COLUMNS[name]} FROM public.{name}_history WHERE {valid}"))
 
     def require_right(self, *names: str, seen: int | None = None) -> None:
         """At each moment, the history has the rows of the source. `seen`: only of so many last versions."""
         for name in names or tuple(COLUMNS):
             for moment, rows in self.held[name][-seen if seen else 0 :]:
                 assert self.rows_at(name, moment) == (rows or Counter()), (name, moment)
-            current = Counter(ask(self.file, f"SELECT {COLUMNS[name]} FROM public.{name}_history WHERE is_current"))
+            current = Counter(self.ask(f"SELECT {COLUMNS[name]} FROM public.{name}_history WHERE is_current"))
             assert current == (self.held[name][-1][1] or Counter())
             odd = "is_current <> (valid_to IS NULL) OR valid_to < valid_from"
-            assert ask(self.file, f"SELECT count(*) FROM public.{name}_history WHERE {odd}") == [(0,)]
+            assert self.ask(f"SELECT count(*) FROM public.{name}_history WHERE {odd}") == [(0,)]
 
     def versions(self, name: str) -> int:
-        ((number,),) = ask(self.file, f"SELECT count(*) FROM public.{name}_history")
+        ((number,),) = self.ask(f"SELECT count(*) FROM public.{name}_history")
         return int(number)
 
     @property
@@ -85,41 +106,52 @@ def keeper(nightly: Nightly, tmp_path: Path) -> Keeper:
     return Keeper(nightly, tmp_path)
 
 
-def test_versions_of_rows_over_nights_some_of_which_were_missed(keeper: Keeper) -> None:
-    assert keeper.load()["public.thing"] == "loaded"
-    assert keeper.versions("thing") == 60
-    keeper.night(
+@pytest.fixture
+def iceberg(nightly: Nightly, tmp_path: Path) -> Keeper:
+    return Keeper(nightly, tmp_path, Warehouse(tmp_path / "warehouse"))
+
+
+@pytest.fixture(params=["keeper", "iceberg"])
+def either(request: pytest.FixtureRequest) -> Keeper:
+    found: Keeper = request.getfixturevalue(request.param)
+    return found
+
+
+def test_versions_of_rows_over_nights_some_of_which_were_missed(either: Keeper) -> None:
+    assert either.load()["public.thing"] == "loaded"
+    assert either.versions("thing") == 60
+    either.night(
         "UPDATE thing SET paid = paid + 1 WHERE id <= 5; DELETE FROM thing WHERE id = 60;"
         "INSERT INTO line VALUES (0, 'x')"
     )
-    keeper.load()
-    assert keeper.versions("thing") == 65 and keeper.versions("line") == 10
-    keeper.require_right()
-    assert set(keeper.load().values()) == {"unchanged"}, "nothing happened since"
-    keeper.night("UPDATE thing SET name = 'missed' WHERE id = 1")
-    keeper.night("UPDATE thing SET name = 'seen' WHERE id = 1; DELETE FROM line WHERE a = 1")
-    keeper.job.load(f"duckdb:{keeper.file}")  # without histories
-    assert keeper.load()["public.thing"] == "loaded"
-    keeper.require_right()
+    either.load()
+    assert either.versions("thing") == 65 and either.versions("line") == 10
+    either.require_right()
+    assert set(either.load().values()) == {"unchanged"}, "nothing happened since"
+    either.night("UPDATE thing SET name = 'missed' WHERE id = 1")
+    either.night("UPDATE thing SET name = 'seen' WHERE id = 1; DELETE FROM line WHERE a = 1")
+    either.job.load(*either.target)  # without histories
+    assert either.load()["public.thing"] == "loaded"
+    either.require_right()
     names = "SELECT name FROM public.thing_history WHERE id = 1 ORDER BY valid_from"
-    assert ask(keeper.file, names) == [("n1",), ("n1",), ("missed",), ("seen",)]
-    keeper.night("DROP TABLE line")
-    assert keeper.load("--drop")["public.line"] == "dropped"
-    keeper.require_right()
-    keeper.night("CREATE TABLE line (a int, b text); INSERT INTO line VALUES (7, 'back')")
-    keeper.load()
-    keeper.night("DROP TABLE line")
-    keeper.night("CREATE TABLE line (a int, b text); INSERT INTO line VALUES (7, 'back')")
-    keeper.load()
-    keeper.require_right()
-    assert ask(keeper.file, "SELECT count(*), count(valid_to) FROM public.line_history WHERE a = 7") == [(2, 1)]
+    assert either.ask(names) == [("n1",), ("n1",), ("missed",), ("seen",)]
+    either.night("DROP TABLE line")
+    assert either.load("--drop")["public.line"] == "dropped"
+    either.require_right()
+    either.night("CREATE TABLE line (a int, b text); INSERT INTO line VALUES (7, 'back')")
+    either.load()
+    either.night("DROP TABLE line")
+    either.night("CREATE TABLE line (a int, b text); INSERT INTO line VALUES (7, 'back')")
+    either.load()
+    either.require_right()
+    assert either.ask("SELECT count(*), count(valid_to) FROM public.line_history WHERE a = 7") == [(2, 1)]
 
 
-def test_a_random_history_of_nights_that_are_loaded_or_missed(keeper: Keeper) -> None:
+def test_a_random_history_of_nights_that_are_loaded_or_missed(either: Keeper) -> None:
     seed = random.SystemRandom().randrange(2**31)
     print(f"seed {seed}")
     chance = random.Random(seed)
-    keeper.load()
+    either.load()
     acts = (
         "UPDATE thing SET paid = paid + 1 WHERE id % 5 = {0} % 5",
         "UPDATE thing SET name = 'n{0}' WHERE id = {0}",
@@ -133,12 +165,12 @@ def test_a_random_history_of_nights_that_are_loaded_or_missed(keeper: Keeper) ->
         "DROP TABLE IF EXISTS line; CREATE TABLE line (a int, b text); INSERT INTO line VALUES (1, 'x'), (1, 'x')",
     )
     for _ in range(6):
-        keeper.night("; ".join(chance.choice(acts).format(chance.randrange(70)) for _ in range(chance.randrange(4))))
+        either.night("; ".join(chance.choice(acts).format(chance.randrange(70)) for _ in range(chance.randrange(4))))
         if chance.random() < 0.5:
-            keeper.load()
-    keeper.load()
-    keeper.require_right()
-    assert set(keeper.load().values()) == {"unchanged"}
+            either.load()
+    either.load()
+    either.require_right()
+    assert set(either.load().values()) == {"unchanged"}
 
 
 def test_runs_that_were_pruned_leave_the_newest_version(keeper: Keeper) -> None:

@@ -108,12 +108,7 @@ class DuckDBFile:
             self._reopen_midway(rows)
         new = self._staged_name(name)
         with self._errors.translated(f"load {name.label}"):
-            insert(
-                self._connection,
-                f"CREATE TABLE {self._qualified_name(new)} AS",
-                staged.stream(infinite=True),
-                staged.types,
-            )
+            self._fill(new, staged)
         self._staged[name] = new
         return staged.table.entry.rows or 0
 
@@ -244,6 +239,11 @@ class DuckDBFile:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._catalog}.{quoted(name.schema)}")
             self._connection.execute(f"INSERT INTO {self._own_schema}.staged VALUES (?, ?)", [new.schema, new.name])
         return new
+
+    def _fill(self, new: TableName, staged: StagedTable) -> None:
+        """Create a table with the rows of a landed one. Raises what its row stream raised, and DuckDB's errors."""
+        into = f"CREATE TABLE {self._qualified_name(new)} AS"
+        insert(self._connection, into, staged.stream(infinite=True), staged.types)
 
     def _publish_histories(self, staged: Sequence[StagedTable]) -> None:
         """Exchange the histories, within the transaction of `publish`. This target keeps none."""

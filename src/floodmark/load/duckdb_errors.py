@@ -19,8 +19,8 @@ _BROKEN = ("FatalException", "InternalException")
 class DuckDBErrors:
     """The subject of the errors: a file, and how much memory DuckDB may use for it."""
 
-    def __init__(self, url: str, memory: str) -> None:
-        self._url, self._memory = url, memory
+    def __init__(self, url: str, memory: str, elsewhere: str = "load into a file elsewhere") -> None:
+        self._url, self._memory, self._elsewhere = url, memory, elsewhere
 
     @contextmanager
     def translated(self, what: str) -> Iterator[None]:
@@ -54,7 +54,7 @@ class DuckDBErrors:
     def _reason(self, error: Exception) -> tuple[str, str | None]:
         """Return the cause and the hint."""
         if _contains_any(error, _DISK_FULL):
-            hint = "Free some space and load again, or load into a file elsewhere. The tables loaded before are intact."
+            hint = f"Free some space and load again, or {self._elsewhere}. The tables loaded before are intact."
             return "the disk is full (DuckDB keeps its temporary files next to the file)", hint
         if _contains_any(error, _FILE_TOO_LARGE):
             return "the file can't grow", "Raise the limit on file sizes: ulimit -f."

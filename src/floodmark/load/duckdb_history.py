@@ -20,7 +20,7 @@ from floodmark.load.duckdb_history_sql import (
 from floodmark.load.history import HISTORY_COLUMNS, TakenHistory, Version, history_name
 from floodmark.load.target import LEAVE_OUT, LoadWatch, StagedTable
 from floodmark.model import TableName
-from floodmark.reader.duckdb import insert, quoted, require_columns
+from floodmark.reader.duckdb import quoted, require_columns
 from floodmark.reader.reader import Table
 
 
@@ -111,10 +111,9 @@ class DuckDBHistoryFile(DuckDBFile):
         silent = LoadWatch(stop=watch.stop)
         version = StagedTable(table, table.types(chosen), "", chosen, silent)
         new = self._staged_name(table.name)
-        into = f"CREATE TABLE {self._qualified_name(new)} AS"
         try:
             with self._errors.translated(f"load an earlier version of {table.label}"):
-                insert(self._connection, into, version.stream(infinite=True), version.types)
+                self._fill(new, version)
         except FloodmarkError:
             self._drop_staged(new)
             raise

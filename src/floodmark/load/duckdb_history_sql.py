@@ -68,7 +68,7 @@ def require_history_columns(table: TableName, columns: Sequence[str]) -> None:
 def is_history(connection: Any, history: TableName) -> bool:
     """Return true if a table still ends with the columns of a history. A user can add, rename or drop a column."""
     last = [(_FROM, _TIME), (_TO, _TIME), (_CURRENT, "BOOLEAN")]
-    return _columns(connection, history)[-len(last) :] == last
+    return table_columns(connection, history)[-len(last) :] == last
 
 
 def recorded_histories(connection: Any, own: str) -> dict[TableName, TakenHistory]:
@@ -89,6 +89,11 @@ def record_history(connection: Any, own: str, table: TableName, taken: TakenHist
     connection.execute(f"INSERT INTO {own}.histories VALUES (?, ?, ?, ?, ?, ?)", values)
 
 
+def table_columns(connection: Any, table: TableName) -> list[tuple[str, str]]:
+    """Return the names and types of a table's columns."""
+    return [(name, kind) for name, kind in connection.execute(_COLUMNS, [table.schema, table.name]).fetchall()]
+
+
 def write_history(
     connection: Any, catalog: str, into: TableName, old: TableName | None, rows: TableName | None, moment: datetime
 ) -> None:
@@ -96,8 +101,8 @@ def write_history(
 
     One of the two must exist. DuckDB's own errors are raised.
     """
-    before = None if old is None else _columns(connection, old)[: -len(HISTORY_COLUMNS)]
-    now = None if rows is None else _columns(connection, rows)
+    before = None if old is None else table_columns(connection, old)[: -len(HISTORY_COLUMNS)]
+    now = None if rows is None else table_columns(connection, rows)
     create = f"CREATE TABLE {_qualified(catalog, into)} AS"
     at = [moment]
     if old is None or before is None:
@@ -163,10 +168,6 @@ def _merged(before: Sequence[tuple[str, str]], now: Sequence[tuple[str, str]]) -
         _Column(olds.get(name) or news[name], kind, olds.get(name), news.get(name))
         for name, kind in merged_columns(*folded)
     ]
-
-
-def _columns(connection: Any, table: TableName) -> list[tuple[str, str]]:
-    return [(name, kind) for name, kind in connection.execute(_COLUMNS, [table.schema, table.name]).fetchall()]
 
 
 def _qualified(catalog: str, name: TableName) -> str:

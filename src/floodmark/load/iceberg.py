@@ -9,12 +9,11 @@ its record says. It is refused until it is replaced with `--full`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from uuid import UUID
 
 from pyiceberg.catalog import Catalog  # optional extra
 from pyiceberg.exceptions import (  # optional extra
@@ -70,9 +69,8 @@ class IcebergNamespace:
         self._namespace = open_namespace(self._catalog, namespace)
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
         self._default_schema = ""
-        self._foreign: set[str] = set()
+        self._foreign: dict[str, Table | None] = {}
         self._broken: dict[str, StateUnreadable] = {}
-        self._copied: set[UUID] = set()
         self._tables: dict[str, LoadedTable] = {}
         self._changes: dict[TableName, TableChange] = {}
         self._named: dict[str, TableName] = {}
@@ -92,8 +90,7 @@ class IcebergNamespace:
             tables = list(executor.map(self._read, names))
         for name, table in zip(names, tables, strict=True):
             if table is None or not LoadedTable.is_ours(table):
-                self._foreign.add(name)
-                self._copied |= set() if table is None else {table.metadata.table_uuid}
+                self._foreign[name] = table
             else:
                 self._tables[name] = LoadedTable(table)
         if not self._tables:
@@ -143,10 +140,11 @@ class IcebergNamespace:
         self, source: LoadSource, run_id: str, staged: Sequence[StagedTable], drop: Sequence[TableName]
     ) -> Mapping[TableName, FloodmarkError]:
         """Commit table by table. If another writer was first at one of them, the tables before it stay published."""
-        acts = {one.table.name: partial(self._commit, one.table.name, source, run_id) for one in staged}
+        acts: dict[TableName, Callable[[], None]] = {}
+        acts |= {one.table.name: partial(self._commit, one.table.name, source, run_id) for one in staged}
         acts |= {name: partial(self._drop, name) for name in drop}
         try:
-            failed = {name: own_trouble(act) for name, act in acts.items()}
+            failed = {name: own_trouble(act) for name, act in self._with_histories(acts).items()}
             self._adopt(source, acts.keys())
         except FloodmarkError:
             self.abandon()
@@ -178,6 +176,10 @@ class IcebergNamespace:
     def close(self) -> None:
         with suppress(Exception):  # nothing depends on a connection that is closed twice
             self._catalog.close()
+
+    def _with_histories(self, acts: Mapping[TableName, Callable[[], None]]) -> Mapping[TableName, Callable[[], None]]:
+        """Return what publishes or drops each table, and also brings its history up to date. This target has none."""
+        return acts
 
     def _no_place(self, there: str) -> ConfigError:
         why = "neither the catalog nor the namespace has a place for it"
@@ -219,7 +221,7 @@ class IcebergNamespace:
 
     def _purge(self, there: str) -> None:
         """Drop a table from the catalog, and delete its files unless others may use them too."""
-        shared = self._shares_files(self._tables[there].table)
+        shared = self._shares_files(there, self._tables[there].table)
         drop = self._catalog.drop_table if shared else self._catalog.purge_table
         with translated("can't drop the table", self._label(there)), suppress(NoSuchTableError):
             drop(self._identifier(there))
@@ -231,15 +233,16 @@ class IcebergNamespace:
         try:
             with translated("old snapshots or unused files remain", self._label(there)):
                 table = self._catalog.load_table(self._identifier(there))
-                if not self._shares_files(table):
+                if not self._shares_files(there, table):
                     expire(table, self._keep)
         except FloodmarkError as error:
             self._observer(Warned(error.sentence))
 
-    def _shares_files(self, table: Table) -> bool:
+    def _shares_files(self, there: str, table: Table) -> bool:
         """Return true if another table can use this one's files: a copy in the namespace, or one that is announced."""
         announced = table.metadata.properties.get("gc.enabled", "true").lower() == "false"
-        return announced or table.metadata.table_uuid in self._copied
+        others = [one for name, one in self._foreign.items() if one is not None and name != there]
+        return announced or any(one.metadata.table_uuid == table.metadata.table_uuid for one in others)
 
     def _adopt(self, source: LoadSource, done: Collection[TableName]) -> None:
         for there, one in self._tables.items():

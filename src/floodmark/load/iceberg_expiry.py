@@ -18,7 +18,7 @@ from pyiceberg.table import Table  # optional extra
 from pyiceberg.table.metadata import TableMetadata  # optional extra
 from pyiceberg.table.snapshots import Snapshot  # optional extra
 
-from floodmark.load.iceberg_files import is_chunk_file
+from floodmark.load.iceberg_files import is_loaded_file
 
 # The time for which a superseded snapshot is kept.
 _KEPT = timedelta(days=1)
@@ -67,7 +67,7 @@ def _delete(io: FileIO, paths: Iterable[str], kept: Collection[str]) -> None:
     Their names are unique. A path can be spelled in two ways, such as with s3:// and s3a://.
     """
     for path in sorted(paths):
-        if _last(path) not in kept and (path.endswith(".avro") or is_chunk_file(path)):
+        if _last(path) not in kept and (path.endswith(".avro") or is_loaded_file(path)):
             with suppress(FileNotFoundError):
                 io.delete(path)
 

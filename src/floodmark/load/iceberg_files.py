@@ -25,12 +25,12 @@ from pyiceberg.table.snapshots import Snapshot  # optional extra
 from pyiceberg.typedef import Record  # optional extra
 
 from floodmark.load.iceberg_schema import LoadedColumn, arrow_schema
-from floodmark.load.parquet_files import write_groups
+from floodmark.load.parquet_files import has_short_lines, write_groups
 from floodmark.load.target import StagedTable
 from floodmark.model import ObjectEntry
 from floodmark.reader import extras
 
-_FILE = re.compile(r"(?:^|/)([0-9a-f]{64})-\d{14}Z-[0-9a-f]{6}-\d{5,}\.parquet\Z")
+_FILE = re.compile(r"(?:^|/)([0-9a-f]{64}|history)-\d{14}Z-[0-9a-f]{6}-\d{5,}\.parquet\Z")
 _ONLY_COUNTS = {"write.metadata.metrics.default": "counts"}
 
 
@@ -55,8 +55,13 @@ def file_name(one: ObjectEntry, load: str, number: int) -> str:
     return f"{one.content_sha256}-{load}-{number:05d}.parquet"
 
 
-def is_chunk_file(path: str) -> bool:
-    """Return true if a file has the name of a chunk's file."""
+def history_file_name(load: str, number: int) -> str:
+    """Return the name of a history's file."""
+    return f"history-{load}-{number:05d}.parquet"
+
+
+def is_loaded_file(path: str) -> bool:
+    """Return true if a file has the name of a file that a load writes."""
     return _FILE.search(path) is not None
 
 
@@ -74,7 +79,7 @@ def present_files(snapshot: Snapshot | None, io: FileIO) -> PresentFiles:
 
 
 class FileWriter(Struct, frozen=True):
-    """A writer of data files in a table's columns. `spec_id` is the table's spec without partitions."""
+    """A writer of data files in a table's columns. `spec_id` is the table's only partition spec."""
 
     io: FileIO
     schema: Schema
@@ -85,15 +90,19 @@ class FileWriter(Struct, frozen=True):
         """Write a chunk's file. Raises the errors of reading the chunk, and those of PyArrow."""
         stream = staged.stream(infinite=False, chunks=[one], after=after)
         reader = stream.reader.cast(arrow_schema(extras.pyarrow(), stream.reader.schema, self.columns))
+        return self.write_rows(reader, path, statistics=has_short_lines(one.raw_bytes, one.rows))
+
+    def write_rows(self, reader: Any, path: str, *, statistics: bool, partition: Record | None = None) -> DataFile:
+        """Write the rows of a RecordBatchReader, whose fields have ids. Raises the errors of the reader and PyArrow."""
         footer: list[Any] = []
         with self.io.new_output(path).create() as file:
-            write_groups(cast(IO[bytes], file), reader, one, footer)
+            write_groups(cast(IO[bytes], file), reader, statistics=statistics, footer=footer)
             size = cast(IO[bytes], file).tell()
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=path,
             file_format=FileFormat.PARQUET,
-            partition=Record(),
+            partition=Record() if partition is None else partition,
             file_size_in_bytes=size,
             sort_order_id=None,
             spec_id=self.spec_id,

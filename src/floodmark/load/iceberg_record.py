@@ -29,13 +29,13 @@ from floodmark.load.iceberg_schema import (
 from floodmark.load.target import LoadSource, StagedTable
 from floodmark.model import TableName
 
-_NAME, _SCHEMA = "floodmark.table", "floodmark.schema"
+NAME, SCHEMA = "floodmark.table", "floodmark.schema"
 _CHECKSUM, _SHAPE = "floodmark.checksum", "floodmark.shape"
-_COLUMNS, _SNAPSHOT, _SOURCE = "floodmark.columns", "floodmark.snapshot-id", "floodmark.source"
-_LOAD, _RUN, _MANIFEST, _AS_OF = "floodmark.load", "floodmark.run-id", "floodmark.manifest", "floodmark.as-of"
+COLUMNS, SNAPSHOT, _SOURCE = "floodmark.columns", "floodmark.snapshot-id", "floodmark.source"
+LOAD, RUN, _MANIFEST, AS_OF = "floodmark.load", "floodmark.run-id", "floodmark.manifest", "floodmark.as-of"
 _COMMENT = "comment"
 _FORMAT, _VERSION = "floodmark.format", "1"
-_IDENTIFIER = "floodmark.identifier"
+IDENTIFIER = "floodmark.identifier"
 # PyIceberg would merge this load's change with another writer's, and try again.
 _ONE_TRY = {"commit.retry.num-retries": "0"}
 
@@ -63,12 +63,12 @@ class LoadedTable:
                 why=f"its version {version} is not known",
                 hint="Load with the Floodmark that wrote it, or a newer one.",
             )
-        named = properties.get(_IDENTIFIER) == ".".join(table.name())
-        return named and {_FORMAT, _NAME, _SCHEMA, _SOURCE, _COLUMNS, _SNAPSHOT} <= properties.keys()
+        named = properties.get(IDENTIFIER) == ".".join(table.name())
+        return named and {_FORMAT, NAME, SCHEMA, _SOURCE, COLUMNS, SNAPSHOT} <= properties.keys()
 
     @property
     def name(self) -> TableName:
-        return TableName(self._record[_SCHEMA], self._record[_NAME])
+        return TableName(self._record[SCHEMA], self._record[NAME])
 
     @property
     def source(self) -> LoadSource:
@@ -84,7 +84,7 @@ class LoadedTable:
 
     @property
     def columns(self) -> tuple[LoadedColumn, ...]:
-        return decode_columns(self._record[_COLUMNS])
+        return decode_columns(self._record[COLUMNS])
 
     @property
     def snapshot_id(self) -> int | None:
@@ -93,13 +93,16 @@ class LoadedTable:
 
     def is_as_left(self) -> bool:
         """Return true if the table has the recorded columns and the rows of the recorded snapshot."""
-        metadata = self.table.metadata
-        plain = metadata.spec().is_unpartitioned() and metadata.format_version == 2
-        return plain and is_as_loaded(metadata.schema(), self.columns) and self._has_recorded_rows()
+        as_loaded = is_as_loaded(self.table.metadata.schema(), self.columns)
+        return self.has_form() and as_loaded and self._has_recorded_rows()
+
+    def has_form(self) -> bool:
+        """Return true if the table has the partitions and the format version of a load."""
+        return self.table.metadata.spec().is_unpartitioned() and self.table.metadata.format_version == 2
 
     def _has_recorded_rows(self) -> bool:
         """Follow the snapshots back to the recorded one. Replacing files, such as by a compaction, changes no row."""
-        metadata, recorded = self.table.metadata, self._record[_SNAPSHOT]
+        metadata, recorded = self.table.metadata, self._record[SNAPSHOT]
         at = self.snapshot_id
         while str(at or "") != recorded:
             snapshot = None if at is None else metadata.snapshot_by_id(at)
@@ -141,25 +144,25 @@ def record_of(
     """Return the properties that record a loaded table. `load` is the load's unique mark."""
     return {
         _FORMAT: _VERSION,
-        _IDENTIFIER: ".".join(identifier),
-        _NAME: staged.table.name.name,
-        _SCHEMA: staged.table.name.schema,
+        IDENTIFIER: ".".join(identifier),
+        NAME: staged.table.name.name,
+        SCHEMA: staged.table.name.schema,
         _CHECKSUM: staged.table.entry.checksum or "",
         _SHAPE: staged.shape,
-        _COLUMNS: encode_columns(columns),
-        _SNAPSHOT: str(snapshot_id or ""),
+        COLUMNS: encode_columns(columns),
+        SNAPSHOT: str(snapshot_id or ""),
         _SOURCE: _encoded(source),
-        _LOAD: load,
+        LOAD: load,
     }
 
 
 def told_of(staged: StagedTable, run_id: str) -> dict[str, str]:
     """Return the facts for people: a table and each of its snapshots have them."""
-    return {_RUN: run_id, _AS_OF: staged.table.entry.as_of or "", _MANIFEST: staged.manifest or ""}
+    return {RUN: run_id, AS_OF: staged.table.entry.as_of or "", _MANIFEST: staged.manifest or ""}
 
 
 def is_of_load(table: Table, load: str) -> bool:
-    return table.metadata.properties.get(_LOAD) == load
+    return table.metadata.properties.get(LOAD) == load
 
 
 def one_try(table: Table) -> Table:
@@ -174,8 +177,7 @@ def require_as_left(current: LoadedTable, staged: StagedTable) -> None:
     if current.is_as_left():
         return
     label = ".".join(current.identifier)
-    metadata = current.table.metadata
-    if not metadata.spec().is_unpartitioned() or metadata.format_version != 2:
+    if not current.has_form():
         why = "someone partitioned it, or changed its format version"
         hint = "Drop it from the catalog, and load again."
         raise ConfigError("can't replace an Iceberg table", on=label, why=why, hint=hint)

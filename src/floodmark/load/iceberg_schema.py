@@ -85,7 +85,7 @@ def evolve_schema(transaction: Transaction, columns: Sequence[WantedColumn]) -> 
     """Stage the changes that give the table these columns, in this order."""
     wanted = {column.name: column for column in columns}
     fields = transaction.table_metadata.schema().fields
-    gone = [field for field in fields if not _keeps_id(field, wanted.get(field.name))]
+    gone = [field for field in fields if not keeps_id(field, wanted.get(field.name))]
     if gone:
         with transaction.update_schema() as update:
             for field in gone:
@@ -95,6 +95,17 @@ def evolve_schema(transaction: Transaction, columns: Sequence[WantedColumn]) -> 
         for column in columns:
             _bring(update, column, kept.get(column.name))
         _arrange(update, [*kept, *(name for name in wanted if name not in kept)], list(wanted))
+
+
+def keeps_id(field: NestedField, column: WantedColumn | None) -> bool:
+    """Return true if the column can become the wanted one, and Iceberg reads its old files under the new type."""
+    if column is None or field.required:
+        return False
+    old, new = field.field_type, column.type
+    if isinstance(old, DecimalType) and isinstance(new, DecimalType):
+        return old.scale == new.scale and old.precision <= new.precision
+    widened = ((IntegerType(), LongType()), (FloatType(), DoubleType()))
+    return old == new or (old, new) in widened
 
 
 def loaded_columns(schema: Schema, columns: Sequence[WantedColumn]) -> tuple[LoadedColumn, ...]:
@@ -137,16 +148,6 @@ def arrow_schema(pa: Any, schema: Any, columns: Sequence[LoadedColumn]) -> Any:
         kind = pa.int32() if column.kind.kind == "int16" else field.type
         fields.append(pa.field(field.name, kind, metadata={"PARQUET:field_id": str(column.id)}))
     return pa.schema(fields)
-
-
-def _keeps_id(field: NestedField, column: WantedColumn | None) -> bool:
-    if column is None or field.required:
-        return False
-    old, new = field.field_type, column.type
-    if isinstance(old, DecimalType) and isinstance(new, DecimalType):
-        return old.scale == new.scale and old.precision <= new.precision
-    widened = ((IntegerType(), LongType()), (FloatType(), DoubleType()))
-    return old == new or (old, new) in widened
 
 
 def _is_exact(old: ColumnType, new: ColumnType) -> bool:

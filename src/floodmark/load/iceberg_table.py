@@ -7,71 +7,36 @@ loaded, and which snapshot it is true of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 
 from pyiceberg.catalog import Catalog  # optional extra
-from pyiceberg.exceptions import (  # optional extra
-    CommitFailedException,
-    CommitStateUnknownException,
-    ValidationException,
-)
-from pyiceberg.manifest import DataFile, ManifestFile  # optional extra
-from pyiceberg.schema import Schema  # optional extra
-from pyiceberg.table import Transaction  # optional extra
-from pyiceberg.table.snapshots import Operation  # optional extra
-from pyiceberg.table.update.snapshot import _ManifestMergeManager, _OverwriteFiles  # optional extra
+from pyiceberg.manifest import DataFile  # optional extra
 from pyiceberg.typedef import Identifier  # optional extra
 
+from floodmark.load.iceberg_change import Change
 from floodmark.load.iceberg_files import FileWriter, file_name, present_files, rows_of
 from floodmark.load.iceberg_record import (
     LoadedTable,
     describe_table,
-    is_of_load,
-    one_try,
     record_of,
     told_of,
-    unmoved,
     wanted_columns,
     wanted_comments,
 )
-from floodmark.load.iceberg_schema import LoadedColumn, evolve_schema, files_fit, first_schema, loaded_columns
+from floodmark.load.iceberg_schema import LoadedColumn, files_fit
 from floodmark.load.target import LoadSource, StagedTable
 from floodmark.model import ObjectEntry
 
-_NEW = {
-    "format-version": "2",
-    "write.parquet.compression-codec": "snappy",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "100",
-}
-_MANIFEST_BYTES, _MANIFESTS = 8 * 2**20, 20
 
-
-class TableChange:
+class TableChange(Change):
     """A table's new state: staged, then committed at once. `load` is the load's unique mark."""
 
     def __init__(
         self, catalog: Catalog, identifier: Identifier, current: LoadedTable | None, staged: StagedTable, load: str
     ) -> None:
-        self._catalog, self._identifier, self._current, self._load = catalog, identifier, current, load
+        super().__init__(catalog, identifier, current, wanted_columns(staged), load)
         self._staged = staged
-        wanted = wanted_columns(staged)
-        if current is None:
-            schema = first_schema(wanted)
-            self._transaction: Transaction = catalog.create_table_transaction(identifier, schema, properties=_NEW)
-        else:
-            self._transaction = one_try(current.table).transaction()
-            evolve_schema(self._transaction, wanted)
-        schema = self._transaction.table_metadata.schema()
-        self._columns = loaded_columns(schema, wanted)
-        self._schema: Schema = schema
-        # PyIceberg has no public way to a staged table's own FileIO, with the credentials that a catalog gave for it.
-        self._table = self._transaction._table
         self._files: list[DataFile] = []
-        self._added: list[DataFile] = []
-        self._removed: list[DataFile] = []
-        self.written: list[str] = []
 
     def stage(self) -> int:
         """Write the files of chunks that the table does not have. Returns the row count."""
@@ -98,16 +63,7 @@ class TableChange:
         snapshot_id = self._stage_snapshot(told)
         record = record_of(self._staged, self._columns, self._identifier, snapshot_id, source, self._load)
         describe_table(self._transaction, wanted_comments(self._staged)[0])
-        self._transaction.set_properties({**record, **told})
-        self._commit()
-        self.written = []
-
-    def remove_written(self) -> None:
-        """Delete the files of this change. A failure leaves a file that no snapshot names."""
-        for path in self.written:
-            with suppress(Exception):  # the cause of the removal matters more
-                self._table.io.delete(path)
-        self.written = []
+        self._commit({**record, **told})
 
     def _before(self) -> tuple[LoadedColumn, ...]:
         return () if self._current is None else self._current.columns
@@ -125,62 +81,7 @@ class TableChange:
         return None
 
     def _write(self, writer: FileWriter, one: ObjectEntry, after: Sequence[ObjectEntry], number: int) -> DataFile:
-        path = self._table.location_provider().new_data_location(file_name(one, self._load, number))
-        self.written.append(path)
+        path = self._new_path(file_name(one, self._load, number))
         file = writer.write(self._staged, one, after, path)
         self._added.append(file)
         return file
-
-    def _stage_snapshot(self, told: Mapping[str, str]) -> int | None:
-        """Stage the exchange of files, if there is one. Returns the id of the snapshot that is current then."""
-        current = None if self._current is None else self._current.snapshot_id
-        if not self._added and not self._removed:
-            self._transaction._stage((), unmoved(current))
-            return current
-        exchange = _Exchange(
-            operation=Operation.APPEND if current is None else Operation.OVERWRITE,
-            transaction=self._transaction,
-            io=self._table.io,
-            snapshot_properties={name: value for name, value in told.items() if value},
-        )
-        for file in self._added:
-            exchange.append_data_file(file)
-        for file in self._removed:
-            exchange.delete_data_file(file)
-        exchange.commit()
-        return exchange.snapshot_id
-
-    def _commit(self) -> None:
-        try:
-            self._transaction.commit_transaction()
-        except (CommitFailedException, ValidationException):
-            raise
-        except Exception as error:
-            if self._took_effect():
-                return
-            if _can_still_take_effect(error):
-                self.written = []
-            raise
-
-    def _took_effect(self) -> bool:
-        """Return true if the catalog has this change although its answer was lost."""
-        with suppress(Exception):
-            return is_of_load(self._catalog.load_table(self._identifier), self._load)
-        self.written = []  # the catalog may name these files: they stay
-        return False
-
-
-def _can_still_take_effect(error: Exception) -> bool:
-    """Return true if the catalog can still be at work on the change: its answer is lost, and is no refusal."""
-    library = type(error).__module__.partition(".")[0]
-    unanswered = isinstance(error, CommitStateUnknownException) or library in ("requests", "urllib3", "botocore")
-    return unanswered or bool(getattr(error, "connection_invalidated", False))  # the latter is SQLAlchemy's
-
-
-class _Exchange(_OverwriteFiles):
-    """PyIceberg's overwrite, with fewer manifests: empty ones are left out, and many small ones are merged."""
-
-    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        ours = self.snapshot_id
-        live = [m for m in manifests if m.added_snapshot_id == ours or m.has_added_files() or m.has_existing_files()]
-        return _ManifestMergeManager(_MANIFEST_BYTES, _MANIFESTS, True, self).merge_manifests(live)

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageDenied, StorageError
 from floodmark.events import Observer, Warned
 from floodmark.layout import timestamp_text
-from floodmark.load.parquet_files import INDEX, file_key, folders, is_dead, is_file, write_groups
+from floodmark.load.parquet_files import INDEX, file_key, folders, has_short_lines, is_dead, is_file, write_groups
 from floodmark.load.target import LoadSource, StagedTable, TargetContent
 from floodmark.model import Column, ObjectEntry, TableName
 from floodmark.objects.spool import Spool
@@ -255,7 +255,8 @@ class ParquetPlace:
         after = [other for other in others if not there[other.content_sha256]]
         key = file_key(staged.table.name, self._load, number)
         with Spool(_SPOOL_MEMORY) as spool:
-            rows = write_groups(spool, staged.stream(infinite=False, chunks=[one], after=after).reader, one)
+            reader = staged.stream(infinite=False, chunks=[one], after=after).reader
+            rows = write_groups(spool, reader, statistics=has_short_lines(one.raw_bytes, one.rows))
             body = spool.body
             self.put(key, body)
         return ParquetFile(

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import IO, Any
 
 from floodmark.layout import fitted_segment, table_segment, timestamp_moment
-from floodmark.model import ObjectEntry, TableName
+from floodmark.model import TableName
 from floodmark.reader import extras
 
 INDEX = "_floodmark/parquet.json"
@@ -67,13 +67,20 @@ def is_dead(key: str, before: datetime) -> bool:
     return moment is not None and moment < before
 
 
-def write_groups(file: IO[bytes] | io.RawIOBase, reader: Any, one: ObjectEntry, footer: list[Any] | None = None) -> int:
-    """Write a chunk's rows from a RecordBatchReader as a Parquet file. Returns the row count.
+def has_short_lines(raw_bytes: int, rows: int) -> bool:
+    """Return true if rows of this size can have statistics."""
+    return raw_bytes < rows * _LONG_LINE
+
+
+def write_groups(
+    file: IO[bytes] | io.RawIOBase, reader: Any, *, statistics: bool, footer: list[Any] | None = None
+) -> int:
+    """Write the rows of a RecordBatchReader as a Parquet file. Returns the row count.
 
     If `footer` is a list, the file's pyarrow.parquet.FileMetaData is appended to it.
     """
     pa = extras.pyarrow()
-    options = {"compression": "snappy", "write_statistics": one.raw_bytes < one.rows * _LONG_LINE}
+    options = {"compression": "snappy", "write_statistics": statistics}
     rows = 0
     with pa.parquet.ParquetWriter(file, reader.schema, metadata_collector=footer, **options) as writer:
         for group in _groups(reader):

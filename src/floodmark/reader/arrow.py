@@ -64,6 +64,13 @@ class BatchStream:
         self.reader: Any = None
         self.failure: FloodmarkError | None = None
 
+    @staticmethod
+    def of(schema: Any, batches: Iterator[Any]) -> BatchStream:
+        """Return the stream of these batches."""
+        stream = BatchStream()
+        stream.reader = pyarrow().RecordBatchReader.from_batches(schema, stream._remember_failure(batches))
+        return stream
+
     def _remember_failure(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
             yield from batches
@@ -115,10 +122,7 @@ class BatchConverter:
 
     def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> BatchStream:
         """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
-        stream = BatchStream()
-        batches = stream._remember_failure(self.batches(blocks, after))
-        stream.reader = self._pa.RecordBatchReader.from_batches(self.schema, batches)
-        return stream
+        return BatchStream.of(self.schema, self.batches(blocks, after))
 
     def _record_batch(self, lines: bytes) -> Any:
         """Return a record batch. Raises _Unfit, or DoesNotFit if no single column is the cause."""

@@ -81,7 +81,9 @@ def add_load(commands: Commands) -> None:
     )
     groups.add_text(load, "load this column as text; can be repeated")
     load.add_argument(
-        "--history", action="store_true", help="with duckdb: also keep each row's versions, in TABLE_history"
+        "--history",
+        action="store_true",
+        help="with duckdb and iceberg: also keep each row's versions, in TABLE_history",
     )
     load.add_argument("--full", action="store_true", help="load every table again, whatever the target holds")
     load.add_argument("--drop", action="store_true", help="drop tables that are no longer part of the snapshot")

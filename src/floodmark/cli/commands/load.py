@@ -123,11 +123,12 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     kind, _, where = options.into.partition(":")
     if not where.strip() or kind not in ("duckdb", "parquet", "glue", "iceberg"):
         raise UsageError("this is not a target for a load", hint=_FORMS)
+    also = (("memory", "iceberg"),) if options.history else ()  # DuckDB computes the histories
     for name, (option, needed, form) in _ONLY_WITH.items():
-        if getattr(options, name) is not None and kind != needed:
+        if getattr(options, name) is not None and kind != needed and (name, kind) not in also:
             raise UsageError(f"{option} needs --into {form}", hint=_FORMS)
-    if options.history and kind != "duckdb":
-        raise UsageError("--history needs --into duckdb:FILE", hint=_FORMS)
+    if options.history and kind not in ("duckdb", "iceberg"):
+        raise UsageError("--history needs --into duckdb:FILE or iceberg:NAMESPACE", hint=_FORMS)
     if kind == "duckdb":
         _require_file(where)
         opened = DuckDBHistoryFile if options.history else DuckDBFile
@@ -148,15 +149,15 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
 def _iceberg(namespace: str, options: argparse.Namespace, settings: Settings, observer: Observer) -> LoadTarget:
     require_pyiceberg()
     from floodmark.load.iceberg import IcebergNamespace  # noqa: PLC0415 - by need: an extra that takes long to load
+    from floodmark.load.iceberg_histories import IcebergHistories  # noqa: PLC0415 - by need: as above
 
     warehouse = options.warehouse
     if warehouse is not None:
         warehouse = check_place(_expanded(warehouse), "--warehouse")
         _require_apart(warehouse, settings)
         warehouse = warehouse if warehouse.startswith("s3://") else str(Path(warehouse).absolute())
-    target = IcebergNamespace(
-        namespace, observer, catalog=options.catalog, warehouse=warehouse, keep=options.keep_snapshots
-    )
+    make = partial(IcebergHistories, memory=options.memory or MEMORY) if options.history else IcebergNamespace
+    target = make(namespace, observer, catalog=options.catalog, warehouse=warehouse, keep=options.keep_snapshots)
     _require_apart(target.warehouse, settings)
     return target
 
