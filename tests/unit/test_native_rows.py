@@ -61,6 +61,13 @@ class FakeCopy:
     def get_result(self) -> None:
         return None
 
+    def is_busy(self) -> bool:
+        return False  # the end of the COPY has arrived
+
+    @property
+    def socket(self) -> int:
+        return 0  # nobody waits for it
+
 
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize("size", [5, 300_000, 70_000])

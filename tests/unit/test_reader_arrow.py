@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from floodmark.errors import DoesNotFit, VerificationFailed
-from floodmark.load.parquet_files import GROUP_BYTES, write_groups
-from floodmark.model import Chunk, ObjectEntry
+from floodmark.load.parquet_files import GROUP_BYTES, has_short_lines, write_groups
 from floodmark.reader import arrow
 from floodmark.reader.arrow import BATCH_BYTES, BatchConverter, RowShape
 from floodmark.reader.types import ColumnType, Kind
@@ -90,8 +89,8 @@ def lines_of(size: int, count: int) -> Iterator[bytes]:
 
 def parquet_of(size: int, count: int) -> pq.FileMetaData:
     file, lines = io.BytesIO(), list(lines_of(size, count))
-    chunk = ObjectEntry("", count, sum(map(len, lines)), 0, "", "", Chunk("1"), "extracted")
-    assert write_groups(file, converter(1, "text").stream(lines).reader, chunk) == count
+    statistics = has_short_lines(sum(map(len, lines)), count)
+    assert write_groups(file, converter(1, "text").stream(lines).reader, statistics=statistics) == count
     return pq.ParquetFile(file).metadata
 
 

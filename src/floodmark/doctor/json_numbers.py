@@ -28,20 +28,20 @@ _FIX = "Set numbers: quote-large to send them as strings, or mask or exclude the
 
 def check_json_numbers(settings: Settings, tables: Sequence[TableInfo]) -> Iterator[Finding]:
     """Yield a finding about the json columns of the tables, none if there are no such columns. Raises SourceError."""
-    holding = {table: names for table in tables if table.denied is None and (names := _json_columns(table))}
+    holding = [(table, names) for table in tables if table.denied is None and (names := _json_columns(table))]
     if not holding:
         return
     asked = ServerConnection(settings)
     try:
         large: list[str] = []
         unread = max(0, len(holding) - _MOST_TABLES)
-        for table, columns in list(holding.items())[:_MOST_TABLES]:
+        for table, columns in holding[:_MOST_TABLES]:
             found = _large_columns(asked, table, columns)
             unread += found is None
             large += [f"{table.table.label}.{column}" for column in found or ()]
     finally:
         asked.close()
-    yield judged_json(large, sum(map(len, holding.values())), unread)
+    yield judged_json(large, sum(len(columns) for _, columns in holding), unread)
 
 
 def judged_json(large: Sequence[str], columns: int, unread: int) -> Finding:
