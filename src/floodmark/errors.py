@@ -33,7 +33,7 @@ secret: adapters translate a driver's error into class and code, and never pass 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 EXIT_OK = 0
 EXIT_PARTIAL = 3
@@ -56,6 +56,10 @@ class FloodmarkError(Exception):
         super().__init__(what, on, why, hint)
         self.what, self.on, self.why, self.hint = what, on, why, hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what pickle needs: an error can come from another machine. Its attributes hold all of it."""
+        return _unpickled, (type(self), self.args), self.__dict__
+
     @property
     def sentence(self) -> str:
         """Return the attempted action, the object and the cause in one line, without the hint."""
@@ -63,6 +67,11 @@ class FloodmarkError(Exception):
 
     def __str__(self) -> str:
         return self.sentence if self.hint is None else f"{self.sentence}\n  {self.hint}"
+
+
+def _unpickled(kind: type[FloodmarkError], args: tuple[Any, ...]) -> FloodmarkError:
+    """Return an error without its attributes, which pickle adds. The constructors take other arguments."""
+    return kind.__new__(kind, *args)
 
 
 class UsageError(FloodmarkError):

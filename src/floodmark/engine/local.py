@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from msgspec import Struct
 
-from floodmark.engine.base import Result, Task
+from floodmark.engine.base import Away, Result, Task
 
 
 class LocalThreads(Struct, frozen=True):
@@ -16,9 +16,9 @@ class LocalThreads(Struct, frozen=True):
     number: int
 
     def run_tasks(
-        self, work: Callable[[Task], Result], tasks: Iterable[Task]
+        self, work: Callable[[Task], Result], tasks: Iterable[Task], away: Away[Task] | None = None
     ) -> Iterator[tuple[Task, Result | BaseException]]:
-        """Run `work` on each task, and yield the task with its outcome."""
+        """Run `work` on each task, and yield the task with its outcome. All of it runs here."""
         with ThreadPoolExecutor(self.number, thread_name_prefix="floodmark") as pool:
             running: dict[Future[Result], Task] = {}
             for task in tasks:
