@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
+from floodmark.cli.output.log_events import Line
 from floodmark.cli.output.streams import CommandStreams
-from floodmark.config import Flags, Secret, Settings, load
+from floodmark.config import Flags, Secret, Settings, load, load_states
 from floodmark.config.urls import FILES
 from floodmark.errors import ConfigError
 
@@ -22,7 +23,8 @@ def flags(options: argparse.Namespace) -> Flags:
         config=options.config,
         source=None if source is None else Secret(source),
         destination=options.destination,
-        state=options.state,
+        state=getattr(options, "state", None),
+        states=tuple(getattr(options, "states", ())),
         layout=getattr(options, "layout", None),
         format=getattr(options, "format", None),
         numbers=getattr(options, "numbers", None),
@@ -49,6 +51,31 @@ def settings_of(options: argparse.Namespace, streams: CommandStreams) -> Setting
 def state_settings(options: argparse.Namespace, streams: CommandStreams) -> Settings:
     """Return the settings of a command that reads only the state. The state can be missing: see `no_state`."""
     return load(flags(options), streams.environ, state_only=True)
+
+
+def several_states(
+    options: argparse.Namespace, streams: CommandStreams, hint: str = _GIVE_STATE
+) -> tuple[Settings, ...]:
+    """Return the settings of each state that a command reads, in the order given and each place once.
+
+    The command's `--state` is that of `groups.add_places(…, several=True)`. With one state, the settings are those of
+    `state_settings`. With more, they differ in `state_url` only, and `destination` is empty. Each `state_url` is set.
+    Raises ConfigError.
+    """
+    found = load_states(flags(options), streams.environ)
+    if any(one.state_url is None for one in found.settings):
+        raise no_state(hint)
+    if found.repeated:
+        _warn(options, streams, f"given more than once, and read once: {', '.join(found.repeated)}")
+    return found.settings
+
+
+def _warn(options: argparse.Namespace, streams: CommandStreams, text: str) -> None:
+    """Write a warning to the log of a command that has one, and to stderr for another command."""
+    if hasattr(options, "log_format"):
+        streams.log.write(Line("warning", {"message": text}))
+    else:
+        streams.notice(text)
 
 
 def configured_database(settings: Settings | None, environ: Mapping[str, str]) -> str:

@@ -27,6 +27,7 @@ from floodmark.config.settings import (
     SourceSettings,
     TableRule,
 )
+from floodmark.config.states import WatchedStates, load_states
 from floodmark.config.urls import safe_label
 
 __all__ = [
@@ -53,7 +54,9 @@ __all__ = [
     "Settings",
     "SourceSettings",
     "TableRule",
+    "WatchedStates",
     "load",
     "load_settings",
+    "load_states",
     "safe_label",
 ]

@@ -48,10 +48,11 @@ from floodmark.places import places_overlap
 
 DEFAULT_FILE = Path("floodmark.yaml")
 SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOODMARK_STATE"
+STATES = "FLOODMARK_STATES"
 OLD_DESTINATION = "S3_DESTINATION"
 # If any of these is set, libpq knows the database and needs no URL.
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
-VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, MASK_KEY, PUSHGATEWAY, ENCODER, *LIBPQ)
+VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, STATES, MASK_KEY, PUSHGATEWAY, ENCODER, *LIBPQ)
 
 
 class GivenValue(Struct, frozen=True):
@@ -71,7 +72,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
     With `state_only` (a command that reads nothing but the ledger) no source is needed, and no destination if the state
     is given. Raises ConfigError, which holds neither a URL nor any other value.
     """
-    file, name = _read_file(arguments.config)
+    file, name = read_file(arguments.config)
     source = _source(arguments, environ, file, name, required=not state_only)
     state = _given_value(arguments.state, "--state", environ, (STATE,), file.state.url, f"state.url ({name})")
     destination = _destination(arguments, environ, file, name, required=not (state_only and state))
@@ -100,6 +101,8 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         adopt_source=arguments.adopt_source,
     )
     _require_no_contradiction(settings, state, name)
+    for number, url in enumerate(file.states):
+        check_place(url, f"states[{number}] ({name})")
     return settings
 
 
@@ -119,7 +122,7 @@ def load_settings(file: str | PathLike[str] | None = None, environ: Mapping[str,
 
 def load_source(arguments: Flags, environ: Mapping[str, str]) -> SourceSettings:
     """Return the source, for a command that uses nothing else. Raises ConfigError."""
-    file, name = _read_file(arguments.config)
+    file, name = read_file(arguments.config)
     source = _source(arguments, environ, file, name, required=True)
     return _source_settings(source, file, environ)
 
@@ -129,7 +132,7 @@ def load_tables(arguments: Flags, environ: Mapping[str, str], *, contract: bool)
 
     With `contract` the contract is in force, also if the file has no such section. Raises ConfigError.
     """
-    file, name = _read_file(arguments.config)
+    file, name = read_file(arguments.config)
     source = _source(arguments, environ, file, name, required=True)
     key = environ.get(MASK_KEY) or "not set, and no row is read"
     selection = table_selection(arguments, {**environ, MASK_KEY: key}, file, name)
@@ -158,13 +161,13 @@ def load_notify(path: Path | None, environ: Mapping[str, str], *, lenient: bool 
 
     Raises ConfigError. With `lenient`, a channel that can't be used is left out.
     """
-    file, name = _read_file(path)
+    file, name = read_file(path)
     if lenient:
         return readable_notify_settings(file.notify, file.runbook_url, environ)
     return notify_settings(file.notify, file.runbook_url, environ, name)
 
 
-def _read_file(path: Path | None) -> tuple[ConfigFile, str]:
+def read_file(path: Path | None) -> tuple[ConfigFile, str]:
     """Return the file and its name. A file must exist only if the user named it."""
     if path is None and not DEFAULT_FILE.exists():
         return ConfigFile(), str(DEFAULT_FILE)

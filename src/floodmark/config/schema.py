@@ -296,6 +296,14 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
     source: SourceSection = SourceSection()
     destination: DestinationSection = DestinationSection()
     state: StateSection = StateSection()
+    states: Annotated[
+        tuple[str, ...],
+        documented_key(
+            "The states that status, report and exporter read at once, instead of state.url. Other commands ignore it.",
+            [],
+            examples=[["s3://lake/cases/_floodmark", "s3://lake/staff/_floodmark"]],
+        ),
+    ] = ()
     tables: TablesSection = TablesSection()
     contract: ContractSection | None = None
     chunk_size: Annotated[

@@ -267,13 +267,15 @@ class Settings(Struct, frozen=True, kw_only=True):
 class Flags(Struct, frozen=True, kw_only=True):
     """The values given on the command line. None, False and () mean: not given.
 
-    `source` is a Secret: only `load` finds out that it holds no password.
+    `source` is a Secret: only `load` finds out that it holds no password. `states` are those of a command that reads
+    several, and only `load_states` reads them.
     """
 
     config: Path | None = None
     source: Secret | None = None
     destination: str | None = None
     state: str | None = None
+    states: tuple[str, ...] = ()
     layout: LayoutName | None = None
     format: Format | None = None
     numbers: Numbers | None = None

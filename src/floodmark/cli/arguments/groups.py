@@ -15,12 +15,33 @@ from floodmark.model import Format, Numbers
 _RUN = "the run's id, or its beginning (default: the current run)"
 
 
-def add_places(command: argparse.ArgumentParser, *, source: bool) -> None:
+class _Once(argparse.Action):
+    """An option that can be given once. argparse would silently take the last value."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string} is given more than once, and this command reads one state")
+        setattr(namespace, self.dest, values)
+
+
+def add_places(command: argparse.ArgumentParser, *, source: bool, several: bool = False) -> None:
+    """Add the options of places. With `several` states, `cli.settings.several_states` reads them."""
     places = command.add_argument_group("places")
     if source:
         places.add_argument("--source", metavar="URL", help="the database to read, without a password")
     places.add_argument("--destination", metavar="URL", help="the place of the data: s3://bucket/prefix, or a folder")
-    places.add_argument("--state", metavar="URL", help="the place of the state (default: DESTINATION/_floodmark/)")
+    if several:
+        text = "the place of a state; can be repeated (default: DESTINATION/_floodmark/)"
+        places.add_argument("--state", dest="states", action="append", default=[], metavar="URL", help=text)
+    else:
+        text = "the place of the state (default: DESTINATION/_floodmark/)"
+        places.add_argument("--state", action=_Once, metavar="URL", help=text)
     places.add_argument("--config", type=Path, metavar="FILE", help="the configuration file (default: floodmark.yaml)")
 
 

@@ -12,6 +12,7 @@ VARIABLES = {
     "PGHOST, PGDATABASE, …": "libpq's own variables, instead of a source URL",
     "FLOODMARK_DESTINATION": "the place of the data",
     "FLOODMARK_STATE": "the place of the state",
+    "FLOODMARK_STATES": "the places of several states, divided by spaces",
     "FLOODMARK_MASK_KEY": "the key of the mask `hash`",
     "FLOODMARK_PUSHGATEWAY": "the URL of a Pushgateway",
     "FLOODMARK_LOG_FORMAT": "the default of --log-format",
