@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 Precision = Literal["seconds", "milliseconds", "microseconds"]
 
 
@@ -35,6 +36,15 @@ def clock_text(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size_text(number: int) -> str:
+    """Return bytes for people: three significant digits, units of a thousand."""
+    value, unit = float(number), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 0 if unit == 0 or value >= 99.95 else 1
+    return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
 def install_hint(extra: str) -> str:

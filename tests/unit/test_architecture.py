@@ -67,6 +67,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.verify", "floodmark.prune"),
     ("floodmark.reader",),
     ("floodmark.load", "floodmark.deliver"),
+    ("floodmark.report",),
     ("floodmark.metrics", "floodmark.notify", "floodmark.openlineage"),
     ("floodmark.demo", "floodmark.doctor"),
     ("floodmark",),  # the public API
@@ -89,6 +90,7 @@ STRANGERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("floodmark.load", ("floodmark.source", "floodmark.pipeline")),
     ("floodmark.deliver", ("floodmark.source", "floodmark.pipeline")),
     ("floodmark.notify", ("floodmark.storage", "floodmark.source.postgres", "floodmark.source.sql")),
+    ("floodmark.report", ("floodmark.config", "floodmark.source", "floodmark.storage.s3", "floodmark.storage.local")),
     ("floodmark.topics", ("floodmark.config", "floodmark.storage", "floodmark.model", "floodmark.observed")),
 )
 
@@ -103,6 +105,8 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "botocore": ("floodmark.storage", "floodmark.load", "floodmark.doctor", "floodmark.topics"),
     "apprise": ("floodmark.notify.channels.people",),
     "openlineage": ("floodmark.openlineage",),
+    "jinja2": ("floodmark.report",),
+    "vl_convert": ("floodmark.report",),
     "requests": ("floodmark.openlineage",),
     "yaml": ("floodmark.config", "floodmark.reader.dbt"),
     "rich": ("floodmark.cli", "floodmark.demo"),

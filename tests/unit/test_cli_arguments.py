@@ -80,6 +80,7 @@ def test_the_commands_and_their_options() -> None:
         "load",
         "schema",
         "deliver",
+        "report",
         "exporter",
         "verify",
         "prune",

@@ -50,13 +50,17 @@ def known_runs(ledger: Ledger, limit: int | None = None, since: datetime | None 
     committed = (KnownRun(manifest=one, ended=ends.get(one.run_id)) for one in ledger.history(limit))
     recent = list(takewhile(lambda run: since is None or run.moment >= since, committed))
     published = {run.manifest.run_id for run in recent if run.manifest is not None}
-    others = [run for run in _others(inflight, ends) if since is None or run.moment >= since]
+    others = [run for run in uncommitted_runs(inflight) if since is None or run.moment >= since]
     # A run whose commit got no answer can have failed by its own record, and be committed all the same.
     others = [run for run in others if run.run_id not in published]
     return sorted([*recent, *others], key=lambda run: run.moment, reverse=True)[:limit]
 
 
-def _others(inflight: Inflight, ends: dict[str, Ended]) -> list[KnownRun]:
-    """Return the runs that committed nothing, as far as they are recorded."""
+def uncommitted_runs(inflight: Inflight) -> list[KnownRun]:
+    """Return the runs that committed nothing, as far as they are recorded.
+
+    A run whose commit got no answer can be among them, although it committed.
+    """
+    ends = inflight.known_ends
     runs = [KnownRun(ended=one) for one in ends.values() if one.outcome in ("failed", "stopped")]
     return runs + [KnownRun(working=one) for one in inflight.runs if one.run_id not in ends]

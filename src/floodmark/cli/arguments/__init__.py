@@ -14,7 +14,7 @@ from floodmark.cli.arguments.consumers import add_deliver, add_load, add_schema
 from floodmark.cli.arguments.contract import add_contract
 from floodmark.cli.arguments.journal import add_journal
 from floodmark.cli.arguments.looking import add_cat, add_changes, add_diff
-from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_verify
+from floodmark.cli.arguments.maintenance import add_doctor, add_exporter, add_prune, add_report, add_verify
 from floodmark.cli.arguments.notifications import add_notify
 from floodmark.cli.arguments.parser import WHAT, Commands, Parser, without_urls
 from floodmark.cli.arguments.runs import add_history, add_runs
@@ -37,6 +37,7 @@ _GROUPS = (
     (add_load, ("load",)),
     (add_schema, ("schema",)),
     (add_deliver, ("deliver",)),
+    (add_report, ("report",)),
     (add_exporter, ("exporter",)),
     (add_verify, ("verify",)),
     (add_prune, ("prune",)),

@@ -11,6 +11,20 @@ _STATE = ("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "AWS_PROFILE, …")
 _LOG = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "NO_COLOR")
 _SOURCE = ("FLOODMARK_SOURCE", "PGHOST, PGDATABASE, …")
 
+_REPORT = CommandHelp(
+    summary="write a report about one or many states as an HTML file",
+    description=(
+        "Write one HTML file about all states given: what needs attention, how fresh each database is, its nights, its "
+        "tables and columns, and what changed. The file loads nothing and holds no row. The command needs only the "
+        "states, and the extra `report`. A state that can't be read is shown as such, and sets the exit code."
+    ),
+    variables=("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "FLOODMARK_STATES", "AWS_PROFILE, …"),
+    examples=(
+        "floodmark report --destination s3://lake/cases --html report.html",
+        "floodmark report --state s3://lake/a --state s3://lake/b --html all.html",
+    ),
+    exit_codes=(10, 13),
+)
 _EXPORTER = CommandHelp(
     summary="serve the state as Prometheus metrics until it is stopped",
     description=(
@@ -64,6 +78,15 @@ _DOCTOR = CommandHelp(
     ),
     exit_codes=(10, 12, 13, 15),
 )
+
+
+def add_report(commands: Commands) -> None:
+    report = commands.add("report", _REPORT)
+    report.add_argument("--html", required=True, metavar="FILE", help="the file to write; - is stdout")
+    report.add_argument(
+        "--nights", type=count, default=30, metavar="N", help="show the last N committed runs (default: 30)"
+    )
+    groups.add_places(report, source=False, several=True)
 
 
 def add_exporter(commands: Commands) -> None:

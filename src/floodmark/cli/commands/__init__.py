@@ -25,6 +25,7 @@ MODULES = {
     "load": "load",
     "schema": "schema",
     "deliver": "deliver",
+    "report": "report",
     "exporter": "exporter",
     "verify": "verify",
     "prune": "prune",

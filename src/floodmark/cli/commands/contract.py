@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from msgspec import UNSET, Struct, UnsetType
 
 from floodmark.backends import open_source
 from floodmark.cli.output import render
+from floodmark.cli.output.files import replace_file
 from floodmark.cli.output.grid import wrap
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.config import Contract, Flags, Secret, Settings
@@ -143,28 +143,11 @@ def _require_free(path: Path) -> None:
 
 def _write_file(path: Path, made: Contract, *, overwrite: bool) -> None:
     """Write the whole file, or leave the old one as it is. A symbolic link stays one."""
-    data, path = contract_text(made).encode(), Path(os.path.realpath(path))
     try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            with _removed_on_error(temporary):
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        with _removed_on_error(temporary):
-            temporary.chmod(path.stat().st_mode if overwrite and path.exists() else 0o644)
-            if not overwrite:
-                _require_free(path)
-            temporary.replace(path)
+        replace_file(path, contract_text(made).encode(), overwrite=overwrite)
+    except FileExistsError:
+        _require_free(path)
+        raise
     except OSError as error:
         hint = "The file is as it was. Make its folder writable, or name another file in contract.file."
         raise UsageError("the contract can't be written", on=str(path), why=error.strerror, hint=hint) from None
-
-
-@contextmanager
-def _removed_on_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise

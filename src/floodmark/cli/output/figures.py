@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from floodmark.wording import duration_text
-
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+from floodmark.wording import duration_text, size_text
 
 
 def count(number: int | None) -> str:
@@ -15,13 +13,7 @@ def count(number: int | None) -> str:
 
 def size(number: int | None) -> str:
     """Format bytes for people: three significant digits, units of a thousand."""
-    if number is None:
-        return "-"
-    value, unit = float(number), 0
-    while value >= 999.5 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    digits = 0 if unit == 0 or value >= 99.95 else 1
-    return f"{value:.{digits}f} {_UNITS[unit]}"
+    return "-" if number is None else size_text(number)
 
 
 def seconds(number: float) -> str:

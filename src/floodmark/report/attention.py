@@ -1,0 +1,100 @@
+"""The facts about a state that a reader of the report must know first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from floodmark.report.facts import DROPPED, FAILED, RunFacts, StateHistory, UnreadState
+from floodmark.report.places import without_secrets_in_urls
+from floodmark.wording import duration_text, plural
+
+Level = Literal["bad", "warn", "note"]
+
+# A nightly run that is this late needs a look. The alert in ops/prometheus has the same limit.
+_LATE = 26 * 3600
+_VERY_LATE = 50 * 3600
+_SHOWN = 4
+_ORDER: dict[Level, int] = {"bad": 0, "warn": 1, "note": 2}
+
+
+class Notice(Struct, frozen=True):
+    """One fact that needs attention. `level` is bad (act now), warn (look at it) or note (good to know)."""
+
+    level: Level
+    text: str
+
+
+def notices(state: StateHistory | UnreadState, now: datetime) -> tuple[Notice, ...]:
+    """Return the facts that need attention, the worst first."""
+    if isinstance(state, UnreadState):
+        return (Notice("bad", without_secrets_in_urls(f"Can't be read: {state.error.sentence}")),)
+    found = [*_about_last_end(state, now), *_about_age(state, now), *_about_content(state)]
+    return tuple(sorted(found, key=lambda one: _ORDER[one.level]))
+
+
+def severity(found: tuple[Notice, ...]) -> int:
+    """Return a number that sorts states: the worse, the lower."""
+    return min((_ORDER[one.level] for one in found), default=len(_ORDER))
+
+
+def _about_last_end(state: StateHistory, now: datetime) -> Iterator[Notice]:
+    if not state.committed:
+        yield Notice("bad", "No run has been committed yet.")
+    run = state.runs[0] if state.runs else None
+    if run is None:
+        return
+    if run.outcome == "unfinished":
+        age = duration_text(_age(run.started_at, now))
+        yield Notice("note", f"A run began {age} ago and has left no end: it is at work, or it was killed.")
+    elif run.outcome == "failed":
+        why = f": {run.error}" if run.error else ""
+        yield Notice("bad", without_secrets_in_urls(f"The last run failed with exit code {run.exit_code}{why}"))
+    elif run.outcome == "stopped":
+        yield Notice("warn", f"The last run was stopped{_how_far(run)}. The next run continues from there.")
+
+
+def _how_far(run: RunFacts) -> str:
+    return f" after {run.chunks_done:,} of {plural(run.chunks, 'chunk')}" if run.chunks and run.chunks_done else ""
+
+
+def _about_age(state: StateHistory, now: datetime) -> Iterator[Notice]:
+    age = 0 if state.as_of is None else _age(state.as_of, now)
+    if age > _LATE:
+        yield Notice("bad" if age > _VERY_LATE else "warn", f"The data is {duration_text(age)} old.")
+
+
+def _about_content(state: StateHistory) -> Iterator[Notice]:
+    if not state.published:
+        return
+    run = state.published[0]
+    if state.audit_mismatches:
+        yield Notice("bad", f"The audit of the last run found {plural(state.audit_mismatches, 'chunk')} that differ.")
+    for level, text, states in (("warn", "failed", FAILED), ("warn", "dropped from the database", DROPPED)):
+        names = _tables_in(run, states)
+        if names:
+            yield Notice("warn" if level == "warn" else "note", f"{plural(len(names), 'table')} {text}: {_list(names)}")
+    if run.drift:
+        yield Notice("warn", f"{plural(run.drift, 'difference')} from the contract.")
+    if not run.consistent:
+        yield Notice("warn", "The tables do not all show the same moment.")
+    columns = [change for change in run.changes if change.kind not in ("table_dropped",)]
+    if columns:
+        tables = sorted({change.table.label for change in columns})
+        yield Notice("note", f"{plural(len(columns), 'change')} of the schema: {_list(tables)}")
+
+
+def _tables_in(run: RunFacts, state: str) -> list[str]:
+    return [name.label for name, one in zip(run.names, run.table_states(), strict=True) if one == state]
+
+
+def _list(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _age(moment: str, now: datetime) -> int:
+    return max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))

@@ -1,0 +1,109 @@
+"""Histories → one HTML file. Templates and scripts are in assets/; Jinja2 escapes every value."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+
+from floodmark.report.facts import StateHistory, UnreadState
+from floodmark.report.library import chart_library, require_report_extra
+from floodmark.report.places import without_secrets_in_urls
+from floodmark.report.summary import NightTotal, Overview, StateView, overview, state_view
+from floodmark.version import __version__
+from floodmark.wording import duration_text, plural, size_text
+
+if TYPE_CHECKING:
+    from jinja2 import Template  # optional extra
+
+
+def render_html(histories: Sequence[StateHistory | UnreadState], now: datetime) -> str:
+    """Return the report as one HTML document that loads nothing.
+
+    The states that need attention come first. Raises ConfigError if the extra `report` is not installed.
+    """
+    require_report_extra()
+    names = _slugs(histories)
+    views = sorted(
+        (state_view(state, slug, now) for state, slug in zip(histories, names, strict=True)),
+        key=lambda view: (view.severity, view.title),
+    )
+    return _rendered(overview(views), views, now)
+
+
+def _rendered(front: Overview, views: Sequence[StateView], now: datetime) -> str:
+    library, script = chart_library(), _asset("report.js")
+    return _template().render(
+        front=front,
+        views=views,
+        now=now,
+        version=__version__,
+        style=_asset("report.css"),
+        library=library,
+        script=script,
+        script_sources=f"{_source_hash(library)} {_source_hash(script)}",
+    )
+
+
+def _slugs(histories: Sequence[StateHistory | UnreadState]) -> list[str]:
+    """Return a name for the links to each state. Databases of the same name get a number."""
+    found: list[str] = []
+    for state in histories:
+        name = state.database if isinstance(state, StateHistory) else ""
+        name = quote(name or "state", safe="")
+        number = 1 + sum(1 for one in found if one.partition("~")[0] == name)
+        found.append(name if number == 1 else f"{name}~{number}")
+    return found
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("floodmark.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _source_hash(script: str) -> str:
+    """Return what a Content-Security-Policy calls an inline script that may run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'"
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - optional extra
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        size=lambda number: "–" if number is None else size_text(number),
+        count=lambda number: "–" if number is None else f"{number:,}",
+        plural=plural,
+        seconds=_seconds_text,
+        utc=_utc_text,
+        age=duration_text,
+        place=without_secrets_in_urls,
+        nights_json=_nights_json,
+    )
+    return environment.from_string(_asset("report.html.j2"))
+
+
+def _nights_json(nights: Sequence[NightTotal]) -> str:
+    """Return the front chart's values. They hold dates and numbers, so nothing in them ends a script element."""
+    values = [[one.day, one.moved_bytes, one.saved_bytes] for one in nights]
+    return msgspec.json.encode(values).decode("ascii")
+
+
+def _seconds_text(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds:.1f} s" if seconds < 100 else duration_text(int(seconds))
+
+
+def _utc_text(moment: str | datetime | None) -> str:
+    """Return a time in UTC to the minute."""
+    if moment is None:
+        return "–"
+    when = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
