@@ -30,7 +30,7 @@ def transactions(pg: PgDatabase) -> Iterator[SnapshotTransactions]:
 @pytest.mark.parametrize("shared", [True, False], ids=["a worker", "the coordinator"])
 def test_a_last_question_that_fails_ends_its_task_only(transactions: SnapshotTransactions, shared: bool) -> None:
     """With one connection, its transaction is the snapshot: a table's failure must not end it."""
-    transactions._shared = shared
+    transactions.is_shared = shared
     with (
         pytest.raises(TableError, match="SQLSTATE 22012"),
         transactions.begin("can't read", "t") as task,

@@ -17,7 +17,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from floodmark.config import Selection
+from floodmark.config import Selection, Settings
+from floodmark.errors import FloodmarkError
 from floodmark.model import Chunk, Point, SourceIdentity, TableName, WalBase
 from floodmark.native import EncoderName
 from floodmark.observed import BlockQuestion, Extracted, Observation, Part, Question, TableInfo, WrittenBlocks
@@ -102,7 +103,51 @@ class BlockLog(Protocol):
         ...
 
 
-class SourceSnapshot(Protocol):
+class ChunkSource(Protocol):
+    """A source of chunks of one snapshot. Several threads can use it."""
+
+    def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
+        """Write a chunk's rows, in blocks of whole lines, each ending in a newline.
+
+        They are JSON lines, or, if the source was opened for CSV, CSV records after a header line (docs/format.md). If
+        a chunk gave no row, the caller must not keep what was written for it.
+        """
+        ...
+
+
+class SharedPart(Protocol):
+    """A part of a table in a snapshot, for a process on another machine. It is pickled, without secret and row.
+
+    `info` is the table, with this part only.
+    """
+
+    @property
+    def info(self) -> TableInfo: ...
+
+    def open(self, settings: Settings) -> ChunkSource:
+        """Return the part's chunks, read with the credentials in `settings`: this machine's own.
+
+        Raises ConfigError if they lead to another source, or would give other lines than the coordinator's. `extract`
+        can find that out, too.
+        """
+        ...
+
+
+class SharedSnapshot(Protocol):
+    """A snapshot that processes on other machines can read at the same time."""
+
+    def part(self, table: TableInfo, part: Part) -> SharedPart: ...
+
+    def close_idle(self) -> None:
+        """Close the connections that wait for work: the limit of connections is one for all machines."""
+        ...
+
+    def error_here(self, table: TableName, error: FloodmarkError) -> FloodmarkError:
+        """Return the error that `extract` raises here, for one of another machine: that one can't see the snapshot."""
+        ...
+
+
+class SourceSnapshot(ChunkSource, Protocol):
     """One moment of a source."""
 
     @property
@@ -129,6 +174,11 @@ class SourceSnapshot(Protocol):
     @property
     def line_maker(self) -> LineMaker | None:
         """Return the maker of the lines, None if this kind of source has only one."""
+        ...
+
+    @property
+    def shared(self) -> SharedSnapshot | None:
+        """Return what other machines need to read this snapshot, None if only this process can."""
         ...
 
     @property
@@ -161,14 +211,6 @@ class SourceSnapshot(Protocol):
 
     def observe(self, questions: Sequence[Question]) -> list[Observation]:
         """Answer the questions, in order, in one short transaction."""
-        ...
-
-    def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
-        """Write a chunk's rows, in blocks of whole lines, each ending in a newline.
-
-        They are JSON lines, or, if the source was opened for CSV, CSV records after a header line (docs/format.md). If
-        a chunk gave no row, the caller must not keep what was written for it.
-        """
         ...
 
     def is_alive(self) -> bool:

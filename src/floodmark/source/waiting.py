@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
 
 from floodmark.config import Selection
-from floodmark.errors import TableLocked
+from floodmark.errors import FloodmarkError, TableLocked
 from floodmark.model import Chunk, Point, SourceIdentity, TableName
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
-from floodmark.source.base import BlockLog, Drawback, LineMaker, NamedRelation, SourceSnapshot, Write
+from floodmark.source.base import (
+    BlockLog,
+    Drawback,
+    LineMaker,
+    NamedRelation,
+    SharedPart,
+    SharedSnapshot,
+    SourceSnapshot,
+    Write,
+)
 from floodmark.source.selection import TableChoice
 
 
@@ -31,21 +42,27 @@ class WaitsOnce:
             named = [table for table in tables if table.label == error.on]
             if len(named) != 1:  # asked one at a time, each table reports for itself
                 raise
-            raise self._given_up(named[0]) from None
+            raise self.given_up(named[0]) from None
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         self._require_free([table.table])
         try:
             return self._snapshot.extract(table, part, chunk, open_end, write)
         except TableLocked:
-            raise self._given_up(table.table) from None
+            raise self.given_up(table.table) from None
+
+    @property
+    def shared(self) -> SharedSnapshot | None:
+        shared = self._snapshot.shared
+        return None if shared is None else _SharedOnce(shared, self.given_up)
 
     def _require_free(self, tables: Iterable[TableName]) -> None:
         given_up = self._locked.intersection(tables)
         if given_up:
             raise self._locked_error(min(given_up))
 
-    def _given_up(self, table: TableName) -> TableLocked:
+    def given_up(self, table: TableName) -> TableLocked:
+        """Give a table up, and return the error that says so."""
         self._locked.add(table)
         return self._locked_error(table)
 
@@ -107,3 +124,19 @@ class WaitsOnce:
 
     def close(self) -> None:
         self._snapshot.close()
+
+
+class _SharedOnce(Struct, frozen=True):
+    """A shared snapshot that gives a table up if it stayed locked for a worker of another machine."""
+
+    snapshot: SharedSnapshot
+    given_up: Callable[[TableName], TableLocked]
+
+    def part(self, table: TableInfo, part: Part) -> SharedPart:
+        return self.snapshot.part(table, part)
+
+    def close_idle(self) -> None:
+        self.snapshot.close_idle()
+
+    def error_here(self, table: TableName, error: FloodmarkError) -> FloodmarkError:
+        return self.given_up(table) if isinstance(error, TableLocked) else self.snapshot.error_here(table, error)

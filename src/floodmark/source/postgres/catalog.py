@@ -116,7 +116,8 @@ def _read_members(
 def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -> PgTable:
     root = family.root.relation
     columns = extracted_columns(root.table, family.root.attributes, rule, context.types)
-    if context.selection.mask_key is None and any(c.mask == "hash" for c in columns):
+    hashes = any(c.mask == "hash" for c in columns)
+    if hashes and context.selection.mask_key is None:
         raise ConfigError(
             "can't use a hash mask", why="it needs a key", on=f"tables.rules: {exact_pattern(root.table)}"
         )
@@ -154,6 +155,7 @@ def _read_table(family: TableFamily, rule: TableRule, context: CatalogContext) -
         reads=reads,
         wire=wire_columns(columns, context.types),
         journal=(rule.detect or context.selection.detect) == "journal",
+        hashes=hashes,
     )
 
 

@@ -7,6 +7,7 @@ error by its SQLSTATE (or, while connecting, by the kind of refusal) in its own 
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Container, Mapping
 from contextlib import suppress
@@ -23,6 +24,8 @@ from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, connect_error
 
 # The coordinator's connection is silent for a whole run; firewalls drop connections that are silent for minutes.
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
+
+_LONGEST_END = 1000  # milliseconds
 
 # Each of these shapes lines, plans or locks (`versions` knows which of them a newer server may lack). All are set by
 # SET LOCAL, so that a pooler never sees a session setting. A search_path without pg_temp implicitly begins with it:
@@ -119,6 +122,19 @@ def close_quietly(connection: psycopg.Connection[Any]) -> None:
             connection.close()
     finally:
         connection.lock.release()
+
+
+def close_and_wait(connection: psycopg.Connection[Any]) -> None:
+    """Close a connection, and wait a moment for the end of its server process.
+
+    Only then is there room for another one, if the role or the server is at its limit.
+    """
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        close_quietly(connection)
+        ends = select.poll()
+        ends.register(ours, select.POLLIN)
+        ends.poll(_LONGEST_END)
+    close_quietly(connection)
 
 
 def settings_to_pin(limits: Limits, server_version: int) -> dict[str, str]:

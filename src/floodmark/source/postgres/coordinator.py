@@ -5,6 +5,7 @@ It stays open for the whole run and locks no user table.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -31,6 +32,8 @@ BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 # Another server can have a snapshot of the same name, and even one that looks the same.
 VIEW = "pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
+# The role, which a view can depend on: the one that logged in, and the one that reads.
+ROLE = "session_user::text || ' ' || current_user::text"
 # Texts become numbers here, not on the server: a cast from text to integer can be the user's own.
 _MOMENT = f"""
     SELECT {VIEW},
@@ -47,7 +50,8 @@ _MOMENT = f"""
            current_setting('server_version'),
            (SELECT stats_reset FROM pg_stat_archiver)::text,
            (SELECT stats_reset FROM pg_stat_wal)::text,
-           current_setting('summarize_wal', true)
+           current_setting('summarize_wal', true),
+           {ROLE}
     FROM pg_database d WHERE d.datname = current_database()
 """
 
@@ -57,7 +61,8 @@ class ExportedSnapshot(Struct, frozen=True):
 
     `id` is the name for imports, None on a standby. `view` identifies the snapshot and its server, and imports are
     compared with it. `database` is the database's oid. `summarizes` says that the server is a primary that keeps WAL
-    summaries.
+    summaries. `role` is the role that reads, and `pinned` are the settings with which each transaction begins. It holds
+    no secret: it goes to other machines.
     """
 
     id: str | None
@@ -66,6 +71,9 @@ class ExportedSnapshot(Struct, frozen=True):
     point: Point
     identity: SourceIdentity
     summarizes: bool
+    role: str
+    pinned: str
+    server_version: int
 
 
 class Coordinator:
@@ -78,7 +86,7 @@ class Coordinator:
         try:
             self.server_version = self.connection.info.server_version
             require_supported(self.server_version, where.label)
-            self.pinned = self._settings_to_pin()
+            self._pinned = self._settings_to_pin()
             self.exported = self._begin(settings)
         except psycopg.Error as error:
             close_quietly(self.connection)
@@ -114,7 +122,7 @@ class Coordinator:
             )
 
     def _begin(self, settings: dict[str, str]) -> ExportedSnapshot:
-        self.connection.execute(joined(BEGIN, self.pinned))
+        self.connection.execute(joined(BEGIN, self._pinned))
         # SHOW takes no snapshot. So a standby that is being promoted still counts as one, like its snapshot.
         in_recovery = self._text("SHOW in_hot_standby") == "on"
         self._require_whole_pages()
@@ -123,7 +131,7 @@ class Coordinator:
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None
         view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:8]
-        stats_reset, recovering, name, version, *resets, summarize = row[8:]
+        stats_reset, recovering, name, version, *resets, summarize, role = row[8:]
         in_recovery = in_recovery or recovering
         resets = [UNSET if reset is None else reset for reset in resets]
         lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery, *resets)
@@ -134,6 +142,9 @@ class Coordinator:
             point=Point(taken_at, int(xmin), int(xmax), lineage),
             identity=SourceIdentity("postgresql", system, name, version.split(" ")[0]),
             summarizes=summarize == "on" and not in_recovery,
+            role=role,
+            pinned=self._pinned,
+            server_version=self.server_version,
         )
 
     def _text(self, statement: str) -> str:
@@ -157,7 +168,7 @@ def joined(*statements: str) -> str:
     return "; ".join(filter(None, statements))
 
 
-def set_local(connection: Connection, settings: dict[str, str]) -> None:
+def set_local(connection: Connection, settings: Mapping[str, str]) -> None:
     """Set settings whose values must not appear in a statement, because logs and pg_stat_activity show statements.
 
     They came with the startup packet, unless a pooler gave another client's session, or refused them. Then they go as

@@ -2,51 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 import psycopg
 from msgspec.structs import replace
 
 from floodmark.config import Limits, Secret, Selection
-from floodmark.errors import ConfigError, SnapshotLost, SourceError, TableError
+from floodmark.errors import ConfigError, SourceError
 from floodmark.lineage import same_history
 from floodmark.model import Chunk, Format, SourceIdentity, TableName
 from floodmark.native import EncoderName, usual_encoder
 from floodmark.observed import Extracted, Observation, Part, Question, TableInfo
 from floodmark.source.base import BlockLog, Diagnosis, Drawback, NamedRelation, Write
+from floodmark.source.masks import mask_identity
 from floodmark.source.postgres import together
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.catalog import read_tables
+from floodmark.source.postgres.chunk_reader import ChunkReader, answer_one
 from floodmark.source.postgres.connect import translated
 from floodmark.source.postgres.coordinator import Connection, Coordinator
-from floodmark.source.postgres.copying import receive_groups, receive_rows
-from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids, replaced_because
+from floodmark.source.postgres.identity import ExpectedReads, LockedRelation, oids
 from floodmark.source.postgres.journal import with_journal
 from floodmark.source.postgres.masks import mask_settings
-from floodmark.source.postgres.native_rows import NativeRows, choose_line_maker
+from floodmark.source.postgres.native_rows import choose_line_maker
 from floodmark.source.postgres.relations import read_existing
 from floodmark.source.postgres.rule_check import require_usable
+from floodmark.source.postgres.shared import SharedPostgres
 from floodmark.source.postgres.statements import (
-    IN_HEAP_ORDER,
     PgTable,
-    copy_csv,
-    copy_groups,
-    copy_rows,
-    holds_rows,
     locked_relations,
-    names_of,
-    observe_chunk,
     observe_together,
-    partition_members,
     plan_only,
-    reads_by_groups,
 )
-from floodmark.source.postgres.transactions import SnapshotTransactions, Task
+from floodmark.source.postgres.transactions import SnapshotTransactions
 from floodmark.source.postgres.versions import lacks_something
 from floodmark.source.postgres.wal import WalLog, read_wal
 from floodmark.source.selection import TableChoice
-from floodmark.wording import plural
 
 _TRIES_FOR_THE_SAME_SERVER = 8
 # A rollback to a savepoint releases the locks that were taken after it.
@@ -71,6 +63,7 @@ class PostgresSource:
         self._format = row_format
         self._encoder = encoder or usual_encoder()
         self._settings = mask_settings(mask_key) if mask_key is not None else {}
+        self._mask = mask_identity(mask_key) if mask_key is not None else None
 
     @property
     def label(self) -> str:
@@ -81,7 +74,7 @@ class PostgresSource:
         return ()
 
     def snapshot(self) -> PostgresSnapshot:
-        return PostgresSnapshot(self._where, self._limits, self._settings, self._format, self._encoder)
+        return PostgresSnapshot(self._where, self._limits, self._settings, self._format, self._encoder, self._mask)
 
 
 class PostgresSnapshot:
@@ -94,10 +87,12 @@ class PostgresSnapshot:
         settings: dict[str, str],
         row_format: Format,
         encoder: EncoderName,
+        mask: str | None,
     ) -> None:
         self._where = where
         self._limits = limits
         self._format = row_format
+        self._mask = mask
         self._coordinator = Coordinator(where, limits, settings)
         self._transactions = SnapshotTransactions(self._coordinator, where, limits, settings)
         try:
@@ -107,9 +102,11 @@ class PostgresSnapshot:
             if isinstance(error, psycopg.Error):
                 raise translated(error, "can't read the catalog", where.label) from None
             raise
+        point, name = self._coordinator.exported.point, self.line_maker.name
+        self._reader = ChunkReader(self._transactions, self._database, point.xmin or 0, name, row_format)
         self._tables: dict[TableName, PgTable] = {}
         self.choice = TableChoice()
-        self.point = self._coordinator.exported.point
+        self.point = point
         self.block_log: BlockLog | None = None
         if self._coordinator.exported.summarizes:
             self._read_wal()
@@ -255,7 +252,7 @@ class PostgresSnapshot:
                 elif reads.root in before or not last.exact:  # it might read another relation undetected
                     connection.execute(_LET_GO)
                     before = frozenset()
-                answers[number], before = self._answer_one(connection, asked, before)
+                answers[number], before = answer_one(connection, asked, reads, self._database, before)
                 last = reads
         return [answers[number] for number in range(len(questions))]
 
@@ -281,74 +278,17 @@ class PostgresSnapshot:
         return answers
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
-        known = self._tables[table.table]
-        in_order = part.by_block and (known.where is None or part.no_proof is None)
-        planning = IN_HEAP_ORDER if in_order else ""
-        with self._transactions.begin("can't extract", table.table.label, planning) as task:
-            connection = task.connection
-            if self.line_maker.name == "native":
-                copied = NativeRows(connection, known, self._format).receive(part, chunk, open_end, write)
-            elif self._format == "csv":
-                copied = receive_rows(connection, copy_csv(known, part, chunk, open_end), write, header=1)
-            elif reads_by_groups(known, part):
-                copied = receive_groups(connection, copy_groups(known, part, chunk, open_end), write)
-            else:
-                copied = receive_rows(connection, copy_rows(known, part, chunk, open_end), write)
-            counted = copied.counted and table.watched is None
-            read = self._require_meant(task, table.table, part, is_last=counted or not part.by_block)
-            if not part.by_block:
-                return Extracted(copied.lines, None)
-            if counted:
-                seen = Observation(copied.rows, 0, copied.frozen, part.relfilenode)
-            else:
-                question = Question(table.table, part, chunk, open_end, self.point.xmin or 0, table.watched)
-                seen, _ = self._answer_one(connection, question, read - {self._expected_reads(question).root})
-        if known.where is None and seen.rows != copied.lines:
-            why = f"it gave {plural(copied.lines, 'line')}, but {plural(seen.rows, 'row')} were counted"
-            raise TableError("can't extract", on=table.table.label, why=why)
-        return Extracted(copied.lines, seen)
+        return self._reader.extract(self._tables[table.table], part, chunk, open_end, write)
 
     def _expected_reads(self, asked: Question) -> ExpectedReads:
         return self._tables[asked.table].reads[asked.part.id]
 
-    def _require_meant(self, task: Task, table: TableName, part: Part, *, is_last: bool) -> frozenset[int]:
-        """Raise SnapshotLost unless the first statement of this transaction read the snapshot's relations and files.
-
-        Return the relations that are locked. If `is_last`, the task ends with the question about them.
-        """
-        reads, connection = self._tables[table].reads[part.id], task.connection
-        query = locked_relations(reads.root, self._database)
-        rows = task.last(query) if is_last and not reads.parent else connection.execute(query).fetchall()
-        found = [LockedRelation(*row) for row in rows]
-        _require_not_replaced(connection, table, reads, oids(found))
-        if reads.parent and not reads.exact:  # a partition can have been attached just for this statement
-            tree = {oid for (oid,) in connection.execute(partition_members(reads.root))}
-            _require_not_replaced(connection, table, replace(reads, exact=True, all_below=True), tree)
-        if any(one.rewritten for one in found):
-            raise SnapshotLost("the table was rewritten after the snapshot", on=table.label)
-        return oids(found)
-
-    def _answer_one(
-        self, connection: Connection, asked: Question, before: Set[int]
-    ) -> tuple[Observation, frozenset[int]]:
-        """Ask one question. Return the observation and the relations that are locked now.
-
-        `before` are the relations that earlier statements of the transaction locked.
-        """
-        if asked.probe:
-            statement = holds_rows(asked.part, asked.chunk, asked.open, self._database)
-        else:
-            statement = observe_chunk(asked.part, asked.chunk, asked.open, asked.since, asked.watched, self._database)
-        try:
-            row = connection.execute(statement).fetchone()
-        except psycopg.errors.LockNotAvailable as error:  # one of many questions: this names the table
-            raise translated(error, "can't observe", asked.table.label) from None
-        assert row is not None
-        rows, young, frozen, newest, file_now, read = row
-        _require_not_replaced(connection, asked.table, self._expected_reads(asked), frozenset(read), before)
-        if file_now != asked.part.relfilenode:
-            raise SnapshotLost("the table was rewritten after the snapshot", on=asked.table.label)
-        return Observation(rows, young, frozen, asked.part.relfilenode, newest), frozenset(read)
+    @property
+    def shared(self) -> SharedPostgres | None:
+        if not self._transactions.is_shared:
+            return None
+        exported, maker = self._coordinator.exported, self.line_maker.name
+        return SharedPostgres(exported, self._tables, maker, self._format, self._mask, self._transactions)
 
     @property
     def _database(self) -> int:
@@ -368,16 +308,3 @@ def _same_definition(then: TableInfo, now: TableInfo | None) -> bool:
         return False
     present = {part.id: (part.fingerprint, part.stamp) for part in now.parts}
     return all(present.get(part.id) == (part.fingerprint, part.stamp) for part in then.parts)
-
-
-def _require_not_replaced(
-    connection: Connection, table: TableName, reads: ExpectedReads, found: Set[int], before: Set[int] = frozenset()
-) -> None:
-    why = replaced_because(reads, found, before)
-    if why is None:
-        return
-    more = found - before - reads.below - reads.toast - {reads.root}
-    if more:
-        row = connection.execute(names_of(more)).fetchone()
-        why += f": {row[0]}" if row is not None else ""
-    raise SnapshotLost("the table was replaced after the snapshot", on=table.label, why=why)

@@ -39,7 +39,7 @@ class PgTable(Struct, frozen=True):
     `where` is the user's row filter, an SQL condition, or None. `raw_newlines` says that a line can hold newlines (a
     `json` value keeps them), which have to be replaced. `reads` gives, by a part's id, the relations that a statement
     about that part must lock. `journal` says that the user chose `detect: journal`. `wire` are the same columns for the
-    native encoder.
+    native encoder. `hashes` says that a mask needs the key.
     """
 
     info: TableInfo
@@ -49,6 +49,7 @@ class PgTable(Struct, frozen=True):
     reads: Mapping[str, ExpectedReads]
     journal: bool = False
     wire: tuple[WireColumn, ...] = ()
+    hashes: bool = False
 
 
 def literal(text: str) -> str:

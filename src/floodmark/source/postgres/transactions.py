@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, LifoQueue
-from typing import Any
 
 import psycopg
 from msgspec import Struct
@@ -27,10 +26,10 @@ from floodmark.config import Limits
 from floodmark.errors import FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
 from floodmark.source.base import Drawback
 from floodmark.source.postgres.address import ServerAddress
-from floodmark.source.postgres.connect import close_quietly, connect, translated
-from floodmark.source.postgres.coordinator import BEGIN, VIEW, Connection, Coordinator, joined, set_local
-from floodmark.source.postgres.statements import literal
-from floodmark.source.postgres.versions import is_newer, newer_than_tested
+from floodmark.source.postgres.connect import close_and_wait, close_quietly, connect, translated
+from floodmark.source.postgres.coordinator import Connection, Coordinator, joined
+from floodmark.source.postgres.imports import TASK_BEGINS, Task, import_snapshot
+from floodmark.source.postgres.versions import newer_than_tested
 
 _STANDBY = Drawback(
     "the source is a standby: one connection reads everything, in one transaction, since PostgreSQL can't safely share "
@@ -41,31 +40,8 @@ _ANOTHER_SERVER = (
     "A balancing proxy or pooler is the usual cause: PGHOST and PGPORT (source.url) must name the server itself."
 )
 _SECONDS_FOR_AN_IDLE_ONE = 30
-# From 18 on, a scan lets other processes read its blocks. To hand blocks over costs a quarter of a count's processor
-# time, and workers read in parallel anyway. A connection that reads everything keeps the server's own setting, and so
-# does a newer server, which may not know it.
-_OWN_READS = "SET LOCAL effective_io_concurrency = 0"
-_TASK, _TASK_ENDS = "SAVEPOINT task", "ROLLBACK TO SAVEPOINT task"
-
 # A transaction is used again for this time. So a snapshot that is gone is noticed soon: it can't be imported any more.
 _SECONDS_IN_USE = 1.0
-
-
-class Task(Struct):
-    """One task's turn in a transaction. It ends with a rollback to its savepoint, which releases its locks."""
-
-    connection: Connection
-    ended: bool = False
-
-    def last(self, query: str) -> list[tuple[Any, ...]]:
-        """Return the rows of the last query under the task's locks. The task ends with it, in one round trip."""
-        rows = self.connection.execute(joined(query, _TASK_ENDS)).fetchall()
-        self.ended = True  # if the query failed, the rollback is still to be done
-        return rows
-
-    def end(self) -> None:
-        if not self.ended:
-            self.connection.execute(_TASK_ENDS)
 
 
 class _Worker(Struct):
@@ -102,8 +78,8 @@ class SnapshotTransactions:
         newer = newer_than_tested(coordinator.server_version)
         self.drawbacks: tuple[Drawback, ...] = (newer,) if newer is not None else ()
         self.parallelism = limits.connections
-        self._shared = coordinator.exported.id is not None
-        if self._shared:
+        self.is_shared = coordinator.exported.id is not None
+        if self.is_shared:
             self._try_import()
         else:
             self._use_one_connection(_STANDBY)
@@ -121,7 +97,7 @@ class SnapshotTransactions:
 
     def _use_one_connection(self, why: Drawback) -> None:
         self.parallelism = 1
-        self._shared = False
+        self.is_shared = False
         self.drawbacks = (*self.drawbacks, why)
 
     @contextmanager
@@ -131,12 +107,12 @@ class SnapshotTransactions:
         `first` are SET LOCAL statements, which then cost no round trip of their own.
         """
         try:
-            with self._own(first) if self._shared else self._coordinator_transaction(first) as task:
+            with self._own(first) if self.is_shared else self._coordinator_transaction(first) as task:
                 yield task
         except psycopg.Error as error:
-            raise self._error_to_raise(translated(error, what, on)) from None
+            raise self.error_to_raise(translated(error, what, on)) from None
 
-    def _error_to_raise(self, error: FloodmarkError) -> FloodmarkError:
+    def error_to_raise(self, error: FloodmarkError) -> FloodmarkError:
         """Return the error to raise: a broken connection is worth a retry only while the snapshot exists."""
         if isinstance(error, SourceUnavailable) and not self._coordinator.alive():
             return SnapshotLost("the snapshot is gone", on=self._where.label, why=error.why)
@@ -167,7 +143,7 @@ class SnapshotTransactions:
     def _coordinator_transaction(self, first: str) -> Iterator[Task]:
         connection = self._coordinator.connection
         with self._alone:
-            connection.execute(joined(_TASK, first))
+            connection.execute(joined(TASK_BEGINS, first))
             task = Task(connection)
             try:
                 yield task
@@ -202,7 +178,7 @@ class SnapshotTransactions:
         try:
             return _Worker(connect(self._where, self._settings))
         except SourceUnavailable as error:
-            raise self._error_to_raise(error) from None
+            raise self.error_to_raise(error) from None
 
     def _import_snapshot(self, worker: _Worker, first: str) -> None:
         """Begin a transaction in the coordinator's snapshot, instead of the worker's present one if it has one.
@@ -216,30 +192,21 @@ class SnapshotTransactions:
             raise
 
     def _begin_transaction(self, worker: _Worker, first: str) -> None:
-        exported = self._coordinator.exported
-        assert exported.id is not None
-        ends, connection = "" if worker.begun is None else "COMMIT", worker.connection
-        imports = f"SET TRANSACTION SNAPSHOT {literal(exported.id)}"
-        version = self._coordinator.server_version
-        reads = _OWN_READS if self.parallelism > 1 and version >= 180000 and not is_newer(version) else ""
-        try:
-            found = connection.execute(
-                joined(ends, BEGIN, imports, self._coordinator.pinned, reads, first, f"SELECT {VIEW}")
-            )
-        except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
-            raise SnapshotLost("can't import the snapshot", on=self._where.label) from None
-        while found.nextset():
-            pass  # only the last statement gives a row
-        row = found.fetchone()
-        if row is None or row[0] != exported.view:
-            raise SnapshotLost("another server answered", on=self._where.label, why="its snapshot differs")
-        set_local(connection, self._settings)
-        connection.execute(_TASK)
+        import_snapshot(
+            worker.connection,
+            self._coordinator.exported,
+            self._settings,
+            self._where.label,
+            ends="" if worker.begun is None else "COMMIT",
+            first=first,
+            alone=self.parallelism == 1,
+        )
         worker.begun, worker.until = first, time.monotonic() + _SECONDS_IN_USE
 
     def close(self) -> None:
+        """Close the connections that no task uses."""
         while True:
             try:
-                close_quietly(self._idle.get_nowait().connection)
+                close_and_wait(self._idle.get_nowait().connection)
             except Empty:
                 return

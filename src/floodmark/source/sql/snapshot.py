@@ -93,6 +93,10 @@ class SqlSnapshot:
             raise
 
     @property
+    def shared(self) -> None:
+        return None
+
+    @property
     def block_log(self) -> BlockLog | None:
         return None
 
