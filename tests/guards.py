@@ -59,11 +59,11 @@ HISTORY, REMEMBERED, DETECT, ENTRIES = (
     "pipeline/detect.py",
     "pipeline/entries.py",
 )
-SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY, JOURNAL, OBJECTS, COORDINATOR = (
+SNAPSHOT, STATEMENTS, TRANSACTIONS, CONNECT, RELATIONS, TYPES, PROOFS, CATALOGS, PRINTS, IDENTITY, JOURNAL, OBJECTS, COORDINATOR, READER, IMPORTS, SHARED = (
     f"source/postgres/{name}.py"
     for name in (
         "snapshot", "statements", "transactions", "connect", "relations", "types", "proof", "catalog", "fingerprint",
-        "identity", "journal", "journal_objects", "coordinator",
+        "identity", "journal", "journal_objects", "coordinator", "chunk_reader", "imports", "shared",
     )
 )  # fmt: skip
 JOURNALED, TRAPS = (
@@ -71,6 +71,7 @@ JOURNALED, TRAPS = (
     "tests/integration/test_journal_traps.py tests/integration/test_journal_server.py",
 )
 JUNIT = "tests/unit/test_detect_journal.py"
+REMOTE = "tests/integration/test_remote_chunks.py"
 BLOCKS, CHECKPOINTS, WALS = "pipeline/blocks.py", "source/postgres/summaries.py", "source/postgres/wal.py"
 WALPROOF, WALTRAPS = (f"tests/integration/test_wal_{name}.py" for name in ("proof", "traps"))
 BUNIT, SUNIT = "tests/unit/test_blocks.py", "tests/unit/test_pg_summaries.py"
@@ -137,27 +138,31 @@ FILES = [
         Edit(DETECT, "rewritten or (known is not None and known.mark.relfilenode != part.relfilenode)", "False"),
         Edit(DETECT, "seen.relfilenode != mark.relfilenode", "False"),
     ), f"{EXACT} -k 'test_a_day and (truncate or full or cluster)'"),
-    guard("rewritten under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
-    guard("rewritten under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
+    guard("rewritten under us: observing", READER, "if file_now != asked.part.relfilenode:", "if False:", f"{IDENTITIES} -k truncated"),
+    guard("rewritten under us: extracting", READER, "if any(one.rewritten for one in found):", "if False:", f"{EXACT} {GUARDS} -k 'rewritten_under or view_reads'"),
     guard("a newer server's unknown settings", "source/postgres/versions.py", "unknown - _SAFE_WITHOUT", "unknown - unknown", f"{NEWER} -k must_be_known"),
-    guard("repacked under us: observing", SNAPSHOT, "if file_now != asked.part.relfilenode:", "if False:", f"{REPACK} -k new_blocks"),
-    guard("repacked under us: extracting", SNAPSHOT, "if any(one.rewritten for one in found):", "if False:", f"{REPACK} -k under_the_snapshot"),
+    guard("repacked under us: observing", READER, "if file_now != asked.part.relfilenode:", "if False:", f"{REPACK} -k new_blocks"),
+    guard("repacked under us: extracting", READER, "if any(one.rewritten for one in found):", "if False:", f"{REPACK} -k under_the_snapshot"),
     guard("rewritten: what the snapshot does not show", IDENTITY, "self.kind is None or", "", "tests/unit/test_pg_identity.py"),
     guard("redefined while read", "pipeline/audit.py", "for table in compare(attempt.redefined_tables, [work.plan.info for work in read.values()]):", "for table in []:", f"{EXACT} -k 'enum_renamed or rewritten_under'"),
     guard("redefined: on the same server", SNAPSHOT, "if same_history(self.point.lineage, present.exported.point.lineage):", "if True:", f"{GUARDS} -k compared_on"),
-    guard("snapshot is the coordinator's", TRANSACTIONS, "if row is None or row[0] != exported.view:", "if False:", f"{GUARDS} -k same_name"),
+    guard("snapshot is the coordinator's", IMPORTS, "if found is None or found.view != exported.view:", "if False:", f"{GUARDS} -k same_name"),
+    guard("a worker has the coordinator's role", IMPORTS, "if found.role != exported.role:", "if False:", f"{REMOTE} -k another_role"),
+    guard("a worker has the coordinator's mask key", SHARED, "if mask_identity(key) != self.mask:", "if False:", f"{REMOTE} -k mask_key"),
+    guard("a worker of another server ends the run", SHARED, "if not self._is_the_server(connection):", "if False:", f"{REMOTE} -k another_server"),
+    guard("a worker's objects are where the coordinator looks", "pipeline/remote.py", "            self._require_same_place(reply.worker, entry)\n", "", f"{REMOTE} -k another_place"),
     guard("snapshot is of the same server", COORDINATOR, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
     guard("old_snapshot_threshold", COORDINATOR, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),
     guard("one connection on a standby", COORDINATOR, "id=None if in_recovery else", "id=", f"{STANDBY} -k subtransactions"),
     guard("the snapshot stands after the last reading", "pipeline/audit.py", "    _require_no_mismatch(attempt, audited)\n    attempt.require_snapshot(works)\n", "    _require_no_mismatch(attempt, audited)\n", f"{IDENTITIES} -k last_reading"),
     guard("an audit that loses the snapshot", "pipeline/audit.py", "if isinstance(same, SnapshotLost):", "if False:", "tests/integration/test_audit.py"),
-    guard("heap order", SNAPSHOT, "in_order = part.by_block and (known.where is None", "in_order = False and (known.where is None", ORDER),
+    guard("heap order", READER, "in_order = part.by_block and (known.where is None", "in_order = False and (known.where is None", ORDER),
 ]  # fmt: skip
 NAMES = [
-    guard("read is what was meant: observing", SNAPSHOT, "        _require_not_replaced(connection, asked.table, self._expected_reads(asked), frozenset(read), before)\n", "", f"{IDENTITIES} -k 'exchanged'"),
-    guard("read is what was meant: extracting", SNAPSHOT, "        _require_not_replaced(connection, table, reads, oids(found))\n", "", f"{IDENTITIES} -k 'parent or place'"),
+    guard("read is what was meant: observing", READER, "    _require_not_replaced(connection, asked.table.label, reads, frozenset(read), before)\n", "", f"{IDENTITIES} -k 'exchanged'"),
+    guard("read is what was meant: extracting", READER, "        _require_not_replaced(connection, table.label, reads, oids(found))\n", "", f"{IDENTITIES} -k 'parent or place'"),
     guard("read again after letting go of locks", SNAPSHOT, "                    connection.execute(_LET_GO)\n                    before = frozenset()\n", "                    before = before - {reads.root}\n", f"{IDENTITIES} -k counted_twice"),
-    guard("the second count is of the same table", SNAPSHOT, "seen, _ = self._answer_one(connection, question, read - {self._expected_reads(question).root})", "seen, _ = self._answer_one(connection, question, frozenset(range(10**6)) - {self._expected_reads(question).root})", f"{IDENTITIES} -k filtered"),
+    guard("the second count is of the same table", READER, "seen, _ = answer_one(connection, question, expected, self.database, read - {expected.root})", "seen, _ = answer_one(connection, question, expected, self.database, frozenset(range(10**6)) - {expected.root})", f"{IDENTITIES} -k filtered"),
     guard("together: no other relation, and none missing", "source/postgres/together.py", "locked - before - toast != expected or ", "", "tests/integration/test_together.py -k something_else"),
     guard("together: the rows are the table's own", "source/postgres/together.py", "if total and not least_oid == greatest_oid == one.root:", "if False:", "tests/integration/test_together.py -k 'exchanged or empty_table'"),
     guard("together: rewritten under us", "source/postgres/together.py", "if file_now != asked.part.relfilenode:", "if False:", "tests/integration/test_together.py -k rewritten"),
@@ -167,7 +172,7 @@ NAMES = [
     guard("none more", IDENTITY, "if reads.exact and not found <= reads.below | {reads.root}:", "if False:", f"{IDENTITIES} -k 'parent or view'"),
     guard("none more: each statement for itself", IDENTITY, "found = locked - before - reads.toast", "found = locked - reads.toast", "tests/unit/test_pg_identity.py"),
     guard("children are not read with a table of another access method", CATALOGS, 'only=kind in "rf" and not relocated', "only=True and False", f"{IDENTITIES} -k access_method"),
-    guard("none more: a partition attached for one statement", SNAPSHOT, "if reads.parent and not reads.exact:", "if False:", f"{IDENTITIES} -k attached_for"),
+    guard("none more: a partition attached for one statement", READER, "if reads.parent and not reads.exact:", "if False:", f"{IDENTITIES} -k attached_for"),
     guard("planning that locks other tables", SNAPSHOT, "reads[part.id].measured and reads[part.id].exact and self._plan_locks_others(part)", "False", f"{IDENTITIES} -k calls_a_function"),
     guard("the names' writers, if locks can't show them", CATALOGS, "of_names(member.detail, member.relation.oid in named)", "of_names(member.detail, False)", PRINT),
     guard("a zone that was sent what is not proven", REMEMBERED, 'elif since == "whole":', "elif False:", "tests/fault/test_landing_lost_snapshots.py"),
@@ -195,7 +200,7 @@ REASONS = [
     ), f"{GUARDS} -k once_more"),
     guard("marks say what was not provable", ENTRIES, "provable=outcome.plan.part.no_proof is None", "provable=True", f"{GUARDS} -k once_more"),
     guard("objects missing", "pipeline/observe.py", "if not stands:", "if False:", f"{EXACT} -k gone_is_written"),
-    guard("other encoding", "pipeline/extract.py", "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
+    guard("other encoding", "pipeline/dispatch.py", "if entry.key not in otherwise_written", "if True", f"{GUARDS} -k written_otherwise"),
     guard("a proof is no reading", ENTRIES, "if outcome.read_at is not None:", "if False:", "tests/integration/test_audit.py -k 'once or same_lines'"),
     guard("audit", "pipeline/audit.py", "    if wrong:\n", "    if False:\n", f"{EXACT} -k audit_finds"),
 ]  # fmt: skip

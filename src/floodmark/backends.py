@@ -34,16 +34,20 @@ def open_backends(settings: Settings, observer: Observer) -> Backends:
     Raises ConfigError, also if a chosen option is not installed, and StorageError.
     """
     chosen = settings.destination
+    compressor(chosen.compression)
+    data = data_backends(chosen, open_data_storage(chosen), observer)
+    return replace(data, ledger=open_ledger(settings, observer))
+
+
+def open_data_storage(chosen: DestinationSettings) -> Storage:
+    """Return the store of data objects, without retries. Raises ConfigError, StorageError."""
+    return open_storage(chosen.url, _storage_options(chosen, conditional=LAYOUTS[chosen.layout].objects_stay))
+
+
+def data_backends(chosen: DestinationSettings, storage: Storage, observer: Observer) -> Backends:
+    """Return the destination of data, as `open_data_storage` opened it, without a state."""
     encoding = Encoding(chosen.format, chosen.compression, UNSET if chosen.numbers == "as-is" else chosen.numbers)
-    compressor(encoding.compression)
-    layout = LAYOUTS[chosen.layout]
-    destination = open_storage(chosen.url, _storage_options(chosen, conditional=layout.objects_stay))
-    return Backends(
-        RetryingStorage(destination, observer),
-        open_ledger(settings, observer),
-        layout,
-        encoding,
-    )
+    return Backends(RetryingStorage(storage, observer), None, LAYOUTS[chosen.layout], encoding)
 
 
 def open_ledger(settings: Settings, observer: Observer, patience: Patience = Patience()) -> Ledger | None:  # noqa: B008

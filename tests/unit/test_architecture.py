@@ -57,6 +57,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("floodmark.pipeline.work",),
     ("floodmark.pipeline.attempt",),
     ("floodmark.pipeline.extract",),
+    ("floodmark.pipeline.remote",),
+    ("floodmark.pipeline.dispatch",),
     ("floodmark.pipeline.observe", "floodmark.pipeline.audit"),
     ("floodmark.pipeline.run_counts",),
     ("floodmark.pipeline.session",),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping
 
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
@@ -21,109 +21,37 @@ from floodmark.errors import (
     SourceUnavailable,
     TableError,
 )
-from floodmark.events import ChunkDone, Observer, TableGivenUp
+from floodmark.events import ChunkDone, Observer
 from floodmark.meter import ChunkMeter, LineRatio
-from floodmark.model import ObjectEntry, TableName
+from floodmark.model import ObjectEntry
 from floodmark.objects.numbers import quote_large
 from floodmark.objects.spool import LineSpool
 from floodmark.observed import TableInfo
-from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.entries import ChunkOutcome
 from floodmark.pipeline.plans import ChunkPlan
-from floodmark.pipeline.work import TableWork
 from floodmark.retrying import Patience, RetryPolicy, retrying
-from floodmark.source.base import SourceSnapshot, Write
+from floodmark.source.base import ChunkSource, Write
 from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Condition, IfAbsent, Storage
 from floodmark.storage.probe import exists_as_put
 
-_PATIENCE = Patience(tries=4, longest=20)
-
-
-def extract_chunks(attempt: Attempt, works: Sequence[TableWork]) -> None:
-    """Extract every chunk that the plans name. The outcomes and errors are noted in `works`."""
-    extractor = Extractor(attempt.snapshot, attempt.backends, attempt.observer, attempt.deadline)
-    attempt.begin_step(
-        "extracting", ((work, chunk) for work in works if work.is_open for chunk in work.plan.to_extract)
-    )
-    _run_tasks(attempt, extractor, ((work, task) for work in works for task in _tasks_of(attempt, work)))
-    if not attempt.backends.layout.objects_stay:
-        held_back = [pair for work in works for pair in _held_back(attempt, work)]
-        attempt.begin_step("sending whole tables", ((work, task.plan) for work, task in held_back))
-        _run_tasks(attempt, extractor, held_back)
-
-
-def _run_tasks(attempt: Attempt, extractor: Extractor, tasks: Iterable[tuple[TableWork, ChunkTask]]) -> None:
-    def one(pair: tuple[TableWork, ChunkTask]) -> ChunkOutcome:
-        work, task = pair
-        if attempt.deadline.reached() or not work.is_open:
-            raise TaskStopped
-        with work.timed():
-            return extractor.extract_chunk(task)
-
-    for (work, task), outcome in attempt.engine.run_tasks(one, tasks):
-        if isinstance(outcome, BaseException):
-            work.record_error(outcome)
-            attempt.observer(TableGivenUp(work.table))
-        else:
-            if outcome.object is None or outcome.object.origin == "reused":
-                outcome = replace(outcome, read_at=attempt.timestamp)  # the key of an object does not tell it
-            work.outcomes[task.plan.chunk] = outcome
-            attempt.chunk_done(work, outcome)
-
-
-def _tasks_of(attempt: Attempt, work: TableWork) -> Iterator[ChunkTask]:
-    policy = attempt.policy_for(work.table)
-    known = {} if policy.full or policy.resend else _known_objects(attempt, work.table)
-    for number, chunk in enumerate(work.plan.chunks):
-        if work.is_open and chunk.reason is not None:
-            yield _task_for(attempt, work, number, chunk, known)
-
-
-def _held_back(attempt: Attempt, work: TableWork) -> Iterator[tuple[TableWork, ChunkTask]]:
-    """Yield the chunks that were not put because they were the same as before, and that must be put now.
-
-    If objects do not stay at the destination, a table is sent whole or not at all. So if any of its chunks turned out
-    to be new, the other chunks are put as well.
-    """
-    if work.is_open and work.plan.to_extract and not attempt.same_as_sent(work):
-        for number, chunk in enumerate(work.plan.chunks):
-            had = work.outcomes[chunk.chunk].object
-            if had is not None and had.origin == "reused":
-                yield work, _task_for(attempt, work, number, chunk, {})
-
-
-def _task_for(
-    attempt: Attempt, work: TableWork, number: int, chunk: ChunkPlan, known: dict[str, ObjectEntry]
-) -> ChunkTask:
-    key, stays = attempt.object_key(work.table, number), attempt.backends.layout.objects_stay
-    return ChunkTask(work.plan.info, chunk, key, known, put_identical=stays)
-
-
-def _known_objects(attempt: Attempt, table: TableName) -> dict[str, ObjectEntry]:
-    """Return the table's stored objects by content digest, if they are written with this run's encoding."""
-    remembered = attempt.remembered_of(table)
-    good = remembered.good
-    stored = list(good.objects) if good is not None else []
-    otherwise_written = {
-        entry.key for entry in stored if good is not None and good.encoding != attempt.backends.encoding
-    }
-    stored += [known.object for known in remembered.chunks.values() if known.object is not None]
-    return {entry.content_sha256: entry for entry in stored if entry.key not in otherwise_written}
+PATIENCE = Patience(tries=4, longest=20)
 
 
 class ChunkTask(Struct, frozen=True):
     """A chunk to extract, with the key of its object and the objects that it can turn out to equal.
 
     `known` holds the table's stored objects by content digest. If the chunk equals one of them, and that one still
-    exists at the destination, the entry names it again and nothing is put.
+    exists at the destination, the entry names it again and nothing is put. `expected_lines` is about how many bytes the
+    lines have, None if the extractor should estimate it.
     """
 
     info: TableInfo
     plan: ChunkPlan
     key: str
-    known: dict[str, ObjectEntry]
+    known: Mapping[str, ObjectEntry]
     put_identical: bool = True
+    expected_lines: int | None = None
 
 
 class Extractor:
@@ -132,18 +60,27 @@ class Extractor:
     It looks at the deadline between blocks. If the deadline is reached, `TaskStopped` ends the chunk.
     """
 
-    def __init__(self, snapshot: SourceSnapshot, backends: Backends, observer: Observer, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        snapshot: ChunkSource,
+        backends: Backends,
+        observer: Observer,
+        deadline: Deadline,
+        patience: Patience = PATIENCE,
+    ) -> None:
         self._snapshot = snapshot
         self._destination = backends.destination
         self._layout = backends.layout
         self._encoding = backends.encoding
         self._observer = observer
         self._deadline = deadline
-        self._ratio = LineRatio()
+        self._patience = patience
+        self.ratio = LineRatio()
 
     def extract_chunk(self, task: ChunkTask) -> ChunkOutcome:
         """Extract one chunk. Retry after a broken connection as long as the snapshot exists."""
-        return patiently(self._observer, f"extract a chunk of {task.info.table.label}")(self._extract_once, task)
+        what = f"extract a chunk of {task.info.table.label}"
+        return patiently(self._observer, what, self._patience)(self._extract_once, task)
 
     def _extract_once(self, task: ChunkTask) -> ChunkOutcome:
         begun, table, plan = time.monotonic(), task.info.table, task.plan
@@ -151,7 +88,7 @@ class Extractor:
             write = self._line_writer(spool.take, meter)
             got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, write)
             spool.finish()
-            self._ratio.add(table, spool.raw_bytes, plan.estimated_bytes)
+            self.ratio.add(table, spool.raw_bytes, plan.estimated_bytes)
             entry = self._store_lines(task, spool, got.lines) if got.lines else None
             uploaded = entry.stored_bytes if entry is not None and entry.origin == "extracted" else 0
             seconds = time.monotonic() - begun
@@ -159,10 +96,9 @@ class Extractor:
             return ChunkOutcome(plan, entry, got.observed)
 
     def _meter(self, task: ChunkTask) -> ChunkMeter:
-        """Return a meter of the chunk's bytes in the source. A chunk that was read before has about as many lines."""
-        table, plan = task.info.table, task.plan
-        known = plan.remembered.object if plan.remembered is not None else None
-        expected = known.raw_bytes if known is not None else self._ratio.expected_lines(table, plan.estimated_bytes)
+        """Return a meter of the chunk's bytes in the source."""
+        table, plan, expected = task.info.table, task.plan, task.expected_lines
+        expected = expected_lines(task, self.ratio) if expected is None else expected
         return ChunkMeter(self._observer, table, plan.chunk, plan.estimated_bytes, expected)
 
     def _line_writer(self, take: Write, meter: ChunkMeter) -> Write:
@@ -228,6 +164,13 @@ def still_there(destination: Storage, entry: ObjectEntry) -> bool:
     return exists_as_put(destination, entry.key, entry.stored_bytes, entry.sha256)
 
 
-def patiently(observer: Observer, what: str) -> RetryPolicy:
+def expected_lines(task: ChunkTask, ratio: LineRatio) -> int:
+    """Return about how many bytes a chunk's lines have. A chunk that was read before has about as many as then."""
+    plan = task.plan
+    known = plan.remembered.object if plan.remembered is not None else None
+    return known.raw_bytes if known is not None else ratio.expected_lines(task.info.table, plan.estimated_bytes)
+
+
+def patiently(observer: Observer, what: str, patience: Patience = PATIENCE) -> RetryPolicy:
     """Return a retry policy for broken connections. A source reports one only while its snapshot exists."""
-    return retrying(what, lambda error: isinstance(error, SourceUnavailable), observer, _PATIENCE)
+    return retrying(what, lambda error: isinstance(error, SourceUnavailable), observer, patience)

@@ -16,7 +16,7 @@ from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import AttemptResult
 from floodmark.pipeline.audit import audit_tables
 from floodmark.pipeline.complete import complete_earlier, complete_run
-from floodmark.pipeline.extract import extract_chunks
+from floodmark.pipeline.dispatch import extract_chunks
 from floodmark.pipeline.guards import planned_rows_refusal, tables_refusal
 from floodmark.pipeline.observe import observe_tables
 from floodmark.pipeline.publish import RunResult, publish

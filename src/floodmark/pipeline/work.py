@@ -43,15 +43,22 @@ class TableWork:
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Count the time of a task for the table. Tasks that run at the same time count once."""
-        with self._timing:
-            self._since = time.monotonic() if not self._running else self._since
-            self._running += 1
+        self.begin_task()
         try:
             yield
         finally:
-            with self._timing:
-                self._running -= 1
-                self._seconds += 0.0 if self._running else time.monotonic() - self._since
+            self.end_task()
+
+    def begin_task(self) -> None:
+        """Count the time from now on, until as many tasks ended as began."""
+        with self._timing:
+            self._since = time.monotonic() if not self._running else self._since
+            self._running += 1
+
+    def end_task(self) -> None:
+        with self._timing:
+            self._running -= 1
+            self._seconds += 0.0 if self._running else time.monotonic() - self._since
 
     def add_seconds(self, share: float) -> None:
         """Add the table's share of a task for several tables."""

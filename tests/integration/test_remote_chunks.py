@@ -1,0 +1,267 @@
+"""Chunks that workers extract under the coordinator's snapshot: the same bytes and the same refusals as threads.
+
+The engine pickles everything on its way, but its workers are threads of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from fix_command import until
+from fix_engine import PickledThreads
+from fix_postgres import Role
+from fix_runs import Nightly
+from floodmark.config import ColumnRule, Secret, TableRule
+from floodmark.errors import ConfigError
+from floodmark.events import ChunkDone, Event, Retried, RunStarted
+from floodmark.model import TableEntry
+from floodmark.native import VARIABLE, is_built
+from floodmark.pipeline import remote, session
+from floodmark.storage.local import LocalStorage
+
+KEY = "a key that nobody may see"
+TABLES = """
+    CREATE TABLE person (id bigint PRIMARY KEY, name text, email text, note json);
+    INSERT INTO person SELECT i, 'name ' || i, i || '@example.org', '{"a":\n1}' FROM generate_series(1, 3000) i;
+    CREATE TABLE visit (id bigint, at date) PARTITION BY RANGE (at);
+    CREATE TABLE visit_1 PARTITION OF visit FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+    CREATE TABLE visit_2 PARTITION OF visit FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+    INSERT INTO visit SELECT i, date '2026-01-01' + i % 59 FROM generate_series(1, 4000) i;
+    CREATE TABLE wide (id int, body text);
+    INSERT INTO wide SELECT i, repeat(md5(i::text), 20000) FROM generate_series(1, 5) i;
+    CREATE TABLE nothing (id int);
+    CREATE TABLE watched (id int, seen timestamptz);
+    INSERT INTO watched SELECT i, '2026-01-01' FROM generate_series(1, 500) i;
+    CREATE VIEW adults AS SELECT id, name FROM person WHERE id > 2500
+"""
+RULES: dict[str, TableRule] = {
+    "public.person": TableRule(columns=ColumnRule(exclude=("note",), mask={"email": "hash"}), where="id % 2 = 0"),
+    "public.watched": TableRule(detect="column", column="seen"),
+}
+
+
+@pytest.fixture
+def away(nightly: Nightly, monkeypatch: pytest.MonkeyPatch) -> PickledThreads:
+    """An engine that sends chunks away, to workers that may read the test's database."""
+    engine = PickledThreads(2, lambda event: nightly.events.append(event))
+    monkeypatch.setattr(session, "LocalThreads", lambda number: engine)
+    monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url)
+    return engine
+
+
+def choices(**more: Any) -> dict[str, Any]:
+    return {"include": ("*.*", "public.adults"), "rules": RULES, "mask_key": Secret(KEY), **more}
+
+
+def facts(entry: TableEntry) -> tuple[Any, ...]:
+    """An entry without what differs between two runs: its times, and the timestamps in its keys."""
+    marks = [replace(mark, audited=UNSET) for mark in entry.watermark.chunks] if entry.watermark is not None else []
+    objects = [replace(one, key=one.key[-15:]) for one in entry.objects]
+    return entry.status, entry.reason, entry.rows, entry.checksum, entry.fingerprint, marks, objects
+
+
+def both_ways(nightly: Nightly, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> PickledThreads:
+    """Run with threads and with workers, into two folders, and require the same."""
+    threads = Nightly(nightly.database, nightly.folder.parent / "threads")
+    threads.run(**changes)
+    engine = PickledThreads(2, lambda event: nightly.events.append(event))
+    monkeypatch.setattr(session, "LocalThreads", lambda number: engine)
+    monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url)
+    nightly.run(**changes)
+    assert threads.last is not None and nightly.last is not None
+    assert [facts(one) for one in nightly.last.tables] == [facts(one) for one in threads.last.tables]
+    for entry in nightly.last.tables:
+        for mine, other in zip(entry.objects, threads.entry(entry.table.label).objects, strict=True):
+            assert (nightly.folder / mine.key).read_bytes() == (threads.folder / other.key).read_bytes()
+    assert engine.returned
+    return engine
+
+
+@pytest.mark.parametrize("encoder", ["native", "server"])
+@pytest.mark.parametrize("row_format", ["jsonl", "csv"])
+def test_the_same_as_threads(nightly: Nightly, monkeypatch: pytest.MonkeyPatch, encoder: str, row_format: str) -> None:
+    if encoder == "native" and not is_built():
+        pytest.skip("the native encoder is not built")
+    nightly.database.execute(TABLES)
+    monkeypatch.setenv("FLOODMARK_MASK_KEY", KEY)
+    engine = both_ways(nightly, monkeypatch, **choices(format=row_format, encoder=encoder))
+    assert len(engine.sent) == sum(isinstance(event, ChunkDone) for event in nightly.events)
+    nightly.run(**choices(format=row_format, encoder=encoder))
+    assert nightly.outcome("public.visit") == ("unchanged", "unchanged")
+
+
+def test_a_worker_without_the_native_encoder_gives_the_same(nightly: Nightly, monkeypatch: pytest.MonkeyPatch) -> None:
+    nightly.database.execute(TABLES)
+    monkeypatch.setenv(VARIABLE, "server")
+    both_ways(nightly, monkeypatch)
+
+
+def test_messages_and_replies_hold_no_secret_and_no_row(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly.database.execute(TABLES)
+    monkeypatch.setenv("FLOODMARK_MASK_KEY", KEY)
+    secret = "hunter2-secret"
+    nightly.run(**choices(url=nightly.database.url.replace("@", f":{secret}@", 1)))
+    carried = b"".join(away.sent + away.returned)
+    for hidden in (secret, KEY, "name 2600", "600@example.org", "2026-01-17"):
+        assert hidden.encode() not in carried
+    assert max(map(len, away.sent)) < 8000 and max(map(len, away.returned)) < 1000
+
+
+def test_a_message_does_not_grow_with_its_table(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly.database.execute(
+        "CREATE TABLE big (i int, v text STORAGE PLAIN);"
+        "INSERT INTO big SELECT i, repeat('x', 7000) FROM generate_series(1, 400) i;"
+        "CREATE TABLE many (i int) PARTITION BY LIST (i)"
+    )
+    for number in range(60):
+        nightly.database.execute(f"CREATE TABLE many_{number} PARTITION OF many FOR VALUES IN ({number})")
+    nightly.database.execute("INSERT INTO many SELECT generate_series(0, 59)")
+    nightly.run(chunk_bytes=8192)
+    assert len(away.sent) == 110 and max(map(len, away.sent)) < 6000
+    away.sent.clear()
+    nightly.database.execute("UPDATE big SET v = v || 'x'; UPDATE many SET i = i")
+    nightly.run(chunk_bytes=8192)
+    assert len(away.sent) > 100 and max(map(len, away.sent)) < 9000
+    nightly.require_truth()
+
+
+def test_lines_that_were_stored_at_another_place(nightly: Nightly, away: PickledThreads) -> None:
+    """A worker is told of few stored objects; the coordinator knows all."""
+    nightly.database.execute(
+        "CREATE TABLE big (i int, v text STORAGE PLAIN);"
+        "INSERT INTO big SELECT i, repeat('x', 7000) FROM generate_series(1, 320) i"
+    )
+    nightly.run(chunk_bytes=8192)
+    keys = {one.key for one in nightly.entry("public.big").objects}
+    assert len(keys) == 40
+    nightly.database.execute("DELETE FROM big WHERE i <= 8")
+    nightly.database.execute("VACUUM FULL big")
+    nightly.run(chunk_bytes=8192)
+    nightly.require_truth()
+    assert {one.key for one in nightly.entry("public.big").objects} < keys
+
+
+def while_extracting(nightly: Nightly, act: Callable[[], object], **changes: Any) -> None:
+    """Run, and do something once, after the first snapshot was taken and before a chunk is read."""
+    done: list[bool] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, RunStarted) and not done:
+            done.append(True)
+            act()
+
+    nightly.run_observed(observe, **changes)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "TRUNCATE person",
+        "ALTER TABLE person RENAME TO x; ALTER TABLE watched RENAME TO person; ALTER TABLE x RENAME TO watched",
+    ],
+    ids=["rewritten", "exchanged"],
+)
+def test_a_table_that_changed_under_the_snapshot(nightly: Nightly, away: PickledThreads, statement: str) -> None:
+    nightly.database.execute(TABLES)
+    while_extracting(nightly, lambda: nightly.database.execute(statement))
+    again = [event.why for event in nightly.events if isinstance(event, Retried)]
+    assert any("after the snapshot" in why for why in again)
+    nightly.require_truth()
+
+
+def test_a_snapshot_that_is_gone(nightly: Nightly, away: PickledThreads) -> None:
+    nightly.database.execute(TABLES)
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'floodmark'"
+
+    def end_all() -> None:
+        nightly.database.execute(terminate)
+        until(lambda: not nightly.database.value(f"SELECT count(*) FROM ({terminate}) AS gone"))
+
+    while_extracting(nightly, end_all)
+    assert any(isinstance(event, Retried) for event in nightly.events)
+    nightly.require_truth()
+
+
+def test_a_worker_that_reaches_another_database(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly.database.execute(TABLES)
+    other = nightly.database.server.database()
+    monkeypatch.setenv("FLOODMARK_SOURCE", other.url)
+    with pytest.raises(ConfigError, match="another database answered"):
+        nightly.run()
+
+
+def test_a_worker_that_reaches_another_server(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch, make_server: Any
+) -> None:
+    nightly.database.execute(TABLES)
+    monkeypatch.setenv("FLOODMARK_SOURCE", make_server().database().url)
+    with pytest.raises(ConfigError, match="another server answered"):
+        nightly.run()
+
+
+def test_a_worker_with_another_role(nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    nightly.database.execute(TABLES)
+    role: Role = nightly.database.role("worker_role")
+    nightly.database.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role.name}")
+    monkeypatch.setenv("FLOODMARK_SOURCE", role.url)
+    with pytest.raises(ConfigError, match="another role reads"):
+        nightly.run()
+
+
+@pytest.mark.parametrize("key", [None, "another key"])
+def test_a_worker_with_another_mask_key(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    nightly.database.execute(TABLES)
+    monkeypatch.delenv("FLOODMARK_MASK_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("FLOODMARK_MASK_KEY", key)
+    with pytest.raises(ConfigError, match=r"mask key|FLOODMARK_MASK_KEY") as refused:
+        nightly.run(**choices())
+    assert key is None or key not in str(refused.value)
+
+
+def test_a_worker_without_a_source(nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    nightly.database.execute(TABLES)
+    for variable in ("FLOODMARK_SOURCE", "PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(ConfigError, match="FLOODMARK_CONFIG"):
+        nightly.run()
+
+
+def test_a_worker_that_writes_to_another_place(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On another machine, a folder's path or a bucket's endpoint can mean another place."""
+    nightly.database.execute(TABLES)
+    monkeypatch.setattr(remote, "_storage", lambda chosen: LocalStorage(tmp_path / "another"))
+    with pytest.raises(ConfigError, match="a worker writes to another place"):
+        nightly.run()
+    assert not (nightly.folder / "_floodmark" / "head.json").exists()
+
+
+def test_the_connections_of_the_whole_cluster(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The role may have as many connections as the limit, and one for the snapshot."""
+    nightly.database.execute(TABLES)
+    role = nightly.database.role("limited")
+    nightly.database.execute(
+        "ALTER ROLE limited CONNECTION LIMIT 3; GRANT SELECT ON ALL TABLES IN SCHEMA public TO limited"
+    )
+    monkeypatch.setenv("FLOODMARK_SOURCE", role.url)
+    nightly.run(url=role.url, connections=2)
+    assert not [event for event in nightly.events if isinstance(event, Retried)]
+    nightly.require_truth()
