@@ -5,10 +5,11 @@ Their field names are the format's (docs/format.md). Sizes are bytes, times are 
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from floodmark.lineage import Lineage
 
@@ -44,7 +45,7 @@ ReasonCode = Literal[
 DriftKind = Literal["new_table", "new_column", "unmasked", "other_type", "other_key", "gone_column", "gone_table"]
 
 
-class TableName(Struct, frozen=True, order=True):
+class TableName(Struct, frozen=True, order=True, gc=False):
     """A relation's schema and name, exactly as the source spells them."""
 
     schema: str
@@ -56,7 +57,7 @@ class TableName(Struct, frozen=True, order=True):
         return f"{self.schema}.{self.name}"
 
 
-class Reason(Struct, frozen=True):
+class Reason(Struct, frozen=True, gc=False):
     """The reason for a decision: a code for machines and a sentence for people.
 
     `code` is a ReasonCode, or a code of a newer Floodmark. An unknown code is no reason to refuse the document.
@@ -66,7 +67,7 @@ class Reason(Struct, frozen=True):
     detail: str
 
 
-class Column(Struct, frozen=True):
+class Column(Struct, frozen=True, gc=False):
     """A column as it is extracted, in order. `type` is the source's own name for its type.
 
     `base` is set only if that type is a domain. It is the type below the domain, through any domains in between.
@@ -90,7 +91,7 @@ def commented(column: Column, comment: str | None) -> Column:
     return replace(column, comment=comment) if comment else column
 
 
-class Fingerprint(Struct, frozen=True):
+class Fingerprint(Struct, frozen=True, gc=False):
     """Digests (hex) of everything that shapes a table's lines, apart from its rows.
 
     `schema` covers the source's definitions, `config` the user's choices (columns, masks, filter, format). `guards` is
@@ -135,7 +136,7 @@ class Point(Struct, frozen=True):
     wal: WalBase | UnsetType = UNSET
 
 
-class Chunk(Struct, frozen=True, order=True):
+class Chunk(Struct, frozen=True, order=True, gc=False):
     """A division of a table. `part` is the leaf (its oid, as text); [start, stop) are its heap blocks.
 
     A part that is read whole has start 0 and stop None. If a part is read by ranges of a key, start is the number of
@@ -146,8 +147,12 @@ class Chunk(Struct, frozen=True, order=True):
     start: int = field(name="from", default=0)
     stop: int | None = field(name="to", default=None)
 
+    def __post_init__(self) -> None:
+        """Share the text with the other chunks of the part: a manifest can hold many thousands of them."""
+        force_setattr(self, "part", intern(self.part))
 
-class ChunkMark(Struct, frozen=True):
+
+class ChunkMark(Struct, frozen=True, gc=False):
     """The remembered facts about a chunk of heap blocks: its row count and its file.
 
     `rows` is the source's count(*) before any row filter. `frozen` is the number of those rows with xmin 2. `object` is
@@ -166,6 +171,11 @@ class ChunkMark(Struct, frozen=True):
     newest: str | None = None
     digest: str | UnsetType = UNSET
     audited: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Share the time with the other chunks that the same run read."""
+        if self.audited is not UNSET:
+            force_setattr(self, "audited", intern(self.audited))
 
 
 class PartDefinition(Struct, frozen=True):
@@ -215,7 +225,7 @@ class Watermark(Struct, frozen=True):
     journal: tuple[JournalMark, ...] | UnsetType = UNSET
 
 
-class ObjectEntry(Struct, frozen=True):
+class ObjectEntry(Struct, frozen=True, gc=False):
     """One object at the destination: the lines of one chunk. `key` is relative to the destination."""
 
     key: str

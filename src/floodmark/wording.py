@@ -54,4 +54,9 @@ def install_hint(extra: str) -> str:
 
 def pretty_json(document: object) -> bytes:
     """Return an indented JSON document that ends with a line break."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    return indented_json(msgspec.json.encode(document))
+
+
+def indented_json(data: bytes) -> bytes:
+    """Return a JSON text in the same form as `pretty_json`."""
+    return msgspec.json.format(data, indent=1) + b"\n"

@@ -90,6 +90,7 @@ def prune(
         ledger.require_begun()
         return None
     destination = _open_data(settings, current, observer)
+    del current  # it is read again for the survey: a large manifest takes much memory
     grace = timedelta(seconds=settings.prune_grace)
     return prune_stores(ledger, destination, rule, datetime.now(UTC), grace, stop, observer, dry_run=dry_run)
 

@@ -76,6 +76,7 @@ def _counted(observer: Observer, stop: Stop, found: Iterable[Found]) -> Iterator
         stop.require_not_asked()
         observer(StepAdvanced())
         yield one
+        del one  # a manifest takes much memory
 
 
 def _keys_out_of_reach(documents: Documents, reach: Iterable[ManifestLink]) -> Iterator[str]:
@@ -90,6 +91,7 @@ def _manifests_in_reach(
     try:
         for key, manifest in reach:
             links.append(_manifest_link(key, manifest, pool, ledger.documents.at(key)))
+            del manifest  # before the next one is read: a large one takes much memory
     except (ObjectMissing, StateUnreadable) as error:
         if not links or not isinstance(rule, EraseBefore):
             raise _history_damaged(error, links) from None

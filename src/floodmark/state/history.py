@@ -76,7 +76,9 @@ class History:
         current = self.current()
         if current is not None:
             with suppress(ObjectMissing):
-                yield from (manifest for _, manifest in islice(self.reach(current), limit))
+                for _, manifest in islice(self.reach(current), limit):
+                    yield manifest
+                    del manifest  # before the next one is read: a large one takes much memory
 
     def reach(self, current: Current) -> Iterator[tuple[str, Manifest]]:
         """Yield every manifest in reach of `current`, newest first, with its key.
@@ -84,12 +86,14 @@ class History:
         Raises ObjectMissing if one does not exist: prune has deleted it meanwhile, or it is lost. Also raises
         StateUnreadable, StorageError.
         """
-        key, manifest = current.head.manifest, current.manifest
-        yield key, manifest
-        while manifest.parent is not None and key != current.head.oldest:
-            key = manifest.parent
+        key, parent = current.head.manifest, current.manifest.parent
+        yield key, current.manifest
+        while parent is not None and key != current.head.oldest:
+            key = parent
             manifest = self.manifest(key)
+            parent = manifest.parent
             yield key, manifest
+            del manifest  # before the next one is read: a large one takes much memory
 
     def _committed(self, run_id: str) -> Manifest:
         for manifest in self.history():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -31,7 +32,7 @@ from floodmark.model import (
 )
 from floodmark.state.announced import Completion, Notified
 from floodmark.state.consumers import Cursor, ParquetIndex
-from floodmark.wording import pretty_json
+from floodmark.wording import indented_json
 
 VERSION: Final = 1
 
@@ -239,6 +240,8 @@ _FORMATS: dict[type[Any], str] = {
     Completion: "floodmark.completion",
     Notified: "floodmark.notified",
 }
+# A larger document is for machines: its line breaks and blanks would add a third to it.
+MOST_INDENTED = 1024**2
 # From version n to n + 1: _UPGRADES[(format, n)]. Each format counts its own versions, and 1 is the first.
 _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -246,17 +249,27 @@ _UPGRADES: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
 def encode(
     document: Manifest | Head | Inflight | Progress | Cursor | ParquetIndex | Completion | Notified,
 ) -> bytes:
-    """Return the document as UTF-8 JSON, indented for a person who reads it at 3 a.m."""
-    return pretty_json(document)
+    """Return the document as UTF-8 JSON, indented for a person who reads it at 3 a.m., unless it is large."""
+    data = msgspec.json.encode(document)
+    return data if len(data) > MOST_INDENTED else indented_json(data)
 
 
 def decode(kind: type[Document], data: bytes, where: str) -> Document:
-    """Read a document, and upgrade an older version in memory. Raises StateUnreadable, which names `where`."""
-    raw = _raw(kind, data, where)
+    """Read a document, and upgrade an older version in memory. Raises StateUnreadable, which names `where`.
+
+    A document of the newest version goes straight into its structs: as dicts, a manifest takes three times the memory.
+    """
+    version = _known_version(kind, data, where)
     try:
-        return msgspec.convert(raw, kind)
+        if version == _newest(kind):
+            return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(
+            _upgraded(msgspec.json.decode(data), _FORMATS[kind], version, _newest(kind), where), kind
+        )
     except msgspec.ValidationError as error:
         raise unreadable(where, str(error)) from None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _not_json(where, error) from None
 
 
 def checksum(objects: Iterable[ObjectEntry]) -> str:
@@ -279,27 +292,40 @@ def unreadable(where: str, why: str, hint: str = _DAMAGED) -> StateUnreadable:
     return StateUnreadable("state can't be read", on=where, why=why, hint=hint)
 
 
-def _raw(kind: type[Document], data: bytes, where: str) -> dict[str, Any]:
+class _Envelope(Struct):
+    """The two fields of every document that say if the others can be read."""
+
+    format: Any = None
+    version: Any = None
+
+
+def _known_version(kind: type[Document], data: bytes, where: str) -> int:
+    """Return a document's version, after the checks that it is of this kind and that its version can be read."""
+    expected: str = _FORMATS[kind]
+    envelope = _Envelope()
     try:
-        raw = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise unreadable(where, f"not JSON ({error})") from None
-    except (RecursionError, UnicodeDecodeError) as error:
-        raise unreadable(where, f"not JSON ({type(error).__name__})") from None
-    expected = _FORMATS[kind]
-    if not isinstance(raw, dict) or raw.get("format") != expected:
+        with suppress(msgspec.ValidationError):  # JSON, but no object
+            envelope = msgspec.json.decode(data, type=_Envelope)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _not_json(where, error) from None
+    if envelope.format != expected:
         raise unreadable(where, f"not a {expected} document")
-    return _upgraded(dict(raw), expected, _newest(kind), where)
-
-
-def _upgraded(raw: dict[str, Any], format: str, newest: int, where: str) -> dict[str, Any]:
-    """Return the document in this version's form, upgraded step by step from its own version."""
-    oldest = min([newest, *(step for name, step in _UPGRADES if name == format)])
-    version = raw.get("version")
+    version, newest = envelope.version, _newest(kind)
+    oldest = min([newest, *(step for name, step in _UPGRADES if name == expected)])
     if type(version) is not int or not oldest <= version <= newest:
         known = f"{newest}" if oldest == newest else f"{oldest} to {newest}"
         hint = _NEWER if type(version) is int and version > newest else _DAMAGED
         raise unreadable(where, f"version {version!r} is not known to this Floodmark (it reads {known})", hint)
+    return version
+
+
+def _not_json(where: str, error: Exception) -> StateUnreadable:
+    told = str(error) if isinstance(error, msgspec.DecodeError) else type(error).__name__
+    return unreadable(where, f"not JSON ({told})")
+
+
+def _upgraded(raw: dict[str, Any], format: str, version: int, newest: int, where: str) -> dict[str, Any]:
+    """Return the document in this version's form, upgraded step by step from its own version."""
     for step in range(version, newest):
         try:
             raw = _UPGRADES[(format, step)](raw)

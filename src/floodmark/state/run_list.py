@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from itertools import takewhile
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from floodmark.model import Ended
 from floodmark.state.ledger import Ledger
@@ -15,8 +16,8 @@ from floodmark.state.manifest import Inflight, Manifest, Working
 class KnownRun(Struct, frozen=True, kw_only=True):
     """One run. Exactly one of the three fields is set, except that a run that committed can also have its end.
 
-    `manifest` is what it committed. `ended` is its recorded end. `working` is its place in the list of runs, if it has
-    no recorded end: it is at work, or it was killed.
+    `manifest` is what it committed, without the chunks of its tables. `ended` is its recorded end. `working` is its
+    place in the list of runs, if it has no recorded end: it is at work, or it was killed.
     """
 
     manifest: Manifest | None = None
@@ -47,13 +48,24 @@ def known_runs(ledger: Ledger, limit: int | None = None, since: datetime | None 
     """
     inflight = ledger.in_flight()
     ends = inflight.known_ends
-    committed = (KnownRun(manifest=one, ended=ends.get(one.run_id)) for one in ledger.history(limit))
+    outlines = map(_outline, ledger.history(limit))
+    committed = (KnownRun(manifest=one, ended=ends.get(one.run_id)) for one in outlines)
     recent = list(takewhile(lambda run: since is None or run.moment >= since, committed))
     published = {run.manifest.run_id for run in recent if run.manifest is not None}
     others = [run for run in uncommitted_runs(inflight) if since is None or run.moment >= since]
     # A run whose commit got no answer can have failed by its own record, and be committed all the same.
     others = [run for run in others if run.run_id not in published]
     return sorted([*recent, *others], key=lambda run: run.moment, reverse=True)[:limit]
+
+
+def _outline(manifest: Manifest) -> Manifest:
+    """Return a manifest with the facts that a list of runs shows. With all of their chunks, many take much memory.
+
+    Release 0.1.0 did not record what a run put, so the objects of its manifests tell it.
+    """
+    kept = {} if manifest.uploaded_bytes is UNSET else {"objects": ()}
+    tables = (replace(entry, watermark=None, columns=(), **kept) for entry in manifest.tables)
+    return replace(manifest, tables=tuple(tables))
 
 
 def uncommitted_runs(inflight: Inflight) -> list[KnownRun]:

@@ -133,6 +133,7 @@ def _read_manifests(
                 number += 1
                 if search is not None:
                     search.take(manifest)
+                del manifest  # before the next one is read: a large one takes much memory
         except ObjectMissing as error:
             # A prune can have cut history since head was read. Head has then changed.
             missing = error.on or missing

@@ -22,8 +22,9 @@ def status(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Show every table, how fresh it is, and the last decision about it. Below are the last runs."""
     ledger = _ledger(options, streams)
     with prints_if_no_state(views.StatusDocument(), options, streams):
+        # The runs come first: their manifests and the current one must not be in memory at once.
+        runs = tuple(views.run_summary(run) for run in known_runs(ledger, options.limit, options.since))
         current = _current(ledger)
-    runs = tuple(views.run_summary(run) for run in known_runs(ledger, options.limit, options.since))
     now = datetime.now(UTC)
     entries = () if current is None else current.manifest.tables
     tables = tuple(views.table_status(entry, now) for entry in entries)
