@@ -9,7 +9,7 @@ from typing import Any, Literal
 from msgspec import Struct, field
 
 from floodmark.config.contract import CONTRACT_FILE, ContractColumn, ContractTerms
-from floodmark.layout import LayoutName
+from floodmark.layout import LAYOUTS, LayoutName
 from floodmark.model import Compression, Format, Numbers
 from floodmark.native import EncoderName, usual_encoder
 
@@ -262,6 +262,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE
+
+    @property
+    def chunks_grow(self) -> bool:
+        """Return True if large tables get larger chunks.
+
+        Lines that are not compressed need much disk while they wait, and could exceed a receiver's limit.
+        """
+        compressions = [self.destination.compression, *(one.compression for one in self.deliver)]
+        return LAYOUTS[self.destination.layout].objects_stay and "none" not in compressions
 
 
 class Flags(Struct, frozen=True, kw_only=True):

@@ -88,7 +88,7 @@ def check_contract(drift: Sequence[ContractDrift], terms: ContractTerms) -> Find
 
 def check_size(tables: Sequence[TableInfo], settings: Settings, point: Point) -> Iterator[Finding]:
     total = sum(part.total_bytes for table in tables for part in table.parts)
-    policy = Policy(settings.chunk_bytes, False, True, False)
+    policy = Policy(settings.chunk_bytes, grows=settings.chunks_grow)
     chunks = sum(len(plan_table(table, Remembered(), policy, point).chunks) for table in tables if table.denied is None)
     counts = plural(len(tables), "table"), plural(chunks, "chunk")
     yield ok("size", f"{counts[0]}, about {bytes_text(total)} in the database, {counts[1]} at first")

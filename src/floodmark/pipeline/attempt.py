@@ -89,7 +89,8 @@ class Attempt(Struct, frozen=True):
         """Return the rules for a table. A receiver that moves objects away is sent a table again after some days."""
         settings, stays, remembered = self.settings, self.backends.layout.objects_stay, self.remembered_of(table)
         due = not stays and self._sent_too_long_ago(remembered)
-        return Policy(settings.chunk_bytes, settings.full, stays, due or remembered.sent_since == "half")
+        resend = due or remembered.sent_since == "half"
+        return Policy(settings.chunk_bytes, settings.full, stays, resend, settings.chunks_grow)
 
     def _sent_too_long_ago(self, remembered: Remembered) -> bool:
         oldest = self.started - timedelta(days=self.settings.destination.resend_after_days)

@@ -13,6 +13,12 @@ from floodmark.pipeline.remembered import Remembered
 BLOCK_BYTES = 8192
 # A chunk has at least this many blocks, however wide its rows are. The number must stay small as a table grows.
 MIN_CHUNK_BLOCKS = 8
+GIB = 1024**3
+# The size of a table from which its chunks are larger, and how many times: see docs/scale.md. A chunk takes memory and
+# requests in every run, whatever its size, so the number of chunks must not grow as fast as the data.
+GROWTH = ((64 * GIB, 8), (16 * GIB, 4), (4 * GIB, 2))
+# Growth ends here: a migration can wait for a chunk, and its compressed lines wait in a temporary file.
+MOST_GROWN = 512 * 1024**2
 
 
 class FileCut(Struct):
@@ -22,16 +28,27 @@ class FileCut(Struct):
     end: int = 0
 
 
-def chunks_of(part: Part, known: FileCut | None, chunk_bytes: int) -> list[tuple[Chunk, bool]]:
+def grown_chunk_bytes(table_bytes: int, chunk_bytes: int) -> int:
+    """Return the chunk size for a table of this size, which is a few times `chunk_bytes` if the table is large."""
+    times = next((times for size, times in GROWTH if table_bytes >= size), 1)
+    return max(chunk_bytes, min(times * chunk_bytes, MOST_GROWN))
+
+
+def chunks_of(
+    part: Part, known: FileCut | None, chunk_bytes: int, *, all_read: bool = False
+) -> list[tuple[Chunk, bool]]:
     """Return a part's chunks in order, each with True if it is the last.
 
-    A part keeps its chunk size as long as its file exists, so that chunks stay comparable. The last chunk is read to
-    the end of the part. It never includes a chunk that held rows: its row count would then be compared with the count
-    of fewer blocks.
+    A part keeps its chunk size as long as its file exists, so that chunks stay comparable. Only if all of it is read
+    anyway (`all_read`), a very different size takes effect. The last chunk is read to the end of the part. It never
+    includes a chunk that held rows: its row count would then be compared with the count of fewer blocks.
     """
     if not part.by_block:
         return _ranges_of(part)
-    step = known.step if known is not None else _chunk_blocks(part, chunk_bytes)
+    wanted = _chunk_blocks(part, chunk_bytes)
+    if known is not None and all_read and not known.step / 2 < wanted < known.step * 2:
+        known = None
+    step = known.step if known is not None else wanted
     end = max(part.heap_blocks, known.end if known is not None else 0)
     number = max(1, ceil(end / step))
     return [(Chunk(part.id, i * step, (i + 1) * step), i == number - 1) for i in range(number)]

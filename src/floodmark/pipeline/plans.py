@@ -33,12 +33,16 @@ def weightiest(codes: Collection[str]) -> ReasonCode | None:
 
 
 class Policy(Struct, frozen=True):
-    """The user's choices that affect decisions. `resend` says that a table is due to be sent again."""
+    """The user's choices that affect decisions. `resend` says that a table is due to be sent again.
+
+    `grows` says that large tables get larger chunks than `chunk_bytes`.
+    """
 
     chunk_bytes: int
     full: bool = False
     objects_stay: bool = True
     resend: bool = False
+    grows: bool = False
 
 
 class ChunkPlan(Struct, frozen=True):
