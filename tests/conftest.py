@@ -3,6 +3,7 @@
 pytest_plugins = [
     "fix_hypothesis",
     "fix_boto",
+    "fix_dask",
     "fix_warm",
     "fix_postgres",
     "fix_mariadb",

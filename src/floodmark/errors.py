@@ -24,6 +24,7 @@
     │   └── MessageUnanswered         … it can't be reached, gave no answer, or 429, 5xx; a retry is safe
     ├── VerificationFailed        14    objects, manifest and database do not agree
     ├── LossRefused               15    more tables or rows are gone than the guards allow, or there is no table at all
+    ├── EngineError               16    the cluster that does the work can't be reached, or broke
     └── Stopped               130/143   SIGINT or SIGTERM
         └── RunStopped              … a run that did not commit; its finished chunks are kept
 
@@ -198,6 +199,12 @@ class LossRefused(FloodmarkError):
     """A run that would lose more tables or rows than the guards allow, or that finds no table at all."""
 
     exit_code = 15
+
+
+class EngineError(FloodmarkError):
+    """A cluster that can't be reached, has no workers, or lost its scheduler or too many workers."""
+
+    exit_code = 16
 
 
 class Stopped(FloodmarkError):

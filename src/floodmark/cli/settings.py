@@ -40,6 +40,7 @@ def flags(options: argparse.Namespace) -> Flags:
         push_gateway=None if gateway is None else Secret(gateway),
         metrics_textfile=getattr(options, "metrics_textfile", None),
         grace=getattr(options, "grace", None),
+        engine=getattr(options, "engine", None),
     )
 
 

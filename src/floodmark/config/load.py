@@ -40,6 +40,7 @@ from floodmark.config.settings import (
 from floodmark.config.shown import CONFIG_REFUSED
 from floodmark.config.tables import MASK_KEY, require_possible_detection, table_selection
 from floodmark.config.urls import check_place, password_variable, read_source
+from floodmark.engine.address import ADDRESS_HINT, read_address
 from floodmark.errors import ConfigError
 from floodmark.layout import LayoutName
 from floodmark.native import VARIABLE as ENCODER
@@ -48,11 +49,11 @@ from floodmark.places import places_overlap
 
 DEFAULT_FILE = Path("floodmark.yaml")
 SOURCE, DESTINATION, STATE = "FLOODMARK_SOURCE", "FLOODMARK_DESTINATION", "FLOODMARK_STATE"
-STATES = "FLOODMARK_STATES"
+STATES, ENGINE = "FLOODMARK_STATES", "FLOODMARK_ENGINE"
 OLD_DESTINATION = "S3_DESTINATION"
 # If any of these is set, libpq knows the database and needs no URL.
 LIBPQ = ("PGHOST", "PGHOSTADDR", "PGDATABASE", "PGSERVICE")
-VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, STATES, MASK_KEY, PUSHGATEWAY, ENCODER, *LIBPQ)
+VARIABLES = (SOURCE, DESTINATION, OLD_DESTINATION, STATE, STATES, MASK_KEY, PUSHGATEWAY, ENCODER, ENGINE, *LIBPQ)
 
 
 class GivenValue(Struct, frozen=True):
@@ -99,6 +100,7 @@ def load(arguments: Flags, environ: Mapping[str, str], *, state_only: bool = Fal
         openlineage=OpenLineageSettings() if state_only else openlineage_settings(file.openlineage, environ, name),
         full=arguments.full,
         adopt_source=arguments.adopt_source,
+        engine=_engine(arguments, environ, file, name),
     )
     _require_no_contradiction(settings, state, name)
     for number, url in enumerate(file.states):
@@ -269,6 +271,17 @@ def _chunk_bytes(file: ConfigFile, name: str) -> int:
         return DEFAULT_CHUNK_BYTES
     low, high = values.MIN_CHUNK, values.MAX_CHUNK
     return _in_range(values.parse_size, file.chunk_size, f"chunk_size ({name})", low, high, "8KiB to 4GiB")
+
+
+def _engine(arguments: Flags, environ: Mapping[str, str], file: ConfigFile, name: str) -> str | None:
+    """Return the address of the Dask scheduler, or None for threads of this process."""
+    given = _given_value(arguments.engine, "--engine", environ, (ENGINE,), file.engine, f"engine ({name})")
+    if given is None:
+        return None
+    try:
+        return read_address(given.text).text
+    except ValueError as error:
+        raise ConfigError(CONFIG_REFUSED, on=given.origin, why=str(error), hint=ADDRESS_HINT) from None
 
 
 _TIME_LIMIT = (values.MAX_SECONDS, "1s to 24d")

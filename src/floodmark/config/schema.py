@@ -322,6 +322,14 @@ class ConfigFile(Struct, frozen=True, forbid_unknown_fields=True):
             "exact",
         ),
     ] = None
+    engine: Annotated[
+        str | None,
+        documented_key(
+            "The Dask scheduler whose workers do the work of run, load, verify and deliver: dask://host:8786, or "
+            "dask+tls://host:8786. By default threads of this process do it.",
+            examples=["dask://scheduler:8786"],
+        ),
+    ] = None
     guards: GuardsSection = GuardsSection()
     limits: LimitsSection = LimitsSection()
     audit: AuditSection = AuditSection()

@@ -241,7 +241,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `audit_share` is the percentage of the proven bytes that the audit may read again. If `audit` is False, this run
     leaves its share to the next one. `contract_file` is the place of the contract. It is in force only
-    if `selection` holds it.
+    if `selection` holds it. `engine` is the address of a Dask scheduler, None for threads of this process.
     """
 
     source: SourceSettings
@@ -262,6 +262,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     full: bool = False
     adopt_source: bool = False
     prune_grace: int = DEFAULT_GRACE
+    engine: str | None = None
 
     @property
     def chunks_grow(self) -> bool:
@@ -300,3 +301,4 @@ class Flags(Struct, frozen=True, kw_only=True):
     push_gateway: Secret | None = None
     metrics_textfile: str | None = None
     grace: str | None = None
+    engine: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -56,3 +57,27 @@ class Engine(Protocol):
     ) -> Iterator[tuple[Task, Result | BaseException]]:
         """Run `work` on each task, or the same work `away` from here, and yield the task with its outcome."""
         ...
+
+
+class Cluster(Protocol):
+    """The machines on which the tasks of a command can run. `open_engine` returns one, as a context manager.
+
+    `away` is False if there is only this process.
+    """
+
+    @property
+    def away(self) -> bool: ...
+
+    def engine(self, observer: Observer, here: int, limit: int | None = None) -> Engine:
+        """Return an engine with `here` threads of this process.
+
+        Away, at most `limit` tasks are given out at once; None means enough to keep all workers busy. `observer` hears
+        of what happens there.
+        """
+        ...
+
+    def __enter__(self) -> Cluster: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

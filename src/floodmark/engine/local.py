@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from types import TracebackType
 
 from msgspec import Struct
 
 from floodmark.engine.base import Away, Result, Task
+from floodmark.events import Observer
 
 
 class LocalThreads(Struct, frozen=True):
@@ -33,3 +35,21 @@ def _finished_tasks(running: dict[Future[Result], Task]) -> Sequence[tuple[Task,
     """Wait for at least one task, and remove the finished ones from `running`."""
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     return [(running.pop(future), future.exception() or future.result()) for future in done]
+
+
+class ThisProcess(Struct, frozen=True):
+    """The cluster of a command without one: all work is done by threads of this process."""
+
+    away: bool = False
+
+    def engine(self, observer: Observer, here: int, limit: int | None = None) -> LocalThreads:
+        """Return an engine with `here` threads."""
+        return LocalThreads(here)
+
+    def __enter__(self) -> ThisProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Do nothing: the threads end with each iteration."""

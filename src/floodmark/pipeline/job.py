@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
+from floodmark.engine.opening import EngineChoice, open_engine
 from floodmark.errors import LossRefused, SourceError, Stopped
 from floodmark.events import Observer, Retried, ignore_event
 from floodmark.layout import timestamp_text
@@ -66,13 +67,17 @@ class RunPlan(Struct, frozen=True):
     drift: tuple[ContractDrift, ...] = ()
 
 
-def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None) -> RunResult:
+def run(
+    settings: Settings, observer: Observer = ignore_event, stop: Stop | None = None, engine: EngineChoice = None
+) -> RunResult:
     """Extract what changed, and commit a manifest.
 
     Args:
         settings: The settings, as `load_settings` returns them.
         observer: A function that is called with each event (`floodmark.events`), from several threads.
         stop: An event that ends the run at the next safe point when it is set.
+        engine: The Dask cluster whose workers extract chunks: a URL such as `dask://host:8786`, or your own
+            `distributed.Client`, to whose scheduler the run opens a connection of its own. None means the settings'.
 
     Returns:
         The committed manifest and some totals. A table's own failure is an entry in it, and no exception.
@@ -83,7 +88,9 @@ def run(settings: Settings, observer: Observer = ignore_event, stop: Stop | None
     """
     session = Session(settings, observer, stop or Stop())
     try:
-        result = publish(session, _attempt_until_complete(session, open_source(settings)))
+        with open_engine(engine or settings.engine, session.observe, session.stop) as session.cluster:
+            completed = _attempt_until_complete(session, open_source(settings))
+        result = publish(session, completed)
     except Stopped as stopped:
         session.fail(stopped)
         raise session.stopped_error(stopped.signal_number) from None

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from floodmark.backends import open_backends
 from floodmark.config import Settings
-from floodmark.engine.local import LocalThreads
+from floodmark.engine.base import Cluster
+from floodmark.engine.local import ThisProcess
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -88,6 +89,7 @@ class Session:
         self.incomplete: tuple[tuple[str, Manifest], ...] = ()  # commits that are not announced yet, with their keys
         self.default_schema = ""
         self.contract: ContractFacts | UnsetType = UNSET  # as of the last snapshot
+        self.cluster: Cluster = ThisProcess()
 
     @property
     def database(self) -> str:
@@ -198,7 +200,7 @@ class Session:
             tables=tables,
             remembered=self._remembered_tables(snapshot, tables),
             progress=self.progress,
-            engine=LocalThreads(snapshot.parallelism),
+            engine=self.cluster.engine(self.observe, snapshot.parallelism, snapshot.parallelism),
             deadline=self.deadline,
             observer=self.observe,
             audit_carried=self._audit_carried(),

@@ -20,12 +20,12 @@ _LOAD = CommandHelp(
         "Load the tables that changed since the last load, and exchange all of them at once. Readers see one run's "
         "snapshot before the exchange and another one after it. A load that was interrupted leaves the old tables."
     ),
-    variables=(*_STATE, *_LOG),
+    variables=(*_STATE, "FLOODMARK_ENGINE", *_LOG),
     examples=(
         "floodmark load --destination s3://lake/cases --into duckdb:cases.db",
         "floodmark load --destination s3://lake/cases --into glue:cases --drop",
     ),
-    exit_codes=(3, 10, 11, 13, 14, 130, 143),
+    exit_codes=(3, 10, 11, 13, 14, 16, 130, 143),
 )
 _SCHEMA = CommandHelp(
     summary="print the tables' schemas, for other tools",
@@ -46,12 +46,12 @@ _DELIVER = CommandHelp(
         "Deliver the tables that changed since the last delivery, each as one complete set of files. Without --to it "
         "makes the deliveries of floodmark.yaml, as every run does after its commit."
     ),
-    variables=(*_STATE, *_LOG),
+    variables=(*_STATE, "FLOODMARK_ENGINE", *_LOG),
     examples=(
         "floodmark deliver --destination s3://lake/cases --to s3://moj-reg-prod/landing",
         "floodmark deliver --config cases.yaml --name moj --output json",
     ),
-    exit_codes=(10, 11, 13, 14, 130, 143),
+    exit_codes=(10, 11, 13, 14, 16, 130, 143),
 )
 
 
@@ -90,6 +90,7 @@ def add_load(commands: Commands) -> None:
     load.add_argument(
         "--adopt-source", action="store_true", help="take over a target that holds another database's tables"
     )
+    groups.add_engine(load)
     groups.add_table(load)
     groups.add_exclude(load)
     groups.add_output(load)
@@ -137,6 +138,7 @@ def add_deliver(commands: Commands) -> None:
         choices=get_args(Numbers),
         help="with --to: quote-large sends numbers beyond 64 bits as strings",
     )
+    groups.add_engine(deliver)
     groups.add_table(deliver)
     groups.add_exclude(deliver)
     groups.add_output(deliver)

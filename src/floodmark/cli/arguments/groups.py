@@ -101,6 +101,12 @@ def add_metrics(command: argparse.ArgumentParser) -> None:
     metrics.add_argument("--metrics-textfile", metavar="FILE", help="write metrics to this file")
 
 
+def add_engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine", metavar="URL", help="let the workers of this Dask scheduler do the work: dask://HOST:8786"
+    )
+
+
 def add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", choices=("text", "json"), default="text", help="the form of stdout (default: text)"

@@ -19,6 +19,7 @@ VARIABLES = {
     "FLOODMARK_LOG_LEVEL": "the default of --log-level",
     "AWS_PROFILE, …": "boto3's own variables, for S3",
     "FLOODMARK_ENCODER": "the maker of PostgreSQL's lines: native or server",
+    "FLOODMARK_ENGINE": "the Dask scheduler whose workers do the work",
     "NO_COLOR": "if set, nothing is coloured",
 }
 # What each exit code means, in the words of docs/cli.md.
@@ -33,6 +34,7 @@ EXIT_CODES = {
     13: "the destination, the state store or a channel refused or broke",
     14: "objects, manifest and database do not agree",
     15: "too much is gone, or there is no table: see --accept-loss",
+    16: "the Dask cluster can't be reached, has no worker, or broke",
     20: "there is work or a difference, with --detailed-exitcode",
     130: "interrupted (SIGINT)",
     143: "terminated (SIGTERM)",

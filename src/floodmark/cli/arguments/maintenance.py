@@ -45,12 +45,12 @@ _VERIFY = CommandHelp(
         "--deep its content, with --against-source the database. It writes nothing. The error names the commands that "
         "write faulty tables again."
     ),
-    variables=(*_SOURCE, *_STATE, *_LOG),
+    variables=(*_SOURCE, *_STATE, "FLOODMARK_ENGINE", *_LOG),
     examples=(
         "floodmark verify --destination s3://lake/cases --deep",
         "floodmark verify --against-source --table public.person",
     ),
-    exit_codes=(10, 12, 13, 14, 130, 143),
+    exit_codes=(10, 12, 13, 14, 16, 130, 143),
 )
 _PRUNE = CommandHelp(
     summary="delete old snapshots, and what killed runs left",
@@ -71,12 +71,12 @@ _DOCTOR = CommandHelp(
         "Check a run's prerequisites and suggest fixes: a setting to change, or a statement to run. Give it the "
         "options of the run. It never writes to the source, and leaves nothing at the destination."
     ),
-    variables=(*_SOURCE, *_STATE, "NO_COLOR"),
+    variables=(*_SOURCE, *_STATE, "FLOODMARK_ENGINE", "NO_COLOR"),
     examples=(
         "floodmark doctor --source postgresql://me@db/cases --destination ./out",
         "floodmark doctor --config cases.yaml --output json",
     ),
-    exit_codes=(10, 12, 13, 15),
+    exit_codes=(10, 12, 13, 15, 16),
 )
 
 
@@ -107,6 +107,7 @@ def add_verify(commands: Commands) -> None:
     verify.add_argument("--against-source", action="store_true", help="read the database again and compare")
     groups.add_table(verify)
     verify.add_argument("--connections", type=count, metavar="N", help="use at most N connections to the source")
+    groups.add_engine(verify)
     groups.add_output(verify)
     groups.add_verbosity(verify, quiet=True)
     groups.add_places(verify, source=True)
@@ -137,4 +138,5 @@ def add_doctor(commands: Commands) -> None:
     groups.add_places(doctor, source=True)
     groups.add_lines(doctor)
     groups.add_selection(doctor)
+    groups.add_engine(doctor)
     groups.add_metrics(doctor)

@@ -17,12 +17,12 @@ _RUN = CommandHelp(
         "Take one snapshot of the source, prove which tables did not change, extract the others, and publish one "
         "manifest. The first SIGINT or SIGTERM ends the run cleanly; the next run continues from there."
     ),
-    variables=(*_PLACES, "FLOODMARK_MASK_KEY", "FLOODMARK_PUSHGATEWAY", "AWS_PROFILE, …", *_LOG),
+    variables=(*_PLACES, "FLOODMARK_MASK_KEY", "FLOODMARK_PUSHGATEWAY", "FLOODMARK_ENGINE", "AWS_PROFILE, …", *_LOG),
     examples=(
         "floodmark run --source postgresql://me@db/cases --destination s3://lake/cases",
         "floodmark run --config cases.yaml --table 'audit.*' --output json",
     ),
-    exit_codes=(3, 10, 11, 12, 13, 14, 15, 130, 143),
+    exit_codes=(3, 10, 11, 12, 13, 14, 15, 16, 130, 143),
 )
 _PLAN = CommandHelp(
     summary="show what a run would do, and why; reads only",
@@ -84,6 +84,7 @@ def add_runs(commands: Commands) -> None:
     groups.add_verbosity(run, quiet=True)
     groups.add_verbosity(plan, quiet=False)
     groups.add_metrics(run)
+    groups.add_engine(run)
     run.add_argument("--no-audit", action="store_true", help="read no proven chunk again; leave that to the next run")
     plan.add_argument("--detailed-exitcode", action="store_true", help="exit with 20 if there is work, 0 if not")
 

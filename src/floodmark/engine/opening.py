@@ -1,0 +1,39 @@
+"""The choice of the cluster for a command: this process, or the workers of a Dask scheduler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Union
+
+from floodmark.engine.address import ADDRESS_HINT, read_address
+from floodmark.engine.base import Cluster
+from floodmark.engine.local import ThisProcess
+from floodmark.errors import ConfigError
+from floodmark.events import Observer
+from floodmark.stop import NEVER, Stop
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+# A URL, or the client of a program that uses Dask anyway. None means this process.
+EngineChoice = Union[str, "Client", None]
+
+
+def open_engine(chosen: EngineChoice, observer: Observer, stop: Stop = NEVER) -> Cluster:
+    """Return the chosen cluster, to be used as a context manager. It is reached, has a worker, and is checked.
+
+    Raises ConfigError, also for workers with another version of Floodmark; EngineError; Stopped.
+    """
+    if chosen is None:
+        return ThisProcess()
+    try:
+        from floodmark.engine.dask_cluster import join_client, join_scheduler  # noqa: PLC0415 - optional extra
+    except ImportError:
+        hint = "pip install 'floodmark[dask]'"
+        raise ConfigError("can't use a Dask cluster", why="the extra dask is not installed", hint=hint) from None
+    if not isinstance(chosen, str):
+        return join_client(chosen, observer, stop)
+    try:
+        address = read_address(chosen)
+    except ValueError as error:
+        raise ConfigError("can't use this engine", why=str(error), hint=ADDRESS_HINT) from None
+    return join_scheduler(address, observer, stop)
