@@ -118,6 +118,7 @@ VENDORS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("floodmark.metrics",),
     "duckdb": ("floodmark.reader", "floodmark.load"),
     "pyarrow": ("floodmark.reader", "floodmark.load"),
+    "distributed": ("floodmark.engine",),
     "pyiceberg": ("floodmark.reader.extras", "floodmark.load"),
 }
 

@@ -11,6 +11,7 @@ from floodmark.config import Flags, load
 from floodmark.config.load import DEFAULT_FILE
 from floodmark.doctor.configuration import check_configuration
 from floodmark.doctor.database import SourceFacts, check_source
+from floodmark.doctor.engine import check_engine
 from floodmark.doctor.finding import Finding, of_error, run_check, unknown
 from floodmark.doctor.metrics import check_metrics
 from floodmark.doctor.notifications import check_notify
@@ -38,6 +39,7 @@ def examine(flags: Flags, environ: Mapping[str, str]) -> Iterator[Finding]:
     yield from run_check("destination", lambda: check_places(settings))
     yield from run_check("temporary files", lambda: check_space(settings, known.sizes))
     yield from run_check("head", lambda: check_state(settings, known.identity, known.tables))
+    yield from run_check("engine", lambda: check_engine(settings.engine))
     yield from run_check("metrics", lambda: check_metrics(settings.metrics))
     yield from run_check("notify", lambda: check_notify(settings.notify))
     yield from run_check("openlineage", lambda: check_openlineage(settings.openlineage))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from floodmark.errors import ConfigError, FloodmarkError, SourceError, StorageError
+from floodmark.errors import ConfigError, EngineError, FloodmarkError, SourceError, StorageError
 
 Result = Literal["ok", "warning", "problem", "unknown"]
 
@@ -30,6 +30,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 _WHERE_TO_LOOK = {
     ConfigError.exit_code: "Correct the named setting; docs/configuration.md describes each one.",
     SourceError.exit_code: "Check the address: source.url, FLOODMARK_SOURCE, --source, or the PG… variables.",
+    EngineError.exit_code: "Check --engine, FLOODMARK_ENGINE or engine: see docs/scale.md.",
     StorageError.exit_code: "Check destination.url and state.url, the credentials (AWS_…) and AWS_ENDPOINT_URL_S3.",
 }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from distributed import Worker, get_worker
+from distributed import Worker, get_worker  # optional extra
 from msgspec import Struct
 
 from floodmark.engine.base import TaskStopped, WorkerWatch

@@ -15,9 +15,9 @@ from concurrent.futures import Future as StartedFuture
 from queue import Empty, SimpleQueue
 from typing import Any, Generic
 
-from distributed import Client
-from distributed.client import FutureCancelledError
-from distributed.scheduler import KilledWorker
+from distributed import Client  # optional extra
+from distributed.client import FutureCancelledError  # optional extra
+from distributed.scheduler import KilledWorker  # optional extra
 from msgspec import Struct
 
 from floodmark.engine.away import AwayTask, TaskEnd, end_tasks
@@ -98,7 +98,7 @@ class DaskEngine(Struct, frozen=True):
 
 
 class _News(Struct, frozen=True):
-    """What the loop's thread has for the one that iterates: an event of a task, or its end. Both are pickled."""
+    """A message from the loop's thread to the one that iterates: an event of a task, or its end, pickled."""
 
     number: int
     event: bytes | None = None

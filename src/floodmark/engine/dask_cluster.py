@@ -13,14 +13,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
-from distributed import Client, Security
-from distributed.versions import VersionMismatchWarning
+from distributed import Client, Security  # optional extra
+from distributed.versions import VersionMismatchWarning  # optional extra
 from msgspec import Struct
 
 from floodmark.engine.address import DaskAddress
 from floodmark.engine.away import TOPIC, other_version
 from floodmark.engine.dask import DaskEngine, DaskLink, Patience, no_workers, waiting_text
 from floodmark.engine.event_loop import LoopThread
+from floodmark.engine.facts import ClusterFacts, WorkerFacts
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, EngineError, FloodmarkError
 from floodmark.events import Observer, Warned
@@ -68,12 +69,12 @@ class DaskCluster(Struct, frozen=True):
         self.link.loop.close()
 
 
-class WorkerFacts(Struct, frozen=True):
-    """A worker: its threads, and the version of its Floodmark, None if it has no Floodmark."""
-
-    address: str
-    threads: int
-    version: str | None
+def survey_scheduler(address: DaskAddress, patience: Patience = Patience()) -> ClusterFacts:  # noqa: B008 - frozen
+    """Return the facts about the cluster at an address, whatever they are. Raises EngineError, ConfigError."""
+    _quieten()
+    _require_answer(address, patience)
+    with _connected_cluster(address.contact, None, address.text, patience, Stop()) as cluster:
+        return cluster.link.loop.call(_cluster_facts(cluster.link.client), Stop())
 
 
 def join_scheduler(
@@ -124,21 +125,27 @@ def _require_answer(address: DaskAddress, patience: Patience) -> None:
 def _opened(
     contact: str, security: Security | None, text: str, patience: Patience, observer: Observer, stop: Stop
 ) -> DaskCluster:
-    loop = LoopThread("floodmark-dask")
+    cluster = _connected_cluster(contact, security, text, patience, stop)
     try:
-        client = loop.call(_connected(contact, security, text, patience), stop)
-        link = DaskLink(client, loop, text, patience, {})
-        cluster = DaskCluster(link)
-    except BaseException:
-        loop.close()
-        raise
-    try:
-        client.subscribe_topic(TOPIC, link.hear)
+        cluster.link.client.subscribe_topic(TOPIC, cluster.link.hear)
         _require_workers(cluster, observer, stop)
     except BaseException:
         cluster.__exit__(None, None, None)
         raise
     return cluster
+
+
+def _connected_cluster(
+    contact: str, security: Security | None, text: str, patience: Patience, stop: Stop
+) -> DaskCluster:
+    """Return a cluster about which nothing is checked yet."""
+    loop = LoopThread("floodmark-dask")
+    try:
+        client = loop.call(_connected(contact, security, text, patience), stop)
+    except BaseException:
+        loop.close()
+        raise
+    return DaskCluster(DaskLink(client, loop, text, patience, {}))
 
 
 async def _connected(contact: str, security: Security | None, text: str, patience: Patience) -> Client:
@@ -220,3 +227,18 @@ async def _worker_facts(client: Client) -> list[WorkerFacts]:
         WorkerFacts(address, threads.get(address, 0), version if isinstance(version, str) else None)
         for address, version in sorted(versions.items())
     ]
+
+
+async def _cluster_facts(client: Client) -> ClusterFacts:
+    asked: Any = client.get_versions()
+    versions = await asked
+    return ClusterFacts(
+        workers=tuple(await _worker_facts(client)),
+        own_dask=_dask_of(versions["client"]),
+        scheduler_dask=_dask_of(versions["scheduler"]),
+        worker_dask={address: _dask_of(found) for address, found in sorted(versions["workers"].items())},
+    )
+
+
+def _dask_of(versions: Mapping[str, Any]) -> str:
+    return str(versions["packages"]["distributed"])
