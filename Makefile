@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 ENCODER := $(wildcard src/floodmark/native/*.p[yx]? src/floodmark/native/*.h) src/floodmark/version.py
 DOCS := $(VENV)/.docs-ready
 LINTER := .venv-linter
+OLD := .venv-0.1.0
+# The last commit of release 0.1.0. Later ones belong to 0.2.0.
+OLD_COMMIT := 5c1128a34180bac0ca7263a1f51537bb43c12ea3
 SOAK_MINUTES ?= 60
 BOUNDARY_SHARE ?= 1
 STYLE := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
@@ -52,7 +55,7 @@ bench: $(READY)           ## compare with pg_dump, psql, dlt, Sling and others; 
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) $(LINTER) .venv-bench floodmark-demo site
+	rm -rf $(VENV) $(LINTER) $(OLD) .venv-bench floodmark-demo site
 
 # Build the native encoder again if its source changed. Without a C compiler this prints one line, and the server makes the lines.
 $(READY): $(INSTALLED) hatch_build.py $(ENCODER)
@@ -76,4 +79,13 @@ $(LINTER)/.ready: tests/linter.txt
 	@echo "Setting up $(LINTER) once. This takes a minute."
 	$(PYTHON) -m venv --clear $(LINTER)
 	$(LINTER)/bin/python -m pip install --quiet --requirement tests/linter.txt
+	touch $@
+
+# Release 0.1.0 from this repository's history, for the tests of upgrades and downgrades.
+$(OLD)/.ready:
+	@echo "Setting up $(OLD) once. This takes a minute."
+	$(PYTHON) -m venv --clear $(OLD)
+	mkdir $(OLD)/release
+	git archive $(OLD_COMMIT) | tar -x -C $(OLD)/release
+	$(OLD)/bin/python -m pip install --quiet '$(OLD)/release[duckdb,zstd]'
 	touch $@

@@ -23,4 +23,5 @@ pytest_plugins = [
     "fix_tools",
     "fix_tunnel",
     "fix_linter",
+    "fix_old_release",
 ]

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError
 from floodmark.load.comments import column_comments, table_comment
-from floodmark.load.duckdb_comments import column_comments_in, comment_statements, has_mark, with_mark
+from floodmark.load.duckdb_comments import column_comments_in, comment_statements, has_mark, is_marked, with_mark
 from floodmark.load.duckdb_connection import connect_file, require_duckdb, row_group_rows
 from floodmark.load.duckdb_dependents import dependents
 from floodmark.load.duckdb_errors import DuckDBErrors, not_replaceable
@@ -95,7 +95,7 @@ class DuckDBFile:
             held = self._unchanged_tables()
             for name in self._recorded().keys() - held.keys():
                 self._delete_record("tables", name)
-            self._ours = {folded_key(name): name for name in held}
+            self._ours = {folded_key(name): name for name in (*self._marked_tables(), *held)}
             views = self._connection.execute(_VIEWS).fetchall()
             self._taken = {*self._table_comments(), *(folded_key(TableName(*view)) for view in views)}
 
@@ -206,6 +206,17 @@ class DuckDBFile:
             if has_mark(marks.get(folded_key(name)), _mark(name, *facts))
         }
 
+    def _marked_tables(self) -> list[TableName]:
+        """Return the tables whose comment is Floodmark's, recorded or not.
+
+        Release 0.1.0 removes the record of a table with a comment of the source. Such a table is replaced.
+        """
+        return [
+            name
+            for schema, table, comment in self._connection.execute(_TABLES).fetchall()
+            if is_marked(comment, _mark_of(name := TableName(schema, table)))
+        ]
+
     def _recorded(self) -> dict[TableName, tuple[str, str]]:
         rows = self._connection.execute(
             f'SELECT "schema", name, checksum, shape FROM {self._own_schema}.tables'
@@ -314,4 +325,9 @@ def _whole_comment(staged: StagedTable) -> str:
 
 def _mark(name: TableName, checksum: str, shape: str) -> str:
     """Return the mark of a loaded table. No other table has the same."""
-    return f"Loaded by Floodmark: {name.label}, checksum {checksum}, shape {shape}"
+    return f"{_mark_of(name)}{checksum}, shape {shape}"
+
+
+def _mark_of(name: TableName) -> str:
+    """Return the beginning of a table's mark."""
+    return f"Loaded by Floodmark: {name.label}, checksum "

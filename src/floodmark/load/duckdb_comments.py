@@ -29,6 +29,11 @@ def has_mark(held: str | None, mark: str) -> bool:
     return held is not None and (held == mark or held.endswith(f"\n{mark}"))
 
 
+def is_marked(held: str | None, beginning: str) -> bool:
+    """Return True if the last line of a table's comment is a mark that begins like this."""
+    return held is not None and held.rpartition("\n")[2].startswith(beginning)
+
+
 def comment_statements(qualified: str, table: Table, whole: str, *, clear: bool) -> Iterator[str]:
     """Yield the statements that set all comments of a table, and `clear` old ones. `whole` is the table's own."""
     yield f"COMMENT ON TABLE {qualified} IS {_literal(whole)}"
