@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
@@ -14,7 +16,7 @@ from floodmark.retrying import Patience
 from floodmark.source.base import Source
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest
-from floodmark.storage import StorageOptions, open_storage
+from floodmark.storage import StorageOptions, open_storage, open_storages
 from floodmark.storage.base import Storage
 from floodmark.storage.retry import RetryingStorage
 
@@ -54,13 +56,27 @@ def open_ledger(settings: Settings, observer: Observer, patience: Patience = Pat
     """Return the state store, or None for a stateless command."""
     if settings.state_url is None:
         return None
-    options = StorageOptions(
-        sse=settings.destination.sse if settings.destination.layout == "plain" else None,
-        kms_key_id=settings.destination.kms_key_id if settings.destination.layout == "plain" else None,
+    storage = RetryingStorage(open_storage(settings.state_url, _state_options(settings)), observer, patience)
+    return Ledger(storage, unconditional=settings.destination.allow_unconditional_writes)
+
+
+def open_ledgers(
+    several: Sequence[Settings],
+    observer: Observer,
+    patience: Patience = Patience(),  # noqa: B008 - frozen
+) -> list[Ledger]:
+    """Return the state stores of `several_states`, in the same order. They share one client of S3."""
+    urls = [one.state_url for one in several if one.state_url is not None]
+    stores = open_storages(urls, _state_options(several[0]))
+    return [Ledger(RetryingStorage(store, observer, patience)) for store in stores]
+
+
+def _state_options(settings: Settings) -> StorageOptions:
+    plain = settings.destination.layout == "plain"
+    return StorageOptions(
+        sse=settings.destination.sse if plain else None,
+        kms_key_id=settings.destination.kms_key_id if plain else None,
     )
-    unconditional = settings.destination.allow_unconditional_writes
-    storage = RetryingStorage(open_storage(settings.state_url, options), observer, patience)
-    return Ledger(storage, unconditional=unconditional)
 
 
 def open_destination(settings: Settings, manifest: Manifest, observer: Observer) -> Storage:

@@ -31,7 +31,7 @@ from floodmark.errors import ConfigError, FloodmarkError, SourceUnavailable, Sta
 from floodmark.events import ChunkAudited, ChunkDone, Event, Retried, RunEnded, RunStarted, TableDecided, Warned
 from floodmark.metrics import catalogue
 from floodmark.metrics.exporter import Exporter
-from floodmark.metrics.exposition import registry
+from floodmark.metrics.exposition import registry, registry_page, text_page
 from floodmark.metrics.ledger_facts import LedgerFacts, read_facts
 from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.outputs import MetricsOutputs
@@ -76,7 +76,7 @@ def known(*tables: Any, **changes: Any) -> LedgerFacts:
     return replace(LedgerFacts(head=head(one), manifest=one), **changes)
 
 
-NOTHING = registry(tuple)
+NOTHING = registry_page(registry(tuple))
 NOTIFIED = Notified(channels=(NotifiedChannel(name="slack", sent=5, failed=2),))
 
 
@@ -86,7 +86,7 @@ def text(*values: MetricValue) -> bytes:
 
 
 def exposed(exporter: Exporter) -> bytes:
-    return generate_latest(exporter.registry)
+    return b"".join(exporter.text())
 
 
 def shown(what: LedgerFacts, live: LiveTotals | None = None) -> dict[str, float]:
@@ -312,7 +312,7 @@ def test_the_exporter_shows_stale_values_while_the_store_is_away_and_says_so() -
     commit(ledger, "r1")
     told: list[FloodmarkError | None] = []
     times = iter((100.0, 200.0))
-    exporter = Exporter(ledger, 60, told.append, clock=lambda: next(times))
+    exporter = Exporter([ledger], 60, lambda state, error: told.append(error), clock=lambda: next(times))
     assert b"floodmark_ledger_up 0.0" in exposed(exporter) and b"floodmark_build_info" in exposed(exporter)
     exporter.refresh()
     fine = exposed(exporter)
@@ -337,7 +337,7 @@ def test_a_head_that_vanishes_is_no_new_beginning() -> None:
     store = MemoryStorage("memory:state")
     ledger = quick_ledger(store)
     commit(ledger, "r1")
-    exporter = Exporter(ledger, 60, lambda error: None)
+    exporter = Exporter([ledger], 60, lambda state, error: None)
     exporter.refresh()
     store.delete("head.json")
     exporter.refresh()
@@ -350,13 +350,13 @@ def test_a_damaged_document_is_the_stores_trouble_not_the_exporters_end() -> Non
     ledger.claim("r1", NOW)
     put(store, "inflight.json", store.get("inflight.json").data.replace(b"2026-11-24T03", b"yesterday"))
     told: list[FloodmarkError | None] = []
-    Exporter(ledger, 60, told.append).refresh()
+    Exporter([ledger], 60, lambda state, error: told.append(error)).refresh()
     assert [type(one) for one in told] == [StateUnreadable]
 
 
 def test_the_exporter_ends_when_it_is_told() -> None:
     stop = threading.Event()
-    exporter = Exporter(quick_ledger(MemoryStorage()), 3600, lambda error: stop.set())
+    exporter = Exporter([quick_ledger(MemoryStorage())], 3600, lambda state, error: stop.set())
     exporter.run(stop)
 
 
@@ -367,7 +367,7 @@ def test_the_server_has_metrics_and_health_and_nothing_else() -> None:
     fine = True
     metrics = registry(lambda: about_runs(known(*(entry(f"t{number}") for number in range(20)))))
     long = generate_latest(metrics)
-    with MetricsServer(HOST, 0, metrics, lambda: fine) as server:
+    with MetricsServer(HOST, 0, registry_page(metrics), lambda: fine) as server:
         base = f"http://{HOST}:{server.port}"
         assert get(f"{base}/metrics") == long and get(f"{base}/health") == b"ok\n"
         with urlopen(Request(f"{base}/metrics?x=1", headers={"Accept-Encoding": "gzip"})) as answer:
@@ -390,7 +390,7 @@ def test_a_client_that_disconnects_or_sends_nonsense_leaves_no_line_and_the_serv
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     long = registry(lambda: about_runs(known(*(entry(f"t{number}") for number in range(5000)))))
-    with MetricsServer(HOST, 0, long) as server:
+    with MetricsServer(HOST, 0, registry_page(long)) as server:
         for request in (b"GET /metrics HTTP/1.0\r\n\r\n", b"\x16\x03\x01\n", b"GET / HTTP/9.9\r\n\r\n", b""):
             with socket.create_connection((HOST, server.port)) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -403,7 +403,7 @@ def test_a_client_that_reads_nothing_delays_neither_others_nor_the_end(monkeypat
     monkeypatch.setattr("floodmark.metrics.server._Handler.timeout", 0.2)
     large = registry(lambda: about_runs(known(*(entry(f"t{number}") for number in range(3000)))))
     with (
-        MetricsServer(HOST, 0, large) as server,
+        MetricsServer(HOST, 0, text_page(lambda: [generate_latest(large)])) as server,
         socket.create_connection((HOST, server.port)) as idle,
         socket.create_connection((HOST, server.port)) as slow,
     ):
@@ -419,7 +419,7 @@ def test_an_address_that_can_not_be_had_is_an_error(address: str) -> None:
 
 
 def test_ipv6_is_served_too() -> None:
-    with MetricsServer("::1", 0, registry(about_itself)) as server:
+    with MetricsServer("::1", 0, registry_page(registry(about_itself))) as server:
         assert get(f"http://[::1]:{server.port}/metrics") == text(*about_itself())
 
 

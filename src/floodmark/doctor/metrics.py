@@ -9,7 +9,7 @@ from pathlib import Path
 from floodmark.config import Metrics, Secret
 from floodmark.doctor.finding import Finding, ok, warning
 from floodmark.errors import ConfigError
-from floodmark.metrics.exposition import registry
+from floodmark.metrics.exposition import registry, registry_page
 from floodmark.metrics.push import PushFailed, check_ready
 from floodmark.metrics.server import MetricsServer
 
@@ -46,8 +46,9 @@ def _check_textfile(path: Path) -> Finding:
 
 
 def _check_port(address: str, port: int) -> Finding:
+    nothing = registry_page(registry(tuple))
     try:
-        MetricsServer(address, port, registry(tuple)).close()
+        MetricsServer(address, port, nothing).close()
     except ConfigError as error:
         return warning(
             "metrics: port", error.sentence, "Set another metrics.port (--metrics-port), or metrics.address."

@@ -17,7 +17,7 @@ from prometheus_client import write_to_textfile
 from floodmark.config import Metrics
 from floodmark.errors import ConfigError, FloodmarkError, Stopped, exit_code_of
 from floodmark.events import Event, Observer, RunEnded, Warned
-from floodmark.metrics.exposition import registry
+from floodmark.metrics.exposition import registry, registry_page
 from floodmark.metrics.ledger_facts import LedgerFacts
 from floodmark.metrics.live import LiveTotals, add_event
 from floodmark.metrics.push import PushFailed, push
@@ -107,7 +107,7 @@ class MetricsOutputs:
 
     def _serve(self, address: str, port: int) -> None:
         try:
-            self._server = MetricsServer(address, port, registry(self._served))
+            self._server = MetricsServer(address, port, registry_page(registry(self._served)))
         except ConfigError as error:
             self._warn(f"{error.sentence}; the run continues without them")
 

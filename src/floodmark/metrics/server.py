@@ -1,4 +1,4 @@
-"""An HTTP server with /metrics, which prometheus_client answers, and /health."""
+"""An HTTP server with /metrics, /health, and a front page."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from typing import TextIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-
 from floodmark.errors import ConfigError
 
 _SLOW_CLIENT = 30.0  # seconds
@@ -25,15 +23,20 @@ _HEALTHY, _UNHEALTHY = b"ok\n", b"the metrics are no longer kept up to date\n"
 class MetricsServer:
     """Server that runs on its own threads until it is closed. `port` 0 takes any free port; see `port`.
 
-    `registry` holds the metrics, and `healthy` tells if their producer still works. Raises ConfigError if the address
-    is not available.
+    `metrics` is the page of the metrics, `healthy` tells if their producer still works, and `front` is the page at `/`.
+    Raises ConfigError if the address is not available.
     """
 
     def __init__(
-        self, address: str, port: int, registry: CollectorRegistry, healthy: Callable[[], bool] = lambda: True
+        self,
+        address: str,
+        port: int,
+        metrics: WSGIApplication,
+        healthy: Callable[[], bool] = lambda: True,
+        front: WSGIApplication | None = None,
     ) -> None:
         try:
-            self._server = _Server(address, port, _application(registry, healthy))
+            self._server = _Server(address, port, _application(metrics, healthy, front))
         except (OSError, OverflowError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or "it is not a valid address or port"
             hint = "Choose another port or address."
@@ -56,13 +59,16 @@ class MetricsServer:
         self.close()
 
 
-def _application(registry: CollectorRegistry, healthy: Callable[[], bool]) -> WSGIApplication:
-    """Return the application: prometheus_client's for /metrics, and short texts for the other paths."""
-    metrics: WSGIApplication = make_wsgi_app(registry)
+def _application(
+    metrics: WSGIApplication, healthy: Callable[[], bool], front: WSGIApplication | None
+) -> WSGIApplication:
+    """Return the application: the two pages, and short texts for the other paths."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/metrics":
             return metrics(environ, start_response)
+        if environ["PATH_INFO"] == "/" and front is not None:
+            return front(environ, start_response)
         status, body = _page(environ["PATH_INFO"], healthy)
         start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
         return [body]
@@ -77,7 +83,10 @@ def _page(path: str, healthy: Callable[[], bool]) -> tuple[HTTPStatus, bytes]:
 
 
 def _with_head(application: WSGIApplication) -> WSGIApplication:
-    """Answer HEAD as GET without the body, which prometheus_client's application refuses. Hide the server's version."""
+    """Answer HEAD as GET without the body, which prometheus_client's application refuses. Hide the server's version.
+
+    A body in pieces is not joined: it can be large.
+    """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         started: list[tuple[str, list[tuple[str, str]]]] = []
@@ -87,10 +96,11 @@ def _with_head(application: WSGIApplication) -> WSGIApplication:
             return lambda data: None
 
         head = environ["REQUEST_METHOD"] == "HEAD"
-        body = b"".join(application({**environ, "REQUEST_METHOD": "GET"} if head else environ, keep))
+        body = list(application({**environ, "REQUEST_METHOD": "GET"} if head else environ, keep))
         ((status, headers),) = started
-        start_response(status, [*headers, ("Content-Length", str(len(body))), ("Server", "floodmark")])
-        return [] if head else [body]
+        length = str(sum(map(len, body)))
+        start_response(status, [*headers, ("Content-Length", length), ("Server", "floodmark")])
+        return [] if head else body
 
     return answer
 

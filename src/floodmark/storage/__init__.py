@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from floodmark.errors import ConfigError
 from floodmark.places import file_path, option_problem, place_problem
@@ -12,7 +13,10 @@ from floodmark.storage.base import Storage, StorageOptions
 from floodmark.storage.local import LocalStorage
 from floodmark.storage.put_only import PutOnlyStorage
 
-__all__ = ["StorageOptions", "open_storage"]
+if TYPE_CHECKING:
+    from floodmark.storage.s3 import S3Storage
+
+__all__ = ["StorageOptions", "open_storage", "open_storages"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -25,7 +29,7 @@ def open_storage(url: str, options: StorageOptions) -> Storage:
     """
     scheme = _SCHEME.match(url)
     if scheme is not None and scheme[1].lower() == "s3":
-        return _open_s3(url[scheme.end() :], options)
+        return _kept(_open_s3(url[scheme.end() :], options), options)
     if scheme is not None and scheme[1].lower() == "file":
         return _open_folder(_file_path(url), options)
     if scheme is not None:
@@ -35,7 +39,21 @@ def open_storage(url: str, options: StorageOptions) -> Storage:
     return _open_folder(url, options)
 
 
-def _open_s3(place: str, options: StorageOptions) -> Storage:
+def open_storages(urls: Sequence[str], options: StorageOptions) -> list[Storage]:
+    """Return a store for each URL, as `open_storage` does. Those on S3 share one client."""
+    opened: list[Storage] = []
+    connected: S3Storage | None = None
+    for url in urls:
+        scheme = _SCHEME.match(url)
+        if scheme is None or scheme[1].lower() != "s3":
+            opened.append(open_storage(url, options))
+            continue
+        connected = _open_s3(url[scheme.end() :], options, connected)
+        opened.append(_kept(connected, options))
+    return opened
+
+
+def _open_s3(place: str, options: StorageOptions, connected: S3Storage | None = None) -> S3Storage:
     problem = place_problem(f"s3://{place}")
     if problem is not None:
         _refuse("s3://…", problem.why)
@@ -45,7 +63,11 @@ def _open_s3(place: str, options: StorageOptions) -> Storage:
     bucket, _, prefix = place.partition("/")
     from floodmark.storage.s3 import S3Storage  # noqa: PLC0415 - by need: boto3 takes 0.15 s to load
 
-    store = S3Storage(bucket, prefix.strip("/"), options)
+    return S3Storage(bucket, prefix.strip("/"), options, connected=connected)
+
+
+def _kept(store: S3Storage, options: StorageOptions) -> Storage:
+    """Return the store as its options ask for it."""
     return store if options.conditional else PutOnlyStorage(store, store.check_credentials)
 
 

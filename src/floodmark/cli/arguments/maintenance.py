@@ -31,7 +31,7 @@ _EXPORTER = CommandHelp(
         "Read the state at an interval, and serve it as metrics at /metrics until SIGINT or SIGTERM. If the state "
         "can't be read, the last known values stay. /health answers 200 as long as the process works."
     ),
-    variables=(*_STATE, *_LOG[:2]),
+    variables=(*_STATE[:2], "FLOODMARK_STATES", _STATE[2], *_LOG[:2]),
     examples=(
         "floodmark exporter --destination s3://lake/cases",
         "floodmark exporter --state s3://lake/state --address 127.0.0.1 --port 9000",
@@ -96,7 +96,12 @@ def add_exporter(commands: Commands) -> None:
     exporter.add_argument(
         "--interval", type=count, default=60, metavar="SECONDS", help="the time between two readings (default: 60)"
     )
-    groups.add_places(exporter, source=False)
+    exporter.add_argument(
+        "--state-label",
+        action="store_true",
+        help="add the label `state` to every series, for databases of the same name",
+    )
+    groups.add_places(exporter, source=False, several=True)
     groups.add_log(exporter)
 
 

@@ -10,6 +10,7 @@ from floodmark.cli.arguments.values import count, since
 _PLACES = ("FLOODMARK_SOURCE", "PGHOST, PGDATABASE, …", "FLOODMARK_DESTINATION", "FLOODMARK_STATE")
 _LOG = ("FLOODMARK_LOG_FORMAT", "FLOODMARK_LOG_LEVEL", "NO_COLOR")
 _STATE = ("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "AWS_PROFILE, …", "NO_COLOR")
+_STATES = ("FLOODMARK_DESTINATION", "FLOODMARK_STATE", "FLOODMARK_STATES", "AWS_PROFILE, …", "NO_COLOR")
 
 _RUN = CommandHelp(
     summary="extract what changed and publish a manifest",
@@ -44,7 +45,7 @@ _STATUS = CommandHelp(
         "the last decision about it, and when it last changed. Below are the last runs, whatever their end. It needs "
         "only the state."
     ),
-    variables=_STATE,
+    variables=_STATES,
     examples=("floodmark status --destination s3://lake/cases", "floodmark status --state ./state --output json"),
     exit_codes=(10, 13),
 )
@@ -111,4 +112,4 @@ def add_history(commands: Commands) -> None:
         groups.add_verbosity(command, quiet=False)
     for command in (status, history, show):
         groups.add_output(command)
-        groups.add_places(command, source=False)
+        groups.add_places(command, source=False, several=command is status)

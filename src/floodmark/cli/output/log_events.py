@@ -67,7 +67,7 @@ EVENTS: dict[str, LogEvent] = {
     "delivery_finished": LogEvent("info", ("delivery", "url", "tables", "delivered", "unchanged", "failed", "gone")),
     "metrics_served": LogEvent("info", ("address", "port")),
     "state_read": LogEvent("info", ("state",)),
-    "state_unreadable": LogEvent("warning", ("why", "hint")),
+    "state_unreadable": LogEvent("warning", ("state", "why", "hint")),
     "retry": LogEvent("warning", ("what", "why", "attempt")),
     "warning": LogEvent("warning", ("message",)),
     "stop_requested": LogEvent("warning", ("hint",)),
