@@ -16,6 +16,7 @@ from floodmark.cli.commands.load import LoadDocument
 from floodmark.cli.commands.notify import NotifyDocument
 from floodmark.cli.commands.prune import PruneDocument
 from floodmark.cli.commands.verify import VerifyDocument
+from floodmark.cli.output.overview import OverviewDocument
 from floodmark.cli.output.views import HistoryDocument, PlanDocument, StatusDocument
 from floodmark.differences import ManifestDifference, NoDifference
 from floodmark.journal.status import JournalDocument
@@ -26,7 +27,7 @@ from floodmark.state.manifest import Manifest
 DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "run": (Manifest,),
     "plan": (PlanDocument,),
-    "status": (StatusDocument,),
+    "status": (StatusDocument, OverviewDocument),  # the second one with several states
     "history": (HistoryDocument,),
     "show": (Manifest, TableEntry, StatusDocument),
     "diff": (ManifestDifference, NoDifference),

@@ -36,8 +36,10 @@ class Database(Struct, frozen=True, kw_only=True):
 
 
 def ledgers(urls: Sequence[str]) -> list[Ledger]:
-    """The ledger at each place."""
-    return [Ledger(RetryingStorage(store, ignore_event)) for store in open_storages(urls, StorageOptions())]
+    """The ledger at each place, which lets a run of long ago commit."""
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+    stores = open_storages(urls, StorageOptions())
+    return [Ledger(RetryingStorage(store, ignore_event), now=lambda: long_ago) for store in stores]
 
 
 def make_states(places: dict[str, Database]) -> None:

@@ -23,7 +23,7 @@ import pytest
 
 from fix_child import Child
 from fix_cli import EVIL, EVIL_SHOWN, entry, head, manifest
-from floodmark.cli.commands import history
+from floodmark.cli.commands import history, status
 from floodmark.cli.main import main
 from floodmark.demo import story
 from floodmark.errors import (
@@ -90,6 +90,7 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         current = SimpleNamespace(head=head(manifests[0]), manifest=manifests[0], etag="e") if manifests else None
         held = SimpleNamespace(current=lambda: current, history=newest, in_flight=Inflight, require_begun=lambda: None)
         monkeypatch.setattr(history, "open_ledger", lambda settings, observer: held)
+        monkeypatch.setattr(status, "open_ledgers", lambda settings, observer: [held])
 
     return stand_in
 

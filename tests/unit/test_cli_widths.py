@@ -17,11 +17,13 @@ from rich.console import Console
 
 from fix_cli import Tty, command_streams, entry, head, manifest, part
 from floodmark.cli.commands.journal import status_text
-from floodmark.cli.output import render, render_state, views
+from floodmark.cli.output import overview, render, render_state, views
 from floodmark.cli.output.render_diff import diff_text
+from floodmark.cli.output.render_overview import overview_text
 from floodmark.cli.output.streams import console
 from floodmark.cli.output.views import ChunkCounts
 from floodmark.differences import compare_manifests
+from floodmark.errors import StorageUnavailable
 from floodmark.journal.plan import TriggerState
 from floodmark.journal.status import FaultView, JournalDocument, JournalTableView
 from floodmark.model import Column, Ended, Reason, TableEntry, TableName
@@ -109,6 +111,21 @@ def status(to: Console) -> str:
     return shown + "\n" + history(to)
 
 
+def status_many(to: Console) -> str:
+    """Four states: one with everything, one whose database's name is long, one that is fine, one that is away."""
+    one = manifest(*tables())
+    rows = tuple(views.table_status(each, NOW) for each in one.tables)
+    runs = tuple(views.run_summary(run) for run in RUNS)
+    bad = views.StatusDocument(head=head(one), tables=rows, runs=runs[2:])
+    fine = views.StatusDocument(head=head(one), tables=rows[:2], runs=runs[1:2])
+    long = replace(fine, head=replace(head(one), database=LONG))
+    away = StorageUnavailable("can't read an object", on="s3://lake/away/_floodmark/head.json", why="HTTP 503")
+    found = {"cases": bad, "long": long, "staff": replace(fine, head=replace(head(one), database="staff"))}
+    summaries = [overview.summary(f"s3://lake/{name}/_floodmark", each, NOW) for name, each in found.items()]
+    summaries += [overview.summary("s3://lake/away/_floodmark", away, NOW)]
+    return overview_text(overview.worst_first(summaries), to)
+
+
 def history(to: Console) -> str:
     return render_state.history_table([views.run_summary(run) for run in RUNS], to)
 
@@ -167,6 +184,7 @@ SCREENS: dict[str, Callable[[Console], str]] = {
     "run": run,
     "plan": lambda to: render.plan_table(planned(), to),
     "status": status,
+    "status_many": status_many,
     "history": history,
     "show": lambda to: render_state.manifest_table(manifest(*tables()), to),
     "show_table": show_table,

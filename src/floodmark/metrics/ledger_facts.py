@@ -47,9 +47,9 @@ class CommitFacts(Struct, frozen=True, kw_only=True):
 class LedgerFacts(Struct, frozen=True, kw_only=True):
     """The known facts about one database's runs. `record` is None if no run's end was ever recorded.
 
-    `committed` are the facts about the last commit if its manifest is not kept: see `without_manifest`. `stateless` runs
-    leave nothing behind, and for `unread` ones nothing is known yet. In both cases nobody can say that an event never
-    happened.
+    `committed` are the facts about the last commit if its manifest is not kept: see `without_manifest`. `stateless`
+    runs leave nothing behind, and for `unread` ones nothing is known yet. In both cases nobody can say that an event
+    never happened.
     """
 
     head: Head | None = None

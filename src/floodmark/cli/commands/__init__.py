@@ -16,7 +16,7 @@ from floodmark.cli.output.streams import CommandStreams
 MODULES = {
     "run": "run",
     "plan": "plan",
-    "status": "history",
+    "status": "status",
     "history": "history",
     "show": "history",
     "diff": "diff",

@@ -1,13 +1,12 @@
-"""`floodmark status`, `history` and `show`: read the state, and show tables, runs, one manifest or one table of it."""
+"""`floodmark history` and `show`: read the state, and show its runs, one manifest or one table of it."""
 
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 
 from floodmark.backends import open_ledger
 from floodmark.cli.landed import committed_runs, named_table
-from floodmark.cli.output import render, render_state, views
+from floodmark.cli.output import render_state, views
 from floodmark.cli.output.empty import prints_if_no_state
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import no_state, state_settings
@@ -16,32 +15,6 @@ from floodmark.state.ledger import Current, Ledger
 from floodmark.state.manifest import Manifest, encode
 from floodmark.state.run_ids import CURRENT
 from floodmark.state.run_list import known_runs
-
-
-def status(options: argparse.Namespace, streams: CommandStreams) -> int:
-    """Show every table, how fresh it is, and the last decision about it. Below are the last runs."""
-    ledger = _ledger(options, streams)
-    with prints_if_no_state(views.StatusDocument(), options, streams):
-        # The runs come first: their manifests and the current one must not be in memory at once.
-        runs = tuple(views.run_summary(run) for run in known_runs(ledger, options.limit, options.since))
-        current = _current(ledger)
-    now = datetime.now(UTC)
-    entries = () if current is None else current.manifest.tables
-    tables = tuple(views.table_status(entry, now) for entry in entries)
-    drift = () if current is None else render.drift_of(current.manifest)
-    if options.output == "json":
-        head = None if current is None else current.head
-        streams.print_json(views.StatusDocument(head=head, tables=tables, runs=runs, drift=drift))
-    else:
-        to = console(streams.out, streams.environ)
-        if current is not None:
-            streams.out.write(render_state.status_table(current.head, tables, now, to, verbose=options.verbose) + "\n")
-            streams.out.write(render.contract_lines(drift, to))
-        if runs:
-            streams.out.write(render_state.history_table(runs, to))
-    if current is None:
-        streams.notice_no_run()
-    return EXIT_OK
 
 
 def history(options: argparse.Namespace, streams: CommandStreams) -> int:

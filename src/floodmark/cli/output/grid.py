@@ -25,6 +25,7 @@ _STYLES = {
     "dropped": "yellow",
     "partial": "yellow",
     "unread": "yellow",
+    "unreadable": "bold red",
     "stopped": "yellow",
     "unchanged": "dim",
 }
@@ -38,13 +39,15 @@ class Column(Struct, frozen=True):
     """A column's head and form.
 
     `right` aligns it to the right. `rank` says how soon it is left out on a narrow terminal: the greatest rank goes
-    first, and 0 always stays. Only the last column can be a `sentence`, which is broken between words.
+    first, and 0 always stays. Only the last column can be a `sentence`, which is broken between words. `below` puts
+    sentences below their rows even if there is room to the right.
     """
 
     title: str
     right: bool = False
     rank: int = 0
     sentence: bool = False
+    below: bool = False
 
 
 class _Form(Struct, frozen=True):
@@ -89,10 +92,10 @@ def _choose_form(columns: Sequence[Column], rows: Sequence[Row], width: int | No
     if width is None:
         return _Form(tuple(fixed), tuple(natural), longest)
     natural[0] = _name_width([cell_len(row[0]) for row in rows], cell_len(columns[0].title), width // 2)
-    sentence_width = min(longest, _SENTENCE_WIDTH)
+    sentence_width = 0 if columns[-1].below else min(longest, _SENTENCE_WIDTH)
     shown = _fitting(columns, fixed, natural, width - (sentence_width + _GAP if sentence else 0))
     room = width - _total(shown, natural) - _GAP
-    if sentence and room < sentence_width:
+    if sentence and (columns[-1].below or room < sentence_width):
         shown, room = _fitting(columns, fixed, natural, width), 0
     return _Form(tuple(shown), tuple(natural[n] for n in shown), room if sentence else 0)
 
