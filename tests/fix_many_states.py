@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from subprocess import Popen
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fix_command import Floodmark
 from fix_ports import HOST, own_port
 from fix_prometheus import eventually, get
 from fix_state import entry, failed_over, manifest, point, stored
@@ -95,19 +99,33 @@ def _end(one: Manifest, database: Database) -> Ended:
     )
 
 
-@contextmanager
-def serving(job: object, *arguments: str, environment: dict[str, str] | None = None) -> Iterator[tuple[str, int]]:
-    """An exporter process: its address and its process id. It must end cleanly when it is told to."""
-    import signal  # noqa: PLC0415
+class Serving:
+    """An exporter at work: its address, its process, and, after its end, its log."""
 
+    def __init__(self, process: Popen[bytes], port: int) -> None:
+        self.process, self.url, self.log = process, f"http://{HOST}:{port}", ""
+
+    def metrics(self) -> str:
+        return get(f"{self.url}/metrics").decode()
+
+    def peak_mib(self) -> float:
+        """The most memory that the process had so far."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+@contextmanager
+def serving(job: Floodmark, *arguments: str) -> Iterator[Serving]:
+    """An exporter process, which must end cleanly and soon when it is told to."""
     port = own_port()
-    given = ("--address", HOST, "--port", str(port), *arguments)
-    process = job.start("exporter", *given, environment=environment or {})  # type: ignore[attr-defined]
+    process = job.start("exporter", "--address", HOST, "--port", str(port), *arguments)
+    made = Serving(process, port)
     try:
-        eventually(lambda: get(f"http://{HOST}:{port}/health"), "the exporter")
-        yield f"http://{HOST}:{port}", process.pid
+        eventually(lambda: get(f"{made.url}/health"), "the exporter")
+        yield made
     finally:
         process.send_signal(signal.SIGTERM)
         begun = time.monotonic()
-        done = job.end(process)  # type: ignore[attr-defined]
+        done = job.end(process)
+        made.log = done.err
         assert done.code == 0 and time.monotonic() - begun < 5, done.said

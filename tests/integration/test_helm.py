@@ -157,6 +157,16 @@ def test_the_exporter_sees_the_state_and_nothing_of_the_database(helm: Helm) -> 
     assert monitor["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
 
 
+def test_an_exporter_can_read_many_states(helm: Helm) -> None:
+    states = ["s3://lake/cases/_floodmark", "s3://lake/staff/_floodmark"]
+    values = {**NEEDED, "exporter": {"enabled": True, "states": states, "stateLabel": True}}
+    rendered = helm.render(values)
+    require_valid(rendered)
+    (container,) = rendered["Deployment", "svc-floodmark-exporter"]["spec"]["template"]["spec"]["containers"]
+    assert variables(container)["FLOODMARK_STATES"].split() == states and container["args"][-1] == "--state-label"
+    assert "FLOODMARK_STATES" not in variables(container_of(rendered))
+
+
 def test_the_alerts_are_those_of_ops_prometheus(helm: Helm) -> None:
     """A chart reads nothing outside itself, so it has a copy; only labels, links and the group's name are its own."""
     source = ROOT / "ops/prometheus/alerts.yml"
@@ -227,6 +237,7 @@ def test_arguments(helm: Helm, args: object, rendered: list[str] | None) -> None
         ({"awsDefaultRegion": "London"}, "/awsDefaultRegion"),
         ({"stateUrl": "s3://a/b", "stateSecretName": "c"}, "stateUrl and stateSecretName contradict"),
         ({"serviceMonitor": {"enabled": True}}, "serviceMonitor.enabled needs exporter.enabled"),
+        ({"exporter": {"states": ["lake/cases"]}}, "/exporter/states/0"),
     ],
 )
 def test_a_slip_is_named(helm: Helm, values: dict[str, Any], words: str) -> None:

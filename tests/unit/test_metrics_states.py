@@ -90,8 +90,8 @@ def test_each_database_has_its_series_and_each_state_tells_if_it_can_be_read() -
     told: Told = []
     shown = read(states, told)
     require_clean(shown.encode())
-    assert 'floodmark_ledger_up{state="memory:a"} 1.0' in shown and 'ledger_up{state="memory:b"} 0.0' in shown
-    assert 'floodmark_ledger_last_read_timestamp_seconds{state="memory:a"} 100.0' in shown
+    assert 'floodmark_ledger_up{state_url="memory:a"} 1.0' in shown and 'ledger_up{state_url="memory:b"} 0.0' in shown
+    assert 'floodmark_ledger_last_read_timestamp_seconds{state_url="memory:a"} 100.0' in shown
     assert 'floodmark_table_rows{database="cases",schema="public",table="person"} 3.0' in shown
     assert "staff" not in shown and shown.count("\n# TYPE floodmark_ledger_up gauge") == 1
     assert [(state, type(error)) for state, error in told] == [("memory:a", type(None)), ("memory:b", StorageError)]
@@ -99,7 +99,7 @@ def test_each_database_has_its_series_and_each_state_tells_if_it_can_be_read() -
 
 def test_one_state_has_the_labels_that_it_always_had() -> None:
     shown = read([State("memory:a", "cases")])
-    assert "\nfloodmark_ledger_up 1.0\n" in shown and "state=" not in shown
+    assert "\nfloodmark_ledger_up 1.0\n" in shown and "state_url=" not in shown
 
 
 def test_series_of_a_metric_stand_together() -> None:
@@ -116,7 +116,7 @@ def test_the_second_database_of_a_name_is_refused_and_the_first_is_shown() -> No
     shown = read(states, told)
     require_clean(shown.encode())
     assert 'table="person"' in shown and 'table="other"' not in shown
-    assert 'ledger_up{state="memory:a"} 1.0' in shown and 'ledger_up{state="memory:b"} 0.0' in shown
+    assert 'ledger_up{state_url="memory:a"} 1.0' in shown and 'ledger_up{state_url="memory:b"} 0.0' in shown
     (place, error) = told[-1]
     assert place == "memory:b" and error is not None and "the same name as that of memory:a" in error.sentence
     assert error.hint == "Start the exporter with --state-label."
@@ -127,10 +127,12 @@ def test_with_the_label_databases_of_one_name_are_told_apart() -> None:
     shown = read(states, state_label=True)
     require_clean(shown.encode())
     for state in ("memory:a", "memory:b"):
-        assert f'floodmark_table_rows{{database="cases",schema="public",state="{state}",table="person"}} 3.0' in shown
-        assert f'floodmark_snapshot_timestamp_seconds{{database="cases",state="{state}"}}' in shown
+        assert (
+            f'floodmark_table_rows{{database="cases",schema="public",state_url="{state}",table="person"}} 3.0' in shown
+        )
+        assert f'floodmark_snapshot_timestamp_seconds{{database="cases",state_url="{state}"}}' in shown
     lines = [line for line in shown.splitlines() if line.startswith("floodmark_") and "build_info" not in line]
-    assert all('state="memory:' in line for line in lines)
+    assert all('state_url="memory:' in line for line in lines)
 
 
 def test_a_name_that_becomes_free_is_shown() -> None:
@@ -152,7 +154,7 @@ def test_a_state_that_hangs_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     exporter = of(states)
     with running(exporter):
         eventually(lambda: 'database="staff"' in text(exporter))
-        assert 'ledger_up{state="memory:a"} 0.0' in text(exporter) and exporter.healthy()
+        assert 'ledger_up{state_url="memory:a"} 0.0' in text(exporter) and exporter.healthy()
         monkeypatch.setattr(module, "_PATIENCE", -3 * FAR - 0.01)
         assert not exporter.healthy(), "a reading that hangs for so long is a fault of the process"
         free.set()

@@ -21,8 +21,8 @@ DASHBOARD = json.loads((ROOT / "ops/grafana/dashboard.json").read_text(encoding=
 METRICS = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
 BY_NAME = {metric.name: metric for metric in catalogue.ALL}
-# What Prometheus and Kubernetes add to every series.
-ADDED = {"namespace", "instance", "job", "pod"}
+# What Prometheus and Kubernetes add to every series, and the exporter if it is asked to.
+ADDED = {"namespace", "instance", "job", "pod", "state_url"}
 ENTRY_PARTS = ("**Symptom.**", "**Meaning.**", "**Check.**", "**Fix.**", "**Escalate.**")
 
 

@@ -23,7 +23,7 @@ Lines = Mapping[str, bytes]
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _FAST = 1  # the level of compression: the text repeats itself, so that it shrinks to a twentieth all the same
 _GZIP = 31  # zlib's number for gzip's own header
-_STATE = "state"
+STATE_LABEL = "state_url"
 
 
 class _Values(Collector):
@@ -75,7 +75,7 @@ def with_state(values: Iterable[MetricValue], state: str) -> Iterator[MetricValu
 
 
 def joined(several: Sequence[Lines]) -> list[bytes]:
-    """Return the text of all lines, in pieces. The series of a metric stand together, below its description."""
+    """Return the text of all lines, in pieces. A metric's series follow its description."""
     pieces = []
     for metric in ALL:
         found = [lines[metric.name] for lines in several if metric.name in lines]
@@ -111,12 +111,12 @@ def _compressed(pieces: Iterable[bytes]) -> list[bytes]:
 
 @cache
 def _labelled(metric: Metric) -> Metric:
-    return replace(metric, labels=(*metric.labels, _STATE))
+    return replace(metric, labels=(*metric.labels, STATE_LABEL))
 
 
 @cache
 def _description(metric: Metric) -> bytes:
-    """Return the two lines that stand above a metric's series."""
+    """Return the two lines above a metric's series."""
     sample = MetricValue(metric, ("",) * len(metric.labels), 0)
     return b"".join(generate_latest(registry(lambda: [sample])).splitlines(keepends=True)[:2])
 

@@ -25,7 +25,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     """The last known facts of a state, and the text of its series.
 
     `read` is the time of the last reading that succeeded, in seconds since 1970. `error` is why the newest one failed.
-    `label` is the state's location if each series has the label `state`, else None.
+    `label` is the state's location if each series has the label `state_url`, else None.
     """
 
     url: str
@@ -65,7 +65,7 @@ def read_again(ledger: Ledger, before: Reading, clock: Callable[[], float]) -> R
 def told_apart(readings: Sequence[Reading]) -> list[Reading]:
     """Return the readings, and for each state whose database's name is taken an error instead of its series.
 
-    With the label `state` every name is free. The first state of a name has it, in the order of the list.
+    With that label every name is free. The first state of a name has it, in the order of the list.
     """
     owners: dict[str, Reading] = {}
     shown = []
@@ -77,7 +77,7 @@ def told_apart(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def about_reading(one: Reading, *, several: bool) -> Lines:
-    """Return the series that tell if a state can be read. Among several states they have the label `state`."""
+    """Return the series that tell if a state can be read. Among several states they have the label `state_url`."""
     values = about_the_ledger(one.up, one.read)
     return lines_of(with_state(values, one.url) if several or one.label is not None else values)
 

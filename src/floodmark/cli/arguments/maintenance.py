@@ -99,7 +99,7 @@ def add_exporter(commands: Commands) -> None:
     exporter.add_argument(
         "--state-label",
         action="store_true",
-        help="add the label `state` to every series, for databases of the same name",
+        help="add the label `state_url` to every series, for databases of the same name",
     )
     groups.add_places(exporter, source=False, several=True)
     groups.add_log(exporter)
