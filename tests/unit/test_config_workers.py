@@ -22,8 +22,9 @@ from floodmark.config import (
     SourceSettings,
     TableRule,
 )
-from floodmark.config.workers import with_own_secrets, without_secrets
+from floodmark.config.workers import require_shareable, with_own_secrets, without_secrets
 from floodmark.errors import ConfigError
+from floodmark.pipeline.job import run
 
 HIDDEN = "hidden-5e2c"
 URL = f"postgresql://reader:{HIDDEN}@db.example/shop"
@@ -118,3 +119,23 @@ def test_a_worker_without_a_source_says_what_to_set(
     assert refused.value.on == socket.gethostname()
     assert "FLOODMARK_SOURCE" in str(refused.value.hint) and "FLOODMARK_CONFIG" in str(refused.value.hint)
     assert HIDDEN not in str(refused.value)
+
+
+def test_a_run_that_a_cluster_can_share() -> None:
+    require_shareable(settings())
+    require_shareable(msgspec.structs.replace(settings(), source=SourceSettings(None)))
+
+
+@pytest.mark.parametrize(
+    ("change", "on"),
+    [
+        ({"source": SourceSettings(Secret(f"mysql://a:{HIDDEN}@db/shop"))}, "source.url"),
+        ({"destination": DestinationSettings(url="s3://zone/in", layout="moj-landing")}, "layout: moj-landing"),
+    ],
+)
+def test_a_run_that_must_stay_on_one_machine(change: dict[str, Any], on: str) -> None:
+    """The job asks before it does anything, so no store and no scheduler need to exist."""
+    refused_settings = msgspec.structs.replace(settings(), engine="dask://nowhere.example:8786", **change)
+    with pytest.raises(ConfigError, match="can't run on a cluster") as refused:
+        run(refused_settings)
+    assert refused.value.on == on and HIDDEN not in str(refused.value)

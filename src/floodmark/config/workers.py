@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 from msgspec.structs import replace
 
@@ -12,8 +13,28 @@ from floodmark.config.load import SOURCE, load_source
 from floodmark.config.settings import Flags, Metrics, NotifySettings, OpenLineageSettings, Secret, Settings
 from floodmark.config.tables import MASK_KEY
 from floodmark.errors import ConfigError
+from floodmark.layout import LAYOUTS
 
 CONFIG = "FLOODMARK_CONFIG"
+
+
+def require_shareable(settings: Settings) -> None:
+    """Refuse a run whose chunks other machines can't extract. Raises ConfigError.
+
+    Only PostgreSQL can show one moment to several machines. A cluster can do a task twice: if a receiver moves objects
+    away, the second one would land the same file again.
+    """
+    url, layout = settings.source.url, settings.destination.layout
+    if url is not None and not url.reveal().strip().startswith("postgres"):
+        why = "only PostgreSQL can show the same snapshot to several machines"
+        _refuse_engine("source.url", why, "Remove the engine: threads of this process read this database.")
+    if not LAYOUTS[layout].objects_stay:
+        why = "a worker that answers late could land a file again after its receiver took it away"
+        _refuse_engine(f"layout: {layout}", why, "Remove the engine, or run into a lake and `deliver` from there.")
+
+
+def _refuse_engine(on: str, why: str, hint: str) -> NoReturn:
+    raise ConfigError("can't run on a cluster", on=on, why=why, hint=hint)
 
 
 def without_secrets(settings: Settings) -> Settings:

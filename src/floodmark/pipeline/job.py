@@ -8,6 +8,7 @@ from msgspec import UNSET, Struct
 
 from floodmark.backends import open_source
 from floodmark.config import Settings
+from floodmark.config.workers import require_shareable
 from floodmark.engine.opening import EngineChoice, open_engine
 from floodmark.errors import LossRefused, SourceError, Stopped
 from floodmark.events import Observer, Retried, ignore_event
@@ -86,9 +87,12 @@ def run(
         RunStopped: `stop` ended the run, and nothing was committed. The error says what is kept for the next run.
         FloodmarkError: The run failed as a whole, and nothing was committed. The class tells the exit code.
     """
+    chosen = engine or settings.engine
+    if chosen is not None:
+        require_shareable(settings)
     session = Session(settings, observer, stop or Stop())
     try:
-        with open_engine(engine or settings.engine, session.observe, session.stop) as session.cluster:
+        with open_engine(chosen, session.observe, session.stop) as session.cluster:
             completed = _attempt_until_complete(session, open_source(settings))
         result = publish(session, completed)
     except Stopped as stopped:
