@@ -15,14 +15,17 @@ from msgspec.structs import replace
 
 from fix_command import until
 from fix_engine import PickledThreads
+from fix_ports import closed_port
 from fix_postgres import Role
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Secret, TableRule
+from floodmark.engine.local import ThisProcess
 from floodmark.errors import ConfigError
-from floodmark.events import ChunkDone, Event, Retried, RunStarted
+from floodmark.events import ChunkDone, Event, Observer, Retried, RunStarted
 from floodmark.model import TableEntry
 from floodmark.native import VARIABLE, is_built
-from floodmark.pipeline import remote, session
+from floodmark.pipeline import job, remote
+from floodmark.retrying import Patience
 from floodmark.storage.local import LocalStorage
 
 KEY = "a key that nobody may see"
@@ -46,11 +49,24 @@ RULES: dict[str, TableRule] = {
 }
 
 
+class OneEngine(ThisProcess, frozen=True):
+    """A cluster whose engine is given."""
+
+    given: Any = None
+
+    def engine(self, observer: Observer, here: int, limit: int | None = None) -> Any:
+        return self.given
+
+
+def use_engine(monkeypatch: pytest.MonkeyPatch, engine: PickledThreads) -> None:
+    monkeypatch.setattr(job, "open_engine", lambda *_: OneEngine(given=engine))
+
+
 @pytest.fixture
 def away(nightly: Nightly, monkeypatch: pytest.MonkeyPatch) -> PickledThreads:
     """An engine that sends chunks away, to workers that may read the test's database."""
     engine = PickledThreads(2, lambda event: nightly.events.append(event))
-    monkeypatch.setattr(session, "LocalThreads", lambda number: engine)
+    use_engine(monkeypatch, engine)
     monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url)
     return engine
 
@@ -71,7 +87,7 @@ def both_ways(nightly: Nightly, monkeypatch: pytest.MonkeyPatch, **changes: Any)
     threads = Nightly(nightly.database, nightly.folder.parent / "threads")
     threads.run(**changes)
     engine = PickledThreads(2, lambda event: nightly.events.append(event))
-    monkeypatch.setattr(session, "LocalThreads", lambda number: engine)
+    use_engine(monkeypatch, engine)
     monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url)
     nightly.run(**changes)
     assert threads.last is not None and nightly.last is not None
@@ -120,18 +136,18 @@ def test_a_message_does_not_grow_with_its_table(
 ) -> None:
     nightly.database.execute(
         "CREATE TABLE big (i int, v text STORAGE PLAIN);"
-        "INSERT INTO big SELECT i, repeat('x', 7000) FROM generate_series(1, 400) i;"
+        "INSERT INTO big SELECT i, repeat('x', 7000) FROM generate_series(1, 160) i;"
         "CREATE TABLE many (i int) PARTITION BY LIST (i)"
     )
-    for number in range(60):
+    for number in range(25):
         nightly.database.execute(f"CREATE TABLE many_{number} PARTITION OF many FOR VALUES IN ({number})")
-    nightly.database.execute("INSERT INTO many SELECT generate_series(0, 59)")
+    nightly.database.execute("INSERT INTO many SELECT generate_series(0, 24)")
     nightly.run(chunk_bytes=8192)
-    assert len(away.sent) == 110 and max(map(len, away.sent)) < 6000
+    assert len(away.sent) == 45 and max(map(len, away.sent)) < 6000
     away.sent.clear()
     nightly.database.execute("UPDATE big SET v = v || 'x'; UPDATE many SET i = i")
     nightly.run(chunk_bytes=8192)
-    assert len(away.sent) > 100 and max(map(len, away.sent)) < 9000
+    assert len(away.sent) > 40 and max(map(len, away.sent)) < 9000
     nightly.require_truth()
 
 
@@ -139,11 +155,11 @@ def test_lines_that_were_stored_at_another_place(nightly: Nightly, away: Pickled
     """A worker is told of few stored objects; the coordinator knows all."""
     nightly.database.execute(
         "CREATE TABLE big (i int, v text STORAGE PLAIN);"
-        "INSERT INTO big SELECT i, repeat('x', 7000) FROM generate_series(1, 320) i"
+        "INSERT INTO big SELECT i, repeat('x', 7000) FROM generate_series(1, 144) i"
     )
     nightly.run(chunk_bytes=8192)
     keys = {one.key for one in nightly.entry("public.big").objects}
-    assert len(keys) == 40
+    assert len(keys) == 18
     nightly.database.execute("DELETE FROM big WHERE i <= 8")
     nightly.database.execute("VACUUM FULL big")
     nightly.run(chunk_bytes=8192)
@@ -265,3 +281,21 @@ def test_the_connections_of_the_whole_cluster(
     nightly.run(url=role.url, connections=2)
     assert not [event for event in nightly.events if isinstance(event, Retried)]
     nightly.require_truth()
+
+
+def test_a_worker_that_may_not_connect(nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch) -> None:
+    nightly.database.execute(TABLES)
+    monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url.replace(nightly.database.name, "no_such_database"))
+    with pytest.raises(ConfigError, match="a worker can't connect"):
+        nightly.run()
+
+
+def test_a_worker_that_does_not_reach_the_server(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server still serves the coordinator, so the worker is at fault, and no table fails."""
+    nightly.database.execute(TABLES)
+    monkeypatch.setenv("FLOODMARK_SOURCE", f"postgresql://somebody@127.0.0.1:{closed_port()}/shop")
+    monkeypatch.setattr(remote, "_PATIENCE", Patience(tries=1))
+    with pytest.raises(ConfigError, match="a worker can't connect"):
+        nightly.run()

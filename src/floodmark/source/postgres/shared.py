@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from floodmark.config import Secret, Settings
 from floodmark.config.load import SOURCE
 from floodmark.config.tables import MASK_KEY
-from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost
+from floodmark.errors import ConfigError, FloodmarkError, SnapshotLost, SourceError, SourceUnavailable
 from floodmark.model import Chunk, Format, TableName
 from floodmark.native import EncoderName
 from floodmark.observed import Extracted, Part, TableInfo
@@ -43,6 +43,10 @@ from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.transactions import SnapshotTransactions
 
 _SERVER = "SELECT (SELECT system_identifier FROM pg_control_system())::text, pg_is_in_recovery()"
+
+
+class NotReached(SourceUnavailable):
+    """A server that a worker can't reach. If it is still there, the worker is at fault, and no table is."""
 
 
 class SharedPostgres(Struct, frozen=True):
@@ -65,7 +69,8 @@ class SharedPostgres(Struct, frozen=True):
         self.transactions.close()
 
     def error_here(self, table: TableName, error: FloodmarkError) -> FloodmarkError:
-        return self.transactions.error_to_raise(error)
+        found = self.transactions.error_to_raise(error)
+        return _cut_off(found) if isinstance(found, NotReached) else found
 
 
 class PostgresPart(Struct, frozen=True):
@@ -115,7 +120,7 @@ class PostgresPartReader:
     @contextmanager
     def begin(self, what: str, on: str, first: str = "") -> Iterator[Task]:
         """Open a connection and a transaction for one task: see `imports.Transactions`."""
-        connection = connect(self._where, self._settings)
+        connection = self._connected()
         try:
             self._import(connection, first)
             task = Task(connection)
@@ -124,6 +129,14 @@ class PostgresPartReader:
             raise translated(error, what, on) from None
         finally:
             close_and_wait(connection)
+
+    def _connected(self) -> Connection:
+        try:
+            return connect(self._where, self._settings)
+        except SourceUnavailable as error:
+            raise NotReached(error.what, on=error.on, why=error.why, hint=error.hint) from None
+        except SourceError as error:
+            raise _cut_off(error) from None
 
     def _import(self, connection: Connection, first: str) -> None:
         try:
@@ -141,6 +154,11 @@ class PostgresPartReader:
         row = connection.execute(_SERVER).fetchone()
         lineage = self._of.exported.point.lineage
         return row is not None and lineage is not None and tuple(row) == (lineage.system_identifier, False)
+
+
+def _cut_off(error: SourceError) -> ConfigError:
+    """Return an error that ends the run, for a server that serves the coordinator but not a worker."""
+    return ConfigError("a worker can't connect", on=error.on, why=error.why, hint=error.hint)
 
 
 def _refuse(why: str, hint: str = "") -> NoReturn:
