@@ -34,6 +34,7 @@ secret: adapters translate a driver's error into class and code, and never pass 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 EXIT_OK = 0
@@ -92,7 +93,22 @@ class SourceMismatch(ConfigError):
 
 
 class DoesNotFit(ConfigError):
-    """A value without an exact counterpart in the type that a consumer wants."""
+    """A value without an exact counterpart in the type that a consumer wants.
+
+    `columns` are the names of the columns with such values. It is empty if no single column is the cause.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        columns: Sequence[str] = (),
+        on: str | None = None,
+        why: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what, on=on, why=why, hint=hint)
+        self.columns = tuple(columns)
 
 
 class Conflict(FloodmarkError):

@@ -338,7 +338,7 @@ POINTS = {
         "duckdb.DuckDBFile._drop",
         "duckdb.DuckDBFile._rename",
     ],
-    "parquet": ["parquet.ParquetPlace.put", "parquet.ParquetPlace.stage", "parquet.ParquetPlace.commit"],
+    "parquet": ["local.LocalStorage.put", "parquet.ParquetPlace.stage", "parquet.ParquetPlace.commit"],
 }
 
 

@@ -9,43 +9,52 @@ timestamp, unless the table changed again meanwhile. Then it is sent whole under
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from floodmark.config import DeliverySettings
+from floodmark.deliver.objects import (
+    Places,
+    Sending,
+    make_copier,
+    put_away,
+    put_object,
+    target_options,
+    verify_away,
+    verify_object,
+)
 from floodmark.deliver.plan import Plan, name_of, planned, require_same_target
-from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, StorageDenied, VerificationFailed
+from floodmark.engine.base import Away, Engine, TaskStopped, WorkerWatch
+from floodmark.engine.local import LocalThreads
+from floodmark.errors import ConfigError, FloodmarkError, ObjectMissing, Stopped, StorageDenied, VerificationFailed
 from floodmark.events import Observer, StepStarted, TableGivenUp, ignore_event
 from floodmark.layout import LAYOUTS, data_key, database_segment, table_segment
-from floodmark.meter import ChunkMeter
-from floodmark.model import Encoding, ObjectEntry, TableName
-from floodmark.objects.numbers import most_bytes
-from floodmark.objects.spool import Spool
-from floodmark.objects.verified import as_stored, converted
+from floodmark.model import Encoding, TableName
 from floodmark.reader.cursor import StoredCursor
 from floodmark.reader.reader import Snapshot, Table
 from floodmark.state.consumers import Delivery
 from floodmark.stop import NEVER, Stop, stopped_leaving
-from floodmark.storage import StorageOptions, open_storage
+from floodmark.storage import open_storage
 from floodmark.storage.base import Storage
-from floodmark.storage.copying import Copier
 from floodmark.storage.retry import RetryingStorage
 from floodmark.wording import plural
 
 Status = Literal["delivered", "unchanged", "failed", "gone"]
+# Each holds an object in memory up to a limit: see `Spool`.
+_SENDERS = LocalThreads(4)
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
 
 
 class Target(Struct, frozen=True):
-    """The place of a delivery. `copier` makes the store copy by itself, if it can. `name` is the cursor's name."""
+    """The place of a delivery. `name` is the cursor's name."""
 
     name: str
     settings: DeliverySettings
     storage: Storage
-    make_copier: Callable[[Storage], Copier | None]
 
     def form(self, database: str) -> str:
         """Return the form of the files for a source database.
@@ -92,10 +101,9 @@ class Result(Struct, frozen=True):
 
 def open_target(settings: DeliverySettings, observer: Observer) -> Target:
     """Open the target of a delivery. Makes no request. Raises ConfigError."""
-    options = StorageOptions(settings.acl, settings.sse, settings.kms_key_id, conditional=False)
-    storage = RetryingStorage(open_storage(settings.url, options), observer)
+    storage = RetryingStorage(open_storage(settings.url, target_options(settings)), observer)
     name = settings.name or _NO_LETTER.sub("-", storage.url).strip("-")[-100:]
-    return Target(name, settings, storage, lambda data: _copier(data, settings, options))
+    return Target(name, settings, storage)
 
 
 def deliver(
@@ -106,15 +114,18 @@ def deliver(
     tell: Callable[[Delivered], None],
     stop: Stop = NEVER,
     observer: Observer = ignore_event,
+    engine: Engine = _SENDERS,
 ) -> Result:
     """Send what the target lacks. One table's error goes into the result. `only` names the tables to send, None all.
+
+    Tables are sent one after another. `engine` sends the objects of a table.
 
     Raises ConfigError, Conflict if two deliveries share a cursor, StorageError, Stopped.
     """
     require_same_target(cursor, target.name, target.storage.url)
     form = target.form(snapshot.manifest.source.database)
     plan = planned(snapshot, cursor, form, target.settings.resend_after_days, only)
-    work = _Work(snapshot, target, cursor, plan, form, stop, observer)
+    work = _Work(snapshot, target, cursor, plan, form, stop, observer, engine)
     outcomes = {name: Delivered(name, "gone") for name in plan.gone}
     for table in plan.unchanged:
         outcomes[table.name] = Delivered(table.name, "unchanged", table.entry.rows)
@@ -148,12 +159,14 @@ class _Work:
         form: str,
         stop: Stop,
         observer: Observer,
+        engine: Engine,
     ) -> None:
         self._snapshot, self._target, self._form, self._stop = snapshot, target, form, stop
-        self._observer = observer
+        self._observer, self._engine = observer, engine
         self._cursor, self._taken = cursor, list(plan.kept)
         self._sending = {name_of(mark): mark for mark in plan.sending}
-        self._copier = target.make_copier(snapshot.data)
+        self._copier = make_copier(snapshot.data, target.settings)
+        self._places = Places(snapshot.data.url, target.settings)
 
     def announce(self) -> None:
         """Move the cursor to what was sent and what is still to be sent. Raises Conflict."""
@@ -177,60 +190,47 @@ class _Work:
         return Delivered(table.name, "delivered", table.entry.rows, keys)
 
     def _sent(self, table: Table) -> tuple[str, ...]:
-        encoding = self._target.encoding(table)
-        self._require_sizes(table, encoding)
-        self._verify(table)
-        keys = tuple(self._keys(table, encoding))
-        for one, key in zip(table.objects, keys, strict=True):
-            self._put(table, one, key, encoding)
-        return keys
+        sendings = self._sendings(table)
+        self._require_sizes(table, sendings)
+        if len(sendings) > 1:  # a single object is verified while it is sent
+            self._each(sendings, partial(verify_object, self._snapshot.data), verify_away)
+        put = partial(put_object, self._snapshot.data, self._target.storage, self._copier)
+        self._each(sendings, put, put_away if self._places.writable_anywhere else None)
+        return tuple(one.key for one in sendings)
 
-    def _verify(self, table: Table) -> None:
-        """Verify every object before the first put. A single object is verified while it is sent."""
-        if len(table.objects) > 1:
-            for one in table.objects:
-                with self._meter(table, one, one.stored_bytes // 2, one.stored_bytes) as meter:
-                    for block in as_stored(self._snapshot.data, one):
-                        self._stop.require_not_asked()
-                        meter.add(len(block))
+    def _each(
+        self,
+        sendings: Sequence[Sending],
+        act: Callable[[Sending, WorkerWatch], None],
+        act_away: Callable[[Places, Sending, WorkerWatch], None] | None,
+    ) -> None:
+        """Do this with all objects of a table, in any order. Raises the first error, after the tasks at work ended."""
+        watch, stop = WorkerWatch(self._observer, self._stop), self._stop
+        away = None
+        if act_away is not None:
+            away = Away[Sending](act_away, self._places, lambda sending: sending, stop.is_set)
+        for _, outcome in self._engine.run_tasks(lambda sending: act(sending, watch), sendings, away):
+            if isinstance(outcome, TaskStopped | Stopped):
+                raise Stopped(stop.number)
+            if isinstance(outcome, BaseException):
+                raise outcome
 
-    def _meter(self, table: Table, one: ObjectEntry, size: int, expected: int) -> ChunkMeter:
-        """Return a meter. An object that is read twice counts half each time."""
-        return ChunkMeter(self._observer, table.name, one.chunk, size, expected)
-
-    def _put(self, table: Table, one: ObjectEntry, key: str, encoding: Encoding) -> None:
-        stored = table.entry.encoding or Encoding()
-        copier = self._copier if encoding == stored else None
-        size = one.stored_bytes - (one.stored_bytes // 2 if len(table.objects) > 1 else 0)
-        with self._meter(table, one, size, self._most_bytes(table, one, encoding)) as meter:
-            if copier is not None and copier.copied(one.key, one.stored_bytes, one.sha256, key):
-                return
-            data = self._snapshot.data
-            blocks = as_stored(data, one) if encoding == stored else converted(data, one, stored, encoding)
-            self._put_blocks(key, blocks, meter)
-
-    def _put_blocks(self, key: str, blocks: Iterable[bytes], meter: ChunkMeter) -> None:
-        with Spool() as spool:
-            for block in blocks:
-                self._stop.require_not_asked()
-                spool.write(block)
-                meter.add(len(block))
-            # The whole object was read and verified. No byte left before that.
-            self._target.storage.put(key, spool.body)
-
-    def _keys(self, table: Table, encoding: Encoding) -> Iterator[str]:
+    def _sendings(self, table: Table) -> list[Sending]:
         source, mark = self._snapshot.manifest.source, self._sending[table.name]
-        settings = self._target.settings
+        settings, encoding = self._target.settings, self._target.encoding(table)
         segment = table_segment(table.name, source.default_schema)
         layout = LAYOUTS[settings.layout]
         database = database_segment(layout, source.database, settings.database_name, table.name)
         assert isinstance(mark.timestamp, str)
-        for number in range(len(table.objects)):
-            yield data_key(database, segment, mark.timestamp, number, encoding)
+        stored, twice = table.entry.encoding or Encoding(), len(table.objects) > 1
+        keys = (data_key(database, segment, mark.timestamp, n, encoding) for n in range(len(table.objects)))
+        return [
+            Sending(table.name, one, key, stored, encoding, twice) for one, key in zip(table.objects, keys, strict=True)
+        ]
 
-    def _require_sizes(self, table: Table, encoding: Encoding) -> None:
+    def _require_sizes(self, table: Table, sendings: Sequence[Sending]) -> None:
         limit = LAYOUTS[self._target.settings.layout].max_object_bytes
-        largest = max((self._most_bytes(table, one, encoding) for one in table.objects), default=0)
+        largest = max((one.most_bytes for one in sendings), default=0)
         if limit is not None and largest > limit:
             raise ConfigError(
                 "an object is too large for the receiver",
@@ -238,19 +238,3 @@ class _Work:
                 why=f"{largest:,} bytes; it takes {limit:,}",
                 hint="Set a smaller chunk_size. A table that is read whole, such as a view, can't be split.",
             )
-
-    def _most_bytes(self, table: Table, one: ObjectEntry, encoding: Encoding) -> int:
-        stored = table.entry.encoding or Encoding()
-        if encoding == stored:
-            return one.stored_bytes
-        return one.raw_bytes if encoding.numbers == stored.numbers else most_bytes(one.raw_bytes)
-
-
-def _copier(data: Storage, settings: DeliverySettings, options: StorageOptions) -> Copier | None:
-    """Return a copier between two places of S3. All places share one endpoint and one set of credentials."""
-    if not (data.url.startswith("s3://") and settings.url.startswith("s3://")):
-        return None
-    from floodmark.storage.s3 import S3Storage  # noqa: PLC0415 - by need: boto3 takes 0.15 s to load
-
-    bucket, _, prefix = settings.url.removeprefix("s3://").partition("/")
-    return Copier(data, S3Storage(bucket, prefix.strip("/"), options))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from pyiceberg.exceptions import (  # optional extra
     ValidationError,
     ValidationException,
 )
+from pyiceberg.io import FileIO  # optional extra
 from pyiceberg.typedef import Identifier  # optional extra
 from pyiceberg.utils.config import Config  # optional extra
 
@@ -55,9 +56,12 @@ from floodmark.errors import (
     StorageUnavailable,
     UsageError,
 )
+from floodmark.places import bucket_of
 
 # Seconds to wait for a REST catalog's connection, and for its answer.
 _PATIENCE = (10.0, 120.0)
+# Properties of S3 that hold no credentials. The endpoint must be that of the environment.
+_PLAIN_PROPERTIES = {"s3.endpoint", "s3.region", "client.region", "s3.connect-timeout", "s3.request-timeout"}
 _FILE_IO = "pyiceberg.io.pyarrow.PyArrowFileIO"
 _DEFAULT = "default"
 _FILE = "catalog.db"
@@ -121,6 +125,18 @@ def catalog_label(catalog: Catalog) -> str:
     """Return the catalog's address without secrets, or its name."""
     uri = str(catalog.properties.get("uri", ""))
     return uri if uri and "@" not in uri and "?" not in uri else catalog.name
+
+
+def bucket_for_all(io: FileIO, paths: Iterable[str]) -> str | None:
+    """Return the bucket that these files are written to, if other machines can write to it too, else None.
+
+    They have only their environment, as boto3 reads it. So a catalog must not hand out or configure any credentials, or
+    another endpoint. What it hands out is a secret, and is not passed on.
+    """
+    own = {name for name in io.properties if name.startswith(("s3.", "client."))} - _PLAIN_PROPERTIES
+    buckets = {bucket_of(path) for path in paths}
+    plain = not own and io.properties.get("s3.endpoint") in (None, _endpoint())
+    return buckets.pop() if plain and len(buckets) == 1 else None
 
 
 @contextmanager
@@ -264,9 +280,13 @@ def _aws_properties(known: Mapping[str, object]) -> dict[str, str]:
     """
     found = {}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = _endpoint()
     if region and not {"s3.region", "client.region"} & known.keys():
         found["s3.region"] = region
     if endpoint and "s3.endpoint" not in known:
         found["s3.endpoint"] = endpoint
     return found
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import IO, Any, cast
 
 from msgspec import Struct
@@ -24,8 +24,10 @@ from pyiceberg.schema import Schema  # optional extra
 from pyiceberg.table.snapshots import Snapshot  # optional extra
 from pyiceberg.typedef import Record  # optional extra
 
-from floodmark.load.iceberg_schema import LoadedColumn, arrow_schema
-from floodmark.load.parquet_files import has_short_lines, write_groups
+from floodmark.errors import StorageError
+from floodmark.load.chunk_files import ChunkFile
+from floodmark.load.iceberg_schema import LoadedColumn
+from floodmark.load.parquet_files import has_short_lines, with_field_ids, write_groups
 from floodmark.load.target import StagedTable
 from floodmark.model import ObjectEntry
 from floodmark.reader import extras
@@ -86,11 +88,25 @@ class FileWriter(Struct, frozen=True):
     columns: tuple[LoadedColumn, ...]
     spec_id: int
 
-    def write(self, staged: StagedTable, one: ObjectEntry, after: Sequence[ObjectEntry], path: str) -> DataFile:
+    def write(self, staged: StagedTable, file: ChunkFile) -> DataFile:
         """Write a chunk's file. Raises the errors of reading the chunk, and those of PyArrow."""
-        stream = staged.stream(infinite=False, chunks=[one], after=after)
-        reader = stream.reader.cast(arrow_schema(extras.pyarrow(), stream.reader.schema, self.columns))
-        return self.write_rows(reader, path, statistics=has_short_lines(one.raw_bytes, one.rows))
+        one, stream = file.one, staged.stream(infinite=False, chunks=[file.one])
+        reader = stream.reader.cast(with_field_ids(stream.reader.schema, self.field_ids))
+        return self.write_rows(reader, file.key, statistics=has_short_lines(one.raw_bytes, one.rows))
+
+    def described(self, path: str, size: int) -> DataFile:
+        """Return a data file that another machine wrote. Its bounds hold values, so they are read from the file."""
+        try:
+            with self.io.new_input(path).open() as file:
+                footer = extras.pyarrow().parquet.read_metadata(file)
+        except FileNotFoundError:
+            hint = "Give the workers the same AWS_ENDPOINT_URL_S3 as this process."
+            raise StorageError("a worker's file is missing", on=path, why="it was put elsewhere", hint=hint) from None
+        return self._data_file(path, size, footer, Record())
+
+    @property
+    def field_ids(self) -> tuple[int, ...]:
+        return tuple(column.id for column in self.columns)
 
     def write_rows(self, reader: Any, path: str, *, statistics: bool, partition: Record | None = None) -> DataFile:
         """Write the rows of a RecordBatchReader, whose fields have ids. Raises the errors of the reader and PyArrow."""
@@ -98,17 +114,20 @@ class FileWriter(Struct, frozen=True):
         with self.io.new_output(path).create() as file:
             write_groups(cast(IO[bytes], file), reader, statistics=statistics, footer=footer)
             size = cast(IO[bytes], file).tell()
+        return self._data_file(path, size, footer[0], Record() if partition is None else partition)
+
+    def _data_file(self, path: str, size: int, footer: Any, partition: Record) -> DataFile:
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=path,
             file_format=FileFormat.PARQUET,
-            partition=Record() if partition is None else partition,
+            partition=partition,
             file_size_in_bytes=size,
             sort_order_id=None,
             spec_id=self.spec_id,
             equality_ids=None,
             key_metadata=None,
-            **self._statistics(footer[0]).to_serialized_dict(),
+            **self._statistics(footer).to_serialized_dict(),
         )
 
     def _statistics(self, footer: Any) -> DataFileStatistics:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -139,15 +138,6 @@ def files_fit(before: Sequence[LoadedColumn], after: Sequence[LoadedColumn]) -> 
     """
     old: Mapping[int, ColumnType] = {column.id: column.kind for column in before}
     return all(column.id in old and _is_exact(old[column.id], column.kind) for column in after)
-
-
-def arrow_schema(pa: Any, schema: Any, columns: Sequence[LoadedColumn]) -> Any:
-    """Return the Arrow schema of a data file: the batches' own types, with 32-bit integers and with field ids."""
-    fields = []
-    for field, column in zip(schema, columns, strict=True):
-        kind = pa.int32() if column.kind.kind == "int16" else field.type
-        fields.append(pa.field(field.name, kind, metadata={"PARQUET:field_id": str(column.id)}))
-    return pa.schema(fields)
 
 
 def _is_exact(old: ColumnType, new: ColumnType) -> bool:

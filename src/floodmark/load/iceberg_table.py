@@ -8,11 +8,14 @@ loaded, and which snapshot it is true of.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from pyiceberg.catalog import Catalog  # optional extra
 from pyiceberg.manifest import DataFile  # optional extra
 from pyiceberg.typedef import Identifier  # optional extra
 
+from floodmark.load.chunk_files import ChunkFile, FilePlace, WrittenFile, written_files
+from floodmark.load.iceberg_catalog import bucket_for_all
 from floodmark.load.iceberg_change import Change
 from floodmark.load.iceberg_files import FileWriter, file_name, present_files, rows_of
 from floodmark.load.iceberg_record import (
@@ -25,7 +28,6 @@ from floodmark.load.iceberg_record import (
 )
 from floodmark.load.iceberg_schema import LoadedColumn, files_fit
 from floodmark.load.target import LoadSource, StagedTable
-from floodmark.model import ObjectEntry
 
 
 class TableChange(Change):
@@ -45,14 +47,15 @@ class TableChange(Change):
         there = present.by_chunk() if trusted and files_fit(self._before(), self._columns) else {}
         writer = FileWriter(self._table.io, self._schema, self._columns, self._table.metadata.default_spec_id)
         objects = self._staged.table.objects
+        found: dict[int, DataFile] = {}
         for number, one in enumerate(objects):
-            found = self._taken_over(there.get(one.content_sha256, []))
-            if found is not None:
-                self._files.append(found)
+            taken = self._taken_over(there.get(one.content_sha256, []))
+            if taken is not None:
+                found[number] = taken
                 self._staged.report_unchanged(one)
-            else:
-                later = [other for other in objects[number + 1 :] if not there.get(other.content_sha256)]
-                self._files.append(self._write(writer, one, later, number))
+        new = self._written(writer, [number for number in range(len(objects)) if number not in found])
+        self._added = [new[number] for number in sorted(new)]
+        self._files = [file for _, file in sorted({**found, **new}.items())]
         kept = {file.file_path for file in self._files}
         self._removed = [file for file in present.files if file.file_path not in kept]
         return rows_of(self._files)
@@ -80,8 +83,14 @@ class TableChange(Change):
                 return file
         return None
 
-    def _write(self, writer: FileWriter, one: ObjectEntry, after: Sequence[ObjectEntry], number: int) -> DataFile:
-        path = self._new_path(file_name(one, self._load, number))
-        file = writer.write(self._staged, one, after, path)
-        self._added.append(file)
-        return file
+    def _written(self, writer: FileWriter, numbers: Sequence[int]) -> dict[int, DataFile]:
+        """Write the files of these chunks. Another machine writes them if it finds its credentials as this one does."""
+        objects = self._staged.table.objects
+        files = {n: ChunkFile(n, objects[n], self._new_path(file_name(objects[n], self._load, n))) for n in numbers}
+        bucket = bucket_for_all(self._table.io, [file.key for file in files.values()])
+        place = None if bucket is None else FilePlace(f"s3://{bucket}", writer.field_ids)
+        write = partial(writer.write, self._staged)
+        return {
+            number: writer.described(files[number].key, file.size) if isinstance(file, WrittenFile) else file
+            for number, file in written_files(self._staged, list(files.values()), write, place)
+        }

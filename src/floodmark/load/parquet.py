@@ -13,16 +13,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from msgspec.structs import replace
 
 from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageDenied, StorageError
 from floodmark.events import Observer, Warned
 from floodmark.layout import timestamp_text
-from floodmark.load.parquet_files import INDEX, file_key, folders, has_short_lines, is_dead, is_file, write_groups
+from floodmark.load.chunk_files import ChunkFile, FilePlace, write_file, written_files
+from floodmark.load.parquet_files import INDEX, file_key, folders, is_dead, is_file
 from floodmark.load.target import LoadSource, StagedTable, TargetContent
 from floodmark.model import Column, ObjectEntry, TableName
-from floodmark.objects.spool import Spool
 from floodmark.reader import extras
 from floodmark.reader.reader import open_data
 from floodmark.reader.types import ColumnType
@@ -37,8 +38,6 @@ from floodmark.wording import iso_time
 # readers.
 _GRACE = timedelta(days=1)
 _KEPT = timedelta(days=1)
-# A row group is in memory too, so larger files go to the disk at once.
-_SPOOL_MEMORY = 1024**2
 # Files by the digest of their lines.
 _Files = defaultdict[str, list[ParquetFile]]
 
@@ -88,10 +87,9 @@ class ParquetPlace:
         """Write the files that do not exist yet, and reuse the others."""
         table = staged.table
         there = self._files_of(table.name, staged.shape) if not staged.full else _Files(list)
-        files = tuple(
-            self._taken_over(staged, one, there) or self._file(staged, number, there)
-            for number, one in enumerate(table.objects)
-        )
+        found = {number: self._taken_over(staged, one, there) for number, one in enumerate(table.objects)}
+        found |= self._new_files(staged, [number for number, file in found.items() if file is None])
+        files = tuple(file for _, file in sorted(found.items()) if file is not None)
         self._staged[table.name] = ParquetTable(
             schema=table.name.schema,
             name=table.name.name,
@@ -250,18 +248,23 @@ class ParquetPlace:
                 return file
         return None
 
-    def _file(self, staged: StagedTable, number: int, there: _Files) -> ParquetFile:
-        one, *others = staged.table.objects[number:]
-        after = [other for other in others if not there[other.content_sha256]]
-        key = file_key(staged.table.name, self._load, number)
-        with Spool(_SPOOL_MEMORY) as spool:
-            reader = staged.stream(infinite=False, chunks=[one], after=after).reader
-            rows = write_groups(spool, reader, statistics=has_short_lines(one.raw_bytes, one.rows))
-            body = spool.body
-            self.put(key, body)
-        return ParquetFile(
-            key=key, rows=rows, stored_bytes=body.size, sha256=body.sha256, content_sha256=one.content_sha256
-        )
+    def _new_files(self, staged: StagedTable, numbers: Sequence[int]) -> dict[int, ParquetFile | None]:
+        """Write the files of these chunks. Other machines can write to S3, but not to a folder of this one."""
+        table = staged.table
+        files = {n: ChunkFile(n, table.objects[n], file_key(table.name, self._load, n)) for n in numbers}
+        self._written += (file.key for file in files.values())
+        place = FilePlace(self.url) if self.url.startswith("s3://") else None
+        write = partial(write_file, self._storage, staged)
+        return {
+            number: ParquetFile(
+                key=files[number].key,
+                rows=written.rows,
+                stored_bytes=written.size,
+                sha256=written.sha256,
+                content_sha256=files[number].one.content_sha256,
+            )
+            for number, written in written_files(staged, list(files.values()), write, place)
+        }
 
     def _files_of(self, name: TableName, shape: str) -> _Files:
         """Return the loaded table's files by the digest of their lines, if its columns are the same."""

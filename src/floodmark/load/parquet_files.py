@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import IO, Any
 
@@ -70,6 +70,16 @@ def is_dead(key: str, before: datetime) -> bool:
 def has_short_lines(raw_bytes: int, rows: int) -> bool:
     """Return true if rows of this size can have statistics."""
     return raw_bytes < rows * _LONG_LINE
+
+
+def with_field_ids(schema: Any, ids: Sequence[int]) -> Any:
+    """Return the schema of an Iceberg data file: the batches' own types, with 32-bit integers and with field ids."""
+    pa = extras.pyarrow()
+    fields = []
+    for field, number in zip(schema, ids, strict=True):
+        kind = pa.int32() if field.type == pa.int16() else field.type
+        fields.append(pa.field(field.name, kind, metadata={"PARQUET:field_id": str(number)}))
+    return pa.schema(fields)
 
 
 def write_groups(

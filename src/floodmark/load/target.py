@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from floodmark.errors import ConfigError, Conflict, FloodmarkError, StorageUnavailable
+from floodmark.engine.base import Engine
+from floodmark.engine.local import LocalThreads
+from floodmark.errors import ConfigError, Conflict, DoesNotFit, FloodmarkError, StorageUnavailable
 from floodmark.events import ChunkDone, Observer, ignore_event
 from floodmark.load.history import Version
 from floodmark.load.read_ahead import read_ahead
 from floodmark.meter import ChunkMeter
 from floodmark.model import ObjectEntry, TableName
-from floodmark.reader.arrow import BatchStream
+from floodmark.reader.arrow import BatchStream, RowShape, does_not_fit
 from floodmark.reader.reader import Table
 from floodmark.reader.types import ColumnType
 from floodmark.stop import NEVER, Stop
@@ -41,10 +43,15 @@ class TargetContent(Struct, frozen=True):
 
 
 class LoadWatch(Struct, frozen=True):
-    """The observer of a load, and the stop signal that can end it before it publishes, at any block of lines."""
+    """The observer of a load, and the stop signal that can end it before it publishes, at any block of lines.
+
+    `engine` writes the files of a target that consists of files. Here that is one thread: with the row groups of two,
+    a load would need more than 256 MiB.
+    """
 
     observer: Observer = ignore_event
     stop: Stop = NEVER
+    engine: Engine = LocalThreads(1)
 
 
 class StagedTable(Struct, frozen=True):
@@ -65,16 +72,20 @@ class StagedTable(Struct, frozen=True):
     manifest: str | None = None
     versions: tuple[Version, ...] = ()
 
-    def stream(
-        self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None, after: Sequence[ObjectEntry] = ()
-    ) -> BatchStream:
+    def stream(self, *, infinite: bool, chunks: Sequence[ObjectEntry] | None = None) -> BatchStream:
         """Stream the table's rows, or those of some chunks.
 
-        If `infinite` is true, the target knows infinite dates by DuckDB's numbers. `after` names chunks that would be
-        read later. If a value does not fit, the error covers them too. Reading the stream also raises Stopped.
+        If `infinite` is true, the target knows infinite dates by DuckDB's numbers. Reading the stream also raises
+        Stopped.
         """
         blocks = self._watched(self.table.objects if chunks is None else chunks)
-        return self.table.converter(self.text, infinite).stream(blocks, self._watched(after))
+        return self.table.converter(self.text, infinite).stream(blocks)
+
+    def does_not_fit(self, columns: Collection[str]) -> DoesNotFit:
+        """Return the error for columns with a value that their types can't keep."""
+        names = tuple(column.name for column in self.table.columns)
+        shape = RowShape(self.table.label, names, self.types)
+        return does_not_fit(shape, [name for name in names if name in columns])
 
     def report_unchanged(self, one: ObjectEntry) -> None:
         """Report that the target already holds a chunk, so it need not be read."""

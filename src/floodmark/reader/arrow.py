@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import chain
 from shlex import quote
 from typing import Any
 
@@ -97,13 +96,12 @@ class BatchConverter:
         except _UnfitColumns as unfit:
             raise self._does_not_fit(unfit.columns) from None
 
-    def batches(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> Iterator[Any]:
+    def batches(self, blocks: Iterable[bytes]) -> Iterator[Any]:
         """Yield blocks of lines as record batches of a few MiB.
 
         Raises DoesNotFit, and the errors that the blocks raise.
 
-        If a value does not fit, the other blocks are still read, so that the error names all unfit columns. The blocks
-        in `after`, which someone else would read later, are read for the same reason.
+        If a value does not fit, the other blocks are still read, so that the error names all unfit columns.
         """
         waiting = _WaitingRows(self)
         rest = iter(_joined_blocks(blocks) if len(self._shape.names) >= _WIDE else blocks)
@@ -111,7 +109,7 @@ class BatchConverter:
             try:
                 waiting.take(block)
             except _UnfitColumns as unfit:
-                raise self._does_not_fit(self._all_unfit(unfit.columns, chain(rest, after))) from None
+                raise self._does_not_fit(self._all_unfit(unfit.columns, rest)) from None
             except DoesNotFit:
                 deque(rest, maxlen=0)  # the lines of a damaged object are strange too: its digest comes after them
                 raise
@@ -120,9 +118,9 @@ class BatchConverter:
         if waiting.size:
             yield waiting.handed_over()
 
-    def stream(self, blocks: Iterable[bytes], after: Iterable[bytes] = ()) -> BatchStream:
+    def stream(self, blocks: Iterable[bytes]) -> BatchStream:
         """Return the batches as a pyarrow.RecordBatchReader, which can be read once."""
-        return BatchStream.of(self.schema, self.batches(blocks, after))
+        return BatchStream.of(self.schema, self.batches(blocks))
 
     def _record_batch(self, lines: bytes) -> Any:
         """Return a record batch. Raises _Unfit, or DoesNotFit if no single column is the cause."""
@@ -287,6 +285,7 @@ def does_not_fit(shape: RowShape, columns: Sequence[str]) -> DoesNotFit:
     if len(columns) == 1:
         return DoesNotFit(
             "can't convert a value exactly",
+            columns=columns,
             on=f"{shape.label}, column {columns[0]}",
             why=f"it has no exact counterpart in {types[columns[0]].arrow}",
             hint=f"Read this column as text: {options} (in Python text=[…]).",
@@ -294,6 +293,7 @@ def does_not_fit(shape: RowShape, columns: Sequence[str]) -> DoesNotFit:
     named = ", ".join(f"{name} ({types[name].arrow})" for name in columns)
     return DoesNotFit(
         "can't convert values exactly",
+        columns=columns,
         on=f"{shape.label}, columns {named}",
         why="they have no exact counterpart in these types",
         hint=f"Read these columns as text: {options} (in Python text=[…]).",

@@ -216,6 +216,16 @@ class Table:
             chunks=tuple(one.content_sha256 for one in entry.objects),
         )
 
+    @property
+    def dialect(self) -> str:
+        """Return the dialect of the source, which gives the columns their types."""
+        return self._dialect
+
+    @property
+    def place(self) -> str:
+        """Return the URL of the objects' place."""
+        return self._data.url
+
     def types(self, text: Collection[str] = ()) -> tuple[ColumnType, ...]:
         """Return the type of each column; see docs/consumers.md.
 

@@ -1,4 +1,4 @@
-"""Questions to a store: if it honours conditions, and if it still has an object as it was put."""
+"""Questions to a store: if it honours conditions, if it has an object as it was put, and a put that asks the latter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 import uuid
 
-from floodmark.errors import ConditionFailed, NoConditionalWrites, StorageDenied, StorageError
+from floodmark.errors import ConditionFailed, NoConditionalWrites, OutcomeUnknown, StorageDenied, StorageError
 from floodmark.storage.base import Body, Condition, IfAbsent, IfMatch, Storage
 
 _NO_ETAG = '"00000000000000000000000000000000"'
@@ -41,6 +41,18 @@ def exists_as_put(storage: Storage, key: str, size: int, sha256: str) -> bool:
     except StorageDenied:
         return False
     return found is not None and found.size == size and found.sha256 in (None, sha256)
+
+
+def put_once(storage: Storage, key: str, body: Body) -> None:
+    """Put an object under a key that only the caller uses: what exists there is an earlier try of the same put.
+
+    Raises ConditionFailed or OutcomeUnknown if it is something else, StorageError.
+    """
+    try:
+        storage.put(key, body, IfAbsent())
+    except (OutcomeUnknown, ConditionFailed):
+        if not exists_as_put(storage, key, body.size, body.sha256):
+            raise
 
 
 def body_of(data: bytes) -> Body:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from floodmark.backends import open_backends, open_destination, open_ledger, open_source
 from floodmark.config import Settings
-from floodmark.engine.base import TaskStopped
+from floodmark.engine.base import Away, Engine, TaskStopped, WorkerWatch
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
 from floodmark.events import Observer, StepAdvanced, StepStarted, Warned
@@ -27,7 +27,9 @@ from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
 from floodmark.state.run_ids import RunSearch
 from floodmark.stop import Deadline, Stop, stopped_leaving
+from floodmark.storage import kept_storage
 from floodmark.storage.base import Storage
+from floodmark.storage.retry import RetryingStorage
 from floodmark.verify import objects
 from floodmark.verify.entries import entry_problems
 from floodmark.verify.report import Level, TableProblem, TableReport, VerifyReport, full_run
@@ -36,7 +38,7 @@ from floodmark.wording import plural
 
 __all__ = ["VerifyRequest", "full_run", "verify"]
 
-LOOKS, READS = 16, 4
+_LOOKERS, _READERS = LocalThreads(16), LocalThreads(4)
 _HISTORY_TRIES = 3
 
 
@@ -50,6 +52,7 @@ class VerifyRequest(Struct, frozen=True):
 
 
 Faults = Mapping[str, ObjectFault]
+_NamedObject = tuple[TableName, ObjectEntry]
 
 
 class _Checked:
@@ -69,19 +72,26 @@ class _Checked:
         return f"{text} The comparison with the database did not end." if self.comparing else text
 
 
-def verify(settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop) -> VerifyReport | None:
-    """Verify a run and return a report, or None before the first commit.
+def verify(
+    settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop, engine: Engine = _READERS
+) -> VerifyReport | None:
+    """Verify a run and return a report, or None before the first commit. `engine` reads the objects if all are read.
 
     Raises NoState if no run has ever begun; UsageError for a run that history does not hold; StateUnreadable if head,
     or a manifest in reach, is missing or damaged; SourceMismatch, StorageError, SourceError; Stopped.
     """
     checked = _Checked()
     with stopped_leaving(checked.left):
-        return _verify(settings, request, observer, stop, checked)
+        return _verify(settings, request, observer, stop, engine, checked)
 
 
 def _verify(
-    settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop, checked: _Checked
+    settings: Settings,
+    request: VerifyRequest,
+    observer: Observer,
+    stop: Stop,
+    engine: Engine,
+    checked: _Checked,
 ) -> VerifyReport | None:
     begun = time.monotonic()
     observer(StepStarted("reading manifests", unit="manifests"))
@@ -97,7 +107,8 @@ def _verify(
     if _require_verifiable(manifest, request):
         destination = open_destination(settings, manifest, observer)
         _warn_of_another_place(destination, manifest, observer)
-        faults = _object_faults(destination, entries, request.deep, stop, observer, checked)
+        chosen = engine if request.deep else _LOOKERS
+        faults = _object_faults(destination, entries, request.deep, stop, observer, chosen, checked)
         level: Level = "content" if request.deep else "objects"
     else:
         level = "manifest"
@@ -172,24 +183,29 @@ def _warn_of_another_place(destination: Storage, manifest: Manifest, observer: O
 
 
 def _object_faults(
-    destination: Storage, entries: Iterable[TableEntry], deep: bool, stop: Stop, observer: Observer, checked: _Checked
+    destination: Storage,
+    entries: Iterable[TableEntry],
+    deep: bool,
+    stop: Stop,
+    observer: Observer,
+    engine: Engine,
+    checked: _Checked,
 ) -> Faults:
     """Return each object's fault, by key. Raises StorageDenied if access to all objects is denied."""
     named = {one.key: (entry.table, one) for entry in entries for one in entry.objects}
     checked.total = len(named)
     _tell_step(named.values(), deep, observer)
 
-    def one_object(task: tuple[TableName, ObjectEntry]) -> ObjectFault | None:
+    def one_object(task: _NamedObject) -> ObjectFault | None:
         if stop.is_set():
             raise TaskStopped
-        table, one = task
         if not deep:
-            return objects.look(destination, one)
-        with ChunkMeter(observer, table, one.chunk, one.stored_bytes, one.raw_bytes) as meter:
-            return objects.read(destination, one, stop.is_set, observer, meter.add)
+            return objects.look(destination, task[1])
+        return _read_object(destination, task, WorkerWatch(observer, stop))
 
+    away = Away[_NamedObject](_read_away, destination.url, lambda task: task, stop.is_set) if deep else None
     faults: dict[str, ObjectFault] = {}
-    for (_, one), fault in LocalThreads(READS if deep else LOOKS).run_tasks(one_object, named.values()):
+    for (_, one), fault in engine.run_tasks(one_object, named.values(), away):
         if isinstance(fault, TaskStopped):
             raise Stopped(stop.number)
         checked.number += 1
@@ -205,6 +221,17 @@ def _object_faults(
     if faults and len(faults) == len(named) and all(fault.code == "denied" for fault in faults.values()):
         raise refused
     return faults
+
+
+def _read_object(destination: Storage, task: _NamedObject, watch: WorkerWatch) -> ObjectFault | None:
+    table, one = task
+    with ChunkMeter(watch.observer, table, one.chunk, one.stored_bytes, one.raw_bytes) as meter:
+        return objects.read(destination, one, watch.stop.is_set, watch.observer, meter.add)
+
+
+def _read_away(url: str, task: _NamedObject, watch: WorkerWatch) -> ObjectFault | None:
+    """Read one object on a machine that has nothing but the message and its own credentials."""
+    return _read_object(RetryingStorage(kept_storage(url), watch.observer), task, watch)
 
 
 def _tell_step(named: Collection[tuple[TableName, ObjectEntry]], deep: bool, observer: Observer) -> None:
