@@ -58,7 +58,7 @@ class FilePlace(Struct, frozen=True):
 
 
 class _RemoteTable(Struct, frozen=True):
-    """What another machine needs to read a table's chunks and to write their files."""
+    """A table whose chunks another machine reads, and the place of their files."""
 
     entry: TableEntry
     dialect: str
@@ -141,7 +141,7 @@ class _FileTasks(Generic[File]):
         return _FileTask(replace(file, key=file.key.removeprefix(f"{place.url}/")), writes=not self.unfit)
 
     def taken(self, outcome: File | WrittenFile | BaseException | None) -> File | WrittenFile | None:
-        """Return the written file, None if there is none. Raises the error that ends the table."""
+        """Return the written file, or None if a chunk was only read. Raises the error that ends the table."""
         if isinstance(outcome, TaskStopped | Stopped):
             raise Stopped(self._staged.watch.stop.number)
         if isinstance(outcome, DoesNotFit) and (outcome.columns or self.unfit):
