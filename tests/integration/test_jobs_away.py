@@ -47,7 +47,7 @@ class Lake:
     """A night's landed tables, and the jobs that read them."""
 
     def __init__(self, nightly: Nightly) -> None:
-        self._nightly = nightly
+        self._nightly, self._data = nightly, str(nightly.folder)
         nightly.database.execute(SERVICE)
         nightly.run()
 
@@ -69,10 +69,18 @@ class Lake:
         assert report is not None
         return report
 
+    def copied_to(self, bucket: S3Bucket) -> None:
+        """Read the objects in S3 from now on."""
+        self._data = f"{bucket.url}/lake"
+        for path in (self._nightly.folder / "data").rglob("*.gz"):
+            key = path.relative_to(self._nightly.folder).as_posix()
+            bucket.client.put_object(Bucket=bucket.name, Key=f"lake/{key}", Body=path.read_bytes())
+
     def delivered(self, to: DeliverySettings, engine: Engine) -> Result:
+        reader = open_landed(self._data, state=self._nightly.folder / "_floodmark")
         target = open_target(to, ignore_event)
-        cursor = open_landed(self._nightly.folder).cursor(target.name)
-        return deliver(self.snapshot, target, cursor, None, lambda one: None, engine=engine)
+        cursor = reader.cursor(target.name)
+        return deliver(reader.latest(), target, cursor, None, lambda one: None, engine=engine)
 
     def loaded(self, target: LoadTarget, engine: Engine, stop: Stop | None = None, **options: Any) -> LoadResult:
         watch = LoadWatch(stop=stop or Stop(), engine=engine)
@@ -104,6 +112,10 @@ def again(engine: PickledThreads) -> None:
         function(shared, message, WorkerWatch(ignore_event, Stop()))
 
 
+def keys_in(bucket: S3Bucket, prefix: str) -> list[str]:
+    return [one["Key"] for one in bucket.client.list_objects_v2(Bucket=bucket.name, Prefix=prefix)["Contents"]]
+
+
 def test_objects_are_verified_away(lake: Lake, engine: PickledThreads) -> None:
     events = list[Any]()
     observed = PickledThreads(observer=events.append)
@@ -127,6 +139,7 @@ def test_objects_are_verified_away(lake: Lake, engine: PickledThreads) -> None:
 
 def test_a_delivery_is_verified_and_put_away(lake: Lake, engine: PickledThreads, s3_bucket: S3Bucket) -> None:
     number = len(lake.objects)
+    lake.copied_to(s3_bucket)
     to = {where: DeliverySettings(f"{s3_bucket.url}/{where}", compression="none") for where in ("away", "here")}
     results = [lake.delivered(to["away"], engine), lake.delivered(to["here"], LocalThreads(4))]
     require_clean(engine, number + number + 1)
@@ -134,8 +147,7 @@ def test_a_delivery_is_verified_and_put_away(lake: Lake, engine: PickledThreads,
     found = {}
     for where, result in zip(to, results, strict=True):
         keys = [key for table in result.tables for key in table.keys]
-        listed = {one["Key"] for one in s3_bucket.client.list_objects_v2(Bucket=s3_bucket.name)["Contents"]}
-        assert {f"{where}/{key}" for key in keys} == {key for key in listed if key.startswith(where)}
+        assert {f"{where}/{key}" for key in keys} == set(keys_in(s3_bucket, where))
         found[where] = [
             s3_bucket.client.get_object(Bucket=s3_bucket.name, Key=f"{where}/{key}")["Body"].read() for key in keys
         ]
@@ -146,10 +158,11 @@ def test_a_delivery_is_verified_and_put_away(lake: Lake, engine: PickledThreads,
 
 def test_nothing_of_a_damaged_table_is_delivered(lake: Lake, engine: PickledThreads, s3_bucket: S3Bucket) -> None:
     lake.objects[-1].write_bytes(b"damaged")
+    lake.copied_to(s3_bucket)
     result = lake.delivered(DeliverySettings(f"{s3_bucket.url}/zone"), engine)
     (error,) = result.failures
     assert isinstance(error, VerificationFailed) and "does not match the manifest" in error.sentence
-    (key,) = [one["Key"] for one in s3_bucket.client.list_objects_v2(Bucket=s3_bucket.name)["Contents"]]
+    (key,) = keys_in(s3_bucket, "zone/")
     assert "/table_name=visit/" in key
 
 

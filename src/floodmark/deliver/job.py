@@ -45,7 +45,8 @@ from floodmark.wording import plural
 
 Status = Literal["delivered", "unchanged", "failed", "gone"]
 # Each holds an object in memory up to a limit: see `Spool`.
-_SENDERS = LocalThreads(4)
+SENDERS = 4
+_THREADS = LocalThreads(SENDERS)
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
 
 
@@ -114,7 +115,7 @@ def deliver(
     tell: Callable[[Delivered], None],
     stop: Stop = NEVER,
     observer: Observer = ignore_event,
-    engine: Engine = _SENDERS,
+    engine: Engine = _THREADS,
 ) -> Result:
     """Send what the target lacks. One table's error goes into the result. `only` names the tables to send, None all.
 

@@ -48,12 +48,13 @@ class Places(Struct, frozen=True):
 
     @property
     def writable_anywhere(self) -> bool:
-        """Return true if any machine may put to the target, and a machine believed dead may do it late.
+        """Return true if every machine can put to the target, even late, after it was believed dead.
 
-        No other machine can put to a folder of this one. A receiver that moves objects away would take a late object
-        for a new one.
+        A folder can be another one there, and nothing would tell: a delivery only puts. A machine that reads the right
+        bucket also puts to the right one. A receiver that moves objects away would take a late object for a new one.
         """
-        return self.settings.url.startswith("s3://") and LAYOUTS[self.settings.layout].objects_stay
+        in_s3 = self.data.startswith("s3://") and self.settings.url.startswith("s3://")
+        return in_s3 and LAYOUTS[self.settings.layout].objects_stay
 
 
 def target_options(settings: DeliverySettings) -> StorageOptions:

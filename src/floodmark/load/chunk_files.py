@@ -25,6 +25,7 @@ from floodmark.storage import kept_storage
 from floodmark.storage.base import Storage
 from floodmark.storage.probe import put_once
 from floodmark.storage.retry import RetryingStorage
+from floodmark.storage.worker_places import WORKER
 
 File = TypeVar("File")
 # A row group is in memory too, so larger files go to the disk at once.
@@ -40,11 +41,12 @@ class ChunkFile(Struct, frozen=True):
 
 
 class WrittenFile(Struct, frozen=True):
-    """A file as it was put."""
+    """A file as it was put, by the process `worker`."""
 
     rows: int
     size: int
     sha256: str
+    worker: str
 
 
 class FilePlace(Struct, frozen=True):
@@ -83,7 +85,7 @@ def write_file(storage: Storage, staged: StagedTable, file: ChunkFile, field_ids
         rows = write_groups(spool, reader, statistics=has_short_lines(file.one.raw_bytes, file.one.rows))
         body = spool.body
         put_once(storage, file.key, body)
-        return WrittenFile(rows, body.size, body.sha256)
+        return WrittenFile(rows, body.size, body.sha256, WORKER)
 
 
 def written_files(

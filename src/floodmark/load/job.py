@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from floodmark.errors import (
     ConfigError,
     Conflict,
+    EngineError,
     FloodmarkError,
     SourceMismatch,
     Stopped,
@@ -237,11 +238,14 @@ def _try_table(
     tell: Callable[[LoadedTable], None],
     watch: LoadWatch,
 ) -> LoadedTable:
-    """Do one table's work before all are published. Its errors stay its own, except another loader's success."""
+    """Do one table's work before all are published. Its errors stay its own.
+
+    Raises Conflict after another loader's success, EngineError for a broken cluster, Stopped.
+    """
     watch.stop.require_not_asked()
     try:
         outcome = LoadedTable(table, status, act())
-    except (Conflict, Stopped):
+    except (Conflict, EngineError, Stopped):
         raise
     except FloodmarkError as error:
         watch.observer(TableGivenUp(table))

@@ -32,6 +32,7 @@ from floodmark.state.documents import Documents
 from floodmark.state.manifest import decode, encode
 from floodmark.storage.base import Body
 from floodmark.storage.probe import exists_as_put
+from floodmark.storage.worker_places import WorkerPlaces
 from floodmark.wording import iso_time
 
 # The age at which a load that has not moved the index counts as dead. A superseded file is kept this long for its
@@ -49,7 +50,7 @@ class ParquetPlace:
         extras.pyarrow()
         self._observer = observer
         self._storage = open_data(url, observer)
-        self._documents = Documents(self._storage)
+        self._documents, self._workers = Documents(self._storage), WorkerPlaces(self._storage)
         self._load = f"{timestamp_text(datetime.now(UTC))}-{secrets.token_hex(3)}"
         self._index: ParquetIndex | None = None
         self._etag: str | None = None
@@ -249,22 +250,23 @@ class ParquetPlace:
         return None
 
     def _new_files(self, staged: StagedTable, numbers: Sequence[int]) -> dict[int, ParquetFile | None]:
-        """Write the files of these chunks. Other machines can write to S3, but not to a folder of this one."""
+        """Write the files of these chunks."""
         table = staged.table
         files = {n: ChunkFile(n, table.objects[n], file_key(table.name, self._load, n)) for n in numbers}
         self._written += (file.key for file in files.values())
-        place = FilePlace(self.url) if self.url.startswith("s3://") else None
         write = partial(write_file, self._storage, staged)
-        return {
-            number: ParquetFile(
-                key=files[number].key,
+        found: dict[int, ParquetFile | None] = {}
+        for number, written in written_files(staged, list(files.values()), write, FilePlace(self.url)):
+            file = files[number]
+            self._workers.require_same(written.worker, file.key, written.size)
+            found[number] = ParquetFile(
+                key=file.key,
                 rows=written.rows,
                 stored_bytes=written.size,
                 sha256=written.sha256,
-                content_sha256=files[number].one.content_sha256,
+                content_sha256=file.one.content_sha256,
             )
-            for number, written in written_files(staged, list(files.values()), write, place)
-        }
+        return found
 
     def _files_of(self, name: TableName, shape: str) -> _Files:
         """Return the loaded table's files by the digest of their lines, if its columns are the same."""

@@ -23,6 +23,8 @@ from floodmark.reader.reader import Table
 from floodmark.reader.types import ColumnType
 from floodmark.stop import NEVER, Stop
 
+# The threads that convert chunks in this process. With the row groups of two, a load needed 290 MiB.
+CONVERTERS = 1
 # Hint for a table that can never be loaded, so that the error does not repeat with every load.
 LEAVE_OUT = "Leave it out with --exclude."
 
@@ -45,13 +47,12 @@ class TargetContent(Struct, frozen=True):
 class LoadWatch(Struct, frozen=True):
     """The observer of a load, and the stop signal that can end it before it publishes, at any block of lines.
 
-    `engine` writes the files of a target that consists of files. Here that is one thread: with the row groups of two,
-    a load would need more than 256 MiB.
+    `engine` writes the files of a target that consists of files.
     """
 
     observer: Observer = ignore_event
     stop: Stop = NEVER
-    engine: Engine = LocalThreads(1)
+    engine: Engine = LocalThreads(CONVERTERS)
 
 
 class StagedTable(Struct, frozen=True):

@@ -38,7 +38,8 @@ from floodmark.wording import plural
 
 __all__ = ["VerifyRequest", "full_run", "verify"]
 
-_LOOKERS, _READERS = LocalThreads(16), LocalThreads(4)
+LOOKERS, READERS = 16, 4
+_THREADS = LocalThreads(READERS)
 _HISTORY_TRIES = 3
 
 
@@ -73,7 +74,7 @@ class _Checked:
 
 
 def verify(
-    settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop, engine: Engine = _READERS
+    settings: Settings, request: VerifyRequest, observer: Observer, stop: Stop, engine: Engine = _THREADS
 ) -> VerifyReport | None:
     """Verify a run and return a report, or None before the first commit. `engine` reads the objects if all are read.
 
@@ -107,7 +108,7 @@ def _verify(
     if _require_verifiable(manifest, request):
         destination = open_destination(settings, manifest, observer)
         _warn_of_another_place(destination, manifest, observer)
-        chosen = engine if request.deep else _LOOKERS
+        chosen = engine if request.deep else LocalThreads(LOOKERS)
         faults = _object_faults(destination, entries, request.deep, stop, observer, chosen, checked)
         level: Level = "content" if request.deep else "objects"
     else:

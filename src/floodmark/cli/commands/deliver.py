@@ -24,8 +24,9 @@ from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import state_settings
 from floodmark.config import DeliverySettings, Settings
 from floodmark.config.deliveries import require_deliverable, require_name, to_url
-from floodmark.deliver.job import Delivered, Result, open_target
+from floodmark.deliver.job import SENDERS, Delivered, Result, open_target
 from floodmark.deliver.job import deliver as deliver_tables
+from floodmark.engine.opening import open_engine
 from floodmark.errors import EXIT_OK, ConfigError, FloodmarkError, Stopped, StorageError, VerificationFailed
 from floodmark.escaping import printable
 from floodmark.events import Observer, StepStarted
@@ -167,20 +168,22 @@ def _make_deliveries(
     log.bind(run_id=snapshot.run_id)
     only = _chosen_tables(snapshot, patterns, exclude)
     _require_deliverable(settings, snapshot, chosen)
-    for one in chosen:
-        with stopped_leaving(lambda: _LEFT):
-            stop.require_not_asked()
-        target = open_target(one, observer)
-        cursor, tell = reader.cursor(target.name), partial(_log_table, log, target.name)
-        try:
-            result = deliver_tables(snapshot, target, cursor, only, tell, stop, observer)
-        except Stopped:
-            raise
-        except FloodmarkError as error:
-            errors.append(error)
-        else:
-            done.append(Done(one, result))
-            _log_end(log, result)
+    with open_engine(settings.engine, observer, stop) as cluster:
+        engine = cluster.engine(observer, SENDERS)
+        for one in chosen:
+            with stopped_leaving(lambda: _LEFT):
+                stop.require_not_asked()
+            target = open_target(one, observer)
+            cursor, tell = reader.cursor(target.name), partial(_log_table, log, target.name)
+            try:
+                result = deliver_tables(snapshot, target, cursor, only, tell, stop, observer, engine)
+            except Stopped:
+                raise
+            except FloodmarkError as error:
+                errors.append(error)
+            else:
+                done.append(Done(one, result))
+                _log_end(log, result)
     return done, errors
 
 

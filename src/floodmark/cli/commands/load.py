@@ -23,6 +23,7 @@ from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.config import Settings
 from floodmark.config.urls import check_place
+from floodmark.engine.opening import open_engine
 from floodmark.errors import (
     EXIT_OK,
     EXIT_PARTIAL,
@@ -40,7 +41,7 @@ from floodmark.load.history import HistoryRequest, HistoryTarget
 from floodmark.load.job import LoadedTable, LoadOptions, LoadResult
 from floodmark.load.job import load as load_tables
 from floodmark.load.parquet import ParquetPlace
-from floodmark.load.target import LoadTarget, LoadWatch
+from floodmark.load.target import CONVERTERS, LoadTarget, LoadWatch
 from floodmark.places import either_contains
 from floodmark.reader.extras import require_pyiceberg
 from floodmark.stop import Stop
@@ -113,7 +114,10 @@ def _loaded(
         request = LoadOptions(
             only, tuple(options.text), options.drop, options.adopt_source, options.full, excluded, history
         )
-        result = load_tables(snapshot, target, request, partial(_log_failure, log), LoadWatch(observer, stop))
+        chosen = None if isinstance(target, DuckDBFile) else settings.engine
+        with open_engine(chosen, observer, stop) as cluster:
+            watch = LoadWatch(observer, stop, cluster.engine(observer, CONVERTERS))
+            result = load_tables(snapshot, target, request, partial(_log_failure, log), watch)
     finally:
         target.close()
     return result, target.url
@@ -127,6 +131,9 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
     for name, (option, needed, form) in _ONLY_WITH.items():
         if getattr(options, name) is not None and kind != needed and (name, kind) not in also:
             raise UsageError(f"{option} needs --into {form}", hint=_FORMS)
+    if options.engine is not None and kind == "duckdb":
+        hint = "DuckDB's file is written by one process. " + _FORMS
+        raise UsageError("--engine needs --into parquet:URL, glue:DATABASE or iceberg:NAMESPACE", hint=hint)
     if options.history and kind not in ("duckdb", "iceberg"):
         raise UsageError("--history needs --into duckdb:FILE or iceberg:NAMESPACE", hint=_FORMS)
     if kind == "duckdb":

@@ -16,8 +16,12 @@ from floodmark.cli.output.grid import Column, draw, wrap
 from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.output.tally import Tally
 from floodmark.cli.settings import settings_of, state_settings
-from floodmark.errors import EXIT_OK, VerificationFailed
+from floodmark.config import Settings
+from floodmark.engine.opening import open_engine
+from floodmark.errors import EXIT_OK, UsageError, VerificationFailed
 from floodmark.escaping import printable
+from floodmark.events import Observer
+from floodmark.stop import Stop
 from floodmark.verify import job
 from floodmark.verify.report import Level, SourceReport, TableReport, VerifyReport
 from floodmark.wording import plural
@@ -45,11 +49,13 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
     """Verify a run's snapshot, and show its faults and how to fix them. Raises VerificationFailed."""
     settings = (settings_of if options.against_source else state_settings)(options, streams)
     request = job.VerifyRequest(options.run, tuple(options.table), options.deep, options.against_source)
+    if options.engine is not None and not options.deep:
+        raise UsageError("--engine needs --deep", hint="Only the content of objects is read by a cluster's workers.")
     with prints_if_no_state(_document(None), options, streams):
         report = run_interruptible(
             streams,
             Tally(),
-            lambda observer, stop: job.verify(settings, request, observer, stop),
+            lambda observer, stop: _verified(settings, request, observer, stop),
             lambda: "Verify only reads: nothing was changed.",
         )
     if options.output == "json":
@@ -66,6 +72,11 @@ def verify(options: argparse.Namespace, streams: CommandStreams) -> int:
             hint="To write the faulty tables again: " + "; ".join(report.repair_commands),
         )
     return EXIT_OK
+
+
+def _verified(settings: Settings, request: job.VerifyRequest, observer: Observer, stop: Stop) -> VerifyReport | None:
+    with open_engine(settings.engine if request.deep else None, observer, stop) as cluster:
+        return job.verify(settings, request, observer, stop, cluster.engine(observer, job.READERS))
 
 
 def _document(report: VerifyReport | None) -> VerifyDocument:
