@@ -14,15 +14,21 @@ from isal import igzip
 from pyiceberg.manifest import DataFile
 
 from fix_canaries import CANARY, ROW, require_none
+from fix_cli import command_streams
+from fix_dask import require_dask
 from fix_engine import PickledThreads
 from fix_iceberg import NAMESPACE, Warehouse
+from fix_ports import own_port
 from fix_runs import Nightly
 from fix_storage import ACCESS_KEY, REGION, SECRET_KEY, S3Bucket
+from floodmark.cli.arguments import parse
+from floodmark.cli.commands import call
+from floodmark.cli.output.failure import report
 from floodmark.config import DeliverySettings
 from floodmark.deliver.job import Result, deliver, open_target
 from floodmark.engine.base import Engine, WorkerWatch
 from floodmark.engine.local import LocalThreads
-from floodmark.errors import DoesNotFit, Stopped, VerificationFailed
+from floodmark.errors import DoesNotFit, FloodmarkError, Stopped, VerificationFailed
 from floodmark.events import ChunkProgress, ignore_event
 from floodmark.load.iceberg import IcebergNamespace
 from floodmark.load.job import LoadOptions, LoadResult, load
@@ -54,6 +60,10 @@ class Lake:
     def night(self, sql: str) -> None:
         self._nightly.database.execute(sql)
         self._nightly.run()
+
+    @property
+    def url(self) -> str:
+        return str(self._nightly.folder)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -303,3 +313,26 @@ def test_a_lost_worker_s_files_are_known(lake: Lake, s3_bucket: S3Bucket) -> Non
     with pytest.raises(Stopped):
         lake.loaded(ParquetPlace(url, ignore_event), Losing(1))
     assert list(open_data(url, ignore_event).list("")) == []
+
+
+def test_which_commands_can_use_a_cluster(lake: Lake, tmp_path: Path) -> None:
+    """A setting for the runs is no obstacle for a target that can't use it. An option that can't be followed is."""
+    require_dask()
+    nowhere = f"dask://127.0.0.1:{own_port()}"
+
+    def command(*arguments: str, **environ: str) -> tuple[int, str]:
+        streams, _, err = command_streams({"FLOODMARK_DESTINATION": lake.url, **environ})
+        try:
+            return call(parse(arguments), streams), err.getvalue()
+        except FloodmarkError as error:
+            return report(error, streams), err.getvalue()
+
+    duckdb, parquet = (("load", "--into", f"{kind}:{tmp_path}/{kind}") for kind in ("duckdb", "parquet"))
+    assert command(*duckdb, FLOODMARK_ENGINE=nowhere)[0] == 0
+    assert command("verify", FLOODMARK_ENGINE=nowhere)[0] == 0
+    for refused, why in ((duckdb, "--engine needs --into parquet:URL"), (("verify",), "--engine needs --deep")):
+        code, said = command(*refused, "--engine", nowhere)
+        assert code == 2 and why in said
+    for arguments in (parquet, ("verify", "--deep"), ("deliver", "--to", f"{tmp_path}/zone")):
+        code, said = command(*arguments, FLOODMARK_ENGINE=nowhere)
+        assert code == 16 and nowhere in said
