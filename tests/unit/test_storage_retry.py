@@ -9,6 +9,7 @@ import pytest
 
 from floodmark.errors import (
     ConditionFailed,
+    ConfigError,
     ObjectMissing,
     OutcomeUnknown,
     StorageDenied,
@@ -19,8 +20,9 @@ from floodmark.events import Event, Retried
 from floodmark.retrying import Patience
 from floodmark.storage.base import Condition, IfAbsent, IfMatch
 from floodmark.storage.memory import MemoryStorage
-from floodmark.storage.probe import body_of
+from floodmark.storage.probe import body_of, put_once
 from floodmark.storage.retry import RetryingStorage
+from floodmark.storage.worker_places import WorkerPlaces
 
 UNAVAILABLE = StorageUnavailable("put", on="key", why="HTTP 503")
 
@@ -171,3 +173,24 @@ def test_a_listing_that_breaks_midway_gives_no_key_twice() -> None:
     for name in ("a", "b"):
         inner.put(name, body_of(b""))
     assert sorted(RetryingStorage(inner, lambda e: None, sleep=lambda s: None).list("")) == ["a", "b"]
+
+
+def test_a_put_under_a_key_of_one_s_own_can_be_repeated() -> None:
+    """A task can run twice, and its first answer can be lost. What someone else wrote is never taken for its own."""
+    store = MemoryStorage()
+    put_once(store, "a", body_of(b"lines"))
+    put_once(store, "a", body_of(b"lines"))
+    with pytest.raises(ConditionFailed):
+        put_once(store, "a", body_of(b"other"))
+    assert store.get("a").data == b"lines"
+
+
+def test_each_worker_s_first_object_is_looked_for() -> None:
+    store = MemoryStorage()
+    places = WorkerPlaces(store)
+    put_once(store, "a", body_of(b"lines"))
+    places.require_same("one", "a", 5)
+    places.require_same("one", "gone", 5)
+    for key, size in (("gone", 5), ("a", 6)):
+        with pytest.raises(ConfigError, match="a worker writes to another place"):
+            places.require_same("two", key, size)

@@ -16,8 +16,6 @@ from msgspec.structs import replace
 from floodmark.backends import Backends
 from floodmark.engine.base import TaskStopped
 from floodmark.errors import (
-    ConditionFailed,
-    OutcomeUnknown,
     SourceUnavailable,
     TableError,
 )
@@ -32,8 +30,8 @@ from floodmark.pipeline.plans import ChunkPlan
 from floodmark.retrying import Patience, RetryPolicy, retrying
 from floodmark.source.base import ChunkSource, Write
 from floodmark.stop import Deadline
-from floodmark.storage.base import Body, Condition, IfAbsent, Storage
-from floodmark.storage.probe import exists_as_put
+from floodmark.storage.base import Body, Storage
+from floodmark.storage.probe import exists_as_put, put_once
 
 PATIENCE = Patience(tries=4, longest=20)
 
@@ -147,16 +145,10 @@ class Extractor:
         )
 
     def _put_object(self, key: str, body: Body) -> None:
-        """Put an object.
-
-        The key is this run's own, so an object that already exists there can only be this run's earlier try.
-        """
-        condition: Condition = IfAbsent() if self._layout.objects_stay else None
-        try:
-            self._destination.put(key, body, condition)
-        except (OutcomeUnknown, ConditionFailed):
-            if not exists_as_put(self._destination, key, body.size, body.sha256):
-                raise
+        if self._layout.objects_stay:
+            put_once(self._destination, key, body)
+        else:
+            self._destination.put(key, body)
 
 
 def still_there(destination: Storage, entry: ObjectEntry) -> bool:

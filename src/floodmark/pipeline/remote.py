@@ -8,8 +8,6 @@ one part of its table, and of the stored objects those that the chunk probably e
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
@@ -21,7 +19,7 @@ from floodmark.backends import data_backends, open_data_storage
 from floodmark.config import DestinationSettings, Selection, Settings
 from floodmark.config.workers import with_own_secrets, without_secrets
 from floodmark.engine.base import Away, WorkerWatch
-from floodmark.errors import ConfigError, FloodmarkError, StorageDenied
+from floodmark.errors import FloodmarkError
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.observed import Observation
 from floodmark.pipeline.attempt import Attempt
@@ -33,12 +31,12 @@ from floodmark.retrying import Patience
 from floodmark.source.base import SharedPart, SharedSnapshot
 from floodmark.stop import Deadline
 from floodmark.storage.base import Storage
+from floodmark.storage.worker_places import WORKER, WorkerPlaces
 
 # The connection of a worker that died can stay for a while, and take another one's place.
 _PATIENCE = Patience(tries=7, longest=20)
 # A message names at most this many stored objects that its chunk can equal.
 _MOST_KNOWN = 16
-_PROCESS = secrets.token_hex(4)
 
 _Known = Mapping[str, ObjectEntry]
 
@@ -64,7 +62,7 @@ def extract_away(settings: Settings, message: ChunkMessage, watch: WorkerWatch) 
     backends = data_backends(own.destination, _storage(own.destination), watch.observer)
     extractor = Extractor(message.part.open(own), backends, watch.observer, Deadline(watch.stop), _PATIENCE)
     outcome = extractor.extract_chunk(message.task)
-    return ChunkReply(f"{socket.gethostname()}-{os.getpid()}-{_PROCESS}", outcome.object, outcome.observed)
+    return ChunkReply(WORKER, outcome.object, outcome.observed)
 
 
 @lru_cache(maxsize=4)
@@ -81,7 +79,7 @@ class RemoteChunks:
         self._destination = attempt.backends.destination
         self._places = _Places({})
         self._begun = set[int]()
-        self._checked = set[str]()
+        self._workers = WorkerPlaces(self._destination)
         settings = replace(without_secrets(attempt.settings), selection=Selection(), deliver=())
         self.away = Away(extract_away, settings, self._message, attempt.deadline.reached)
 
@@ -108,7 +106,7 @@ class RemoteChunks:
         """Return the outcome that a thread would have had. Raises ConfigError, StorageError."""
         plan, entry = task.plan, reply.object
         if entry is not None:
-            self._require_same_place(reply.worker, entry)
+            self._workers.require_same(reply.worker, entry.key, entry.stored_bytes)
             self._ratio.add(task.info.table, entry.raw_bytes, plan.estimated_bytes)
             entry = self._as_stored(task, entry)
         return ChunkOutcome(plan, entry, reply.observed)
@@ -119,27 +117,6 @@ class RemoteChunks:
         if entry.origin != "extracted" or known is None or not still_there(self._destination, known):
             return entry
         return replace(known, chunk=task.plan.chunk, origin="reused")
-
-    def _require_same_place(self, worker: str, entry: ObjectEntry) -> None:
-        """Require that the first object of each worker is where the coordinator looks for it.
-
-        A folder, or a bucket's name, can mean another place on another machine.
-        """
-        if worker in self._checked:
-            return
-        try:
-            found = self._destination.stat(entry.key)
-        except StorageDenied:  # the credentials may only write
-            return
-        if found is None or found.size != entry.stored_bytes:
-            raise ConfigError(
-                "a worker writes to another place",
-                on=worker,
-                why=f"the coordinator does not find {entry.key} at the destination",
-                hint="The destination must be the same for all: a bucket with the same AWS_ENDPOINT_URL and AWS_REGION "
-                "everywhere, or a shared folder.",
-            )
-        self._checked.add(worker)
 
     def error(self, work: TableWork, error: BaseException) -> BaseException:
         """Return the error that a thread would have had."""
