@@ -26,6 +26,8 @@ _VERSION = ROOT / "src/floodmark/version.py"
 _PYTHON_ONLY = (".py", ".pyi", ".so")
 NOT_BUILT = "Floodmark's native encoder was not built (no C compiler, or no Python.h): the server makes the lines."
 _NO_COMPILER = 3
+# Debug information names the folder of the build, so two builds of one source would differ.
+_ARGUMENTS = {"extra_compile_args": ["-g0"]}
 
 
 class NativeEncoder(BuildHookInterface[Any]):
@@ -98,7 +100,7 @@ def _compile(folder: Path) -> int:
 
     version = [("FLOODMARK_VERSION", f'"{runpy.run_path(str(_VERSION))["__version__"]}"')]
     extensions = [
-        Extension(f"floodmark.native.{one.stem}", [str(one.relative_to(ROOT))], define_macros=version)
+        Extension(f"floodmark.native.{one.stem}", [str(one.relative_to(ROOT))], define_macros=version, **_ARGUMENTS)
         for one in SOURCES
     ]
     modules = cythonize(extensions, build_dir=str(folder / "c"), language_level=3)
