@@ -8,6 +8,7 @@ ENCODER := $(wildcard src/floodmark/native/*.p[yx]? src/floodmark/native/*.h) sr
 DOCS := $(VENV)/.docs-ready
 LINTER := .venv-linter
 OLD := .venv-0.1.0
+TOOLS := .venv-dist
 # The last commit of release 0.1.0. Later ones belong to 0.2.0.
 OLD_COMMIT := 5c1128a34180bac0ca7263a1f51537bb43c12ea3
 SOAK_MINUTES ?= 60
@@ -15,7 +16,7 @@ BOUNDARY_SHARE ?= 1
 STYLE := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup
 
-.PHONY: demo quick test docs check linter soak fuzz guards screenshots bench clean
+.PHONY: demo quick test docs check linter soak fuzz guards screenshots bench dist clean
 
 demo: $(READY)            ## show three days of an invented service on a real PostgreSQL, in under a minute
 	$(BIN)/floodmark demo
@@ -54,8 +55,11 @@ screenshots: $(READY)     ## write docs/images/*.svg from real runs in a termina
 bench: $(READY)           ## compare with pg_dump, psql, dlt, Sling and others; write bench/results/, the chart and the tables
 	$(BIN)/python -m bench
 
+dist: $(TOOLS)/.ready    ## build the release from the commit twice, compare, check and try it; write dist/ with a bill of materials and SHA256SUMS
+	$(TOOLS)/bin/python ops/release/dist.py
+
 clean:
-	rm -rf $(VENV) $(LINTER) $(OLD) .venv-bench floodmark-demo site
+	rm -rf $(VENV) $(LINTER) $(OLD) $(TOOLS) dist .venv-bench floodmark-demo site
 
 # Build the native encoder again if its source changed. Without a C compiler this prints one line, and the server makes the lines.
 $(READY): $(INSTALLED) hatch_build.py $(ENCODER)
@@ -88,4 +92,9 @@ $(OLD)/.ready:
 	mkdir $(OLD)/release
 	git archive $(OLD_COMMIT) | tar -x -C $(OLD)/release
 	$(OLD)/bin/python -m pip install --quiet '$(OLD)/release[duckdb,zstd]'
+	touch $@
+
+$(TOOLS)/.ready: ops/release/tools.txt
+	$(PYTHON) -m venv --clear $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1' -r ops/release/tools.txt
 	touch $@

@@ -59,8 +59,9 @@ def test_ci_checks_every_python_from_the_oldest_supported_one() -> None:
 
 
 def test_every_action_has_a_version_that_dependabot_can_raise() -> None:
-    used = re.findall(r"uses: (\S+)", (ROOT / ".github/workflows/check.yml").read_text(encoding="utf-8"))
-    assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", one) for one in used)
+    for workflow in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        used = re.findall(r"uses: (\S+)", workflow.read_text(encoding="utf-8"))
+        assert used and all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+(\.\d+\.\d+)?", one) for one in used), workflow.name
     updates = loaded(ROOT / ".github/dependabot.yml")["updates"]
     assert {one["package-ecosystem"] for one in updates} >= {"pip", "github-actions", "docker"}
     assert all((ROOT / one["directory"].lstrip("/")).is_dir() for one in updates)
