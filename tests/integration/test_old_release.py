@@ -141,8 +141,10 @@ def test_a_downgrade_and_an_upgrade_lose_nothing(job: Job) -> None:
     assert job.truth() == job.old.python(READER, str(job.landing.folder))
     assert [one.key for one in entry_of(job.landing.manifest, "public.still").objects] == [one.key for one in still]
     assert job.new("verify", "--deep", "--output", "json").json["manifests"] == 8
+    job.old("prune", "--keep-last", "2", "--grace", "0")
     job.day()
     assert job.new.run().outcomes["public.noted"] == ("unchanged", "journal"), "the proof is back"
+    assert job.new("verify", "--deep", "--output", "json").json["manifests"] == 3
 
 
 def load(turn: Floodmark, into: str, code: int = 0) -> set[str]:
