@@ -168,13 +168,14 @@ class Teller:
 
     def _changed(self, one: Invented, night: int, known: TableEntry) -> TableEntry:
         parts = self.parts[one.name]
-        for _ in range(1 + len(parts) // 12):
+        if self.chance.random() < 0.3:
             at = self.chance.randrange(len(parts))
             parts[at] = Part(night, parts[at].rows)
         added = int(one.growth * self.chance.uniform(0.4, 1.7))
         parts[-1] = Part(night, parts[-1].rows + added)
-        if parts[-1].rows > 400_000:
-            parts.append(Part(night, parts[-1].rows // 3))
+        if parts[-1].rows > 120_000:
+            parts[-1] = Part(night, parts[-1].rows - 20_000)
+            parts.append(Part(night, 20_000))
         reason = Reason("rows_changed", f"{max(added, 3):,} rows inserted or updated")
         if night == one.retyped:
             reason = Reason("schema_changed", "columns added: note")
@@ -239,7 +240,7 @@ def _number(name: TableName) -> int:
 
 def _split(rows: int) -> list[int]:
     """Return the rows of each chunk."""
-    chunks = max(1, rows // 300_000)
+    chunks = max(1, rows // 100_000)
     return [rows // chunks] * chunks
 
 

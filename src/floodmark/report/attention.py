@@ -8,6 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from floodmark.pipeline.columns import list_names
 from floodmark.report.facts import DROPPED, FAILED, RunFacts, StateHistory, UnreadState
 from floodmark.report.places import without_secrets_in_urls
 from floodmark.wording import duration_text, plural
@@ -17,7 +18,6 @@ Level = Literal["bad", "warn", "note"]
 # A nightly run that is this late needs a look. The alert in ops/prometheus has the same limit.
 _LATE = 26 * 3600
 _VERY_LATE = 50 * 3600
-_SHOWN = 4
 _ORDER: dict[Level, int] = {"bad": 0, "warn": 1, "note": 2}
 
 
@@ -73,27 +73,22 @@ def _about_content(state: StateHistory) -> Iterator[Notice]:
     run = state.published[0]
     if state.audit_mismatches:
         yield Notice("bad", f"The audit of the last run found {plural(state.audit_mismatches, 'chunk')} that differ.")
-    for level, text, states in (("warn", "failed", FAILED), ("warn", "dropped from the database", DROPPED)):
-        names = _tables_in(run, states)
+    for state_of_table, text in ((FAILED, "failed"), (DROPPED, "dropped from the database")):
+        names = _tables_in(run, state_of_table)
         if names:
-            yield Notice("warn" if level == "warn" else "note", f"{plural(len(names), 'table')} {text}: {_list(names)}")
+            yield Notice("warn", f"{plural(len(names), 'table')} {text}: {list_names(names)}")
     if run.drift:
         yield Notice("warn", f"{plural(run.drift, 'difference')} from the contract.")
     if not run.consistent:
         yield Notice("warn", "The tables do not all show the same moment.")
-    columns = [change for change in run.changes if change.kind not in ("table_dropped",)]
-    if columns:
-        tables = sorted({change.table.label for change in columns})
-        yield Notice("note", f"{plural(len(columns), 'change')} of the schema: {_list(tables)}")
+    changes = [change for change in run.changes if change.kind != "table_dropped"]
+    if changes:
+        tables = sorted({change.table.label for change in changes})
+        yield Notice("note", f"{plural(len(changes), 'change')} of the schema: {list_names(tables)}")
 
 
 def _tables_in(run: RunFacts, state: str) -> list[str]:
-    return [name.label for name, one in zip(run.names, run.table_states(), strict=True) if one == state]
-
-
-def _list(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    return [name.label for name, one in zip(run.table_names(), run.table_states(), strict=True) if one == state]
 
 
 def _age(moment: str, now: datetime) -> int:

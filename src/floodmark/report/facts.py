@@ -125,8 +125,8 @@ class RunFacts(Struct, frozen=True, kw_only=True):
     """One run. `key` is that of its manifest, None if it committed nothing.
 
     `outcome` is success, partial, failed, stopped or unfinished. Bytes and rows are sums over all tables of the
-    manifest, and `moved_bytes` is what the run itself put. `states` has one byte per name in `names`, compressed.
-    `news` holds packed TableNights.
+    manifest, and `moved_bytes` is what the run itself put. `names` are packed TableNames, and `states` has one byte
+    for each of them, compressed. `news` holds packed TableNights.
     """
 
     run_id: str
@@ -146,7 +146,7 @@ class RunFacts(Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     consistent: bool = True
     drift: int = 0
-    names: tuple[TableName, ...] = ()
+    names: bytes = b""
     states: bytes = b""
     news: bytes = b""
     changes: tuple[SchemaChange, ...] = ()
@@ -156,8 +156,12 @@ class RunFacts(Struct, frozen=True, kw_only=True):
         """Return when the run ended, or when it began if its end is not known."""
         return self.finished_at or self.started_at
 
+    def table_names(self) -> list[TableName]:
+        """Return the tables of the manifest."""
+        return unpacked(self.names, list[TableName]) if self.names else []
+
     def table_states(self) -> str:
-        """Return one character per name in `names`."""
+        """Return one character for each of the names."""
         return zlib.decompress(self.states).decode("ascii") if self.states else ""
 
     def table_nights(self) -> list[TableNight]:

@@ -72,7 +72,7 @@ class _Walk:
     def __init__(self, reach: Iterator[tuple[str, Manifest]], inflight: Inflight, before: StateHistory | None) -> None:
         self._reach, self._ends, self._before = reach, inflight.known_ends, before
         self._known = () if before is None else before.published
-        self._names = self._known[0].names if self._known else ()
+        self._names = self._known[0].names if self._known else b""
 
     def runs(self, key: str, manifest: Manifest, tables: Tables) -> Iterator[RunFacts]:
         """Yield the committed runs, newest first. Only two manifests' tables are kept at a time."""
@@ -92,7 +92,7 @@ class _Walk:
 
     def _run(self, key: str, manifest: Manifest, tables: Tables, older: Tables | None) -> RunFacts:
         run = committed_run(key, manifest, tables, older, self._ends.get(manifest.run_id))
-        if run.names == self._names:  # as a rule: then all runs share one tuple
+        if run.names == self._names:  # as a rule: then all runs share them
             return replace(run, names=self._names)
         self._names = run.names
         return run

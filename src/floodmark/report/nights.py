@@ -146,7 +146,7 @@ def committed_run(key: str, manifest: Manifest, now: Tables, before: Tables | No
         counts=dict(counts),
         consistent=manifest.consistent,
         drift=len(manifest.contract.drift) if isinstance(manifest.contract, ContractFacts) else 0,
-        names=tuple(now),
+        names=packed(tuple(now)),
         states=zlib.compress("".join(states.values()).encode("ascii")),
         news=packed(_news(now, states, before)),
         changes=() if before is None else schema_changes(before, now),

@@ -23,6 +23,9 @@ from floodmark.wording import duration_text, plural, size_text
 if TYPE_CHECKING:
     from jinja2 import Template  # optional extra
 
+# The most tables in one page. 5,000 tables and 60 nights take less than a megabyte.
+_MOST_TABLES = 30_000
+
 
 def render_html(histories: Sequence[StateHistory | UnreadState], now: datetime) -> str:
     """Return the report as one HTML document that loads nothing.
@@ -30,9 +33,12 @@ def render_html(histories: Sequence[StateHistory | UnreadState], now: datetime) 
     The states that need attention come first. Raises ConfigError if the extra `report` is not installed.
     """
     require_report_extra()
-    names = _slugs(histories)
+    whole = _shown_whole(histories)
     views = sorted(
-        (state_view(state, slug, now) for state, slug in zip(histories, names, strict=True)),
+        (
+            state_view(state, slug, now, tables=shown)
+            for state, slug, shown in zip(histories, _slugs(histories), whole, strict=True)
+        ),
         key=lambda view: (view.severity, view.title),
     )
     return _rendered(overview(views), views, now)
@@ -50,6 +56,18 @@ def _rendered(front: Overview, views: Sequence[StateView], now: datetime) -> str
         script=script,
         script_sources=f"{_source_hash(library)} {_source_hash(script)}",
     )
+
+
+def _shown_whole(histories: Sequence[StateHistory | UnreadState]) -> list[bool]:
+    """Return for each state if its tables are in the page: as many states as fit, the smallest first."""
+    sizes = [state.table_count if isinstance(state, StateHistory) else 0 for state in histories]
+    kept: set[int] = set()
+    left = _MOST_TABLES
+    for at in sorted(range(len(sizes)), key=sizes.__getitem__):
+        left -= sizes[at]
+        if left >= 0 or not kept:
+            kept.add(at)
+    return [at in kept for at in range(len(sizes))]
 
 
 def _slugs(histories: Sequence[StateHistory | UnreadState]) -> list[str]:
@@ -84,7 +102,7 @@ def _template() -> Template:
         plural=plural,
         seconds=_seconds_text,
         utc=_utc_text,
-        age=duration_text,
+        age=_age_text,
         place=without_secrets_in_urls,
         nights_json=_nights_json,
     )
@@ -95,6 +113,14 @@ def _nights_json(nights: Sequence[NightTotal]) -> str:
     """Return the front chart's values. They hold dates and numbers, so nothing in them ends a script element."""
     values = [[one.day, one.moved_bytes, one.saved_bytes] for one in nights]
     return msgspec.json.encode(values).decode("ascii")
+
+
+def _age_text(seconds: int) -> str:
+    """Return an age in its largest unit; hours up to two days, since runs are nightly."""
+    for unit, length, least in (("day", 86400, 2), ("hour", 3600, 1), ("minute", 60, 1)):
+        if seconds >= least * length:
+            return plural(seconds // length, unit)
+    return plural(seconds, "second")
 
 
 def _seconds_text(seconds: float | None) -> str:

@@ -16,29 +16,45 @@ from floodmark.report.schema_changes import shown_type
 
 Indexes = Mapping[TableName, int]
 
+_TABLES = ("tables", "now", "cells", "news", "changes")
 
-def payload(state: StateHistory) -> str:
-    """Return the state's tables and runs, oldest run first, as JSON that is compressed and in base64."""
-    now = state.tables_now()
+
+def payload(state: StateHistory, *, tables: bool = True) -> str:
+    """Return the state's runs, oldest first, and perhaps its tables, as JSON that is compressed and in base64."""
     runs = tuple(reversed(state.runs))
-    names = _names(now, runs)
-    indexes = {name: index for index, name in enumerate(names)}
-    document = {
-        "database": state.database,
-        "tables": [[name.schema, name.name] for name in names],
-        "now": [_table(one) for one in now],
-        "runs": [_run(run) for run in runs],
-        "cells": [_cells(run, indexes) for run in runs],
-        "news": [_news(run, indexes) for run in runs],
-        "changes": [_changes(run, indexes) for run in runs],
-    }
+    document = {"database": state.database, "runs": [_run(run) for run in runs]}
+    document |= _tables(state.tables_now(), runs) if tables else dict.fromkeys(_TABLES, ())
     return base64.b64encode(zlib.compress(msgspec.json.encode(document), 6)).decode("ascii")
 
 
-def _names(now: Sequence[TableNow], runs: Sequence[RunFacts]) -> list[TableName]:
+def _tables(now: Sequence[TableNow], runs: Sequence[RunFacts]) -> dict[str, list[Any]]:
+    names_by_run = _names_by_run(runs)
+    names = _all_names(now, runs, names_by_run)
+    indexes = {name: index for index, name in enumerate(names)}
+    parts = (
+        [[name.schema, name.name] for name in names],
+        [_table(one) for one in now],
+        [_cells(run, known, indexes) for run, known in zip(runs, names_by_run, strict=True)],
+        [_news(run, indexes) for run in runs],
+        [_changes(run, indexes) for run in runs],
+    )
+    return dict(zip(_TABLES, parts, strict=True))
+
+
+def _names_by_run(runs: Sequence[RunFacts]) -> list[list[TableName]]:
+    """Return the names of each run's tables. As a rule runs share their names: then these are unpacked once."""
+    found: list[list[TableName]] = []
+    for at, run in enumerate(runs):
+        found.append(found[-1] if at and run.names is runs[at - 1].names else run.table_names())
+    return found
+
+
+def _all_names(
+    now: Sequence[TableNow], runs: Sequence[RunFacts], names_by_run: Sequence[Sequence[TableName]]
+) -> list[TableName]:
     """Return the tables of the newest manifest, and then those that only earlier runs had."""
     known = {one.name for one in now}
-    earlier = {name for run in runs for name in run.names} | {one.table for run in runs for one in run.changes}
+    earlier = {name for names in names_by_run for name in names} | {one.table for run in runs for one in run.changes}
     return [*(one.name for one in now), *sorted(earlier - known)]
 
 
@@ -81,12 +97,12 @@ def _epoch(moment: str) -> int:
     return int(datetime.fromisoformat(moment).astimezone(UTC).timestamp() * 1000)
 
 
-def _cells(run: RunFacts, indexes: Indexes) -> str:
+def _cells(run: RunFacts, names: Sequence[TableName], indexes: Indexes) -> str:
     """Return one character per table, in the order of `indexes`; nothing for a run that committed nothing."""
     if run.key is None:
         return ""
     cells = [ABSENT] * len(indexes)
-    for name, state in zip(run.names, run.table_states(), strict=True):
+    for name, state in zip(names, run.table_states(), strict=True):
         cells[indexes[name]] = state
     return "".join(cells)
 

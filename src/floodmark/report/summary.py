@@ -91,6 +91,7 @@ class StateView(Struct, frozen=True, kw_only=True):
     changes: tuple[ChangesOfRun, ...] = ()
     audit: tuple[AuditShare, ...] = ()
     data: str = ""
+    left_out: bool = False
     nights: tuple[NightTotal, ...] = ()
 
     @property
@@ -122,8 +123,8 @@ def symbol_of(run: RunFacts) -> str:
     return SYMBOLS.get(run.outcome, "?")
 
 
-def state_view(state: StateHistory | UnreadState, slug: str, now: datetime) -> StateView:
-    """Return the view of a state."""
+def state_view(state: StateHistory | UnreadState, slug: str, now: datetime, *, tables: bool = True) -> StateView:
+    """Return the view of a state, with or without its tables."""
     found = notices(state, now)
     place = without_secrets_in_urls(state.url)
     level = found[0].level if found else "good"
@@ -151,7 +152,8 @@ def state_view(state: StateHistory | UnreadState, slug: str, now: datetime) -> S
         runs=tuple(islice(state.runs, _MOST_RUNS)),
         changes=_timeline(published),
         audit=_audit_shares(state.read_days, today),
-        data=payload(state) if state.runs else "",
+        data=payload(state, tables=tables) if state.runs else "",
+        left_out=not tables,
         nights=tuple(_nights(published)),
     )
 

@@ -8,7 +8,7 @@
     [CHANGED]: ["c-c", "C", "changed"], [NEW]: ["c-n", "N", "new"], [FAILED]: ["c-f", "✕", "failed"],
     [DROPPED]: ["c-d", "D", "dropped"], [LEFT]: ["c-x", "", "not looked at"], [ABSENT]: ["c-a", "", "not there"],
   };
-  const PAGE = 50;
+  const PAGE = 50, FIRST = 14, WIDE = 2;
   const KINDS = {
     table_new: "new table", table_dropped: "table dropped", table_renamed: "table renamed", column_added: "column added",
     column_removed: "column removed", column_type: "type changed", column_null: "nullability changed", key: "primary key changed",
@@ -132,7 +132,7 @@
     place.view = result.view;
   }
   const x = (values, bars = true) => ({ field: "x", type: "ordinal", sort: null, scale: { type: bars ? "band" : "point", domain: [...new Set(values.map((one) => one.x))] } });
-  const BYTES = { labelExpr: "format(datum.value, '~s') + 'B'", title: null };
+  const BYTES = { labelExpr: "replace(format(datum.value, '~s'), regexp('([kMGTP]?)$'), ' $1B')", title: null };
   const NUMBERS = { labelExpr: "format(datum.value, '~s')", title: null };
   const tip = { field: "tip", type: "nominal" };
 
@@ -188,7 +188,7 @@
       if (!slow.length) return place.replaceChildren(h("p", { class: "empty" }, "No table was read in these nights."));
       const values = slow.map((table) => ({ table: table.label, value: table.spent, tip: `${table.label}: ${span(table.spent)} in ${table.nights.size} nights` }));
       return draw(place, "Bars: the ten tables that took most time", {
-        height: { step: 24 }, data: { values }, mark: { type: "bar", color: "var(--changed)", height: 15 },
+        height: 24 * slow.length, data: { values }, mark: { type: "bar", color: "var(--changed)", height: 15 },
         encoding: {
           y: { field: "table", type: "nominal", sort: null, axis: { title: null, labelLimit: 190, labelColor: "var(--ink)" } },
           x: { field: "value", type: "quantitative", axis: { title: "seconds", grid: true, tickCount: 5, labelExpr: "format(datum.value, '~s')" } }, tooltip: tip,
@@ -211,7 +211,7 @@
     const words = {};
     for (const cell of table.cells) if (cell !== ABSENT) words[STATES[cell][2]] = (words[STATES[cell][2]] ?? 0) + 1;
     const label = Object.entries(words).map(([word, number]) => `${number} nights ${word}`).join(", ") || "not there";
-    const element = h("span", { class: state.runs.length > 40 ? "cells tiny" : "cells", role: "img", "aria-label": label });
+    const element = h("span", { class: state.runs.length > 60 ? "cells tiny" : "cells", role: "img", "aria-label": label });
     [...table.cells].forEach((cell, run) => {
       const [kind, letter] = STATES[cell];
       element.append(h("i", { class: kind, "data-run": run }, letter));
@@ -289,20 +289,34 @@
       this.more.hidden = rows.length <= this.shown;
     }
     row(table) {
-      const [kind, letter, word] = STATES[table.last];
+      const [, letter, word] = STATES[table.last];
       return h("tr", {}, h("th", { scope: "row" }, h("a", { href: table.href }, table.label)), h("td", { class: "num", "data-label": "Rows" }, count(table.rows)),
         h("td", { class: "num", "data-label": "Landed" }, size(table.stored)), h("td", { class: "num", "data-label": "Changed" }, `${table.changed} of ${table.cells.trim().length}`),
-        h("td", { "data-label": "Last" }, word), h("td", { class: "strip" }, strip(this.state, table)));
+        h("td", { "data-label": "Last" }, [FAILED, DROPPED].includes(table.last) ? h("span", { class: `badge ${word}` }, h("span", { "aria-hidden": "true" }, letter), ` ${word}`) : word), h("td", { class: "strip" }, strip(this.state, table)));
     }
   }
 
   // A table's page
 
   function tile(label, value, note) { return h("div", { class: "tile" }, h("dt", {}, label), h("dd", {}, value, note ? h("small", {}, note) : null)); }
-  function grid(caption, heads, rows, cards = true) {
-    return h("div", { class: "scroll" }, h("table", { class: cards ? "cards" : null }, h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, heads.map(([text, number]) => h("th", { scope: "col", class: number ? "num" : null }, text)))),
-      h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, at) => h(at ? "td" : "th", { scope: at ? null : "row", class: heads[at][1] ? "num" : null, "data-label": at ? heads[at][0] : null }, cell)))))));
+  function dayTile(label, moment) {
+    if (!moment) return tile(label, "–");
+    const at = Date.parse(moment);
+    return tile(label, dayOf(at), `${timeOf(at)} UTC`);
+  }
+  function grid(caption, heads, rows, limited = true) {
+    const body = h("tbody", {}, rows.map((cells) => h("tr", {}, cells.map((cell, at) => h(at ? "td" : "th", { scope: at ? null : "row", class: heads[at][1] === WIDE ? "wide" : heads[at][1] ? "num" : null, "data-label": at ? heads[at][0] : null }, cell)))));
+    const table = h("table", { class: "cards" }, h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads.map(([text, number]) => h("th", { scope: "col", class: number === 1 ? "num" : null }, text)))), body);
+    const whole = h("div", { class: "scroll" }, table);
+    return limited ? h("div", {}, whole, limit(body)) : whole;
+  }
+  // Hide all but the first rows of a long table, and return the button that shows them.
+  function limit(body) {
+    const rest = [...body.rows].slice(FIRST);
+    if (rest.length < 4) return "";
+    for (const row of rest) row.hidden = true;
+    const button = h("button", { class: "more", type: "button", on: { click: () => { for (const row of rest) row.hidden = false; rest[0].querySelector("th").tabIndex = -1; rest[0].querySelector("th").focus(); button.remove(); } } }, `Show all ${count(body.rows.length)}`);
+    return button;
   }
   function tablePage(view, section, state, table) {
     const now = table.now, gone = !now || now.state === DROPPED, last = STATES[table.last];
@@ -313,7 +327,7 @@
       now && now.comment ? h("p", { class: "note" }, now.comment) : "",
       h("dl", { class: "tiles" }, tile("Rows", count(table.rows)), tile("Landed", size(table.stored), now ? `${size(now.raw)} as lines` : ""),
         tile("Objects", now ? count(now.objectCount) : "–", now ? now.encoding : ""), tile("Changed", `${table.changed} of ${table.cells.trim().length}`, "nights shown"),
-        tile("Data of", timeOf(now && now.asOf && Date.parse(now.asOf)), "UTC"), tile("Content changed", timeOf(now && now.changedAt && Date.parse(now.changedAt)), "UTC")),
+        dayTile("Data of", now && now.asOf), dayTile("Last change", now && now.changedAt)),
       h("h2", {}, "Nights"), h("div", { class: "chart", style: "min-height: 0; padding: 12px" }, strip(state, table), h("p", { class: "key", style: "justify-content: space-between" }, h("span", {}, state.runs[0].label), h("span", {}, state.runs[state.runs.length - 1].label))), key(),
       h("div", { class: "pair" }, h("figure", {}, h("figcaption", {}, h("h2", {}, "Rows")), h("div", { class: "chart", id: "table-rows" })),
         h("figure", {}, h("figcaption", {}, h("h2", {}, "Chunks changed")), h("div", { class: "chart", id: "table-chunks" }))),
@@ -338,12 +352,12 @@
     if (!now || !now.columns.length) return [];
     const uses = (name) => [now.key.includes(name) ? "primary key" : "", ...now.unique.filter((one) => one.includes(name)).map((one) => one.length > 1 ? `unique (${one.join(", ")})` : "unique")].filter(Boolean).join(", ");
     const rows = now.columns.map(([name, type, nullable, comment]) => [name, h("code", {}, type), nullable ? "yes" : "no", uses(name), comment]);
-    return [h("h2", {}, "Columns"), grid("The columns in their order", [["Column"], ["Type"], ["Null"], ["Key"], ["Comment"]], rows)];
+    return [h("h2", {}, "Columns"), grid("The columns in their order", [["Column"], ["Type"], ["Null"], ["Key", WIDE], ["Comment", WIDE]], rows, false)];
   }
   function changeParts(state, table) {
     if (!table.changes.length) return [];
     const rows = [...table.changes].reverse().map((one) => [state.runs[one.run].label, KINDS[one.kind] ?? one.kind, one.column, [one.before, one.after].filter(Boolean).join(" → ")]);
-    return [h("h2", {}, "Schema changes"), grid("Changes of this table's definition, newest first", [["Night"], ["Change"], ["Column"], ["From, to"]], rows)];
+    return [h("h2", {}, "Schema changes"), grid("Changes of this table's definition, newest first", [["Night"], ["Change"], ["Column"], ["From, to", WIDE]], rows)];
   }
   function nightParts(state, table) {
     const rows = [...table.nights].sort((a, b) => b[0] - a[0]).map(([run, night]) => {
@@ -351,7 +365,7 @@
       return [state.runs[run].label, STATES[table.cells[run]][2], count(night.rows), known ? (more > 0 ? `+${count(more)}` : more < 0 ? `−${count(-more)}` : "0") : "–", `${count(night.read)} of ${count(night.chunks)}`, size(night.moved), span(night.seconds), `${night.code}: ${night.detail}`];
     });
     if (!rows.length) return [];
-    return [h("h2", {}, "News by night"), grid("Nights with news, newest first", [["Night"], ["State"], ["Rows", 1], ["More", 1], ["Chunks", 1], ["Moved", 1], ["Took", 1], ["Why"]], rows)];
+    return [h("h2", {}, "News by night"), grid("Nights with news, newest first", [["Night"], ["State"], ["Rows", 1], ["More", 1], ["Chunks", 1], ["Moved", 1], ["Took", 1], ["Why", WIDE]], rows)];
   }
   function objectParts(now) {
     if (!now || !now.objectCount) return [];
@@ -359,7 +373,7 @@
     const layers = [...now.layers].reverse().map(([moment, number, stored]) => [keyTime(moment), count(number), size(stored), h("span", { class: "level", style: `width: ${Math.max(1, Math.round(100 * stored / most))}%` })]);
     const objects = now.objects.map(([name, rows, raw, stored]) => [h("code", {}, name), count(rows), size(raw), size(stored)]);
     const more = now.objectCount - objects.length;
-    return [h("h2", {}, "Objects by the run that wrote them"), grid("Objects by the run that wrote them, newest first", [["Written (UTC)"], ["Objects", 1], ["Size", 1], ["Share"]], layers),
+    return [h("h2", {}, "Objects by the run that wrote them"), grid("Objects by the run that wrote them, newest first", [["Written (UTC)"], ["Objects", 1], ["Size", 1], ["Share", WIDE]], layers),
       h("h2", {}, "Objects"), grid("Objects of the newest snapshot", [["Key"], ["Rows", 1], ["As lines", 1], ["Landed", 1]], objects),
       more > 0 ? h("p", { class: "sub" }, `and ${count(more)} more; \`floodmark show\` lists all of them`) : ""];
   }
@@ -367,6 +381,8 @@
   // Routes: #/ is the front page, #/database one database, #/database/schema/table one table
 
   const sections = $$("section.view"), front = sections[0], page = $("#table");
+  // Without a script, a hash leads to the section with that id. With it, the browser must not scroll there.
+  for (const one of sections.slice(0, -1)) one.removeAttribute("id");
   const databases = new Map(sections.filter((one) => one.dataset.slug).map((one) => [one.dataset.slug, one]));
   function show(section, title) {
     for (const one of sections) one.hidden = one !== section;
@@ -390,7 +406,7 @@
     if (!$("script.data", section)) return;
     const state = await load(section);
     const place = $(".tables", section);
-    if (place && !place.firstChild) new TableList(place, state);
+    if (place && !place.firstChild && state.tables.length) new TableList(place, state);
     for (const chart of $$(".chart", section)) await charts[chart.dataset.chart](chart, state);
   }
   async function openTable(section, schema, name) {
@@ -420,12 +436,17 @@
   }
   search.disabled = false;
   search.addEventListener("input", find);
-  search.addEventListener("focus", find);
+  let leaving = false;
+  search.addEventListener("focus", () => leaving || find());
   document.addEventListener("click", (event) => { if (!event.target.closest(".search") || event.target.closest(".found a")) found.hidden = true; });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, select, textarea");
     if (event.key === "/" && !typing) { event.preventDefault(); search.focus(); }
-    if (event.key === "Escape") { found.hidden = true; if (event.target.closest(".search")) search.focus(); }
+    if (event.key === "Escape") {
+      found.hidden = leaving = true;
+      if (event.target.closest(".search")) search.focus();
+      leaving = false;
+    }
     const links = $$("a", found), at = links.indexOf(document.activeElement);
     if (event.target.closest(".search") && !found.hidden && ["ArrowDown", "ArrowUp"].includes(event.key)) {
       event.preventDefault();
@@ -444,12 +465,13 @@
       button.addEventListener("click", () => {
         const down = head.getAttribute("aria-sort") === "ascending";
         heads.forEach((one) => one.hasAttribute("aria-sort") && one.setAttribute("aria-sort", one === head ? (down ? "descending" : "ascending") : "none"));
-        const value = (row) => { const text = row.children[at].dataset.sort ?? row.children[at].textContent; return head.classList.contains("num") || at === 2 ? Number(text) : text.toLowerCase(); };
+        const value = (row) => { const text = row.children[at].dataset.sort ?? row.children[at].textContent; return head.classList.contains("num") || head.dataset.number !== undefined ? Number(text) : text.toLowerCase(); };
         const rows = [...body.rows].sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : 0));
         body.append(...(down ? rows.reverse() : rows));
       });
     });
   }
+  for (const body of $$("table.limited tbody")) body.closest(".scroll").after(limit(body));
   for (const link of $$("a.to-table")) link.href = `#/${link.closest("section.database").dataset.slug}/${encodeURIComponent(link.dataset.schema)}/${encodeURIComponent(link.dataset.name)}`;
 
   // The theme: the browser's own, or the one that the reader chose
@@ -466,5 +488,5 @@
   theme.addEventListener("click", () => setTheme(themes[(themes.indexOf(document.documentElement.dataset.theme) + 1) % 3]));
 
   addEventListener("hashchange", arrive);
-  route();
+  route().then(() => scrollTo(0, 0));
 })();

@@ -1,0 +1,252 @@
+"""The report in a real headless Chromium: it loads nothing, says nothing to the console, and works by mouse and keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fix_chromium import Browser, browser
+from fix_report import INERT, NOW, ODD_NAMES, Teller, many_tables, odd_tables, service_tables
+from floodmark.errors import StorageDenied
+from floodmark.report import UnreadState, read_history, render_html
+from floodmark.storage.memory import MemoryStorage
+
+__all__ = ["browser"]
+pytest.importorskip("jinja2")
+pytest.importorskip("vl_convert")
+
+NIGHTS = 30
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report about four states: one has a story, one odd names, one many tables, and one can't be read."""
+    histories = []
+    stories = (("cases", NIGHTS, service_tables(NIGHTS)), ("odd", 4, odd_tables()), ("many", 3, many_tables(400)))
+    for name, nights, tables in stories:
+        teller = Teller(MemoryStorage(), name, nights, tables)
+        teller.tell(lambda night: {NIGHTS - 6: "failed", NIGHTS - 9: "none"}.get(night, ""))
+        histories.append(read_history(teller.ledger, 60))
+    unread = UnreadState("s3://lake/gone", StorageDenied("can't read the state", on="s3://lake/gone"))
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render_html([*histories, unread], NOW), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: the console is empty, and the browser asked for the file and for nothing else."""
+    if "browser" not in request.fixturenames:
+        yield
+        return
+    seen: Browser = request.getfixturevalue("browser")
+    seen.theme("light")
+    seen.size(1280, 900)
+    yield
+    assert seen.problems == []
+    assert {url.partition(":")[0] for url in seen.requests} <= {"file", "data"}
+    assert all("report.html" in url for url in seen.requests if url.startswith("file"))
+
+
+def texts(browser: Browser, selector: str) -> list[str]:
+    found: list[str] = browser.run(
+        f"[...document.querySelectorAll({json.dumps(selector)})].map((one) => one.innerText)"
+    )
+    return found
+
+
+def names(browser: Browser) -> list[str]:
+    """The tables that the open database lists."""
+    return texts(browser, "section.database:not([hidden]) .heat tbody th")
+
+
+def click(browser: Browser, selector: str, text: str) -> None:
+    browser.run(
+        f"[...document.querySelectorAll({json.dumps(selector)})].find((one) => one.innerText.trim() === "
+        f"{json.dumps(text)}).click()"
+    )
+
+
+def type_into(browser: Browser, selector: str, text: str) -> None:
+    browser.run(
+        f"(() => {{ const field = document.querySelector({json.dumps(selector)}); field.value = {json.dumps(text)};"
+        " field.dispatchEvent(new Event('input', {bubbles: true})); })()"
+    )
+
+
+def test_the_front_page_tells_what_needs_attention_first(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    assert texts(browser, "h1:not([hidden] *)") == ["4 databases, 2 in good order"]
+    assert texts(browser, ".urgent > li > a") == ["s3://lake/gone", "cases"]
+    assert texts(browser, "#databases tbody th") == ["s3://lake/gone", "cases", "many", "odd"]
+    assert browser.run("document.querySelectorAll('[data-chart=front] svg path').length") > 20
+    click(browser, "#databases thead button", "Tables")
+    assert texts(browser, "#databases tbody th")[0] == "s3://lake/gone"
+    click(browser, "#databases thead button", "Tables")
+    assert texts(browser, "#databases tbody th")[0] == "many"
+    assert browser.run("document.querySelectorAll('#databases [aria-sort=descending]').length") == 1
+
+
+def test_a_database_has_its_calendar_charts_and_tables(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases")
+    chart = "[...document.querySelectorAll('section.database:not([hidden]) .chart')]"
+    assert browser.run(f"{chart}.map((one) => !!one.querySelector('svg'))") == [True] * 4
+    assert (
+        browser.run("document.querySelectorAll('section:not([hidden]) .chart svg [role=graphics-object]').length") > 4
+    )
+    assert browser.run("document.querySelectorAll('section:not([hidden]) .calendar td:not(.outside)').length") >= NIGHTS
+    assert names(browser)[0] == "court.hearing"  # failing tables come first
+    assert "renamed" in " ".join(texts(browser, ".timeline li")) and "video_link" in " ".join(
+        texts(browser, ".timeline li")
+    )
+    assert texts(browser, "section:not([hidden]) .tables .shown") == ["20 of 20 tables"]
+
+
+def test_tables_are_searched_and_sorted(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases")
+    click(browser, "section:not([hidden]) .heat thead button", "Rows")
+    assert names(browser)[0] == "public.audit_event"
+    click(browser, "section:not([hidden]) .heat thead button", "Rows")
+    assert names(browser)[-1] == "public.audit_event"
+    assert (
+        browser.run("document.querySelector('section:not([hidden]) .heat [aria-sort=ascending]').innerText") == "Rows"
+    )
+    type_into(browser, "section:not([hidden]) .tables input[type=search]", "COURT")
+    assert len(names(browser)) == 4 and all("court" in name for name in names(browser))
+
+
+def test_many_tables_are_shown_a_page_at_a_time(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/many")
+    assert len(names(browser)) == 50
+    click(browser, "section:not([hidden]) .tables button", "Show more")
+    assert len(names(browser)) == 100
+
+
+def test_the_search_finds_tables_of_all_databases(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    type_into(browser, "#search", "table_00399")
+    browser.until("document.querySelectorAll('#found a').length === 1")
+    assert browser.run("document.querySelector('#told').textContent") == "1 found"
+    browser.run("document.querySelector('#found a').click()")
+    browser.until("document.querySelector('#table-title')?.innerText === 'part_19.table_00399'")
+
+
+def test_a_table_has_a_link_with_columns_keys_history_and_objects(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases/public/visit")
+    page = texts(browser, "#table")[0]
+    for part in (
+        "primary key",
+        "unique (person_id, code)",
+        "character varying(40)",
+        "column removed",
+        "In pounds",
+        "jsonl.gz",
+    ):
+        assert (part in page) == (part != "In pounds"), part  # the column with this comment is gone
+    assert browser.run("document.querySelectorAll('#table .chart svg').length") == 2
+    assert browser.run("document.title") == "public.visit – Floodmark report"
+    assert "nights changed" in browser.run("document.querySelector('#table .cells').ariaLabel")
+
+
+@pytest.mark.parametrize("name", ["keyworker", "key_worker", "old_import"])
+def test_a_table_that_is_gone_or_renamed_still_has_its_page(browser: Browser, report: Path, name: str) -> None:
+    browser.open(report, f"#/cases/public/{name}")
+    assert texts(browser, "#table h1") == [f"public.{name}"]
+
+
+def test_a_link_to_nothing_says_so(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases/public/%3Cb%3Enope")
+    assert texts(browser, "#table h1") == ["public.<b>nope"] and "No run in this report" in texts(browser, "#table")[0]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_table_with_any_name_is_inert(browser: Browser, report: Path, name: str) -> None:
+    browser.open(report)
+    link = browser.run(f"'#/odd/public/' + encodeURIComponent({json.dumps(name)})")
+    browser.go(link)
+    assert browser.run("document.querySelector('#table h1').textContent") == f"public.{name}"
+    assert browser.run("document.querySelectorAll('#table .chart svg').length") == 2
+    assert browser.run("document.querySelectorAll('script').length") == 6
+    if name == INERT:  # also in the charts of the database, and in its columns
+        assert "<script>alert(4)</script>" in texts(browser, "#table")[0]
+        browser.go("#/odd")
+        assert len(names(browser)) == len(ODD_NAMES)
+
+
+def test_dark_and_print_change_the_colours(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases")
+    background = "getComputedStyle(document.body).backgroundColor"
+    bar = "getComputedStyle(document.querySelector('[data-chart=bytes] path[fill=\"var(--changed)\"]')).fill"
+    light = (browser.run(background), browser.run(bar))
+    browser.theme("dark")
+    dark = (browser.run(background), browser.run(bar))
+    assert light[0] != dark[0] and light[1] != dark[1]
+    browser.run("document.querySelector('#theme').click()")
+    assert (browser.run(background), browser.run(bar)) == light
+    browser.run("document.querySelector('#theme').click()")
+    browser.theme("light")
+    assert browser.run(background) == dark[0]
+    browser.theme("dark", media="print")
+    assert browser.run(background) == "rgb(255, 255, 255)" and browser.run(bar) == light[1]
+    assert browser.run("getComputedStyle(document.querySelector('.top')).display") == "none"
+    assert browser.pdf().startswith(b"%PDF")
+    browser.theme("light")
+    browser.run("document.querySelector('#theme').click()")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_is_wider_than_its_window(browser: Browser, report: Path, width: int) -> None:
+    browser.size(width, 844)
+    for place in ("#/", "#/cases", "#/cases/public/audit_event", "#/odd"):
+        browser.open(report, place)
+        assert browser.run("document.documentElement.scrollWidth") == width, place
+
+
+def test_headings_labels_and_captions_are_there(browser: Browser, report: Path) -> None:
+    for place in ("#/", "#/cases", "#/cases/public/audit_event"):
+        browser.open(report, place)
+        assert browser.run(HEADINGS) == []
+        assert browser.run(UNNAMED) == []
+        assert browser.run("document.querySelectorAll('h1:not([hidden] *)').length") == 1
+    assert browser.run("document.querySelectorAll('main, header, footer, [role=search]').length") == 4
+    assert browser.run("document.documentElement.lang") == "en"
+    ids = browser.run("[...document.querySelectorAll('[id]')].map((one) => one.id)")
+    assert len(ids) == len(set(ids))
+
+
+# Headings that leave out a level, and elements that a screen reader could not name.
+HEADINGS = """(() => {
+  const shown = [...document.querySelectorAll('h1, h2, h3')].filter((one) => one.checkVisibility());
+  return shown.map((one) => +one.tagName[1]).filter((level, at, levels) => level - (levels[at - 1] ?? 0) > 1);
+})()"""
+UNNAMED = """[...document.querySelectorAll('a, button, input, select, table, svg, [role=img]')].filter((one) => {
+  const bare = ['TABLE', 'SELECT'].includes(one.tagName);
+  return one.checkVisibility() && !one.closest('[aria-hidden=true]') && !(
+    !bare && one.textContent.trim() || one.labels?.length || one.ariaLabel || one.getAttribute('aria-labelledby') ||
+    one.querySelector(':scope > caption') || one.tagName === 'svg' && one.querySelector('[aria-label]'));
+}).map((one) => one.outerHTML.slice(0, 200))"""
+
+
+def test_the_keyboard_reaches_the_content_the_search_and_the_results(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    press(browser, "Tab")
+    assert browser.run("document.activeElement.textContent") == "Skip to the content"
+    press(browser, "/")
+    assert browser.run("document.activeElement.id") == "search"
+    type_into(browser, "#search", "person")
+    browser.until("document.querySelectorAll('#found a').length > 0")
+    press(browser, "ArrowDown")
+    assert browser.run("document.activeElement.closest('#found') !== null")
+    assert browser.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    press(browser, "Escape")
+    assert browser.run("document.querySelector('#found').hidden && document.activeElement.id === 'search'")
+
+
+def press(browser: Browser, key: str) -> None:
+    codes = {"Tab": 9, "ArrowDown": 40, "Escape": 27, "/": 191}
+    more = {"text": key} if len(key) == 1 else {}
+    for kind in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=codes[key], **more)

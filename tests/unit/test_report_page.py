@@ -1,0 +1,160 @@
+"""The report's page: what needs attention, what is shown of a place, and nothing that a name could break."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from fix_report import INERT, NOW, ODD_NAMES, Invented, Teller, many_tables, odd_tables, service_tables
+from floodmark.errors import ConfigError, StorageDenied
+from floodmark.model import TableName
+from floodmark.report import StateHistory, UnreadState, library, page, read_history, render_html
+from floodmark.report.attention import notices
+from floodmark.report.days import calendar
+from floodmark.report.places import without_secrets_in_urls
+from floodmark.report.summary import state_view
+from floodmark.storage.memory import MemoryStorage
+
+pytest.importorskip("jinja2")
+pytest.importorskip("vl_convert")
+
+
+@pytest.fixture(autouse=True)
+def short_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here runs the page's script."""
+    monkeypatch.setattr(page, "chart_library", lambda: "/* the library */")
+
+
+def history(database: str, nights: int, tables: tuple[Invented, ...], **lost: str) -> StateHistory:
+    teller = Teller(MemoryStorage(), database, nights, tables)
+    teller.tell(lambda night: lost.get(f"n{night}", ""))
+    return read_history(teller.ledger, 60)
+
+
+def documents(html: str) -> list[dict[str, Any]]:
+    """What the page's script unpacks."""
+    found = re.findall(r'<script type="text/plain" class="data">([^<]*)</script>', html)
+    return [json.loads(zlib.decompress(base64.b64decode(one))) for one in found]
+
+
+def test_names_are_text_wherever_they_are() -> None:
+    odd = history("</title><script>", 4, odd_tables())
+    html = render_html([odd], NOW)
+    assert (
+        INERT not in html and "onmouseover" not in html and "alert(" not in html.replace("&lt;script&gt;alert(1)", "")
+    )
+    assert html.count("<script") == html.count("</script>") == 4  # values, data, the library and the page's own script
+    assert {name for _, name in documents(html)[0]["tables"]} == set(ODD_NAMES)
+
+
+def test_the_schema_of_a_hostile_table_is_escaped_in_the_timeline() -> None:
+    odd = Invented(name=TableName("s", INERT), rows=9, retyped=2)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in render_html([history("d", 4, (odd,))], NOW)
+
+
+def test_no_password_and_no_parameter_of_a_url_is_shown() -> None:
+    error = StorageDenied(
+        "can't read", on="s3://me:hunter2@lake/x?endpoint=hunter2", why="https://u:hunter2@h/p?t=hunter2"
+    )
+    failed = history("cases", 3, many_tables(1), n2="failed")
+    html = render_html([UnreadState("s3://me:hunter2@lake/x?key=hunter2#hunter2", error), failed], NOW)
+    assert "hunter2" not in html and "s3://lake/x" in html and "postgresql://db.internal/cases" in html
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://lake/cases", "s3://lake/cases"),
+        ("s3://a:b@lake/cases?x=y z", "s3://lake/cases z"),
+        ("postgresql+psycopg://u@h:1/d#f: why?", "postgresql+psycopg://h:1/d why?"),
+        ("/srv/state?x", "/srv/state?x"),
+    ],
+)
+def test_a_url_is_reduced_to_its_place(text: str, shown: str) -> None:
+    assert without_secrets_in_urls(text) == shown
+
+
+def test_what_needs_attention_comes_first() -> None:
+    fine = history("fine", 3, many_tables(1))
+    late = history("late", 5, many_tables(1), n3="none", n4="none")
+    failed = history("failed", 3, many_tables(1), n2="failed")
+    ill = history("ill", 3, (Invented(name=TableName("s", "t"), rows=9, fails=(2,)),))
+    unborn = history("unborn", 1, (), n0="stopped")
+    unread = UnreadState("s3://lake/x", StorageDenied("can't read"))
+    assert notices(fine, NOW) == ()
+    said = {
+        "late": notices(late, NOW), "failed": notices(failed, NOW), "ill": notices(ill, NOW),
+        "unborn": notices(unborn, NOW), "unread": notices(unread, NOW),
+    }  # fmt: skip
+    assert {name: [one.level for one in found] for name, found in said.items()} == {
+        "late": ["bad"], "failed": ["bad", "warn"], "ill": ["warn"], "unborn": ["bad", "warn"], "unread": ["bad"],
+    }  # fmt: skip
+    assert said["ill"][0].text == "1 table failed: s.t"
+    assert "13 of 40 chunks" in said["unborn"][1].text
+    html = render_html([fine, ill, failed], NOW)
+    assert html.index('id="/failed"') < html.index('id="/ill"') < html.index('id="/fine"')
+
+
+def test_a_mismatch_of_the_audit_and_a_contract_are_told() -> None:
+    fine = history("fine", 3, many_tables(1))
+    odd = replace(fine, audit_mismatches=2, runs=(replace(fine.runs[0], drift=3, consistent=False), *fine.runs[1:]))
+    texts = [one.text for one in notices(odd, NOW)]
+    assert texts[0] == "The audit of the last run found 2 chunks that differ."
+    assert texts[1:] == ["3 differences from the contract.", "The tables do not all show the same moment."]
+
+
+def test_the_calendar_has_a_place_for_each_day_and_words_for_it() -> None:
+    cases = history("cases", 10, many_tables(1), n4="none", n6="failed")
+    found = calendar(cases.runs, NOW.date())
+    days = [day for _, days in found.weekdays for day in days if day is not None]
+    assert len(days) == 10 and found.weekdays[0][0] == "Mon"
+    assert {day.outcome for day in days} == {"success", "none", "failed"}
+    assert "Wednesday, 25 November 2026: no run" in {day.label for day in days}
+
+
+def test_a_history_of_years_has_a_calendar_of_one_year() -> None:
+    cases = history("cases", 2, many_tables(1))
+    old = replace(cases.runs[1], finished_at="2020-01-01T00:00:00Z")
+    assert len(calendar((cases.runs[0], old), NOW.date()).weeks) <= 54
+
+
+def test_the_audit_tells_the_time_of_each_chunks_last_reading() -> None:
+    view = state_view(history("cases", 40, service_tables(40)), "cases", NOW)
+    assert [one.label for one in view.audit][:2] == ["in the last day", "in the last week"]
+    assert sum(one.percent for one in view.audit) == pytest.approx(100)
+
+
+def test_databases_of_one_name_have_links_of_their_own() -> None:
+    one = history("cases", 2, many_tables(1))
+    html = render_html([one, one, history("a/b c", 2, many_tables(1))], NOW)
+    assert all(f'id="/{slug}"' in html for slug in ("cases", "cases~2", "a%2Fb%20c"))
+
+
+def test_tables_that_do_not_fit_are_left_out_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "_MOST_TABLES", 5)
+    small, large = history("small", 2, many_tables(3)), history("large", 2, many_tables(4))
+    html = render_html([large, small], NOW)
+    assert sorted(len(one["tables"]) for one in documents(html)) == [0, 3]
+    assert html.count("are left out, because the page would be too large") == 1
+    assert len(documents(render_html([large], NOW))[0]["tables"]) == 4
+
+
+def test_without_any_state_there_is_still_a_page() -> None:
+    assert "0 databases" in render_html([], NOW)
+
+
+def test_a_clock_that_is_behind_makes_no_negative_age() -> None:
+    assert "0 seconds old" in render_html([history("cases", 2, many_tables(1))], NOW - timedelta(days=3))
+
+
+def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="vl_convert"):
+        render_html([], NOW)
