@@ -1,4 +1,4 @@
-"""The report in a real headless Chromium: it loads nothing, says nothing to the console, and works by mouse and keys."""
+"""The report in a real headless Chromium: it loads nothing, keeps the console empty, and works by mouse and keys."""
 
 from __future__ import annotations
 
