@@ -49,8 +49,9 @@ fuzz: $(READY)            ## feed the native encoder and decoder invented bytes 
 guards: $(READY)          ## remove each guard of change detection in turn; the tests must fail each time
 	$(BIN)/python tests/guards.py
 
-screenshots: $(READY)     ## write docs/images/*.svg from real runs in a terminal
+screenshots: $(READY)     ## write docs/images: real runs in a terminal, and the report in Chromium if it is installed
 	$(BIN)/python tests/screenshots.py
+	$(BIN)/python tests/screenshots_report.py
 
 bench: $(READY)           ## compare with pg_dump, psql, dlt, Sling and others; write bench/results/, the chart and the tables
 	$(BIN)/python -m bench

@@ -25,9 +25,11 @@ from floodmark.model import (
     TableName,
     Watermark,
 )
+from floodmark.report import StateHistory, UnreadState, read_history
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Manifest, ManifestSource, checksum
 from floodmark.storage.base import Storage
+from floodmark.storage.memory import MemoryStorage
 from floodmark.wording import iso_time
 
 NOW = datetime(2026, 11, 30, 6, 30, tzinfo=UTC)
@@ -300,3 +302,23 @@ def many_tables(number: int) -> tuple[Invented, ...]:
         Invented(name=TableName(f"part_{at % 20:02}", f"table_{at:05}"), rows=1000 + at, growth=3, busy=0.05)
         for at in range(number)
     )
+
+
+def nightly_states() -> list[StateHistory | UnreadState]:
+    """Return the histories of several databases: a failure, a late one, some failing tables, and many good nights."""
+    stories: tuple[tuple[str, int, slice, dict[int, str]], ...] = (
+        ("cases", 42, slice(None), {14: "none", 22: "stopped", 36: "failed"}),
+        ("courts", 42, slice(0, 5), {41: "failed"}),
+        ("licences", 42, slice(5, 16), {9: "failed"}),
+        ("payments", 38, slice(10, 14), {}),
+        ("prisons", 42, slice(3, 13), {30: "stopped"}),
+        ("probation", 42, slice(4, 12), dict.fromkeys((39, 40, 41), "none")),
+    )
+    found: list[StateHistory | UnreadState] = []
+    for seed, (name, nights, part, lost) in enumerate(stories):
+        tables = service_tables(nights) if name == "cases" else service_tables(90)[part]
+        quiet = tuple(replace(one, born=0, fails=(), retyped=10**6, dies=10**6) for one in tables)
+        teller = Teller(MemoryStorage(), name, nights, tables if name == "cases" else quiet, seed)
+        teller.tell(lambda night, lost=lost: lost.get(night, ""))  # type: ignore[misc]
+        found.append(replace(read_history(teller.ledger, 60), url=f"s3://lake/{name}/_floodmark"))
+    return found

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from floodmark.report.days import calendar
 from floodmark.report.places import without_secrets_in_urls
 from floodmark.report.summary import state_view
 from floodmark.storage.memory import MemoryStorage
+from screenshots_report import SHOTS
 
 pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
@@ -144,6 +146,14 @@ def test_tables_that_do_not_fit_are_left_out_and_that_is_told(monkeypatch: pytes
     assert sorted(len(one["tables"]) for one in documents(html)) == [0, 3]
     assert html.count("are left out, because the page would be too large") == 1
     assert len(documents(render_html([large], NOW))[0]["tables"]) == 4
+
+
+def test_each_picture_of_the_report_is_in_the_docs_and_small() -> None:
+    images = Path(__file__).parents[2] / "docs" / "images"
+    assert {one.stem for one in images.glob("report*.webp")} == {shot.name for shot in SHOTS}
+    assert [one.name for one in images.glob("report*.webp") if one.stat().st_size > 200_000] == []
+    page_of_docs = (images.parent / "report.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"images/([a-z-]+)\.webp", page_of_docs)) == {shot.name for shot in SHOTS}
 
 
 def test_without_any_state_there_is_still_a_page() -> None:

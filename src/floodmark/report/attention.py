@@ -11,7 +11,7 @@ from msgspec import Struct
 from floodmark.pipeline.columns import list_names
 from floodmark.report.facts import DROPPED, FAILED, RunFacts, StateHistory, UnreadState
 from floodmark.report.places import without_secrets_in_urls
-from floodmark.wording import duration_text, plural
+from floodmark.wording import plural
 
 Level = Literal["bad", "warn", "note"]
 
@@ -48,7 +48,7 @@ def _about_last_end(state: StateHistory, now: datetime) -> Iterator[Notice]:
     if run is None:
         return
     if run.outcome == "unfinished":
-        age = duration_text(_age(run.started_at, now))
+        age = age_text(_age(run.started_at, now))
         yield Notice("note", f"A run began {age} ago and has left no end: it is at work, or it was killed.")
     elif run.outcome == "failed":
         why = f": {run.error}" if run.error else ""
@@ -64,7 +64,7 @@ def _how_far(run: RunFacts) -> str:
 def _about_age(state: StateHistory, now: datetime) -> Iterator[Notice]:
     age = 0 if state.as_of is None else _age(state.as_of, now)
     if age > _LATE:
-        yield Notice("bad" if age > _VERY_LATE else "warn", f"The data is {duration_text(age)} old.")
+        yield Notice("bad" if age > _VERY_LATE else "warn", f"The data is {age_text(age)} old.")
 
 
 def _about_content(state: StateHistory) -> Iterator[Notice]:
@@ -89,6 +89,14 @@ def _about_content(state: StateHistory) -> Iterator[Notice]:
 
 def _tables_in(run: RunFacts, state: str) -> list[str]:
     return [name.label for name, one in zip(run.table_names(), run.table_states(), strict=True) if one == state]
+
+
+def age_text(seconds: int) -> str:
+    """Return an age in its largest unit; hours up to two days, since runs are nightly."""
+    for unit, length, least in (("day", 86400, 2), ("hour", 3600, 1), ("minute", 60, 1)):
+        if seconds >= least * length:
+            return plural(seconds // length, unit)
+    return plural(seconds, "second")
 
 
 def _age(moment: str, now: datetime) -> int:

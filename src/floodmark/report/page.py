@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from floodmark.report.attention import age_text
 from floodmark.report.facts import StateHistory, UnreadState
 from floodmark.report.library import chart_library, require_report_extra
 from floodmark.report.places import without_secrets_in_urls
@@ -102,7 +103,7 @@ def _template() -> Template:
         plural=plural,
         seconds=_seconds_text,
         utc=_utc_text,
-        age=_age_text,
+        age=age_text,
         place=without_secrets_in_urls,
         nights_json=_nights_json,
     )
@@ -113,14 +114,6 @@ def _nights_json(nights: Sequence[NightTotal]) -> str:
     """Return the front chart's values. They hold dates and numbers, so nothing in them ends a script element."""
     values = [[one.day, one.moved_bytes, one.saved_bytes] for one in nights]
     return msgspec.json.encode(values).decode("ascii")
-
-
-def _age_text(seconds: int) -> str:
-    """Return an age in its largest unit; hours up to two days, since runs are nightly."""
-    for unit, length, least in (("day", 86400, 2), ("hour", 3600, 1), ("minute", 60, 1)):
-        if seconds >= least * length:
-            return plural(seconds // length, unit)
-    return plural(seconds, "second")
 
 
 def _seconds_text(seconds: float | None) -> str:

@@ -75,10 +75,12 @@
   function indexed(raw, slug) {
     const runs = raw.runs.map((values) => named(RUN, values));
     const days = runs.map((run) => dayOf(run.end ?? run.start));
-    const twice = new Set(days).size < days.length;
+    const known = new Map(), twice = new Set(days).size < days.length;
     runs.forEach((run, at) => {
       const moment = run.end ?? run.start;
-      run.label = twice ? `${days[at]} ${timeOf(moment).slice(11)}` : days[at];
+      const label = twice ? `${days[at]} ${timeOf(moment).slice(11)}` : days[at], same = (known.get(label) ?? 0) + 1;
+      known.set(label, same);
+      run.label = same > 1 ? `${label} (${same})` : label;
       run.moment = moment;
     });
     const tables = raw.tables.map(([schema, name], at) => ({
@@ -95,6 +97,7 @@
     table.cells = state.runs.map((_, run) => state.cells[run] ? state.cells[run][table.at] : LEFT).join("");
     const first = table.cells.search(/[^ -]/);
     if (first > 0) table.cells = " ".repeat(first) + table.cells.slice(first);
+    if (!table.now || table.now.state === DROPPED) table.cells = table.cells.replace(/[ -]+$/, (rest) => " ".repeat(rest.length));
     const number = (states) => [...table.cells].filter((cell) => states.includes(cell)).length;
     table.changed = number([CHANGED, NEW]);
     table.failed = number([FAILED]);
