@@ -92,6 +92,14 @@ def test_a_state_that_is_not_there_is_shown_and_sets_the_exit_code(
     assert str(tmp_path / "none") in capsys.readouterr().err
 
 
+def test_before_the_first_commit_there_is_a_page(tmp_path: Path, capsys: Reader) -> None:
+    listed = Path(__file__).parents[1] / "formats" / "inflight-1-ended.json"
+    (tmp_path / "inflight.json").write_bytes(listed.read_bytes())
+    assert main(["report", "--state", str(tmp_path), "--html", str(tmp_path / "r.html")], {}) == 0
+    assert "no run has been committed yet" in capsys.readouterr().err
+    assert "No run has been committed yet." in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_a_damaged_state_is_shown_and_told(landed: Path, tmp_path: Path, capsys: Reader) -> None:
     (tmp_path / "head.json").write_text("{")
     assert main(["report", "--state", str(tmp_path), "--html", str(tmp_path / "r.html")], {}) == 13

@@ -19,9 +19,12 @@ from floodmark.model import TableName
 from floodmark.report import StateHistory, UnreadState, library, page, read_history, render_html
 from floodmark.report.attention import notices
 from floodmark.report.days import calendar
+from floodmark.report.nights import working_run
 from floodmark.report.places import without_secrets_in_urls
 from floodmark.report.summary import state_view
+from floodmark.state.manifest import Working
 from floodmark.storage.memory import MemoryStorage
+from floodmark.wording import iso_time
 from screenshots_report import SHOTS
 
 pytest.importorskip("jinja2")
@@ -102,6 +105,21 @@ def test_what_needs_attention_comes_first() -> None:
     assert "13 of 40 chunks" in said["unborn"][1].text
     html = render_html([fine, ill, failed], NOW)
     assert html.index('id="/failed"') < html.index('id="/ill"') < html.index('id="/fine"')
+
+
+def test_a_run_at_work_hides_no_failure() -> None:
+    failed = history("cases", 3, many_tables(1), n2="failed")
+    at_work = working_run(Working(run_id="x", timestamp="t", progress="progress/x.json", started_at=iso_time(NOW)))
+    busy = replace(failed, runs=(at_work, *failed.runs))
+    assert [one.level for one in notices(busy, NOW)] == ["bad", "warn", "note"]
+    assert [one.level for one in notices(busy, NOW + timedelta(hours=7))] == ["bad", "warn", "warn"]
+    assert state_view(busy, "cases", NOW).last == failed.runs[0]
+
+
+def test_the_age_of_the_oldest_table_is_told_if_it_differs() -> None:
+    ill = history("ill", 5, (*many_tables(1), Invented(name=TableName("s", "t"), rows=9, fails=(2, 3, 4))))
+    assert "oldest table 3 days" in render_html([ill], NOW)
+    assert "oldest table" not in render_html([history("fine", 5, many_tables(1))], NOW)
 
 
 def test_a_mismatch_of_the_audit_and_a_contract_are_told() -> None:

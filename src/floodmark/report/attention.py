@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -18,6 +18,8 @@ Level = Literal["bad", "warn", "note"]
 # A nightly run that is this late needs a look. The alert in ops/prometheus has the same limit.
 _LATE = 26 * 3600
 _VERY_LATE = 50 * 3600
+# A run that takes longer hangs, as for the alert, or it was killed.
+_HANGS = 6 * 3600
 _ORDER: dict[Level, int] = {"bad": 0, "warn": 1, "note": 2}
 
 
@@ -36,25 +38,33 @@ def notices(state: StateHistory | UnreadState, now: datetime) -> tuple[Notice, .
     return tuple(sorted(found, key=lambda one: _ORDER[one.level]))
 
 
-def severity(found: tuple[Notice, ...]) -> int:
-    """Return a number that sorts states: the worse, the lower."""
+def severity(state: StateHistory | UnreadState, found: tuple[Notice, ...]) -> int:
+    """Return a number that sorts states: the worse, the lower. A state that can't be read comes first."""
+    if isinstance(state, UnreadState):
+        return -1
     return min((_ORDER[one.level] for one in found), default=len(_ORDER))
+
+
+def last_ended(runs: Sequence[RunFacts]) -> RunFacts | None:
+    """Return the newest run that ended, or the newest one if none has."""
+    return next((run for run in runs if run.outcome != "unfinished"), runs[0] if runs else None)
 
 
 def _about_last_end(state: StateHistory, now: datetime) -> Iterator[Notice]:
     if not state.committed:
         yield Notice("bad", "No run has been committed yet.")
-    run = state.runs[0] if state.runs else None
-    if run is None:
+    last = last_ended(state.runs)
+    if last is None:
         return
-    if run.outcome == "unfinished":
-        age = age_text(_age(run.started_at, now))
-        yield Notice("note", f"A run began {age} ago and has left no end: it is at work, or it was killed.")
-    elif run.outcome == "failed":
-        why = f": {run.error}" if run.error else ""
-        yield Notice("bad", without_secrets_in_urls(f"The last run failed with exit code {run.exit_code}{why}"))
-    elif run.outcome == "stopped":
-        yield Notice("warn", f"The last run was stopped{_how_far(run)}. The next run continues from there.")
+    if last.outcome == "failed":
+        why = f": {last.error}" if last.error else ""
+        yield Notice("bad", without_secrets_in_urls(f"The last run failed with exit code {last.exit_code}{why}"))
+    elif last.outcome == "stopped":
+        yield Notice("warn", f"The last run was stopped{_how_far(last)}. The next run continues from there.")
+    if state.runs[0].outcome == "unfinished":
+        age = _age(state.runs[0].started_at, now)
+        text = f"A run began {age_text(age)} ago and has left no end: it is at work, or it was killed."
+        yield Notice("warn" if age > _HANGS else "note", text)
 
 
 def _how_far(run: RunFacts) -> str:

@@ -170,8 +170,9 @@ class RunFacts(Struct, frozen=True, kw_only=True):
 
 
 class StateHistory(Struct, frozen=True, kw_only=True):
-    """The history of one state, newest run first. It is about no run at all if no run has ended or begun there.
+    """The history of one state, newest run first.
 
+    `as_of` is the moment that the newest manifest shows, `oldest_as_of` the oldest moment that a table in it shows.
     `committed` is False before the first commit: then only runs that failed, stopped or are at work are known. `tables`
     are the packed TableNows of the newest manifest. `audit_mismatches` counts those of the last run that left a record.
     """
@@ -183,6 +184,7 @@ class StateHistory(Struct, frozen=True, kw_only=True):
     destination: str = ""
     nights: int = 0
     as_of: str | None = None
+    oldest_as_of: str | None = None
     committed: bool = False
     runs: tuple[RunFacts, ...] = ()
     tables: bytes = b""

@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.errors import ObjectMissing
-from floodmark.report.facts import RunFacts, StateHistory, packed
+from floodmark.report.facts import ABSENT, DROPPED, RunFacts, StateHistory, packed
 from floodmark.report.nights import Tables, committed_run, ended_run, read_days, tables_of, working_run
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Manifest
@@ -43,6 +43,7 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
     reach = islice(_reachable(ledger.reach(current)), nights + 1)
     key, manifest = next(reach)
     tables = tables_of(manifest, {}, newest=True)
+    existing = [one for one in tables.values() if one.state not in (DROPPED, ABSENT)]
     fresh = StateHistory(
         url=ledger.url,
         database=manifest.source.database,
@@ -51,9 +52,10 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
         destination=manifest.destination,
         nights=nights,
         as_of=manifest.source.snapshot.taken_at,
+        oldest_as_of=min((one.as_of for one in existing if one.as_of is not None), default=None),
         committed=True,
         tables=packed(tuple(tables.values())),
-        table_count=sum(1 for one in tables.values() if one.state not in "d "),
+        table_count=len(existing),
         read_days=read_days(manifest),
     )
     runs = _Walk(reach, inflight, before).runs(key, manifest, tables)

@@ -31,7 +31,8 @@ _MOST_TABLES = 30_000
 def render_html(histories: Sequence[StateHistory | UnreadState], now: datetime) -> str:
     """Return the report as one HTML document that loads nothing.
 
-    The states that need attention come first. Raises ConfigError if the extra `report` is not installed.
+    The states that need attention come first, and of these the oldest. Raises ConfigError if the extra `report` is not
+    installed.
     """
     require_report_extra()
     whole = _shown_whole(histories)
@@ -40,7 +41,7 @@ def render_html(histories: Sequence[StateHistory | UnreadState], now: datetime) 
             state_view(state, slug, now, tables=shown)
             for state, slug, shown in zip(histories, _slugs(histories), whole, strict=True)
         ),
-        key=lambda view: (view.severity, view.title),
+        key=lambda view: (view.severity, -(view.age_seconds or 0), view.title),
     )
     return _rendered(overview(views), views, now)
 

@@ -8,13 +8,14 @@ from itertools import islice
 
 from msgspec import Struct
 
-from floodmark.report.attention import Notice, notices, severity
+from floodmark.report.attention import Notice, last_ended, notices, severity
 from floodmark.report.days import SYMBOLS, Calendar, Day, calendar, recent_days, runs_by_day
 from floodmark.report.facts import ReadDay, RunFacts, SchemaChange, StateHistory, UnreadState
 from floodmark.report.payload import payload
 from floodmark.report.places import without_secrets_in_urls
 
 _RECENT_DAYS = 14
+_MUCH_OLDER = 3600
 # The most lines of a list in the page. Tables have their own, complete lists.
 _MOST_RUNS = 100
 _MOST_CHANGES = 200
@@ -71,7 +72,10 @@ class NightTotal(Struct, frozen=True):
 
 
 class StateView(Struct, frozen=True, kw_only=True):
-    """The values of one state. `level` is that of its worst notice, or `good`. `last` is its newest run."""
+    """The values of one state. `level` is that of its worst notice, or `good`. `last` is its newest run that ended.
+
+    `oldest_seconds` is the age of the oldest table, if that is much older than the data as a whole.
+    """
 
     slug: str
     title: str
@@ -83,6 +87,7 @@ class StateView(Struct, frozen=True, kw_only=True):
     last: RunFacts | None = None
     newest: RunFacts | None = None
     age_seconds: int | None = None
+    oldest_seconds: int | None = None
     moved_bytes: int = 0
     saved_bytes: int = 0
     recent: tuple[Day, ...] = ()
@@ -128,8 +133,9 @@ def state_view(state: StateHistory | UnreadState, slug: str, now: datetime, *, t
     found = notices(state, now)
     place = without_secrets_in_urls(state.url)
     level = found[0].level if found else "good"
+    rank = severity(state, found)
     if isinstance(state, UnreadState):
-        return StateView(slug=slug, title=place, place=place, level=level, severity=severity(found), notices=found)
+        return StateView(slug=slug, title=place, place=place, level=level, severity=rank, notices=found)
     published = state.published
     moved = sum(run.moved_bytes for run in published)
     whole = sum(max(run.stored_bytes, run.moved_bytes) for run in published)
@@ -139,12 +145,13 @@ def state_view(state: StateHistory | UnreadState, slug: str, now: datetime, *, t
         title=state.database or place,
         place=place,
         level=level,
-        severity=severity(found),
+        severity=rank,
         notices=found,
         state=state,
-        last=state.runs[0] if state.runs else None,
+        last=last_ended(state.runs),
         newest=published[0] if published else None,
         age_seconds=_age(state.as_of, now),
+        oldest_seconds=_oldest(state, now),
         moved_bytes=moved,
         saved_bytes=whole - moved,
         recent=recent_days(state.runs, today, _RECENT_DAYS),
@@ -175,6 +182,11 @@ def overview(views: Sequence[StateView]) -> Overview:
 
 def _age(moment: str | None, now: datetime) -> int | None:
     return None if moment is None else max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+
+
+def _oldest(state: StateHistory, now: datetime) -> int | None:
+    age, oldest = _age(state.as_of, now), _age(state.oldest_as_of, now)
+    return oldest if age is not None and oldest is not None and oldest > age + _MUCH_OLDER else None
 
 
 def _nights(published: Sequence[RunFacts]) -> Iterable[NightTotal]:

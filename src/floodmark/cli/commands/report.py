@@ -55,15 +55,14 @@ def _history(ledger: Ledger, nights: int) -> StateHistory | UnreadState:
 def _told_problems(
     histories: Sequence[StateHistory | UnreadState], ledgers: Sequence[Ledger], streams: CommandStreams
 ) -> int:
-    """Tell which states could not be shown, and return the first one's exit code."""
+    """Tell which states could not be read, and return the first one's exit code."""
     code = EXIT_OK
     for history, ledger in zip(histories, ledgers, strict=True):
         if isinstance(history, UnreadState):
             problem = report_error(history.error, streams)
             code = code or problem
         elif not history.committed:
-            problem = report_error(ledger.no_commit(), streams)
-            code = code or problem
+            streams.notice(f"no run has been committed yet: {ledger.url}")
     return code
 
 
