@@ -136,7 +136,7 @@
   }
   const x = (values, bars = true) => ({ field: "x", type: "ordinal", sort: null, scale: { type: bars ? "band" : "point", domain: [...new Set(values.map((one) => one.x))] } });
   const BYTES = { labelExpr: "replace(format(datum.value, '~s'), regexp('([kMGTP]?)$'), ' $1B')", title: null };
-  const NUMBERS = { labelExpr: "format(datum.value, '~s')", title: null };
+  const NUMBERS = { labelExpr: "datum.value % 1 ? '' : format(datum.value, '~s')", title: null };
   const tip = { field: "tip", type: "nominal" };
 
   // Two parts of a whole by night: what changed is at the bottom and dark, what stayed is above it and pale.
@@ -176,8 +176,9 @@
     },
     durations(place, state) {
       const values = state.runs.filter((run) => run.seconds !== null).map((run) => ({ x: run.label, value: run.seconds, outcome: run.outcome, mark: { partial: "◐", failed: "✕", stopped: "■" }[run.outcome] ?? "", tip: `${run.label}: ${run.outcome} after ${span(run.seconds)}` }));
-      const encoding = { x: x(values), y: { field: "value", type: "quantitative", axis: { labelExpr: "format(datum.value, '~s') + ' s'", title: null } } };
-      const color = { field: "outcome", type: "nominal", scale: { domain: ["success", "partial", "failed", "stopped"], range: ["var(--success)", "var(--partial)", "var(--failed)", "var(--stopped)"] } };
+      const encoding = { x: x(values), y: { field: "value", type: "quantitative", axis: { labelExpr: "format(datum.value, ',.2~f') + ' s'", title: null } } };
+      const domain = ["success", "partial", "failed", "stopped"].filter((one) => values.some((value) => value.outcome === one));
+      const color = { field: "outcome", type: "nominal", scale: { domain, range: domain.map((one) => `var(--${one})`) } };
       return draw(place, "Bars: duration and outcome of each run", {
         data: { values },
         layer: [
@@ -194,7 +195,7 @@
         height: 24 * slow.length, data: { values }, mark: { type: "bar", color: "var(--changed)", height: 15 },
         encoding: {
           y: { field: "table", type: "nominal", sort: null, axis: { title: null, labelLimit: 190, labelColor: "var(--ink)" } },
-          x: { field: "value", type: "quantitative", axis: { title: "seconds", grid: true, tickCount: 5, labelExpr: "format(datum.value, '~s')" } }, tooltip: tip,
+          x: { field: "value", type: "quantitative", axis: { title: "seconds", grid: true, tickCount: 5, labelExpr: "format(datum.value, ',.2~f')" } }, tooltip: tip,
         },
       });
     },
@@ -327,7 +328,7 @@
     view.replaceChildren(
       h("nav", { class: "crumbs", "aria-label": "Breadcrumb" }, h("a", { href: "#/" }, "All databases"), h("a", { href: `#/${state.slug}` }, section.dataset.title)),
       h("h1", { id: "table-title" }, table.label), h("p", { class: "sub" }, `${last[2]}${now && now.detail ? `: ${now.detail}` : ""}`),
-      now && now.comment ? h("p", { class: "note" }, now.comment) : "",
+      now && now.comment ? h("p", { class: "remark" }, now.comment) : "",
       h("dl", { class: "tiles" }, tile("Rows", count(table.rows)), tile("Landed", size(table.stored), now ? `${size(now.raw)} as lines` : ""),
         tile("Objects", now ? count(now.objectCount) : "–", now ? now.encoding : ""), tile("Changed", `${table.changed} of ${table.cells.trim().length}`, "nights shown"),
         dayTile("Data of", now && now.asOf), dayTile("Last change", now && now.changedAt)),
