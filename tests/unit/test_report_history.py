@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from fix_report import Invented, Teller, many_tables, service_tables
 from fix_state import commit, dropped, entry, failed_over, manifest, never, point, quick_ledger, stored, table
-from floodmark.errors import NoState
+from floodmark.errors import NoState, StateUnreadable
 from floodmark.layout import manifest_key
 from floodmark.model import Column, TableName
 from floodmark.report import StateHistory, read_history
@@ -150,6 +150,23 @@ def test_before_the_first_commit_only_the_ends_of_runs_are_known() -> None:
 def test_a_place_without_a_state_is_told() -> None:
     with pytest.raises(NoState):
         read_history(quick_ledger(MemoryStorage()), 9)
+
+
+@pytest.mark.parametrize("field", ["started_at", "finished_at"])
+@pytest.mark.parametrize("moment", ["soon", "2026-11-30T01:02:03", ""])
+def test_an_invalid_time_in_a_manifest_is_told(field: str, moment: str) -> None:
+    odd = replace(manifest("r1", point(1), entry("t", point(1))), **{field: moment})
+    with pytest.raises(StateUnreadable, match="invalid timestamp"):
+        facts(odd)
+
+
+def test_an_invalid_time_of_an_audit_counts_as_never() -> None:
+    at = point(1)
+    odd = entry("t", at, stored("t"))
+    assert odd.watermark is not None
+    marks = tuple(replace(mark, audited="99999999999999Z") for mark in odd.watermark.chunks)
+    whole = manifest("r1", at, replace(odd, watermark=replace(odd.watermark, chunks=marks)))
+    assert [one.day for one in read_days(whole)] == [""]
 
 
 def test_another_number_of_nights_reads_again() -> None:

@@ -79,6 +79,7 @@ def test_no_password_and_no_parameter_of_a_url_is_shown() -> None:
         ("s3://lake/cases", "s3://lake/cases"),
         ("s3://a:b@lake/cases?x=y z", "s3://lake/cases z"),
         ("postgresql+psycopg://u@h:1/d#f: why?", "postgresql+psycopg://h:1/d why?"),
+        ("mysql://u:p/w@h/d", "mysql://h/d"),
         ("/srv/state?x", "/srv/state?x"),
     ],
 )

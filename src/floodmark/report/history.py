@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -10,8 +10,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.errors import ObjectMissing
-from floodmark.report.facts import ABSENT, DROPPED, RunFacts, StateHistory, packed
-from floodmark.report.nights import Tables, committed_run, ended_run, read_days, tables_of, working_run
+from floodmark.report.facts import ABSENT, DROPPED, RunFacts, StateHistory, TableNow, packed
+from floodmark.report.nights import Tables, checked_time, committed_run, ended_run, read_days, tables_of, working_run
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Manifest
 from floodmark.state.run_list import KnownRun, uncommitted_runs
@@ -42,6 +42,7 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
         raise ledger.no_commit()
     reach = islice(_reachable(ledger.reach(current)), nights + 1)
     key, manifest = next(reach)
+    checked_time(manifest.source.snapshot.taken_at)
     tables = tables_of(manifest, {}, newest=True)
     existing = [one for one in tables.values() if one.state not in (DROPPED, ABSENT)]
     fresh = StateHistory(
@@ -52,7 +53,7 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
         destination=manifest.destination,
         nights=nights,
         as_of=manifest.source.snapshot.taken_at,
-        oldest_as_of=min((one.as_of for one in existing if one.as_of is not None), default=None),
+        oldest_as_of=_oldest(existing),
         committed=True,
         tables=packed(tuple(tables.values())),
         table_count=len(existing),
@@ -60,6 +61,11 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
     )
     runs = _Walk(reach, inflight, before).runs(key, manifest, tables)
     return _with_runs(fresh, tuple(islice(runs, nights)), inflight)
+
+
+def _oldest(tables: Sequence[TableNow]) -> str | None:
+    moments = [one.as_of for one in tables if one.as_of is not None]
+    return min(moments, key=checked_time, default=None)
 
 
 def _reachable(manifests: Iterator[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifest]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec import UNSET
@@ -31,12 +32,13 @@ from floodmark.report.facts import (
 )
 from floodmark.report.schema_changes import schema_changes
 from floodmark.state.last_read import last_read
-from floodmark.state.manifest import Manifest, Working
+from floodmark.state.manifest import Manifest, Working, unreadable
 
 Tables = Mapping[TableName, TableNow]
 
 # The objects of one table that a report lists. Beyond that it counts them.
 MOST_OBJECTS = 50
+_DAY = "%Y%m%d"
 _NAMES = {UNCHANGED: "unchanged", IDENTICAL: "unchanged", CHANGED: "extracted", NEW: "extracted", FAILED: "failed"}
 _COUNTED = _NAMES | {DROPPED: "dropped", NOT_LOOKED_AT: "left"}
 
@@ -110,8 +112,16 @@ def _readings(entry: TableEntry) -> list[tuple[str, int]]:
     for mark in entry.watermark.chunks:
         if mark.provable:
             part = None if mark.object is None else entry.objects[mark.object]
-            found.append((last_read(mark, part)[:8], 0 if part is None else part.stored_bytes))
+            day = last_read(mark, part)[:8]
+            found.append((day if _is_day(day) else "", 0 if part is None else part.stored_bytes))
     return found
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(datetime.strptime(text, _DAY))
+    except ValueError:
+        return False
 
 
 def read_days(manifest: Manifest) -> tuple[ReadDay, ...]:
@@ -216,5 +226,14 @@ def working_run(run: Working) -> RunFacts:
 
 
 def _seconds_between(start: str, end: str) -> float:
-    between = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    between = checked_time(end) - checked_time(start)
     return round(max(0.0, between.total_seconds()), 3)
+
+
+def checked_time(moment: str) -> datetime:
+    """Return an ISO 8601 time of a document. Raises StateUnreadable if it is invalid or has no time zone."""
+    with suppress(ValueError):
+        found = datetime.fromisoformat(moment)
+        if found.tzinfo is not None:
+            return found
+    raise unreadable("a document of the state", "it contains an invalid timestamp")

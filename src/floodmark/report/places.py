@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_URL = re.compile(r"(?P<scheme>[a-zA-Z][\w+.-]*://)(?:[^\s/@]*@)?(?P<rest>[^\s?#]*)(?:[?#]\S*)?")
+# As in config.urls, a password ends at an @ and can hold anything before it, also a slash.
+_URL = re.compile(r"(?P<scheme>[a-zA-Z][\w+.-]*://)(?:[^\s@]*@)?(?P<rest>[^\s?#]*)(?:[?#]\S*)?")
 
 
 def without_secrets_in_urls(text: str) -> str:
