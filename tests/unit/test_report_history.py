@@ -29,9 +29,11 @@ class Reads:
 
     def __init__(self, storage: MemoryStorage) -> None:
         self.keys: list[str] = []
+        self.all: set[tuple[str, str]] = set()
         storage.faults = self
 
     def __call__(self, operation: str, key: str, moment: str) -> None:
+        self.all.add((operation, key.partition("/")[0]))
         if operation == "get" and key.startswith("manifests/") and moment == "before":
             self.keys.append(key)
 
@@ -117,6 +119,13 @@ def test_the_newest_nights_are_read_one_by_one_and_known_ones_not_again() -> Non
     second = read_history(teller.ledger, 5, first)
     assert len(reads.keys) == 1
     assert second == read_history(teller.ledger, 5)
+
+
+def test_a_history_is_read_from_the_ledger_and_nothing_is_listed_or_written() -> None:
+    teller, storage = told(3, many_tables(2), n1="failed")
+    reads = Reads(storage)
+    read_history(teller.ledger, 5)
+    assert reads.all == {("get", "inflight.json"), ("get", "head.json"), ("get", "manifests")}
 
 
 def test_runs_share_the_names_of_their_tables() -> None:
