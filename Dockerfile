@@ -7,7 +7,7 @@
 ARG PYTHON_DIGEST
 
 FROM python:3.13-slim-bookworm@${PYTHON_DIGEST} AS build
-# The extras of Floodmark to install, as in pyproject.toml.
+# The extras of Floodmark to install, as in pyproject.toml. With zstd,report the exporter can serve the report.
 ARG EXTRAS=zstd
 WORKDIR /build
 # The compiler of the native encoder. It stays in this stage, and the base's digest pins the release it comes from.

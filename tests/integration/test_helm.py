@@ -159,11 +159,12 @@ def test_the_exporter_sees_the_state_and_nothing_of_the_database(helm: Helm) -> 
 
 def test_an_exporter_can_read_many_states(helm: Helm) -> None:
     states = ["s3://lake/cases/_floodmark", "s3://lake/staff/_floodmark"]
-    values = {**NEEDED, "exporter": {"enabled": True, "states": states, "stateLabel": True}}
+    values = {**NEEDED, "exporter": {"enabled": True, "states": states, "stateLabel": True, "report": False}}
     rendered = helm.render(values)
     require_valid(rendered)
     (container,) = rendered["Deployment", "svc-floodmark-exporter"]["spec"]["template"]["spec"]["containers"]
-    assert variables(container)["FLOODMARK_STATES"].split() == states and container["args"][-1] == "--state-label"
+    assert variables(container)["FLOODMARK_STATES"].split() == states
+    assert container["args"][-2:] == ["--no-report", "--state-label"]
     assert "FLOODMARK_STATES" not in variables(container_of(rendered))
 
 

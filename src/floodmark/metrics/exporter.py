@@ -69,6 +69,10 @@ class Exporter:
         about = [about_reading(one, several=several) for one in shown]
         return joined([lines_of(about_itself()), *about, *(one.runs for one in shown), *(one.tables for one in shown)])
 
+    def readings(self) -> Sequence[Reading]:
+        """Return the last reading of each state, in the order of the ledgers, whatever its database's name."""
+        return self._readings
+
     def refresh(self) -> None:
         """Read all states once, one after the other."""
         for number in range(len(self._ledgers)):

@@ -98,8 +98,9 @@ def _with_head(application: WSGIApplication) -> WSGIApplication:
         head = environ["REQUEST_METHOD"] == "HEAD"
         body = list(application({**environ, "REQUEST_METHOD": "GET"} if head else environ, keep))
         ((status, headers),) = started
-        length = str(sum(map(len, body)))
-        start_response(status, [*headers, ("Content-Length", length), ("Server", "floodmark")])
+        known = any(name == "Content-Length" for name, _ in headers)  # a 304 has that of the page, and no body
+        length = [] if known else [("Content-Length", str(sum(map(len, body))))]
+        start_response(status, [*headers, *length, ("Server", "floodmark")])
         return [] if head else body
 
     return answer

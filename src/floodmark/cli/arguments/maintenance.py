@@ -26,15 +26,16 @@ _REPORT = CommandHelp(
     exit_codes=(10, 13),
 )
 _EXPORTER = CommandHelp(
-    summary="serve the state as Prometheus metrics until it is stopped",
+    summary="serve states as Prometheus metrics until it is stopped",
     description=(
-        "Read the state at an interval, and serve it as metrics at /metrics until SIGINT or SIGTERM. If the state "
-        "can't be read, the last known values stay. /health answers 200 as long as the process works."
+        "Read one state or many at an interval, and serve them as metrics at /metrics, and as the report at /, until "
+        "SIGINT or SIGTERM. If a state can't be read, its last known values stay. /health answers 200 as long as the "
+        "process works."
     ),
     variables=(*_STATE[:2], "FLOODMARK_STATES", _STATE[2], *_LOG[:2]),
     examples=(
-        "floodmark exporter --destination s3://lake/cases",
-        "floodmark exporter --state s3://lake/state --address 127.0.0.1 --port 9000",
+        "floodmark exporter --destination s3://lake/cases --port 9000",
+        "floodmark exporter --state s3://lake/cases --state s3://lake/staff",
     ),
     exit_codes=(10, 13),
 )
@@ -96,6 +97,7 @@ def add_exporter(commands: Commands) -> None:
     exporter.add_argument(
         "--interval", type=count, default=60, metavar="SECONDS", help="the time between two readings (default: 60)"
     )
+    exporter.add_argument("--no-report", action="store_true", help="do not serve the report at /")
     exporter.add_argument(
         "--state-label",
         action="store_true",

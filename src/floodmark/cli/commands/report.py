@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from floodmark.backends import open_ledger
+from floodmark.backends import open_ledgers
 from floodmark.cli.output.failure import report as report_error
 from floodmark.cli.output.files import replace_file
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.settings import several_states
-from floodmark.config import Settings
 from floodmark.errors import EXIT_OK, StorageError, UsageError
 from floodmark.report import StateHistory, UnreadState, read_history, render_html
 from floodmark.report.library import require_report_extra
@@ -27,7 +26,7 @@ def report(options: argparse.Namespace, streams: CommandStreams) -> int:
     Raises ConfigError if the extra is missing, UsageError if the file can't be written.
     """
     require_report_extra()
-    ledgers = [_ledger(one, streams) for one in several_states(options, streams)]
+    ledgers = open_ledgers(several_states(options, streams), streams.report_retry)
     if options.html != STDOUT:
         _require_folder(Path(options.html))
     histories = [_history(ledger, options.nights) for ledger in ledgers]
@@ -37,12 +36,6 @@ def report(options: argparse.Namespace, streams: CommandStreams) -> int:
     else:
         _write(Path(options.html), page)
     return _told_problems(histories, ledgers, streams)
-
-
-def _ledger(settings: Settings, streams: CommandStreams) -> Ledger:
-    ledger = open_ledger(settings, streams.report_retry)
-    assert ledger is not None, "several_states gives only settings with a state"
-    return ledger
 
 
 def _history(ledger: Ledger, nights: int) -> StateHistory | UnreadState:

@@ -68,6 +68,7 @@ EVENTS: dict[str, LogEvent] = {
     "metrics_served": LogEvent("info", ("address", "port")),
     "state_read": LogEvent("info", ("state",)),
     "state_unreadable": LogEvent("warning", ("state", "why", "hint")),
+    "report_failed": LogEvent("warning", ("why", "hint")),
     "retry": LogEvent("warning", ("what", "why", "attempt")),
     "warning": LogEvent("warning", ("message",)),
     "stop_requested": LogEvent("warning", ("hint",)),
