@@ -1,7 +1,8 @@
 """Pictures of the terminal for the README and the docs: `make screenshots` writes docs/images/*.svg from real runs.
 
-A private PostgreSQL server holds the demo's service. Each command runs in a terminal of 100 columns, and rich exports
-what it showed. The pictures name no font of another host, so that a reader's browser loads nothing.
+A private PostgreSQL server holds the demo's service. The states of many databases are made up. Each command runs in a
+terminal of 100 columns, and rich exports what it showed. The pictures name no font of another host, so that a reader's
+browser loads nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
+from msgspec.structs import replace
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-from floodmark.demo.server import PostgresServer
-from floodmark.demo.service import DATABASE, fill_service, find_binaries, live_a_day
+from fix_many_states import Database, make_states
+from floodmark.demo.service import PostgresService
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLUMNS = 100
@@ -106,33 +107,45 @@ def picture(name: str, command: str, shown: str) -> None:
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[tuple[Terminal, psycopg.Connection[tuple[object, ...]]]]:
-    """Yield a terminal in a folder with a configuration, and a connection to the filled database that it names."""
+def service(folder: Path) -> Iterator[tuple[Terminal, PostgresService]]:
+    """Yield a terminal in a folder with a configuration, and the filled database that it names."""
     (folder / "floodmark.yaml").write_text(CONFIGURATION, encoding="utf-8")
-    with PostgresServer.create(find_binaries()) as server:
-        with psycopg.connect(server.dsn(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {DATABASE}")
-        with psycopg.connect(server.dsn(DATABASE)) as connection:
-            fill_service(connection, PEOPLE)
-            connection.commit()
-            environment = {
-                "PATH": os.environ["PATH"],
-                "HOME": str(folder),
-                "TERM": "xterm-256color",
-                "TZ": "Europe/London",
-                "FLOODMARK_SOURCE": server.url(DATABASE),
-                "FLOODMARK_DESTINATION": "./lake",
-            }
-            yield Terminal(folder, environment), connection
+    with PostgresService() as made:
+        made.fill(PEOPLE)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "TERM": "xterm-256color",
+            "TZ": "Europe/London",
+            "FLOODMARK_SOURCE": made.url,
+            "FLOODMARK_DESTINATION": "./lake",
+        }
+        yield Terminal(folder, environment), made
+
+
+def picture_many_states() -> None:
+    """Write the picture of the status of several databases, one of which can't be read."""
+    names = ("case_notes", "allocations", "education", "interventions", "manage_adjudications", "prison_register")
+    databases = [Database(name=name, tables=9 + 7 * n, chunks=6, hours_ago=2 + n / 9) for n, name in enumerate(names)]
+    databases[1:3] = [replace(databases[1], failed=2), replace(databases[2], hours_ago=51.0)]
+    with tempfile.TemporaryDirectory() as folder:
+        make_states({f"{folder}/{one.name}": one for one in databases})
+        states = [f"  - ./{name}" for name in (*names, "visits")]
+        Path(folder, "floodmark.yaml").write_text("\n".join(("states:", *states, "")), encoding="utf-8")
+        terminal = Terminal(Path(folder), {"PATH": os.environ["PATH"], "HOME": folder, "TERM": "xterm-256color"})
+        shown = re.sub(
+            rf"(?m)^{folder}/\w+", lambda cell: f"/lake/{Path(cell[0]).name}".ljust(len(cell[0])), terminal("status")
+        )
+        picture("status-many", "floodmark status", shown.replace(f"{folder}/", "/lake/"))
 
 
 def main() -> None:
     """Play a night that was stopped, a first run, and a quiet day, and write the pictures."""
-    with tempfile.TemporaryDirectory() as name, service(Path(name)) as (floodmark, connection):
+    picture_many_states()
+    with tempfile.TemporaryDirectory() as name, service(Path(name)) as (floodmark, made):
         picture("progress", "floodmark run", last_frame(floodmark("run", until=is_midway)))
         floodmark("run")
-        live_a_day(connection)
-        connection.commit()
+        made.live_a_day()
         picture("plan", "floodmark plan", last_words(floodmark("plan")))
         picture("run", "floodmark run", last_words(floodmark("run")))
         picture("history", "floodmark history", floodmark("history"))

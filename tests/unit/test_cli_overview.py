@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fix_cli import head, manifest
 from fix_documents import require_documented
 from fix_many_states import Database, ledgers, make_states
 from fix_state import commit
@@ -146,6 +147,12 @@ def test_what_needs_attention() -> None:
     assert stopped.attention[0].startswith("the last run was stopped")
     drift = ContractDrift(kind="new_column", schema="public", name="t", column="c", action="excluded", detail="new")
     assert "1 difference from the contract" in summary("./a", StatusDocument(drift=(drift,)), NOW).attention
+
+
+@pytest.mark.parametrize(("hours", "told"), [(25, ()), (27, ("the last commit is 1 d 3 h old",))])
+def test_a_commit_that_is_older_than_a_night_and_two_hours_needs_attention(hours: int, told: tuple[str, ...]) -> None:
+    committed = replace(head(manifest()), committed_at=iso_time(NOW - timedelta(hours=hours)))
+    assert summary("./a", StatusDocument(head=committed), NOW).attention == told
 
 
 def test_the_order() -> None:

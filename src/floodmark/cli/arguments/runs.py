@@ -42,11 +42,14 @@ _STATUS = CommandHelp(
     summary="show the tables, how fresh they are, and the last decisions",
     description=(
         "Show each table of the current manifest: its rows and size, how long ago the source held exactly these rows, "
-        "the last decision about it, and when it last changed. Below are the last runs, whatever their end. It needs "
-        "only the state."
+        "the last decision about it, and when it last changed. Below are the last runs, whatever their end. With "
+        "several states, show a line for each, the worst first. It needs only the state."
     ),
     variables=_STATES,
-    examples=("floodmark status --destination s3://lake/cases", "floodmark status --state ./state --output json"),
+    examples=(
+        "floodmark status --destination s3://lake/cases --output json",
+        "floodmark status --state s3://lake/cases/_floodmark --state ./other",
+    ),
     exit_codes=(10, 13),
 )
 _HISTORY = CommandHelp(
