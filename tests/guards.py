@@ -149,7 +149,7 @@ FILES = [
     guard("snapshot is the coordinator's", IMPORTS, "if found is None or found.view != exported.view:", "if False:", f"{GUARDS} -k same_name"),
     guard("a worker has the coordinator's role", IMPORTS, "if found.role != exported.role:", "if False:", f"{REMOTE} -k another_role"),
     guard("a worker has the coordinator's mask key", SHARED, "if mask_identity(key) != self.mask:", "if False:", f"{REMOTE} -k mask_key"),
-    guard("a worker of another server ends the run", SHARED, "if not self._is_the_server(connection):", "if False:", f"{REMOTE} -k another_server"),
+    guard("a worker of another server ends the run", SHARED, "if not isinstance(error, NotImported | NotReached):", "if True:", f"{REMOTE} -k another_server"),
     guard("a worker's objects are where the coordinator looks", "pipeline/remote.py", "            self._workers.require_same(reply.worker, entry.key, entry.stored_bytes)\n", "", f"{REMOTE} -k another_place"),
     guard("snapshot is of the same server", COORDINATOR, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),
     guard("old_snapshot_threshold", COORDINATOR, "if row is not None and row[0] not in", "if False and row[0] not in", f"{GUARDS} -k threshold"),

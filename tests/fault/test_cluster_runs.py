@@ -196,9 +196,11 @@ def test_a_coordinator_that_is_killed(cluster: OnCluster) -> None:
     held(migration, "big")
     time.sleep(SHORTEST_PAUSE)  # only then progress is saved again
     migration.rollback()
+    held(migration, "big")  # the chunks that waited are done by now
     until(lambda: b'"chunk"' in progress(cluster))
     process.kill()
     process.communicate()
+    migration.rollback()
     until(lambda: cluster.database.value(CONNECTIONS) == 0)
     left = objects(cluster)
     assert left < 34
@@ -214,7 +216,10 @@ def test_a_run_that_is_interrupted(cluster: OnCluster) -> None:
     floodmark = on_command_line(cluster)
     process = floodmark.start("run")
     until(lambda: objects(cluster) > 5)
+    migration = cluster.database.connect()
+    held(migration, "big")
     said = asked_to_stop(process, signal.SIGINT)
+    migration.rollback()
     done = floodmark.end(process, said=said)
     assert done.code == 130
     assert "Stopped. Nothing was committed" in done.err and "chunks are kept" in done.err.replace("\n", " ")
@@ -227,7 +232,7 @@ def test_a_worker_that_reaches_another_server(cluster: OnCluster, make_server: C
     floodmark = on_command_line(cluster)
     cluster.workers.know(make_server().database().url)
     done = floodmark("run", code=10)
-    assert "another server answered" in done.err
+    assert "can't import the snapshot" in done.err and "tcp://127.0.0.1" in done.err
     assert not (cluster.folder / "_floodmark" / "head.json").exists()
 
 

@@ -26,6 +26,8 @@ from floodmark.model import TableEntry
 from floodmark.native import VARIABLE, is_built
 from floodmark.pipeline import job, remote
 from floodmark.retrying import Patience
+from floodmark.source.base import Drawback
+from floodmark.source.postgres.transactions import SnapshotTransactions
 from floodmark.storage.local import LocalStorage
 
 KEY = "a key that nobody may see"
@@ -223,7 +225,7 @@ def test_a_worker_that_reaches_another_server(
 ) -> None:
     nightly.database.execute(TABLES)
     monkeypatch.setenv("FLOODMARK_SOURCE", make_server().database().url)
-    with pytest.raises(ConfigError, match="another server answered"):
+    with pytest.raises(ConfigError, match="can't import the snapshot"):
         nightly.run()
 
 
@@ -286,7 +288,7 @@ def test_the_connections_of_the_whole_cluster(
 def test_a_worker_that_may_not_connect(nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch) -> None:
     nightly.database.execute(TABLES)
     monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url.replace(nightly.database.name, "no_such_database"))
-    with pytest.raises(ConfigError, match="a worker can't connect"):
+    with pytest.raises(ConfigError, match="can't connect"):
         nightly.run()
 
 
@@ -297,5 +299,17 @@ def test_a_worker_that_does_not_reach_the_server(
     nightly.database.execute(TABLES)
     monkeypatch.setenv("FLOODMARK_SOURCE", f"postgresql://somebody@127.0.0.1:{closed_port()}/shop")
     monkeypatch.setattr(remote, "_PATIENCE", Patience(tries=1))
-    with pytest.raises(ConfigError, match="a worker can't connect"):
+    with pytest.raises(ConfigError, match="can't connect"):
         nightly.run()
+
+
+def test_a_snapshot_that_must_not_be_shared_is_read_here(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a standby: one connection of this process reads everything, whatever the engine."""
+    alone = Drawback("one connection", "nothing helps")
+    monkeypatch.setattr(SnapshotTransactions, "_try_import", lambda self: self._use_one_connection(alone))
+    nightly.database.execute(TABLES)
+    nightly.run()
+    nightly.require_truth()
+    assert away.sent == []

@@ -66,11 +66,11 @@ def _remote_chunks(attempt: Attempt, extractor: Extractor) -> RemoteChunks | Non
 def _returned(
     remote: RemoteChunks, work: TableWork, task: ChunkTask, result: ChunkOutcome | ChunkReply | BaseException
 ) -> ChunkOutcome | BaseException:
-    """Return the outcome of a chunk, wherever it was extracted."""
-    remote.ended(work, task)
+    """Return the outcome that a thread of this process would have had."""
+    away = remote.was_away(work, task)
     if isinstance(result, ChunkReply):
         return remote.outcome(task, result)
-    return remote.error(work, result) if isinstance(result, BaseException) else result
+    return remote.error(work, result) if away and isinstance(result, BaseException) else result
 
 
 def _tasks_of(attempt: Attempt, work: TableWork) -> Iterator[ChunkTask]:

@@ -96,11 +96,13 @@ class RemoteChunks:
         known, lines = self._places.probable(plan.chunk), expected_lines(task, self._ratio)
         return ChunkMessage(part, replace(task, info=part.info, plan=plan, known=known, expected_lines=lines))
 
-    def ended(self, work: TableWork, task: ChunkTask) -> None:
-        """Count the time of a chunk that was away."""
-        if id(task) in self._begun:
-            self._begun.discard(id(task))
-            work.end_task()
+    def was_away(self, work: TableWork, task: ChunkTask) -> bool:
+        """Return True for a chunk that a worker extracted, and count its time."""
+        if id(task) not in self._begun:
+            return False
+        self._begun.discard(id(task))
+        work.end_task()
+        return True
 
     def outcome(self, task: ChunkTask, reply: ChunkReply) -> ChunkOutcome:
         """Return the outcome that a thread would have had. Raises ConfigError, StorageError."""

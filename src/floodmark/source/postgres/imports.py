@@ -21,8 +21,8 @@ TASK_BEGINS, TASK_ENDS = "SAVEPOINT task", "ROLLBACK TO SAVEPOINT task"
 _OWN_READS = "SET LOCAL effective_io_concurrency = 0"
 
 
-class ElsewhereFound(SnapshotLost):
-    """A connection to another server, database or role than the coordinator's."""
+class NotImported(SnapshotLost):
+    """A connection without the snapshot: that is gone, or the server, the database or the role is another one."""
 
 
 class Task(Struct):
@@ -70,7 +70,7 @@ def import_snapshot(
     first: str = "",
     alone: bool = False,
 ) -> None:
-    """Begin a transaction in the coordinator's snapshot, and a task in it. Raises SnapshotLost, psycopg.Error.
+    """Begin a transaction in the coordinator's snapshot, and a task in it. Raises NotImported, psycopg.Error.
 
     `ends` are statements that come before, `first` those that follow the pinned settings. `alone` says that no other
     connection reads at the same time.
@@ -78,9 +78,9 @@ def import_snapshot(
     found = _begin(connection, exported, joined(ends, BEGIN), joined(_own_reads(exported, alone), first), on)
     # A server with a snapshot of the same name can still be another one. A view can depend on the role.
     if found is None or found.view != exported.view:
-        raise ElsewhereFound("another server answered", on=on, why="its snapshot differs")
+        raise NotImported("another server answered", on=on, why="its snapshot differs")
     if found.role != exported.role:
-        raise ElsewhereFound("another role reads", on=on, why="its rights and views can differ from the coordinator's")
+        raise NotImported("another role reads", on=on, why="its rights and views can differ from the coordinator's")
     set_local(connection, settings)
     connection.execute(TASK_BEGINS)
 
@@ -91,9 +91,9 @@ def _begin(connection: Connection, exported: ExportedSnapshot, begins: str, firs
     try:
         found = connection.execute(joined(begins, imports, exported.pinned, first, f"SELECT {VIEW}, {ROLE}"))
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
-        raise SnapshotLost("can't import the snapshot", on=on) from None
+        raise NotImported("can't import the snapshot", on=on) from None
     except psycopg.errors.FeatureNotSupported:
-        raise ElsewhereFound("another database answered", on=on, why="it can't import the snapshot") from None
+        raise NotImported("another database answered", on=on, why="it can't import the snapshot") from None
     while found.nextset():
         pass  # only the last statement gives a row
     row = found.fetchone()

@@ -5,6 +5,7 @@ reads by the same code (`chunk_reader`), under the same checks:
 
 - It imports the exported snapshot. The server refuses that once the snapshot is gone, and it knows no other server's
   snapshots. What the import gives is compared with the coordinator's view: the snapshot, and the server's start time.
+  If a worker can't import a snapshot that the coordinator still has, it has found another server.
 - It is the same role, in the same database, with the same pinned settings.
 - The relations that it locked, and their files, are the snapshot's.
 - If a mask hashes, its key is the coordinator's.
@@ -37,16 +38,17 @@ from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.chunk_reader import ChunkReader
 from floodmark.source.postgres.connect import close_and_wait, connect, translated
 from floodmark.source.postgres.coordinator import Connection, ExportedSnapshot
-from floodmark.source.postgres.imports import ElsewhereFound, Task, import_snapshot
+from floodmark.source.postgres.imports import NotImported, Task, import_snapshot
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.transactions import SnapshotTransactions
 
-_SERVER = "SELECT (SELECT system_identifier FROM pg_control_system())::text, pg_is_in_recovery()"
+_UNFIT = "a worker can't read for this run"
+_SAME = f"The worker's {SOURCE} (or PGHOST …) must lead to the coordinator's server, database and role."
 
 
 class NotReached(SourceUnavailable):
-    """A server that a worker can't reach. If it is still there, the worker is at fault, and no table is."""
+    """A server that a worker can't reach."""
 
 
 class SharedPostgres(Struct, frozen=True):
@@ -69,8 +71,16 @@ class SharedPostgres(Struct, frozen=True):
         self.transactions.close()
 
     def error_here(self, table: TableName, error: FloodmarkError) -> FloodmarkError:
-        found = self.transactions.error_to_raise(error)
-        return _cut_off(found) if isinstance(found, NotReached) else found
+        """Return the error of a thread. A worker that can't see a snapshot which still exists ends the run.
+
+        It must not fail one table after another. Its chunks can't be wrong: it has read nothing.
+        """
+        if not isinstance(error, NotImported | NotReached):
+            return self.transactions.error_to_raise(error)
+        if not self.transactions.is_alive():
+            return SnapshotLost("the snapshot is gone", on=error.on, why=error.why)
+        why = ": ".join(filter(None, (error.what, error.why)))
+        return ConfigError(_UNFIT, on=error.on, why=why, hint=" ".join(filter(None, (_SAME, error.hint))))
 
 
 class PostgresPart(Struct, frozen=True):
@@ -122,9 +132,8 @@ class PostgresPartReader:
         """Open a connection and a transaction for one task: see `imports.Transactions`."""
         connection = self._connected()
         try:
-            self._import(connection, first)
-            task = Task(connection)
-            yield task
+            import_snapshot(connection, self._of.exported, self._settings, self._where.label, first=first)
+            yield Task(connection)
         except psycopg.Error as error:
             raise translated(error, what, on) from None
         finally:
@@ -136,32 +145,9 @@ class PostgresPartReader:
         except SourceUnavailable as error:
             raise NotReached(error.what, on=error.on, why=error.why, hint=error.hint) from None
         except SourceError as error:
-            raise _cut_off(error) from None
-
-    def _import(self, connection: Connection, first: str) -> None:
-        try:
-            import_snapshot(connection, self._of.exported, self._settings, self._where.label, first=first)
-        except ElsewhereFound as error:
-            _refuse(error.sentence)
-        except SnapshotLost:
-            if not self._is_the_server(connection):
-                _refuse(f"another server answered: {self._where.label}")
-            raise
-
-    def _is_the_server(self, connection: Connection) -> bool:
-        """Return False if this server can't have exported the snapshot, whatever happened to it since."""
-        connection.rollback()
-        row = connection.execute(_SERVER).fetchone()
-        lineage = self._of.exported.point.lineage
-        return row is not None and lineage is not None and tuple(row) == (lineage.system_identifier, False)
+            raise NotImported(error.what, on=error.on, why=error.why, hint=error.hint) from None
 
 
-def _cut_off(error: SourceError) -> ConfigError:
-    """Return an error that ends the run, for a server that serves the coordinator but not a worker."""
-    return ConfigError("a worker can't connect", on=error.on, why=error.why, hint=error.hint)
-
-
-def _refuse(why: str, hint: str = "") -> NoReturn:
+def _refuse(why: str, hint: str = _SAME) -> NoReturn:
     """Raise an error that ends the run: what this worker reads would not be what the coordinator means."""
-    hint = hint or f"The worker's {SOURCE} (or PGHOST …) must name the coordinator's server, database and role."
-    raise ConfigError("a worker can't read for this run", on=socket.gethostname(), why=why, hint=hint)
+    raise ConfigError(_UNFIT, on=socket.gethostname(), why=why, hint=hint)

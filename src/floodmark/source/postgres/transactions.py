@@ -118,6 +118,9 @@ class SnapshotTransactions:
             return SnapshotLost("the snapshot is gone", on=self._where.label, why=error.why)
         return error
 
+    def is_alive(self) -> bool:
+        return self._coordinator.alive()
+
     @contextmanager
     def _own(self, first: str) -> Iterator[Task]:
         """Do a task in a worker's transaction, which later tasks that begin with the same statements use again.
