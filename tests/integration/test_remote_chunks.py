@@ -5,6 +5,7 @@ The engine pickles everything on its way, but its workers are threads of this pr
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from fix_ports import closed_port
 from fix_postgres import Role
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Secret, TableRule
+from floodmark.engine.base import TaskStopped, WorkerWatch
 from floodmark.engine.local import ThisProcess
 from floodmark.errors import ConfigError
 from floodmark.events import ChunkDone, Event, Observer, Retried, RunStarted
@@ -28,6 +30,7 @@ from floodmark.pipeline import job, remote
 from floodmark.retrying import Patience
 from floodmark.source.base import Drawback
 from floodmark.source.postgres.transactions import SnapshotTransactions
+from floodmark.stop import Stop
 from floodmark.storage.local import LocalStorage
 
 KEY = "a key that nobody may see"
@@ -313,3 +316,15 @@ def test_a_snapshot_that_must_not_be_shared_is_read_here(
     nightly.run()
     nightly.require_truth()
     assert away.sent == []
+
+
+def test_a_worker_that_is_told_to_end_waits_no_longer_for_its_server(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly.database.execute(TABLES)
+    nightly.run()
+    function, shared, message = pickle.loads(away.sent[0])
+    monkeypatch.setenv("FLOODMARK_SOURCE", f"postgresql://somebody@127.0.0.1:{closed_port()}/shop")
+    stop = Stop()
+    with pytest.raises(TaskStopped):
+        function(shared, message, WorkerWatch(lambda event: stop.ask(15), stop))  # at its first retry

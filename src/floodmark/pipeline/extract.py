@@ -27,7 +27,7 @@ from floodmark.objects.spool import LineSpool
 from floodmark.observed import TableInfo
 from floodmark.pipeline.entries import ChunkOutcome
 from floodmark.pipeline.plans import ChunkPlan
-from floodmark.retrying import Patience, RetryPolicy, retrying
+from floodmark.retrying import Patience, RetryPolicy, Sleep, pause, retrying
 from floodmark.source.base import ChunkSource, Write
 from floodmark.stop import Deadline
 from floodmark.storage.base import Body, Storage
@@ -65,6 +65,7 @@ class Extractor:
         observer: Observer,
         deadline: Deadline,
         patience: Patience = PATIENCE,
+        sleep: Sleep = pause,
     ) -> None:
         self._snapshot = snapshot
         self._destination = backends.destination
@@ -72,13 +73,13 @@ class Extractor:
         self._encoding = backends.encoding
         self._observer = observer
         self._deadline = deadline
-        self._patience = patience
+        self._patience, self._sleep = patience, sleep
         self.ratio = LineRatio()
 
     def extract_chunk(self, task: ChunkTask) -> ChunkOutcome:
         """Extract one chunk. Retry after a broken connection as long as the snapshot exists."""
         what = f"extract a chunk of {task.info.table.label}"
-        return patiently(self._observer, what, self._patience)(self._extract_once, task)
+        return patiently(self._observer, what, self._patience, self._sleep)(self._extract_once, task)
 
     def _extract_once(self, task: ChunkTask) -> ChunkOutcome:
         begun, table, plan = time.monotonic(), task.info.table, task.plan
@@ -163,6 +164,6 @@ def expected_lines(task: ChunkTask, ratio: LineRatio) -> int:
     return known.raw_bytes if known is not None else ratio.expected_lines(task.info.table, plan.estimated_bytes)
 
 
-def patiently(observer: Observer, what: str, patience: Patience = PATIENCE) -> RetryPolicy:
+def patiently(observer: Observer, what: str, patience: Patience = PATIENCE, sleep: Sleep = pause) -> RetryPolicy:
     """Return a retry policy for broken connections. A source reports one only while its snapshot exists."""
-    return retrying(what, lambda error: isinstance(error, SourceUnavailable), observer, patience)
+    return retrying(what, lambda error: isinstance(error, SourceUnavailable), observer, patience, sleep=sleep)

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from floodmark.backends import data_backends, open_data_storage
 from floodmark.config import DestinationSettings, Selection, Settings
 from floodmark.config.workers import with_own_secrets, without_secrets
-from floodmark.engine.base import Away, WorkerWatch
-from floodmark.errors import FloodmarkError
+from floodmark.engine.base import Away, TaskStopped, WorkerWatch
+from floodmark.errors import FloodmarkError, SourceUnavailable
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.observed import Observation
 from floodmark.pipeline.attempt import Attempt
@@ -60,8 +60,14 @@ def extract_away(settings: Settings, message: ChunkMessage, watch: WorkerWatch) 
     """Extract one chunk on this machine, with its own credentials. This runs in a worker's process."""
     own = with_own_secrets(settings, os.environ)
     backends = data_backends(own.destination, _storage(own.destination), watch.observer)
-    extractor = Extractor(message.part.open(own), backends, watch.observer, Deadline(watch.stop), _PATIENCE)
-    outcome = extractor.extract_chunk(message.task)
+    source, deadline = message.part.open(own), Deadline(watch.stop)
+    extractor = Extractor(source, backends, watch.observer, deadline, _PATIENCE, watch.stop.wait)
+    try:
+        outcome = extractor.extract_chunk(message.task)
+    except SourceUnavailable:
+        if deadline.stop_asked:  # it might have been there with more patience
+            raise TaskStopped from None
+        raise
     return ChunkReply(WORKER, outcome.object, outcome.observed)
 
 
