@@ -136,8 +136,9 @@ def manifest_key(run_id: str, rebase: int = 0) -> str:
     return f"manifests/{run_id}.json" if rebase == 0 else f"manifests/{run_id}.r{rebase}.json"
 
 
-def progress_key(run_id: str) -> str:
-    return f"progress/{run_id}.json"
+def progress_key(run_id: str, part: int | None = None) -> str:
+    """Return the key of a run's progress, or of a part that holds the earlier chunks of a long one."""
+    return f"progress/{run_id}.json" if part is None else f"progress/{run_id}.{part}.json"
 
 
 def complete_key(run_id: str) -> str:

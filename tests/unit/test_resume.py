@@ -8,16 +8,20 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from fix_state import HOME, RESTORED, point, stored
+from fix_state import HOME, RESTORED, no_wait, point, stored
 from floodmark.errors import StateUnreadable, StorageUnavailable
 from floodmark.events import Event, ProgressFound, Warned
+from floodmark.layout import progress_key
 from floodmark.lineage import Lineage
 from floodmark.model import Chunk, ChunkMark, Encoding, Fingerprint, JournalMark, SourceIdentity, TableName
 from floodmark.observed import Part, TableInfo
 from floodmark.pipeline import resume
 from floodmark.pipeline.remembered import Remembered, RememberedChunk, with_finished
-from floodmark.pipeline.resume import LeftChunks, ProgressTracker, usable_chunks
-from floodmark.state.manifest import FinishedChunks, Progress, decode, encode
+from floodmark.pipeline.resume import FinishedWork, LeftChunks, ProgressTracker, usable_chunks
+from floodmark.state.documents import Documents
+from floodmark.state.inflight import read_progress, remove_progress, write_progress
+from floodmark.state.manifest import FinishedChunks, Progress, Working, decode, encode
+from floodmark.storage.memory import MemoryStorage
 
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
 HERE = "s3://lake/cases"
@@ -48,15 +52,17 @@ class Desk:
         self.now = 100.0
         self.seconds_a_write = 0.0
         self.written: list[tuple[FinishedChunks, ...]] = []
+        self.works: list[FinishedWork] = []
         self.events: list[Event] = []
         self.broken = False
         self.finished = ProgressTracker(left, self.save, self.events.append, lambda: self.now)
 
-    def save(self, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]) -> None:
+    def save(self, work: FinishedWork) -> None:
         self.now += self.seconds_a_write
         if self.broken:
             raise StorageUnavailable("put an object", on="progress", why="a test says so")
-        self.written.append(chunks)
+        self.written.append(work.chunks)
+        self.works.append(work)
 
 
 def document(*chunks: FinishedChunks, **changes: object) -> Progress:
@@ -179,10 +185,130 @@ def test_a_progress_that_can_t_be_written_does_not_end_the_run() -> None:
     assert len(desk.written) == 1 and desk.finished.worth_keeping
 
 
-def test_its_size_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "MOST_CHUNKS", 3)
-    (told,) = written(*map(chunk, range(5)))
-    assert [mark.chunk.start for mark in told.watermark.chunks] == [0, 8, 16]
+def test_a_long_run_pauses_for_a_part_of_its_time() -> None:
+    """Half a percent of the time so far, and a minute at most."""
+    desk = Desk()
+    desk.finished.begin_snapshot(SOURCE)
+    for moment, pause in ((100.0, 2.0), (4_000.0, 20.0), (40_000.0, 60.0)):
+        desk.now = 100.0 + moment
+        desk.finished.add_chunk(TABLE, chunk(0))
+        before = len(desk.written)
+        desk.now += pause - 0.1
+        desk.finished.add_chunk(TABLE, chunk(1))
+        assert len(desk.written) == before
+        desk.now += 0.2
+        desk.finished.add_chunk(TABLE, chunk(2))
+        assert len(desk.written) == before + 1
+
+
+def starts(chunks: tuple[FinishedChunks, ...]) -> list[int]:
+    return [mark.chunk.start // 8 for told in chunks for mark in told.watermark.chunks]
+
+
+def test_each_chunk_of_a_long_run_is_written_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "CHUNKS_OF_A_PART", 3)
+    desk = Desk()
+    desk.finished.begin_snapshot(SOURCE)
+    for number in range(8):
+        desk.finished.add_chunk(TABLE, chunk(number))
+        desk.finished.save()
+    assert [(work.part, starts(work.chunks), work.parts) for work in desk.works] == [
+        (None, [0], ()),
+        (None, [0, 1], ()),
+        (1, [0, 1, 2], ()),
+        (None, [], (1,)),
+        (None, [3], (1,)),
+        (None, [3, 4], (1,)),
+        (2, [3, 4, 5], ()),
+        (None, [], (1, 2)),
+        (None, [6], (1, 2)),
+        (None, [6, 7], (1, 2)),
+    ]
+    assert (desk.finished.saved_count, desk.finished.parts_written) == (8, 2)
+
+
+def test_chunks_that_are_no_longer_of_use_are_in_no_part_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "CHUNKS_OF_A_PART", 2)
+    desk, late = Desk(), TableName("public", "late")
+    desk.finished.begin_snapshot(SOURCE)
+    for number in range(4):
+        desk.finished.add_chunk(TABLE if number % 2 else late, chunk(number))
+    desk.finished.save()
+    desk.finished.keep_only([late])
+    desk.finished.save()
+    assert [(work.part, starts(work.chunks), work.parts) for work in desk.works[3:]] == [
+        (3, [0, 2], ()),
+        (None, [], (3,)),
+    ]
+    desk.finished.begin_snapshot(replace(SOURCE, system_identifier="another"))
+    desk.finished.add_chunk(TABLE, chunk(5))
+    desk.finished.save()
+    assert (starts(desk.works[-1].chunks), desk.works[-1].parts) == ([5], ())
+    assert desk.finished.parts_written == 3, "a key is never used again"
+
+
+def test_a_part_that_can_t_be_written_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "CHUNKS_OF_A_PART", 2)
+    desk = Desk()
+    desk.finished.begin_snapshot(SOURCE)
+    desk.broken = True
+    desk.finished.add_chunk(TABLE, chunk(0))
+    desk.finished.add_chunk(TABLE, chunk(1))
+    desk.finished.save()
+    desk.broken = False
+    desk.finished.save()
+    assert [(work.part, starts(work.chunks), work.parts) for work in desk.works] == [(2, [0, 1], ()), (None, [], (2,))]
+
+
+class Parted:
+    """A run's progress with two parts in a store, and a reader of it."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStorage("memory:state")
+        self.documents = Documents(self.store, sleep=no_wait)
+        self.run = Working(run_id="dead", timestamp="", progress=progress_key("dead"), started_at="")
+        self.told: list[str] = []
+        for number in (1, 2):
+            write_progress(self.documents, document(*written(chunk(number))), number)
+        keys = (progress_key("dead", 1), progress_key("dead", 2))
+        write_progress(self.documents, document(*written(chunk(3)), parts=keys))
+
+    def read(self) -> list[int]:
+        found = read_progress(self.documents, self.run, self.told.append)
+        return [] if found is None else starts(found.chunks)
+
+
+def test_the_next_run_reads_all_parts() -> None:
+    parted = Parted()
+    assert parted.read() == [1, 2, 3]
+    remove_progress(parted.documents, "dead", 2)
+    assert (parted.read(), list(parted.store.list(""))) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"run_id": "another"}, [2, 3]),
+        ({"destination": "s3://elsewhere"}, [2, 3]),
+        ({"encoding": Encoding(compression="zstd")}, [2, 3]),
+        ({"system_identifier": "another"}, [2, 3]),
+        ({"timestamps": ()}, [1, 2, 3]),
+        ({"written_at": "later"}, [1, 2, 3]),
+    ],
+)
+def test_a_part_of_another_kind_is_left_out(changes: dict[str, object], expected: list[int]) -> None:
+    parted = Parted()
+    data = encode(document(*written(chunk(1)), **changes))
+    parted.documents.overwrite(progress_key("dead", 1), data)
+    assert parted.read() == expected
+
+
+def test_a_part_that_is_gone_or_damaged_costs_only_its_own_chunks() -> None:
+    parted = Parted()
+    parted.documents.overwrite(progress_key("dead", 2), b"{")
+    assert parted.read() == [1, 3] and len(parted.told) == 1
+    parted.documents.delete(progress_key("dead", 1))
+    assert parted.read() == [3]
 
 
 def test_what_is_committed_is_not_kept() -> None:

@@ -37,13 +37,28 @@ from floodmark.state.manifest import FinishedChunks, Progress
 OLDEST_OBJECT = timedelta(days=4)
 # The run writes its progress after a finished chunk, but not sooner than this after the last time, ...
 SHORTEST_PAUSE = 2.0  # seconds
-# ... and it spends at most a fiftieth of its time on writing, however long the list has grown.
+# ... it spends at most a fiftieth of its time on writing, ...
 PAUSE_PER_WRITE = 50
-# A list of 20 MB. A run that finishes more (1.2 TiB at the default chunk size) repeats the rest if it dies.
-MOST_CHUNKS = 20_000
+# ... and a long run pauses for a part of the time that it has taken so far: that is the most that it can lose.
+SHARE_TO_LOSE = 1 / 200
+LONGEST_SHARE = 60.0  # seconds
+# A document of about 1 MB. Once a progress has grown to it, it becomes a part, which is not written again.
+CHUNKS_OF_A_PART = 2_000
 
-Save = Callable[[SourceIdentity, tuple[str, ...], tuple[FinishedChunks, ...]], None]
 Clock = Callable[[], float]
+
+
+class FinishedWork(Struct, frozen=True):
+    """What is written at once: a `part` with this number, or the progress itself, which names the earlier `parts`."""
+
+    source: SourceIdentity
+    timestamps: tuple[str, ...]
+    chunks: tuple[FinishedChunks, ...]
+    part: int | None = None
+    parts: tuple[int, ...] = ()
+
+
+Save = Callable[[FinishedWork], None]
 
 
 class LeftChunks(Struct, frozen=True):
@@ -90,10 +105,14 @@ class ProgressTracker:
         self, left: Sequence[LeftChunks], save: Save | None, observer: Observer, clock: Clock = time.monotonic
     ) -> None:
         self._left, self._save, self._observer, self._clock = left, save, observer, clock
+        self._begun = clock()
         self._source: SourceIdentity | None = None
         self._timestamps: tuple[str, ...] = ()
         self._own: dict[TableName, dict[Chunk, RememberedChunk]] = {}
         self._theirs: dict[TableName, list[RememberedChunk]] = {}
+        self._in_no_part: dict[tuple[TableName, Chunk], RememberedChunk] = {}
+        self._parts: tuple[int, ...] = ()
+        self.parts_written = 0  # their numbers are 1 and so on
         self._due = clock() + SHORTEST_PAUSE
         self._saved = True
         self.saved_count = 0  # the number of chunks in the last written progress
@@ -102,7 +121,7 @@ class ProgressTracker:
         """Begin with a new snapshot of this database, and drop the chunks of any other database."""
         before, self._source = self._source, source
         if before is None or _database_key(before) != _database_key(source):
-            self._own = {}
+            self._set_own({})
             self._theirs = {}
             for left in self._left:
                 if left.source == _database_key(source):
@@ -124,6 +143,7 @@ class ProgressTracker:
     def add_chunk(self, table: TableName, chunk: RememberedChunk) -> None:
         """Add a finished chunk whose object is put, and write the progress from time to time."""
         self._own.setdefault(table, {})[chunk.mark.chunk] = chunk
+        self._in_no_part[table, chunk.mark.chunk] = chunk
         self._saved = False
         if self._clock() >= self._due:
             self.save()
@@ -131,8 +151,9 @@ class ProgressTracker:
     def keep_only(self, tables: Iterable[TableName]) -> None:
         """Keep the chunks of these tables only; the others are no longer of use."""
         kept = {table: self._own[table] for table in tables if table in self._own}
-        self._saved = self._saved and kept == self._own
-        self._own = kept
+        if kept.keys() != self._own.keys():
+            self._saved = False
+            self._set_own(kept)
 
     @property
     def finished_count(self) -> int:
@@ -172,13 +193,31 @@ class ProgressTracker:
             return
         begun = self._clock()
         try:
-            self._save(self._source, self._timestamps, tuple(_grouped_chunks(self._own)))
-            self._saved, self.saved_count = True, min(self.finished_count, MOST_CHUNKS)
+            self._write(self._save, self._source)
+            self._saved, self.saved_count = True, self.finished_count
         except StorageError as error:
             self._observer(
                 Warned(f"can't save the progress, so more must be read again after a crash: {error.sentence}")
             )
-        self._due = self._clock() + max(SHORTEST_PAUSE, PAUSE_PER_WRITE * (self._clock() - begun))
+        share = min(LONGEST_SHARE, SHARE_TO_LOSE * (begun - self._begun))
+        self._due = self._clock() + max(SHORTEST_PAUSE, share, PAUSE_PER_WRITE * (self._clock() - begun))
+
+    def _write(self, save: Save, source: SourceIdentity) -> None:
+        """Write full parts, and then the progress, which names them. A part counts only once the progress names it."""
+        while len(self._in_no_part) >= CHUNKS_OF_A_PART:
+            taken = dict(islice(self._in_no_part.items(), CHUNKS_OF_A_PART))
+            self.parts_written += 1
+            save(FinishedWork(source, self._timestamps, tuple(_grouped_chunks(taken)), part=self.parts_written))
+            self._parts = (*self._parts, self.parts_written)
+            for place in taken:
+                del self._in_no_part[place]
+        rest = tuple(_grouped_chunks(self._in_no_part))
+        save(FinishedWork(source, self._timestamps, rest, parts=self._parts))
+
+    def _set_own(self, own: dict[TableName, dict[Chunk, RememberedChunk]]) -> None:
+        """Replace this run's chunks. The parts hold others, too, so the progress no longer names them."""
+        self._own, self._parts = own, ()
+        self._in_no_part = {(table, place): one for table, chunks in own.items() for place, one in chunks.items()}
 
     def _take_over(self, left: LeftChunks) -> None:
         for table, chunk in left.chunks:
@@ -187,11 +226,10 @@ class ProgressTracker:
             self._observer(ProgressFound(left.run_id, len(left.chunks), left.outcome))
 
 
-def _grouped_chunks(own: Mapping[TableName, Mapping[Chunk, RememberedChunk]]) -> Iterator[FinishedChunks]:
+def _grouped_chunks(own: Mapping[tuple[TableName, Chunk], RememberedChunk]) -> Iterator[FinishedChunks]:
     """Yield the chunks in the form of the document, grouped by table, definition, snapshot and reason."""
     groups: dict[tuple[TableName, Point, int, Fingerprint, str | None, str | None], list[RememberedChunk]] = {}
-    every = ((table, chunk) for table, chunks in own.items() for chunk in chunks.values())
-    for table, chunk in islice(every, MOST_CHUNKS):
+    for (table, _), chunk in own.items():
         key = (table, chunk.point, chunk.table_oid, chunk.fingerprint, chunk.stamp, chunk.reason)
         groups.setdefault(key, []).append(chunk)
     for (table, point, oid, fingerprint, stamp, reason), chunks in groups.items():

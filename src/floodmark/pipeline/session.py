@@ -33,14 +33,14 @@ from floodmark.events import (
     StepStarted,
     Warned,
 )
-from floodmark.layout import timestamp_text
-from floodmark.model import ContractFacts, Ended, Outcome, SourceIdentity, TableName
+from floodmark.layout import progress_key, timestamp_text
+from floodmark.model import ContractFacts, Ended, Outcome, TableName
 from floodmark.observed import TableInfo
 from floodmark.pipeline.attempt import Attempt
 from floodmark.pipeline.blocks import with_base
 from floodmark.pipeline.landing import SentTables
 from floodmark.pipeline.remembered import Remembered, remember_entry, with_finished
-from floodmark.pipeline.resume import ProgressTracker, usable_chunks
+from floodmark.pipeline.resume import FinishedWork, ProgressTracker, usable_chunks
 from floodmark.pipeline.run_counts import RunCounts
 from floodmark.pipeline.stopped import KeptWork, stopped_run
 from floodmark.pipeline.work import TableWork
@@ -48,7 +48,7 @@ from floodmark.source.base import SourceSnapshot
 from floodmark.source.selection import narrowed_away
 from floodmark.state.inflight import begun_tables
 from floodmark.state.ledger import Current, Ledger, require_same_source
-from floodmark.state.manifest import FinishedChunks, Manifest, Progress
+from floodmark.state.manifest import Manifest, Progress
 from floodmark.stop import Deadline, Stop
 from floodmark.wording import iso_time
 
@@ -279,7 +279,8 @@ class Session:
             self.progress.save()
         elif self._claimed and ledger is not None:
             if self.published and not self.progress.has_scattered_objects:
-                ledger.remove_progress(self.run_id)  # else prune needs it to recognize this run's objects
+                # else prune needs it to recognize this run's objects
+                ledger.remove_progress(self.run_id, self.progress.parts_written)
             ledger.release(self.run_id, ended, self.sent.committed if self.published else ())
             tell = False
         # A run that was refused before it began anything does not begin a state.
@@ -316,21 +317,21 @@ class Session:
             error=UNSET if error is None else _cause(error),
         )
 
-    def _save_progress(
-        self, ledger: Ledger, source: SourceIdentity, timestamps: tuple[str, ...], chunks: tuple[FinishedChunks, ...]
-    ) -> None:
+    def _save_progress(self, ledger: Ledger, work: FinishedWork) -> None:
         ledger.save(
             Progress(
                 run_id=self.run_id,
                 written_at=iso_time(datetime.now(UTC)),
                 destination=self.backends.destination.url,
                 encoding=self.backends.encoding,
-                dialect=source.dialect,
-                system_identifier=source.system_identifier,
-                database=source.database,
-                timestamps=timestamps,
-                chunks=chunks,
-            )
+                dialect=work.source.dialect,
+                system_identifier=work.source.system_identifier,
+                database=work.source.database,
+                timestamps=work.timestamps,
+                chunks=work.chunks,
+                parts=tuple(progress_key(self.run_id, part) for part in work.parts) or UNSET,
+            ),
+            work.part,
         )
 
 

@@ -157,23 +157,40 @@ def read_progress(documents: Documents, run: Working, tell: Callable[[str], None
 
     `tell` receives a message if the data there is not a progress. Nothing is written over it.
     """
+    whole = _read_part(documents, run.progress, run, tell)
+    if whole is None or whole.parts is UNSET:
+        return whole
+    parts = [_read_part(documents, key, run, tell) for key in whole.parts]
+    same = [part for part in parts if part is not None and _written_alike(part, whole)]
+    return replace(whole, chunks=tuple(chunks for one in (*same, whole) for chunks in one.chunks))
+
+
+def _read_part(documents: Documents, key: str, run: Working, tell: Callable[[str], None]) -> Progress | None:
     try:
-        found = documents.fetch(Progress, run.progress)
+        found = documents.fetch(Progress, key)
     except StateUnreadable as error:
         tell(f"the finished parts of run {run.run_id} are extracted again: {error.sentence}")
         return None
     return found[0] if found is not None and found[0].run_id == run.run_id else None
 
 
-def write_progress(documents: Documents, progress: Progress) -> None:
-    """Replace this run's earlier progress: its key is its own. Raises StorageError."""
-    documents.overwrite(progress_key(progress.run_id), encode(progress))
+def _written_alike(part: Progress, whole: Progress) -> bool:
+    """Return True if what the whole progress says of its chunks is also true of those of a part."""
+    return replace(part, written_at="", timestamps=(), chunks=(), parts=UNSET) == replace(
+        whole, written_at="", timestamps=(), chunks=(), parts=UNSET
+    )
 
 
-def remove_progress(documents: Documents, run_id: str) -> None:
-    """Remove a progress that is no longer needed. If it can't be deleted, prune finds it later."""
+def write_progress(documents: Documents, progress: Progress, part: int | None = None) -> None:
+    """Replace this run's earlier progress, or write a part of it: their keys are its own. Raises StorageError."""
+    documents.overwrite(progress_key(progress.run_id, part), encode(progress))
+
+
+def remove_progress(documents: Documents, run_id: str, parts: int = 0) -> None:
+    """Remove a progress and its parts. They are no longer needed. If they can't be deleted, prune finds them later."""
     with suppress(StorageError):
-        documents.delete(progress_key(run_id))
+        for part in (None, *range(1, parts + 1)):
+            documents.delete(progress_key(run_id, part))
 
 
 def _is_noted(inflight: Inflight, ended: Ended) -> bool:

@@ -122,13 +122,13 @@ class Ledger(History):
                 if found is not None:
                     yield found, listed.known_ends.get(run.run_id)
 
-    def save(self, finished: Progress) -> None:
-        """Write what a run in flight has finished so far. Raises StorageError."""
-        inflight.write_progress(self.documents, finished)
+    def save(self, finished: Progress, part: int | None = None) -> None:
+        """Write what a run in flight has finished so far, or a part of it. Raises StorageError."""
+        inflight.write_progress(self.documents, finished, part)
 
-    def remove_progress(self, run_id: str) -> None:
+    def remove_progress(self, run_id: str, parts: int = 0) -> None:
         """Remove a run's progress, because all its objects are committed. If that fails, it is left to prune."""
-        inflight.remove_progress(self.documents, run_id)
+        inflight.remove_progress(self.documents, run_id, parts)
 
     # Committing
 

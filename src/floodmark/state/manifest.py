@@ -212,7 +212,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     """The chunks that a run has finished so far, for the next run if this one dies.
 
     `timestamps` are all that it claimed. Prune finds objects that the run put under them and that no manifest names. A
-    table can appear in `chunks` more than once, once for each snapshot that the run took.
+    table can appear in `chunks` more than once, once for each snapshot that the run took. `parts` are the keys of
+    documents of the same form, which hold the chunks that a long run finished earlier.
     """
 
     format: Literal["floodmark.progress"] = "floodmark.progress"
@@ -226,6 +227,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     database: str
     timestamps: tuple[str, ...]
     chunks: tuple[FinishedChunks, ...]
+    parts: tuple[ProgressKey, ...] | UnsetType = UNSET
 
 
 Document = TypeVar("Document", Manifest, Head, Inflight, Progress, Cursor, ParquetIndex, Completion, Notified)
