@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--tables", default.tables, "number of small tables"),
         ("--memory-rows", default.memory_rows, "rows of the memory case's tall table"),
         ("--wal-rows", default.wal_rows, "rows of the largest table for WAL summaries"),
+        ("--scale-percent", default.scale_percent, "number of tables of the case scale, in percent of 5,000"),
         ("--runs", default.runs, "rounds per case"),
     ):
         parser.add_argument(name, type=int, default=value, help=f"{text} (default: %(default)s)")

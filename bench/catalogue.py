@@ -42,4 +42,5 @@ CASES: dict[str, Case] = {
     "memory": memory.outcomes,
     "journal": _module("journal"),
     "mysql": _module("mysql"),
+    "scale": _module("scale"),
 }

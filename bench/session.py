@@ -21,6 +21,7 @@ class Options(Struct, frozen=True):
     tables: int = 1_000
     memory_rows: int = 10_000_000
     wal_rows: int = 10_000_000
+    scale_percent: int = 100
     runs: int = 3
 
 
