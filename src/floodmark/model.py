@@ -45,6 +45,11 @@ ReasonCode = Literal[
 DriftKind = Literal["new_table", "new_column", "unmasked", "other_type", "other_key", "gone_column", "gone_table"]
 
 
+def _shared(text: str) -> str:
+    """Return the one copy of a text in memory. A driver's own kind of text stays as it is."""
+    return intern(text) if type(text) is str else text
+
+
 class TableName(Struct, frozen=True, order=True, gc=False):
     """A relation's schema and name, exactly as the source spells them."""
 
@@ -79,6 +84,11 @@ class Column(Struct, frozen=True, gc=False):
     nullable: bool
     base: str | UnsetType = UNSET
     comment: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        """Share the texts with columns of other tables, of which there can be many thousands."""
+        force_setattr(self, "name", _shared(self.name))
+        force_setattr(self, "type", _shared(self.type))
 
     @property
     def plain_type(self) -> str:
@@ -149,7 +159,7 @@ class Chunk(Struct, frozen=True, order=True, gc=False):
 
     def __post_init__(self) -> None:
         """Share the text with the other chunks of the part: a manifest can hold many thousands of them."""
-        force_setattr(self, "part", intern(self.part))
+        force_setattr(self, "part", _shared(self.part))
 
 
 class ChunkMark(Struct, frozen=True, gc=False):
@@ -175,7 +185,7 @@ class ChunkMark(Struct, frozen=True, gc=False):
     def __post_init__(self) -> None:
         """Share the time with the other chunks that the same run read."""
         if self.audited is not UNSET:
-            force_setattr(self, "audited", intern(self.audited))
+            force_setattr(self, "audited", _shared(self.audited))
 
 
 class PartDefinition(Struct, frozen=True):

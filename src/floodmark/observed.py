@@ -95,7 +95,7 @@ class TableInfo(Struct, frozen=True, kw_only=True):
         return next((doubt for doubt in doubts if doubt is not None), None)
 
 
-class Question(Struct, frozen=True):
+class Question(Struct, frozen=True, gc=False):
     """A chunk to observe. `since` is the remembered xmin (64 bit): rows from it on count as younger.
 
     The last chunk of a part is `open`: it is read to the end of the part, whatever `chunk.stop` says. `watched` is the
@@ -112,7 +112,7 @@ class Question(Struct, frozen=True):
     probe: bool = False
 
 
-class Observation(Struct, frozen=True):
+class Observation(Struct, frozen=True, gc=False):
     """The source's answer about a chunk.
 
     It holds the count of all rows, of those from `since` on (0 if not asked), and of those with xmin 2. It also holds

@@ -19,6 +19,8 @@ from floodmark.storage.base import Body
 
 # A usual chunk (17 MB stored) stays in memory. Memory stays flat with four chunks in progress.
 SPOOL_MEMORY = 24 * 1024**2
+# What a spool that would not stay in memory anyway keeps there.
+SPOOL_BUFFER = 1024**2
 
 
 class Spool(io.RawIOBase):
@@ -63,8 +65,8 @@ class Spool(io.RawIOBase):
 class LineSpool(Spool):
     """A spool of lines that compresses them, with the size and digest of the lines themselves."""
 
-    def __init__(self, compression: Compression) -> None:
-        super().__init__()
+    def __init__(self, compression: Compression, memory: int = SPOOL_MEMORY) -> None:
+        super().__init__(memory)
         self._compressor = compressor(compression)
         self._lines, self.raw_bytes = hashlib.sha256(), 0
 

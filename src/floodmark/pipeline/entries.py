@@ -14,6 +14,7 @@ from floodmark.model import (
     Encoding,
     JournalMark,
     ObjectEntry,
+    Origin,
     PartDefinition,
     PartName,
     Point,
@@ -32,7 +33,7 @@ from floodmark.state.manifest import checksum
 PROVEN = frozenset[str]({"unchanged", "journal"})
 
 
-class ChunkOutcome(Struct, frozen=True):
+class ChunkOutcome(Struct, frozen=True, gc=False):
     """A settled chunk: its object (None: no lines) and its observation (None: no proof).
 
     `read_at` is the attempt's timestamp if the chunk was read and its key does not show that: its lines were there
@@ -60,7 +61,9 @@ def proven_outcome(plan: ChunkPlan) -> ChunkOutcome:
     """
     assert plan.proven is not None
     known = None if plan.remembered is None else plan.remembered.object
-    return ChunkOutcome(plan, None if known is None else replace(known, chunk=plan.chunk), plan.proven)
+    if known is not None and known.chunk != plan.chunk:
+        known = replace(known, chunk=plan.chunk)
+    return ChunkOutcome(plan, known, plan.proven)
 
 
 def finished_entry(
@@ -73,11 +76,7 @@ def finished_entry(
     """Return the entry of a table whose chunks are all settled. `outcomes` are in the order of the plan's chunks."""
     info, good = plan.info, remembered.good
     before = {entry.key for entry in good.objects} if good is not None else set()
-    objects = tuple(
-        replace(outcome.object, origin="reused" if outcome.object.key in before else "extracted")
-        for outcome in outcomes
-        if outcome.object is not None
-    )
+    objects = tuple(_with_origin(one.object, before) for one in outcomes if one.object is not None)
     digest = checksum(objects)
     same_lines = good is not None and good.checksum == digest and same_columns(good.columns, info.columns)
     unchanged = same_lines and good is not None and good.encoding == facts.encoding and _all_reused(objects)
@@ -103,6 +102,12 @@ def finished_entry(
         unique_keys=info.unique_keys or UNSET,
         comment=info.comment or UNSET,
     )
+
+
+def _with_origin(entry: ObjectEntry, before: set[str]) -> ObjectEntry:
+    """Return an object with its origin: the last entry named it, or not. Most objects are the same as before."""
+    origin: Origin = "reused" if entry.key in before else "extracted"
+    return entry if entry.origin == origin else replace(entry, origin=origin)
 
 
 def failed_entry(info: TableInfo, error: FloodmarkError, remembered: Remembered, seconds: float = 0.0) -> TableEntry:

@@ -23,7 +23,7 @@ from floodmark.events import ChunkDone, Observer
 from floodmark.meter import ChunkMeter, LineRatio
 from floodmark.model import ObjectEntry
 from floodmark.objects.numbers import quote_large
-from floodmark.objects.spool import LineSpool
+from floodmark.objects.spool import SPOOL_BUFFER, SPOOL_MEMORY, LineSpool
 from floodmark.observed import TableInfo
 from floodmark.pipeline.entries import ChunkOutcome
 from floodmark.pipeline.plans import ChunkPlan
@@ -34,6 +34,8 @@ from floodmark.storage.base import Body, Storage
 from floodmark.storage.probe import exists_as_put, put_once
 
 PATIENCE = Patience(tries=4, longest=20)
+# The lines of more bytes of the source usually do not fit into a spool's memory, compressed. So they do not wait there.
+MOST_IN_MEMORY = 96 * 1024**2
 
 
 class ChunkTask(Struct, frozen=True):
@@ -83,7 +85,8 @@ class Extractor:
 
     def _extract_once(self, task: ChunkTask) -> ChunkOutcome:
         begun, table, plan = time.monotonic(), task.info.table, task.plan
-        with LineSpool(self._encoding.compression) as spool, self._meter(task) as meter:
+        memory = SPOOL_MEMORY if plan.estimated_bytes <= MOST_IN_MEMORY else SPOOL_BUFFER
+        with LineSpool(self._encoding.compression, memory) as spool, self._meter(task) as meter:
             write = self._line_writer(spool.take, meter)
             got = self._snapshot.extract(task.info, plan.part, plan.chunk, plan.open, write)
             spool.finish()

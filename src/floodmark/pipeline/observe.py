@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from floodmark.engine.base import TaskStopped
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import SourceError
 from floodmark.events import StepAdvanced, StepStarted, TableDecided, TableGivenUp, WrittenBlocksRead
 from floodmark.meter import ChunkMeter
@@ -32,6 +33,8 @@ _BETWEEN_LOOKS = 0.02
 SHORTEST_READING = 1.0
 # A checkpoint is a load on the server: it must spare the scan of this much.
 BYTES_FOR_A_CHECKPOINT = 256 * 1024**2
+# Threads that look at objects. The store takes most of the time of a look, and the source has no part in it.
+LOOKS = 16
 # A question about an empty table also takes time: about as much as a question that reads this many bytes.
 _BYTES_OF_A_QUESTION = 128 * 1024
 
@@ -201,7 +204,7 @@ def _look_for_objects(attempt: Attempt, works: Sequence[TableWork]) -> None:
         return still_there(attempt.backends.destination, entry)
 
     missing = set()
-    for entry, stands in attempt.engine.run_tasks(find, named.values()):
+    for entry, stands in LocalThreads(LOOKS).run_tasks(find, named.values()):
         if isinstance(stands, TaskStopped):
             continue  # the run ends before it uses the plan
         if isinstance(stands, BaseException):

@@ -45,7 +45,7 @@ class Policy(Struct, frozen=True):
     grows: bool = False
 
 
-class ChunkPlan(Struct, frozen=True):
+class ChunkPlan(Struct, frozen=True, gc=False):
     """The plan for one chunk.
 
     Exactly one of `question` (ask first), `reason` (extract) and `proven` is set. `settle_plan` turns the question into

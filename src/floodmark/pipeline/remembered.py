@@ -12,7 +12,7 @@ from floodmark.model import Chunk, ChunkMark, Fingerprint, JournalMark, ObjectEn
 from floodmark.observed import Part, TableInfo
 
 
-class RememberedChunk(Struct, frozen=True):
+class RememberedChunk(Struct, frozen=True, gc=False):
     """A chunk that an earlier snapshot showed, with everything that a proof needs.
 
     `part` is the fingerprint of its part. `stamp` is that part's stamp if the chunk was never committed, else None:
