@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from bench.invented import InventedSource, InventedTables
+from msgspec.structs import replace
 
 import floodmark.backends
 import floodmark.pipeline.job
@@ -53,14 +54,16 @@ class Night:
 
         return count
 
-    def run(self, day: int, observer: Observer = ignore_event, stop: Stop | None = None) -> RunResult:
+    def run(
+        self, day: int, observer: Observer = ignore_event, stop: Stop | None = None, **changes: object
+    ) -> RunResult:
         self.counts.clear()
         source = InventedSource(InventedTables(SHARE, day))
         self._patch.setattr(floodmark.pipeline.job, "open_source", lambda settings: source)
         settings = Settings(
             source=SourceSettings(), destination=DestinationSettings("memory:objects"), state_url="memory:state"
         )
-        return floodmark.pipeline.job.run(settings, observer, stop)
+        return floodmark.pipeline.job.run(replace(settings, **changes), observer, stop)
 
 
 @pytest.fixture
@@ -92,6 +95,18 @@ def test_each_night_reads_what_changed_and_nothing_else(night: Night) -> None:
     assert night.counts["put objects"] == len(expected)
     kept = sum(len(entry.objects) for entry in third.manifest.tables if entry.status == "extracted") - len(expected)
     assert night.counts["stat objects"] == kept, "each object that a changed table names again is looked at once"
+
+
+def test_a_full_run_cuts_again_and_the_next_one_proves_what_it_wrote(night: Night) -> None:
+    """As an operator does whose state began with other chunks."""
+    assert sum(len(entry.objects) for entry in night.run(1, chunk_bytes=1024**3).manifest.tables) < CHUNKS / 1.8
+    night.run(1)
+    assert night.counts["put objects"] == 0, "a table keeps its chunks"
+    night.run(1, full=True)
+    assert night.counts["put objects"] == CHUNKS
+    last = night.run(1)
+    assert night.counts["put objects"] == 0
+    assert {entry.reason.code for entry in last.manifest.tables} == {"unchanged"}
 
 
 def test_large_chunks_wait_on_the_disk_and_others_in_memory(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:

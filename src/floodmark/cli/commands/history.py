@@ -12,7 +12,7 @@ from floodmark.cli.output.streams import CommandStreams, console
 from floodmark.cli.settings import no_state, state_settings
 from floodmark.errors import EXIT_OK
 from floodmark.state.ledger import Current, Ledger
-from floodmark.state.manifest import Manifest, encode
+from floodmark.state.manifest import Manifest
 from floodmark.state.run_ids import CURRENT
 from floodmark.state.run_list import known_runs
 
@@ -47,7 +47,7 @@ def show(options: argparse.Namespace, streams: CommandStreams) -> int:
         return EXIT_OK
     entry = None if options.one_table is None else named_table(options.one_table, manifest)
     if options.output == "json":
-        streams.print_json(encode(manifest) if entry is None else entry)
+        streams.print_json(manifest if entry is None else entry)
     elif entry is not None:
         streams.out.write(render_state.table_facts(manifest, entry))
     else:
