@@ -103,8 +103,6 @@ def _figures(steps: list[Measured]) -> Iterator[Finding]:
     yield Finding("manifest", first.counts["manifests bytes"] / 1e6, "MB")
     yield Finding("manifest, per chunk", first.counts["manifests bytes"] / chunks, "bytes")
     yield Finding("progress: written until the kill", killed.counts["progress bytes"] / 1e6, "MB")
-    read = killed.counts["chunks read"] + first.counts["chunks read"]
-    yield Finding("chunks that the resumed run read again", read - chunks, "")
     yield Finding("looks at objects, 1 % changed", changed.counts["HEAD"], "")
     for one in (same, changed):
         yield Finding(f"{one.name}, per chunk", 1e6 * one.sample.cpu_seconds / chunks, "µs")

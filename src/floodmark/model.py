@@ -86,7 +86,7 @@ class Column(Struct, frozen=True, gc=False):
     comment: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        """Share the texts with columns of other tables, of which there can be many thousands."""
+        """Share the texts with the columns of other tables. A manifest can hold many thousands of them."""
         force_setattr(self, "name", _shared(self.name))
         force_setattr(self, "type", _shared(self.type))
 

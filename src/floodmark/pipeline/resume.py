@@ -42,14 +42,14 @@ PAUSE_PER_WRITE = 50
 # ... and a long run pauses for a part of the time that it has taken so far: that is the most that it can lose.
 SHARE_TO_LOSE = 1 / 200
 LONGEST_SHARE = 60.0  # seconds
-# A document of about 1 MB. Once a progress has grown to it, it becomes a part, which is not written again.
-CHUNKS_OF_A_PART = 2_000
+# A document of about 300 KB. Once a progress has grown to it, it becomes a part, which is not written again.
+CHUNKS_OF_A_PART = 500
 
 Clock = Callable[[], float]
 
 
 class FinishedWork(Struct, frozen=True):
-    """What is written at once: a `part` with this number, or the progress itself, which names the earlier `parts`."""
+    """A document to write: a `part` with this number, or the progress itself, which names the earlier `parts`."""
 
     source: SourceIdentity
     timestamps: tuple[str, ...]
