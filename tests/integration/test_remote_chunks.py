@@ -6,6 +6,7 @@ The engine pickles everything on its way, but its workers are threads of this pr
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,21 @@ def test_a_worker_that_writes_to_another_place(
     with pytest.raises(ConfigError, match="a worker writes to another place"):
         nightly.run()
     assert not (nightly.folder / "_floodmark" / "head.json").exists()
+
+
+def test_a_worker_that_works_on_a_copy_of_the_destination(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It finds what is stored already, which proves nothing about what it puts."""
+    nightly.database.execute("CREATE TABLE a_first AS SELECT 1 AS a; CREATE TABLE b_second AS SELECT 1 AS a")
+    nightly.run()
+    shutil.copytree(nightly.folder, tmp_path / "copy")
+    nightly.database.execute("UPDATE a_first SET a = a; UPDATE b_second SET a = 2")
+    use_engine(monkeypatch, PickledThreads(1))
+    monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url)
+    monkeypatch.setattr(remote, "_storage", lambda chosen: LocalStorage(tmp_path / "copy"))
+    with pytest.raises(ConfigError, match="a worker writes to another place"):
+        nightly.run()
 
 
 def test_the_connections_of_the_whole_cluster(

@@ -85,7 +85,7 @@ class RemoteChunks:
         self._destination = attempt.backends.destination
         self._places = _Places({})
         self._begun = set[int]()
-        self._workers = WorkerPlaces(self._destination)
+        self._proven = set[str]()
         settings = replace(without_secrets(attempt.settings), selection=Selection(), deliver=())
         self.away = Away(extract_away, settings, self._message, attempt.deadline.reached)
 
@@ -114,10 +114,20 @@ class RemoteChunks:
         """Return the outcome that a thread would have had. Raises ConfigError, StorageError."""
         plan, entry = task.plan, reply.object
         if entry is not None:
-            self._workers.require_same(reply.worker, entry.key, entry.stored_bytes)
+            self._require_same_place(reply.worker, entry)
             self._ratio.add(task.info.table, entry.raw_bytes, plan.estimated_bytes)
             entry = self._as_stored(task, entry)
         return ChunkOutcome(plan, entry, reply.observed)
+
+    def _require_same_place(self, worker: str, entry: ObjectEntry) -> None:
+        """Require that an object is where the coordinator looks, until one of them proves where the worker puts.
+
+        One that was there before proves nothing: the worker can have found it in a copy of the destination.
+        """
+        if worker not in self._proven:
+            WorkerPlaces(self._destination).require_same(worker, entry.key, entry.stored_bytes)
+            if entry.origin == "extracted":
+                self._proven.add(worker)
 
     def _as_stored(self, task: ChunkTask, entry: ObjectEntry) -> ObjectEntry:
         """Return the object that had these lines before, if the worker was not told of it."""
