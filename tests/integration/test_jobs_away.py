@@ -28,8 +28,9 @@ from floodmark.config import DeliverySettings
 from floodmark.deliver.job import Result, deliver, open_target
 from floodmark.engine.base import Engine, WorkerWatch
 from floodmark.engine.local import LocalThreads
-from floodmark.errors import DoesNotFit, FloodmarkError, Stopped, VerificationFailed
+from floodmark.errors import ConfigError, DoesNotFit, FloodmarkError, Stopped, VerificationFailed
 from floodmark.events import ChunkProgress, ignore_event
+from floodmark.load import chunk_files
 from floodmark.load.iceberg import IcebergNamespace
 from floodmark.load.job import LoadOptions, LoadResult, load
 from floodmark.load.parquet import ParquetPlace
@@ -39,6 +40,8 @@ from floodmark.reader.reader import open as open_landed
 from floodmark.state.consumers import ParquetIndex
 from floodmark.state.documents import Documents
 from floodmark.stop import Stop
+from floodmark.storage.local import LocalStorage
+from floodmark.verify import objects
 from floodmark.verify.job import VerifyRequest, verify
 from floodmark.verify.report import VerifyReport
 
@@ -147,6 +150,14 @@ def test_objects_are_verified_away(lake: Lake, engine: PickledThreads) -> None:
         lake.verified(engine, stop)
 
 
+def test_a_worker_that_reads_another_place_is_no_fault_of_the_objects(
+    lake: Lake, engine: PickledThreads, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(objects, "kept_storage", lambda url: LocalStorage(tmp_path / "another"))
+    with pytest.raises(ConfigError, match="a worker can't read what this process can read"):
+        lake.verified(engine)
+
+
 def test_a_delivery_is_verified_and_put_away(lake: Lake, engine: PickledThreads, s3_bucket: S3Bucket) -> None:
     number = len(lake.objects)
     lake.copied_to(s3_bucket)
@@ -220,6 +231,16 @@ def test_parquet_files_are_written_away(lake: Lake, engine: PickledThreads, s3_b
     for file in (one for table in before.tables for one in table.files):
         stat = store.stat(file.key)
         assert stat is not None and (stat.size, stat.sha256) == (file.stored_bytes, file.sha256)
+
+
+def test_files_that_a_worker_puts_elsewhere_are_never_published(
+    lake: Lake, engine: PickledThreads, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url, elsewhere = str(tmp_path / "files"), LocalStorage(tmp_path / "another")
+    monkeypatch.setattr(chunk_files, "kept_storage", lambda place: elsewhere if place == url else LocalStorage(place))
+    failures = lake.loaded(ParquetPlace(url, ignore_event), engine).failures
+    assert len(failures) == 2 and all("a worker writes to another place" in error.sentence for error in failures)
+    assert open_data(url, ignore_event).stat("_floodmark/parquet.json") is None
 
 
 def unfit(lake: Lake) -> None:

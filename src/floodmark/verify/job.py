@@ -17,7 +17,6 @@ from floodmark.engine.local import LocalThreads
 from floodmark.errors import ConfigError, ObjectMissing, Stopped, StorageDenied
 from floodmark.events import Observer, StepAdvanced, StepStarted, Warned
 from floodmark.layout import LAYOUTS
-from floodmark.meter import ChunkMeter
 from floodmark.model import ObjectEntry, TableEntry, TableName
 from floodmark.objects.stored import ObjectFault
 from floodmark.pipeline.extract import Extractor
@@ -27,11 +26,10 @@ from floodmark.state.ledger import Current, Ledger, require_same_source
 from floodmark.state.manifest import Manifest, unreadable
 from floodmark.state.run_ids import RunSearch
 from floodmark.stop import Deadline, Stop, stopped_leaving
-from floodmark.storage import kept_storage
 from floodmark.storage.base import Storage
-from floodmark.storage.retry import RetryingStorage
 from floodmark.verify import objects
 from floodmark.verify.entries import entry_problems
+from floodmark.verify.objects import NamedObject
 from floodmark.verify.report import Level, TableProblem, TableReport, VerifyReport, full_run
 from floodmark.verify.source import ComparedTable, SourceComparison, compare_tables
 from floodmark.wording import plural
@@ -53,7 +51,6 @@ class VerifyRequest(Struct, frozen=True):
 
 
 Faults = Mapping[str, ObjectFault]
-_NamedObject = tuple[TableName, ObjectEntry]
 
 
 class _Checked:
@@ -192,19 +189,22 @@ def _object_faults(
     engine: Engine,
     checked: _Checked,
 ) -> Faults:
-    """Return each object's fault, by key. Raises StorageDenied if access to all objects is denied."""
+    """Return each object's fault, by key.
+
+    Raises StorageDenied if access to all objects is denied, ConfigError for a worker that can't read them.
+    """
     named = {one.key: (entry.table, one) for entry in entries for one in entry.objects}
     checked.total = len(named)
     _tell_step(named.values(), deep, observer)
 
-    def one_object(task: _NamedObject) -> ObjectFault | None:
+    def one_object(task: NamedObject) -> ObjectFault | None:
         if stop.is_set():
             raise TaskStopped
         if not deep:
             return objects.look(destination, task[1])
-        return _read_object(destination, task, WorkerWatch(observer, stop))
+        return objects.read_named(destination, task, WorkerWatch(observer, stop))
 
-    away = Away[_NamedObject](_read_away, destination.url, lambda task: task, stop.is_set) if deep else None
+    away = Away[NamedObject](objects.read_away, destination.url, lambda task: task, stop.is_set) if deep else None
     faults: dict[str, ObjectFault] = {}
     for (_, one), fault in engine.run_tasks(one_object, named.values(), away):
         if isinstance(fault, TaskStopped):
@@ -217,22 +217,13 @@ def _object_faults(
         elif isinstance(fault, BaseException):
             raise fault
         if fault is not None:
+            if deep:
+                objects.require_not_here(destination, one, fault)
             faults[one.key] = fault
             checked.faulty += 1
     if faults and len(faults) == len(named) and all(fault.code == "denied" for fault in faults.values()):
         raise refused
     return faults
-
-
-def _read_object(destination: Storage, task: _NamedObject, watch: WorkerWatch) -> ObjectFault | None:
-    table, one = task
-    with ChunkMeter(watch.observer, table, one.chunk, one.stored_bytes, one.raw_bytes) as meter:
-        return objects.read(destination, one, watch.stop.is_set, watch.observer, meter.add)
-
-
-def _read_away(url: str, task: _NamedObject, watch: WorkerWatch) -> ObjectFault | None:
-    """Read one object on a machine that has nothing but the message and its own credentials."""
-    return _read_object(RetryingStorage(kept_storage(url), watch.observer), task, watch)
 
 
 def _tell_step(named: Collection[tuple[TableName, ObjectEntry]], deep: bool, observer: Observer) -> None:

@@ -132,7 +132,7 @@ def _target(options: argparse.Namespace, settings: Settings, observer: Observer)
         if getattr(options, name) is not None and kind != needed and (name, kind) not in also:
             raise UsageError(f"{option} needs --into {form}", hint=_FORMS)
     if options.engine is not None and kind == "duckdb":
-        hint = "DuckDB's file is written by one process. " + _FORMS
+        hint = "One process writes a DuckDB file. Leave --engine out, or choose another target."
         raise UsageError("--engine needs --into parquet:URL, glue:DATABASE or iceberg:NAMESPACE", hint=hint)
     if options.history and kind not in ("duckdb", "iceberg"):
         raise UsageError("--history needs --into duckdb:FILE or iceberg:NAMESPACE", hint=_FORMS)
