@@ -237,7 +237,9 @@ def test_files_that_a_worker_puts_elsewhere_are_never_published(
     lake: Lake, engine: PickledThreads, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     url, elsewhere = str(tmp_path / "files"), LocalStorage(tmp_path / "another")
-    monkeypatch.setattr(chunk_files, "kept_storage", lambda place: elsewhere if place == url else LocalStorage(place))
+    monkeypatch.setattr(
+        chunk_files, "kept_storage", lambda place: elsewhere if place == url else LocalStorage(Path(place))
+    )
     failures = lake.loaded(ParquetPlace(url, ignore_event), engine).failures
     assert len(failures) == 2 and all("a worker writes to another place" in error.sentence for error in failures)
     assert open_data(url, ignore_event).stat("_floodmark/parquet.json") is None
