@@ -74,9 +74,12 @@ def retrying(
     def tell(state: RetryCallState) -> None:
         observer(Retried(action, _reason(state), state.attempt_number))
 
+    def can_pass(error: BaseException) -> bool:
+        return not stopping() and passes(error)
+
     def policy() -> Retrying:
         return Retrying(
-            retry=retry_if_exception(lambda error: not stopping() and passes(error)),
+            retry=retry_if_exception(can_pass),
             stop=_limits(patience),
             wait=_waits(patience),
             before_sleep=tell,
@@ -84,19 +87,26 @@ def retrying(
             reraise=True,
         )
 
-    return policy() if patience.deadline is not None else _TryFirst(policy)
+    return policy() if patience.deadline is not None else _TryFirst(policy, can_pass)
 
 
 class _TryFirst(Struct, frozen=True):
-    """A policy that makes its first try itself. Most tries succeed, and a thousand objects need a thousand policies."""
+    """A policy that makes its first try itself. Most tries succeed, and a thousand objects need a thousand policies.
+
+    An error that can't pass is raised at once. The library that waits would keep it in a cycle, and with it all that
+    the callers hold, such as a large manifest, until the garbage is collected.
+    """
 
     policy: Callable[[], Retrying]
+    can_pass: Callable[[BaseException], bool]
 
     def __call__(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
         try:
             return fn(*args, **kwargs)
-        except BaseException as error:  # the policy decides, as if the try had been its own
-            failed = [error]
+        except BaseException as error:
+            if not self.can_pass(error):
+                raise
+            failed = [error]  # the policy decides how often to try, as if this try had been its own
 
         def again() -> Result:
             if failed:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -88,3 +91,23 @@ def test_fixed_waits_do_not_grow() -> None:
     patience = Patience(tries=5, shortest=5, longest=5, jitter=0)
     assert retrying("connect", lambda error: True, patience=patience, sleep=slept.append)(Failing(*[DOWN] * 4), 7) == 7
     assert slept == [5, 5, 5, 5]
+
+
+def test_an_error_that_can_not_pass_leaves_nothing_for_the_garbage_collector() -> None:
+    """A cycle with its frames would keep all that the callers hold, such as a manifest of 10 TB."""
+
+    class Large:
+        pass
+
+    def hold() -> weakref.ref[Large]:
+        large = Large()
+        with suppress(KeyError):
+            retrying("x", lambda error: False)({}.__getitem__, "missing")
+        return weakref.ref(large)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert hold()() is None
+    finally:
+        gc.enable()
