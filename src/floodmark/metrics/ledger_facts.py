@@ -7,7 +7,7 @@ run that could not even read its state leaves no trace here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import get_args
@@ -84,18 +84,20 @@ class LedgerFacts(Struct, frozen=True, kw_only=True):
         return replace(self, manifest=manifest or self.manifest, record=record, at_work=rest)
 
 
-def read_facts(ledger: Ledger, before: LedgerFacts | None = None) -> LedgerFacts:
+def read_facts(
+    ledger: Ledger, before: LedgerFacts | None = None, await_turn: Callable[[], object] = lambda: None
+) -> LedgerFacts:
     """Read the ledger: three small objects, and the manifest if it differs from the one before.
 
-    Raises StateUnreadable, StorageError.
+    `await_turn` is called before a manifest is read, which can be large. Raises StateUnreadable, StorageError.
     """
-    known = _commit(ledger, LedgerFacts() if before is None else before)
+    known = _commit(ledger, LedgerFacts() if before is None else before, await_turn)
     inflight = ledger.in_flight()
     record = None if inflight.ended is UNSET else inflight.ended
     return replace(known, record=record, at_work=_at_work(inflight, record, known), notified=_notified(ledger))
 
 
-def _commit(ledger: Ledger, before: LedgerFacts) -> LedgerFacts:
+def _commit(ledger: Ledger, before: LedgerFacts, await_turn: Callable[[], object]) -> LedgerFacts:
     """Return the facts about the last commit only. The manifest is that of `before` if head still names it."""
     head = ledger.head()
     if head is None and before.head is not None:
@@ -104,6 +106,7 @@ def _commit(ledger: Ledger, before: LedgerFacts) -> LedgerFacts:
         return LedgerFacts()
     if before.head is not None and before.head.manifest == head.manifest:
         return LedgerFacts(head=head, manifest=before.manifest, committed=before.committed)
+    await_turn()
     current = ledger.current()
     return LedgerFacts() if current is None else LedgerFacts(head=current.head, manifest=current.manifest)
 

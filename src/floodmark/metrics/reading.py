@@ -5,7 +5,9 @@ The manifest of a state can be large. Only the facts and the text that were made
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,6 +21,8 @@ from floodmark.state.ledger import Ledger
 
 # Tables whose series are made at a time. The values of a table take far more memory than their text.
 _TABLES = 100
+# Manifests in memory at once, of all states: one of 10 TB takes 100 MB. States without news do not wait for them.
+_manifests = threading.Semaphore(2)
 
 
 class Reading(Struct, frozen=True, kw_only=True):
@@ -49,17 +53,21 @@ class Reading(Struct, frozen=True, kw_only=True):
 def read_again(ledger: Ledger, before: Reading, clock: Callable[[], float]) -> Reading:
     """Return a new reading of a state. If it fails, it is the one before with the error."""
     try:
-        facts = read_facts(ledger, before.facts)
-        tables = before.tables
-        if facts.manifest is not None:
-            tables = _table_lines(facts.database, facts.manifest.tables, before.label)
-            facts = facts.without_manifest()
-        elif facts.commit is None:
-            tables = {}
+        facts, tables = _facts_and_tables(ledger, before)
         runs = lines_of(_labelled(about_runs(facts), before.label))
     except FloodmarkError as failed:
         return replace(before, error=failed)
     return replace(before, facts=facts, runs=runs, tables=tables, read=clock(), error=None)
+
+
+def _facts_and_tables(ledger: Ledger, before: Reading) -> tuple[LedgerFacts, Lines]:
+    """Return the facts of a state without the manifest, and the series of its tables."""
+    with ExitStack() as turn:
+        facts = read_facts(ledger, before.facts, lambda: turn.enter_context(_manifests))
+        if facts.manifest is not None:
+            tables = _table_lines(facts.database, facts.manifest.tables, before.label)
+            return facts.without_manifest(), tables
+    return facts, before.tables if facts.commit is not None else {}
 
 
 def told_apart(readings: Sequence[Reading]) -> list[Reading]:
