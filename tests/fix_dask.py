@@ -200,6 +200,7 @@ def make_dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeDask]:
         made.append(servers)
         for _ in range(workers):
             servers.add_worker(environment, wait=False)
+        servers.scheduler.wait_for("Scheduler at:")
         for worker in servers.workers:
             worker.wait_for("Registered to")
         return servers

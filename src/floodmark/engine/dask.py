@@ -26,6 +26,7 @@ from floodmark.engine.event_loop import LoopThread
 from floodmark.engine.local import LocalThreads
 from floodmark.errors import EngineError
 from floodmark.events import Observer, Warned
+from floodmark.wording import plural
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_BETWEEN_COUNTS = 2.0
@@ -259,7 +260,8 @@ def no_workers(link: DaskLink) -> EngineError:
 def engine_error(error: BaseException, address: str) -> EngineError:
     """Return the error for a task that Dask itself gave up."""
     if isinstance(error, KilledWorker):
-        why = f"{error.allowed_failures + 1} workers died while they did one task"
+        number = plural(error.allowed_failures + 1, "worker")
+        why = f"{number} died while doing one task"
         hint = "Look at the workers' logs and memory: the system, or Dask itself, kills a worker that uses too much."
         return EngineError("the Dask cluster gave up a task", on=address, why=why, hint=hint)
     if isinstance(error, FutureCancelledError) and error.reason != "scheduler-connection-lost":

@@ -159,7 +159,7 @@ async def _connected(contact: str, security: Security | None, text: str, patienc
             timeout=patience.connect,
             name="floodmark",
         )
-        await client
+        await asyncio.wait_for(client, patience.connect)  # Dask itself waits for ever for a silent server
         return client
     except BaseException as error:
         if client is not None:
