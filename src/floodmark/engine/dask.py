@@ -271,4 +271,5 @@ def engine_error(error: BaseException, address: str) -> EngineError:
         hint = "Install the same version of Floodmark on all workers."
         return EngineError("a worker has no Floodmark", on=address, why=type(error).__name__, hint=hint)
     hint = "See if the scheduler is running, and start the command again. A run continues from its finished chunks."
-    return EngineError("lost the Dask scheduler", on=address, why=type(error).__name__, hint=hint)
+    why = "the connection was closed" if isinstance(error, FutureCancelledError) else type(error).__name__
+    return EngineError("lost the Dask scheduler", on=address, why=why, hint=hint)

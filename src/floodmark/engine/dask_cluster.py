@@ -109,9 +109,11 @@ def join_client(
 def _quieten() -> None:
     """Keep Dask's log lines and warnings out of a command's own. Floodmark tells what they mean."""
     warnings.filterwarnings("ignore", category=VersionMismatchWarning)
-    logger = logging.getLogger("distributed")
-    logger.handlers[:] = [logging.NullHandler()]
-    logger.propagate = False
+    for name in ("distributed", "tornado", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("distributed", "tornado"):
+            logger = logging.getLogger(name)
+            logger.handlers[:] = [logging.NullHandler()]
+            logger.propagate = False
 
 
 def _require_answer(address: DaskAddress, patience: Patience) -> None:

@@ -188,6 +188,8 @@ class Session:
 
     def make_attempt(self, snapshot: SourceSnapshot, tables: Sequence[TableInfo], timestamp: str) -> Attempt:
         """Return the facts and tools of the steps under a snapshot."""
+        if self.cluster.away and snapshot.shared is None:
+            self.warn_once("other machines can't share this snapshot, so this process reads the database")
         committed = self.committed_tables()
         return Attempt(
             run_id=self.run_id,
