@@ -65,6 +65,7 @@ EVERYTHING: dict[str, Any] = {
     "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
     "temporary": {"sizeLimit": "10Gi"},
     "job": {"enabled": True, "args": ["run", "--full"]},
+    "engine": {"workers": {"replicas": 3, "threads": 4}, "tlsSecretName": "engine-tls"},
     "exporter": {"enabled": True, "port": 9500},
     "serviceMonitor": {"enabled": True, "labels": {"team": "a"}},
     "prometheusRule": {"enabled": True, "labels": {"prometheus": "ns"}, "alertLabels": {"severity": "my-team"}},
@@ -168,6 +169,38 @@ def test_an_exporter_can_read_many_states(helm: Helm) -> None:
     assert "FLOODMARK_STATES" not in variables(container_of(rendered))
 
 
+def test_the_workers_have_the_job_s_credentials_and_the_scheduler_has_no_rights(helm: Helm) -> None:
+    rendered = helm.render(EVERYTHING)
+    scheduler, worker = (rendered["Deployment", f"svc-floodmark-{name}"]["spec"] for name in ("scheduler", "worker"))
+    run, (at_work,) = container_of(rendered), worker["template"]["spec"]["containers"]
+    given = {name: value for name, value in variables(run).items() if not name.startswith(("DASK", "FLOODMARK_ENGINE"))}
+    assert variables(at_work) | given == variables(at_work)
+    assert (
+        worker["template"]["spec"]["serviceAccountName"] == job_of(rendered)["template"]["spec"]["serviceAccountName"]
+    )
+    assert variables(run)["FLOODMARK_ENGINE"] == "dask+tls://svc-floodmark-scheduler:8786"
+    assert "tls://svc-floodmark-scheduler:8786" in at_work["command"] and "4" in at_work["command"]
+    (decides,) = scheduler["template"]["spec"]["containers"]
+    assert all(name.startswith("DASK") for name in variables(decides))
+    assert "serviceAccountName" not in scheduler["template"]["spec"] and worker["replicas"] == 3
+    assert run["image"] == decides["image"] == at_work["image"]
+
+
+def test_only_the_pods_of_an_engine_reach_each_other(helm: Helm) -> None:
+    rendered = helm.render(EVERYTHING)
+    allowed = {"scheduler": ["run", "worker"], "worker": ["scheduler"]}
+    for name, sources in allowed.items():
+        policy = rendered["NetworkPolicy", f"svc-floodmark-{name}"]["spec"]
+        pod = rendered["Deployment", f"svc-floodmark-{name}"]["spec"]["template"]["metadata"]["labels"]
+        assert policy["podSelector"]["matchLabels"].items() <= pod.items()
+        (rule,) = policy["ingress"]
+        assert rule["from"][0]["podSelector"]["matchExpressions"][0]["values"] == sources
+    assert "app.kubernetes.io/component" in job_of(rendered)["template"]["metadata"]["labels"]
+    assert ("NetworkPolicy", "svc-floodmark-engine") in rendered
+    own = helm.render({**NEEDED, "engine": {"url": "dask://dask.tools:8786"}})
+    assert variables(container_of(own))["FLOODMARK_ENGINE"] == "dask://dask.tools:8786" and len(own) == 1
+
+
 def test_the_alerts_are_those_of_ops_prometheus(helm: Helm) -> None:
     """A chart reads nothing outside itself, so it has a copy; only labels, links and the group's name are its own."""
     source = ROOT / "ops/prometheus/alerts.yml"
@@ -239,6 +272,11 @@ def test_arguments(helm: Helm, args: object, rendered: list[str] | None) -> None
         ({"stateUrl": "s3://a/b", "stateSecretName": "c"}, "stateUrl and stateSecretName contradict"),
         ({"serviceMonitor": {"enabled": True}}, "serviceMonitor.enabled needs exporter.enabled"),
         ({"exporter": {"states": ["lake/cases"]}}, "/exporter/states/0"),
+        ({"engine": {"url": "tcp://host:8786"}}, "/engine/url"),
+        (
+            {"engine": {"url": "dask://host", "workers": {"replicas": 1}}},
+            "engine.url and engine.workers.replicas contra",
+        ),
     ],
 )
 def test_a_slip_is_named(helm: Helm, values: dict[str, Any], words: str) -> None:

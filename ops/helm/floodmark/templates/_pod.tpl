@@ -68,10 +68,15 @@
 {{- end -}}
 
 {{- define "floodmark.podSettings" -}}
-automountServiceAccountToken: false
-{{- with include "floodmark.serviceAccountName" . }}
+{{- with include "floodmark.serviceAccountName" . -}}
 serviceAccountName: {{ . | quote }}
-{{- end }}
+{{ end -}}
+{{ include "floodmark.podBasics" . }}
+{{- end -}}
+
+{{/* The settings of a pod without rights of its own. */}}
+{{- define "floodmark.podBasics" -}}
+automountServiceAccountToken: false
 securityContext:
   runAsNonRoot: true
   runAsUser: {{ .Values.runAsUser }}
@@ -87,6 +92,11 @@ volumes:
   - name: configuration
     configMap:
       name: {{ include "floodmark.name" . }}
+  {{- end }}
+  {{- if .Values.engine.tlsSecretName }}
+  - name: engine-tls
+    secret:
+      secretName: {{ .Values.engine.tlsSecretName | quote }}
   {{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
@@ -120,6 +130,11 @@ volumeMounts:
   {{- if .Values.config }}
   - name: configuration
     mountPath: /etc/floodmark
+    readOnly: true
+  {{- end }}
+  {{- if .Values.engine.tlsSecretName }}
+  - name: engine-tls
+    mountPath: /etc/floodmark-engine
     readOnly: true
   {{- end }}
 {{- end -}}
@@ -175,6 +190,10 @@ template:
         env:
           {{- include "floodmark.databaseEnvironment" $root | nindent 10 }}
           {{- include "floodmark.storageEnvironment" $root | nindent 10 }}
+          {{- with include "floodmark.engineUrl" $root }}
+          {{- include "floodmark.variable" (dict "variable" "FLOODMARK_ENGINE" "value" .) | nindent 10 }}
+          {{- end }}
+          {{- include "floodmark.engineTls" (dict "root" $root "role" "CLIENT") | nindent 10 }}
           {{- with $root.Values.extraEnv }}
           {{- toYaml . | nindent 10 }}
           {{- end }}
