@@ -87,7 +87,14 @@ class Bench:
     # The measured programs
 
     def floodmark(
-        self, database: str, landing: Path, expect: Expected, *, audit: bool = True, encoder: str | None = None
+        self,
+        database: str,
+        landing: Path,
+        expect: Expected,
+        *,
+        audit: bool = True,
+        encoder: str | None = None,
+        engine: str | None = None,
     ) -> Sample:
         """Measure `floodmark run` into a folder. Raise Failed if the run did not do what the case expects."""
         work = self.new_folder("run")
@@ -97,6 +104,7 @@ class Bench:
         command += ["--source", self.server.url(database), "--destination", str(landing)]
         before = outputs.written_bytes(landing)
         chosen = {} if encoder is None else {"FLOODMARK_ENCODER": encoder}
+        chosen |= {} if engine is None else {"FLOODMARK_ENGINE": engine}
         sample, output = self._timed(command, own_environment(chosen), work)
         expect.require(decode(Manifest, output, "the run's output"))
         shutil.rmtree(work)

@@ -175,9 +175,8 @@ def test_the_workers_have_the_job_s_credentials_and_the_scheduler_has_no_rights(
     run, (at_work,) = container_of(rendered), worker["template"]["spec"]["containers"]
     given = {name: value for name, value in variables(run).items() if not name.startswith(("DASK", "FLOODMARK_ENGINE"))}
     assert variables(at_work) | given == variables(at_work)
-    assert (
-        worker["template"]["spec"]["serviceAccountName"] == job_of(rendered)["template"]["spec"]["serviceAccountName"]
-    )
+    account = job_of(rendered)["template"]["spec"]["serviceAccountName"]
+    assert worker["template"]["spec"]["serviceAccountName"] == account
     assert variables(run)["FLOODMARK_ENGINE"] == "dask+tls://svc-floodmark-scheduler:8786"
     assert "tls://svc-floodmark-scheduler:8786" in at_work["command"] and "4" in at_work["command"]
     (decides,) = scheduler["template"]["spec"]["containers"]
@@ -275,7 +274,7 @@ def test_arguments(helm: Helm, args: object, rendered: list[str] | None) -> None
         ({"engine": {"url": "tcp://host:8786"}}, "/engine/url"),
         (
             {"engine": {"url": "dask://host", "workers": {"replicas": 1}}},
-            "engine.url and engine.workers.replicas contra",
+            "engine.workers.replicas contradict",
         ),
     ],
 )
