@@ -10,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from bench import data
 from bench.contest import Contestant, Expected, own_environment, rounds
-from bench.measure import Failed, Sample, paired, wall
+from bench.measure import Failed, Sample, all_cpu, paired, process_clock, wall
 from bench.outcome import Finding, Outcome, Skipped
 from bench.session import Session
 
@@ -30,11 +32,11 @@ def outcomes(session: Session) -> list[Outcome]:
     if importlib.util.find_spec("distributed") is None:
         raise Skipped("the extra dask is not installed")
     size = session.large_bytes
-    with _cluster(session) as url:
+    with _cluster(session) as (url, pids):
         threads, workers = rounds(
             [
-                Contestant("floodmark run", lambda: _run(session, None)),
-                Contestant(f"floodmark run --engine, {WORKERS} workers", lambda: _run(session, url)),
+                Contestant("floodmark run", lambda: _run(session, None, ())),
+                Contestant(f"floodmark run --engine, {WORKERS} workers", lambda: _run(session, url, pids)),
             ],
             session.options.runs,
             session.say,
@@ -42,19 +44,22 @@ def outcomes(session: Session) -> list[Outcome]:
     about = f"{session.options.rows:,} rows, {size / 1e6:.0f} MB in the database. Each worker has {THREADS} threads."
     found = (
         Finding("workers against threads", paired(workers, threads, wall), "×", BUDGET),
+        Finding("workers against threads, processor time of all", paired(workers, threads, all_cpu), "×"),
         Finding("workers minus threads", workers.seconds - threads.seconds, "s"),
     )
     return [Outcome("cluster", "two workers of a Dask cluster", (threads, workers), found, (about,))]
 
 
-def _run(session: Session, engine: str | None) -> Sample:
-    landing = session.bench.new_folder("cluster")
-    return session.bench.floodmark(data.LARGE, landing, Expected(extracted=1), engine=engine)
+def _run(session: Session, engine: str | None, pids: Sequence[int]) -> Sample:
+    """Measure one run. The processor time of the processes `pids` counts as its own."""
+    landing, before = session.bench.new_folder("cluster"), sum(map(process_clock, pids))
+    sample = session.bench.floodmark(data.LARGE, landing, Expected(extracted=1), engine=engine)
+    return replace(sample, cpu_seconds=sample.cpu_seconds + sum(map(process_clock, pids)) - before)
 
 
 @contextmanager
-def _cluster(session: Session) -> Iterator[str]:
-    """Start a scheduler and its workers, and yield the address. Their processor time is not counted."""
+def _cluster(session: Session) -> Iterator[tuple[str, list[int]]]:
+    """Start a scheduler and its workers, and yield the address and the processes."""
     folder, port = session.bench.new_folder("dask"), _free_port()
     place = f"tcp://127.0.0.1:{port}"
     scheduler = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
@@ -66,7 +71,7 @@ def _cluster(session: Session) -> Iterator[str]:
     try:
         for number in range(WORKERS):
             _wait(folder / f"worker-{number}.log")
-        yield f"dask://127.0.0.1:{port}"
+        yield f"dask://127.0.0.1:{port}", [process.pid for process in started]
     finally:
         for process in started:
             process.terminate()

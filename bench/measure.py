@@ -60,6 +60,12 @@ def server_clock(postmaster: int) -> float:
         before = after
 
 
+def process_clock(pid: int) -> float:
+    """Return the processor seconds of one process so far."""
+    _, user, system, *_ = _times(pid)
+    return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
 def _processes() -> Iterator[tuple[int, ...]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

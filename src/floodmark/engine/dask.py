@@ -59,6 +59,10 @@ class DaskLink(Struct, frozen=True):
         if queue is not None:
             queue.put(_News(message["number"], event=message["event"]))
 
+    def lost(self) -> EngineError | None:
+        """Return an error if the client gave the scheduler up. A task that it had not sent by then never ends."""
+        return lost_scheduler(self.address, "the connection was closed") if self.client.status == "closed" else None
+
     async def end_tasks(self, run: str) -> None:
         """Tell the tasks of a run to end, on all workers."""
         await self.client.run(end_tasks, run, on_error="ignore")
@@ -153,7 +157,7 @@ class _Flight(Generic[Task]):
         while not ended:
             if self._away.stopping():
                 self._tell_to_end()
-            lost = self._workers.lost(self._observer) or self._end_of_patience()
+            lost = self._link.lost() or self._workers.lost(self._observer) or self._end_of_patience()
             if lost is not None:
                 return self._give_up(lost)
             ended = self._take(_SECONDS_BETWEEN_LOOKS)
@@ -206,7 +210,7 @@ class _Flight(Generic[Task]):
         try:
             if self._tasks:
                 self._tell_to_end()
-            while self._tasks and self._workers.lost(self._observer) is None and self._end_of_patience() is None:
+            while self._tasks and (self._link.lost() or self._end_of_patience()) is None:
                 self._take(_SECONDS_BETWEEN_LOOKS)
         finally:
             self._give_up(TaskStopped())
@@ -270,6 +274,10 @@ def engine_error(error: BaseException, address: str) -> EngineError:
     if isinstance(error, ModuleNotFoundError):
         hint = "Install the same version of Floodmark on all workers."
         return EngineError("a worker has no Floodmark", on=address, why=type(error).__name__, hint=hint)
+    closed = isinstance(error, FutureCancelledError)
+    return lost_scheduler(address, "the connection was closed" if closed else type(error).__name__)
+
+
+def lost_scheduler(address: str, why: str) -> EngineError:
     hint = "See if the scheduler is running, and start the command again. A run continues from its finished chunks."
-    why = "the connection was closed" if isinstance(error, FutureCancelledError) else type(error).__name__
     return EngineError("lost the Dask scheduler", on=address, why=why, hint=hint)
