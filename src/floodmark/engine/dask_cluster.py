@@ -185,6 +185,8 @@ def _unreached(error: BaseException, text: str) -> FloodmarkError:
     unknown = any(isinstance(cause, socket.gaierror) for cause in causes)
     why = "the connection was refused" if refused else "the host is unknown" if unknown else "it does not answer"
     hint = f"See if it is running, or start one: dask scheduler. Its address must be {text} from here."
+    if not refused and not unknown and text.startswith("dask://"):
+        hint += " If it uses TLS, write dask+tls://."
     return EngineError(_UNREACHED, on=text, why=why, hint=hint)
 
 
