@@ -41,7 +41,7 @@ CASES: dict[str, Case] = {
     "updated": cases.updated,
     "memory": memory.outcomes,
     "journal": _module("journal"),
-    "cluster": _module("cluster"),
     "mysql": _module("mysql"),
     "scale": _module("scale"),
+    "cluster": _module("cluster"),
 }

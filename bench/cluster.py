@@ -23,6 +23,8 @@ from bench.outcome import Finding, Outcome, Skipped
 from bench.session import Session
 
 WORKERS, THREADS = 2, 2
+# Else Dask samples the stacks of busy threads a hundred times a second (docs/scale.md).
+QUIET = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
 # A cluster must have at least 0.9 of the speed, so it can take 1 / 0.9 of the time.
 BUDGET = round(1 / 0.9, 2)
 
@@ -66,7 +68,7 @@ def _cluster(session: Session) -> Iterator[tuple[str, list[int]]]:
     worker = ["worker", place, "--no-nanny", "--no-dashboard", "--nthreads", str(THREADS), "--memory-limit", "0"]
     worker += ["--local-directory", str(folder)]
     started = [_start(folder / "scheduler.log", scheduler, {})]
-    source = {"FLOODMARK_SOURCE": session.bench.server.url(data.LARGE)}
+    source = {"FLOODMARK_SOURCE": session.bench.server.url(data.LARGE), **QUIET}
     started += [_start(folder / f"worker-{number}.log", worker, source) for number in range(WORKERS)]
     try:
         for number in range(WORKERS):
