@@ -176,8 +176,12 @@ class RecordingProxy:
 def _base_environment() -> dict[str, str]:
     """The variables of a process that has no credentials and no settings of Floodmark."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
-    path = os.pathsep.join(filter(None, (str(_TESTS), os.environ.get("PYTHONPATH", ""))))
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": path} | _SETTINGS
+    return {name: os.environ[name] for name in kept if name in os.environ} | python_path() | _SETTINGS
+
+
+def python_path(*first: Path) -> dict[str, str]:
+    """The variable with which a process finds what these tests find, and more before it."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (*map(str, first), str(_TESTS), os.environ.get("PYTHONPATH"))))}
 
 
 def require_dask() -> None:

@@ -72,6 +72,7 @@ JOURNALED, TRAPS = (
 )
 JUNIT = "tests/unit/test_detect_journal.py"
 REMOTE = "tests/integration/test_remote_chunks.py"
+DASK = "tests/fault/test_dask.py"
 BLOCKS, CHECKPOINTS, WALS = "pipeline/blocks.py", "source/postgres/summaries.py", "source/postgres/wal.py"
 WALPROOF, WALTRAPS = (f"tests/integration/test_wal_{name}.py" for name in ("proof", "traps"))
 BUNIT, SUNIT = "tests/unit/test_blocks.py", "tests/unit/test_pg_summaries.py"
@@ -150,6 +151,12 @@ FILES = [
     guard("a worker has the coordinator's role", IMPORTS, "if found.role != exported.role:", "if False:", f"{REMOTE} -k another_role"),
     guard("a worker has the coordinator's mask key", SHARED, "if mask_identity(key) != self.mask:", "if False:", f"{REMOTE} -k mask_key"),
     guard("a worker of another server ends the run", SHARED, "if not isinstance(error, NotImported | NotReached):", "if True:", f"{REMOTE} -k another_server"),
+    guard("a worker of another version does nothing", "engine/away.py", "    if version != __version__:\n", "    if False:\n", f"{DASK} -k another_floodmark"),
+    guard("the workers' versions are checked first", "engine/dask_cluster.py", "    if others:\n        raise other_version", "    if False:\n        raise other_version", f"{DASK} -k another_floodmark"),
+    guard("a task ends if nobody wants it", "engine/away.py", "            if not self._wanted():", "            if False:", f"{DASK} -k caller_that_is_killed"),
+    guard("a task ends if it is told to", "engine/away.py", "    for stop in stops:\n        stop.ask", "    for stop in []:\n        stop.ask", "tests/contract/test_engine.py -k stopping_yields"),
+    guard("an unexpected error's text stays on the worker", "engine/away.py", "why=f\"{type(error).__name__} in", "why=f\"{error} in", "tests/contract/test_engine.py -k unexpected"),
+    guard("no more tasks at once than the limit", "engine/dask.py", "number_at_work >= self.limit", "number_at_work > self.limit", "tests/contract/test_engine.py -k never_more"),
     guard("a worker's objects are where the coordinator looks", "pipeline/remote.py", "            self._require_same_place(reply.worker, entry)\n", "", f"{REMOTE} -k another_place"),
     guard("a stored object proves no worker's place", "pipeline/remote.py", 'if entry.origin == "extracted":\n                self._proven', 'if True:\n                self._proven', f"{REMOTE} -k copy_of"),
     guard("snapshot is of the same server", COORDINATOR, " || ' ' || pg_postmaster_start_time()\"", "\"", f"{GUARDS} -k same_name"),

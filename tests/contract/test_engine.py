@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import fix_dask_acts as acts
+from fix_command import until
 from fix_dask import DaskServers
 from fix_engine import PickledThreads
 from floodmark.engine.base import Away, Engine, TaskStopped
@@ -109,9 +111,11 @@ def test_stopping_yields_the_other_tasks_as_stopped(dask_cluster: DaskServers, t
     def tasks() -> Iterator[int]:
         for number in range(6):
             if number == 3:
+                until(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
                 stopping.set()
             yield number
 
+    begun = time.monotonic()
     with open_engine(dask_cluster.url, lambda event: None) as cluster:
         engine = cluster.engine(lambda event: None, 1, 10)
         work = away(acts.waiting, str(tmp_path), stopping.is_set)
@@ -119,6 +123,7 @@ def test_stopping_yields_the_other_tasks_as_stopped(dask_cluster: DaskServers, t
     assert sorted(task for task, _ in found) == list(range(6))
     assert all(isinstance(outcome, TaskStopped) for _, outcome in found)
     assert not (tmp_path / "begun-3").exists()
+    assert time.monotonic() - begun < 20  # the caller did not have to give them up
 
 
 def test_events_arrive_while_the_task_runs_and_counts_with_its_end(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 
 import fix_dask_acts as acts
 from fix_command import until
-from fix_dask import DaskServers, MakeDask, require_dask
+from fix_dask import DaskServers, MakeDask, python_path, require_dask
 from fix_ports import closed_port
 from floodmark.engine.address import read_address
 from floodmark.engine.base import Away, Cluster, TaskStopped
@@ -158,7 +157,7 @@ def other_floodmark(folder: Path) -> dict[str, str]:
     """The environment of a worker with another version."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(OTHER)
-    return {"PYTHONPATH": os.pathsep.join((str(folder), str(Path(__file__).parents[1])))}
+    return python_path(folder)
 
 
 def test_a_worker_with_another_floodmark_is_refused_before_and_after_the_start(
@@ -185,7 +184,7 @@ def test_a_worker_without_floodmark_is_refused(make_dask: MakeDask, tmp_path: Pa
 def test_a_scheduler_needs_no_floodmark(make_dask: MakeDask, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['floodmark'] = None\n")
     servers = make_dask(0, settings={"PYTHONPATH": str(tmp_path)})
-    servers.add_worker({"PYTHONPATH": str(Path(__file__).parents[1])})
+    servers.add_worker(python_path())
     assert outcomes(servers, away(acts.doubled, 2), [4]) == [(4, 8)]
 
 
