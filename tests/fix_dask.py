@@ -89,6 +89,10 @@ class DaskServers:
         return f"dask{'+tls' if self._tls else ''}://{HOST}:{self._entrance}"
 
     @property
+    def recording(self) -> bool:
+        return self._proxies is not None
+
+    @property
     def recorded(self) -> bytes:
         """All bytes that went through the proxies, each direction of a connection as one piece."""
         return b"".join(proxy.recorded for proxy in self._proxies or ())
@@ -202,6 +206,8 @@ def make_dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeDask]:
     def make(workers: int = 1, environment: Mapping[str, str] = {}, **options: object) -> DaskServers:
         servers = DaskServers(tmp_path_factory.mktemp("dask"), **options)  # type: ignore[arg-type]
         made.append(servers)
+        if servers.recording:  # a proxy accepts before the scheduler does
+            servers.scheduler.wait_for("Scheduler at:")
         for _ in range(workers):
             servers.add_worker(environment, wait=False)
         servers.scheduler.wait_for("Scheduler at:")

@@ -185,7 +185,11 @@ def _unreached(error: BaseException, text: str) -> FloodmarkError:
     unknown = any(isinstance(cause, socket.gaierror) for cause in causes)
     why = "the connection was refused" if refused else "the host is unknown" if unknown else "it does not answer"
     hint = f"See if it is running, or start one: dask scheduler. Its address must be {text} from here."
-    if not refused and not unknown and text.startswith("dask://"):
+    if refused or unknown:
+        return EngineError(_UNREACHED, on=text, why=why, hint=hint)
+    if text.startswith("dask+tls://"):  # a server can close the connection before the client knows why
+        why, hint = f"{why}, or refuses the certificate", f"{hint} Compare the certificates. {_TLS_HINT}"
+    else:
         hint += " If it uses TLS, write dask+tls://."
     return EngineError(_UNREACHED, on=text, why=why, hint=hint)
 
@@ -193,7 +197,8 @@ def _unreached(error: BaseException, text: str) -> FloodmarkError:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        behind = getattr(error, "real_error", None)  # tornado's closed stream keeps the error of TLS there
+        error = error.__cause__ or error.__context__ or behind
 
 
 def _require_workers(cluster: DaskCluster, observer: Observer, stop: Stop) -> None:
