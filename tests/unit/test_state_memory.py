@@ -77,6 +77,7 @@ def test_damage_in_the_middle_is_refused_with_its_place() -> None:
         (data.replace(b'"rows":3,"raw_bytes":90', b'"rows":"3","raw_bytes":90', 1), r"Expected `int`, got `str`"),
         (data[: len(data) // 2], "not JSON"),
         (data.replace(b"event-00999", b"event-\xff0999", 1), "not JSON"),
+        (data.replace(b'"uploaded_bytes"', b'"uploaded_byte\xff"', 1), "not JSON"),
     ):
         with pytest.raises(StateUnreadable, match=why):
             decode(Manifest, broken, "manifest")

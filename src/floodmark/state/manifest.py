@@ -306,6 +306,8 @@ def _known_version(kind: type[Document], data: bytes, where: str) -> int:
     expected: str = _FORMATS[kind]
     envelope = _Envelope()
     try:
+        if not data.isascii():
+            data.decode()  # the decoder does not look into the names of fields that it does not know
         with suppress(msgspec.ValidationError):  # JSON, but no object
             envelope = msgspec.json.decode(data, type=_Envelope)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
