@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -278,6 +279,29 @@ class Parted:
         return [] if found is None else starts(found.chunks)
 
 
+class Stored(Desk):
+    """A ProgressTracker that writes to a store. A write can fail `before` it takes effect, or `after`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.documents = Documents(MemoryStorage("memory:state"), sleep=no_wait)
+        self.failing: str | None = None
+
+    def save(self, work: FinishedWork) -> None:
+        parts = tuple(progress_key("dead", part) for part in work.parts) or UNSET
+        names = {name: getattr(work.source, name) for name in ("system_identifier", "dialect", "database")}
+        whole = document(*work.chunks, timestamps=work.timestamps, parts=parts, **names)
+        if self.failing != "before":
+            write_progress(self.documents, whole, work.part)
+        if self.failing is not None:
+            raise StorageUnavailable("put an object", on="progress", why="a test says so")
+
+    def read(self) -> LeftChunks:
+        run = Working(run_id="dead", timestamp="", progress=progress_key("dead"), started_at="")
+        found = read_progress(self.documents, run, self.events.append)
+        return usable_chunks(found or document(), HERE, Encoding(), NOW)
+
+
 def test_the_next_run_reads_all_parts() -> None:
     parted = Parted()
     assert parted.read() == [1, 2, 3]
@@ -309,6 +333,55 @@ def test_a_part_that_is_gone_or_damaged_costs_only_its_own_chunks() -> None:
     assert parted.read() == [1, 3] and len(parted.told) == 1
     parted.documents.delete(progress_key("dead", 1))
     assert parted.read() == [3]
+
+
+def test_a_chunk_that_was_finished_again_counts_once_and_as_it_was_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part with its first state was written before, and is not written again."""
+    monkeypatch.setattr(resume, "CHUNKS_OF_A_PART", 2)
+    desk = Stored()
+    desk.finished.begin_snapshot(SOURCE)
+    for number, moment in ((0, 1), (1, 1), (2, 1), (1, 2), (2, 2)):
+        desk.finished.add_chunk(TABLE, chunk(number, moment))
+        desk.finished.save()
+    assert desk.finished.parts_written == 2 and desk.finished.saved_count == 3
+    found = desk.read()
+    assert {known.mark.chunk.start // 8: known.point.taken_at for _, known in found.chunks} == {
+        0: point(1).taken_at,
+        1: point(2).taken_at,
+        2: point(2).taken_at,
+    }
+    assert len(found.chunks) == 3
+
+
+@pytest.mark.parametrize("number", range(60))
+def test_what_is_read_back_was_finished_whatever_failed(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes fail, or their answer is lost; chunks are finished again; snapshots of other databases come in between."""
+    monkeypatch.setattr(resume, "CHUNKS_OF_A_PART", 3)
+    chance, desk, source = random.Random(number), Stored(), SOURCE
+    ever, own = set[tuple[str, str, Chunk]](), dict[Chunk, str]()
+    desk.finished.begin_snapshot(source)
+    for moment in range(1, 60):
+        desk.failing = chance.choice((None, None, None, "before", "after"))
+        kind = chance.random()
+        if kind < 0.03:
+            source = replace(source, system_identifier=f"{moment}")
+            desk.finished.begin_snapshot(source)
+            desk.finished.announce_timestamp(f"2026112301{moment:02}00Z")
+            own.clear()
+        elif kind < 0.06:
+            desk.finished.keep_only([TABLE] if chance.random() < 0.5 else [])
+            own = own if desk.finished.worth_keeping else {}
+        else:
+            one = chunk(chance.randrange(12), moment)
+            desk.finished.add_chunk(TABLE, one)
+            own[one.mark.chunk] = one.point.taken_at
+            ever.add((source.system_identifier, one.point.taken_at, one.mark.chunk))
+        desk.finished.save()
+        found = desk.read()
+        told = {known.mark.chunk: known.point.taken_at for _, known in found.chunks}
+        assert {(found.source[1], taken_at, place) for place, taken_at in told.items()} <= ever
+        if desk.failing is None:
+            assert told == own and found.source[1] == source.system_identifier
 
 
 def test_what_is_committed_is_not_kept() -> None:

@@ -76,22 +76,20 @@ def usable_chunks(
     """Return the chunks of a progress whose objects a run can name.
 
     Their objects lie at the run's destination, are written in its encoding, are not too old, and are above head's
-    floor.
+    floor. A chunk that was finished again, under a later snapshot, can also be in an earlier part: the last one counts.
     """
-    chunks: list[tuple[TableName, RememberedChunk]] = []
+    chunks: dict[tuple[TableName, Chunk], RememberedChunk] = {}
     if progress.destination == destination and progress.encoding == encoding:
         oldest = timestamp_text(now - OLDEST_OBJECT)
         for told in progress.chunks:
             table = TableName(told.schema, told.name)
             stamp = None if told.stamp is UNSET else told.stamp
             reason = None if told.reason is UNSET else told.reason
-            known = remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp, reason)
-            chunks += [
-                (table, one)
-                for one in known
-                if one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or ""))
-            ]
-    return LeftChunks(progress.run_id, (progress.dialect, progress.system_identifier, progress.database), tuple(chunks))
+            for one in remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp, reason):
+                if one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or "")):
+                    chunks[table, one.mark.chunk] = one
+    source = (progress.dialect, progress.system_identifier, progress.database)
+    return LeftChunks(progress.run_id, source, tuple((table, one) for (table, _), one in chunks.items()))
 
 
 class ProgressTracker:
