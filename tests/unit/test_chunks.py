@@ -131,7 +131,7 @@ def test_a_new_file_gets_the_size_that_fits_now() -> None:
 
 @pytest.mark.parametrize(
     ("chunk", "expected"),
-    [(64 * MIB, 64), (100 * MIB, 64), (128 * MIB, 128), (40 * MIB, 64), (32 * MIB, 32)],
+    [(64 * MIB, 64), (90 * MIB, 64), (100 * MIB, 100), (128 * MIB, 128), (48 * MIB, 64), (32 * MIB, 32)],
 )
 def test_a_full_run_takes_over_a_size_that_is_very_different(chunk: int, expected: int) -> None:
     """It reads all rows anyway. A little difference changes nothing, so that its lines can still be the same."""
@@ -139,6 +139,15 @@ def test_a_full_run_takes_over_a_size_that_is_very_different(chunk: int, expecte
     assert steps(planned(table(1 * GIB), known, replace(POLICY, chunk_bytes=chunk))) == {64}
     plan = planned(table(1 * GIB), known, replace(POLICY, chunk_bytes=chunk, full=True))
     assert steps(plan) == {expected} and {one.reason.code for one in plan.chunks if one.reason} == {"forced"}
+
+
+def test_a_full_run_lets_a_table_grow_whose_share_of_toast_grew_too() -> None:
+    """A little more of it makes twice the bytes less than twice the blocks."""
+    known = remembered(planned(table(1 * GIB)))
+    info = table(4 * GIB)
+    info = replace(info, parts=tuple(replace(one, total_bytes=one.total_bytes * 21 // 20) for one in info.parts))
+    assert steps(planned(info, known)) == {64}
+    assert 115 < max(steps(planned(info, known, replace(POLICY, full=True)))) < 128
 
 
 def test_chunks_of_two_sizes_of_one_file_prove_nothing_wrong() -> None:

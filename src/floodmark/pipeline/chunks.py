@@ -19,6 +19,9 @@ GIB = 1024**3
 GROWTH = ((64 * GIB, 8), (16 * GIB, 4), (4 * GIB, 2))
 # Growth ends here: a migration can wait for a chunk, and its compressed lines wait in a temporary file.
 MOST_GROWN = 512 * 1024**2
+# A run that reads everything anyway keeps chunks whose size differs by less than this factor. Growth doubles them, and
+# the blocks of a chunk also depend on the share of TOAST, which changes as a table grows.
+VERY_DIFFERENT = 1.5
 
 
 class FileCut(Struct):
@@ -46,7 +49,7 @@ def chunks_of(
     if not part.by_block:
         return _ranges_of(part)
     wanted = _chunk_blocks(part, chunk_bytes)
-    if known is not None and all_read and not known.step / 2 < wanted < known.step * 2:
+    if known is not None and all_read and not known.step / VERY_DIFFERENT < wanted < known.step * VERY_DIFFERENT:
         known = None
     step = known.step if known is not None else wanted
     end = max(part.heap_blocks, known.end if known is not None else 0)
@@ -65,7 +68,7 @@ def remembered_cuts(remembered: Remembered) -> dict[str, dict[int, FileCut]]:
     """Return how the remembered chunks were cut, by part and relfilenode."""
     cuts: dict[str, dict[int, FileCut]] = {}
     for chunk, known in remembered.chunks.items():
-        if chunk.stop is not None:
+        if chunk.stop is not None and chunk.stop > chunk.start:
             cut = cuts.setdefault(chunk.part, {}).setdefault(known.mark.relfilenode, FileCut(chunk.stop - chunk.start))
             if known.mark.rows:
                 cut.end = max(cut.end, chunk.stop)
