@@ -70,6 +70,7 @@ JOURNALED, TRAPS = (
     "tests/integration/test_journal_proof.py",
     "tests/integration/test_journal_traps.py tests/integration/test_journal_server.py",
 )
+CUTS = "tests/property/test_chunk_cuts.py"
 JUNIT = "tests/unit/test_detect_journal.py"
 REMOTE = "tests/integration/test_remote_chunks.py"
 DASK = "tests/fault/test_dask.py"
@@ -129,6 +130,7 @@ COUNTS = [
     guard("chunk's upper end", STATEMENTS, "if not open_end and chunk.stop is not None:", "if False:", f"{EXACT} -k reads_none"),
     guard("last chunk is open", STATEMENTS, "if not open_end and chunk.stop is not None:", "if chunk.stop is not None:", f"{GUARDS} -k measured tests/contract"),
     guard("last chunk swallows none", "pipeline/chunks.py", "if known.mark.rows:\n                cut.end", "if False:\n                cut.end", UNIT),
+    guard("a chunk of another cut", DETECT, "remembered.chunks.get(chunk)\n", "{at.start: one for at, one in remembered.chunks.items()}.get(chunk.start)\n", CUTS),
     guard("new blocks that hold a row", DETECT, "if seen.rows:\n", "if False:\n", f"{SPARED} -k without_a_row"),
     guard("new blocks of another file", DETECT, "if seen.relfilenode != chunk.part.relfilenode:", "if False:", UNIT),
     guard("unmeasured size", DETECT, "if not part.measured:", "if False:", f"{GUARDS} -k measured"),
@@ -191,6 +193,8 @@ REASONS = [
     guard("schema changed", DETECT, "elif then.schema != info.fingerprint.schema:", "elif False:", f"{EXACT} -k 'test_a_day and column'"),
     guard("part defined otherwise", DETECT, "elif known is not None and known.part != part.fingerprint:", "elif False:", f"{SPARED} -k one_partition"),
     guard("finished: of this table", REMEMBERED, " and known.table_oid == info.oid and", " and", RESUME),
+    guard("finished: dropped with the parts that hold it", "pipeline/resume.py", "self._own, self._parts = own, ()", "self._own = own", RESUME),
+    guard("finished: parts of the same place and database", "state/inflight.py", " and _written_alike(part, whole)", "", RESUME),
     guard("finished: part defined otherwise", REMEMBERED, " and known.part == part.fingerprint\n", "\n", RESUME),
     guard("finished: stamp", REMEMBERED, "known.stamp == part.stamp and ", "", f"{DEAD} -k 'another_name and not goes'"),
     Guard("redefined: stamp", (
