@@ -159,3 +159,12 @@ def test_chunks_of_two_sizes_of_one_file_prove_nothing_wrong() -> None:
     asked = {one.chunk: one.remembered for one in plan.chunks}
     assert asked == {chunk: known.chunks[chunk] for chunk in known.chunks}
     assert Chunk("16500", 0, 32768) not in asked
+
+
+def test_a_damaged_chunk_without_blocks_is_no_cut() -> None:
+    """A progress has no checksum."""
+    known = remembered(planned(table(1 * GIB)))
+    (first, *_) = known.chunks.values()
+    empty = replace(first, mark=replace(first.mark, chunk=Chunk("16500", 7, 7)))
+    for chunks in ({Chunk("16500", 7, 7): empty}, {Chunk("16500", 7, 7): empty, **known.chunks}):
+        assert steps(planned(table(1 * GIB), Remembered(known.entry, chunks))) == {64}
