@@ -283,6 +283,17 @@ def test_free_space_is_enough_or_not() -> None:
     assert reading_sizes([replace(info, parts=parts[1:])], 100, 2) == ReadingSizes(900, 900, 2)
 
 
+def test_the_largest_object_of_a_large_table_is_one_of_its_larger_chunks() -> None:
+    size = 100 * 1024**3
+    part = Part("1", TableName("s", "t"), 1, size // 8192, size, True)
+    info = TableInfo(
+        table=TableName("s", "t"), oid=1, kind="table", columns=(), parts=(part,), fingerprint=Fingerprint("s", "c")
+    )
+    chunk = 64 * 1024**2
+    assert reading_sizes([info], chunk, 2, grows=True).largest == 8 * chunk
+    assert reading_sizes([info], chunk, 2).largest == chunk
+
+
 def test_a_sample_of_json_tells_of_columns_and_not_of_values() -> None:
     assert judged_json([], 2, 0).result == "unknown" and "could not be sampled" not in judged_json([], 2, 0).found
     many = judged_json([f"t.c{n}" for n in range(12)], 12, 3)

@@ -136,7 +136,7 @@ def _judge_tables(snapshot: SourceSnapshot, settings: Settings, known: SourceFac
     if terms is not None:
         yield tables.check_contract(contract_drift(terms, snapshot, found), terms)
     known.tables = len(found)
-    known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism)
+    known.sizes = reading_sizes(found, settings.chunk_bytes, snapshot.parallelism, grows=settings.chunks_grow)
     yield from tables.check_readable(found, settings.state_url is None)
     yield from tables.check_proof(found, _PROOF if _is_postgresql(settings) else _PROOF_ELSEWHERE)
     yield from tables.check_journal(found)

@@ -15,6 +15,7 @@ from floodmark.doctor.tables import bytes_text
 from floodmark.errors import StorageError
 from floodmark.objects.spool import SPOOL_MEMORY
 from floodmark.observed import Part, TableInfo
+from floodmark.pipeline.chunks import new_chunk_bytes
 from floodmark.places import bucket_of
 from floodmark.wording import plural
 
@@ -31,11 +32,12 @@ class ReadingSizes(Struct, frozen=True):
     at_once: int
 
 
-def reading_sizes(tables: Sequence[TableInfo], chunk_bytes: int, at_once: int) -> ReadingSizes:
+def reading_sizes(tables: Sequence[TableInfo], chunk_bytes: int, at_once: int, *, grows: bool = False) -> ReadingSizes:
     """Return the sizes of a full extraction. A part that can't be cut into chunks is one piece."""
-    parts = [part for table in tables if table.denied is None for part in table.parts]
-    largest = max((_piece(part, chunk_bytes) for part in parts), default=0)
-    return ReadingSizes(sum(part.total_bytes for part in parts), largest, at_once)
+    read = [table for table in tables if table.denied is None]
+    pieces = [_piece(part, new_chunk_bytes(table, chunk_bytes, grows=grows)) for table in read for part in table.parts]
+    total = sum(part.total_bytes for table in read for part in table.parts)
+    return ReadingSizes(total, max(pieces, default=0), at_once)
 
 
 def check_space(settings: Settings, sizes: ReadingSizes | None) -> Iterator[Finding]:

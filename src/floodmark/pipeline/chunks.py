@@ -7,7 +7,7 @@ from math import ceil
 from msgspec import Struct
 
 from floodmark.model import Chunk
-from floodmark.observed import Part
+from floodmark.observed import Part, TableInfo
 from floodmark.pipeline.remembered import Remembered
 
 BLOCK_BYTES = 8192
@@ -35,6 +35,13 @@ def grown_chunk_bytes(table_bytes: int, chunk_bytes: int) -> int:
     """Return the chunk size for a table of this size, which is a few times `chunk_bytes` if the table is large."""
     times = next((times for size, times in GROWTH if table_bytes >= size), 1)
     return max(chunk_bytes, min(times * chunk_bytes, MOST_GROWN))
+
+
+def new_chunk_bytes(info: TableInfo, chunk_bytes: int, *, grows: bool) -> int:
+    """Return the size of a table's new chunks. It depends on the whole table, so a new partition's fit the others."""
+    if not grows:
+        return chunk_bytes
+    return grown_chunk_bytes(sum(part.total_bytes for part in info.parts), chunk_bytes)
 
 
 def chunks_of(

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from floodmark.model import Chunk, ChunkMark, Fingerprint, Point, Reason, ReasonCode, TableEntry
 from floodmark.observed import JournalFacts, Observation, Part, Question, TableInfo
-from floodmark.pipeline.chunks import chunks_of, grown_chunk_bytes, remembered_cuts
+from floodmark.pipeline.chunks import chunks_of, new_chunk_bytes, remembered_cuts
 from floodmark.pipeline.columns import column_changes
 from floodmark.pipeline.plans import ChunkPlan, Policy, TablePlan, counted_detail, extract_again
 from floodmark.pipeline.remembered import Remembered, RememberedChunk
@@ -36,7 +36,7 @@ def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: P
     """Cut a table into chunks and give each a reason to extract it or a question to the source."""
     sure = _reason_for_all(info, remembered, policy)
     cuts = remembered_cuts(remembered)
-    size = _chunk_bytes(info, policy)
+    size = new_chunk_bytes(info, policy.chunk_bytes, grows=policy.grows)
     chunks = []
     for part in info.parts:
         if part.digests:
@@ -53,13 +53,6 @@ def plan_table(info: TableInfo, remembered: Remembered, policy: Policy, point: P
                 reason = _reason_for_a_new_part(info, part, remembered.good)
             chunks.append(_plan_chunk(info, part, ChunkPlan(part, chunk, is_last, None, reason, known)))
     return TablePlan(info, tuple(chunks))
-
-
-def _chunk_bytes(info: TableInfo, policy: Policy) -> int:
-    """Return the size of new chunks. It depends on the whole table, so a new partition's chunks fit the others."""
-    if not policy.grows:
-        return policy.chunk_bytes
-    return grown_chunk_bytes(sum(part.total_bytes for part in info.parts), policy.chunk_bytes)
 
 
 def _plan_chunk(info: TableInfo, part: Part, plan: ChunkPlan) -> ChunkPlan:
