@@ -208,7 +208,10 @@ def two_days(job: Job, tmp_path: Path) -> tuple[str, str]:
     return str(first), str(job.landing)
 
 
-@pytest.mark.parametrize("part", range(4))
+# Every other request, and the others in `make soak`.
+@pytest.mark.parametrize(
+    "part", [0, pytest.param(1, marks=pytest.mark.soak), 2, pytest.param(3, marks=pytest.mark.soak)]
+)
 def test_a_load_killed_before_any_request_leaves_every_table_whole_and_the_next_one_heals(
     job: Job,
     two_days: tuple[str, str],
