@@ -6,9 +6,9 @@ Their field names are the format's (docs/format.md). Sizes are bytes, times are 
 from __future__ import annotations
 
 from sys import intern
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import force_setattr, replace
 
 from floodmark.lineage import Lineage
@@ -19,6 +19,10 @@ Format = Literal["jsonl", "csv"]
 Compression = Literal["gzip", "zstd", "none"]
 Numbers = Literal["as-is", "quote-large"]
 Outcome = Literal["success", "partial", "failed", "stopped"]
+# The start or the end of a run. A document with any other text there is damaged, so no reader meets one.
+_DATE = r"[1-9]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)"
+Moment = Annotated[str, Meta(pattern=f"^{_DATE}T{_TIME}$")]
 ReasonCode = Literal[
     "first_run",
     "forced",
@@ -353,8 +357,8 @@ class Ended(Struct, frozen=True, kw_only=True):
 
     run_id: str
     database: str
-    started_at: str
-    ended_at: str
+    started_at: Moment
+    ended_at: Moment
     outcome: str
     exit_code: int
     retries: int = 0

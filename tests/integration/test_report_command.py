@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import sqlite3
 import zlib
 from contextlib import closing
@@ -105,6 +106,23 @@ def test_a_damaged_state_is_shown_and_told(landed: Path, tmp_path: Path, capsys:
     assert main(["report", "--state", str(tmp_path), "--html", str(tmp_path / "r.html")], {}) == 13
     assert "not JSON" in capsys.readouterr().err
     assert "state can&#39;t be read" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("moment", ["soon", "2026-11-30T01:02:03", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize("field", ["started_at", "ended_at"])
+def test_an_impossible_time_in_a_state_is_told_by_each_reader(
+    landed: Path, tmp_path: Path, capsys: Reader, field: str, moment: str
+) -> None:
+    state = tmp_path / "state"
+    shutil.copytree(landed / "_floodmark", state)
+    listed = json.loads((state / "inflight.json").read_text())
+    listed["ended"]["last"][field] = moment
+    (state / "inflight.json").write_text(json.dumps(listed))
+    for command in (["status"], ["history"], ["report", "--html", str(tmp_path / "r.html")]):
+        assert main([*command, "--state", str(state)], {}) == 13, command
+        assert f"unexpected text - at `$.ended.last.{field}`" in capsys.readouterr().err
+    assert main(["status", "--state", str(state), "--state", str(landed / "_floodmark")], {}) == 13
+    assert "shop" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

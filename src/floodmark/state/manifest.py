@@ -7,6 +7,7 @@ stepwise upgrades (`_UPGRADES`), and nothing is upgraded silently on write. Spec
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
@@ -23,6 +24,7 @@ from floodmark.model import (
     Encoding,
     Ended,
     Fingerprint,
+    Moment,
     ObjectEntry,
     Point,
     SourceIdentity,
@@ -78,8 +80,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     run_id: str
     parent: ManifestKey | None
     tool_version: str
-    started_at: str
-    finished_at: str
+    started_at: Moment
+    finished_at: Moment
     timestamp: str
     destination: str
     layout: str
@@ -125,7 +127,7 @@ class Working(Struct, frozen=True, kw_only=True):
     run_id: str
     timestamp: str
     progress: ProgressKey
-    started_at: str
+    started_at: Moment
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -256,6 +258,10 @@ def encode(
     return data if len(data) > MOST_INDENTED else indented_json(data)
 
 
+# A reader of the error needs the place in the document, and no pattern.
+_PATTERN = re.compile(r"Expected `str` matching regex '.*'")
+
+
 def decode(kind: type[Document], data: bytes, where: str) -> Document:
     """Read a document, and upgrade an older version in memory. Raises StateUnreadable, which names `where`.
 
@@ -269,7 +275,7 @@ def decode(kind: type[Document], data: bytes, where: str) -> Document:
             _upgraded(msgspec.json.decode(data), _FORMATS[kind], version, _newest(kind), where), kind
         )
     except msgspec.ValidationError as error:
-        raise unreadable(where, str(error)) from None
+        raise unreadable(where, _PATTERN.sub("unexpected text", str(error))) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise _not_json(where, error) from None
 
