@@ -61,7 +61,10 @@ class Part(Struct, frozen=True):
 
 
 class Invented(Struct, frozen=True, kw_only=True):
-    """A table in the invented database. `growth` is its new rows a night, `busy` the chance of a change."""
+    """A table in the invented database. `growth` is its new rows a night, `busy` the chance of a change.
+
+    The runs of the nights in `left` leave it out.
+    """
 
     name: TableName
     rows: int
@@ -72,6 +75,7 @@ class Invented(Struct, frozen=True, kw_only=True):
     dies: int = 10**6
     fails: tuple[int, ...] = ()
     retyped: int = 10**6
+    left: tuple[int, ...] = ()
     oid: int = 0
 
 
@@ -148,6 +152,8 @@ class Teller:
 
     def _entry(self, one: Invented, night: int) -> TableEntry:
         known = self.entries.get(one.name)
+        if night in one.left and known is not None:
+            return replace(known, carried_over=True)
         if night >= one.dies and known is not None:
             entry = replace(known, status="dropped", reason=Reason("dropped", "not in the database"), watermark=None)
         elif night in one.fails:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from fix_chromium import Browser, browser
-from fix_report import INERT, NOW, ODD_NAMES, Teller, many_tables, odd_tables, service_tables
+from fix_report import INERT, NOW, ODD_NAMES, Invented, Teller, many_tables, odd_tables, service_tables
 from floodmark.errors import StorageDenied
+from floodmark.escaping import printable
+from floodmark.model import TableName
 from floodmark.report import UnreadState, read_history, render_html
 from floodmark.storage.memory import MemoryStorage
 
@@ -33,6 +35,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unread = UnreadState("s3://lake/gone", StorageDenied("can't read the state", on="s3://lake/gone"))
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render_html([*histories, unread], NOW), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report about a database of more than a year, and about one with a short and eventful life."""
+    odd = {
+        "late": Invented(name=TableName("s", "late"), rows=9, left=(1, 2, 3)),
+        "gone": Invented(name=TableName("s", "gone"), rows=9, dies=3, left=(4, 5)),
+        "grown": Invented(name=TableName("s", "grown"), rows=110_000, growth=30_000, retyped=4),
+    }
+    years = Teller(MemoryStorage(), "years", 370, many_tables(1))
+    short = Teller(MemoryStorage(), "short", 6, tuple(odd.values()))
+    for one in (years, short):
+        one.tell()
+    path = tmp_path_factory.mktemp("corners") / "report.html"
+    histories = [read_history(years.ledger, 400), read_history(short.ledger, 5)]
+    path.write_text(render_html(histories, NOW), encoding="utf-8")
     return path
 
 
@@ -167,13 +187,59 @@ def test_a_table_with_any_name_is_inert(browser: Browser, report: Path, name: st
     browser.open(report)
     link = browser.run(f"'#/odd/public/' + encodeURIComponent({json.dumps(name)})")
     browser.go(link)
-    assert browser.run("document.querySelector('#table h1').textContent") == f"public.{name}"
+    assert browser.run("document.querySelector('#table h1').textContent") == f"public.{printable(name)}"
     assert browser.run("document.querySelectorAll('#table .chart svg').length") == 2
     assert browser.run("document.querySelectorAll('script').length") == 6
     if name == INERT:  # also in the charts of the database, and in its columns
         assert "<script>alert(4)</script>" in texts(browser, "#table")[0]
         browser.go("#/odd")
         assert len(names(browser)) == len(ODD_NAMES)
+
+
+def test_no_two_days_share_a_bar(browser: Browser, corners: Path) -> None:
+    browser.open(corners)
+    bars = "document.querySelector('[data-chart=front]').view.data('source_0')"
+    assert browser.run(f"new Set({bars}.map((one) => one.x)).size") == 370
+    assert browser.run(f"{bars}.at(-1).x") == "30 Nov 2026"
+
+
+def test_a_table_that_runs_left_out_was_there(browser: Browser, corners: Path) -> None:
+    browser.open(corners, "#/short")
+    rows = "document.querySelectorAll('section.database:not([hidden]) .heat tbody tr')"
+    told = browser.run(
+        f"Object.fromEntries([...{rows}].map((row) => [row.children[0].innerText, [row.children[3].innerText,"
+        " row.children[4].innerText.replace('\\n', ' '),"
+        " [...row.querySelectorAll('.cells i')].map((one) => one.className)]]))"
+    )
+    assert told["s.late"] == ["0 of 2", "unchanged", ["c-x", "c-x", "c-x", "c-u", "c-u"]]
+    assert told["s.gone"][1:] == ["D dropped", ["c-u", "c-u", "c-d", "c-a", "c-a"]]
+
+
+def test_a_quiet_night_has_the_chunks_of_its_time(browser: Browser, corners: Path) -> None:
+    browser.open(corners, "#/short/s/grown")
+    values = browser.run("document.querySelector('#table-chunks').view.data('source_0').map((one) => one.value)")
+    nights = [sum(values[at : at + 2]) for at in range(0, 10, 2)]
+    assert nights == [1, 1, 1, 2, 2]
+
+
+def test_paper_has_all_rows_of_a_long_list(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases")
+    shown = (
+        "[...document.querySelectorAll('section:not([hidden]) .limited tbody tr')].filter((row) => row.offsetHeight)"
+    )
+    assert browser.run(f"{shown}.length") == 14
+    browser.theme("light", media="print")
+    assert browser.run(f"{shown}.length") == NIGHTS - 1
+    browser.theme("light")
+
+
+def test_colours_that_mean_something_stay_if_colours_are_forced(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases")
+    colour = "getComputedStyle(document.querySelector('section:not([hidden]) .heat i.c-c')).backgroundColor"
+    plain = browser.run(colour)
+    browser.call("Emulation.setEmulatedMedia", features=[{"name": "forced-colors", "value": "active"}])
+    assert browser.run("matchMedia('(forced-colors: active)').matches") and browser.run(colour) == plain
+    browser.theme("light")
 
 
 def test_dark_and_print_change_the_colours(browser: Browser, report: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from fix_report import Invented, Teller, many_tables, service_tables
+from fix_report import NOW, Invented, Teller, many_tables, service_tables
 from fix_state import commit, dropped, entry, failed_over, manifest, never, point, quick_ledger, stored, table
 from floodmark.errors import NoState, StateUnreadable
 from floodmark.layout import manifest_key
@@ -147,6 +148,18 @@ def test_runs_that_committed_nothing_are_in_their_places() -> None:
     history = read_history(teller.ledger, 9)
     assert [run.outcome for run in history.runs] == ["success", "stopped", "failed", "success", "success"]
     assert history.runs[1].chunks_done == 13 and history.runs[2].exit_code == 12
+
+
+def test_commits_keep_their_order_if_a_clock_was_set_back() -> None:
+    teller, _ = told(5, many_tables(2), n2="failed")
+    teller.start_of = lambda night: NOW - timedelta(days=20)  # type: ignore[method-assign]
+    teller.nights += 1
+    teller._committed(5)
+    history = read_history(teller.ledger, 9)
+    assert [run.run_id[-6:] for run in history.published] == [f"{night:06x}" for night in (5, 4, 3, 1, 0)]
+    assert history.published[0].key == teller.ledger.head().manifest  # type: ignore[union-attr]
+    assert "failed" in {run.outcome for run in history.runs}
+    assert read_history(teller.ledger, 9, history) == history
 
 
 def test_before_the_first_commit_only_the_ends_of_runs_are_known() -> None:

@@ -91,7 +91,7 @@ def test_what_needs_attention_comes_first() -> None:
     fine = history("fine", 3, many_tables(1))
     late = history("late", 5, many_tables(1), n3="none", n4="none")
     failed = history("failed", 3, many_tables(1), n2="failed")
-    ill = history("ill", 3, (Invented(name=TableName("s", "t"), rows=9, fails=(2,)),))
+    ill = history("ill", 3, (*many_tables(1), Invented(name=TableName("s", "t"), rows=9, fails=(2,))))
     unborn = history("unborn", 1, (), n0="stopped")
     unread = UnreadState("s3://lake/x", StorageDenied("can't read"))
     assert notices(fine, NOW) == ()
@@ -121,6 +121,36 @@ def test_the_age_of_the_oldest_table_is_told_if_it_differs() -> None:
     ill = history("ill", 5, (*many_tables(1), Invented(name=TableName("s", "t"), rows=9, fails=(2, 3, 4))))
     assert "oldest table 3 days" in render_html([ill], NOW)
     assert "oldest table" not in render_html([history("fine", 5, many_tables(1))], NOW)
+
+
+def test_data_is_as_old_as_its_tables_if_a_run_reads_none_of_them() -> None:
+    ill = history("ill", 5, (Invented(name=TableName("s", "t"), rows=9, fails=(2, 3, 4)),))
+    assert [one.text for one in notices(ill, NOW)] == ["The data is 3 days old.", "1 table failed: s.t"]
+
+
+def test_a_table_that_was_renamed_was_not_dropped() -> None:
+    old = Invented(name=TableName("s", "old"), rows=9, dies=2, oid=7)
+    new = Invented(name=TableName("s", "new"), rows=9, born=2, oid=7)
+    gone = Invented(name=TableName("s", "gone"), rows=9, dies=2)
+    told = [one.text for one in notices(history("cases", 3, (*many_tables(1), old, new, gone)), NOW)]
+    assert told == ["1 table dropped from the database: s.gone", "1 change of the schema: s.new"]
+
+
+def test_what_a_stopped_run_moved_is_counted() -> None:
+    fine = history("cases", 3, many_tables(1))
+    ends = {"outcome": "stopped", "key": None, "stored_bytes": 0, "rows": 0, "moved_bytes": 70_000}
+    stopped = replace(fine, runs=(fine.runs[0], replace(fine.runs[1], **ends), fine.runs[2]))
+    with_it, without = state_view(stopped, "cases", NOW), state_view(replace(fine, runs=fine.runs[::2]), "cases", NOW)
+    assert with_it.moved_bytes == without.moved_bytes + 70_000 and with_it.saved_bytes == without.saved_bytes
+    assert [(one.day, one.moved_bytes, one.saved_bytes) for one in with_it.nights][1] == ("2026-11-29", 70_000, 0)
+    assert [run[5:8] for run in documents(render_html([stopped], NOW))[0]["runs"]][1] == [70_000, None, None]
+
+
+def test_a_night_that_moved_nothing_and_kept_nothing_has_no_bar() -> None:
+    empty = history("cases", 3, (), n1="failed")
+    view = state_view(empty, "cases", NOW)
+    assert (view.nights, view.saved_percent) == ((), None)
+    assert 'data-chart="front"' not in render_html([empty], NOW)
 
 
 def test_a_mismatch_of_the_audit_and_a_contract_are_told() -> None:
@@ -154,8 +184,20 @@ def test_the_audit_tells_the_time_of_each_chunks_last_reading() -> None:
 
 def test_databases_of_one_name_have_links_of_their_own() -> None:
     one = history("cases", 2, many_tables(1))
-    html = render_html([one, one, history("a/b c", 2, many_tables(1))], NOW)
-    assert all(f'id="/{slug}"' in html for slug in ("cases", "cases~2", "a%2Fb%20c"))
+    html = render_html([one, one, replace(one, database="cases~2"), history("a/b c", 2, many_tables(1))], NOW)
+    assert all(html.count(f'id="/{slug}"') == 1 for slug in ("cases", "cases~2", "cases%7E2", "a%2Fb%20c"))
+
+
+def test_no_name_turns_the_text_after_it_or_hides_a_part() -> None:
+    odd = Invented(name=TableName("s", "\u202egnp.x\u200b"), rows=9, retyped=2)
+    html = render_html([history("d\u202eb", 4, (*many_tables(1), odd))], NOW)
+    assert r"s.\u202egnp.x\u200b" in html and r"d\u202eb" in html
+    assert html.count("\u202e") == html.count("\u200b") == html.count('data-name="\u202egnp.x\u200b"')
+
+
+def test_one_database_is_in_good_order_or_not() -> None:
+    assert "One database, in good order" in render_html([history("fine", 3, many_tables(1))], NOW)
+    assert "One database, which needs attention" in render_html([history("ill", 1, (), n0="failed")], NOW)
 
 
 def test_tables_that_do_not_fit_are_left_out_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,9 @@ def _about_content(state: StateHistory) -> Iterator[Notice]:
     run = state.published[0]
     if state.audit_mismatches:
         yield Notice("bad", f"The audit of the last run found {plural(state.audit_mismatches, 'chunk')} that differ.")
+    renamed = {change.before for change in run.changes if change.kind == "table_renamed"}
     for state_of_table, text in ((FAILED, "failed"), (DROPPED, "dropped from the database")):
-        names = _tables_in(run, state_of_table)
+        names = [name for name in _tables_in(run, state_of_table) if name not in renamed]
         if names:
             yield Notice("warn", f"{plural(len(names), 'table')} {text}: {list_names(names)}")
     if run.drift:

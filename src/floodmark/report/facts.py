@@ -95,7 +95,7 @@ class TableNow(Struct, frozen=True, kw_only=True, array_like=True):
 class TableNight(Struct, frozen=True, kw_only=True, array_like=True):
     """The news about a table in one run: it changed, failed or disappeared, or its size is another one.
 
-    `rows_before` and `stored_before` are those of the run before, if it is known.
+    `rows_before`, `stored_before` and `chunks_before` are those of the run before, if it is known.
     """
 
     name: TableName
@@ -104,6 +104,7 @@ class TableNight(Struct, frozen=True, kw_only=True, array_like=True):
     stored_bytes: int | None
     stored_before: int | None
     chunks: int
+    chunks_before: int | None
     chunks_read: int
     moved_bytes: int
     seconds: float
@@ -172,7 +173,7 @@ class RunFacts(Struct, frozen=True, kw_only=True):
 class StateHistory(Struct, frozen=True, kw_only=True):
     """The history of one state, newest run first.
 
-    `as_of` is the moment that the newest manifest shows, `oldest_as_of` the oldest moment that a table in it shows.
+    `as_of` and `oldest_as_of` are the newest and the oldest moment that a table of the newest manifest shows.
     `committed` is False before the first commit: then only runs that failed, stopped or are at work are known. `tables`
     are the packed TableNows of the newest manifest. `audit_mismatches` counts those of the last run that left a record.
     """

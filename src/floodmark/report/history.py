@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from floodmark.errors import ObjectMissing
-from floodmark.report.facts import ABSENT, DROPPED, RunFacts, StateHistory, TableNow, packed
+from floodmark.report.facts import ABSENT, DROPPED, RunFacts, StateHistory, packed
 from floodmark.report.nights import Tables, checked_time, committed_run, ended_run, read_days, tables_of, working_run
 from floodmark.state.ledger import Ledger
 from floodmark.state.manifest import Inflight, Manifest
@@ -45,6 +45,7 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
     checked_time(manifest.source.snapshot.taken_at)
     tables = tables_of(manifest, {}, newest=True)
     existing = [one for one in tables.values() if one.state not in (DROPPED, ABSENT)]
+    moments = [one.as_of for one in existing if one.as_of is not None]
     fresh = StateHistory(
         url=ledger.url,
         database=manifest.source.database,
@@ -52,8 +53,8 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
         server_version=manifest.source.server_version,
         destination=manifest.destination,
         nights=nights,
-        as_of=manifest.source.snapshot.taken_at,
-        oldest_as_of=_oldest(existing),
+        as_of=max(moments, key=checked_time, default=manifest.source.snapshot.taken_at),
+        oldest_as_of=min(moments, key=checked_time, default=None),
         committed=True,
         tables=packed(tuple(tables.values())),
         table_count=len(existing),
@@ -61,11 +62,6 @@ def _with_new_runs(ledger: Ledger, nights: int, before: StateHistory | None, inf
     )
     runs = _Walk(reach, inflight, before).runs(key, manifest, tables)
     return _with_runs(fresh, tuple(islice(runs, nights)), inflight)
-
-
-def _oldest(tables: Sequence[TableNow]) -> str | None:
-    moments = [one.as_of for one in tables if one.as_of is not None]
-    return min(moments, key=checked_time, default=None)
 
 
 def _reachable(manifests: Iterator[tuple[str, Manifest]]) -> Iterator[tuple[str, Manifest]]:
@@ -116,18 +112,28 @@ def _with_runs(history: StateHistory, committed: tuple[RunFacts, ...], inflight:
     """Return the history with the committed runs, and those that committed nothing since the oldest one began."""
     published = {run.run_id for run in committed}
     others = [_uncommitted(one) for one in uncommitted_runs(inflight) if one.run_id not in published]
-    since = committed[-1].started_at if committed else ""
-    others = [run for run in others if run.started_at >= since]
+    since = min((checked_time(run.started_at) for run in committed), default=None)
+    others = [run for run in others if since is None or checked_time(run.started_at) >= since]
     record = None if inflight.ended is UNSET else inflight.ended
     database = history.database or ("" if record is None else record.last.database)
     return replace(
         history,
         database=database,
-        runs=tuple(sorted([*committed, *others], key=lambda run: run.moment, reverse=True)),
+        runs=tuple(_merged(committed, others)),
         succeeded_at=None if record is None else record.succeeded_at,
         audited_chunks=0 if record is None else record.audited_chunks,
         audit_mismatches=0 if record is None else record.last.audit_mismatches,
     )
+
+
+def _merged(committed: Sequence[RunFacts], others: Sequence[RunFacts]) -> Iterator[RunFacts]:
+    """Yield all runs, newest first. Runs that committed keep the order of their commits, whatever the clocks said."""
+    left = sorted(others, key=lambda run: checked_time(run.moment), reverse=True)
+    for run in committed:
+        while left and checked_time(left[0].moment) > checked_time(run.moment):
+            yield left.pop(0)
+        yield run
+    yield from left
 
 
 def _uncommitted(run: KnownRun) -> RunFacts:

@@ -196,6 +196,7 @@ def _table_night(one: TableNow, old: TableNow | None) -> TableNight:
         stored_bytes=one.stored_bytes,
         stored_before=None if old is None else old.stored_bytes,
         chunks=one.chunks,
+        chunks_before=None if old is None else old.chunks,
         chunks_read=one.chunks_read,
         moved_bytes=one.moved_bytes,
         seconds=round(one.seconds, 3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from floodmark.escaping import printable
 from floodmark.report.attention import age_text
 from floodmark.report.facts import StateHistory, UnreadState
 from floodmark.report.library import chart_library, require_report_extra
@@ -74,12 +76,14 @@ def _shown_whole(histories: Sequence[StateHistory | UnreadState]) -> list[bool]:
 
 def _slugs(histories: Sequence[StateHistory | UnreadState]) -> list[str]:
     """Return a name for the links to each state. Databases of the same name get a number."""
-    found: list[str] = []
+    known: Counter[str] = Counter()
+    found = []
     for state in histories:
         name = state.database if isinstance(state, StateHistory) else ""
-        name = quote(name or "state", safe="")
-        number = 1 + sum(1 for one in found if one.partition("~")[0] == name)
-        found.append(name if number == 1 else f"{name}~{number}")
+        # No name holds a ~ after this, so no name looks like one with a number.
+        name = quote(name or "state", safe="").replace("~", "%7E")
+        known[name] += 1
+        found.append(name if known[name] == 1 else f"{name}~{known[name]}")
     return found
 
 
@@ -97,7 +101,9 @@ def _source_hash(script: str) -> str:
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - optional extra
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
     environment.filters.update(
         size=lambda number: "–" if number is None else size_text(number),
         count=lambda number: "–" if number is None else f"{number:,}",
@@ -109,6 +115,11 @@ def _template() -> Template:
         nights_json=_nights_json,
     )
     return environment.from_string(_asset("report.html.j2"))
+
+
+def _visible(value: object) -> object:
+    """Show characters that are invisible or turn the direction of text. A name could pretend to be another one."""
+    return printable(value) if type(value) is str else value
 
 
 def _nights_json(nights: Sequence[NightTotal]) -> str:

@@ -87,8 +87,8 @@ def _table(one: TableNow) -> list[Any]:
 
 def _run(run: RunFacts) -> list[Any]:
     ended = None if run.finished_at is None else _epoch(run.finished_at)
-    committed = run.key is not None
-    numbers = [run.moved_bytes, run.stored_bytes, run.rows] if committed else [None, None, None]
+    # A run that committed nothing can have moved bytes, which the next run then finds there.
+    numbers = [run.moved_bytes, run.stored_bytes, run.rows] if run.key else [run.moved_bytes or None, None, None]
     return [run.run_id, run.outcome, _epoch(run.started_at), ended, run.seconds, *numbers, run.counts]
 
 
@@ -116,6 +116,7 @@ def _news(run: RunFacts, indexes: Indexes) -> list[list[Any]]:
             one.stored_bytes,
             one.stored_before,
             one.chunks,
+            one.chunks_before,
             one.chunks_read,
             one.moved_bytes,
             one.seconds,

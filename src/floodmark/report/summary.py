@@ -137,8 +137,7 @@ def state_view(state: StateHistory | UnreadState, slug: str, now: datetime, *, t
     if isinstance(state, UnreadState):
         return StateView(slug=slug, title=place, place=place, level=level, severity=rank, notices=found)
     published = state.published
-    moved = sum(run.moved_bytes for run in published)
-    whole = sum(max(run.stored_bytes, run.moved_bytes) for run in published)
+    moved = sum(run.moved_bytes for run in state.runs)
     today = now.astimezone(UTC).date()
     return StateView(
         slug=slug,
@@ -153,7 +152,7 @@ def state_view(state: StateHistory | UnreadState, slug: str, now: datetime, *, t
         age_seconds=_age(state.as_of, now),
         oldest_seconds=_oldest(state, now),
         moved_bytes=moved,
-        saved_bytes=whole - moved,
+        saved_bytes=sum(map(_stayed, state.runs)),
         recent=recent_days(state.runs, today, _RECENT_DAYS),
         calendar=calendar(state.runs, today),
         runs=tuple(islice(state.runs, _MOST_RUNS)),
@@ -161,7 +160,7 @@ def state_view(state: StateHistory | UnreadState, slug: str, now: datetime, *, t
         audit=_audit_shares(state.read_days, today),
         data=payload(state, tables=tables) if state.runs else "",
         left_out=not tables,
-        nights=tuple(_nights(published)),
+        nights=tuple(_nights(state.runs)),
     )
 
 
@@ -189,11 +188,16 @@ def _oldest(state: StateHistory, now: datetime) -> int | None:
     return oldest if age is not None and oldest is not None and oldest > age + _MUCH_OLDER else None
 
 
-def _nights(published: Sequence[RunFacts]) -> Iterable[NightTotal]:
-    for day, runs in sorted(runs_by_day(published).items()):
-        moved = sum(run.moved_bytes for run in runs)
-        whole = sum(max(run.stored_bytes, run.moved_bytes) for run in runs)
-        yield NightTotal(f"{day:%Y-%m-%d}", moved, whole - moved)
+def _stayed(run: RunFacts) -> int:
+    """Return the bytes of a run's full copy that it did not put. A run that committed nothing has no copy."""
+    return max(0, run.stored_bytes - run.moved_bytes)
+
+
+def _nights(runs: Sequence[RunFacts]) -> Iterable[NightTotal]:
+    for day, ended in sorted(runs_by_day(runs).items()):
+        total = NightTotal(f"{day:%Y-%m-%d}", sum(run.moved_bytes for run in ended), sum(map(_stayed, ended)))
+        if total.moved_bytes or total.saved_bytes:
+            yield total
 
 
 def _summed(nights: Iterable[NightTotal]) -> tuple[NightTotal, ...]:

@@ -17,12 +17,17 @@
   const NOW = ["state", "code", "detail", "rows", "raw", "stored", "asOf", "changedAt", "seconds", "chunks", "columns", "key",
     "unique", "comment", "encoding", "oldestRead", "objectCount", "layers", "objects"];
   const RUN = ["id", "outcome", "start", "end", "seconds", "moved", "stored", "rows", "counts"];
-  const NIGHT = ["table", "rows", "rowsBefore", "stored", "storedBefore", "chunks", "read", "moved", "seconds", "code", "detail"];
+  const NIGHT = ["table", "rows", "rowsBefore", "stored", "storedBefore", "chunks", "chunksBefore", "read", "moved", "seconds", "code", "detail"];
   const CHANGE = ["kind", "table", "column", "before", "after"];
 
   const $ = (selector, within = document) => within.querySelector(selector);
   const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
   const named = (names, values) => Object.fromEntries(names.map((name, at) => [name, values[at]]));
+
+  // Characters that are invisible or turn the direction of text are shown as escapes, as the commands do it. Lines stay.
+  const UNSEEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]/g;
+  const escaped = (letter) => { const code = letter.charCodeAt(0); return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`; };
+  const visible = (child) => typeof child === "string" ? child.replace(UNSEEN, escaped) : child;
 
   function h(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
@@ -30,7 +35,7 @@
       if (name === "on") for (const [event, act] of Object.entries(value)) element.addEventListener(event, act);
       else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : value);
     }
-    element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    element.append(...children.flat().filter((child) => child !== null && child !== undefined).map(visible));
     return element;
   }
 
@@ -50,6 +55,11 @@
     return minutes < 60 ? `${minutes} min ${Math.floor(seconds % 60)} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   }
   const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+  // The days of a chart. They have a year if they are far apart: no two days must have the same label.
+  function dayLabels(moments) {
+    const long = Math.max(...moments) - Math.min(...moments) > 300 * 86400000;
+    return moments.map((moment) => long ? `${dayOf(moment)} ${new Date(moment).getUTCFullYear()}` : dayOf(moment));
+  }
   const two = (number) => String(number).padStart(2, "0");
   function dayOf(moment) { const at = new Date(moment); return `${at.getUTCDate()} ${MONTHS[at.getUTCMonth()]}`; }
   function timeOf(moment) {
@@ -74,7 +84,7 @@
   }
   function indexed(raw, slug) {
     const runs = raw.runs.map((values) => named(RUN, values));
-    const days = runs.map((run) => dayOf(run.end ?? run.start));
+    const days = dayLabels(runs.map((run) => run.end ?? run.start));
     const known = new Map(), twice = new Set(days).size < days.length;
     runs.forEach((run, at) => {
       const moment = run.end ?? run.start;
@@ -95,13 +105,16 @@
   }
   function summarise(state, table) {
     table.cells = state.runs.map((_, run) => state.cells[run] ? state.cells[run][table.at] : LEFT).join("");
-    const first = table.cells.search(/[^ -]/);
+    // Runs that committed nothing say nothing about a table that no earlier run knew.
+    const first = state.runs.findIndex((_, run) => state.cells[run] && table.cells[run] !== ABSENT);
     if (first > 0) table.cells = " ".repeat(first) + table.cells.slice(first);
-    if (!table.now || table.now.state === DROPPED) table.cells = table.cells.replace(/[ -]+$/, (rest) => " ".repeat(rest.length));
+    const gone = !table.now || [DROPPED, ABSENT].includes(table.now.state);
+    if (gone) table.cells = table.cells.replace(/[ -]+$/, (rest) => " ".repeat(rest.length));
     const number = (states) => [...table.cells].filter((cell) => states.includes(cell)).length;
     table.changed = number([CHANGED, NEW]);
     table.failed = number([FAILED]);
-    table.last = table.now && table.now.state !== DROPPED ? table.now.state : DROPPED;
+    table.looked = number([UNCHANGED, IDENTICAL, CHANGED, NEW, FAILED]);
+    table.last = gone ? DROPPED : table.now.state;
     table.rows = table.now ? table.now.rows : null;
     table.stored = table.now ? table.now.stored : null;
     table.spent = [...table.nights.values()].reduce((sum, night) => sum + night.seconds, 0);
@@ -136,7 +149,7 @@
   }
   const x = (values, bars = true) => ({ field: "x", type: "ordinal", sort: null, scale: { type: bars ? "band" : "point", domain: [...new Set(values.map((one) => one.x))] } });
   const BYTES = { labelExpr: "replace(format(datum.value, '~s'), regexp('([kMGTP]?)$'), ' $1B')", title: null };
-  const NUMBERS = { labelExpr: "datum.value % 1 ? '' : format(datum.value, '~s')", title: null };
+  const NUMBERS = { labelExpr: "datum.value % 1 ? '' : format(datum.value, '~s')", tickMinStep: 1, title: null };
   const tip = { field: "tip", type: "nominal" };
 
   // Two parts of a whole by night: what changed is at the bottom and dark, what stayed is above it and pale.
@@ -190,7 +203,7 @@
     slowest(place, state) {
       const slow = state.tables.filter((table) => table.spent > 0).sort((a, b) => b.spent - a.spent).slice(0, 10);
       if (!slow.length) return place.replaceChildren(h("p", { class: "empty" }, "No table was read in these nights."));
-      const values = slow.map((table) => ({ table: table.label, value: table.spent, tip: `${table.label}: ${span(table.spent)} in ${table.nights.size} nights` }));
+      const values = slow.map((table) => ({ table: visible(table.label), value: table.spent, tip: `${visible(table.label)}: ${span(table.spent)} in ${table.nights.size} nights` }));
       return draw(place, "Bars: the ten tables that took most time", {
         height: 24 * slow.length, data: { values }, mark: { type: "bar", color: "var(--changed)", height: 15 },
         encoding: {
@@ -202,8 +215,9 @@
   };
   function frontChart(place) {
     const nights = JSON.parse($("#front-data").textContent);
-    const values = nights.flatMap(([day, moved, stayed]) => {
-      const label = dayOf(Date.parse(`${day}T00:00:00Z`)), text = `${label}: ${size(moved)} moved, ${size(stayed)} stayed`;
+    const labels = dayLabels(nights.map(([day]) => Date.parse(`${day}T00:00:00Z`)));
+    const values = nights.flatMap(([, moved, stayed], at) => {
+      const label = labels[at], text = `${label}: ${size(moved)} moved, ${size(stayed)} stayed`;
       return [part(label, "moved", 0, moved, text), part(label, "stayed", 1, stayed, text)];
     });
     return draw(place, "Bars: bytes that all databases moved by day, and bytes that stayed", parts(values, BYTES));
@@ -238,7 +252,7 @@
     tipBox.hidden = !cell;
     if (!cell) return;
     const { state, table } = cell.parentElement;
-    tipBox.textContent = nightText(state, table, Number(cell.dataset.run));
+    tipBox.textContent = visible(nightText(state, table, Number(cell.dataset.run)));
     const box = cell.getBoundingClientRect();
     tipBox.style.left = `${Math.min(box.left, innerWidth - Math.min(330, tipBox.offsetWidth + 10))}px`;
     tipBox.style.top = `${box.bottom + 6}px`;
@@ -295,7 +309,7 @@
     row(table) {
       const [, letter, word] = STATES[table.last];
       return h("tr", {}, h("th", { scope: "row" }, h("a", { href: table.href }, table.label)), h("td", { class: "num", "data-label": "Rows" }, count(table.rows)),
-        h("td", { class: "num", "data-label": "Landed" }, size(table.stored)), h("td", { class: "num", "data-label": "Changed" }, `${table.changed} of ${table.cells.trim().length}`),
+        h("td", { class: "num", "data-label": "Landed" }, size(table.stored)), h("td", { class: "num", "data-label": "Changed" }, `${table.changed} of ${table.looked}`),
         h("td", { "data-label": "Last" }, [FAILED, DROPPED].includes(table.last) ? h("span", { class: `badge ${word}` }, h("span", { "aria-hidden": "true" }, letter), ` ${word}`) : word), h("td", { class: "strip" }, strip(this.state, table)));
     }
   }
@@ -323,14 +337,14 @@
     return button;
   }
   function tablePage(view, section, state, table) {
-    const now = table.now, gone = !now || now.state === DROPPED, last = STATES[table.last];
+    const now = table.now, gone = table.last === DROPPED, last = STATES[table.last];
     view.setAttribute("aria-labelledby", "table-title");
     view.replaceChildren(
       h("nav", { class: "crumbs", "aria-label": "Breadcrumb" }, h("a", { href: "#/" }, "All databases"), h("a", { href: `#/${state.slug}` }, section.dataset.title)),
       h("h1", { id: "table-title" }, table.label), h("p", { class: "sub" }, `${last[2]}${now && now.detail ? `: ${now.detail}` : ""}`),
       now && now.comment ? h("p", { class: "remark" }, now.comment) : "",
       h("dl", { class: "tiles" }, tile("Rows", count(table.rows)), tile("Landed", size(table.stored), now ? `${size(now.raw)} as lines` : ""),
-        tile("Objects", now ? count(now.objectCount) : "–", now ? now.encoding : ""), tile("Changed", `${table.changed} of ${table.cells.trim().length}`, "nights shown"),
+        tile("Objects", now ? count(now.objectCount) : "–", now ? now.encoding : ""), tile("Changed", `${table.changed} of ${table.looked}`, "nights that looked at it"),
         dayTile("Data of", now && now.asOf), dayTile("Last change", now && now.changedAt)),
       h("h2", {}, "Nights"), h("div", { class: "chart", style: "min-height: 0; padding: 12px" }, strip(state, table), h("p", { class: "key", style: "justify-content: space-between" }, h("span", {}, state.runs[0].label), h("span", {}, state.runs[state.runs.length - 1].label))), key(),
       h("div", { class: "pair" }, h("figure", {}, h("figcaption", {}, h("h2", {}, "Rows")), h("div", { class: "chart", id: "table-rows" })),
@@ -339,14 +353,15 @@
     );
     const rows = series(state, table, "rows", "rowsBefore");
     const points = state.runs.map((run, at) => ({ x: run.label, value: rows[at], tip: `${run.label}: ${count(rows[at])} rows` })).filter((one, at) => one.value !== null && state.cells[at]);
+    const held = series(state, table, "chunks", "chunksBefore");
     const chunks = state.runs.flatMap((run, at) => {
-      const night = table.nights.get(at), read = night && [CHANGED, NEW].includes(table.cells[at]) ? night.read : 0, all = night ? night.chunks : now ? now.chunks : 0;
+      const night = table.nights.get(at), read = night && [CHANGED, NEW].includes(table.cells[at]) ? night.read : 0, all = held[at] ?? 0;
       if (!state.cells[at] || [ABSENT, DROPPED].includes(table.cells[at])) return [];
       const text = `${run.label}: ${count(read)} of ${count(all)} chunks changed`;
       return [part(run.label, "changed", 0, read, text), part(run.label, "unchanged", 1, Math.max(0, all - read), text)];
     });
     chartOrNote($("#table-rows", view), points, "A line: rows of the table by night", () => line(points, NUMBERS));
-    chartOrNote($("#table-chunks", view), chunks, "Bars: chunks that changed by night", () => parts(chunks, { ...NUMBERS, tickMinStep: 1 }));
+    chartOrNote($("#table-chunks", view), chunks, "Bars: chunks that changed by night", () => parts(chunks, NUMBERS));
   }
   function chartOrNote(place, values, description, spec) {
     if (values.length) draw(place, description, spec());
@@ -390,7 +405,7 @@
   const databases = new Map(sections.filter((one) => one.dataset.slug).map((one) => [one.dataset.slug, one]));
   function show(section, title) {
     for (const one of sections) one.hidden = one !== section;
-    document.title = title ? `${title} – Floodmark report` : "Floodmark report";
+    document.title = title ? `${visible(title)} – Floodmark report` : "Floodmark report";
   }
   async function route() {
     tipBox.hidden = true;
