@@ -21,6 +21,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 
 NIGHTS = 30
+LONG = "x" * 300
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report about a database of more than a year, and about one with a short and eventful life."""
+    """A report about a database of more than a year, one with a short and eventful life, and one with long names."""
     odd = {
         "late": Invented(name=TableName("s", "late"), rows=9, left=(1, 2, 3)),
         "gone": Invented(name=TableName("s", "gone"), rows=9, dies=3, left=(4, 5)),
@@ -48,10 +49,11 @@ def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     years = Teller(MemoryStorage(), "years", 370, many_tables(1))
     short = Teller(MemoryStorage(), "short", 6, tuple(odd.values()))
-    for one in (years, short):
+    wide = Teller(MemoryStorage(), LONG, 2, (Invented(name=TableName("s", LONG), rows=9),))
+    for one in (years, short, wide):
         one.tell()
     path = tmp_path_factory.mktemp("corners") / "report.html"
-    histories = [read_history(years.ledger, 400), read_history(short.ledger, 5)]
+    histories = [read_history(years.ledger, 400), *(read_history(one.ledger, 5) for one in (short, wide))]
     path.write_text(render_html(histories, NOW), encoding="utf-8")
     return path
 
@@ -231,6 +233,19 @@ def test_paper_has_all_rows_of_a_long_list(browser: Browser, report: Path) -> No
     browser.theme("light", media="print")
     assert browser.run(f"{shown}.length") == NIGHTS - 1
     browser.theme("light")
+
+
+def test_paper_has_tables_and_not_the_cards_of_a_phone(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/many")
+    assert len(names(browser)) == 50
+    assert browser.pdf().count(b"/Type /Page\n") <= 4
+
+
+def test_a_long_name_makes_no_page_wider(browser: Browser, corners: Path) -> None:
+    browser.size(390, 844)
+    for place in ("#/", f"#/{LONG}", f"#/{LONG}/s/{LONG}"):
+        browser.open(corners, place)
+        assert browser.run("document.documentElement.scrollWidth") == 390, place
 
 
 def test_colours_that_mean_something_stay_if_colours_are_forced(browser: Browser, report: Path) -> None:
