@@ -93,6 +93,22 @@ def test_a_state_that_is_not_there_is_shown_and_sets_the_exit_code(
     assert str(tmp_path / "none") in capsys.readouterr().err
 
 
+def test_states_that_are_away_delay_a_report_of_many_little(
+    landed: Path, tmp_path: Path, capsys: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("ENDPOINT_URL_S3", "http://127.0.0.1:9"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    places = ("s3://lake/a", str(landed / "_floodmark"), "s3://lake/b")
+    states = [part for place in places for part in ("--state", place)]
+    assert main(["report", *states, "--html", str(tmp_path / "r.html")], {}) == 13
+    told = capsys.readouterr().err
+    assert len(pauses) == 2 and "retry" not in told
+    assert told.index("s3://lake/a") < told.index("s3://lake/b")
+    assert "3 databases, 0 in good order" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
 def test_before_the_first_commit_there_is_a_page(tmp_path: Path, capsys: Reader) -> None:
     listed = Path(__file__).parents[1] / "formats" / "inflight-1-ended.json"
     (tmp_path / "inflight.json").write_bytes(listed.read_bytes())

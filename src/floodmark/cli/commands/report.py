@@ -12,12 +12,19 @@ from floodmark.cli.output.failure import report as report_error
 from floodmark.cli.output.files import replace_file
 from floodmark.cli.output.streams import CommandStreams
 from floodmark.cli.settings import several_states
+from floodmark.engine.local import LocalThreads
 from floodmark.errors import EXIT_OK, StorageError, UsageError
+from floodmark.events import ignore_event
 from floodmark.report import StateHistory, UnreadState, read_history, render_html
 from floodmark.report.library import require_report_extra
+from floodmark.retrying import Patience
 from floodmark.state.ledger import Ledger
 
 STDOUT = "-"
+# States that are read at once. Each has a manifest in memory, and a manifest can be large.
+_AT_ONCE = 2
+# With many states, one that can't be reached must not keep the others waiting for its retries.
+_PATIENCE = Patience(tries=2)
 
 
 def report(options: argparse.Namespace, streams: CommandStreams) -> int:
@@ -26,16 +33,28 @@ def report(options: argparse.Namespace, streams: CommandStreams) -> int:
     Raises ConfigError if the extra is missing, UsageError if the file can't be written.
     """
     require_report_extra()
-    ledgers = open_ledgers(several_states(options, streams), streams.report_retry)
+    states = several_states(options, streams)
+    tell, patience = (streams.report_retry, Patience()) if len(states) == 1 else (ignore_event, _PATIENCE)
+    ledgers = open_ledgers(states, tell, patience)
     if options.html != STDOUT:
         _require_folder(Path(options.html))
-    histories = [_history(ledger, options.nights) for ledger in ledgers]
+    histories = _histories(ledgers, options.nights)
     page = render_html(histories, datetime.now(UTC)).encode("utf-8")
     if options.html == STDOUT:
         streams.out.write_bytes(page)
     else:
         _write(Path(options.html), page)
     return _told_problems(histories, ledgers, streams)
+
+
+def _histories(ledgers: Sequence[Ledger], nights: int) -> list[StateHistory | UnreadState]:
+    """Return the histories in the order of the ledgers. They are read in parallel."""
+    found: dict[str, StateHistory | UnreadState] = {}
+    for ledger, history in LocalThreads(_AT_ONCE).run_tasks(lambda one: _history(one, nights), ledgers):
+        if isinstance(history, BaseException):
+            raise history
+        found[ledger.url] = history
+    return [found[ledger.url] for ledger in ledgers]
 
 
 def _history(ledger: Ledger, nights: int) -> StateHistory | UnreadState:
