@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
@@ -158,6 +160,7 @@ def test_browsers_get_what_they_ask_for(server: MetricsServer) -> None:
         (lambda headers: {"If_Modified_Since": headers["Last-Modified"]}, 304),
         (lambda headers: {"If_Modified_Since": "Mon, 01 Jan 2024 00:00:00 GMT"}, 200),
         (lambda headers: {"If_Modified_Since": "yesterday"}, 200),
+        (lambda headers: {"If_Modified_Since": "Fri, 01 Jan 99999999999 00:00:00 GMT"}, 200),
     ],
 )
 def test_a_page_that_is_known_is_not_sent_again(
@@ -168,6 +171,25 @@ def test_a_page_that_is_known_is_not_sent_again(
     assert again.status == status and (status == 200 or body == b"")
     assert again.headers["ETag"] == first.headers["ETag"]
     assert again.headers["Content-Length"] == first.headers["Content-Length"]
+
+
+def test_many_browsers_at_once_delay_no_scrape(server: MetricsServer) -> None:
+    with ExitStack() as open_ones:
+        for _ in range(100):
+            browser = open_ones.enter_context(socket.socket())
+            browser.setblocking(False)
+            browser.connect_ex((HOST, server.port))
+        began = time.monotonic()
+        assert get(f"http://{HOST}:{server.port}/metrics") == b""
+        assert time.monotonic() - began < 0.95  # a connection that the kernel refuses is tried again after a second
+
+
+@pytest.mark.parametrize("request_line", [b"nonsense", b"GET /" + b"a" * 70_000 + b" HTTP/1.1", b"GET / HTTP/9.9"])
+def test_no_answer_tells_the_versions_of_the_server(server: MetricsServer, request_line: bytes) -> None:
+    with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        connection.sendall(request_line + b"\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer and b"Python" not in answer
 
 
 def test_a_text_can_be_the_front_page() -> None:

@@ -146,7 +146,7 @@ def _is_known(page: _Page, environ: WSGIEnvironment) -> bool:
         return page.digest in tags or tags.strip() == "*"
     try:
         since = parsedate_to_datetime(environ.get("HTTP_IF_MODIFIED_SINCE", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return since.tzinfo is not None and page.made <= since
 

@@ -111,6 +111,10 @@ class _Handler(WSGIRequestHandler):
 
     timeout = _SLOW_CLIENT
 
+    def version_string(self) -> str:
+        """Return what the answers to requests that are no HTTP say about the server: no version."""
+        return "floodmark"
+
     def log_message(self, format: str, *arguments: object) -> None:
         """Log nothing: a scrape needs no line, and its path is an unknown client's text."""
 
@@ -121,6 +125,7 @@ class _Handler(WSGIRequestHandler):
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 128  # with the default of 5, many browsers at once would delay a scrape by seconds
     block_on_close = False  # a client that never reads its answer delays nobody
 
     def __init__(self, address: str, port: int, application: WSGIApplication) -> None:
