@@ -298,6 +298,14 @@ def test_headings_labels_and_captions_are_there(browser: Browser, report: Path) 
     assert len(ids) == len(set(ids))
 
 
+def test_a_screen_reader_hears_sentences_and_no_fields_of_charts(browser: Browser, report: Path) -> None:
+    browser.open(report, "#/cases")
+    nodes = [one for one in browser.call("Accessibility.getFullAXTree")["nodes"] if not one["ignored"]]
+    said = [one.get("name", {}).get("value", "") for one in nodes]
+    assert any(text.endswith(" stayed") for text in said) and "1 night dropped" in " ".join(said)
+    assert [text for text in said if "tip:" in text or "order:" in text or "mark:" in text] == []
+
+
 # Headings that leave out a level, and elements that a screen reader could not name.
 HEADINGS = """(() => {
   const shown = [...document.querySelectorAll('h1, h2, h3')].filter((one) => one.checkVisibility());

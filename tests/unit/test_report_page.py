@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from fix_report import INERT, NOW, ODD_NAMES, Invented, Teller, many_tables, odd_tables, service_tables
-from floodmark.errors import ConfigError, StorageDenied
+from floodmark.errors import ConfigError, FloodmarkError, StorageDenied
 from floodmark.model import TableName
 from floodmark.report import StateHistory, UnreadState, library, page, read_history, render_html
 from floodmark.report.attention import notices
@@ -223,6 +223,19 @@ def test_without_any_state_there_is_still_a_page() -> None:
 
 def test_a_clock_that_is_behind_makes_no_negative_age() -> None:
     assert "0 seconds old" in render_html([history("cases", 2, many_tables(1))], NOW - timedelta(days=3))
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("import os; os.kill(os.getpid(), 9)", "killed by signal 9"), ("raise SystemExit(7)", "ended with exit code 7")],
+)
+def test_a_chart_library_that_is_not_loaded_is_told_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, script: str, why: str
+) -> None:
+    monkeypatch.setattr(library, "_BUNDLE", script)
+    library.chart_library.cache_clear()
+    with pytest.raises(FloodmarkError, match=why):
+        library.chart_library()
 
 
 def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,14 @@ def chart_library() -> str:
     try:
         done = subprocess.run(command, capture_output=True, check=True, timeout=_SECONDS, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as error:
-        raise FloodmarkError("can't load the chart library", why=type(error).__name__) from None
+        hint = "It runs in a process of its own, which takes 150 MiB for a few seconds. See the memory limit."
+        raise FloodmarkError("can't load the chart library", why=_why(error), hint=hint) from None
     text = done.stdout.decode("utf-8")
     return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        code = error.returncode
+        return f"its process was killed by signal {-code}" if code < 0 else f"its process ended with exit code {code}"
+    return f"its process took more than {_SECONDS} s" if isinstance(error, subprocess.TimeoutExpired) else str(error)

@@ -150,7 +150,8 @@
   const x = (values, bars = true) => ({ field: "x", type: "ordinal", sort: null, scale: { type: bars ? "band" : "point", domain: [...new Set(values.map((one) => one.x))] } });
   const BYTES = { labelExpr: "replace(format(datum.value, '~s'), regexp('([kMGTP]?)$'), ' $1B')", title: null };
   const NUMBERS = { labelExpr: "datum.value % 1 ? '' : format(datum.value, '~s')", tickMinStep: 1, title: null };
-  const tip = { field: "tip", type: "nominal" };
+  // What a mark tells to the mouse, and to a screen reader.
+  const tip = { field: "tip", type: "nominal" }, spoken = { tooltip: tip, description: tip };
 
   // Two parts of a whole by night: what changed is at the bottom and dark, what stayed is above it and pale.
   function parts(values, axis) {
@@ -160,7 +161,7 @@
       encoding: {
         x: x(values), y: { field: "value", type: "quantitative", axis },
         color: { field: "part", type: "nominal", scale: { domain: names, range: ["var(--changed)", "var(--unchanged)"] } },
-        order: { field: "order", type: "quantitative" }, tooltip: tip,
+        order: { field: "order", type: "quantitative" }, ...spoken,
       },
     };
   }
@@ -170,8 +171,8 @@
     return {
       data: { values },
       layer: [
-        { mark: { type: "line", color: "var(--changed)", strokeWidth: 2.2, interpolate: "linear" }, encoding },
-        { mark: { type: "point", filled: true, size: 42, color: "var(--changed)", opacity: 1 }, encoding: { ...encoding, tooltip: tip } },
+        { mark: { type: "line", color: "var(--changed)", strokeWidth: 2.2, interpolate: "linear", aria: false }, encoding },
+        { mark: { type: "point", filled: true, size: 42, color: "var(--changed)", opacity: 1 }, encoding: { ...encoding, ...spoken } },
       ],
     };
   }
@@ -195,8 +196,8 @@
       return draw(place, "Bars: duration and outcome of each run", {
         data: { values },
         layer: [
-          { mark: { type: "bar" }, encoding: { ...encoding, color, tooltip: tip } },
-          { mark: { type: "text", dy: -8, fontSize: 12, fontWeight: "bold", color: "var(--ink)" }, encoding: { ...encoding, text: { field: "mark", type: "nominal" } } },
+          { mark: { type: "bar" }, encoding: { ...encoding, color, ...spoken } },
+          { mark: { type: "text", aria: false, dy: -8, fontSize: 12, fontWeight: "bold", color: "var(--ink)" }, encoding: { ...encoding, text: { field: "mark", type: "nominal" } } },
         ],
       });
     },
@@ -208,7 +209,7 @@
         height: 24 * slow.length, data: { values }, mark: { type: "bar", color: "var(--changed)", height: 15 },
         encoding: {
           y: { field: "table", type: "nominal", sort: null, axis: { title: null, labelLimit: 190, labelColor: "var(--ink)" } },
-          x: { field: "value", type: "quantitative", axis: { title: "seconds", grid: true, tickCount: 5, labelExpr: "format(datum.value, ',.2~f')" } }, tooltip: tip,
+          x: { field: "value", type: "quantitative", axis: { title: "seconds", grid: true, tickCount: 5, labelExpr: "format(datum.value, ',.2~f')" } }, ...spoken,
         },
       });
     },
@@ -228,7 +229,7 @@
   function strip(state, table) {
     const words = {};
     for (const cell of table.cells) if (cell !== ABSENT) words[STATES[cell][2]] = (words[STATES[cell][2]] ?? 0) + 1;
-    const label = Object.entries(words).map(([word, number]) => `${number} nights ${word}`).join(", ") || "not there";
+    const label = Object.entries(words).map(([word, number]) => `${number} ${number === 1 ? "night" : "nights"} ${word}`).join("; ") || "not there";
     const element = h("span", { class: state.runs.length > 60 ? "cells tiny" : "cells", role: "img", "aria-label": label });
     [...table.cells].forEach((cell, run) => {
       const [kind, letter] = STATES[cell];
