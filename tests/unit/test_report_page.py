@@ -146,6 +146,13 @@ def test_what_a_stopped_run_moved_is_counted() -> None:
     assert [run[5:8] for run in documents(render_html([stopped], NOW))[0]["runs"]][1] == [70_000, None, None]
 
 
+def test_a_run_counts_the_tables_that_it_looked_at() -> None:
+    left = Invented(name=TableName("s", "left"), rows=9, left=(1,))
+    html = render_html([history("cases", 2, (*many_tables(2), left))], NOW)
+    changed = re.findall(r'data-label="Changed" class="num">(\d of \d)<', html)
+    assert [one[-4:] for one in changed] == ["of 2", "of 3"]
+
+
 def test_a_night_that_moved_nothing_and_kept_nothing_has_no_bar() -> None:
     empty = history("cases", 3, (), n1="failed")
     view = state_view(empty, "cases", NOW)
