@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from fix_state import HOME, RESTORED, no_wait, point, stored
+from fix_state import HOME, RESTORED, entry, manifest, no_wait, point, stored
 from floodmark.errors import StateUnreadable, StorageUnavailable
 from floodmark.events import Event, ProgressFound, Warned
 from floodmark.layout import progress_key
 from floodmark.lineage import Lineage
-from floodmark.model import Chunk, ChunkMark, Encoding, Fingerprint, JournalMark, SourceIdentity, TableName
+from floodmark.model import (
+    Chunk,
+    ChunkMark,
+    Encoding,
+    Fingerprint,
+    JournalMark,
+    PartDefinition,
+    SourceIdentity,
+    TableName,
+)
 from floodmark.observed import Part, TableInfo
 from floodmark.pipeline import resume
-from floodmark.pipeline.remembered import Remembered, RememberedChunk, with_finished
+from floodmark.pipeline.remembered import Remembered, RememberedChunk, remember_entry, with_finished
 from floodmark.pipeline.resume import FinishedWork, LeftChunks, ProgressTracker, usable_chunks
 from floodmark.state.documents import Documents
 from floodmark.state.inflight import read_progress, remove_progress, write_progress
@@ -382,6 +392,41 @@ def test_what_is_read_back_was_finished_whatever_failed(number: int, monkeypatch
         assert {(found.source[1], taken_at, place) for place, taken_at in told.items()} <= ever
         if desk.failing is None:
             assert told == own and found.source[1] == source.system_identifier
+
+
+@pytest.mark.parametrize(
+    ("changes", "source", "expected"),
+    [
+        ({}, {}, [1]),
+        ({"watermark": {"point": point(1)}}, {}, [0, 1]),
+        ({"watermark": {"point": point(3, RESTORED)}}, {}, [0, 1]),
+        ({"watermark": {"table_oid": 1}}, {}, [0, 1]),
+        ({"watermark": {"parts": (PartDefinition("16385", "other"),)}}, {}, [0, 1]),
+        ({"watermark": None}, {}, [0, 1]),
+        ({"fingerprint": Fingerprint("new", "config", 2)}, {}, [0, 1]),
+        ({"name": "other"}, {}, [0, 1]),
+        ({}, {"system_identifier": "another"}, [0, 1]),
+    ],
+)
+def test_what_a_manifest_knows_as_well_is_not_held_in_memory(
+    changes: dict[str, Any], source: dict[str, str], expected: list[int]
+) -> None:
+    """A chunk that the manifest knows from an earlier moment, or otherwise, can be the one that is proven."""
+    known = chunk(0, 3)
+    good = replace(entry("t", point(3), known.object or stored("")), fingerprint=SHAPE)
+    more = dict(changes)
+    mark = more.pop("watermark", {})
+    assert good.watermark is not None
+    good = replace(good, watermark=None if mark is None else replace(good.watermark, **mark), **more)
+    committed = manifest("r1", point(3), good)
+    committed = replace(committed, source=replace(committed.source, **source))
+    progress = document(*written(chunk(0, 2), chunk(1, 2)))
+    left = usable_chunks(progress, HERE, Encoding(), NOW, None, committed)
+    assert [one.mark.chunk.start // 8 for _, one in left.chunks] == expected
+    told = remember_entry(good)
+    every = usable_chunks(progress, HERE, Encoding(), NOW)
+    used, of_all = (with_finished(told, [one for _, one in some.chunks], info(), point(9)) for some in (left, every))
+    assert used == of_all, "the same chunks can be proven"
 
 
 def test_what_is_committed_is_not_kept() -> None:

@@ -29,10 +29,21 @@ from msgspec.structs import replace
 from floodmark.errors import StorageError
 from floodmark.events import Observer, ProgressFound, Warned
 from floodmark.layout import timestamp_of, timestamp_text
-from floodmark.model import Chunk, Encoding, Fingerprint, ObjectEntry, Point, SourceIdentity, TableName, Watermark
+from floodmark.lineage import same_history
+from floodmark.model import (
+    Chunk,
+    Encoding,
+    Fingerprint,
+    ObjectEntry,
+    Point,
+    SourceIdentity,
+    TableEntry,
+    TableName,
+    Watermark,
+)
 from floodmark.pipeline.entries import journal_marks, part_definitions
 from floodmark.pipeline.remembered import RememberedChunk, remembered_chunks
-from floodmark.state.manifest import FinishedChunks, Progress
+from floodmark.state.manifest import FinishedChunks, Manifest, Progress
 
 OLDEST_OBJECT = timedelta(days=4)
 # The run writes its progress after a finished chunk, but not sooner than this after the last time, ...
@@ -71,13 +82,20 @@ class LeftChunks(Struct, frozen=True):
 
 
 def usable_chunks(
-    progress: Progress, destination: str, encoding: Encoding, now: datetime, floor: str | None = None
+    progress: Progress,
+    destination: str,
+    encoding: Encoding,
+    now: datetime,
+    floor: str | None = None,
+    committed: Manifest | None = None,
 ) -> LeftChunks:
     """Return the chunks of a progress whose objects a run can name.
 
     Their objects lie at the run's destination, are written in its encoding, are not too old, and are above head's
     floor. A chunk that was finished again, under a later snapshot, can also be in an earlier part: the last one counts.
+    Chunks that the last manifest (`committed`) knows as well are left out: they would only take memory.
     """
+    entries = _entries_of(committed, progress)
     chunks: dict[tuple[TableName, Chunk], RememberedChunk] = {}
     if progress.destination == destination and progress.encoding == encoding:
         oldest = timestamp_text(now - OLDEST_OBJECT)
@@ -85,11 +103,41 @@ def usable_chunks(
             table = TableName(told.schema, told.name)
             stamp = None if told.stamp is UNSET else told.stamp
             reason = None if told.reason is UNSET else told.reason
+            known = _known_as_well(entries.get(table), told)
             for one in remembered_chunks(told.watermark, told.fingerprint, told.objects, stamp, reason):
-                if one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or "")):
+                stays = one.object is None or (_put_at(one.object) >= oldest and _put_at(one.object) > (floor or ""))
+                if stays and known.get(one.mark.chunk) != one.part:
                     chunks[table, one.mark.chunk] = one
-    source = (progress.dialect, progress.system_identifier, progress.database)
-    return LeftChunks(progress.run_id, source, tuple((table, one) for (table, _), one in chunks.items()))
+    found = tuple((table, one) for (table, _), one in chunks.items())
+    return LeftChunks(progress.run_id, _database_of(progress), found)
+
+
+def _entries_of(committed: Manifest | None, progress: Progress) -> dict[TableName, TableEntry]:
+    """Return the entries of the last manifest if it is of the database of this progress."""
+    if committed is None or _database_key(committed.source.identity) != _database_of(progress):
+        return {}
+    return {entry.table: entry for entry in committed.tables}
+
+
+def _known_as_well(entry: TableEntry | None, told: FinishedChunks) -> dict[Chunk, str]:
+    """Return the chunks, with their part's fingerprint, that an entry knows from no earlier moment of the same history.
+
+    Nothing that a progress says of such a chunk could be proven sooner.
+    """
+    mark = None if entry is None else entry.watermark
+    if entry is None or mark is None or entry.fingerprint != told.fingerprint:
+        return {}
+    if mark.table_oid != told.watermark.table_oid:
+        return {}
+    then, now = told.watermark.point, mark.point
+    if not same_history(then.lineage, now.lineage) or None in (then.xmax, then.xmin) or _age(now) < _age(then):
+        return {}
+    parts = {} if mark.parts is UNSET else {one.part: one.schema for one in mark.parts}
+    return {one.chunk: parts.get(one.chunk.part, "") for one in mark.chunks}
+
+
+def _age(point: Point) -> tuple[int, int, str]:
+    return point.xmax or 0, point.xmin or 0, point.taken_at
 
 
 class ProgressTracker:
@@ -256,6 +304,10 @@ def _grouped_chunks(own: Mapping[tuple[TableName, Chunk], RememberedChunk]) -> I
 def _put_at(entry: ObjectEntry) -> str:
     """Return when the run that put an object claimed its timestamp, according to the key."""
     return timestamp_of(entry.key) or ""
+
+
+def _database_of(progress: Progress) -> tuple[str, str, str]:
+    return progress.dialect, progress.system_identifier, progress.database
 
 
 def _database_key(source: SourceIdentity) -> tuple[str, str, str]:

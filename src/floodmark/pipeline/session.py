@@ -146,9 +146,10 @@ class Session:
             return ProgressTracker((), None, self.observe)
         found = ledger.left_behind(self.started, lambda why: self.observe(Warned(why)))
         floor = self.current.head.floor if self.current is not None else None
+        committed = self.current.manifest if self.current is not None else None
         left = [
             replace(
-                usable_chunks(progress, here, self.backends.encoding, self.started, floor),
+                usable_chunks(progress, here, self.backends.encoding, self.started, floor, committed),
                 outcome="unfinished" if ended is None else ended.outcome,
             )
             for progress, ended in found
