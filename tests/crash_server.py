@@ -142,7 +142,7 @@ def _in_child(request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    resume.SHORTEST_PAUSE, resume.PAUSE_PER_WRITE = request["pause"], 0
+    resume.SHORTEST_PAUSE, resume.PAUSE_PER_WRITE, resume.SHARE_TO_LOSE = request["pause"], 0, 0
     out, err = io.StringIO(), io.StringIO()
     sys.stdout, sys.stderr = out, err
     points = Points(request["kill_at"], request["only"], request["signal"])
