@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from floodmark.errors import (
     ConditionFailed,
@@ -18,7 +19,7 @@ from floodmark.errors import (
 )
 from floodmark.events import Event, Retried
 from floodmark.retrying import Patience
-from floodmark.storage.base import Condition, IfAbsent, IfMatch
+from floodmark.storage.base import Condition, IfAbsent, IfMatch, Stat
 from floodmark.storage.memory import MemoryStorage
 from floodmark.storage.probe import body_of, put_once
 from floodmark.storage.retry import RetryingStorage
@@ -183,6 +184,21 @@ def test_a_put_under_a_key_of_one_s_own_can_be_repeated() -> None:
     with pytest.raises(ConditionFailed):
         put_once(store, "a", body_of(b"other"))
     assert store.get("a").data == b"lines"
+
+
+def test_a_store_that_knows_no_digest_is_asked_for_the_bytes() -> None:
+    """As a folder, and as S3 after a put in parts. Another worker can have put as many bytes."""
+
+    class Forgetful(MemoryStorage):
+        def stat(self, key: str) -> Stat | None:
+            found = super().stat(key)
+            return None if found is None else replace(found, sha256=None)
+
+    store = Forgetful()
+    put_once(store, "a", body_of(b"lines"))
+    put_once(store, "a", body_of(b"lines"))
+    with pytest.raises(ConditionFailed):
+        put_once(store, "a", body_of(b"other"))
 
 
 def test_each_worker_s_first_object_is_looked_for() -> None:

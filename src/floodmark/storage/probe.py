@@ -6,7 +6,14 @@ import hashlib
 import io
 import uuid
 
-from floodmark.errors import ConditionFailed, NoConditionalWrites, OutcomeUnknown, StorageDenied, StorageError
+from floodmark.errors import (
+    ConditionFailed,
+    NoConditionalWrites,
+    ObjectMissing,
+    OutcomeUnknown,
+    StorageDenied,
+    StorageError,
+)
 from floodmark.storage.base import Body, Condition, IfAbsent, IfMatch, Storage
 
 _NO_ETAG = '"00000000000000000000000000000000"'
@@ -51,8 +58,26 @@ def put_once(storage: Storage, key: str, body: Body) -> None:
     try:
         storage.put(key, body, IfAbsent())
     except (OutcomeUnknown, ConditionFailed):
-        if not exists_as_put(storage, key, body.size, body.sha256):
+        if not _holds(storage, key, body):
             raise
+
+
+def _holds(storage: Storage, key: str, body: Body) -> bool:
+    """Return True if an object has exactly these bytes.
+
+    A worker on another machine can have put others under the same key. So if the store knows no digest, the object is
+    read: a folder knows none, and S3 knows none of an object that was put in parts.
+    """
+    try:
+        found = storage.stat(key)
+        if found is None or found.size != body.size:
+            return False
+        if found.sha256 is not None:
+            return found.sha256 == body.sha256
+        with storage.open(key) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == body.sha256  # type: ignore[arg-type]
+    except (StorageDenied, ObjectMissing):
+        return False
 
 
 def body_of(data: bytes) -> Body:
