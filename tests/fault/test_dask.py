@@ -130,16 +130,21 @@ def test_a_cluster_without_workers_waits_for_one_and_says_so(make_dask: MakeDask
 
 
 def test_all_workers_gone_in_the_middle_is_an_error_after_a_while(make_dask: MakeDask, tmp_path: Path) -> None:
-    servers, events = make_dask(1), list[Event]()
+    """A stop does not wait for workers that are gone."""
+    servers, events, stop = make_dask(1), list[Event](), Stop()
 
     def kill() -> None:
         until((tmp_path / "begun-0").exists)
         servers.workers[0].kill()
 
-    with joined(servers.url, workers=0.5) as cluster:
+    with joined(servers.url, workers=1) as cluster:
         threading.Thread(target=kill).start()
-        engine = cluster.engine(events.append, 1, 2)
-        ((_, error),) = engine.run_tasks(lambda task: task, [0], away(acts.waiting, str(tmp_path)))
+        work = away(acts.waiting, str(tmp_path), stop.is_set)
+        stopping = cluster.engine(lambda event: stop.ask(signal.SIGTERM), 1, 2)
+        ((_, stopped),) = stopping.run_tasks(lambda task: task, [0], work)
+        engine, again = cluster.engine(events.append, 1, 2), away(acts.waiting, str(tmp_path))
+        ((_, error),) = engine.run_tasks(lambda task: task, [0], again)
+    assert isinstance(stopped, TaskStopped)
     assert isinstance(error, EngineError) and error.what == "the Dask cluster has no worker"
     assert any(isinstance(event, Warned) for event in events)
 

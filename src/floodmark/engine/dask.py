@@ -194,8 +194,11 @@ class _Flight(Generic[Task]):
             self._link.loop.start(self._link.end_tasks(self._run))
 
     def _end_of_patience(self) -> BaseException | None:
-        late = self._told is not None and time.monotonic() > self._told + self._link.patience.ends
-        return TaskStopped() if late else None
+        """Return the end of tasks that were told to end, if they take too long or there is no worker to end them."""
+        if self._told is None:
+            return None
+        late = time.monotonic() > self._told + self._link.patience.ends
+        return TaskStopped() if late or self._workers.is_none else None
 
     def _give_up(self, error: BaseException) -> list[tuple[Task, Any]]:
         """Return all tasks with this error. Workers notice by themselves that nobody wants the results."""
@@ -225,6 +228,11 @@ class _WorkerCount:
         self._asked_at = time.monotonic()
         self._answer: StartedFuture[int] | None = None
         self._none_since: float | None = None
+
+    @property
+    def is_none(self) -> bool:
+        """Return True if there was no worker at the last look."""
+        return self._none_since is not None
 
     def lost(self, observer: Observer) -> EngineError | None:
         """Return an error if there has been no worker for too long. Warn as soon as there is no worker."""
