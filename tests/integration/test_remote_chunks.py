@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import pickle
 import shutil
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,13 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from fix_command import until
+from fix_command import held, until
 from fix_engine import PickledThreads
 from fix_ports import closed_port
 from fix_postgres import Role
 from fix_runs import Nightly
 from floodmark.config import ColumnRule, Secret, TableRule
-from floodmark.engine.base import TaskStopped, WorkerWatch
+from floodmark.engine.base import Away, TaskStopped, WorkerWatch
 from floodmark.engine.local import ThisProcess
 from floodmark.errors import ConfigError
 from floodmark.events import ChunkDone, Event, Observer, Retried, RunStarted
@@ -30,6 +32,7 @@ from floodmark.native import VARIABLE, is_built
 from floodmark.pipeline import job, remote
 from floodmark.retrying import Patience
 from floodmark.source.base import Drawback
+from floodmark.source.postgres.coordinator import VIEW
 from floodmark.source.postgres.transactions import SnapshotTransactions
 from floodmark.stop import Stop
 from floodmark.storage.local import LocalStorage
@@ -304,6 +307,19 @@ def test_the_connections_of_the_whole_cluster(
     nightly.require_truth()
 
 
+def test_a_worker_whose_session_has_other_settings(
+    nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A filter can depend on a setting that Floodmark does not pin."""
+    nightly.database.execute("CREATE TABLE told (words text); INSERT INTO told VALUES ('dogs')")
+    options = "options=-c%20default_text_search_config%3Dpg_catalog.simple"
+    monkeypatch.setenv("FLOODMARK_SOURCE", f"{nightly.database.url}?{options}")
+    rule = TableRule(where="to_tsvector(words) @@ to_tsquery('english', 'dog')")
+    with pytest.raises(ConfigError, match="other settings") as refused:
+        nightly.run(rules={"public.told": rule})
+    assert "pg_catalog.simple" in str(refused.value) and "PGOPTIONS" in str(refused.value)
+
+
 def test_a_worker_that_may_not_connect(nightly: Nightly, away: PickledThreads, monkeypatch: pytest.MonkeyPatch) -> None:
     nightly.database.execute(TABLES)
     monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url.replace(nightly.database.name, "no_such_database"))
@@ -344,3 +360,56 @@ def test_a_worker_that_is_told_to_end_waits_no_longer_for_its_server(
     stop = Stop()
     with pytest.raises(TaskStopped):
         function(shared, message, WorkerWatch(lambda event: stop.ask(15), stop))  # at its first retry
+
+
+def test_a_worker_that_is_told_to_end_waits_no_longer_for_a_lock(nightly: Nightly, away: PickledThreads) -> None:
+    """Its connection ends, too: the next run has room."""
+    nightly.database.execute("CREATE TABLE locked AS SELECT 1 AS a")
+    nightly.run()
+    function, shared, message = pickle.loads(away.sent[0])
+    coordinator, migration, stop = nightly.database.connect(), nightly.database.connect(), Stop()
+    coordinator.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    name, view = coordinator.execute(f"SELECT pg_export_snapshot(), {VIEW}").fetchone() or ("", "")
+    exported = replace(message.part.exported, id=name, view=view)
+    message = replace(message, part=replace(message.part, exported=exported))
+    held(migration, "locked")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'floodmark' AND wait_event_type = 'Lock'"
+    threading.Thread(target=lambda: (until(lambda: nightly.database.value(waits)), stop.ask(15))).start()
+    begun = time.monotonic()
+    with pytest.raises(TaskStopped):
+        function(shared, message, WorkerWatch(lambda event: None, stop))
+    assert time.monotonic() - begun < 10
+    assert nightly.database.value(waits) == 0
+
+
+class Repeating(PickledThreads):
+    """Each of the first tasks is done twice, as if the first worker had died after its put."""
+
+    first = 0
+
+    def run_tasks(
+        self, work: Callable[[Any], Any], tasks: Iterable[Any], away: Away[Any] | None = None
+    ) -> Iterator[tuple[Any, Any]]:
+        if away is None:
+            yield from super().run_tasks(work, tasks)
+            return
+        for task in tasks:
+            self.first -= 1
+            if self.first >= 0:
+                list(super().run_tasks(work, [task], away))
+            yield from super().run_tasks(work, [task], away)
+
+
+def test_a_view_that_differs_each_time_is_read_again_under_another_key(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bytes of the first worker are never taken for those of the second, and no other table fails."""
+    nightly.database.execute("CREATE TABLE calm AS SELECT 1 AS a; CREATE VIEW wild AS SELECT random() AS r")
+    engine = Repeating(1)
+    use_engine(monkeypatch, engine)
+    monkeypatch.setenv("FLOODMARK_SOURCE", nightly.database.url)
+    engine.first = 2
+    result = nightly.run(include=("*.*", "public.wild"))
+    (again,) = [event.why for event in nightly.events if isinstance(event, Retried)]
+    assert "had different lines" in again
+    assert [entry.status for entry in result.manifest.tables] == ["extracted", "extracted"]

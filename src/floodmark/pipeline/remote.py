@@ -19,7 +19,7 @@ from floodmark.backends import data_backends, open_data_storage
 from floodmark.config import DestinationSettings, Selection, Settings
 from floodmark.config.workers import with_own_secrets, without_secrets
 from floodmark.engine.base import Away, TaskStopped, WorkerWatch
-from floodmark.errors import FloodmarkError, SourceUnavailable
+from floodmark.errors import ConditionFailed, FloodmarkError, SnapshotLost, SourceError
 from floodmark.model import Chunk, ObjectEntry
 from floodmark.observed import Observation
 from floodmark.pipeline.attempt import Attempt
@@ -37,6 +37,7 @@ from floodmark.storage.worker_places import WORKER, WorkerPlaces
 _PATIENCE = Patience(tries=7, longest=20)
 # A message names at most this many stored objects that its chunk can equal.
 _MOST_KNOWN = 16
+_DIFFERENT = "a chunk that was read twice had different lines"
 
 _Known = Mapping[str, ObjectEntry]
 
@@ -60,12 +61,12 @@ def extract_away(settings: Settings, message: ChunkMessage, watch: WorkerWatch) 
     """Extract one chunk on this machine, with its own credentials. This runs in a worker's process."""
     own = with_own_secrets(settings, os.environ)
     backends = data_backends(own.destination, _storage(own.destination), watch.observer)
-    source, deadline = message.part.open(own), Deadline(watch.stop)
+    source, deadline = message.part.open(own, watch.stop), Deadline(watch.stop)
     extractor = Extractor(source, backends, watch.observer, deadline, _PATIENCE, watch.stop.wait)
     try:
         outcome = extractor.extract_chunk(message.task)
-    except SourceUnavailable:
-        if deadline.stop_asked:  # it might have been there with more patience
+    except SourceError:
+        if deadline.stop_asked:  # its statement was cancelled, or the server might have been there with more patience
             raise TaskStopped from None
         raise
     return ChunkReply(WORKER, outcome.object, outcome.observed)
@@ -137,7 +138,15 @@ class RemoteChunks:
         return replace(known, chunk=task.plan.chunk, origin="reused")
 
     def error(self, work: TableWork, error: BaseException) -> BaseException:
-        """Return the error that a thread would have had."""
+        """Return the error that a thread would have had.
+
+        If a worker is lost after its put, another one does the task again. A view can then have other rows or another
+        order, as with random(). A new snapshot gives the object another key.
+        """
+        if isinstance(error, ConditionFailed):
+            return SnapshotLost(
+                _DIFFERENT, on=work.table.label, why="a worker was lost, and another one read the chunk"
+            )
         return self._shared.error_here(work.table, error) if isinstance(error, FloodmarkError) else error
 
 

@@ -23,6 +23,7 @@ from floodmark.model import Chunk, Point, SourceIdentity, TableName, WalBase
 from floodmark.native import EncoderName
 from floodmark.observed import BlockQuestion, Extracted, Observation, Part, Question, TableInfo, WrittenBlocks
 from floodmark.source.selection import TableChoice
+from floodmark.stop import Stop
 
 # A block is valid only during the call: the source writes the next one into the same memory.
 Write = Callable[[bytes | bytearray | memoryview], object]
@@ -124,9 +125,10 @@ class SharedPart(Protocol):
     @property
     def info(self) -> TableInfo: ...
 
-    def open(self, settings: Settings) -> ChunkSource:
+    def open(self, settings: Settings, stop: Stop) -> ChunkSource:
         """Return the part's chunks, read with the credentials in `settings`: this machine's own.
 
+        When `stop` is set, a reading ends soon, with a SourceError, even if it waits for a lock.
         Raises ConfigError if they lead to another source, or would give other lines than the coordinator's. `extract`
         can find that out, too.
         """

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Container, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,7 @@ from floodmark.source.postgres.refusals import CONNECT_TIMEOUT, connect_error
 _KEEPALIVE = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 6}
 
 _LONGEST_END = 1000  # milliseconds
+_SECONDS_BETWEEN_CANCELS = 0.5
 
 # Each of these shapes lines, plans or locks (`versions` knows which of them a newer server may lack). All are set by
 # SET LOCAL, so that a pooler never sees a session setting. A search_path without pg_temp implicitly begins with it:
@@ -135,6 +137,30 @@ def close_and_wait(connection: psycopg.Connection[Any]) -> None:
         ends.register(ours, select.POLLIN)
         ends.poll(_LONGEST_END)
     close_quietly(connection)
+
+
+@contextmanager
+def cancelled_by(stop: threading.Event, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Context manager for work on a connection, whose statements are cancelled once `stop` is set.
+
+    So a statement that waits for a lock, or that gives no row for a long time, ends as well.
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_cancel, args=(stop, connection, over), name="floodmark-cancel", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _cancel(stop: threading.Event, connection: psycopg.Connection[Any], over: threading.Event) -> None:
+    """Cancel again and again until the work is over: between two statements, a request has no effect."""
+    while not over.wait(_SECONDS_BETWEEN_CANCELS):
+        if stop.is_set():
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CONNECT_TIMEOUT)
 
 
 def settings_to_pin(limits: Limits, server_version: int) -> dict[str, str]:

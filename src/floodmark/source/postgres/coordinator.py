@@ -34,6 +34,10 @@ BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 VIEW = "pg_current_snapshot()::text || ' ' || pg_postmaster_start_time()"
 # The role, which a view can depend on: the one that logged in, and the one that reads.
 ROLE = "session_user::text || ' ' || current_user::text"
+# Settings that are not pinned, and on which a view, a filter or a cast can depend. To pin them could fail: the search
+# path decides which text search configuration a name means.
+_DEPENDENCIES = ("lc_time", "lc_numeric", "default_text_search_config", "xmloption", "timezone_abbreviations")
+DEPENDENCIES = "concat_ws(' ', " + ", ".join(f"current_setting('{name}', true)" for name in _DEPENDENCIES) + ")"
 # Texts become numbers here, not on the server: a cast from text to integer can be the user's own.
 _MOMENT = f"""
     SELECT {VIEW},
@@ -51,7 +55,8 @@ _MOMENT = f"""
            (SELECT stats_reset FROM pg_stat_archiver)::text,
            (SELECT stats_reset FROM pg_stat_wal)::text,
            current_setting('summarize_wal', true),
-           {ROLE}
+           {ROLE},
+           {DEPENDENCIES}
     FROM pg_database d WHERE d.datname = current_database()
 """
 
@@ -61,8 +66,9 @@ class ExportedSnapshot(Struct, frozen=True):
 
     `id` is the name for imports, None on a standby. `view` identifies the snapshot and its server, and imports are
     compared with it. `database` is the database's oid. `summarizes` says that the server is a primary that keeps WAL
-    summaries. `role` is the role that reads, and `pinned` are the settings with which each transaction begins. It holds
-    no secret: it goes to other machines.
+    summaries. `role` is the role that reads, and `pinned` are the settings with which each transaction begins.
+    `dependencies` are the values of other settings that rows can depend on. It holds no secret: it goes to other
+    machines.
     """
 
     id: str | None
@@ -73,6 +79,7 @@ class ExportedSnapshot(Struct, frozen=True):
     summarizes: bool
     role: str
     pinned: str
+    dependencies: str
     server_version: int
 
 
@@ -131,7 +138,7 @@ class Coordinator:
         row = self.connection.execute(_MOMENT).fetchone()
         assert row is not None
         view, xmin, xmax, taken_at, system, database, database_xmin, started = row[:8]
-        stats_reset, recovering, name, version, *resets, summarize, role = row[8:]
+        stats_reset, recovering, name, version, *resets, summarize, role, dependencies = row[8:]
         in_recovery = in_recovery or recovering
         resets = [UNSET if reset is None else reset for reset in resets]
         lineage = Lineage(system, database, database_xmin, started, stats_reset, in_recovery, *resets)
@@ -144,6 +151,7 @@ class Coordinator:
             summarizes=summarize == "on" and not in_recovery,
             role=role,
             pinned=self._pinned,
+            dependencies=dependencies,
             server_version=self.server_version,
         )
 

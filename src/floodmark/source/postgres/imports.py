@@ -10,7 +10,16 @@ import psycopg
 from msgspec import Struct
 
 from floodmark.errors import SnapshotLost
-from floodmark.source.postgres.coordinator import BEGIN, ROLE, VIEW, Connection, ExportedSnapshot, joined, set_local
+from floodmark.source.postgres.coordinator import (
+    BEGIN,
+    DEPENDENCIES,
+    ROLE,
+    VIEW,
+    Connection,
+    ExportedSnapshot,
+    joined,
+    set_local,
+)
 from floodmark.source.postgres.statements import literal
 from floodmark.source.postgres.versions import is_newer
 
@@ -19,6 +28,8 @@ TASK_BEGINS, TASK_ENDS = "SAVEPOINT task", "ROLLBACK TO SAVEPOINT task"
 # time, and workers read in parallel anyway. A connection that reads everything keeps the server's own setting, and so
 # does a newer server, which may not know it.
 _OWN_READS = "SET LOCAL effective_io_concurrency = 0"
+
+_OPTIONS = "Options in the URL and in PGOPTIONS must be the same everywhere."
 
 
 class NotImported(SnapshotLost):
@@ -54,10 +65,11 @@ class Transactions(Protocol):
 
 
 class _Found(NamedTuple):
-    """The snapshot that an import led to, and the role that did it."""
+    """The snapshot that an import led to, the role that did it, and the settings that its rows can depend on."""
 
     view: str
     role: str
+    dependencies: str
 
 
 def import_snapshot(
@@ -81,6 +93,9 @@ def import_snapshot(
         raise NotImported("another server answered", on=on, why="its snapshot differs")
     if found.role != exported.role:
         raise NotImported("another role reads", on=on, why="its rights and views can differ from the coordinator's")
+    if found.dependencies != exported.dependencies:
+        why = f"it has {found.dependencies}, and the coordinator has {exported.dependencies}"
+        raise NotImported("a session with other settings reads", on=on, why=why, hint=_OPTIONS)
     set_local(connection, settings)
     connection.execute(TASK_BEGINS)
 
@@ -89,7 +104,9 @@ def _begin(connection: Connection, exported: ExportedSnapshot, begins: str, firs
     assert exported.id is not None
     imports = f"SET TRANSACTION SNAPSHOT {literal(exported.id)}"
     try:
-        found = connection.execute(joined(begins, imports, exported.pinned, first, f"SELECT {VIEW}, {ROLE}"))
+        found = connection.execute(
+            joined(begins, imports, exported.pinned, first, f"SELECT {VIEW}, {ROLE}, {DEPENDENCIES}")
+        )
     except (psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):  # the latter from 17 on
         raise NotImported("can't import the snapshot", on=on) from None
     except psycopg.errors.FeatureNotSupported:

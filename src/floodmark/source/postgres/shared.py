@@ -36,12 +36,13 @@ from floodmark.source.base import Write
 from floodmark.source.masks import mask_identity
 from floodmark.source.postgres.address import ServerAddress, address
 from floodmark.source.postgres.chunk_reader import ChunkReader
-from floodmark.source.postgres.connect import close_and_wait, connect, translated
+from floodmark.source.postgres.connect import cancelled_by, close_and_wait, connect, translated
 from floodmark.source.postgres.coordinator import Connection, ExportedSnapshot
 from floodmark.source.postgres.imports import NotImported, Task, import_snapshot
 from floodmark.source.postgres.masks import mask_settings
 from floodmark.source.postgres.statements import PgTable
 from floodmark.source.postgres.transactions import SnapshotTransactions
+from floodmark.stop import Stop
 
 _UNFIT = "a worker can't read for this run"
 _SAME = f"The worker's {SOURCE} (or PGHOST …) must lead to the coordinator's server, database and role."
@@ -96,14 +97,14 @@ class PostgresPart(Struct, frozen=True):
     def info(self) -> TableInfo:
         return self.table.info
 
-    def open(self, settings: Settings) -> PostgresPartReader:
+    def open(self, settings: Settings, stop: Stop) -> PostgresPartReader:
         """Return a reader with this machine's own credentials. Raises ConfigError."""
         url, key = settings.source.url, settings.selection.mask_key
         if url is not None and not url.reveal().strip().startswith("postgres"):
             _refuse("the source is no PostgreSQL database")
         # A worker without the native encoder lets the server make the lines: they have the same bytes.
         maker = self.maker if settings.source.encoder == "native" else "server"
-        return PostgresPartReader(self, address(url), self._mask_settings(key), maker)
+        return PostgresPartReader(self, address(url), self._mask_settings(key), maker, stop)
 
     def _mask_settings(self, key: Secret | None) -> dict[str, str]:
         """Return the session settings for `hash`. With another key, the lines would differ from the other workers'."""
@@ -117,10 +118,12 @@ class PostgresPart(Struct, frozen=True):
 
 
 class PostgresPartReader:
-    """The reader of a part on a worker. Each call of `extract` has a connection of its own."""
+    """The reader of a part on a worker. Each call of `extract` has a connection of its own. `stop` ends it."""
 
-    def __init__(self, of: PostgresPart, where: ServerAddress, settings: dict[str, str], maker: EncoderName) -> None:
-        self._of, self._where, self._settings, self._maker = of, where, settings, maker
+    def __init__(
+        self, of: PostgresPart, where: ServerAddress, settings: dict[str, str], maker: EncoderName, stop: Stop
+    ) -> None:
+        self._of, self._where, self._settings, self._maker, self._stop = of, where, settings, maker, stop
 
     def extract(self, table: TableInfo, part: Part, chunk: Chunk, open_end: bool, write: Write) -> Extracted:
         exported = self._of.exported
@@ -132,8 +135,9 @@ class PostgresPartReader:
         """Open a connection and a transaction for one task: see `imports.Transactions`."""
         connection = self._connected()
         try:
-            import_snapshot(connection, self._of.exported, self._settings, self._where.label, first=first)
-            yield Task(connection)
+            with cancelled_by(self._stop, connection):
+                import_snapshot(connection, self._of.exported, self._settings, self._where.label, first=first)
+                yield Task(connection)
         except psycopg.Error as error:
             raise translated(error, what, on) from None
         finally:
