@@ -71,7 +71,7 @@ class Certificates:
         return dask.config.set({f"{tls}.ca-file": str(self.authority), **client})
 
 
-def test_tls(make_dask: MakeDask, tmp_path: Path) -> None:
+def test_tls(make_dask: MakeDask, dask_cluster: DaskServers, tmp_path: Path) -> None:
     ours, theirs = Certificates(tmp_path / "ours"), Certificates(tmp_path / "theirs")
     servers = make_dask(1, tls=ours.tls, record=True)
     with ours.configured(), open_engine(servers.url, ignore_event) as cluster:
@@ -80,6 +80,8 @@ def test_tls(make_dask: MakeDask, tmp_path: Path) -> None:
     assert b"a-word" not in servers.recorded and len(servers.recorded) > 1000
     with theirs.configured(), pytest.raises(EngineError, match=r"TLS failed|refuses the certificate"):
         open_engine(servers.url, ignore_event)
+    with ours.configured(), pytest.raises(EngineError, match=r"without TLS(.|\n)*Write dask://"):
+        open_engine(dask_cluster.url.replace("dask:", "dask+tls:"), ignore_event)
     with pytest.raises(ConfigError, match="no certificate for TLS is configured"):
         open_engine(servers.url, ignore_event)
 

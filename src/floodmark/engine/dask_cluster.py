@@ -176,6 +176,9 @@ def _unreached(error: BaseException, text: str) -> FloodmarkError:
     """Return the error for a failed connection. Its cause can be some errors below Dask's."""
     causes = list(_causes(error))
     for cause in causes:
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
+            hint = "Write dask://, or start the scheduler with --protocol tls."
+            return EngineError(_UNREACHED, on=text, why="it answers without TLS", hint=hint)
         if isinstance(cause, ssl.SSLError):
             why = f"TLS failed: {cause.reason or type(cause).__name__}"
             return EngineError(_UNREACHED, on=text, why=why, hint=f"Compare the certificates. {_TLS_HINT}")
