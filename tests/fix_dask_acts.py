@@ -28,6 +28,11 @@ def refused(shared: object, message: object, watch: WorkerWatch) -> NoReturn:
     raise StorageDenied("can't put an object", on="s3://b/k", why="AccessDenied", hint="Allow s3:PutObject.")
 
 
+def lacking(shared: object, message: object, watch: WorkerWatch) -> NoReturn:
+    """Fail as a worker without an extra does."""
+    raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+
 def unpicklable(shared: object, message: object, watch: WorkerWatch) -> object:
     return lambda: None
 

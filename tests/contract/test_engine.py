@@ -17,7 +17,7 @@ from fix_engine import PickledThreads
 from floodmark.engine.base import Away, Engine, TaskStopped
 from floodmark.engine.local import ThisProcess
 from floodmark.engine.opening import open_engine
-from floodmark.errors import FloodmarkError, StorageDenied
+from floodmark.errors import ConfigError, FloodmarkError, StorageDenied
 from floodmark.events import Event
 from floodmark.stop import NEVER
 
@@ -158,3 +158,38 @@ def test_an_unexpected_error_returns_class_and_place_but_no_text(dask_cluster: D
     assert acts.ROW not in f"{error} {error.args} {error.__dict__}"
     assert error.hint is not None and "tcp://127.0.0.1" in error.hint
     assert acts.ROW not in "".join(worker.log for worker in dask_cluster.workers)
+
+
+def test_a_worker_without_an_extra_is_told_apart(dask_cluster: DaskServers) -> None:
+    with open_engine(dask_cluster.url, lambda event: None) as cluster:
+        ((_, error),) = cluster.engine(lambda event: None, 1, 1).run_tasks(lambda task: task, [1], away(acts.lacking))
+    assert isinstance(error, ConfigError) and error.why == "there is no module pyarrow"
+    assert "tcp://127.0.0.1" in str(error)
+
+
+def test_a_stop_does_not_wait_for_tasks_that_never_began(dask_cluster: DaskServers, tmp_path: Path) -> None:
+    """Other callers keep all workers busy."""
+    others, own, stop = tmp_path / "others", tmp_path / "own", threading.Event()
+    others.mkdir()
+    own.mkdir()
+
+    def keep_busy() -> None:
+        with open_engine(dask_cluster.url, lambda event: None) as cluster:
+            list(
+                cluster.engine(lambda event: None, 1, 2).run_tasks(
+                    lambda task: task, range(2), away(acts.waiting, str(others))
+                )
+            )
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    until(lambda: (others / "begun-0").exists() and (others / "begun-1").exists())
+    with open_engine(dask_cluster.url, lambda event: None) as cluster:
+        threading.Timer(0.2, stop.set).start()
+        begun = time.monotonic()
+        work = Away(acts.waiting, str(own), lambda task: task, stop.is_set)
+        ((_, stopped),) = cluster.engine(lambda event: None, 1, 2).run_tasks(lambda task: task, [0], work)
+    (others / "go").touch()
+    busy.join()
+    assert isinstance(stopped, TaskStopped) and time.monotonic() - begun < 15
+    assert not (own / "begun-0").exists()

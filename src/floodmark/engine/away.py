@@ -96,6 +96,9 @@ def _sendable(error: BaseException, stop: Stop, address: str) -> BaseException:
         error.hint = place if error.hint is None else f"{error.hint} {place}"
         error.__traceback__ = error.__cause__ = error.__context__ = None
         return error
+    if isinstance(error, ModuleNotFoundError):
+        hint = f"Install Floodmark with the same extras on all workers. {place}"
+        return ConfigError("a worker lacks a Python package", why=f"there is no module {error.name}", hint=hint)
     return FloodmarkError("a task failed on a worker", why=f"{type(error).__name__} in {_place(error)}", hint=place)
 
 
@@ -139,14 +142,15 @@ _at_work: dict[str, set[Stop]] = {}
 _ended: deque[str] = deque(maxlen=1000)
 
 
-def end_tasks(run: str) -> None:
-    """Tell the tasks of a run to end, on this worker. Tasks that begin later end at once."""
+def end_tasks(run: str) -> int:
+    """Tell the tasks of a run to end, on this worker, and return their number. Tasks that begin later end at once."""
     with _lock:
         if run not in _ended:
             _ended.append(run)
         stops = list(_at_work.get(run, ()))
     for stop in stops:
         stop.ask(signal.SIGTERM)
+    return len(stops)
 
 
 class _Watched:

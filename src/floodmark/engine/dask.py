@@ -30,6 +30,7 @@ from floodmark.wording import plural
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_BETWEEN_COUNTS = 2.0
+_SECONDS_ON_THE_WAY = 1.0
 
 
 class Patience(Struct, frozen=True):
@@ -63,9 +64,9 @@ class DaskLink(Struct, frozen=True):
         """Return an error if the client gave the scheduler up. A task that it had not sent by then never ends."""
         return lost_scheduler(self.address, "the connection was closed") if self.client.status == "closed" else None
 
-    async def end_tasks(self, run: str) -> None:
-        """Tell the tasks of a run to end, on all workers."""
-        await self.client.run(end_tasks, run, on_error="ignore")
+    async def end_tasks(self, run: str) -> int:
+        """Tell the tasks of a run to end, on all workers. Return the number of those that are at work."""
+        return sum((await self.client.run(end_tasks, run, on_error="ignore")).values())
 
     async def count_threads(self) -> int:
         """Return the number of threads of all workers."""
@@ -120,8 +121,7 @@ class _Flight(Generic[Task]):
         self._news: SimpleQueue[_News] = SimpleQueue()
         self._tasks: dict[int, tuple[Task, StartedFuture[None]]] = {}
         self._submitted = 0
-        self._told: float | None = None
-        self._workers = _WorkerCount(link)
+        self._workers, self._ending = _WorkerCount(link), _Ending(link, self._run)
         link.listeners[self._run] = self._news
 
     @property
@@ -156,7 +156,7 @@ class _Flight(Generic[Task]):
         ended: list[tuple[Task, Any]] = []
         while not ended:
             if self._away.stopping():
-                self._tell_to_end()
+                self._ending.tell()
             lost = self._link.lost() or self._workers.lost(self._observer) or self._end_of_patience()
             if lost is not None:
                 return self._give_up(lost)
@@ -188,17 +188,9 @@ class _Flight(Generic[Task]):
             self._observer(event)
         return done.result if done.error is None else done.error
 
-    def _tell_to_end(self) -> None:
-        if self._told is None:
-            self._told = time.monotonic()
-            self._link.loop.start(self._link.end_tasks(self._run))
-
     def _end_of_patience(self) -> BaseException | None:
-        """Return the end of tasks that were told to end, if they take too long or there is no worker to end them."""
-        if self._told is None:
-            return None
-        late = time.monotonic() > self._told + self._link.patience.ends
-        return TaskStopped() if late or self._workers.is_none else None
+        """Return the end of tasks that were told to end, if there is nothing more to wait for."""
+        return TaskStopped() if self._ending.is_over(self._workers.is_none) else None
 
     def _give_up(self, error: BaseException) -> list[tuple[Task, Any]]:
         """Return all tasks with this error. Workers notice by themselves that nobody wants the results."""
@@ -212,12 +204,52 @@ class _Flight(Generic[Task]):
         """Tell the tasks that are still at work to end, and wait for them."""
         try:
             if self._tasks:
-                self._tell_to_end()
+                self._ending.tell()
             while self._tasks and (self._link.lost() or self._end_of_patience()) is None:
                 self._take(_SECONDS_BETWEEN_LOOKS)
         finally:
             self._give_up(TaskStopped())
             del self._link.listeners[self._run]
+
+
+class _Ending:
+    """The end of a run of tasks. The workers are told, and asked for the number of tasks that are still at work."""
+
+    def __init__(self, link: DaskLink, run: str) -> None:
+        self._link, self._run = link, run
+        self._told: float | None = None
+        self._asked_at = 0.0
+        self._answer: StartedFuture[int] | None = None
+        self._idle_since: float | None = None
+
+    def tell(self) -> None:
+        if self._told is None:
+            self._told = time.monotonic()
+            self._ask()
+
+    def is_over(self, nobody: bool) -> bool:
+        """Return True if it takes too long, if no task is at work, or if there is `nobody` to end them.
+
+        The results of tasks that just ended can still be on their way.
+        """
+        if self._told is None:
+            return False
+        now = time.monotonic()
+        if self._answer is not None and self._answer.done():
+            self._note(self._answer, now)
+        idle = self._idle_since is not None and now > self._idle_since + _SECONDS_ON_THE_WAY
+        return nobody or idle or now > self._told + self._link.patience.ends
+
+    def _ask(self) -> None:
+        self._asked_at, self._answer = time.monotonic(), self._link.loop.start(self._link.end_tasks(self._run))
+
+    def _note(self, answer: StartedFuture[int], now: float) -> None:
+        if answer.cancelled() or answer.exception() is not None or answer.result():
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        if now > self._asked_at + _SECONDS_BETWEEN_LOOKS:
+            self._ask()
 
 
 class _WorkerCount:
