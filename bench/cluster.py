@@ -75,16 +75,23 @@ def _cluster(session: Session) -> Iterator[tuple[str, list[int]]]:
             _wait(folder / f"worker-{number}.log")
         yield f"dask://127.0.0.1:{port}", [process.pid for process in started]
     finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait()
+        for process in reversed(started):  # a worker whose scheduler is gone waits for it
+            _end(process)
 
 
 def _start(log: Path, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     with log.open("wb") as talk:
         command = [sys.executable, "-m", "dask", *arguments]
         return subprocess.Popen(command, stdout=talk, stderr=talk, env=own_environment(environment))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait(log: Path) -> None:
