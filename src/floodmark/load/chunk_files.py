@@ -116,6 +116,7 @@ class _FileTasks(Generic[File]):
         self._staged, self._write = staged, write
         self.unfit = set[str]()
         self.over = False
+        self._failed: BaseException | None = None
 
     def run(self, file: ChunkFile) -> File | None:
         """Do a task in this process."""
@@ -127,8 +128,8 @@ class _FileTasks(Generic[File]):
             _read_only(self._staged, file)
         except DoesNotFit:
             raise
-        except BaseException:
-            self.over = True
+        except BaseException as error:
+            self._failed, self.over = self._failed or error, True
             raise
         return None
 
@@ -144,6 +145,8 @@ class _FileTasks(Generic[File]):
 
     def taken(self, outcome: File | WrittenFile | BaseException | None) -> File | WrittenFile | None:
         """Return the written file, or None if a chunk was only read. Raises the error that ends the table."""
+        if isinstance(outcome, TaskStopped) and self._failed is not None:
+            raise self._failed  # it ended the tasks after it, and they can be noticed before it
         if isinstance(outcome, TaskStopped | Stopped):
             raise Stopped(self._staged.watch.stop.number)
         if isinstance(outcome, DoesNotFit) and (outcome.columns or self.unfit):
