@@ -191,7 +191,10 @@ def _unreached(error: BaseException, text: str) -> FloodmarkError:
     if refused or unknown:
         return EngineError(_UNREACHED, on=text, why=why, hint=hint)
     if text.startswith("dask+tls://"):  # a server can close the connection before the client knows why
-        why, hint = f"{why}, or refuses the certificate", f"{hint} Compare the certificates. {_TLS_HINT}"
+        why, hint = (
+            f"{why}, or refuses the certificate",
+            f"{hint} Compare the certificates. {_TLS_HINT} Write dask:// if it has no TLS.",
+        )
     else:
         hint += " If it uses TLS, write dask+tls://."
     return EngineError(_UNREACHED, on=text, why=why, hint=hint)
